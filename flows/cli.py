@@ -1,0 +1,218 @@
+"""The `stockpot` command."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.panel import Panel
+
+from stockpot.errors import InputError, StageFailed
+from stockpot.manifests import STAGES
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_out, _err = Console(), Console(stderr=True)
+
+Params = Annotated[
+    str | None,
+    typer.Option(
+        "--params", "-p", help="The experiment; by default params.yaml, here or in a folder above."
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Override a field, e.g. sweep.size=4."),
+]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks and the libraries' own logs.")
+    ] = False,
+) -> None:
+    """Model-merge experiments: fine-tune many, merge, tune, and judge honestly.
+
+    Everything about an experiment stands in [bold]params.yaml[/bold]. A first experiment:
+
+      stockpot run                      the whole of it, on scikit-learn's digits
+
+      stockpot run --set sweep.size=20  four more ingredients; what is there is not made again
+
+      stockpot ui                       look at it in MLflow and Prefect
+    """
+    _set_up_logging(debug)
+
+
+def _set_up_logging(debug: bool) -> None:
+    import os
+
+    if debug:
+        os.environ["STOCKPOT_DEBUG"] = "1"
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO")
+    logging.basicConfig(
+        level=logging.INFO if debug else logging.WARNING, format="%(levelname)s %(message)s"
+    )
+
+
+@app.command()
+def run(params: Params = None, overrides: Overrides = None) -> None:
+    """Do the whole experiment: base, sweep, soups, tune, evaluate, report.
+
+    What is done already is skipped, so the same command also resumes and repeats. It ends with
+    the table of results and the path of the report.
+
+      stockpot run --set seed=1 --set sweep.size=8
+    """
+    _stages(params, overrides, STAGES)
+
+
+@app.command()
+def base(params: Params = None, overrides: Overrides = None) -> None:
+    """Pretrain the base, the model that every ingredient starts from.
+
+      stockpot base --set base.epochs=40
+    """
+    _stages(params, overrides, ["base"])
+
+
+@app.command()
+def sweep(params: Params = None, overrides: Overrides = None) -> None:
+    """Fine-tune the ingredients, side by side; only those that are not there yet.
+
+      stockpot sweep --set sweep.size=20
+    """
+    _stages(params, overrides, ["sweep"])
+
+
+@app.command()
+def soups(params: Params = None, overrides: Overrides = None) -> None:
+    """Choose ingredients on val and merge them: one soup a recipe.
+
+      stockpot soups --set 'soups=[{name: top3, select: top_k, k: 3}]'
+    """
+    _stages(params, overrides, ["soups"])
+
+
+@app.command()
+def tune(params: Params = None, overrides: Overrides = None) -> None:
+    """Search merge coefficients on val with Optuna; an interrupted search goes on.
+
+      stockpot tune --set tune.0.trials=200
+    """
+    _stages(params, overrides, ["tune"])
+
+
+@app.command()
+def evaluate(params: Params = None, overrides: Overrides = None) -> None:
+    """Judge all models on test and the test shifts, with intervals.
+
+      stockpot evaluate --set evaluate.bootstrap=10000
+    """
+    _stages(params, overrides, ["evaluate"])
+
+
+@app.command()
+def report(params: Params = None, overrides: Overrides = None) -> None:
+    """Write results/report.html.
+
+      stockpot report && xdg-open results/report.html
+    """
+    _stages(params, overrides, ["report"])
+
+
+@app.command()
+def status(params: Params = None, overrides: Overrides = None) -> None:
+    """Say which stages are done and what a run would do; start nothing.
+
+      stockpot status --set sweep.size=20
+    """
+    from flows.launch import make_plan
+    from flows.summary import show_status
+
+    show_status(make_plan(params, overrides or []), _out)
+
+
+@app.command()
+def ui(params: Params = None) -> None:
+    """Serve the MLflow and Prefect UIs of this project until Ctrl-C, and print the links.
+
+      stockpot ui
+    """
+    from flows.launch import make_plan
+    from flows.ui import serve
+
+    serve(make_plan(params, []), _out)
+
+
+@app.command()
+def gc(
+    params: Params = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
+) -> None:
+    """Delete checkpoints that no manifest names, and what killed runs left behind.
+
+      stockpot gc --yes
+    """
+    from flows.launch import make_plan
+    from stockpot.garbage import delete, find_garbage
+    from tasks.session import hold_run_lock
+
+    plan = make_plan(params, [])
+    with hold_run_lock(plan.project, _err):
+        garbage = find_garbage(plan.project)
+        size = sum(path.stat().st_size for path in garbage) / 1e6
+        for path in garbage:
+            _out.print(f"  {path.relative_to(plan.project.root)}", highlight=False)
+        _out.print(f"{len(garbage)} files that nothing names, {size:.1f} MB")
+        if garbage and (yes or typer.confirm("Delete them?")):
+            delete(garbage)
+            _out.print("Deleted. DVC's cache has its own command: dvc gc --workspace")
+
+
+def _stages(params: str | None, overrides: list[str] | None, stages: list[str] | tuple[str, ...]) -> None:
+    """Run stages and say what came of it."""
+    from flows.launch import launch, make_plan
+    from flows.summary import show_results
+
+    worked = launch(params, overrides or [], stages, _err)
+    show_results(make_plan(params, overrides or []), stages, _out, worked=worked)
+
+
+def main() -> None:
+    """Run the command; errors are one red paragraph, and the exit code says of what kind.
+
+    0 done, 1 failed, 2 bad input, 130 interrupted.
+    """
+    try:
+        app()
+    except InputError as error:
+        _fail("Cannot start" , error, code=2)
+    except StageFailed as error:
+        _fail("Failed", error, code=1)
+    except KeyboardInterrupt:
+        _err.print("[yellow]Interrupted. The same command goes on where this one stopped.")
+        sys.exit(130)
+    except Exception as error:  # noqa: BLE001 (the last resort: no traceback unless asked for)
+        _fail(f"Failed with {type(error).__name__}", error, code=1)
+
+
+def _fail(title: str, error: Exception, code: int) -> None:
+    import os
+
+    if os.environ.get("STOCKPOT_DEBUG"):
+        traceback.print_exc()
+    hint = "" if code == 2 else "  (stockpot --debug shows where)"
+    _err.print(Panel(f"{error}", title=f"{title}{hint}", title_align="left", border_style="red", style="red"))
+    sys.exit(code)

@@ -1,0 +1,31 @@
+"""The evaluation: the one stage that opens the test split and the test shifts."""
+
+from __future__ import annotations
+
+from prefect import State, flow
+from prefect.states import Completed
+
+from tasks.fan_out import all_results, side_by_side
+from tasks.judging import judge, log_metrics, predict
+from tasks.manifests import record_stage
+from tasks.reporting import write_plots
+from tasks.session import open_session
+
+
+@flow(name="evaluate", flow_run_name="evaluate")
+def evaluate_models(
+    params: str | None = None, overrides: tuple[str, ...] = ()
+) -> State[None] | None:
+    """Judge base, ingredients, soups and their ensemble on test and the test shifts."""
+    with open_session(params, overrides) as session:
+        session.plan.require_before("evaluate")
+        if session.plan.is_done("evaluate"):
+            return Completed(name="Skipped", message="up to date")
+
+        all_results(side_by_side(predict, session.plan.prediction_jobs(), "evaluate"))
+        evaluation = judge(session.plan.judging_job())
+
+        log_metrics(evaluation)
+        plots = write_plots(evaluation)
+        record_stage("evaluate", evaluation, plots)
+    return None

@@ -1,0 +1,38 @@
+"""The whole experiment, from base to report."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.base import pretrain_base
+from flows.evaluate import evaluate_models
+from flows.report import report_results
+from flows.soups import make_soups
+from flows.sweep import fine_tune_ingredients
+from flows.tune import tune_coefficients
+from tasks.run_settings import for_this_run
+from tasks.session import open_session
+from tasks.versioning import adopt
+
+STAGES = {
+    "base": pretrain_base,
+    "sweep": fine_tune_ingredients,
+    "soups": make_soups,
+    "tune": tune_coefficients,
+    "evaluate": evaluate_models,
+    "report": report_results,
+}
+
+
+@flow(name="experiment", flow_run_name="experiment")
+def run_experiment(params: str | None = None, overrides: tuple[str, ...] = ()) -> None:
+    """Do every stage that is not done, and hand its outputs to DVC.
+
+    Args:
+        params: the params file; by default params.yaml of the project.
+        overrides: `field.subfield=value` each, over what the file says.
+    """
+    with open_session(params, overrides):
+        for stage, stage_flow in STAGES.items():
+            for_this_run(stage_flow)(params, overrides)
+            adopt(stage)

@@ -1,0 +1,111 @@
+"""Starting flows from the command line: plan, prepare, run, and end well whatever happens."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from flows.server import prefect_server
+from stockpot.config import load_experiment
+from stockpot.manifests import STAGES
+from stockpot.planning import Plan
+from stockpot.project import export_settings, find_project
+from stockpot.versioning import adopt_outputs
+from stockpot.workers import WorkersStopped
+from tasks.session import Session, hold_run_lock, import_from, open_session
+
+
+def make_plan(params: str | None, overrides: Sequence[str]) -> Plan:
+    """Read the experiment and set up the environment for it; start nothing.
+
+    Raises:
+        InputError: the experiment is not valid.
+    """
+    project = find_project(Path(params) if params else None)
+    export_settings(project)
+    import_from(project)
+    return Plan(project, load_experiment(project.params_file, overrides))
+
+
+def launch(
+    params: str | None, overrides: Sequence[str], stages: Sequence[str], console: Console
+) -> bool:
+    """Run some stages, or nothing where all of them are done.
+
+    Args:
+        params: the params file; None looks for params.yaml upwards from here.
+        overrides: `field.subfield=value` each.
+        stages: one stage, or all of them.
+        console: for messages.
+
+    Returns:
+        Whether anything was done.
+
+    Raises:
+        InputError: what the user gave cannot be used; nothing was started.
+        StageFailed: not enough of the work succeeded.
+        KeyboardInterrupt: the run was interrupted, and everything it started has been ended.
+    """
+    plan = make_plan(params, overrides)
+    with hold_run_lock(plan.project, console):
+        if all(plan.is_done(stage) for stage in stages):
+            adopt_now(plan, overrides, stages)
+            return False
+        if len(stages) == 1:
+            plan.require_before(stages[0])
+        with open_session(params, overrides) as session, _interruptible(session):
+            with prefect_server(plan.project):
+                _run(session, params, tuple(overrides), stages)
+        if len(stages) == 1:
+            adopt_now(plan, overrides, stages)
+    return True
+
+
+def adopt_now(plan: Plan, overrides: Sequence[str], stages: Sequence[str]) -> str:
+    """Record outputs in DVC from outside a flow, if params.yaml is what was run."""
+    project = plan.project
+    if overrides or project.params_file != project.root / "params.yaml":
+        return "run with other parameters than params.yaml holds"
+    return adopt_outputs(project.root, stages)
+
+
+def _run(
+    session: Session, params: str | None, overrides: tuple[str, ...], stages: Sequence[str]
+) -> None:
+    """Run one stage's flow, or the experiment's."""
+    # Imported here: Prefect reads its settings from the environment when it is imported.
+    from flows.experiment import STAGES as STAGE_FLOWS
+    from flows.experiment import run_experiment
+    from tasks.flow_runs import own_flow_runs
+    from tasks.run_settings import for_this_run, without_heartbeats
+
+    flow = run_experiment if len(stages) == len(STAGES) else STAGE_FLOWS[stages[0]]
+    with without_heartbeats(), own_flow_runs(session.root):
+        for_this_run(flow)(params, overrides)
+
+
+@contextmanager
+def _interruptible(session: Session) -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into the end of all workers and a KeyboardInterrupt."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        session.workers.stop()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except WorkersStopped:
+        raise KeyboardInterrupt from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

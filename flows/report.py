@@ -1,0 +1,27 @@
+"""The report: one page that says what was found, and how far it can be trusted."""
+
+from __future__ import annotations
+
+from prefect import State, flow
+from prefect.states import Completed
+
+from tasks.manifests import record_stage
+from tasks.reporting import publish_table, write_report
+from tasks.session import open_session
+
+
+@flow(name="report", flow_run_name="report")
+def report_results(
+    params: str | None = None, overrides: tuple[str, ...] = ()
+) -> State[None] | None:
+    """Write the report, and publish the table in Prefect and MLflow."""
+    with open_session(params, overrides) as session:
+        session.plan.require_before("report")
+        if session.plan.is_done("report"):
+            return Completed(name="Skipped", message="up to date")
+
+        report = write_report()
+
+        publish_table(report)
+        record_stage("report", {}, [report])
+    return None

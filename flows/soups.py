@@ -1,0 +1,25 @@
+"""The soups: ingredients chosen on val and merged."""
+
+from __future__ import annotations
+
+from prefect import State, flow
+from prefect.states import Completed
+
+from tasks.fan_out import all_results, side_by_side
+from tasks.manifests import record_stage
+from tasks.merging import merge_soup
+from tasks.session import open_session
+
+
+@flow(name="soups", flow_run_name="soups")
+def make_soups(params: str | None = None, overrides: tuple[str, ...] = ()) -> State[None] | None:
+    """Merge one soup a recipe from the ingredients, choosing on val alone."""
+    with open_session(params, overrides) as session:
+        session.plan.require_before("soups")
+        if session.plan.is_done("soups"):
+            return Completed(name="Skipped", message="up to date")
+
+        soups = all_results(side_by_side(merge_soup, session.plan.soup_jobs(), "soups"))
+
+        record_stage("soups", {"soups": [soup.to_json() for soup in soups]})
+    return None

@@ -1,0 +1,29 @@
+"""The sweep: many fine-tuned models from one base."""
+
+from __future__ import annotations
+
+from prefect import State, flow
+from prefect.states import Completed
+
+from tasks.fan_out import side_by_side
+from tasks.manifests import record_stage
+from tasks.session import open_session
+from tasks.training import enough_ingredients, train_model
+
+
+@flow(name="sweep", flow_run_name="sweep")
+def fine_tune_ingredients(
+    params: str | None = None, overrides: tuple[str, ...] = ()
+) -> State[None] | None:
+    """Fine-tune one ingredient a point of the search space; those that fail are recorded."""
+    with open_session(params, overrides) as session:
+        session.plan.require_before("sweep")
+        if session.plan.is_done("sweep"):
+            return Completed(name="Skipped", message="up to date")
+
+        jobs = session.plan.ingredient_jobs()
+        outcomes = side_by_side(train_model, jobs, "sweep")
+
+        ingredients, failed = enough_ingredients(jobs, outcomes)
+        record_stage("sweep", {"ingredients": ingredients, "failed": failed})
+    return None

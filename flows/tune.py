@@ -1,0 +1,27 @@
+"""The tuned soups: coefficients searched on val with Optuna."""
+
+from __future__ import annotations
+
+from prefect import State, flow
+from prefect.states import Completed
+
+from tasks.fan_out import all_results, side_by_side
+from tasks.manifests import record_stage
+from tasks.merging import tune_soup
+from tasks.session import open_session
+
+
+@flow(name="tune", flow_run_name="tune")
+def tune_coefficients(
+    params: str | None = None, overrides: tuple[str, ...] = ()
+) -> State[None] | None:
+    """Search the coefficients of one soup a study, on val and the val shifts alone."""
+    with open_session(params, overrides) as session:
+        session.plan.require_before("tune")
+        if session.plan.is_done("tune"):
+            return Completed(name="Skipped", message="up to date")
+
+        tuned = all_results(side_by_side(tune_soup, session.plan.tuning_jobs(), "tune"))
+
+        record_stage("tune", {"tuned": [soup.to_json() for soup in tuned]})
+    return None

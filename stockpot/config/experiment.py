@@ -1,0 +1,199 @@
+"""The sections of params.yaml, typed and frozen; each checks what it can see by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from stockpot.config.section import Fraction, Name, Section
+from stockpot.config.space import SpaceSection
+from stockpot.errors import unknown_name
+from stockpot.merging import METHODS
+from stockpot.workloads import shift_names
+
+
+class WorkloadSection(Section):
+    """What models are trained and judged on."""
+
+    name: str = Field("digits", description="a built-in workload, or module:Class of your own")
+    val_shifts: list[str] = Field(
+        ["blur", "scale"], description="shifts of val that may guide choices"
+    )
+    test_shifts: list[str] = Field(
+        ["noise", "rotate", "translate", "contrast", "occlude"],
+        description="shifts of test, opened by evaluation alone",
+    )
+    options: dict[str, int | float | str | bool] = Field({}, description="the workload's own")
+
+    @model_validator(mode="after")
+    def _shifts_are_known_and_apart(self) -> WorkloadSection:
+        both = sorted(set(self.val_shifts) & set(self.test_shifts))
+        if both:
+            raise ValueError(
+                f"a shift is for val or for test, never both, got {both} in val_shifts and "
+                "test_shifts; remove it from one of them"
+            )
+        known = shift_names(self.name)
+        for shift in (*self.val_shifts, *self.test_shifts):
+            if known is not None and shift not in known:
+                raise unknown_name("shift", shift, known)
+        return self
+
+
+class BaseSection(Section):
+    """How the base is pretrained: the model that every ingredient starts from."""
+
+    learning_rate: float = Field(3e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    epochs: int = Field(30, ge=1)
+    batch_size: int = Field(32, ge=1)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    mixup: float = Field(0.0, ge=0, description="alpha of the Beta distribution; 0 is off")
+    augmentation: float = Field(0.0, ge=0, le=1, description="strength")
+
+
+class SweepSection(Section):
+    """The fine-tuning runs: how many, over which hyperparameters, searched how."""
+
+    search: Literal["random", "sobol", "grid", "list"] = "sobol"
+    size: int | None = Field(16, ge=1, description="ingredients; null: all of a grid or list")
+    min_ingredients: int = Field(4, ge=1, description="fewer good ones than this is an error")
+    retries: int = Field(1, ge=0, description="for a lost worker process; never for divergence")
+    timeout_seconds: float = Field(3600, gt=0, description="for one ingredient")
+    save_every_seconds: float = Field(
+        30, gt=0, description="how often a fine-tuning saves its state, to resume from"
+    )
+    space: SpaceSection = Field(description="a distribution, or a constant, per hyperparameter")
+    list: Annotated[
+        Sequence[dict[str, float]],
+        Field(description="search: list; hyperparameters of each ingredient, over the space"),
+    ] = ()
+
+    @model_validator(mode="after")
+    def _the_search_can_give_that_many(self) -> SweepSection:
+        from stockpot.search import available
+
+        limit = available(self.search, self.space.distributions(), self.list)
+        if self.size is None and limit is None:
+            raise ValueError(f"size must be a number for search {self.search!r}, got null")
+        if limit is not None and self.size is not None and self.size > limit:
+            raise ValueError(
+                f"size must be at most {limit}, which is all that this {self.search} holds, "
+                f"got {self.size}"
+            )
+        if self.size is not None and self.min_ingredients > self.size:
+            raise ValueError(
+                f"min_ingredients must be at most size ({self.size}), got {self.min_ingredients}"
+            )
+        return self
+
+
+class _Recipe(Section):
+    name: Name
+    method: str = Field("linear", description="merge method")
+
+    @field_validator("method")
+    @classmethod
+    def _method_is_known(cls, method: str) -> str:
+        if method not in METHODS:
+            raise unknown_name("merge method", method, METHODS)
+        return method
+
+
+class UniformRecipe(_Recipe):
+    """Average all ingredients."""
+
+    select: Literal["uniform"]
+
+
+class GreedyRecipe(_Recipe):
+    """Add ingredients from the best on, each kept if the val score does not fall."""
+
+    select: Literal["greedy"]
+
+
+class TopKRecipe(_Recipe):
+    """Average the k best ingredients on val."""
+
+    select: Literal["top_k"]
+    k: int = Field(ge=1)
+
+
+SoupRecipe = Annotated[UniformRecipe | GreedyRecipe | TopKRecipe, Field(discriminator="select")]
+
+
+class TuneSection(Section):
+    """A search for coefficients with Optuna."""
+
+    name: Name
+    objectives: Sequence[Literal["val", "val_shift"]] = Field(
+        ("val",), min_length=1, max_length=2, description="what to raise; two give a Pareto front"
+    )
+    sampler: Literal["tpe", "gp", "cmaes", "nsga2", "random"] = "tpe"
+    trials: int = Field(60, ge=1)
+    top_k: int | None = Field(None, ge=2, description="tune only the k best on val; null: all")
+
+    @model_validator(mode="after")
+    def _objectives_fit_the_sampler(self) -> TuneSection:
+        if len(set(self.objectives)) < len(self.objectives):
+            raise ValueError(f"objectives must differ, got {list(self.objectives)}")
+        if self.sampler == "cmaes" and len(self.objectives) > 1:
+            raise ValueError("sampler 'cmaes' takes one objective, got two; use 'nsga2' or 'tpe'")
+        return self
+
+
+class EvaluateSection(Section):
+    """How models are judged on test and the test shifts."""
+
+    bootstrap: int = Field(2000, ge=100, description="resamples of the examples")
+    confidence: Fraction = Field(0.95, description="of every interval")
+
+
+class TrackSection(Section):
+    """Where MLflow records go."""
+
+    experiment: Name = "stockpot"
+    uri: str | None = Field(None, description="null: $MLFLOW_TRACKING_URI, else the project's own")
+    offline: bool = Field(False, description="start even if the server does not answer")
+
+
+class RunSection(Section):
+    """Where the work is done."""
+
+    devices: Literal["auto", "cpu"] | list[str] = Field(
+        "auto", description="auto: every GPU, else the CPU; or a list such as [cuda:0, cuda:1]"
+    )
+    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="worker processes; auto: one a GPU, or one a CPU core"
+    )
+    threads: int = Field(1, ge=1, description="torch threads a worker; part of the result")
+
+
+class Experiment(Section):
+    """One merge experiment, whole."""
+
+    seed: int = Field(0, ge=0, lt=2**32, description="of splits, base, sweep and tuning")
+    workload: WorkloadSection = WorkloadSection()
+    base: BaseSection = BaseSection()
+    sweep: SweepSection
+    soups: list[SoupRecipe] = Field(min_length=1)
+    tune: list[TuneSection] = Field([], description="empty: no tuning")
+    evaluate: EvaluateSection = EvaluateSection()
+    track: TrackSection = TrackSection()
+    run: RunSection = RunSection()
+
+    @model_validator(mode="after")
+    def _names_are_unique_and_shifts_suffice(self) -> Experiment:
+        names = [recipe.name for recipe in (*self.soups, *self.tune)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"names of soups and tune must differ from each other, got {twice}")
+        for study in self.tune:
+            if "val_shift" in study.objectives and not self.workload.val_shifts:
+                raise ValueError(
+                    f"tune {study.name!r} needs workload.val_shifts, got none; "
+                    "mark a shift as val or drop the objective"
+                )
+        return self

@@ -1,0 +1,135 @@
+"""Reading params.yaml: YAML, overrides, and all errors of a file at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import ValidationError
+
+from stockpot.config.experiment import Experiment
+from stockpot.config.section import Section
+from stockpot.errors import InputError, unknown_name
+
+Place = tuple[int | str, ...]
+
+
+def load_experiment(params_file: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read and check an experiment.
+
+    Args:
+        params_file: a YAML file of the form that `docs/params.schema.json` describes.
+        overrides: `field.subfield=value` each, values in YAML; `soups.0.k=3` reaches into lists.
+
+    Raises:
+        InputError: with all that is wrong in the file, a line each.
+    """
+    content = _read_yaml(params_file)
+    for override in overrides:
+        _override(content, override)
+    try:
+        return Experiment.model_validate(content)
+    except ValidationError as error:
+        lines = _describe_all(error, content)
+        raise InputError("\n".join(f"{params_file.name}: {line}" for line in lines)) from error
+
+
+def json_schema() -> str:
+    """Return the JSON schema of params.yaml, as it stands in docs/params.schema.json."""
+    return json.dumps(Experiment.model_json_schema(), indent=2) + "\n"
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path.name}: no such file in {path.parent}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path.name}: not readable as YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path.name}: must be a mapping of sections, got {content!r}")
+    return content
+
+
+def _override(content: dict[str, Any], override: str) -> None:
+    """Set one field of the parsed file in place."""
+    import yaml
+
+    field, equals, text = override.partition("=")
+    if not equals or not field:
+        raise InputError(f"--set: must look like sweep.size=4, got {override!r}")
+    *parents, last = (int(part) if part.isdigit() else part for part in field.split("."))
+    place: Any = content
+    try:
+        for part in parents:
+            place = place.setdefault(part, {}) if isinstance(place, dict) else place[part]
+        place[last] = yaml.safe_load(text)
+    except (IndexError, TypeError, KeyError) as error:
+        raise InputError(f"--set: no field {field!r} in the file ({error})") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {field}: the value is not YAML, got {text!r}") from error
+
+
+def _describe_all(error: ValidationError, content: dict[str, Any]) -> list[str]:
+    """Say of each field where it stands, what was expected and what was found."""
+    rules: dict[tuple[str, str], list[str]] = {}
+    for detail in error.errors(include_url=False):
+        place = _place_in_file(detail["loc"], content)
+        where = ".".join(map(str, place)) or "the file"
+        match detail["type"]:
+            case "extra_forbidden":
+                rule, found = str(unknown_name("field", str(place[-1]), _fields_at(place))), ""
+            case "missing":
+                rule, found = "is required", ", got nothing"
+            case "value_error":
+                rule, found = str(detail["ctx"]["error"]), ""
+            case _:
+                rule = detail["msg"].replace("Input should be ", "must be ", 1)
+                found = f", got {_short(detail['input'])}"
+        rules.setdefault((where, found), []).append(rule)
+    # A field that may be of several types has one error a type: they are alternatives.
+    return [f"{where}: {' or '.join(rules)}{found}" for (where, found), rules in rules.items()]
+
+
+def _place_in_file(location: Iterable[int | str], content: Any) -> Place:  # noqa: ANN401 (YAML)
+    """Drop from pydantic's location what the file does not have: the names of union members."""
+    place: list[int | str] = []
+    *parents, last = (*location,) or ("",)
+    for part in parents:
+        inside = isinstance(content, dict) and part in content
+        if inside or (isinstance(content, list) and isinstance(part, int)):
+            content = content[part]
+            place.append(part)
+    if isinstance(content, dict) or isinstance(last, int):
+        place += [last] if last != "" and not _is_tag(last, content) else []
+    return tuple(place)
+
+
+def _is_tag(part: int | str, content: Any) -> bool:  # noqa: ANN401 (YAML)
+    """Tell the name of a union's member from a field: such a mapping names it as a value."""
+    return isinstance(content, dict) and part not in content and part in content.values()
+
+
+def _fields_at(place: Place) -> list[str]:
+    """List the fields of the section that holds `place`."""
+    sections: list[type[Section]] = [Experiment]
+    for part in place[:-1]:
+        if isinstance(part, str):
+            fields = [s.model_fields[part] for s in sections if part in s.model_fields]
+            sections = [inner for field in fields for inner in _sections_in(field.annotation)]
+    return sorted({name for section in sections for name in section.model_fields})
+
+
+def _sections_in(annotation: Any) -> list[type[Section]]:  # noqa: ANN401 (any type annotation)
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [section for inner in get_args(annotation) for section in _sections_in(inner)]
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

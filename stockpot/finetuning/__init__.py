@@ -1,0 +1,1 @@
+"""Fine-tuning: how a base becomes an ingredient."""

@@ -1,0 +1,61 @@
+"""mixup (Zhang et al. 2018, https://arxiv.org/abs/1710.09412)."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from stockpot.errors import InputError
+from stockpot.workloads.protocol import Batch, Workload
+
+
+@dataclass(frozen=True, slots=True)
+class MixedBatch:
+    """A batch whose inputs are mixed pairwise.
+
+    Attributes:
+        first: the mixed inputs with each example's own targets.
+        second: the same mixed inputs with its partner's targets.
+        share: how much of each input is the example's own, in [0, 1].
+    """
+
+    first: Batch
+    second: Batch
+    share: float
+
+
+def draw_share(alpha: float, seed: int) -> float:
+    """Draw the share of a batch's own inputs from Beta(alpha, alpha); fixed by `seed`."""
+    return random.Random(seed).betavariate(alpha, alpha)
+
+
+def mix(batch: Batch, share: float, generator: Generator) -> MixedBatch:
+    """Mix each example's inputs with those of a random partner of the same batch.
+
+    Args:
+        batch: floating-point inputs (N, ...), one or more, and targets (N,) last.
+        share: how much of each input is the example's own, in [0, 1].
+        generator: draws the partners; on the CPU.
+
+    Raises:
+        InputError: an input is not floating-point, so that a mixture means nothing.
+    """
+    *inputs, targets = batch
+    kinds = [tensor.dtype for tensor in inputs if not tensor.is_floating_point()]
+    if kinds:
+        raise InputError(f"mixup: inputs must be floating-point, got {kinds}; set mixup to 0")
+    partners = torch.randperm(len(targets), generator=generator).to(targets.device)
+    mixed = [share * tensor + (1 - share) * tensor[partners] for tensor in inputs]
+    return MixedBatch((*mixed, targets), (*mixed, targets[partners]), share)
+
+
+def mixed_loss(
+    workload: Workload, outputs: Tensor, mixed: MixedBatch, *, label_smoothing: float = 0.0
+) -> Tensor:
+    """Return each example's loss: both targets' losses, mixed as the inputs are; (N,)."""
+    own = workload.loss(outputs, mixed.first, label_smoothing=label_smoothing)
+    partner = workload.loss(outputs, mixed.second, label_smoothing=label_smoothing)
+    return mixed.share * own + (1 - mixed.share) * partner

@@ -1,0 +1,92 @@
+"""The state of an unfinished fine-tuning run, on disk, so that a killed run can continue."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from stockpot.checkpoints import load_tensors, read_metadata, save_checkpoint
+from stockpot.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PartialState:
+    """Where the state of an unfinished run is kept, and how often it is saved.
+
+    Attributes:
+        path: a safetensors file, written atomically; one run's own.
+        every_seconds: least time between two saves; 0 saves after every step.
+    """
+
+    path: Path
+    every_seconds: float = 30.0
+
+    def save(self, model: nn.Module, optimizer: Optimizer, *, step: int, identity: str) -> None:
+        """Save weights, moments and the number of steps done, of the run called `identity`."""
+        tensors = {
+            f"{where}.{name}": tensor.detach().cpu().clone()
+            for where, state in (("model", model.state_dict()), ("optimizer", _flat(optimizer)))
+            for name, tensor in state.items()
+        }
+        save_checkpoint(self.path, tensors, {"identity": identity, "step": str(step)})
+
+    def restore(self, model: nn.Module, optimizer: Optimizer, *, identity: str) -> int:
+        """Load the saved state, if it is of the run called `identity`; return its steps done.
+
+        With no file, or one that is damaged or of another run, nothing is loaded and the run
+        starts at step 0, which gives the same weights later.
+        """
+        if not self.path.exists():
+            return 0
+        try:
+            metadata = read_metadata(self.path)
+            tensors = load_tensors(self.path)
+        except InputError as error:
+            logger.warning("starting over: %s", error)
+            return 0
+        if metadata.get("identity") != identity:
+            logger.warning("starting over: %s is of another run", self.path)
+            return 0
+        model.load_state_dict(_under("model.", tensors))
+        _load_flat(optimizer, _under("optimizer.", tensors))
+        return int(metadata["step"])
+
+    def remove(self) -> None:
+        """Delete the file, if there is one."""
+        self.path.unlink(missing_ok=True)
+
+
+def _flat(optimizer: Optimizer) -> dict[str, Tensor]:
+    """Name each tensor of the optimizer's state '<index of the parameter>.<key>'."""
+    per_parameter = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{key}": torch.as_tensor(value)
+        for index, state in per_parameter.items()
+        for key, value in state.items()
+    }
+
+
+def _load_flat(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Load what `_flat` named."""
+    per_parameter: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, _, key = name.partition(".")
+        per_parameter.setdefault(int(index), {})[key] = tensor
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names start with `prefix`, without it."""
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }

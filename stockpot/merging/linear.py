@@ -1,0 +1,42 @@
+"""Weighted averaging: model soups (Wortsman et al. 2022, https://arxiv.org/abs/2203.05482)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from stockpot.merging.registry import method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@method("linear")
+def linear(tensors: Sequence[Tensor], coefficients: Sequence[float]) -> Tensor:
+    """Average the tensors, weighted by the coefficients.
+
+    The sum is formed in the order given and divided by the sum of the coefficients once at the
+    end. So one model gives itself bit for bit, and coefficients of 1 give the same bits as a
+    running sum that is divided by the number of models, as greedy selection keeps one.
+
+    Args:
+        tensors: M same-named tensors, one a model; one shape, float32 or float64.
+        coefficients: M numbers, in the order of `tensors`; their sum is not 0.
+
+    Returns:
+        The merged tensor; shape and dtype of the inputs.
+
+    Raises:
+        ValueError: the coefficients sum to 0.
+
+    Source: section 2 ("uniform soup" with equal coefficients).
+    """
+    total = sum(coefficients)
+    if total == 0:
+        raise ValueError(f"linear: coefficients must not sum to 0, got {list(coefficients)}")
+    merged = tensors[0] * coefficients[0]
+    for tensor, coefficient in zip(tensors[1:], coefficients[1:], strict=True):
+        # Not one fused `add(alpha=...)`: whether it rounds once or twice depends on where in
+        # the vectorised loop an entry falls, and then a flattened model would differ in bits.
+        merged += tensor * coefficient
+    return merged / total

@@ -1,0 +1,76 @@
+"""What is done with a tensor by its kind: which ones a merge method may touch at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from stockpot.errors import InputError
+from stockpot.merging.linear import linear
+from stockpot.merging.registry import MergeFunction
+
+
+def merge_tensor(
+    name: str, tensors: Sequence[Tensor], coefficients: Sequence[float], merge: MergeFunction
+) -> Tensor:
+    """Merge the tensors called `name` of all models, by the rule for their kind.
+
+    Args:
+        name: the tensor's name in the state dict.
+        tensors: M tensors, one a model, of one shape.
+        coefficients: M numbers, in the order of `tensors`.
+        merge: the merge method, used for weights.
+
+    Returns:
+        The merged tensor, in the first one's dtype; computed in float32 or wider, rounded once.
+
+    Raises:
+        InputError: shapes differ, a value is not finite, or integer buffers differ.
+    """
+    _check_shapes(name, tensors)
+    first = tensors[0]
+    if not first.is_floating_point():
+        return _merge_integers(name, tensors)
+    for position, tensor in enumerate(tensors):
+        if not torch.isfinite(tensor).all():
+            raise InputError(f"tensor {name!r} of model {position}: has a value that is not finite")
+    wide = [tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors]
+    # Statistics are averaged whatever the method: they describe activations, not weights.
+    method = linear if name.endswith("running_mean") else merge
+    return method(wide, coefficients).to(first.dtype)
+
+
+def merge_running_vars(
+    variances: Sequence[Tensor], means: Sequence[Tensor], coefficients: Sequence[float]
+) -> Tensor:
+    """Pool BatchNorm variances by the law of total variance.
+
+    Negative coefficients count as 0, else the pooled variance could be negative.
+    """
+    shares = [max(coefficient, 0.0) for coefficient in coefficients]
+    second_moments = [
+        variance.double() + mean.double() ** 2
+        for variance, mean in zip(variances, means, strict=True)
+    ]
+    mean = linear([mean.double() for mean in means], shares)
+    return (linear(second_moments, shares) - mean**2).to(variances[0].dtype)
+
+
+def _check_shapes(name: str, tensors: Sequence[Tensor]) -> None:
+    for position, tensor in enumerate(tensors):
+        if tensor.shape != tensors[0].shape:
+            raise InputError(
+                f"tensor {name!r} of model {position}: has shape {tuple(tensor.shape)}, model 0 "
+                f"has {tuple(tensors[0].shape)}; merge models of one base"
+            )
+
+
+def _merge_integers(name: str, tensors: Sequence[Tensor]) -> Tensor:
+    """Keep equal buffers, take the largest count; arithmetic on integers would truncate."""
+    if all(torch.equal(tensor, tensors[0]) for tensor in tensors):
+        return tensors[0].clone()
+    if name.endswith("num_batches_tracked"):
+        return torch.stack(list(tensors)).amax(dim=0)
+    raise InputError(f"tensor {name!r}: integer buffers of the models differ and cannot be merged")

@@ -1,0 +1,237 @@
+"""What a run would do, worked out before anything is started: jobs, and which stages are done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from stockpot.config import Experiment
+from stockpot.errors import InputError
+from stockpot.evaluation.judging_jobs import JudgingJob, PredictionJob
+from stockpot.finetuning.hyperparameters import Hyperparameters
+from stockpot.keys import code_digest, content_key
+from stockpot.manifests import (
+    STAGES,
+    manifest_path,
+    models_of,
+    outputs_are_there,
+    read_manifest,
+)
+from stockpot.models import Model
+from stockpot.project import Project
+from stockpot.search import Point, plan_points
+from stockpot.seeding import derive_seed
+from stockpot.soup_jobs import SoupJob, ranking
+from stockpot.training_jobs import TrainingJob
+from stockpot.tuning_jobs import TuningJob
+from stockpot.workloads.spec import WorkloadSpec
+
+# Stages whose models a stage reads; the manifests are also its dependencies in dvc.yaml.
+UPSTREAM = {
+    "base": (),
+    "sweep": ("base",),
+    "soups": ("sweep",),
+    "tune": ("sweep",),
+    "evaluate": ("base", "sweep", "soups", "tune"),
+    "report": ("base", "sweep", "soups", "tune", "evaluate"),
+}
+
+# Code of the package that a stage's results depend on; dvc.yaml lists the same.
+CODE = {
+    "base": ("finetuning", "workloads", "evaluation", "seeding.py"),
+    "sweep": ("finetuning", "workloads", "evaluation", "seeding.py", "search.py"),
+    "soups": ("merging", "selection", "workloads", "evaluation", "soup_jobs.py"),
+    "tune": ("merging", "selection", "tuning", "workloads", "evaluation", "tuning_jobs.py"),
+    "evaluate": ("evaluation", "workloads", "reporting"),
+    "report": ("reporting",),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The jobs of an experiment, and what each stage's results depend on."""
+
+    project: Project
+    experiment: Experiment
+
+    @cached_property
+    def workload(self) -> WorkloadSpec:
+        """The workload as plain values."""
+        section = self.experiment.workload
+        return WorkloadSpec(
+            name=section.name,
+            seed=self.experiment.seed,
+            val_shifts=tuple(section.val_shifts),
+            test_shifts=tuple(section.test_shifts),
+            options=tuple(sorted(section.options.items())),
+        )
+
+    @cached_property
+    def metric(self) -> str:
+        """The val score that choices use, by its name in the scores."""
+        return f"val/{next(iter(self.workload.build().metrics))}"
+
+    def base_job(self) -> TrainingJob:
+        """Return the pretraining of the base."""
+        seed = derive_seed("base", self.experiment.seed) % 2**31
+        return self._training("base", "base", {**self.experiment.base.model_dump(), "seed": seed})
+
+    def ingredient_jobs(self) -> list[TrainingJob]:
+        """Return the fine-tuning runs of the sweep, whose base is done."""
+        sweep = self.experiment.sweep
+        points = plan_points(
+            sweep.search,
+            sweep.space.distributions(),
+            sweep.list,
+            sweep.size,
+            self.experiment.seed,
+        )
+        base = models_of(read_manifest(self.project.root, "base"))[0]
+        return [
+            self._training(f"ingredient-{number:02d}", "ingredient", point, base)
+            for number, point in enumerate(points)
+        ]
+
+    def soup_jobs(self) -> list[SoupJob]:
+        """Return the soups, whose sweep is done."""
+        ingredients = self.ingredients()
+        return [
+            SoupJob(
+                root=self.project.root,
+                workload=self.workload,
+                name=recipe.name,
+                select=recipe.select,
+                k=getattr(recipe, "k", None),
+                method=recipe.method,
+                ingredients=ingredients,
+                metric=self.metric,
+            )
+            for recipe in self.experiment.soups
+        ]
+
+    def tuning_jobs(self) -> list[TuningJob]:
+        """Return the searches for coefficients, whose sweep is done."""
+        ingredients = self.ingredients()
+        best_first = [ingredients[p] for p in ranking(ingredients, self.metric)]
+        return [
+            TuningJob(
+                root=self.project.root,
+                workload=self.workload,
+                name=study.name,
+                objectives=tuple(study.objectives),
+                sampler=study.sampler,
+                trials=study.trials,
+                seed=self.experiment.seed,
+                ingredients=tuple(best_first[: study.top_k]),
+                metric=self.metric,
+            )
+            for study in self.experiment.tune
+        ]
+
+    def ingredients(self) -> tuple[Model, ...]:
+        """Return the ingredients of the sweep, which is done."""
+        return tuple(models_of(read_manifest(self.project.root, "sweep")))
+
+    def models(self) -> tuple[Model, ...]:
+        """Return all models that are judged, in the order of the table."""
+        stages = UPSTREAM["evaluate"]
+        return tuple(
+            model for stage in stages for model in models_of(read_manifest(self.project.root, stage))
+        )
+
+    def prediction_jobs(self) -> list[PredictionJob]:
+        """Return the predictions of all models."""
+        return [PredictionJob(self.project.root, self.workload, model) for model in self.models()]
+
+    def judging_job(self) -> JudgingJob:
+        """Return the verdict on all models."""
+        section = self.experiment.evaluate
+        return JudgingJob(
+            root=self.project.root,
+            workload=self.workload,
+            models=self.models(),
+            bootstrap=section.bootstrap,
+            confidence=section.confidence,
+        )
+
+    def require_before(self, stage: str) -> None:
+        """Refuse to start a stage on results that params.yaml no longer describes.
+
+        Raises:
+            InputError: a stage before it is not done.
+        """
+        for name in UPSTREAM[stage]:
+            if not self.is_done(name):
+                raise InputError(
+                    f"stage {stage!r} needs {name!r}, which is not up to date; "
+                    f"run `stockpot {name}` first, or `stockpot run` for all"
+                )
+
+    def inputs(self, stage: str) -> str:
+        """Hash all that a stage's results depend on; what it reads must be there.
+
+        Raises:
+            InputError: a stage before it has not run.
+        """
+        upstream = {name: read_manifest(self.project.root, name) for name in UPSTREAM[stage]}
+        return content_key(
+            params=self._params(stage),
+            upstream={name: _content(manifest) for name, manifest in upstream.items()},
+            scoring=self.workload.scoring_inputs(),
+            code=code_digest(*CODE[stage]),
+        )
+
+    def is_done(self, stage: str) -> bool:
+        """Say whether a stage's manifest is of these inputs and all that it names is there."""
+        root = self.project.root
+        needed = (*UPSTREAM[stage], stage)
+        if not all(manifest_path(root, name).is_file() for name in needed):
+            return False
+        manifest = read_manifest(root, stage)
+        if any(not failure["final"] for failure in manifest.get("failed", [])):
+            return False
+        return manifest["inputs"] == self.inputs(stage) and outputs_are_there(root, manifest)
+
+    def first_to_do(self) -> str | None:
+        """Return the first stage that is not done; None if all are."""
+        return next((stage for stage in STAGES if not self.is_done(stage)), None)
+
+    def _params(self, stage: str) -> Mapping[str, Any]:
+        """Return the sections of params.yaml that a stage's results depend on."""
+        content = self.experiment.model_dump(mode="json")
+        for field in ("retries", "timeout_seconds", "save_every_seconds"):
+            del content["sweep"][field]
+        content["run"] = {"threads": content["run"]["threads"]}
+        sections = {
+            "base": ("base", "run"),
+            "sweep": ("sweep", "run"),
+            "soups": ("soups",),
+            "tune": ("tune",),
+            "evaluate": ("evaluate",),
+            "report": tuple(content),
+        }
+        return {name: content[name] for name in ("seed", *sections[stage])}
+
+    def _training(
+        self, name: str, kind: str, point: Point, base: Model | None = None
+    ) -> TrainingJob:
+        # YAML does not tell 10 from 10.0; the hyperparameters do.
+        whole = {"epochs", "batch_size", "seed"}
+        values = {n: int(value) if n in whole else float(value) for n, value in point.items()}
+        return TrainingJob(
+            root=self.project.root,
+            workload=self.workload,
+            name=name,
+            kind=kind,
+            hyperparameters=Hyperparameters(**values),  # type: ignore[arg-type]  # as told apart above
+            start=base.checkpoint if base else None,
+            threads=self.experiment.run.threads,
+            save_every_seconds=self.experiment.sweep.save_every_seconds,
+        )
+
+
+def _content(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a manifest says was made; how it came to be does not matter downstream."""
+    return {name: value for name, value in manifest.items() if name != "inputs"}

@@ -1,0 +1,117 @@
+"""Where a project is, and the settings that keep every tool's state inside it and off the network.
+
+The root is `$STOCKPOT_ROOT`, else `$DVC_ROOT` (set inside a DVC stage), else the folder of the
+params file, which is looked for upwards from the working directory.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from stockpot.errors import InputError
+
+PARAMS_NAME = "params.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project folder and the places in it.
+
+    Attributes:
+        root: the folder that holds all state, absolute.
+        params_file: the description of the experiment, absolute.
+    """
+
+    root: Path
+    params_file: Path
+
+    @property
+    def state(self) -> Path:
+        """Locks, caches, the MLflow database, studies: not versioned."""
+        return self.root / ".stockpot"
+
+    @property
+    def results(self) -> Path:
+        """Manifests, metrics, plots and the report: versioned by DVC."""
+        return self.root / "results"
+
+    @property
+    def prefect_home(self) -> Path:
+        """Prefect's database and storage."""
+        return self.root / ".prefect"
+
+    @property
+    def mlflow_uri(self) -> str:
+        """The default MLflow store: one SQLite file in the project."""
+        return f"sqlite:///{self.state / 'mlflow.db'}"
+
+
+def find_project(params: Path | None = None) -> Project:
+    """Find the project of `params`, or the one around the working directory.
+
+    Raises:
+        InputError: there is no params file, or the project folder cannot be written.
+    """
+    params_file = params.absolute() if params else _search_upwards(Path.cwd())
+    if not params_file.is_file():
+        raise InputError(f"{params_file.name}: no such file in {params_file.parent}")
+    anchor = os.environ.get("STOCKPOT_ROOT") or os.environ.get("DVC_ROOT")
+    root = Path(anchor).absolute() if anchor else params_file.parent
+    if not os.access(root, os.W_OK):
+        raise InputError(f"{root}: the project folder must be writable; change its permissions")
+    return Project(root, params_file)
+
+
+def _search_upwards(start: Path) -> Path:
+    """Return the nearest params file at or above `start`."""
+    for folder in (start, *start.parents):
+        if (folder / PARAMS_NAME).is_file():
+            return folder / PARAMS_NAME
+    raise InputError(
+        f"{PARAMS_NAME}: none in {start} or above; change to a project folder or name it with -p"
+    )
+
+
+def export_settings(project: Project) -> None:
+    """Set the environment of Prefect, MLflow, DVC and matplotlib for this process and its children.
+
+    It must run before any of them is imported: they read it at import. What the user has set
+    stays, except the switches that would send telemetry.
+    """
+    for folder in (project.state, project.prefect_home):
+        folder.mkdir(parents=True, exist_ok=True)
+    os.environ.update(_OFFLINE)
+    for name, value in (_QUIET | _homes(project)).items():
+        os.environ.setdefault(name, value)
+
+
+_OFFLINE = {
+    "DO_NOT_TRACK": "true",
+    "DVC_NO_ANALYTICS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+
+_QUIET = {
+    "ALEMBIC_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "PREFECT_CLI_PROMPT": "false",
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+    # Smaller batches make SQLite report "database is locked" and the next flow wait for 2 s.
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "0.5",
+}
+
+
+def _homes(project: Project) -> dict[str, str]:
+    return {
+        "STOCKPOT_ROOT": str(project.root),
+        "PREFECT_HOME": str(project.prefect_home),
+        "MPLCONFIGDIR": str(project.state / "matplotlib"),
+        "DVC_SITE_CACHE_DIR": str(project.root / ".dvc" / "tmp" / "site_cache"),
+    }

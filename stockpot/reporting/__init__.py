@@ -1,0 +1,24 @@
+"""What a run found: table, verdict, plots, CSV files and the HTML report.
+
+Importing this package loads neither matplotlib nor jinja2; only writing the report does.
+"""
+
+from stockpot.reporting.csv_files import write_csv_files
+from stockpot.reporting.html import render_report, write_report
+from stockpot.reporting.results import Results
+from stockpot.reporting.table import Row, render_terminal, results_table
+from stockpot.reporting.verdict import Outcome, Verdict, headline, verdicts
+
+__all__ = [
+    "Outcome",
+    "Results",
+    "Row",
+    "Verdict",
+    "headline",
+    "render_report",
+    "render_terminal",
+    "results_table",
+    "verdicts",
+    "write_csv_files",
+    "write_report",
+]

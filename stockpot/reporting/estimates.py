@@ -1,0 +1,70 @@
+"""Numbers of a report: a value with its interval, and how both are written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A fraction, or a difference of two, with its interval where one was computed."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the whole interval lies on one side of 0."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+
+def read_estimate(metrics: Mapping[str, float], name: str) -> Estimate | None:
+    """Read `name`, `name`_low and `name`_high; None where the metric was not recorded."""
+    return estimate_of(metrics, name) if name in metrics else None
+
+
+def estimate_of(metrics: Mapping[str, float], name: str) -> Estimate:
+    """Read a metric that every model has.
+
+    Raises:
+        KeyError: it was not recorded.
+    """
+    return Estimate(metrics[name], metrics.get(f"{name}_low"), metrics.get(f"{name}_high"))
+
+
+def percent(fraction: float) -> str:
+    """Write a fraction as a percentage: 0.965 is 96.5."""
+    return f"{100 * fraction:.1f}"
+
+
+def points(difference: float) -> str:
+    """Write a difference of fractions in percentage points, signed: 0.041 is +4.1.
+
+    The sign of what rounds to zero stays, so that an interval from +0.0 reads as above zero.
+    """
+    return "0.0" if difference == 0 else f"{100 * difference:+.1f}"
+
+
+def confidence_words(confidence: float) -> str:
+    """Name an interval: 0.95 is "95 % interval"."""
+    return f"{100 * confidence:g} % interval"
+
+
+def plain(value: Any) -> str:
+    """Write a setting: numbers short, lists in one line, nothing as a dash."""
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.4g}"
+        case list() | tuple():
+            return ", ".join(plain(part) for part in value) or "-"
+        case dict():
+            return ", ".join(f"{name}={plain(part)}" for name, part in value.items()) or "-"
+        case _:
+            return str(value)

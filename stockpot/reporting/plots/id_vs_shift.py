@@ -1,0 +1,99 @@
+"""All models: score on test against mean score under shift."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+
+from stockpot.reporting.estimates import Estimate, estimate_of, percent
+from stockpot.reporting.plots.axes import (
+    error_lengths,
+    interval_ends,
+    legend_below,
+    limits,
+    new_figure,
+    percent_axis,
+)
+from stockpot.reporting.plots.series import Series, main_series
+from stockpot.reporting.plots.svg import QUIET, house_style, tip, to_svg
+from stockpot.reporting.results import Manifest, Model, models_of
+
+Point = tuple[Estimate, Estimate]
+
+
+def id_vs_shift(evaluation: Manifest) -> str | None:
+    """Draw every model as a point; None without test shifts.
+
+    The base is left outside when it is so far below the rest that they would fall together.
+    """
+    if not evaluation["test_shifts"]:
+        return None
+    with house_style():
+        figure = new_figure(4.6)
+        axes = figure.add_subplot()
+        metric = evaluation["metric"]
+        others = [model for model in evaluation["models"] if model["kind"] != "base"]
+        _zoom(axes, [_point(model, metric) for model in others])
+        _draw_ingredients(axes, models_of(evaluation, "ingredient"), evaluation)
+        for series in main_series(evaluation):
+            _draw(axes, series, _point(series.model, metric))
+        axes.set(xlabel=f"{metric} on test", ylabel=f"mean {metric} under shift")
+        percent_axis(axes.xaxis)
+        percent_axis(axes.yaxis)
+        legend_below(figure, axes)
+        return to_svg(
+            figure,
+            "id-vs-shift",
+            "Test against shift",
+            f"Scatter plot of all models: {metric} on test against mean {metric} under shift.",
+        )
+
+
+def _point(model: Model, metric: str) -> Point:
+    metrics = model["metrics"]
+    return estimate_of(metrics, f"test/{metric}"), estimate_of(metrics, f"shift/mean/{metric}")
+
+
+def _zoom(axes: Axes, points: list[Point]) -> None:
+    axes.set_xlim(*limits([end for test, _ in points for end in interval_ends(test)]))
+    axes.set_ylim(*limits([end for _, shift in points for end in interval_ends(shift)]))
+
+
+def _draw_ingredients(axes: Axes, ingredients: list[Model], evaluation: Manifest) -> None:
+    others = [m for m in ingredients if m["name"] != evaluation["best_ingredient"]]
+    for number, model in enumerate(others):
+        test, shift = _point(model, evaluation["metric"])
+        axes.plot(
+            test.value,
+            shift.value,
+            "o",
+            color=QUIET,
+            markersize=4.5,
+            label="" if number else "other ingredients",
+            gid=tip(f"{model['name']}: test {percent(test.value)}, shift {percent(shift.value)}"),
+        )
+
+
+def _draw(axes: Axes, series: Series, point: Point) -> None:
+    test, shift = point
+    inside = axes.get_xlim()[0] <= test.value and axes.get_ylim()[0] <= shift.value
+    where = f"test {percent(test.value)}, shift {percent(shift.value)}"
+    label = series.label if inside else f"{series.label} (outside)"
+    axes.errorbar(
+        test.value,
+        shift.value,
+        xerr=[[length[0]] for length in error_lengths([test])],
+        yerr=[[length[0]] for length in error_lengths([shift])],
+        fmt="none",
+        ecolor=series.colour,
+        elinewidth=1,
+        alpha=0.45,
+    )
+    axes.plot(
+        test.value,
+        shift.value,
+        series.marker,
+        color=series.colour,
+        markersize=12 if series.marker == "*" else 8,
+        label=label,
+        gid=tip(f"{series.model['name']}: {where}"),
+    )

@@ -1,0 +1,113 @@
+"""A study with two objectives: val against val shifts, and the front of its trials."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from matplotlib.axes import Axes
+
+from stockpot.reporting.estimates import percent
+from stockpot.reporting.plots.axes import (
+    legend_below,
+    limits,
+    new_figure,
+    percent_axis,
+    without_lowest,
+)
+from stockpot.reporting.plots.series import main_series
+from stockpot.reporting.plots.svg import INK, QUIET, house_style, tip, to_svg
+from stockpot.reporting.results import Model, Results, objective_values
+
+Point = tuple[float, float]
+
+
+def pareto_front(study: Model, results: Results, number: int = 1) -> str | None:
+    """Draw trials, front, ingredients and soups; None for a study with one objective.
+
+    Args:
+        study: from the tune manifest.
+        results: the run; its ingredients and soups are drawn for comparison.
+        number: tells several studies of one page apart.
+    """
+    if len(study["recipe"]["objectives"]) < 2:
+        return None
+    metric = results.evaluation["metric"]
+    trials = [_point(objective_values(study, trial["values"])) for trial in study["trials"]]
+    front = [_point(objective_values(study, point["values"])) for point in study["front"]]
+    with house_style():
+        figure = new_figure(4.6)
+        axes = figure.add_subplot()
+        compared = _draw_models(axes, results, metric)
+        axes.set_xlim(*_zoom(trials, [*front, *compared], 0))
+        axes.set_ylim(*_zoom(trials, [*front, *compared], 1))
+        _draw_trials(axes, trials)
+        line = _columns(sorted(front))
+        axes.plot(*line, color=INK, linewidth=1.2, drawstyle="steps-pre", zorder=1.8)
+        axes.plot(
+            *_columns(front),
+            "o",
+            color=INK,
+            markersize=4,
+            zorder=1.9,
+            label=f"front ({len(front)})",
+        )
+        axes.set(xlabel=f"{metric} on val", ylabel=f"mean {metric} on val shifts")
+        percent_axis(axes.xaxis)
+        percent_axis(axes.yaxis)
+        legend_below(figure, axes)
+        return to_svg(
+            figure,
+            f"pareto-{number}",
+            f"Pareto front of {study['name']}",
+            "Scatter plot of trials: score on val against mean score on val shifts; the line joins "
+            "the trials that no other trial beats in both.",
+        )
+
+
+def _point(values: Mapping[str, float]) -> Point:
+    return values["val"], values["val_shift"]
+
+
+def _columns(points: Iterable[Point]) -> tuple[list[float], list[float]]:
+    pairs = list(points)
+    return [x for x, _ in pairs], [y for _, y in pairs]
+
+
+def _zoom(trials: list[Point], compared: list[Point], place: int) -> tuple[float, float]:
+    """Return limits that hold all that is compared and most trials; bad ones may lie outside."""
+    values = [trial[place] for trial in trials]
+    return limits([*(point[place] for point in compared), *without_lowest(values)])
+
+
+def _draw_trials(axes: Axes, trials: list[Point]) -> None:
+    (left, _), (bottom, _) = axes.get_xlim(), axes.get_ylim()
+    num_outside = sum(x < left or y < bottom for x, y in trials)
+    outside = f", {num_outside} outside" if num_outside else ""
+    axes.plot(
+        *_columns(trials),
+        "o",
+        markerfacecolor="none",
+        markeredgecolor=QUIET,
+        markersize=4.5,
+        zorder=1.7,
+        label=f"trials ({len(trials)}{outside})",
+    )
+
+
+def _draw_models(axes: Axes, results: Results, metric: str) -> list[Point]:
+    """Draw what has scores on both: all ingredients, and the soups in their own colours."""
+    names = (f"val/{metric}", f"val_shift/mean/{metric}")
+    looks = {series.model["name"]: series for series in main_series(results.evaluation)}
+    drawn = []
+    for place, model in enumerate([*results.sweep["ingredients"], *results.merged]):
+        point = (model["scores"][names[0]], model["scores"][names[1]])
+        gid = tip(f"{model['name']}: val {percent(point[0])}, val shifts {percent(point[1])}")
+        look = looks.get(model["name"])
+        if model["kind"] == "ingredient":
+            label = "" if place else "ingredients"
+            axes.plot(*point, "+", color=QUIET, markersize=7, label=label, gid=gid)
+        elif look is not None:
+            label, colour = look.label, look.colour
+            axes.plot(*point, look.marker, color=colour, markersize=8, label=label, gid=gid)
+        drawn.append(point)
+    return drawn

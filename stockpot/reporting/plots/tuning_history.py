@@ -1,0 +1,96 @@
+"""How a search for coefficients went: the value of each trial and the best so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import accumulate
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from stockpot.reporting.estimates import percent
+from stockpot.reporting.plots.axes import (
+    legend_below,
+    limits,
+    new_figure,
+    percent_axis,
+    without_lowest,
+)
+from stockpot.reporting.plots.svg import INK, QUIET, SOUPS, house_style, tip, to_svg
+from stockpot.reporting.results import Model, objective_values
+
+Trial = dict[str, Any]
+
+_SAMPLED = "sampler"
+_LOOKS = {
+    _SAMPLED: ("o", QUIET),
+    "uniform": ("s", SOUPS[0]),
+    "greedy": ("^", SOUPS[1]),
+    "best single": ("D", INK),
+}
+_OTHER_LOOK = ("P", SOUPS[3])
+_AXIS_NAMES = {"val": "on val", "val_shift": "on val shifts (mean)"}
+
+
+def tuning_history(study: Model, metric: str, number: int = 1) -> str | None:
+    """Draw a panel an objective, warm starts marked; None for a study without trials.
+
+    Args:
+        study: from the tune manifest.
+        metric: what the objectives measure.
+        number: tells several studies of one page apart.
+    """
+    if not study["trials"]:
+        return None
+    objectives = study["recipe"]["objectives"]
+    with house_style():
+        figure = new_figure(1.0 + 2.3 * len(objectives))
+        panels = figure.subplots(len(objectives), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, objective in zip(panels, objectives, strict=True):
+            _draw_panel(axes, study, objective)
+            axes.set_ylabel(f"{metric} {_AXIS_NAMES[objective]}")
+            percent_axis(axes.yaxis)
+        panels[-1].set_xlabel("trial")
+        legend_below(figure, panels[0])
+        return to_svg(
+            figure,
+            f"tuning-{number}",
+            f"History of {study['name']}",
+            "Value of each trial in order; the line is the best so far, larger marks are the warm "
+            "starts.",
+        )
+
+
+def _draw_panel(axes: Axes, study: Model, objective: str) -> None:
+    values = {
+        trial["number"]: objective_values(study, trial["values"])[objective]
+        for trial in study["trials"]
+    }
+    warm = [values[trial["number"]] for trial in study["trials"] if trial["source"] != _SAMPLED]
+    axes.set_ylim(*limits([*warm, *without_lowest(list(values.values()))]))
+    best = list(accumulate(values.values(), max))
+    axes.step(list(values), best, where="post", color=INK, linewidth=1.2, label="best so far")
+    # The sampled ones first, so that the warm starts lie on top.
+    sources = dict.fromkeys([_SAMPLED, *(trial["source"] for trial in study["trials"])])
+    for source in sources:
+        trials = [trial["number"] for trial in study["trials"] if trial["source"] == source]
+        _draw_trials(axes, source, {number: values[number] for number in trials})
+
+
+def _draw_trials(axes: Axes, source: str, values: Mapping[int, float]) -> None:
+    """Draw the trials of one source; those below the axis are counted in the legend."""
+    bottom, _ = axes.get_ylim()
+    inside = {number: value for number, value in values.items() if value >= bottom}
+    below = f" ({len(values) - len(inside)} below)" if len(inside) < len(values) else ""
+    label = f"{'sampled' if source == _SAMPLED else f'start: {source}'}{below}"
+    marker, colour = _LOOKS.get(source, _OTHER_LOOK)
+    for place, (number, value) in enumerate(inside.items()):
+        axes.plot(
+            number,
+            value,
+            marker,
+            color=colour,
+            markersize=4 if source == _SAMPLED else 8,
+            label="" if place else label,
+            gid=tip(f"trial {number}, {source}: {percent(value)}"),
+        )

@@ -1,0 +1,217 @@
+"""Which hyperparameters the ingredients of a sweep get: random, Sobol, grid or a list.
+
+Every search is stable under growth: the first n points of a larger sweep are the points of the
+smaller one, so that growing a sweep trains only what is new.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from stockpot.errors import InputError
+from stockpot.seeding import derive_seed
+
+Point = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Uniform:
+    """Uniform in [low, high]."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        _check_interval("uniform", self.low, self.high)
+
+    def at(self, position: float) -> float:
+        """Map a position in [0, 1) to a value."""
+        return self.low + position * (self.high - self.low)
+
+    def bounds(self) -> tuple[float, float]:
+        """Return the lowest and the highest value."""
+        return self.low, self.high
+
+    def is_whole(self) -> bool:
+        """Say whether all values are whole numbers."""
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class LogUniform:
+    """Uniform in the logarithm between low and high, both positive."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        _check_interval("log_uniform", self.low, self.high)
+        if self.low <= 0:
+            raise InputError(f"log_uniform: both ends must be > 0, got {self.low}")
+
+    def at(self, position: float) -> float:
+        """Map a position in [0, 1) to a value."""
+        return float(self.low * (self.high / self.low) ** position)
+
+    def bounds(self) -> tuple[float, float]:
+        """Return the lowest and the highest value."""
+        return self.low, self.high
+
+    def is_whole(self) -> bool:
+        """Say whether all values are whole numbers."""
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Integer:
+    """A whole number in [low, high]."""
+
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise InputError(f"integer: low must be <= high, got {self.low} and {self.high}")
+
+    def at(self, position: float) -> int:
+        """Map a position in [0, 1) to a value."""
+        return self.low + math.floor(position * (self.high - self.low + 1))
+
+    def bounds(self) -> tuple[float, float]:
+        """Return the lowest and the highest value."""
+        return self.low, self.high
+
+    def is_whole(self) -> bool:
+        """Say whether all values are whole numbers."""
+        return True
+
+    def values(self) -> tuple[float, ...]:
+        """List all values, for a grid."""
+        return tuple(range(self.low, self.high + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a few values, each as likely."""
+
+    choices: tuple[float, ...]
+
+    def at(self, position: float) -> float:
+        """Map a position in [0, 1) to a value."""
+        return self.choices[math.floor(position * len(self.choices))]
+
+    def bounds(self) -> tuple[float, float]:
+        """Return the lowest and the highest value."""
+        return min(self.choices), max(self.choices)
+
+    def is_whole(self) -> bool:
+        """Say whether all values are whole numbers."""
+        return all(float(value).is_integer() for value in self.choices)
+
+    def values(self) -> tuple[float, ...]:
+        """List all values, for a grid."""
+        return self.choices
+
+
+Distribution = Uniform | LogUniform | Integer | Choice
+
+
+def _check_interval(kind: str, low: float, high: float) -> None:
+    if not low < high:
+        raise InputError(f"{kind}: low must be < high, got {low} and {high}")
+
+
+def available(
+    search: str, space: Mapping[str, Distribution], listed: Sequence[Point]
+) -> int | None:
+    """Say how many points a search can give; None if there is no end.
+
+    Raises:
+        InputError: the search does not fit the space.
+    """
+    if search == "list":
+        unknown = sorted({name for point in listed for name in point} - {*space, "seed"})
+        if unknown:
+            raise InputError(f"list: unknown hyperparameters {unknown}; choose from {[*space]}")
+        if not listed:
+            raise InputError("list: must name at least one ingredient's hyperparameters, got none")
+        return len(listed)
+    if listed:
+        raise InputError(f"list: is only for search 'list', got search {search!r}")
+    return math.prod(len(axis) for axis in _axes(space)) if search == "grid" else None
+
+
+def plan_points(
+    search: str,
+    space: Mapping[str, Distribution],
+    listed: Sequence[Point],
+    size: int | None,
+    seed: int,
+) -> list[Point]:
+    """Draw the hyperparameters of each ingredient.
+
+    Args:
+        search: random, sobol, grid or list.
+        space: a distribution per hyperparameter.
+        listed: for search `list`: what differs from the space's first values, a point each.
+        size: how many; None for all of a grid or list.
+        seed: of the random and Sobol searches, and of what no search fixes: an ingredient whose
+            space has no `seed` gets one of its own from this seed and its number.
+    """
+    match search:
+        case "random":
+            points = _at(space, _random_positions(len(space), size or 0, seed))
+        case "sobol":
+            points = _at(space, _sobol_positions(len(space), size or 0, seed))
+        case "grid":
+            points = [dict(zip(space, values, strict=True)) for values in itertools.product(*_axes(space))]
+        case "list":
+            fixed = {name: distribution.at(0.0) for name, distribution in space.items()}
+            points = [fixed | point for point in listed]
+        case _:
+            raise InputError(f"unknown search {search!r}; choose from grid, list, random, sobol")
+    return [
+        {"seed": _own_seed(seed, number)} | point for number, point in enumerate(points[:size])
+    ]
+
+
+def _at(space: Mapping[str, Distribution], rows: Sequence[Sequence[float]]) -> list[Point]:
+    return [
+        {name: axis.at(position) for (name, axis), position in zip(space.items(), row, strict=True)}
+        for row in rows
+    ]
+
+
+def _axes(space: Mapping[str, Distribution]) -> list[tuple[float, ...]]:
+    """List the values of each hyperparameter of a grid."""
+    endless = [n for n, axis in space.items() if isinstance(axis, (Uniform, LogUniform))]
+    if endless:
+        raise InputError(f"space: a grid needs choice or integer, got an interval for {endless}")
+    return [axis.values() for axis in space.values() if isinstance(axis, (Integer, Choice))]
+
+
+def _random_positions(dimensions: int, size: int, seed: int) -> list[list[float]]:
+    """Draw row by row, so that a larger size only adds rows."""
+    import random
+
+    generator = random.Random(derive_seed("sweep", seed))
+    return [[generator.random() for _ in range(dimensions)] for _ in range(size)]
+
+
+def _sobol_positions(dimensions: int, size: int, seed: int) -> list[list[float]]:
+    """Draw the first points of one scrambled Sobol sequence (scipy's qmc)."""
+    from scipy.stats import qmc
+
+    # Drawing the next power of two keeps the sequence balanced and scipy silent.
+    rounded = 2 ** math.ceil(math.log2(max(size, 1)))
+    points = qmc.Sobol(dimensions, scramble=True, rng=seed).random(rounded)
+    positions: list[list[float]] = points[:size].tolist()
+    return positions
+
+
+def _own_seed(seed: int, number: int) -> int:
+    """Give every ingredient a seed of its own that does not depend on the size of the sweep."""
+    return derive_seed("ingredient", seed, number) % 2**31

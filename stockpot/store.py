@@ -1,0 +1,110 @@
+"""The checkpoint store: content key -> weights, made once whoever asks.
+
+A model is two files, `checkpoints/<folder>/<key>.safetensors` and, written after it, a record
+`<key>.json`. Without the record, the model is not there. A record may also say that the model
+cannot be made; the reason is then as final as the weights would be.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stockpot.atomic_files import write_text
+from stockpot.checkpoints import save_checkpoint
+from stockpot.locks import file_lock
+from stockpot.models import Model
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# A folder a kind: DVC lets no two stages share an output folder.
+FOLDERS = {"base": "base", "ingredient": "ingredients", "soup": "soups", "tuned": "tuned"}
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The store of a project.
+
+    Attributes:
+        root: the project root.
+    """
+
+    root: Path
+
+    def find(self, kind: str, key: str, name: str) -> Model | None:
+        """Return the model, called `name` here, if its weights are in the store and whole."""
+        record = self._record(kind, key)
+        if record is None or "failed" in record:
+            return None
+        path = self._weights(kind, key)
+        if not path.is_file() or path.stat().st_size != record["bytes"]:
+            return None
+        relative = path.relative_to(self.root).as_posix()
+        return Model(name=name, kind=kind, key=key, path=relative, **record)
+
+    def failure(self, kind: str, key: str) -> str | None:
+        """Return why the model cannot be made, if that is known."""
+        record = self._record(kind, key)
+        return None if record is None else record.get("failed")
+
+    def save(
+        self,
+        kind: str,
+        key: str,
+        name: str,
+        tensors: Mapping[str, Tensor],
+        details: Mapping[str, Any],
+    ) -> Model:
+        """Write weights and record; return the model."""
+        path = self._weights(kind, key)
+        pedigree = json.dumps({"kind": kind, "key": key, **_short(details)}, sort_keys=True)
+        digest = save_checkpoint(path, tensors, {"stockpot": pedigree})
+        num_params = sum(tensor.numel() for tensor in tensors.values())
+        record = {
+            "digest": digest,
+            "bytes": path.stat().st_size,
+            "num_params": num_params,
+            "details": details,
+        }
+        self._write_record(kind, key, record)
+        model = self.find(kind, key, name)
+        assert model is not None
+        return model
+
+    def save_failure(self, kind: str, key: str, reason: str) -> None:
+        """Record that a model cannot be made, so that no later run tries it again."""
+        self._write_record(kind, key, {"failed": reason})
+
+    @contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        """Keep others from making the same model; also a stage that outlived its pipeline."""
+        with file_lock(self.root / ".stockpot" / "locks" / f"{key}.lock"):
+            yield
+
+    def files(self) -> list[Path]:
+        """List all files of the store, sorted."""
+        return sorted(p for p in (self.root / "checkpoints").rglob("*") if p.is_file())
+
+    def _weights(self, kind: str, key: str) -> Path:
+        return self.root / "checkpoints" / FOLDERS[kind] / f"{key}.safetensors"
+
+    def _record(self, kind: str, key: str) -> dict[str, Any] | None:
+        path = self._weights(kind, key).with_suffix(".json")
+        if not path.is_file():
+            return None
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return record
+
+    def _write_record(self, kind: str, key: str, record: Mapping[str, Any]) -> None:
+        path = self._weights(kind, key).with_suffix(".json")
+        write_text(path, json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+
+def _short(details: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out of a file's header what is long and stands in the manifest."""
+    return {name: value for name, value in details.items() if name not in {"trials", "front"}}

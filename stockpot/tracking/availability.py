@@ -1,0 +1,79 @@
+"""Does the tracking store answer?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+_PROBE_SECONDS = 5
+_AWAY_CODES = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
+_GATEWAY_STATUS = {408, 429, 502, 503, 504}  # a proxy answers in place of the server
+
+
+class StoreAwayError(ConnectionError):
+    """The tracking store does not answer; the record stays where it is and is sent later."""
+
+
+def probe(uri: str) -> None:
+    """Ask an MLflow server whether it is there; one request, at most 5 s to connect.
+
+    Raises:
+        StoreAwayError: it does not answer, or a proxy says that it does not.
+    """
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    request: Any = http_request  # untyped in MLflow, like the next one
+    host: Any = get_default_host_creds
+    limits = {"max_retries": 0, "timeout": _PROBE_SECONDS, "raise_on_status": False}
+    try:
+        response = request(host(uri), "/health", "GET", **limits)
+    except MlflowException as error:
+        raise StoreAwayError(explain(error)) from error
+    if response.status_code in _GATEWAY_STATUS:
+        raise StoreAwayError(f"HTTP status {response.status_code}")
+
+
+def is_away(error: BaseException) -> bool:
+    """Say whether `error` means that the store did not answer, rather than that it refused."""
+    from mlflow.exceptions import MlflowException, RestException
+    from requests import exceptions as http
+
+    if isinstance(error, MlflowException):
+        if error.error_code in _AWAY_CODES:
+            return True
+        if isinstance(error, RestException) or error.error_code != "INTERNAL_ERROR":
+            return False  # it answered; what the caller was handling before is another matter
+    lost = (http.ConnectionError, http.Timeout, http.ChunkedEncodingError)
+    # An answer of 500 is the server's own "no" to this record: it is not to be tried for ever.
+    return any(
+        isinstance(cause, lost)
+        or (isinstance(cause, http.RetryError) and "too many 500 error" not in str(cause))
+        for cause in _causes(error)
+    )
+
+
+def explain(error: BaseException) -> str:
+    """Return the shortest true reason in the chain of an error."""
+    from requests import exceptions as http
+
+    words = (
+        (http.ConnectTimeout, f"no answer in {_PROBE_SECONDS} s"),
+        (http.ReadTimeout, f"no answer in {_PROBE_SECONDS} s"),
+        (http.SSLError, "its TLS certificate is not accepted"),
+    )
+    for cause in _causes(error):
+        for kind, text in words:
+            if isinstance(cause, kind):
+                return text
+        for text in ("Connection refused", "Name or service not known", "No route to host"):
+            if text in str(cause):
+                return text.lower()
+    return " ".join(str(error).split())[:300]
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,286 @@
+"""One experiment in an MLflow store: records in, runs out; each record's effect happens once.
+
+Every write may be tried again after it went through and the answer was lost. So runs carry the id
+of the record that made them, metrics the record's own time, and what is there is looked up first.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from stockpot.errors import InputError
+from stockpot.locks import file_lock
+from stockpot.tracking.addresses import is_server, redacted
+from stockpot.tracking.availability import StoreAwayError, explain, is_away, probe
+from stockpot.tracking.known_runs import KnownRun, KnownRuns, read_runs
+from stockpot.tracking.model_runs import ModelRuns
+from stockpot.tracking.points import new_points, points, text_params
+from stockpot.tracking.records import ModelRecord, Record
+
+_EXPERIMENT_TAGS = {
+    # Without it MLflow's UI guesses the kind, and may open the pages for chat applications.
+    "mlflow.experimentKind": "custom_model_development",
+}
+
+
+class MlflowStore:
+    """A store that is connected on first use, and again after it did not answer."""
+
+    def __init__(self, uri: str, experiment_name: str, state_dir: Path) -> None:
+        self.uri = uri
+        self.known = KnownRuns()
+        self.experiment_id: str | None = None
+        self._experiment_name = experiment_name
+        self._artifacts = None if is_server(uri) else state_dir / "mlartifacts"
+        self._lock = state_dir / "mlflow.lock"
+        self._client: Any = None
+        self._actions = {
+            "start": self._start,
+            "finish": self._finish,
+            "kill": self._kill,
+            "model": self._model,
+            "link": self._link,
+            "metrics": self._metrics,
+            "parent-metrics": self._parent_metrics,
+            "artifact": self._artifact,
+        }
+
+    @property
+    def connected(self) -> bool:
+        """Say whether the store answered last time."""
+        return self._client is not None
+
+    def connect(self) -> None:
+        """Open the store, make it and the experiment where they are missing, read what is there.
+
+        Raises:
+            StoreAwayError: it does not answer.
+            InputError: it answers, but cannot be used.
+        """
+        _prepare_mlflow()
+        if is_server(self.uri):
+            probe(self.uri)
+        try:
+            # Two processes that make the same database at once break each other's migrations.
+            with file_lock(self._lock):
+                client = _open_client(self.uri)
+                self.experiment_id = self._experiment(client)
+            self.known = read_runs(client, self.experiment_id)
+        except Exception as error:
+            if is_away(error):
+                raise StoreAwayError(explain(error)) from error
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"track.uri {redacted(self.uri)}: cannot be used ({explain(error)}); "
+                "correct the address or the credentials"
+            ) from error
+        self._client = client
+
+    def refresh(self) -> None:
+        """Read again what the store has, after another process may have written to it."""
+        if not self.connected:
+            self.connect()
+            return
+        try:
+            self.known = read_runs(self._client, self._experiment_id())
+        except Exception as error:
+            self._raise_if_away(error)
+            raise
+
+    def send(self, record: Record) -> None:
+        """Write a record.
+
+        Raises:
+            StoreAwayError: the store did not answer; whether the record went through is not known.
+            Exception: the store refused the record.
+        """
+        try:
+            self._actions[record.action](record)
+        except Exception as error:
+            self._raise_if_away(error)
+            raise
+
+    def give_up(self, record: Record, reason: str) -> None:
+        """End the half-written run of a record that the store refused.
+
+        Raises:
+            StoreAwayError: the store did not answer.
+        """
+        run = self.known.by_record.get(record.id)
+        if record.action != "model" or run is None or run.status != "RUNNING":
+            return
+        try:
+            self._models().give_up(run, f"not logged whole: {reason}")
+        except Exception as error:
+            self._raise_if_away(error)
+            raise
+
+    def _raise_if_away(self, error: Exception) -> None:
+        if is_away(error):
+            self._client = None  # so that what is known is read again before the next record
+            raise StoreAwayError(explain(error)) from error
+
+    def _experiment(self, client: Any) -> str:
+        name = self._experiment_name
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            found = _create_experiment(client, name, self._artifacts)
+        if found.lifecycle_stage != "active":
+            raise InputError(
+                f"track.experiment: {name!r} was deleted in MLflow; restore it with "
+                f"`mlflow experiments restore -x {found.experiment_id}` or choose another name"
+            )
+        return str(found.experiment_id)
+
+    def _experiment_id(self) -> str:
+        assert self.experiment_id is not None, "send() and refresh() come after connect()"
+        return self.experiment_id
+
+    def _models(self) -> ModelRuns:
+        return ModelRuns(self._client, self._experiment_id(), self.known)
+
+    def _parent(self, record: Record) -> KnownRun:
+        if record.pipeline not in self.known.pipelines:
+            self.refresh()
+        try:
+            return self.known.pipelines[record.pipeline]
+        except KeyError:
+            raise LookupError(f"its pipeline run {record.pipeline} is not in the store") from None
+
+    def _model_run(self, key: str) -> KnownRun:
+        if key not in self.known.models:
+            self.refresh()
+        try:
+            return self.known.models[key]
+        except KeyError:
+            raise LookupError(f"no model with key {key} is in the store") from None
+
+    def _start(self, record: Record) -> None:
+        run = self.known.pipelines.get(record.pipeline)
+        if run is None:
+            tags = {**record.content["tags"], "stockpot.record": record.id}
+            made = self._client.create_run(
+                self._experiment_id(),
+                start_time=record.time_ms,
+                tags=tags,
+                run_name=record.content["name"],
+            )
+            run = KnownRun(made.info.run_id)
+            self.known.add(run, tags)
+        elif run.status != "RUNNING":
+            self._client.update_run(run.run_id, status="RUNNING")
+            run.status = "RUNNING"
+        self._client.log_batch(run.run_id, params=text_params(record.content["params"]))
+
+    def _finish(self, record: Record) -> None:
+        self._terminate(self._parent(record), record)
+
+    def _kill(self, record: Record) -> None:
+        """End a run that its process left; the content names it by MLflow's id or by ours."""
+        name = record.content["run"]
+        run = self.known.pipelines.get(name, KnownRun(name))
+        for other in self.known.pipelines.values():
+            if other.run_id == run.run_id:
+                run = other
+        if run.status == "RUNNING":
+            self._terminate(run, record)
+
+    def _terminate(self, run: KnownRun, record: Record) -> None:
+        status = record.content["status"]
+        self._client.set_terminated(run.run_id, status, end_time=record.time_ms)
+        run.status = status
+
+    def _model(self, record: Record) -> None:
+        model = ModelRecord.from_json(record.content)
+        for key in model.inputs:
+            self._model_run(key)
+        parent = self._parent(record)
+        models = self._models()
+        earlier = models.already_logged(model, record, parent)
+        if earlier is None:
+            models.log(model, record, parent)
+        else:
+            models.link(earlier, parent)
+            self._add_metrics(earlier, model.metrics, record)
+
+    def _link(self, record: Record) -> None:
+        self._models().link(self._model_run(record.content["key"]), self._parent(record))
+
+    def _metrics(self, record: Record) -> None:
+        run = self._model_run(record.content["key"])
+        self._add_metrics(run, record.content["metrics"], record)
+
+    def _parent_metrics(self, record: Record) -> None:
+        self._add_metrics(self._parent(record), record.content["metrics"], record)
+
+    def _add_metrics(self, run: KnownRun, metrics: Mapping[str, float], record: Record) -> None:
+        changed = new_points(run.metrics, metrics)
+        if changed:
+            self._client.log_batch(
+                run.run_id, metrics=points(changed, {}, record.time_ms, run.model_id)
+            )
+            run.metrics.update(changed)
+
+    def _artifact(self, record: Record) -> None:
+        run = self._parent(record)
+        name = PurePosixPath(record.content["name"])
+        folder = str(name.parent) if name.parent.name else None
+        with tempfile.TemporaryDirectory() as temporary:
+            file = Path(temporary) / name.name
+            file.write_bytes(base64.b64decode(record.content["base64"]))
+            self._client.log_artifact(run.run_id, file, folder)
+        if record.content["table"]:
+            self._show_as_table(run, str(name))
+
+    def _show_as_table(self, run: KnownRun, name: str) -> None:
+        """Do what `MlflowClient.log_table` does, except that logging again replaces the table."""
+        tags = self._client.get_run(run.run_id).data.tags
+        shown = json.loads(tags.get("mlflow.loggedArtifacts", "[]"))
+        table = {"path": name, "type": "table"}
+        if table not in shown:
+            self._client.set_tag(run.run_id, "mlflow.loggedArtifacts", json.dumps([*shown, table]))
+
+
+def _prepare_mlflow() -> None:
+    """Keep MLflow from hanging on a dead server and from telling what nobody asked."""
+    # It would repeat a POST whose answer was lost, and so make a run twice; the outbox looks first.
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    import mlflow.tracking.client  # noqa: F401 (its import sets up its loggers; ours come after)
+
+    for logger in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(logger).setLevel(logging.WARNING)
+    # It reports each attempt to connect; the outbox warns once.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+
+
+def _open_client(uri: str) -> Any:
+    from mlflow.tracking.client import MlflowClient
+
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    untyped_client: Any = MlflowClient
+    return untyped_client(tracking_uri=uri)
+
+
+def _create_experiment(client: Any, name: str, artifacts: Path | None) -> Any:
+    """Create an experiment, or get the one that another machine created a moment ago."""
+    from mlflow.exceptions import MlflowException
+
+    location = None if artifacts is None else artifacts.absolute().as_uri()
+    try:
+        created = client.create_experiment(name, location, tags=_EXPERIMENT_TAGS)
+        return client.get_experiment(created)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        return client.get_experiment_by_name(name)

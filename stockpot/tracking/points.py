@@ -1,0 +1,47 @@
+"""Metrics and parameters as MLflow's objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stockpot.tracking.records import Scalar
+
+
+def points(
+    metrics: Mapping[str, float],
+    curves: Mapping[str, Sequence[float]],
+    time_ms: int,
+    model_id: str | None,
+) -> list[Any]:
+    """Return the points of metrics (at step 0) and curves, on the run and on its model.
+
+    All have the one time of their record, so that MLflow drops those that it already has.
+    """
+    from mlflow.entities import Metric
+
+    point: Any = Metric  # untyped in MLflow
+    values = [(name, value, 0) for name, value in metrics.items()]
+    values += [
+        (name, value, step) for name, curve in curves.items() for step, value in enumerate(curve)
+    ]
+    return [
+        point(name, float(value), time_ms, step, model_id=model_id) for name, value, step in values
+    ]
+
+
+def new_points(known: Mapping[str, float], metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics whose value is not the known one; nan is the same as nan."""
+    return {name: value for name, value in metrics.items() if not _same(known.get(name), value)}
+
+
+def text_params(params: Mapping[str, Scalar]) -> list[Any]:
+    """Return parameters as MLflow's objects, whose values are text."""
+    from mlflow.entities import Param
+
+    param: Any = Param  # untyped in MLflow
+    return [param(name, str(value)) for name, value in params.items()]
+
+
+def _same(known: float | None, value: float) -> bool:
+    return known is not None and (known == value or (known != known and value != value))  # noqa: PLR0124 (nan)

@@ -1,0 +1,108 @@
+"""Making one base or ingredient: found in the store, or trained, saved and scored on val."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from stockpot.checkpoints import Checkpoint
+from stockpot.finetuning.hyperparameters import Hyperparameters
+from stockpot.keys import content_key
+from stockpot.models import Failure, Model
+from stockpot.store import Store
+from stockpot.workloads.spec import WorkloadSpec
+
+# Raise it when the meaning of a checkpoint changes though no training code does.
+_CONTRACT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """One fine-tuning run, as plain values that a worker process can be sent.
+
+    Attributes:
+        root: the project root.
+        workload: what to train on.
+        name: what the model is called.
+        kind: base or ingredient.
+        hyperparameters: how to train.
+        start: the checkpoint to start from; None initialises the weights from the seed.
+        threads: torch threads of the worker; they change the last bits of the result.
+        save_every_seconds: how often the state of the run is saved, to resume from.
+    """
+
+    root: Path
+    workload: WorkloadSpec
+    name: str
+    kind: str
+    hyperparameters: Hyperparameters
+    start: Checkpoint | None
+    threads: int
+    save_every_seconds: float
+
+    @property
+    def key(self) -> str:
+        """The content key: equal jobs make equal weights."""
+        return content_key(
+            contract=_CONTRACT,
+            kind=self.kind,
+            hyperparameters=asdict(self.hyperparameters),
+            start=self.start.digest if self.start else None,
+            threads=self.threads,
+            **self.workload.training_inputs(),
+        )
+
+    def find(self) -> Model | None:
+        """Return the model if the store has it; without scores."""
+        return Store(self.root).find(self.kind, self.key, self.name)
+
+    def known_failure(self) -> Failure | None:
+        """Return why the model cannot be made, if a run has found out before."""
+        reason = Store(self.root).failure(self.kind, self.key)
+        return None if reason is None else self.failure(reason)
+
+    def failure(self, reason: str, *, final: bool = True) -> Failure:
+        """Build the record of a failure of this job."""
+        return Failure(self.name, self.key, asdict(self.hyperparameters), reason, final)
+
+
+def train(job: TrainingJob, device: str) -> Model | Failure:
+    """Make the model of a job and score it on val; what the store has is not made again.
+
+    Runs in a worker process.
+
+    Returns:
+        The model, or the failure of a run that diverged.
+    """
+    from stockpot.evaluation.val_scores import score_on_val
+    from stockpot.finetuning.divergence import Diverged
+
+    with Store(job.root).lock(job.key):
+        if known := job.known_failure():
+            return known
+        try:
+            model = job.find() or _train(job, device)
+        except Diverged as error:
+            Store(job.root).save_failure(job.kind, job.key, str(error))
+            return job.failure(str(error))
+    return score_on_val(job.root, job.workload, model, device)
+
+
+def _train(job: TrainingJob, device: str) -> Model:
+    from stockpot.checkpoints import load_tensors, verify
+    from stockpot.finetuning.loop import fine_tune
+    from stockpot.finetuning.partial_state import PartialState
+
+    partial = PartialState(
+        job.root / ".stockpot" / "partial" / f"{job.key}.safetensors", job.save_every_seconds
+    )
+    weights = fine_tune(
+        job.workload.build(),
+        load_tensors(verify(job.root, job.start)) if job.start else None,
+        job.hyperparameters,
+        split="pretrain" if job.start is None else "train",
+        device=device,
+        partial=partial,
+    )
+    details = {"hyperparameters": asdict(job.hyperparameters)}
+    return Store(job.root).save(job.kind, job.key, job.name, weights, details)

@@ -1,0 +1,59 @@
+"""Adopting what a run made into DVC, so that `dvc status` and `dvc repro` know of it.
+
+Outputs are committed a stage at a time with DVC's own library, never from inside a DVC stage.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def inside_dvc_stage() -> bool:
+    """Say whether this process runs as a stage of `dvc repro`, which records outputs itself."""
+    return "DVC_STAGE" in os.environ
+
+
+def pipeline_around() -> str | None:
+    """Name the `dvc repro` that this process is a stage of; None outside DVC.
+
+    Its stages are processes of one process group; the group's start tells it from an earlier
+    one of the same number. So all stages of one pipeline run share one MLflow parent run.
+    """
+    if not inside_dvc_stage():
+        return None
+    group = os.getpgid(0)
+    try:
+        started = Path(f"/proc/{group}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        started = "unknown"
+    return f"dvc-{group}-{started}"
+
+
+def adopt_outputs(root: Path, stages: Sequence[str]) -> str:
+    """Record the outputs of finished stages in dvc.lock, as if DVC had run the stages.
+
+    Args:
+        root: the project root, with dvc.yaml.
+        stages: names of stages whose outputs are whole.
+
+    Returns:
+        Why nothing was recorded; empty if all is.
+    """
+    if inside_dvc_stage():
+        return "inside a DVC stage, which records its outputs itself"
+    if not (root / ".dvc").is_dir() or not (root / "dvc.yaml").is_file():
+        return "not a DVC project; `dvc init` makes it one"
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    logging.getLogger("dvc").setLevel(logging.ERROR)
+    try:
+        with Repo(str(root), _wait_for_lock=True) as repo:
+            for stage in stages:
+                repo.commit(stage, force=True)
+    except DvcException as error:
+        return f"DVC could not record the outputs: {error}; run `dvc commit -f`"
+    return ""

@@ -1,0 +1,201 @@
+"""Worker processes, one a device slot: all torch work of a run happens in them.
+
+The main process imports no torch. A worker that is lost (killed, out of memory) takes only the
+job it was at with it, and is replaced; when the main process dies, its workers end themselves.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from stockpot.locks import any_lock
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_POLL_SECONDS = 0.2
+
+
+class WorkerLost(RuntimeError):
+    """A worker process died in the middle of a job; trying again may help."""
+
+
+class WorkersStopped(RuntimeError):
+    """The run is being stopped; nothing should be tried again."""
+
+
+class WorkerPool:
+    """A fixed number of worker processes, each with a device.
+
+    A job takes a worker of this pool and a slot of its device. A slot is a file lock that all
+    projects of this user on this machine share, so two experiments do not train on one GPU at
+    the same time; the kernel frees it when its holder dies.
+    """
+
+    def __init__(self, devices: Sequence[str], threads: int) -> None:
+        """Start one worker a device; they import torch while the caller goes on.
+
+        Args:
+            devices: such as `["cuda:0", "cuda:1"]` or `["cpu", "cpu"]`; one worker each.
+            threads: torch threads a worker.
+        """
+        self.devices = list(devices)
+        self._threads = threads
+        self._stopped = threading.Event()
+        self._workers = [_Worker(device, threads) for device in devices]
+        self._idle: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for position in range(len(devices)):
+            self._idle.put(position)
+
+    def run(
+        self,
+        function: Callable[..., T],
+        *arguments: object,
+        timeout_seconds: float | None = None,
+    ) -> T:
+        """Call `function(*arguments, device)` in a worker process and return its result.
+
+        Blocks until a worker and its device are free. Safe from several threads.
+
+        Raises:
+            WorkerLost: the worker died.
+            TimeoutError: the call took too long; its worker was killed.
+            WorkersStopped: `stop` was called.
+            Exception: what the function raised.
+        """
+        with self._worker() as position:
+            worker = self._workers[position]
+            with any_lock(self._slots(worker.device), self._check):
+                try:
+                    return worker.call(function, (*arguments, worker.device), timeout_seconds)
+                except TimeoutError:
+                    worker.kill()
+                    self._workers[position] = _Worker(worker.device, self._threads)
+                    raise
+                except (EOFError, OSError) as error:
+                    self._check()
+                    self._workers[position] = _Worker(worker.device, self._threads)
+                    raise WorkerLost(f"worker process {worker.pid} died ({worker.end()})") from error
+
+    def stop(self) -> None:
+        """Kill all workers; jobs in flight raise WorkersStopped."""
+        self._stopped.set()
+        for worker in self._workers:
+            worker.kill()
+
+    def close(self) -> None:
+        """Let idle workers end by themselves."""
+        self._stopped.set()
+        for worker in self._workers:
+            worker.close()
+
+    @contextmanager
+    def _worker(self) -> Iterator[int]:
+        while True:
+            self._check()
+            try:
+                position = self._idle.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                continue
+            try:
+                yield position
+            finally:
+                self._idle.put(position)
+            return
+
+    def _check(self) -> None:
+        if self._stopped.is_set():
+            raise WorkersStopped("the run is being stopped")
+
+    def _slots(self, device: str) -> list[Path]:
+        """List the slots of a device: one a worker that this pool has on it."""
+        folder = Path(tempfile.gettempdir()) / f"stockpot-slots-{os.getuid()}"
+        name = device.replace(":", "-")
+        return [folder / f"{name}-{slot}.lock" for slot in range(self.devices.count(device))]
+
+
+class _Worker:
+    """One process and the pipe to it."""
+
+    def __init__(self, device: str, threads: int) -> None:
+        self.device = device
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, threads), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
+
+    def call(
+        self, function: Callable[..., T], arguments: tuple[object, ...], seconds: float | None
+    ) -> T:
+        self._pipe.send((function, arguments))
+        if not self._pipe.poll(seconds):
+            raise TimeoutError(f"took longer than {seconds:g} s")
+        error, result = self._pipe.recv()
+        if error is not None:
+            raise error
+        returned: T = result
+        return returned
+
+    def end(self) -> str:
+        """Wait for the process and say how it ended."""
+        self._process.join()
+        code = self._process.exitcode
+        return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def close(self) -> None:
+        self._pipe.close()
+        self._process.join(timeout=5)
+        self._process.kill()
+
+
+def _serve(pipe: Connection, threads: int) -> None:
+    """Do jobs until the pipe is closed; the body of a worker process."""
+    # Ctrl-C reaches the whole process group; the main process decides what becomes of us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    import torch
+
+    torch.set_num_threads(threads)
+    while True:
+        try:
+            function, arguments = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(_outcome(function, arguments))
+
+
+def _end_with(parent: Any) -> None:  # noqa: ANN401 (multiprocessing keeps the type private)
+    """End this process at once when its parent has died."""
+    parent.join()
+    os._exit(1)
+
+
+def _outcome(
+    function: Callable[..., object], arguments: tuple[object, ...]
+) -> tuple[Exception | None, object]:
+    try:
+        return None, function(*arguments)
+    except Exception as error:  # noqa: BLE001 (it is raised again in the main process)
+        error.add_note("in a worker process:\n" + traceback.format_exc())
+        return error, None

@@ -1,0 +1,83 @@
+"""What a workload must offer; importing this module imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor, nn
+    from torch.utils.data import Dataset
+
+Batch: TypeAlias = "tuple[Tensor, ...]"
+"""(inputs, targets); a workload may have more inputs, the targets are last."""
+
+Metric: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
+"""(outputs (N, C), targets (N,)) -> values (N,), float32, one an example; higher is better."""
+
+MEMBERS = (
+    "metrics",
+    "data_digest",
+    "build_model",
+    "dataset",
+    "shifts",
+    "augment",
+    "forward",
+    "loss",
+)
+"""The names of all parts of a `Workload`, checked when one is built."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """A named distribution shift of one split.
+
+    Attributes:
+        split: `val` (may guide choices) or `test` (reported only); never both.
+        dataset: builds the shifted copy of that split, example by example in its order.
+    """
+
+    split: str
+    dataset: Callable[[], Dataset[Any]]
+
+
+class Workload(Protocol):
+    """What models are trained and judged on.
+
+    Attributes:
+        metrics: named metrics; the first one is what choices use.
+    """
+
+    metrics: Mapping[str, Metric]
+
+    def data_digest(self) -> str:
+        """Return the SHA-256 (hex) of all that the data depends on: files, seed, sizes.
+
+        It is called while an experiment is planned, so it should be cheap.
+        """
+        ...
+
+    def build_model(self, generator: Generator) -> nn.Module:
+        """Build a model whose initial weights depend on `generator` alone."""
+        ...
+
+    def dataset(self, split: str) -> Dataset[Any]:
+        """Return the examples of `split`: pretrain, train, val or test."""
+        ...
+
+    def shifts(self) -> Mapping[str, Shift]:
+        """Return the shifts by name."""
+        ...
+
+    def augment(self, batch: Batch, strength: float, generator: Generator) -> Batch:
+        """Return a randomly changed copy; `strength` is in [0, 1], 0 returns the batch itself."""
+        ...
+
+    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the model's outputs for the inputs of `batch`; (N, C)."""
+        ...
+
+    def loss(self, outputs: Tensor, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
+        """Return the loss of each example; (N,)."""
+        ...

@@ -1,0 +1,89 @@
+"""Workloads by name: the built-in ones, and `module:Class` for a user's own.
+
+Importing this module imports no torch, so that an experiment can be planned without it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from stockpot.errors import InputError, unknown_name
+from stockpot.workloads.digits import Digits
+from stockpot.workloads.protocol import MEMBERS, Workload
+
+_BUILT_IN: Mapping[str, type[Digits]] = MappingProxyType({"digits": Digits})
+
+
+def build_workload(
+    name: str,
+    *,
+    seed: int,
+    val_shifts: Sequence[str] = (),
+    test_shifts: Sequence[str] = (),
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> Workload:
+    """Build the workload called `name`.
+
+    Args:
+        name: a built-in workload, or `module:Class` where `module` can be imported.
+        seed: fixes the splits and the shifted copies.
+        val_shifts: names of the shifts of `val`, which may guide choices.
+        test_shifts: names of the shifts of `test`, which are reported only.
+        options: further keyword arguments of the workload's class.
+
+    Raises:
+        InputError: no such workload; the class does not take these arguments; or what it
+            builds lacks a part of the protocol.
+    """
+    make = _imported(name) if ":" in name else _built_in(name)
+    arguments = {
+        "seed": seed,
+        "val_shifts": tuple(val_shifts),
+        "test_shifts": tuple(test_shifts),
+        **options,
+    }
+    try:
+        inspect.signature(make).bind(**arguments)
+    except TypeError as error:
+        raise InputError(f"workload {name!r}: {error}, got {sorted(arguments)}") from error
+    workload: Workload = make(**arguments)
+    missing = [member for member in MEMBERS if not hasattr(workload, member)]
+    if missing:
+        raise InputError(f"workload {name!r}: must have {list(MEMBERS)}, lacks {missing}")
+    return workload
+
+
+def shift_names(name: str) -> tuple[str, ...] | None:
+    """Return the shifts that the built-in workload `name` knows; None for a user's own.
+
+    Raises:
+        InputError: no built-in workload is called `name`.
+    """
+    return None if ":" in name else _built_in(name).shift_names
+
+
+def _built_in(name: str) -> type[Digits]:
+    if name not in _BUILT_IN:
+        raise unknown_name("workload", name, _BUILT_IN)
+    return _BUILT_IN[name]
+
+
+def _imported(name: str) -> Callable[..., Any]:
+    """Return the class that `module:Class` names."""
+    module_name, _, class_name = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except (ImportError, ValueError) as error:  # ValueError: the part before ':' is empty
+        raise InputError(
+            f"workload {name!r}: module {module_name!r} cannot be imported ({error}); "
+            "put it in the project's folder or install it"
+        ) from error
+    make = getattr(module, class_name, None)
+    if not callable(make):
+        classes = [key for key, value in vars(module).items() if inspect.isclass(value)]
+        raise unknown_name(f"workload class in {module_name!r}:", class_name, classes)
+    return make  # type: ignore[no-any-return]  # a user's module has no types here

@@ -1,0 +1,65 @@
+"""A workload as plain values: what is sent to a worker process and hashed into content keys."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+from stockpot.keys import code_digest
+from stockpot.workloads.protocol import Workload
+from stockpot.workloads.registry import build_workload
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadSpec:
+    """All that `build_workload` needs.
+
+    Attributes:
+        name: a built-in workload or `module:Class`.
+        seed: fixes the splits and the shifted copies.
+        val_shifts: shifts that may guide choices.
+        test_shifts: shifts that are reported only.
+        options: further arguments of the workload, as sorted pairs.
+    """
+
+    name: str
+    seed: int
+    val_shifts: tuple[str, ...] = ()
+    test_shifts: tuple[str, ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def build(self) -> Workload:
+        """Build the workload, once a process."""
+        return _build(self)
+
+    def training_inputs(self) -> dict[str, Any]:
+        """Return what the weights trained on this workload depend on: all but the shifts."""
+        return {
+            "workload": self.name,
+            "options": dict(self.options),
+            "data": self.build().data_digest(),
+            "code": code_digest("finetuning", "workloads", "seeding.py", *self._own_code()),
+        }
+
+    def scoring_inputs(self) -> dict[str, Any]:
+        """Return what val scores depend on, beside the weights."""
+        return {
+            "spec": asdict(self),
+            "data": self.build().data_digest(),
+            "code": code_digest("evaluation", "workloads", *self._own_code()),
+        }
+
+    def _own_code(self) -> tuple[str, ...]:
+        return (self.name.partition(":")[0],) if ":" in self.name else ()
+
+
+@lru_cache(maxsize=4)
+def _build(spec: WorkloadSpec) -> Workload:
+    return build_workload(
+        spec.name,
+        seed=spec.seed,
+        val_shifts=spec.val_shifts,
+        test_shifts=spec.test_shifts,
+        options=dict(spec.options),
+    )

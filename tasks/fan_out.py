@@ -1,0 +1,41 @@
+"""Running one task on many jobs side by side, with a progress bar, and collecting all ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from prefect import Task
+from prefect.futures import as_completed
+
+from stockpot.progress import stage_progress
+from tasks.session import current_session
+
+T = TypeVar("T")
+
+
+def side_by_side(task: Task[..., T], jobs: Sequence[Any], stage: str) -> list[T | Exception]:
+    """Submit a task for each job and wait for all of them.
+
+    Args:
+        task: a task of one argument, the job.
+        jobs: each with a `name`.
+        stage: what the progress bar is called.
+
+    Returns:
+        For each job, in order, what the task returned, or the exception it failed with.
+    """
+    with stage_progress(current_session().console, stage, len(jobs)) as advance:
+        futures = [task.submit(job) for job in jobs]
+        names = {future.task_run_id: job.name for future, job in zip(futures, jobs, strict=True)}
+        for done in as_completed(futures):
+            advance(names[done.task_run_id])
+        return [future.result(raise_on_failure=False) for future in futures]
+
+
+def all_results(outcomes: Sequence[T | Exception]) -> list[T]:
+    """Return the results if every task succeeded; raise the first failure otherwise."""
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+    return [outcome for outcome in outcomes if not isinstance(outcome, Exception)]

@@ -1,0 +1,51 @@
+"""Judging models on test: their predictions, then all metrics at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from stockpot.evaluation.judging_jobs import JudgingJob, PredictionJob, judge_models, predict_model
+from stockpot.tracking import Dataset, ModelRecord
+from tasks.session import current_session
+
+
+@task(
+    name="predict",
+    task_run_name="predict-{job.name}",
+    tags=["device"],
+    cache_policy=NO_CACHE,
+)
+def predict(job: PredictionJob) -> Path:
+    """Compute a model's outputs on val, test and every shift, unless they are kept already."""
+    return current_session().workers.run(predict_model, job)
+
+
+@task(name="judge", cache_policy=NO_CACHE)
+def judge(job: JudgingJob) -> dict[str, Any]:
+    """Compute every metric with its interval from the kept predictions."""
+    return current_session().workers.run(judge_models, job)
+
+
+@task(name="log-metrics", cache_policy=NO_CACHE)
+def log_metrics(evaluation: dict[str, Any]) -> None:
+    """Add the test metrics to each model's MLflow run; the ensemble gets a run of its own."""
+    session = current_session()
+    ingredients = [m["key"] for m in evaluation["models"] if m["kind"] == "ingredient"]
+    workload = session.plan.workload
+    test = Dataset(workload.name, workload.build().data_digest(), "test")
+    for model in evaluation["models"]:
+        if model["kind"] == "ensemble":
+            session.tracker.log_model(
+                ModelRecord(
+                    model["name"],
+                    "ensemble",
+                    model["key"],
+                    inputs=tuple(ingredients),
+                    datasets=(test,),
+                )
+            )
+        session.tracker.log_metrics(model["key"], model["metrics"])

@@ -1,0 +1,21 @@
+"""Writing what a stage made: the manifest that later stages, DVC and the next run go by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from stockpot.manifests import digests_of, write_manifest
+from tasks.session import current_session
+
+
+@task(name="write-manifest", task_run_name="write-{stage}-manifest", cache_policy=NO_CACHE)
+def record_stage(stage: str, made: Mapping[str, Any], files: Iterable[Path] = ()) -> None:
+    """Write a stage's manifest with the hash of its inputs and the digests of its files."""
+    session = current_session()
+    manifest = {"inputs": session.plan.inputs(stage), **made}
+    write_manifest(session.root, stage, manifest | {"files": digests_of(session.root, files)})

@@ -1,0 +1,91 @@
+"""Pretraining the base and fine-tuning the ingredients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import Task, State, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import TaskRun
+from prefect.states import Completed
+
+from stockpot.errors import StageFailed
+from stockpot.models import Failure, Model
+from stockpot.training_jobs import TrainingJob, train
+from stockpot.workers import WorkerLost
+from tasks.session import current_session
+
+
+class TrainingFailed(RuntimeError):
+    """A fine-tuning run ended without a model.
+
+    Attributes:
+        failure: which, and why.
+    """
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.reason)
+        self.failure = failure
+
+
+def _worker_was_lost(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Retry only what a retry can help."""
+    return isinstance(state.result(raise_on_failure=False), WorkerLost)
+
+
+@task(
+    name="train",
+    task_run_name="train-{job.name}",
+    tags=["device"],
+    retry_delay_seconds=1,
+    retry_condition_fn=_worker_was_lost,
+    cache_policy=NO_CACHE,
+)
+def train_model(job: TrainingJob) -> Model:
+    """Train the model of a job in a worker process; the store may have it already."""
+    session = current_session()
+    was_there = job.find() is not None
+    limit = session.plan.experiment.sweep.timeout_seconds
+    made = session.workers.run(train, job, timeout_seconds=limit)
+    session.log(made, {"base": job.start.key} if job.start else {})
+    if isinstance(made, Failure):
+        raise TrainingFailed(made)
+    return Completed(name="Skipped", message="in the store", data=made) if was_there else made
+
+
+@task(name="check-ingredients", cache_policy=NO_CACHE)
+def enough_ingredients(
+    jobs: Sequence[TrainingJob], outcomes: Sequence[Model | Exception]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Split what came of a sweep into ingredients and failures, as the manifest holds them.
+
+    Raises:
+        StageFailed: fewer than `sweep.min_ingredients` are good.
+        Exception: an error that is not the failure of one ingredient.
+    """
+    ingredients = [outcome.to_json() for outcome in outcomes if isinstance(outcome, Model)]
+    failures = [
+        _failure_of(job, outcome)
+        for job, outcome in zip(jobs, outcomes, strict=True)
+        if isinstance(outcome, Exception)
+    ]
+    needed = current_session().plan.experiment.sweep.min_ingredients
+    if len(ingredients) < needed:
+        reasons = "\n".join(f"  {failure.name}: {failure.reason}" for failure in failures)
+        raise StageFailed(
+            f"sweep: {len(ingredients)} of {len(jobs)} ingredients are good, "
+            f"sweep.min_ingredients is {needed}; narrow sweep.space or lower it\n{reasons}"
+        )
+    return ingredients, [failure.to_json() for failure in failures]
+
+
+def _failure_of(job: TrainingJob, error: Exception) -> Failure:
+    """Return the failure of one job; an error that is no such thing is raised again."""
+    if isinstance(error, TrainingFailed):
+        return error.failure
+    if isinstance(error, (WorkerLost, TimeoutError)):
+        failure = job.failure(str(error), final=False)
+        current_session().log(failure, {"base": job.start.key} if job.start else {})
+        return failure
+    raise error

@@ -1,0 +1,124 @@
+"""Real stores: a SQLite file with MLflow's tables, and an `mlflow server` that can be killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from mlflow.tracking.client import MlflowClient
+
+from stockpot.tracking import Tracker
+
+EXPERIMENT = "soups"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # MLflow's own use of SQLAlchemy 2.1, on every query.
+    noload = "ignore:The ``noload`` loader strategy is deprecated"
+    config.addinivalue_line("filterwarnings", f"{noload}:sqlalchemy.exc.SADeprecationWarning")
+
+
+class Server:
+    """An `mlflow server` on a free port, which keeps its data when it is killed."""
+
+    def __init__(self, folder: Path, database: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(database, folder / "server.db")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self._folder = folder
+        self.uri = f"http://127.0.0.1:{self._port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        store = f"sqlite:///{self._folder / 'server.db'}"
+        arguments = ["--backend-store-uri", store, "--host", "127.0.0.1", "--workers", "1"]
+        arguments += ["--port", str(self._port), "--artifacts-destination", str(self._folder)]
+        with (self._folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "mlflow", "server", *arguments],
+                cwd=self._folder,
+                env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + 60
+        while not self._is_healthy():
+            assert time.monotonic() < deadline, (self._folder / "server.log").read_text()
+            time.sleep(0.1)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def _is_healthy(self) -> bool:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.uri}/health") as answer:
+            return bool(answer.status == 200)
+        return False
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with MLflow's tables and no runs, to be copied: making one takes a second."""
+    path = tmp_path_factory.mktemp("database") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path, empty_database: Path) -> Path:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    shutil.copy(empty_database, folder / "mlflow.db")
+    return folder
+
+
+@pytest.fixture
+def uri(state_dir: Path) -> str:
+    return f"sqlite:///{state_dir / 'mlflow.db'}"
+
+
+@pytest.fixture
+def client(uri: str) -> MlflowClient:
+    return MlflowClient(tracking_uri=uri)
+
+
+@pytest.fixture
+def open_tracker(uri: str, state_dir: Path) -> Callable[..., Tracker]:
+    """Open the SQLite store, as each pipeline run does."""
+
+    def open_it(tags: Mapping[str, str] | None = None) -> Tracker:
+        return Tracker.open(uri, EXPERIMENT, state_dir, offline=False, tags=tags or {})
+
+    return open_it
+
+
+@pytest.fixture
+def tracker(open_tracker: Callable[..., Tracker]) -> Tracker:
+    """A tracker whose pipeline run has started."""
+    opened = open_tracker({"stockpot.git_commit": "c0ffee"})
+    opened.start_parent("first run", {"seed": 0}, {})
+    return opened
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[Server]:
+    running = Server(tmp_path_factory.mktemp("server"), empty_database)
+    running.start()
+    yield running
+    running.kill()

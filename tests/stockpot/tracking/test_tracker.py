@@ -1,0 +1,466 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+from mlflow.entities import Run
+from mlflow.tracking.client import MlflowClient
+
+from stockpot.errors import InputError, StageFailed
+from stockpot.tracking import Dataset, ModelRecord, Tracker
+
+BASE = ModelRecord("base", "base", key="key-base", metrics={"val/accuracy": 0.5})
+INGREDIENT = ModelRecord(
+    "ingredient-00",
+    "ingredient",
+    key="key-0",
+    digest="d0" * 32,
+    path="checkpoints/ingredients/key-0.safetensors",
+    params={"learning_rate": 0.001, "epochs": 3, "augment": True},
+    metrics={"val/accuracy": 0.9, "val/loss": 0.25},
+    tags={"team": "soup"},
+    inputs=("key-base",),
+    datasets=(Dataset("digits", "ab" * 32, "val"), Dataset("digits", "ab" * 32, "test")),
+    note="Trained from **base**.",
+    seconds=12.5,
+)
+SOUP = ModelRecord(
+    "greedy", "soup", key="key-soup", inputs=("key-0",), curves={"best": (0.8, 0.9, 0.9)}
+)
+
+
+def runs(client: MlflowClient, key: str | None = None) -> list[Run]:
+    """All runs of the experiment, or those of one content key."""
+    experiment = client.get_experiment_by_name("soups")
+    assert experiment is not None
+    where = "" if key is None else f"tags.`stockpot.key` = '{key}'"
+    return list(client.search_runs([experiment.experiment_id], filter_string=where))
+
+
+def test_parent_run_has_name_params_tags_and_status(
+    tracker: Tracker, client: MlflowClient
+) -> None:
+    tracker.log_parent_metrics({"best/accuracy": 0.97})
+    tracker.finish_parent("FINISHED")
+
+    assert tracker.parent_run_id is not None
+    run = client.get_run(tracker.parent_run_id)
+    assert (run.info.run_name, run.info.status) == ("first run", "FINISHED")
+    assert run.data.params == {"seed": "0"}
+    assert run.data.metrics == {"best/accuracy": 0.97}
+    assert run.data.tags["stockpot.kind"] == "pipeline"
+    assert run.data.tags["stockpot.git_commit"] == "c0ffee"
+    assert run.data.tags["mlflow.source.git.commit"] == "c0ffee"
+
+
+def test_ingredient_is_read_back_as_it_was_logged(tracker: Tracker, client: MlflowClient) -> None:
+    tracker.log_model(BASE)
+
+    tracker.log_model(INGREDIENT)
+
+    (run,) = runs(client, "key-0")
+    assert (run.info.run_name, run.info.status) == ("ingredient-00", "FINISHED")
+    assert run.info.end_time - run.info.start_time == 12500
+    assert run.data.params == {"learning_rate": "0.001", "epochs": "3", "augment": "True"}
+    assert run.data.metrics == INGREDIENT.metrics
+    tags = {name: value for name, value in run.data.tags.items() if "record" not in name}
+    assert {name: tags[name] for name in tags if not name.startswith("mlflow.")} == {
+        "stockpot.kind": "ingredient",
+        "stockpot.key": "key-0",
+        "stockpot.digest": "d0" * 32,
+        "stockpot.path": "checkpoints/ingredients/key-0.safetensors",
+        "stockpot.git_commit": "c0ffee",
+        "team": "soup",
+    }
+    assert tags["mlflow.parentRunId"] == tracker.parent_run_id
+    assert tags["mlflow.note.content"] == "Trained from **base**."
+
+
+def test_ingredient_records_the_data_it_was_judged_on(
+    tracker: Tracker, client: MlflowClient
+) -> None:
+    tracker.log_model(BASE)
+
+    tracker.log_model(INGREDIENT)
+
+    (run,) = runs(client, "key-0")
+    inputs = {
+        (given.dataset.name, given.dataset.digest, given.tags[0].value)
+        for given in run.inputs.dataset_inputs
+    }
+    assert inputs == {
+        ("digits/val", ("ab" * 32)[:36], "val"),
+        ("digits/test", ("ab" * 32)[:36], "test"),
+    }
+
+
+def test_lineage_goes_from_base_over_ingredient_to_soup(
+    tracker: Tracker, client: MlflowClient
+) -> None:
+    for record in (BASE, INGREDIENT, SOUP):
+        tracker.log_model(record)
+
+    (base,), (ingredient,), (soup,) = (runs(client, r.key) for r in (BASE, INGREDIENT, SOUP))
+    outputs = [run.outputs.model_outputs[0].model_id for run in (base, ingredient, soup)]
+    inputs = [[m.model_id for m in run.inputs.model_inputs] for run in (base, ingredient, soup)]
+    assert inputs == [[], [outputs[0]], [outputs[1]]]
+
+
+def test_logged_model_refers_to_the_checkpoint_and_has_the_metrics(
+    tracker: Tracker, client: MlflowClient
+) -> None:
+    tracker.log_model(BASE)
+    tracker.log_model(INGREDIENT)
+
+    model_id = tracker.model_id("key-0")
+
+    assert model_id is not None
+    model = client.get_logged_model(model_id)
+    assert (model.name, model.model_type, model.status.value) == (
+        "ingredient-00",
+        "ingredient",
+        "READY",
+    )
+    assert model.params == {"learning_rate": "0.001", "epochs": "3", "augment": "True"}
+    assert {metric.key: metric.value for metric in model.metrics or []} == INGREDIENT.metrics
+    assert model.tags["stockpot.path"] == INGREDIENT.path
+    assert model.tags["stockpot.digest"] == INGREDIENT.digest
+
+
+def test_name_that_a_logged_model_may_not_have_is_kept_for_the_run(
+    tracker: Tracker, client: MlflowClient
+) -> None:
+    tracker.log_model(ModelRecord("top 0.5: a/b", "soup", key="odd"))
+
+    (run,) = runs(client, "odd")
+    model = client.get_logged_model(run.outputs.model_outputs[0].model_id)
+    assert (run.info.run_name, model.name) == ("top 0.5: a/b", "top 0-5- a-b")
+
+
+def test_curve_has_one_point_a_step(tracker: Tracker, client: MlflowClient) -> None:
+    tracker.log_model(BASE)
+    tracker.log_model(INGREDIENT)
+
+    tracker.log_model(SOUP)
+
+    (run,) = runs(client, "key-soup")
+    history = client.get_metric_history(run.info.run_id, "best")
+    assert sorted((point.step, point.value) for point in history) == [(0, 0.8), (1, 0.9), (2, 0.9)]
+
+
+def test_failed_ingredient_has_its_reason_and_no_model(
+    tracker: Tracker, client: MlflowClient
+) -> None:
+    reason = "loss became nan at step 12 of 330"
+
+    tracker.log_model(
+        ModelRecord("ingredient-07", "ingredient", key="bad", status="FAILED", reason=reason)
+    )
+
+    (run,) = runs(client, "bad")
+    assert run.info.status == "FAILED"
+    assert run.data.tags["stockpot.failure"] == reason
+    assert run.outputs is None or run.outputs.model_outputs == []
+
+
+def test_reason_longer_than_a_tag_is_shortened(tracker: Tracker, client: MlflowClient) -> None:
+    tracker.log_model(
+        ModelRecord("i", "ingredient", key="bad", status="FAILED", reason="x" * 20_000)
+    )
+
+    (run,) = runs(client, "bad")
+    assert run.data.tags["stockpot.failure"] == "x" * 5000 + " ... (shortened)"
+
+
+def test_failure_is_logged_once_a_pipeline_run_and_success_after_it_anew(
+    open_tracker: Callable[[], Tracker], client: MlflowClient
+) -> None:
+    failed = ModelRecord("i", "ingredient", key="flaky", status="FAILED", reason="out of memory")
+    first, second = open_tracker(), open_tracker()
+    first.start_parent("first", {}, {})
+    second.start_parent("second", {}, {})
+
+    first.log_model(failed)
+    first.log_model(failed)
+    second.log_model(failed)
+    second.log_model(ModelRecord("i", "ingredient", key="flaky"))
+
+    statuses = sorted(run.info.status for run in runs(client, "flaky"))
+    assert statuses == ["FAILED", "FAILED", "FINISHED"]
+    assert open_tracker().model_id("flaky") is not None
+
+
+def test_model_logged_twice_is_one_run(tracker: Tracker, client: MlflowClient) -> None:
+    tracker.log_model(BASE)
+
+    tracker.log_model(BASE)
+
+    assert len(runs(client, "key-base")) == 1
+
+
+def test_empty_key_is_an_error() -> None:
+    with pytest.raises(ValueError, match="model record 'logit ensemble': key must not be empty"):
+        ModelRecord("logit ensemble", "ensemble", key="")
+
+
+def test_second_pipeline_run_links_what_the_first_one_logged(
+    tracker: Tracker, open_tracker: Callable[[], Tracker], client: MlflowClient
+) -> None:
+    tracker.log_model(BASE)
+    tracker.log_model(INGREDIENT)
+    tracker.finish_parent("FINISHED")
+    second = open_tracker()
+    second.start_parent("second run", {}, {})
+
+    linked = [second.link_model("key-base"), second.link_model("key-base")]
+    second.log_model(INGREDIENT)
+
+    assert linked == [True, True]
+    assert len(runs(client, "key-0")) == 1
+    assert second.parent_run_id is not None
+    parent = client.get_run(second.parent_run_id)
+    assert [model.model_id for model in parent.inputs.model_inputs] == [
+        second.model_id("key-base"),
+        second.model_id("key-0"),
+    ]
+
+
+def test_model_of_the_same_pipeline_run_is_not_linked_to_it(
+    tracker: Tracker, client: MlflowClient
+) -> None:
+    tracker.log_model(BASE)
+
+    tracker.link_model("key-base")
+
+    assert tracker.parent_run_id is not None
+    assert client.get_run(tracker.parent_run_id).inputs.model_inputs == []
+
+
+def test_link_says_no_to_a_key_that_the_store_does_not_know(tracker: Tracker) -> None:
+    assert not tracker.link_model("nobody")
+
+
+def test_pipeline_run_goes_on_in_another_process(
+    tracker: Tracker, open_tracker: Callable[[], Tracker], client: MlflowClient
+) -> None:
+    tracker.finish_parent("FINISHED")
+    second = open_tracker()
+
+    second.start_parent("first run", {"seed": 0}, {}, tracker.pipeline)
+    second.log_model(BASE)
+
+    assert second.parent_run_id == tracker.parent_run_id
+    assert len(runs(client)) == 2
+    assert client.get_run(second.parent_run_id or "").info.status == "RUNNING"
+
+
+def test_metrics_are_added_to_run_and_model(tracker: Tracker, client: MlflowClient) -> None:
+    tracker.log_model(BASE)
+
+    tracker.log_metrics("key-base", {"test/accuracy": 0.4})
+
+    (run,) = runs(client, "key-base")
+    model = client.get_logged_model(run.outputs.model_outputs[0].model_id)
+    assert run.data.metrics == {"val/accuracy": 0.5, "test/accuracy": 0.4}
+    assert {m.key: m.value for m in model.metrics or []} == run.data.metrics
+
+
+def test_same_value_again_adds_no_point_and_another_value_does(
+    tracker: Tracker, open_tracker: Callable[[], Tracker], client: MlflowClient
+) -> None:
+    tracker.log_model(BASE)
+    tracker.log_metrics("key-base", {"test/accuracy": 0.4, "test/loss": math.nan})
+
+    later = open_tracker()
+    later.log_metrics("key-base", {"test/accuracy": 0.4, "test/loss": math.nan})
+    later.log_metrics("key-base", {"test/accuracy": 0.6})
+
+    (run,) = runs(client, "key-base")
+    histories = {
+        name: [point.value for point in client.get_metric_history(run.info.run_id, name)]
+        for name in ("test/accuracy", "test/loss")
+    }
+    assert histories["test/accuracy"] == [0.4, 0.6]
+    assert len(histories["test/loss"]) == 1
+    assert run.data.metrics["test/accuracy"] == 0.6
+
+
+def test_text_is_an_artifact_of_the_parent(
+    tracker: Tracker, client: MlflowClient, tmp_path: Path
+) -> None:
+    tracker.log_text("reports/report.html", "<h1>Größe</h1>")
+
+    file = client.download_artifacts(
+        tracker.parent_run_id or "", "reports/report.html", str(tmp_path)
+    )
+    assert Path(file).read_text(encoding="utf-8") == "<h1>Größe</h1>"
+
+
+def test_table_logged_twice_is_the_last_one_and_is_shown_as_a_table(
+    tracker: Tracker, client: MlflowClient
+) -> None:
+    tracker.log_table("results.json", {"model": ["base"], "accuracy": [0.1]})
+
+    tracker.log_table("results.json", {"model": ["base", "greedy"], "accuracy": [0.5, None]})
+
+    run = client.get_run(tracker.parent_run_id or "")
+    table = client.load_table(run.info.experiment_id, "results.json", [run.info.run_id])
+    assert table["model"].to_list() == ["base", "greedy"]
+    assert json.loads(run.data.tags["mlflow.loggedArtifacts"]) == [
+        {"path": "results.json", "type": "table"}
+    ]
+
+
+def test_figure_is_an_artifact_in_the_format_of_its_suffix(
+    tracker: Tracker, client: MlflowClient, tmp_path: Path
+) -> None:
+    tracker.log_figure("plot.png", Figure())
+
+    file = client.download_artifacts(tracker.parent_run_id or "", "plot.png", str(tmp_path))
+    assert Path(file).read_bytes().startswith(b"\x89PNG")
+
+
+def test_artifacts_of_a_database_are_in_the_state_folder(
+    tracker: Tracker, state_dir: Path
+) -> None:
+    tracker.log_text("report.html", "hello")
+
+    assert [p.name for p in state_dir.glob("mlartifacts/*/artifacts/*")] == ["report.html"]
+
+
+def test_dvc_experiment_is_a_tag(
+    open_tracker: Callable[[], Tracker], client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_EXP_NAME", "dusty-soup")
+    tracker = open_tracker()
+
+    tracker.start_parent("run", {}, {})
+    tracker.log_model(BASE)
+
+    assert [run.data.tags["DVC_EXP_NAME"] for run in runs(client)] == ["dusty-soup"] * 2
+
+
+def test_runs_that_a_dead_process_left_are_found_and_marked_killed(
+    tracker: Tracker, open_tracker: Callable[[], Tracker], client: MlflowClient
+) -> None:
+    tracker.log_model(BASE)
+    later = open_tracker()
+
+    left = later.left_running()
+    later.mark_killed(left[0])
+
+    assert left == (tracker.parent_run_id,)
+    assert client.get_run(left[0]).info.status == "KILLED"
+    assert open_tracker().left_running() == ()
+
+
+def test_run_that_ended_is_not_marked_killed(
+    tracker: Tracker, open_tracker: Callable[[], Tracker], client: MlflowClient
+) -> None:
+    tracker.finish_parent("FAILED")
+
+    open_tracker().mark_killed(tracker.pipeline)
+
+    assert client.get_run(tracker.parent_run_id or "").info.status == "FAILED"
+
+
+def test_threads_log_at_once(tracker: Tracker, client: MlflowClient) -> None:
+    def log(thread: int) -> None:
+        for number in range(6):
+            tracker.log_model(ModelRecord(f"{thread}-{number}", "soup", key=f"{thread}-{number}"))
+            tracker.log_metrics(f"{thread}-{number}", {"test/accuracy": number / 10})
+
+    threads = [threading.Thread(target=log, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    logged = {
+        run.info.run_name: run.data.metrics for run in runs(client) if "stockpot.key" in run.data.tags
+    }
+    assert logged == {f"{t}-{n}": {"test/accuracy": n / 10} for t in range(2) for n in range(6)}
+    assert tracker.pending == 0
+
+
+def test_refused_record_is_kept_named_and_does_not_block_the_next(
+    tracker: Tracker, client: MlflowClient, state_dir: Path
+) -> None:
+    too_long = ModelRecord("greedy", "soup", key="long", params={"note": "x" * 6001})
+
+    with pytest.raises(StageFailed, match=r"refused model 'greedy': .*6001.*outbox/refused/0"):
+        tracker.log_model(too_long)
+    tracker.log_model(BASE)
+
+    (kept,) = (state_dir / "outbox" / "refused").glob("*.json")
+    assert json.loads(kept.read_text())["content"]["params"] == {"note": "x" * 6001}
+    assert tracker.pending == 0
+    assert [run.info.status for run in runs(client, "key-base")] == ["FINISHED"]
+    (half,) = runs(client, "long")
+    assert half.info.status == "FAILED"
+    assert half.data.tags["stockpot.failure"].startswith("not logged whole: ")
+
+
+def test_model_whose_ingredient_is_not_in_the_store_is_refused(tracker: Tracker) -> None:
+    with pytest.raises(StageFailed, match="refused model 'greedy': no model with key key-0"):
+        tracker.log_model(SOUP)
+
+
+def test_file_in_the_outbox_that_is_no_record_is_refused_once(
+    tracker: Tracker, open_tracker: Callable[[], Tracker], state_dir: Path
+) -> None:
+    tracker.finish_parent("FINISHED")
+    name = next(iter(_left_by_a_dead_process(state_dir, "not json")))
+
+    with pytest.raises(StageFailed, match="refused a record"):
+        open_tracker()
+
+    assert open_tracker().pending == 0
+    assert (state_dir / "outbox" / "refused" / name).read_text() == "not json"
+
+
+def _left_by_a_dead_process(state_dir: Path, text: str) -> list[str]:
+    """Write a file as a pending record of this store; return its name."""
+    from stockpot.tracking.outbox import Outbox
+    from stockpot.tracking.records import Record
+
+    outbox = Outbox(state_dir / "outbox", f"sqlite:///{state_dir / 'mlflow.db'} soups")
+    path = outbox.put(Record("metrics", "", {}))
+    path.write_text(text)
+    return [path.name]
+
+
+def test_deleted_experiment_is_an_input_error(
+    tracker: Tracker, open_tracker: Callable[[], Tracker], client: MlflowClient
+) -> None:
+    client.delete_experiment(tracker.experiment_id or "")
+
+    with pytest.raises(InputError, match=r"track.experiment: 'soups' was deleted in MLflow"):
+        open_tracker()
+
+
+def test_database_that_is_none_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("this is not a database, but a text of some length")
+
+    with pytest.raises(InputError, match=r"track.uri sqlite:.*cannot be used"):
+        Tracker.open(
+            f"sqlite:///{tmp_path / 'mlflow.db'}", "soups", tmp_path, offline=False, tags={}
+        )
+
+
+def test_importing_the_package_does_not_import_mlflow() -> None:
+    code = "import sys, stockpot.tracking; sys.exit('mlflow' in sys.modules)"
+
+    assert os.spawnv(os.P_WAIT, sys_executable(), [sys_executable(), "-c", code]) == 0
+
+
+def sys_executable() -> str:
+    import sys
+
+    return sys.executable
