@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stockpot.reporting.plots.svg import BASE, ENSEMBLE, INK, SOUPS
+from stockpot.reporting.plots.svg import BASE, ENSEMBLE, INK, SOUPS, printable
 from stockpot.reporting.results import Manifest, Model, main_models
 
 _MARKERS = ("o", "^", "v", "P", "X", "p", "h", "<", ">")
@@ -42,6 +42,6 @@ def main_series(evaluation: Manifest) -> list[Series]:
 
 
 def shorten(name: str, limit: int = 26) -> str:
-    """Make a name fit a plot; what cannot be printed becomes a question mark."""
-    printable = "".join(letter if letter.isprintable() else "?" for letter in name)
-    return printable if len(printable) <= limit else f"{printable[: limit - 3]}..."
+    """Make a name fit a plot."""
+    shown = printable(name)
+    return shown if len(shown) <= limit else f"{shown[: limit - 3]}..."

@@ -68,7 +68,12 @@ def house_style() -> Iterator[None]:
 
 def tip(text: str) -> str:
     """Return the gid that gives an artist a tooltip."""
-    return f"{_TIP}{text}"
+    return f"{_TIP}{printable(text)}"
+
+
+def printable(text: str) -> str:
+    """Replace what XML cannot hold, or nobody could read, by question marks."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
@@ -141,5 +146,5 @@ def _label(root: ElementTree.Element, name: str, title: str, description: str) -
     for position, (tag, words) in enumerate(texts.items()):
         suffix = "title" if tag == "title" else "description"
         element = ElementTree.Element(tag, {"id": f"{name}-{suffix}"})
-        element.text = words
+        element.text = printable(words)
         root.insert(position, element)

@@ -1,0 +1,29 @@
+# `make run` and `make test` work on a fresh machine: each makes .venv first, once.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test lint schema clean
+
+run: .venv/installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" stockpot run
+
+test: .venv/installed
+	$(BIN)/coverage erase
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest --cov --cov-report=
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+schema: .venv/installed
+	$(BIN)/python -c "from stockpot.config import json_schema; print(json_schema(), end='')" > docs/params.schema.json
+
+.venv/installed: pyproject.toml constraints.txt
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv .stockpot .prefect checkpoints results

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockpot.reporting import Results, render_report, write_report
+
+ATTACK = "<script>alert('x')</script>\"&"
+
+
+class _Page(HTMLParser):
+    """Collects the tags with their attributes, and the text by the tag it stands in."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data.strip())
+
+
+def test_the_verdict_comes_before_the_table(results: Results, experiment: dict[str, Any]) -> None:
+    html = render_report(results, experiment)
+
+    assert html.index("1 of 4 soups is worse (uniform)") < html.index("<table")
+    assert html.index("uniform soup is worse") < html.index("greedy soup is better")
+
+
+def test_every_model_setting_and_failure_is_in_the_page(
+    results: Results, experiment: dict[str, Any]
+) -> None:
+    texts = _Page(render_report(results, experiment)).texts
+
+    names = [model["name"] for model in results.evaluation["models"]]
+    assert {*names, "ingredient-02", "loss became nan at step 12 of 330"} <= set(texts)
+    assert {"0.0025", "workload.test_shifts", "noise, occlude", "ab" * 32} <= set(texts)
+    assert {"1.250", "\N{MINUS SIGN}0.250", "2 of 2 tried"} & set(texts) >= {"1.250"}
+
+
+def test_differences_show_value_star_and_interval(
+    results: Results, experiment: dict[str, Any]
+) -> None:
+    html = render_report(results, experiment)
+
+    assert "+4.1 * <small>+3.1 to +5.1</small>" in html
+    assert "\N{MINUS SIGN}3.0 * <small>\N{MINUS SIGN}4.0 to \N{MINUS SIGN}2.0</small>" in html
+
+
+def test_the_protocol_says_what_was_used_for_what(
+    results: Results, experiment: dict[str, Any]
+) -> None:
+    texts = _Page(render_report(results, experiment)).texts
+
+    assert "blur; an objective of both" in texts
+    assert "1,397 examples; reported only, opened after all choices were made" in texts
+    assert "ingredient-01, the highest accuracy on val of 2" in texts
+    assert any(text.startswith("95 %, bootstrap over examples, 2,000 resamples") for text in texts)
+
+
+def test_nothing_is_fetched(results: Results, experiment: dict[str, Any]) -> None:
+    links = {"compare": "https://mlflow.example/compare"}
+
+    page = _Page(render_report(results, experiment, links=links))
+
+    addresses = [
+        value
+        for _, attributes in page.tags
+        for name, value in attributes.items()
+        if name in ("src", "href", "srcset", "data", "action", "poster")
+    ]
+    outside = [address for address in addresses if not str(address).startswith(("#", "data:"))]
+    assert outside == ["https://mlflow.example/compare"]
+    assert "@import" not in render_report(results, experiment)
+
+
+def test_only_web_addresses_become_links(results: Results, experiment: dict[str, Any]) -> None:
+    html = render_report(results, experiment, links={"bad": "javascript:alert(1)"})
+
+    assert 'href="javascript' not in html
+    assert "bad: javascript:alert(1)" in html
+
+
+@pytest.mark.parametrize("model", ["ingredient-00", "uniform", "greedy", "both", "logit ensemble"])
+def test_a_hostile_name_is_shown_not_run(
+    model: str,
+    results: Results,
+    experiment: dict[str, Any],
+    rename: Callable[[str, str], None],
+) -> None:
+    scripts_before = [tag for tag, _ in _Page(render_report(results, experiment)).tags].count(
+        "script"
+    )
+    rename(model, ATTACK)
+
+    page = _Page(render_report(results, experiment))
+
+    assert [tag for tag, _ in page.tags].count("script") == scripts_before == 1
+
+
+def test_hostile_settings_reasons_and_commands_are_escaped(
+    results: Results, experiment: dict[str, Any]
+) -> None:
+    results.sweep["failed"][0]["reason"] = ATTACK
+    experiment["track"]["experiment"] = ATTACK
+    experiment[ATTACK] = ATTACK
+
+    page = _Page(render_report(results, experiment, commands=[ATTACK], links={ATTACK: ATTACK}))
+
+    assert [tag for tag, _ in page.tags].count("script") == 1
+
+
+def test_ids_are_unique(results: Results, experiment: dict[str, Any]) -> None:
+    page = _Page(render_report(results, experiment))
+
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_equal_runs_give_equal_bytes(
+    tmp_path: Path, results: Results, experiment: dict[str, Any]
+) -> None:
+    write_report(tmp_path / "a.html", results, experiment, commands=["stockpot run"])
+    write_report(tmp_path / "b.html", results, experiment, commands=["stockpot run"])
+
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+    assert (tmp_path / "a.html").stat().st_size < 1_000_000
+
+
+def test_a_plain_run_says_what_is_left_out(
+    plain_results: Results, experiment: dict[str, Any]
+) -> None:
+    html = render_report(plain_results, experiment)
+
+    for sentence in (
+        "the experiment has no test shifts",
+        "no soup was made greedily",
+        "no study had two objectives",
+        "No coefficients were tuned.",
+        "No ingredient failed.",
+        "No commands were recorded.",
+        "says nothing about distribution shift",
+    ):
+        assert sentence in html
+    assert "mean shift" not in html
+
+
+def test_a_run_without_soups_says_so(plain_results: Results, experiment: dict[str, Any]) -> None:
+    plain_results.soups["soups"] = []
+    plain_results.evaluation["models"].pop()
+
+    html = render_report(plain_results, experiment)
+
+    assert "No soup was made." in html
+    assert "No soup was compared with the best ingredient." in html
+
+
+def test_commands_are_shown_a_line_each(results: Results, experiment: dict[str, Any]) -> None:
+    html = render_report(results, experiment, commands=["make install", "stockpot run"])
+
+    assert re.search(r"<pre[^>]*>make install\nstockpot run\n</pre>", html)

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+import pytest
+
+from stockpot.reporting import Results
+from stockpot.reporting.plots import (
+    differences,
+    greedy_path,
+    id_vs_shift,
+    pareto_front,
+    shifts,
+    tuning_history,
+)
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+PLOTS: dict[str, Callable[[Results], str | None]] = {
+    "differences": lambda results: differences(results.evaluation),
+    "id_vs_shift": lambda results: id_vs_shift(results.evaluation),
+    "shifts": lambda results: shifts(results.evaluation),
+    "greedy_path": lambda results: greedy_path(results.soups["soups"][1], "accuracy"),
+    "pareto_front": lambda results: pareto_front(results.tune["tuned"][1], results),
+    "tuning_history": lambda results: tuning_history(results.tune["tuned"][0], "accuracy"),
+    "tuning_history_of_two": lambda results: tuning_history(results.tune["tuned"][1], "accuracy"),
+}
+
+every_plot = pytest.mark.parametrize("plot", PLOTS.values(), ids=PLOTS.keys())
+
+
+def _draw(plot: Callable[[Results], str | None], results: Results) -> str:
+    svg = plot(results)
+    assert svg is not None
+    return svg
+
+
+def _words(svg: str) -> list[str]:
+    root = ElementTree.fromstring(svg)
+    return [node.text or "" for node in root.iter() if node.tag == f"{SVG}text"]
+
+
+@every_plot
+def test_a_plot_is_one_valid_labelled_element(
+    plot: Callable[[Results], str | None], results: Results
+) -> None:
+    root = ElementTree.fromstring(_draw(plot, results))
+
+    title, description = root[0], root[1]
+    assert (root.tag, root.get("role")) == (f"{SVG}svg", "img")
+    assert (title.tag, description.tag) == (f"{SVG}title", f"{SVG}desc")
+    assert root.get("aria-labelledby") == f"{title.get('id')} {description.get('id')}"
+    assert title.text
+    assert description.text
+
+
+@every_plot
+def test_a_plot_is_the_same_each_time_whatever_the_users_settings(
+    plot: Callable[[Results], str | None], results: Results
+) -> None:
+    first = _draw(plot, results)
+
+    with mpl.rc_context({"font.size": 30, "svg.fonttype": "path", "lines.linewidth": 9}):
+        second = _draw(plot, results)
+
+    assert first == second
+
+
+@every_plot
+def test_a_plot_brings_no_sheet_no_date_and_only_ids_in_use(
+    plot: Callable[[Results], str | None], results: Results
+) -> None:
+    svg = _draw(plot, results)
+
+    assert "<style" not in svg
+    assert "<metadata" not in svg
+    assert "DejaVu" not in svg
+    ids = set(re.findall(r' id="([^"]+)"', svg))
+    used = set(re.findall(r'(?:url\(|href=")#([\w-]+)', svg))
+    labels = set(re.findall(r"[\w-]+-(?:title|description)", svg))
+    assert ids == used | labels
+
+
+@every_plot
+def test_colours_follow_the_page(plot: Callable[[Results], str | None], results: Results) -> None:
+    svg = _draw(plot, results)
+
+    assert "currentColor" in svg
+    without_variables = re.sub(r"var\(--[\w-]+, #[0-9a-f]{6}\)", "", svg)
+    assert re.findall(r"#[0-9a-f]{6}\b", without_variables) == []
+
+
+def test_the_scatter_names_all_main_models_and_has_tips_for_ingredients(results: Results) -> None:
+    svg = _draw(PLOTS["id_vs_shift"], results)
+
+    names = {"best ingredient", "uniform", "greedy", "tuned", "both", "logit ensemble"}
+    assert names | {"other ingredients"} <= set(_words(svg))
+    assert "<title>ingredient-00: test 93.0, shift 76.0</title>" in svg
+
+
+def test_a_base_far_below_is_left_outside_and_said_to_be(results: Results) -> None:
+    assert "base (outside)" in _words(_draw(PLOTS["id_vs_shift"], results))
+
+
+def test_bars_stand_for_every_shift_and_their_mean(results: Results) -> None:
+    svg = _draw(PLOTS["shifts"], results)
+
+    assert {"noise", "occlude", "mean"} <= set(_words(svg))
+    assert "<title>greedy, noise: 94.1</title>" in svg
+
+
+def test_the_greedy_path_tells_accepted_from_rejected(results: Results) -> None:
+    svg = _draw(PLOTS["greedy_path"], results)
+
+    assert "<title>ingredient-01: 96.0, accepted</title>" in svg
+    assert "<title>ingredient-00: 95.5, rejected</title>" in svg
+
+
+def test_the_history_marks_warm_starts_and_counts_what_lies_below(results: Results) -> None:
+    step = {"number": 3, "values": [0.96], "source": "sampler"}
+    results.tune["tuned"][0]["trials"] += [{**step, "number": n} for n in range(3, 20)]
+
+    words = _words(_draw(PLOTS["tuning_history"], results))
+
+    assert "start: uniform" in words
+    assert "sampled (1 below)" in words
+
+
+def test_what_there_is_nothing_of_is_not_drawn(plain_results: Results) -> None:
+    evaluation = plain_results.evaluation
+
+    assert id_vs_shift(evaluation) is None
+    assert shifts(evaluation) is None
+    assert greedy_path(plain_results.soups["soups"][0], "accuracy") is None
+
+
+def test_a_study_with_one_objective_has_no_front(results: Results) -> None:
+    assert pareto_front(results.tune["tuned"][0], results) is None
+
+
+@pytest.mark.parametrize("name", ["<b>&\"'", "$x^2$", "\x00\x1b[31m", "汤", "n" * 200, "]]>"])
+def test_any_name_can_be_drawn(
+    name: str, results: Results, rename: Callable[[str, str], None]
+) -> None:
+    rename("greedy", name)
+    rename("both", name * 2)
+
+    for plot in PLOTS.values():
+        ElementTree.fromstring(_draw(plot, results))
+
+
+def test_twenty_soups_can_be_told_apart_by_colour_and_marker(results: Results) -> None:
+    from stockpot.reporting.plots.series import main_series
+
+    soup = results.evaluation["models"][3]
+    results.evaluation["models"] += [{**soup, "name": f"soup-{n}"} for n in range(16)]
+
+    looks = [(series.colour, series.marker) for series in main_series(results.evaluation)]
+
+    assert len(set(looks[:18])) == 18
