@@ -123,7 +123,9 @@ def _restyle(node: ElementTree.Element) -> None:
     for child in [child for child in node if child.tag in ("style", "metadata")]:
         node.remove(child)
     if css := node.get("style"):
+        # Matplotlib writes either the shorthand or one property each, depending on its version.
         css = re.sub(r"font: (?:\w+ )*([\d.]+px)[^;]*", r"font-size: \1", css)
+        css = re.sub(r"font-family: [^;]*(?:; )?", "", css)
         node.set("style", re.sub(r"#[0-9a-f]{6}", lambda hit: _variable(hit[0]), css))
     if node.tag != "text" and not (node.text or "").strip():
         node.text = None

@@ -6,8 +6,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from stockpot.reporting import Results, render_report, write_report
 
 ATTACK = "<script>alert('x')</script>\"&"
@@ -44,7 +42,7 @@ def test_every_model_setting_and_failure_is_in_the_page(
     names = [model["name"] for model in results.evaluation["models"]]
     assert {*names, "ingredient-02", "loss became nan at step 12 of 330"} <= set(texts)
     assert {"0.0025", "workload.test_shifts", "noise, occlude", "ab" * 32} <= set(texts)
-    assert {"1.250", "\N{MINUS SIGN}0.250", "2 of 2 tried"} & set(texts) >= {"1.250"}
+    assert {"1.250", "\N{MINUS SIGN}0.250", "1 of 2 tried"} <= set(texts)
 
 
 def test_differences_show_value_star_and_interval(
@@ -70,8 +68,9 @@ def test_the_protocol_says_what_was_used_for_what(
 def test_nothing_is_fetched(results: Results, experiment: dict[str, Any]) -> None:
     links = {"compare": "https://mlflow.example/compare"}
 
-    page = _Page(render_report(results, experiment, links=links))
+    html = render_report(results, experiment, links=links)
 
+    page = _Page(html)
     addresses = [
         value
         for _, attributes in page.tags
@@ -80,7 +79,7 @@ def test_nothing_is_fetched(results: Results, experiment: dict[str, Any]) -> Non
     ]
     outside = [address for address in addresses if not str(address).startswith(("#", "data:"))]
     assert outside == ["https://mlflow.example/compare"]
-    assert "@import" not in render_report(results, experiment)
+    assert not re.search(r"@import|url\((?!#)", html)
 
 
 def test_only_web_addresses_become_links(results: Results, experiment: dict[str, Any]) -> None:
@@ -90,21 +89,17 @@ def test_only_web_addresses_become_links(results: Results, experiment: dict[str,
     assert "bad: javascript:alert(1)" in html
 
 
-@pytest.mark.parametrize("model", ["ingredient-00", "uniform", "greedy", "both", "logit ensemble"])
-def test_a_hostile_name_is_shown_not_run(
-    model: str,
-    results: Results,
-    experiment: dict[str, Any],
-    rename: Callable[[str, str], None],
+def test_hostile_names_are_shown_not_run(
+    results: Results, experiment: dict[str, Any], rename: Callable[[str, str], None]
 ) -> None:
-    scripts_before = [tag for tag, _ in _Page(render_report(results, experiment)).tags].count(
-        "script"
-    )
-    rename(model, ATTACK)
+    names = ["ingredient-00", "uniform", "greedy", "both", "logit ensemble"]
+    for name in names:
+        rename(name, f"{ATTACK}{name}")
 
     page = _Page(render_report(results, experiment))
 
-    assert [tag for tag, _ in page.tags].count("script") == scripts_before == 1
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert {f"{ATTACK}{name}" for name in names} <= set(page.texts)
 
 
 def test_hostile_settings_reasons_and_commands_are_escaped(

@@ -114,7 +114,8 @@ def test_a_name_in_brackets_is_no_markup(evaluation: dict[str, Any]) -> None:
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
-    code = "import sys, stockpot.reporting as r; print({'matplotlib','torch','jinja2'} & {*sys.modules})"
+    heavy = "{'matplotlib', 'torch', 'jinja2'}"
+    code = f"import sys, stockpot.reporting; print({heavy} & {{*sys.modules}})"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
