@@ -12,9 +12,7 @@ from tasks.training import train_model
 
 
 @flow(name="base", flow_run_name="base")
-def pretrain_base(
-    params: str | None = None, overrides: tuple[str, ...] = ()
-) -> State[None] | None:
+def pretrain_base(params: str | None = None, overrides: tuple[str, ...] = ()) -> State[None] | None:
     """Pretrain the base on the pretraining part of the data."""
     with open_session(params, overrides) as session:
         if session.plan.is_done("base"):

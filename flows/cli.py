@@ -82,7 +82,7 @@ def run(params: Params = None, overrides: Overrides = None) -> None:
 def base(params: Params = None, overrides: Overrides = None) -> None:
     """Pretrain the base, the model that every ingredient starts from.
 
-      stockpot base --set base.epochs=40
+    stockpot base --set base.epochs=40
     """
     _stages(params, overrides, ["base"])
 
@@ -91,7 +91,7 @@ def base(params: Params = None, overrides: Overrides = None) -> None:
 def sweep(params: Params = None, overrides: Overrides = None) -> None:
     """Fine-tune the ingredients, side by side; only those that are not there yet.
 
-      stockpot sweep --set sweep.size=20
+    stockpot sweep --set sweep.size=20
     """
     _stages(params, overrides, ["sweep"])
 
@@ -100,7 +100,7 @@ def sweep(params: Params = None, overrides: Overrides = None) -> None:
 def soups(params: Params = None, overrides: Overrides = None) -> None:
     """Choose ingredients on val and merge them: one soup a recipe.
 
-      stockpot soups --set 'soups=[{name: top3, select: top_k, k: 3}]'
+    stockpot soups --set 'soups=[{name: top3, select: top_k, k: 3}]'
     """
     _stages(params, overrides, ["soups"])
 
@@ -109,7 +109,7 @@ def soups(params: Params = None, overrides: Overrides = None) -> None:
 def tune(params: Params = None, overrides: Overrides = None) -> None:
     """Search merge coefficients on val with Optuna; an interrupted search goes on.
 
-      stockpot tune --set tune.0.trials=200
+    stockpot tune --set tune.0.trials=200
     """
     _stages(params, overrides, ["tune"])
 
@@ -118,7 +118,7 @@ def tune(params: Params = None, overrides: Overrides = None) -> None:
 def evaluate(params: Params = None, overrides: Overrides = None) -> None:
     """Judge all models on test and the test shifts, with intervals.
 
-      stockpot evaluate --set evaluate.bootstrap=10000
+    stockpot evaluate --set evaluate.bootstrap=10000
     """
     _stages(params, overrides, ["evaluate"])
 
@@ -127,7 +127,7 @@ def evaluate(params: Params = None, overrides: Overrides = None) -> None:
 def report(params: Params = None, overrides: Overrides = None) -> None:
     """Write results/report.html.
 
-      stockpot report && xdg-open results/report.html
+    stockpot report && xdg-open results/report.html
     """
     _stages(params, overrides, ["report"])
 
@@ -136,7 +136,7 @@ def report(params: Params = None, overrides: Overrides = None) -> None:
 def status(params: Params = None, overrides: Overrides = None) -> None:
     """Say which stages are done and what a run would do; start nothing.
 
-      stockpot status --set sweep.size=20
+    stockpot status --set sweep.size=20
     """
     from flows.launch import make_plan
     from flows.summary import show_status
@@ -148,7 +148,7 @@ def status(params: Params = None, overrides: Overrides = None) -> None:
 def ui(params: Params = None) -> None:
     """Serve the MLflow and Prefect UIs of this project until Ctrl-C, and print the links.
 
-      stockpot ui
+    stockpot ui
     """
     from flows.launch import make_plan
     from flows.ui import serve
@@ -163,7 +163,7 @@ def gc(
 ) -> None:
     """Delete checkpoints that no manifest names, and what killed runs left behind.
 
-      stockpot gc --yes
+    stockpot gc --yes
     """
     from flows.launch import make_plan
     from stockpot.garbage import delete, find_garbage
@@ -181,7 +181,9 @@ def gc(
             _out.print("Deleted. DVC's cache has its own command: dvc gc --workspace")
 
 
-def _stages(params: str | None, overrides: list[str] | None, stages: list[str] | tuple[str, ...]) -> None:
+def _stages(
+    params: str | None, overrides: list[str] | None, stages: list[str] | tuple[str, ...]
+) -> None:
     """Run stages and say what came of it."""
     from flows.launch import launch, make_plan
     from flows.summary import show_results
@@ -198,7 +200,7 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        _fail("Cannot start" , error, code=2)
+        _fail("Cannot start", error, code=2)
     except StageFailed as error:
         _fail("Failed", error, code=1)
     except KeyboardInterrupt:
@@ -214,5 +216,9 @@ def _fail(title: str, error: Exception, code: int) -> None:
     if os.environ.get("STOCKPOT_DEBUG"):
         traceback.print_exc()
     hint = "" if code == 2 else "  (stockpot --debug shows where)"
-    _err.print(Panel(f"{error}", title=f"{title}{hint}", title_align="left", border_style="red", style="red"))
+    _err.print(
+        Panel(
+            f"{error}", title=f"{title}{hint}", title_align="left", border_style="red", style="red"
+        )
+    )
     sys.exit(code)

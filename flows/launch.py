@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -19,6 +20,9 @@ from stockpot.project import export_settings, find_project
 from stockpot.versioning import adopt_outputs
 from stockpot.workers import WorkersStopped
 from tasks.session import Session, hold_run_lock, import_from, open_session
+
+if TYPE_CHECKING:
+    from prefect import Flow
 
 
 def make_plan(params: str | None, overrides: Sequence[str]) -> Plan:
@@ -59,9 +63,12 @@ def launch(
             return False
         if len(stages) == 1:
             plan.require_before(stages[0])
-        with open_session(params, overrides) as session, _interruptible(session):
-            with prefect_server(plan.project):
-                _run(session, params, tuple(overrides), stages)
+        with (
+            open_session(params, overrides) as session,
+            _interruptible(session),
+            prefect_server(plan.project),
+        ):
+            _run(session, params, tuple(overrides), stages)
         if len(stages) == 1:
             adopt_now(plan, overrides, stages)
     return True
@@ -85,7 +92,9 @@ def _run(
     from tasks.flow_runs import own_flow_runs
     from tasks.run_settings import for_this_run, without_heartbeats
 
-    flow = run_experiment if len(stages) == len(STAGES) else STAGE_FLOWS[stages[0]]
+    flow: Flow[..., Any] = run_experiment
+    if len(stages) < len(STAGES):
+        flow = STAGE_FLOWS[stages[0]]
     with without_heartbeats(), own_flow_runs(session.root):
         for_this_run(flow)(params, overrides)
 

@@ -14,16 +14,17 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from stockpot.atomic_files import write_text
 from stockpot.errors import InputError, StageFailed
 from stockpot.project import Project
 
+_RECORD = "prefect-server.json"
 _START_SECONDS = 120
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -37,27 +38,45 @@ def prefect_server(project: Project) -> Iterator[None]:
         StageFailed: a new server does not start.
     """
     if named := os.environ.get("PREFECT_API_URL"):
-        if not _answers(named):
+        if not answers(f"{named.rstrip('/')}/health"):
             raise InputError(
                 f"PREFECT_API_URL: no Prefect server answers at {named!r}; start it with "
                 "`prefect server start`, or unset the variable to use the project's own"
             )
         yield
         return
-    record = project.state / "prefect-server.json"
+    record = project.state / _RECORD
     if url := _running(record):
         with _api_url(url):
             yield
         return
-    process, url = _start(project)
-    try:
-        _wait_for(process, url, project)
+    with project_server(project, with_ui=False):
+        yield
+
+
+@contextmanager
+def project_server(project: Project, *, with_ui: bool) -> Iterator[None]:
+    """Start the project's own server and note its address, for other processes of the project.
+
+    Raises:
+        StageFailed: it does not start.
+    """
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    # As Prefect itself starts the server of a script.
+    command = [sys.executable, "-m", "uvicorn", "--factory", "--log-level", "error"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    command += ["prefect.server.api.server:create_app"]
+    settings = {"PREFECT_UI_ENABLED": str(with_ui), "PREFECT_UI_API_URL": url}
+    record = project.state / _RECORD
+    with start_process(project, "prefect", command, settings) as process:
+        wait_until_healthy(process, f"{url}/health", project, "prefect")
         write_text(record, json.dumps({"url": url, "pid": process.pid}))
-        with _api_url(url):
-            yield
-    finally:
-        record.unlink(missing_ok=True)
-        _end(process)
+        try:
+            with _api_url(url):
+                yield
+        finally:
+            record.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -74,16 +93,17 @@ def _running(record: Path) -> str | None:
     if not record.is_file():
         return None
     url = str(json.loads(record.read_text(encoding="utf-8"))["url"])
-    return url if _answers(url) else None
+    return url if answers(f"{url}/health") else None
 
 
-def _answers(url: str) -> bool:
+def answers(address: str) -> bool:
+    """Say whether an HTTP server answers at `address`."""
     # A proxy of the environment is not for a server of our own.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(f"{url.rstrip('/')}/health", timeout=2) as answer:
+        with opener.open(address, timeout=2) as answer:
             return bool(answer.status == 200)
-    except (OSError, ValueError, urllib.error.URLError):
+    except (OSError, ValueError):
         return False
 
 
@@ -94,15 +114,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _start(project: Project) -> tuple[subprocess.Popen[bytes], str]:
-    """Start a server on a free port, as Prefect itself starts the one of a script."""
-    port = free_port()
-    logs = project.state / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "uvicorn", "--factory", "--log-level", "error"]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
-    command += ["prefect.server.api.server:create_app"]
-    with (logs / "prefect-server.log").open("wb") as log:
+@contextmanager
+def start_process(
+    project: Project,
+    name: str,
+    command: Sequence[str],
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server as a child that writes to a log of the project; it ends with the block."""
+    log_path = _log_path(project, name)
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    with log_path.open("wb") as log:
         process = subprocess.Popen(
             command,
             stdout=log,
@@ -110,29 +132,43 @@ def _start(project: Project) -> tuple[subprocess.Popen[bytes], str]:
             stdin=subprocess.DEVNULL,
             # Ctrl-C is for the run, which then tells the server how its flows ended.
             start_new_session=True,
-            preexec_fn=_die_with_parent,
-            env=os.environ | {"PREFECT_UI_ENABLED": "false"},
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 (it calls prctl alone)
+            env=os.environ | settings,
         )
-    return process, f"http://127.0.0.1:{port}/api"
+    try:
+        yield process
+    finally:
+        _end(process)
+
+
+def wait_until_healthy(
+    process: subprocess.Popen[bytes], address: str, project: Project, name: str
+) -> None:
+    """Wait until a child of `start_process` answers.
+
+    Raises:
+        StageFailed: it ended, or did not answer in time; with the last line of its log.
+    """
+    deadline = time.monotonic() + _START_SECONDS
+    while not answers(address):
+        if process.poll() is not None or time.monotonic() > deadline:
+            log = _log_path(project, name)
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+            raise StageFailed(
+                f"the {name} server did not start: {lines[-1] if lines else 'no output'}; "
+                f"see {log.relative_to(project.root)}"
+            )
+        time.sleep(0.05)
+
+
+def _log_path(project: Project, name: str) -> Path:
+    return project.state / "logs" / f"{name}-server.log"
 
 
 def _die_with_parent() -> None:
     """Ask Linux to end this process when its parent dies, even by kill -9."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _wait_for(process: subprocess.Popen[bytes], url: str, project: Project) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while not _answers(url):
-        if process.poll() is not None or time.monotonic() > deadline:
-            log = project.state / "logs" / "prefect-server.log"
-            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-            raise StageFailed(
-                f"the Prefect server did not start: {lines[-1] if lines else 'no output'}; "
-                f"see {log.relative_to(project.root)}"
-            )
-        time.sleep(0.05)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

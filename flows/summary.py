@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -39,7 +39,7 @@ def show_results(plan: Plan, stages: Sequence[str], console: Console, *, worked:
     console.print("\nReport: [bold]results/report.html[/bold]")
     console.print(
         "Next:   [bold]stockpot ui[/bold]                      compare the soups in MLflow\n"
-        "        [bold]stockpot run --set sweep.size=20[/bold]  more ingredients; old ones are kept\n"
+        "        [bold]stockpot run --set sweep.size=20[/bold]  more ingredients, old ones kept\n"
         "        edit params.yaml and [bold]stockpot run[/bold] again, or [bold]dvc repro[/bold]",
         highlight=False,
     )
@@ -65,5 +65,5 @@ def _counted(plan: Plan, stage: str) -> str:
     return (f"{made}" if made else "") + (f", {failed} failed" if failed else "")
 
 
-def _scores(scores: dict[str, float]) -> str:
+def _scores(scores: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {value:.3f}" for name, value in scores.items())

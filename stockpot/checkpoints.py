@@ -49,8 +49,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
         save_file(contiguous, temporary, metadata=dict(sorted(metadata.items())))
-        digest = _sha256(temporary)
-    return digest
+        return _sha256(temporary)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

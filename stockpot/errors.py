@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used; the message says where, what was found and what to do."""
+    """What the user gave cannot be used; the message says where, what was found, what to do."""
 
 
 class StageFailed(RuntimeError):

@@ -16,7 +16,7 @@ _KEY_LENGTH = 20  # hex digits: 80 bits, so a chance collision needs about 10^12
 _PACKAGE = Path(__file__).parent
 
 
-def content_key(**parts: Any) -> str:  # noqa: ANN401 (any JSON value)
+def content_key(**parts: Any) -> str:
     """Hash JSON-able `parts`, whatever their order, to 20 hex digits."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]

@@ -47,7 +47,8 @@ class Model:
     def to_json(self) -> dict[str, Any]:
         """Return the form in a manifest: the details stand beside the fields."""
         fields = asdict(self)
-        return fields | fields.pop("details")
+        details: dict[str, Any] = fields.pop("details")
+        return fields | details
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -73,6 +74,12 @@ class Plan:
         """The val score that choices use, by its name in the scores."""
         return f"val/{next(iter(self.workload.build().metrics))}"
 
+    @property
+    def tracking_uri(self) -> str:
+        """Where MLflow records go: params.yaml, else the environment, else the project's own."""
+        named = self.experiment.track.uri or os.environ.get("MLFLOW_TRACKING_URI")
+        return named or self.project.mlflow_uri
+
     def base_job(self) -> TrainingJob:
         """Return the pretraining of the base."""
         seed = derive_seed("base", self.experiment.seed) % 2**31
@@ -138,7 +145,9 @@ class Plan:
         """Return all models that are judged, in the order of the table."""
         stages = UPSTREAM["evaluate"]
         return tuple(
-            model for stage in stages for model in models_of(read_manifest(self.project.root, stage))
+            model
+            for stage in stages
+            for model in models_of(read_manifest(self.project.root, stage))
         )
 
     def prediction_jobs(self) -> list[PredictionJob]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from stockpot.atomic_files import write_text
 from stockpot.manifests import read_manifest
 from stockpot.planning import Plan
 from stockpot.reporting import Results, results_table, write_csv_files, write_report
+from stockpot.reporting.estimates import Estimate
 from stockpot.reporting.results import best_ingredient, main_models
 
 
@@ -56,17 +57,15 @@ def table_columns(evaluation: dict[str, Any]) -> dict[str, list[str | float | No
     rows = results_table(evaluation)
     return {
         "model": [row.name for row in rows],
-        "val": [_percent(row.val and row.val.value) for row in rows],
-        "test": [_percent(row.test and row.test.value) for row in rows],
-        "mean shift": [_percent(row.shift and row.shift.value) for row in rows],
-        "shift, minus best": [
-            _percent(row.shift_difference and row.shift_difference.value) for row in rows
-        ],
-        "from": [_percent(row.shift_difference and row.shift_difference.low) for row in rows],
-        "to": [_percent(row.shift_difference and row.shift_difference.high) for row in rows],
+        "val": [_percent(row.val, "value") for row in rows],
+        "test": [_percent(row.test, "value") for row in rows],
+        "mean shift": [_percent(row.shift, "value") for row in rows],
+        "shift, minus best": [_percent(row.shift_difference, "value") for row in rows],
+        "from": [_percent(row.shift_difference, "low") for row in rows],
+        "to": [_percent(row.shift_difference, "high") for row in rows],
         "models a prediction": [row.num_models for row in rows],
     }
 
 
-def _percent(fraction: float | None) -> float | None:
-    return None if fraction is None else round(100 * fraction, 2)
+def _percent(estimate: Estimate | None, part: Literal["value", "low", "high"]) -> float | None:
+    return None if estimate is None else round(100 * getattr(estimate, part), 2)

@@ -167,15 +167,15 @@ def plan_points(
         case "sobol":
             points = _at(space, _sobol_positions(len(space), size or 0, seed))
         case "grid":
-            points = [dict(zip(space, values, strict=True)) for values in itertools.product(*_axes(space))]
+            points = [
+                dict(zip(space, values, strict=True)) for values in itertools.product(*_axes(space))
+            ]
         case "list":
             fixed = {name: distribution.at(0.0) for name, distribution in space.items()}
             points = [fixed | point for point in listed]
         case _:
             raise InputError(f"unknown search {search!r}; choose from grid, list, random, sobol")
-    return [
-        {"seed": _own_seed(seed, number)} | point for number, point in enumerate(points[:size])
-    ]
+    return [{"seed": _own_seed(seed, number)} | point for number, point in enumerate(points[:size])]
 
 
 def _at(space: Mapping[str, Distribution], rows: Sequence[Sequence[float]]) -> list[Point]:

@@ -86,7 +86,9 @@ class WorkerPool:
                 except (EOFError, OSError) as error:
                     self._check()
                     self._workers[position] = _Worker(worker.device, self._threads)
-                    raise WorkerLost(f"worker process {worker.pid} died ({worker.end()})") from error
+                    raise WorkerLost(
+                        f"worker process {worker.pid} died ({worker.end()})"
+                    ) from error
 
     def stop(self) -> None:
         """Kill all workers; jobs in flight raise WorkersStopped."""
@@ -185,7 +187,7 @@ def _serve(pipe: Connection, threads: int) -> None:
         pipe.send(_outcome(function, arguments))
 
 
-def _end_with(parent: Any) -> None:  # noqa: ANN401 (multiprocessing keeps the type private)
+def _end_with(parent: Any) -> None:
     """End this process at once when its parent has died."""
     parent.join()
     os._exit(1)

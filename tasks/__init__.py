@@ -1,0 +1,1 @@
+"""Thin Prefect tasks: retries, tags and tracking around one library call each."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from prefect import Task
 from prefect.futures import as_completed
@@ -14,12 +14,24 @@ from tasks.session import current_session
 T = TypeVar("T")
 
 
-def side_by_side(task: Task[..., T], jobs: Sequence[Any], stage: str) -> list[T | Exception]:
+class Job(Protocol):
+    """What one task works on."""
+
+    @property
+    def name(self) -> str:
+        """What the progress bar calls it."""
+        ...
+
+
+J = TypeVar("J", bound=Job)
+
+
+def side_by_side(task: Task[[J], Any], jobs: Sequence[J], stage: str) -> list[Any]:
     """Submit a task for each job and wait for all of them.
 
     Args:
         task: a task of one argument, the job.
-        jobs: each with a `name`.
+        jobs: what it is called with.
         stage: what the progress bar is called.
 
     Returns:

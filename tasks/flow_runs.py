@@ -15,7 +15,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
     FlowRunFilterTags,
 )
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import State, StateType
 from prefect.states import Crashed
 
 
@@ -38,5 +38,5 @@ def _end_left_running(tag: str) -> None:
     )
     with get_client(sync_client=True) as client:
         for run in client.read_flow_runs(flow_run_filter=left):
-            state = Crashed(name="Killed", message="its process was killed")
+            state: State[None] = Crashed(name="Killed", message="its process was killed")
             client.set_flow_run_state(run.id, state, force=True)

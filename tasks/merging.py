@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prefect import task
+from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
@@ -18,7 +18,7 @@ from tasks.session import current_session
     tags=["device"],
     cache_policy=NO_CACHE,
 )
-def merge_soup(job: SoupJob) -> Model:
+def merge_soup(job: SoupJob) -> Model | State[Model]:
     """Choose ingredients on val and merge them; the store may have the soup already."""
     session = current_session()
     was_there = job.find() is not None
@@ -33,7 +33,7 @@ def merge_soup(job: SoupJob) -> Model:
     tags=["device"],
     cache_policy=NO_CACHE,
 )
-def tune_soup(job: TuningJob) -> Model:
+def tune_soup(job: TuningJob) -> Model | State[Model]:
     """Search merge coefficients on val with Optuna; the store may have the soup already."""
     session = current_session()
     was_there = job.find() is not None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from prefect import Flow
-from prefect.context import SettingsContext
+from prefect.context import SettingsContext, get_settings_context
 from prefect.settings import get_current_settings
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from tasks.session import current_session
 
@@ -20,7 +20,8 @@ R = TypeVar("R")
 def for_this_run(flow: Flow[P, R]) -> Flow[P, R]:
     """Return the flow with as many tasks at once as there are workers; the rest are pending."""
     num_workers = len(current_session().workers.devices)
-    return flow.with_options(task_runner=ThreadPoolTaskRunner(max_workers=num_workers))
+    runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=num_workers)
+    return flow.with_options(task_runner=runner)
 
 
 @contextmanager
@@ -33,7 +34,7 @@ def without_heartbeats() -> Iterator[None]:
     settings = get_current_settings()
     flows = settings.flows.model_copy(update={"heartbeat_frequency": None})
     with SettingsContext(
-        profile=SettingsContext.get().profile,
+        profile=get_settings_context().profile,
         settings=settings.model_copy(update={"flows": flows}),
     ):
         yield

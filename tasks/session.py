@@ -140,10 +140,13 @@ def hold_run_lock(project: Project, console: Console) -> ExitStack:
 def _open_tracker(plan: Plan) -> Tracker:
     from stockpot.tracking import Tracker
 
-    track, project = plan.experiment.track, plan.project
-    uri = track.uri or os.environ.get("MLFLOW_TRACKING_URI") or project.mlflow_uri
+    track = plan.experiment.track
     return Tracker.open(
-        uri, track.experiment, project.state, offline=track.offline, tags=_run_tags(plan)
+        plan.tracking_uri,
+        track.experiment,
+        plan.project.state,
+        offline=track.offline,
+        tags=_run_tags(plan),
     )
 
 

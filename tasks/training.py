@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from prefect import Task, State, task
+from prefect import State, Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
 from prefect.states import Completed
@@ -42,7 +42,7 @@ def _worker_was_lost(_task: Task[..., Any], _run: TaskRun, state: State[Any]) ->
     retry_condition_fn=_worker_was_lost,
     cache_policy=NO_CACHE,
 )
-def train_model(job: TrainingJob) -> Model:
+def train_model(job: TrainingJob) -> Model | State[Model]:
     """Train the model of a job in a worker process; the store may have it already."""
     session = current_session()
     was_there = job.find() is not None

@@ -95,7 +95,7 @@ def _describe_all(error: ValidationError, content: dict[str, Any]) -> list[str]:
     return [f"{where}: {' or '.join(rules)}{found}" for (where, found), rules in rules.items()]
 
 
-def _place_in_file(location: Iterable[int | str], content: Any) -> Place:  # noqa: ANN401 (YAML)
+def _place_in_file(location: Iterable[int | str], content: Any) -> Place:
     """Drop from pydantic's location what the file does not have: the names of union members."""
     place: list[int | str] = []
     *parents, last = (*location,) or ("",)
@@ -109,7 +109,7 @@ def _place_in_file(location: Iterable[int | str], content: Any) -> Place:  # noq
     return tuple(place)
 
 
-def _is_tag(part: int | str, content: Any) -> bool:  # noqa: ANN401 (YAML)
+def _is_tag(part: int | str, content: Any) -> bool:
     """Tell the name of a union's member from a field: such a mapping names it as a value."""
     return isinstance(content, dict) and part not in content and part in content.values()
 
@@ -124,7 +124,7 @@ def _fields_at(place: Place) -> list[str]:
     return sorted({name for section in sections for name in section.model_fields})
 
 
-def _sections_in(annotation: Any) -> list[type[Section]]:  # noqa: ANN401 (any type annotation)
+def _sections_in(annotation: Any) -> list[type[Section]]:
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
     return [section for inner in get_args(annotation) for section in _sections_in(inner)]

@@ -56,7 +56,7 @@ class ChoiceField(Section):
 _KINDS = ("choice", "integer", "log_uniform", "uniform")
 
 
-def _kind(value: Any) -> str:  # noqa: ANN401 (whatever stands in the file)
+def _kind(value: Any) -> str:
     """Tell which distribution is meant, so that an error speaks of that one alone."""
     if isinstance(value, (LogUniformField, UniformField, IntegerField, ChoiceField)):
         return next(iter(type(value).model_fields))
@@ -94,14 +94,14 @@ class SpaceSection(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _something_is_searched(cls, content: Any) -> Any:  # noqa: ANN401 (whatever stands there)
+    def _something_is_searched(cls, content: Any) -> Any:
         if content == {}:
             raise ValueError("is empty; name at least one hyperparameter")
         return content
 
     @field_validator("*")
     @classmethod
-    def _values_are_possible(cls, field: Any, info: Any) -> Any:  # noqa: ANN401 (pydantic's form)
+    def _values_are_possible(cls, field: Any, info: Any) -> Any:
         if field is not None:
             _check_range(info.field_name, _as_distribution(field))
         return field
@@ -112,7 +112,7 @@ class SpaceSection(Section):
         return {name: _as_distribution(v) for name, v in fields.items() if v is not None}
 
 
-def _as_distribution(field: Any) -> Distribution:  # noqa: ANN401 (one of the union's members)
+def _as_distribution(field: Any) -> Distribution:
     return Choice((field,)) if isinstance(field, (int, float)) else field.distribution()
 
 
@@ -135,6 +135,8 @@ def _check_range(name: str, distribution: Distribution) -> None:
     low, high = distribution.bounds()
     if low < lowest or high > highest or (low == lowest and not lowest_allowed):
         bracket = "[" if lowest_allowed else "("
-        raise ValueError(f"values must be in {bracket}{lowest:g}, {highest:g}], got {low} to {high}")
+        raise ValueError(
+            f"values must be in {bracket}{lowest:g}, {highest:g}], got {low} to {high}"
+        )
     if whole and not distribution.is_whole():
         raise ValueError("values must be whole numbers; use integer or choice")

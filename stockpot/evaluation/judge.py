@@ -109,7 +109,9 @@ def _values(
     }
     values = {f"{name}/{metric}": raw[name] for name in ("val", "test")}
     for prefix, shown in (("val_shift/", "val_shift"), ("test_shift/", "shift")):
-        shifts = {name.removeprefix(prefix): v for name, v in raw.items() if name.startswith(prefix)}
+        shifts = {
+            name.removeprefix(prefix): v for name, v in raw.items() if name.startswith(prefix)
+        }
         values |= {f"{shown}/{name}/{metric}": v for name, v in shifts.items()}
         if shifts:
             # All shifts hold the same examples, so an example's mean over them is one value.
@@ -129,9 +131,7 @@ class _Draws:
         size = len(values)
         if size not in self._by_size:
             job = self._job
-            self._by_size[size] = Bootstrap(
-                size, job.bootstrap, job.confidence, job.workload.seed
-            )
+            self._by_size[size] = Bootstrap(size, job.bootstrap, job.confidence, job.workload.seed)
         return self._by_size[size]
 
 
@@ -146,7 +146,7 @@ def _metrics(values: Values, reference: Values | None, draws: _Draws) -> dict[st
     for name, own in values.items():
         bootstrap = draws.of(own)
         metrics |= _flat(name, bootstrap.estimate(own))
-        compared = name.startswith("test/") or name.startswith("shift/mean/")
+        compared = name.startswith(("test/", "shift/mean/"))
         if compared and reference is not None:
             metrics |= _flat(f"difference/{name}", bootstrap.difference(own, reference[name]))
     return metrics

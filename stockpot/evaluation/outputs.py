@@ -24,7 +24,7 @@ class Examples:
         self._workload = workload
         self._dataset = to_device(dataset, device)
         self._device = device
-        self._parts = torch.arange(num_examples(dataset)).split(_BATCH)
+        self._parts = torch.split(torch.arange(num_examples(dataset)), _BATCH)
         self.targets = torch.cat([self._batch(part)[-1] for part in self._parts])  # (N,)
 
     def outputs(self, model: nn.Module) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Diverged(RuntimeError):  # noqa: N818 (what happened, not an error of the program)
+class Diverged(RuntimeError):
     """A fine-tuning run came to a loss or a weight that is not finite.
 
     Attributes:

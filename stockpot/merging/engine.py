@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -62,11 +62,11 @@ def _merge_named(
     return merge_tensor(name, tensors, coefficients, METHODS[method].merge)
 
 
-def _common_names(names_per_model: Sequence[Sequence[str] | object]) -> list[str]:
+def _common_names(names_per_model: Sequence[Iterable[str]]) -> list[str]:
     """Return the names, which all models must share, in the first one's order."""
-    first = list(names_per_model[0])  # type: ignore[call-overload]  # keys() of dicts and files
+    first = list(names_per_model[0])
     for position, names in enumerate(names_per_model):
-        differ = sorted(set(first) ^ set(names))  # type: ignore[call-overload]  # as above
+        differ = sorted(set(first) ^ set(names))
         if differ:
             raise InputError(
                 f"model {position}: tensors {differ[:3]} are not in both it and model 0; "

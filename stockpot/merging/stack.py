@@ -66,7 +66,7 @@ class IngredientStack:
 
     def _named(self, row: Tensor, used: Sequence[int], coefficients: Sequence[float]) -> State:
         """Cut a flat vector (P,) into named views and add the tensors beside the matrix."""
-        pieces = row.split([shape.numel() for shape in self._shapes.values()])
+        pieces = torch.split(row, [shape.numel() for shape in self._shapes.values()])
         named = {
             name: piece.view(shape)
             for (name, shape), piece in zip(self._shapes.items(), pieces, strict=True)

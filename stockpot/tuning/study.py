@@ -43,7 +43,7 @@ class TunedCoefficients:
     front: list[Trial]
 
 
-def tune_coefficients(
+def tune_coefficients(  # noqa: PLR0913 (a search is told all that defines it)
     journal: Path,
     objectives: Objectives,
     warm_starts: Mapping[str, Sequence[float]],

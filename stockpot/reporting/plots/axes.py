@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from stockpot.reporting.estimates import Estimate
 
@@ -22,6 +23,7 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
 
 def percent_axis(axis: Axis) -> None:
     """Write the ticks of fractions as percentages, with as many decimals as they need."""
+    axis.set_major_locator(MaxNLocator(6))  # the labels of more would touch
     axis.set_major_formatter(lambda fraction, _: f"{100 * fraction:.5g} %")
 
 

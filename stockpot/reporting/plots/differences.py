@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from stockpot.reporting.estimates import Estimate, points, read_estimate
 from stockpot.reporting.plots.axes import error_lengths, new_figure
@@ -46,6 +47,7 @@ def _draw_panel(axes: Axes, series: list[Series], name: str) -> None:
     axes.set_ylim(len(series) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(lambda value, _: _tick(value))
 
 

@@ -172,7 +172,8 @@ _EXPERIMENT = {
 @pytest.fixture
 def results() -> Results:
     """Two ingredients, one failed; two soups, two studies; uniform loses, greedy wins on shift."""
-    return Results(*copy.deepcopy([_BASE, _SWEEP, _SOUPS, _TUNE, _EVALUATION]))
+    manifests: list[dict[str, Any]] = [_BASE, _SWEEP, _SOUPS, _TUNE, _EVALUATION]
+    return Results(*copy.deepcopy(manifests))
 
 
 @pytest.fixture

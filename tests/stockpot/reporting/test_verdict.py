@@ -77,6 +77,25 @@ def test_the_headline_starts_where_soups_lose(evaluation: dict[str, Any]) -> Non
     assert headline(evaluation).startswith("Against the best ingredient: on test, 1 of 4")
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (0.01, 0.03, "all 4 soups are better"),
+        (-0.03, -0.01, "all 4 soups are worse"),
+        (-0.01, 0.03, "no difference is seen for any of the 4 soups"),
+    ],
+)
+def test_the_headline_says_it_once_where_all_soups_agree(
+    low: float, high: float, words: str, evaluation: dict[str, Any]
+) -> None:
+    name = "difference/test/accuracy"
+    for model in evaluation["models"][3:]:
+        ends = {f"{name}_low": low, f"{name}_high": high}
+        model["metrics"] |= {name: (low + high) / 2, **ends}
+
+    assert f"on test, {words}" in headline(evaluation)
+
+
 def test_one_soup_without_shifts_is_judged_on_test_alone(plain_results: Results) -> None:
     assert [verdict.place for verdict in verdicts(plain_results.evaluation)] == ["on test"]
     assert headline(plain_results.evaluation) == (
