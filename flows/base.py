@@ -11,7 +11,7 @@ from tasks.session import open_session
 from tasks.training import train_model
 
 
-@flow(name="base", flow_run_name="base")
+@flow(name="base")
 def pretrain_base(params: str | None = None, overrides: tuple[str, ...] = ()) -> State[None] | None:
     """Pretrain the base on the pretraining part of the data."""
     with open_session(params, overrides) as session:

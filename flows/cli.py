@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import traceback
 from typing import Annotated
@@ -56,14 +57,15 @@ def _options(
 
 
 def _set_up_logging(debug: bool) -> None:
-    import os
-
     if debug:
         os.environ["STOCKPOT_DEBUG"] = "1"
-        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO")
-    logging.basicConfig(
-        level=logging.INFO if debug else logging.WARNING, format="%(levelname)s %(message)s"
-    )
+    handler = logging.StreamHandler()
+    # On the handler, since Prefect's loggers set levels of their own and pass records up.
+    handler.setLevel(logging.INFO if debug else logging.WARNING)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    # A failed task is in the table and in Prefect's UI; its traceback is not for the terminal.
+    handler.addFilter(lambda record: debug or not record.name.startswith("prefect"))
+    logging.getLogger().addHandler(handler)
 
 
 @app.command()
@@ -211,8 +213,6 @@ def main() -> None:
 
 
 def _fail(title: str, error: Exception, code: int) -> None:
-    import os
-
     if os.environ.get("STOCKPOT_DEBUG"):
         traceback.print_exc()
     hint = "" if code == 2 else "  (stockpot --debug shows where)"

@@ -12,7 +12,7 @@ from tasks.reporting import write_plots
 from tasks.session import open_session
 
 
-@flow(name="evaluate", flow_run_name="evaluate")
+@flow(name="evaluate")
 def evaluate_models(
     params: str | None = None, overrides: tuple[str, ...] = ()
 ) -> State[None] | None:

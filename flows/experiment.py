@@ -24,7 +24,7 @@ STAGES = {
 }
 
 
-@flow(name="experiment", flow_run_name="experiment")
+@flow(name="experiment")
 def run_experiment(params: str | None = None, overrides: tuple[str, ...] = ()) -> None:
     """Do every stage that is not done, and hand its outputs to DVC.
 

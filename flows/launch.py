@@ -90,12 +90,12 @@ def _run(
     from flows.experiment import STAGES as STAGE_FLOWS
     from flows.experiment import run_experiment
     from tasks.flow_runs import own_flow_runs
-    from tasks.run_settings import for_this_run, without_heartbeats
+    from tasks.run_settings import for_this_run, logs_sent, without_heartbeats
 
     flow: Flow[..., Any] = run_experiment
     if len(stages) < len(STAGES):
         flow = STAGE_FLOWS[stages[0]]
-    with without_heartbeats(), own_flow_runs(session.root):
+    with without_heartbeats(), logs_sent(), own_flow_runs(session.root):
         for_this_run(flow)(params, overrides)
 
 

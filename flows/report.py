@@ -10,7 +10,7 @@ from tasks.reporting import publish_table, write_report
 from tasks.session import open_session
 
 
-@flow(name="report", flow_run_name="report")
+@flow(name="report")
 def report_results(
     params: str | None = None, overrides: tuple[str, ...] = ()
 ) -> State[None] | None:

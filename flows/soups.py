@@ -11,7 +11,7 @@ from tasks.merging import merge_soup
 from tasks.session import open_session
 
 
-@flow(name="soups", flow_run_name="soups")
+@flow(name="soups")
 def make_soups(params: str | None = None, overrides: tuple[str, ...] = ()) -> State[None] | None:
     """Merge one soup a recipe from the ingredients, choosing on val alone."""
     with open_session(params, overrides) as session:

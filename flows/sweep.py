@@ -11,7 +11,7 @@ from tasks.session import open_session
 from tasks.training import enough_ingredients, train_model
 
 
-@flow(name="sweep", flow_run_name="sweep")
+@flow(name="sweep")
 def fine_tune_ingredients(
     params: str | None = None, overrides: tuple[str, ...] = ()
 ) -> State[None] | None:
@@ -22,7 +22,8 @@ def fine_tune_ingredients(
             return Completed(name="Skipped", message="up to date")
 
         jobs = session.plan.ingredient_jobs()
-        outcomes = side_by_side(train_model, jobs, "sweep")
+        fine_tune = train_model.with_options(retries=session.plan.experiment.sweep.retries)
+        outcomes = side_by_side(fine_tune, jobs, "sweep")
 
         ingredients, failed = enough_ingredients(jobs, outcomes)
         record_stage("sweep", {"ingredients": ingredients, "failed": failed})

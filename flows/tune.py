@@ -11,7 +11,7 @@ from tasks.merging import tune_soup
 from tasks.session import open_session
 
 
-@flow(name="tune", flow_run_name="tune")
+@flow(name="tune")
 def tune_coefficients(
     params: str | None = None, overrides: tuple[str, ...] = ()
 ) -> State[None] | None:

@@ -4,39 +4,20 @@ from __future__ import annotations
 
 from prefect import State, task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed
 
 from stockpot.models import Model
 from stockpot.soup_jobs import SoupJob, make_soup
 from stockpot.tuning_jobs import TuningJob, tune
-from tasks.session import current_session
+from tasks.making import make_model
 
 
-@task(
-    name="make-soup",
-    task_run_name="soup-{job.name}",
-    tags=["device"],
-    cache_policy=NO_CACHE,
-)
+@task(name="make-soup", task_run_name="soup-{job.name}", tags=["device"], cache_policy=NO_CACHE)
 def merge_soup(job: SoupJob) -> Model | State[Model]:
     """Choose ingredients on val and merge them; the store may have the soup already."""
-    session = current_session()
-    was_there = job.find() is not None
-    soup = session.workers.run(make_soup, job)
-    session.log(soup, {model.name: model.key for model in job.ingredients})
-    return Completed(name="Skipped", message="in the store", data=soup) if was_there else soup
+    return make_model(job, make_soup, {model.name: model.key for model in job.ingredients})
 
 
-@task(
-    name="tune",
-    task_run_name="tune-{job.name}",
-    tags=["device"],
-    cache_policy=NO_CACHE,
-)
+@task(name="tune", task_run_name="tune-{job.name}", tags=["device"], cache_policy=NO_CACHE)
 def tune_soup(job: TuningJob) -> Model | State[Model]:
     """Search merge coefficients on val with Optuna; the store may have the soup already."""
-    session = current_session()
-    was_there = job.find() is not None
-    soup = session.workers.run(tune, job)
-    session.log(soup, {model.name: model.key for model in job.ingredients})
-    return Completed(name="Skipped", message="in the store", data=soup) if was_there else soup
+    return make_model(job, tune, {model.name: model.key for model in job.ingredients})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
@@ -18,10 +19,26 @@ R = TypeVar("R")
 
 
 def for_this_run(flow: Flow[P, R]) -> Flow[P, R]:
-    """Return the flow with as many tasks at once as there are workers; the rest are pending."""
-    num_workers = len(current_session().workers.devices)
-    runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=num_workers)
-    return flow.with_options(task_runner=runner)
+    """Return the flow, named after its experiment, with as many tasks at once as workers.
+
+    The other tasks are shown as pending: each waits for a worker, and so for a device.
+    """
+    session = current_session()
+    experiment = session.plan.experiment
+    runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=len(session.workers.devices))
+    name = f"{experiment.workload.name}-seed-{experiment.seed}"
+    return flow.with_options(task_runner=runner, flow_run_name=name)
+
+
+@contextmanager
+def logs_sent() -> Iterator[None]:
+    """Send all logs before the block is left, since the server may end right after it."""
+    try:
+        yield
+    finally:
+        for name in ("prefect.flow_runs", "prefect.task_runs"):
+            for handler in logging.getLogger(name).handlers:
+                handler.flush()
 
 
 @contextmanager

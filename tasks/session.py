@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -57,19 +57,20 @@ class Session:
         """The project root."""
         return self.plan.project.root
 
-    def log(self, made: Model | Failure, keys: Mapping[str, str]) -> None:
+    def log(self, made: Model | Failure, keys: Mapping[str, str], seconds: float) -> None:
         """Record a model, or a failure, in MLflow.
 
         Args:
             made: what a job came to.
             keys: the content keys of what it was made from, by name.
+            seconds: how long the work took.
         """
         from stockpot.tracking import Dataset, record_from_manifest
 
         workload = self.plan.workload
         val = Dataset(workload.name, workload.build().data_digest(), "val")
         record = record_from_manifest(made.to_json(), keys=keys, datasets=[val])
-        self.tracker.log_model(record)
+        self.tracker.log_model(replace(record, seconds=seconds))
 
 
 def current_session() -> Session:

@@ -8,25 +8,13 @@ from typing import Any
 from prefect import State, Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
-from prefect.states import Completed
 
 from stockpot.errors import StageFailed
 from stockpot.models import Failure, Model
 from stockpot.training_jobs import TrainingJob, train
 from stockpot.workers import WorkerLost
+from tasks.making import ModelFailed, make_model
 from tasks.session import current_session
-
-
-class TrainingFailed(RuntimeError):
-    """A fine-tuning run ended without a model.
-
-    Attributes:
-        failure: which, and why.
-    """
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.reason)
-        self.failure = failure
 
 
 def _worker_was_lost(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -44,14 +32,8 @@ def _worker_was_lost(_task: Task[..., Any], _run: TaskRun, state: State[Any]) ->
 )
 def train_model(job: TrainingJob) -> Model | State[Model]:
     """Train the model of a job in a worker process; the store may have it already."""
-    session = current_session()
-    was_there = job.find() is not None
-    limit = session.plan.experiment.sweep.timeout_seconds
-    made = session.workers.run(train, job, timeout_seconds=limit)
-    session.log(made, {"base": job.start.key} if job.start else {})
-    if isinstance(made, Failure):
-        raise TrainingFailed(made)
-    return Completed(name="Skipped", message="in the store", data=made) if was_there else made
+    limit = current_session().plan.experiment.sweep.timeout_seconds
+    return make_model(job, train, {"base": job.start.key} if job.start else {}, limit)
 
 
 @task(name="check-ingredients", cache_policy=NO_CACHE)
@@ -82,10 +64,10 @@ def enough_ingredients(
 
 def _failure_of(job: TrainingJob, error: Exception) -> Failure:
     """Return the failure of one job; an error that is no such thing is raised again."""
-    if isinstance(error, TrainingFailed):
+    if isinstance(error, ModelFailed):
         return error.failure
     if isinstance(error, (WorkerLost, TimeoutError)):
         failure = job.failure(str(error), final=False)
-        current_session().log(failure, {"base": job.start.key} if job.start else {})
+        current_session().log(failure, {"base": job.start.key} if job.start else {}, 0.0)
         return failure
     raise error

@@ -20,7 +20,7 @@ class KnownRun:
         parent_id: MLflow's id of the pipeline run that made it; empty for a pipeline run.
         model_id: of the run's LoggedModel, if it has one.
         metrics: the latest value of each.
-        input_ids: LoggedModels that the run took as input.
+        input_ids: LoggedModels that this process gave the run as input.
     """
 
     run_id: str
@@ -64,7 +64,6 @@ def read_runs(client: Any, experiment_id: str) -> KnownRuns:
     known = KnownRuns()
     for run in _all_runs(client, experiment_id):
         outputs = run.outputs.model_outputs if run.outputs else []
-        inputs = run.inputs.model_inputs if run.inputs else []
         found = KnownRun(
             run_id=run.info.run_id,
             status=run.info.status,
@@ -72,7 +71,6 @@ def read_runs(client: Any, experiment_id: str) -> KnownRuns:
             parent_id=run.data.tags.get("mlflow.parentRunId", ""),
             model_id=outputs[0].model_id if outputs else None,
             metrics=dict(run.data.metrics),
-            input_ids={model.model_id for model in inputs},
         )
         known.add(found, run.data.tags)
     return known

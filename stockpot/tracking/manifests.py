@@ -7,6 +7,8 @@ from typing import Any
 
 from stockpot.tracking.records import Dataset, ModelRecord, Scalar
 
+_MAX_ROWS = 100  # of a note; MLflow cuts what has more than 8000 characters
+
 
 def record_from_manifest(
     model: Mapping[str, Any],
@@ -110,6 +112,8 @@ def _note(model: Mapping[str, Any]) -> str:
     if not used:
         return ""
     largest = sorted(used.items(), key=lambda item: (-item[1], item[0]))
-    rows = [f"| {name} | {value:.4g} |" for name, value in largest]
+    rows = [f"| {name} | {value:.4g} |" for name, value in largest[:_MAX_ROWS]]
+    if len(largest) > _MAX_ROWS:
+        rows.append(f"| {len(largest) - _MAX_ROWS} more | |")
     head = f"Merged from {len(used)} of {len(model['coefficients'])} ingredients."
     return "\n".join([head, "", "| ingredient | coefficient |", "|---|---|", *rows])

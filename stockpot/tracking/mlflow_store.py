@@ -21,7 +21,7 @@ from stockpot.tracking.addresses import is_server, redacted
 from stockpot.tracking.availability import StoreAwayError, explain, is_away, probe
 from stockpot.tracking.known_runs import KnownRun, KnownRuns, read_runs
 from stockpot.tracking.model_runs import ModelRuns
-from stockpot.tracking.points import new_points, points, text_params
+from stockpot.tracking.points import new_points, param_objects, points
 from stockpot.tracking.records import ModelRecord, Record
 
 _EXPERIMENT_TAGS = {
@@ -178,7 +178,7 @@ class MlflowStore:
         elif run.status != "RUNNING":
             self._client.update_run(run.run_id, status="RUNNING")
             run.status = "RUNNING"
-        self._client.log_batch(run.run_id, params=text_params(record.content["params"]))
+        self._client.log_batch(run.run_id, params=param_objects(record.content["params"]))
 
     def _finish(self, record: Record) -> None:
         self._terminate(self._parent(record), record)
@@ -253,6 +253,7 @@ def _prepare_mlflow() -> None:
     """Keep MLflow from hanging on a dead server and from telling what nobody asked."""
     # It would repeat a POST whose answer was lost, and so make a run twice; the outbox looks first.
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow.tracking.client  # noqa: F401 (its import sets up its loggers; ours come after)

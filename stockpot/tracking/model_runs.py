@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from stockpot.tracking.known_runs import KnownRun, KnownRuns
-from stockpot.tracking.points import points, text_params
+from stockpot.tracking.points import param_objects, points, text_params
 from stockpot.tracking.records import Dataset, ModelRecord, Record
 
 _MAX_REASON = 5000  # characters; MLflow's tags hold 8000 bytes
@@ -50,7 +50,7 @@ class ModelRuns:
         self._client.log_batch(
             run.run_id,
             metrics=points(model.metrics, model.curves, record.time_ms, run.model_id),
-            params=text_params(model.params),
+            params=param_objects(model.params),
         )
         if run.model_id is not None:
             self._join(run.run_id, run.model_id, is_new=is_new)
@@ -112,7 +112,7 @@ class ModelRuns:
             name=re.sub(r"""[/:.%"']""", "-", model.name),  # what MLflow forbids in these names
             source_run_id=run.run_id,
             tags={**_model_tags(model), "mlflow.model.isExternal": "true"},
-            params={name: str(value) for name, value in model.params.items()},
+            params=text_params(model.params),
             model_type=model.kind,
         )
         return str(made.model_id)

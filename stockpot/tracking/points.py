@@ -7,6 +7,8 @@ from typing import Any
 
 from stockpot.tracking.records import Scalar
 
+_MAX_PARAM = 6000
+
 
 def points(
     metrics: Mapping[str, float],
@@ -35,12 +37,27 @@ def new_points(known: Mapping[str, float], metrics: Mapping[str, float]) -> dict
     return {name: value for name, value in metrics.items() if not _same(known.get(name), value)}
 
 
-def text_params(params: Mapping[str, Scalar]) -> list[Any]:
-    """Return parameters as MLflow's objects, whose values are text."""
+def text_params(params: Mapping[str, Scalar]) -> dict[str, str]:
+    """Return parameters as text.
+
+    Raises:
+        ValueError: one is longer than MLflow keeps; it would cut it.
+    """
+    texts = {name: str(value) for name, value in params.items()}
+    for name, text in texts.items():
+        if len(text) > _MAX_PARAM:
+            raise ValueError(
+                f"parameter {name!r} must have at most {_MAX_PARAM} characters, got {len(text)}"
+            )
+    return texts
+
+
+def param_objects(params: Mapping[str, Scalar]) -> list[Any]:
+    """Return parameters as MLflow's objects."""
     from mlflow.entities import Param
 
     param: Any = Param  # untyped in MLflow
-    return [param(name, str(value)) for name, value in params.items()]
+    return [param(name, text) for name, text in text_params(params).items()]
 
 
 def _same(known: float | None, value: float) -> bool:

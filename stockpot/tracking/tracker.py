@@ -7,6 +7,7 @@ import getpass
 import io
 import json
 import logging
+import math
 import os
 import socket
 import time
@@ -200,7 +201,7 @@ class Tracker:
 
     def log_table(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
         """Put a table (`NAME.json`) into the parent run's artifacts; the UI shows it as one."""
-        rows = [list(row) for row in zip(*columns.values(), strict=True)]
+        rows = [[_or_null(cell) for cell in row] for row in zip(*columns.values(), strict=True)]
         text = json.dumps({"columns": list(columns), "data": rows})
         self._log_artifact(name, text.encode(), table=True)
 
@@ -295,3 +296,8 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container may run as a user that has no name
         return str(os.getuid())
+
+
+def _or_null(cell: Any) -> Any:
+    """Return a table's cell as JSON has it: without nan."""
+    return None if isinstance(cell, float) and math.isnan(cell) else cell

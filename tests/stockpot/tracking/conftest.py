@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from mlflow.tracking.client import MlflowClient
@@ -72,6 +76,30 @@ class Server:
         return False
 
 
+class LossyProxy:
+    """Counts requests that change something and loses the answer to the one asked for.
+
+    While `away` is true it closes every connection without an answer.
+    """
+
+    def __init__(self, uri: str, target: str) -> None:
+        self.uri = uri
+        self.target = target
+        self.num_writes = 0
+        self.lose: int | None = None
+        self.away = False
+
+    def loses(self, method: str) -> bool:
+        """Say whether the answer to the next request is lost; once."""
+        if method == "GET" or self.lose is None:
+            return False
+        self.num_writes += 1
+        if self.num_writes != self.lose:
+            return False
+        self.lose = None
+        return True
+
+
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite file with MLflow's tables and no runs, to be copied: making one takes a second."""
@@ -122,3 +150,46 @@ def server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> It
     running.start()
     yield running
     running.kill()
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[LossyProxy]:
+    """A proxy of the server, on a free port."""
+    proxy = LossyProxy("", server.uri)
+
+    class Handler(BaseHTTPRequestHandler):
+        def forward(self) -> None:
+            if proxy.away:
+                self.close_connection = True
+                return
+            parts = urlsplit(proxy.target)
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            upstream = http.client.HTTPConnection(parts.hostname or "", parts.port)
+            upstream.request(self.command, self.path, body, dict(self.headers))
+            answer = upstream.getresponse()
+            content = answer.read()
+            upstream.close()
+            if proxy.loses(self.command):
+                self.close_connection = True
+                return
+            self.send_response(answer.status)
+            self.send_header("Content-Type", answer.headers.get("Content-Type", "text/plain"))
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = forward  # noqa: N815 (http.server's)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=listener.serve_forever)
+    thread.start()
+    proxy.uri = f"http://127.0.0.1:{listener.server_address[1]}"
+    try:
+        yield proxy
+    finally:
+        listener.shutdown()
+        listener.server_close()
+        thread.join()
