@@ -19,6 +19,7 @@ lint: .venv/installed
 
 schema: .venv/installed
 	$(BIN)/python -c "from stockpot.config import json_schema; print(json_schema(), end='')" > docs/params.schema.json
+	$(BIN)/python -c "from stockpot.config.reference import reference_page; print(reference_page(), end='')" > docs/reference/params.md
 
 .venv/installed: pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv

@@ -1,0 +1,96 @@
+"""The work of an experiment without its pipeline: jobs through worker processes, nothing else.
+
+No Prefect, no MLflow, no DVC: what remains is what any tool would have to do. The other
+benchmarks compare with it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from stockpot.config import load_experiment
+from stockpot.evaluation.judging_jobs import judge_models, predict_model
+from stockpot.manifests import write_manifest
+from stockpot.models import Model
+from stockpot.planning import Plan
+from stockpot.project import Project
+from stockpot.report_files import write_plot_files, write_report_file
+from stockpot.soup_jobs import make_soup
+from stockpot.training_jobs import train
+from stockpot.tuning_jobs import tune
+from stockpot.workers import WorkerPool
+
+
+def plan_in(folder: Path, params: Path, overrides: Sequence[str]) -> Plan:
+    """Plan an experiment in an empty folder."""
+    return Plan(Project(folder, params), load_experiment(params, overrides))
+
+
+def warm_pool(num_workers: int) -> WorkerPool:
+    """Start workers and wait until each has imported torch and the workload's data."""
+    pool = WorkerPool(["cpu"] * num_workers, threads=1)
+    _side_by_side(pool, _import_all, [0.5] * num_workers)
+    return pool
+
+
+def run_library(plan: Plan, pool: WorkerPool) -> dict[str, float]:
+    """Do all stages; return the seconds that each took."""
+    root = plan.project.root
+    seconds: dict[str, float] = {}
+
+    def timed(stage: str, work: Callable[[], dict[str, Any]]) -> None:
+        start = time.perf_counter()
+        made = work()
+        seconds[stage] = time.perf_counter() - start
+        if stage != "report":
+            write_manifest(root, stage, {"inputs": plan.inputs(stage), **made})
+
+    timed("base", lambda: {"base": pool.run(train, plan.base_job()).to_json()})
+    timed(
+        "sweep",
+        lambda: {"failed": [], **_models("ingredients", pool, train, plan.ingredient_jobs())},
+    )
+    timed("soups", lambda: _models("soups", pool, make_soup, plan.soup_jobs()))
+    timed("tune", lambda: _models("tuned", pool, tune, plan.tuning_jobs()))
+    timed("evaluate", lambda: _evaluate(plan, pool))
+    timed("report", lambda: {"path": str(write_report_file(plan))})
+    return seconds
+
+
+def train_sweep(plan: Plan, pool: WorkerPool) -> float:
+    """Do base and sweep; return the seconds that the sweep took."""
+    root = plan.project.root
+    base = pool.run(train, plan.base_job())
+    assert isinstance(base, Model)
+    write_manifest(root, "base", {"inputs": plan.inputs("base"), "base": base.to_json()})
+    start = time.perf_counter()
+    _side_by_side(pool, train, plan.ingredient_jobs())
+    return time.perf_counter() - start
+
+
+def _evaluate(plan: Plan, pool: WorkerPool) -> dict[str, Any]:
+    _side_by_side(pool, predict_model, plan.prediction_jobs())
+    evaluation = pool.run(judge_models, plan.judging_job())
+    write_plot_files(plan.project.root, evaluation)
+    return evaluation
+
+
+def _models(name: str, pool: WorkerPool, work: Any, jobs: Sequence[Any]) -> dict[str, Any]:
+    return {name: [model.to_json() for model in _side_by_side(pool, work, jobs)]}
+
+
+def _side_by_side(pool: WorkerPool, work: Any, jobs: Sequence[Any]) -> list[Any]:
+    with ThreadPoolExecutor(len(pool.devices)) as threads:
+        return list(threads.map(lambda job: pool.run(work, job), jobs))
+
+
+def _import_all(seconds: float, _device: str) -> None:
+    """Import what the jobs need, and keep the worker busy so that every worker gets one call."""
+    for module in ("sklearn.datasets", "stockpot.evaluation.judge", "stockpot.tuning.study"):
+        importlib.import_module(module)
+    time.sleep(seconds)
