@@ -21,6 +21,10 @@ class StageFailed(RuntimeError):
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> InputError:
     """Build the error for a name that is not registered, with the nearest one suggested."""
     known = sorted(choices)
-    nearest = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    return InputError(f"unknown {kind} {name!r}, choose from {known}{hint}")
+    return InputError(f"unknown {kind} {name!r}, choose from {known}{nearest_hint(name, known)}")
+
+
+def nearest_hint(name: str, choices: Iterable[str]) -> str:
+    """Return the end of a message that suggests the nearest name; empty if none is near."""
+    nearest = difflib.get_close_matches(name, sorted(choices), n=1)
+    return f"; did you mean {nearest[0]!r}?" if nearest else ""

@@ -78,17 +78,23 @@ class WorkerPool:
             worker = self._workers[position]
             with any_lock(self._slots(worker.device), self._check):
                 try:
-                    return worker.call(function, (*arguments, worker.device), timeout_seconds)
+                    error, result = worker.call(
+                        function, (*arguments, worker.device), timeout_seconds
+                    )
                 except TimeoutError:
                     worker.kill()
                     self._workers[position] = _Worker(worker.device, self._threads)
                     raise
-                except (EOFError, OSError) as error:
+                except (EOFError, OSError) as lost:
                     self._check()
                     self._workers[position] = _Worker(worker.device, self._threads)
                     raise WorkerLost(
                         f"worker process {worker.pid} died ({worker.end()})"
-                    ) from error
+                    ) from lost
+            # Outside the `except` above: the function's own OSError is no lost worker.
+            if error is not None:
+                raise error
+            return result
 
     def stop(self) -> None:
         """Kill all workers; jobs in flight raise WorkersStopped."""
@@ -144,15 +150,13 @@ class _Worker:
 
     def call(
         self, function: Callable[..., T], arguments: tuple[object, ...], seconds: float | None
-    ) -> T:
+    ) -> tuple[Exception | None, T]:
+        """Return what the function raised, or what it returned."""
         self._pipe.send((function, arguments))
         if not self._pipe.poll(seconds):
             raise TimeoutError(f"took longer than {seconds:g} s")
-        error, result = self._pipe.recv()
-        if error is not None:
-            raise error
-        returned: T = result
-        return returned
+        outcome: tuple[Exception | None, T] = self._pipe.recv()
+        return outcome
 
     def end(self) -> str:
         """Wait for the process and say how it ended."""

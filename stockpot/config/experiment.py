@@ -76,6 +76,8 @@ class SweepSection(Section):
         from stockpot.search import available
 
         limit = available(self.search, self.space.distributions(), self.list)
+        for point in self.list:
+            self.space.check_point(point)
         if self.size is None and limit is None:
             raise ValueError(f"size must be a number for search {self.search!r}, got null")
         if limit is not None and self.size is not None and self.size > limit:
@@ -83,9 +85,10 @@ class SweepSection(Section):
                 f"size must be at most {limit}, which is all that this {self.search} holds, "
                 f"got {self.size}"
             )
-        if self.size is not None and self.min_ingredients > self.size:
+        size = limit if self.size is None else self.size
+        if size is not None and self.min_ingredients > size:
             raise ValueError(
-                f"min_ingredients must be at most size ({self.size}), got {self.min_ingredients}"
+                f"min_ingredients must be at most size ({size}), got {self.min_ingredients}"
             )
         return self
 
@@ -162,7 +165,7 @@ class TrackSection(Section):
 class RunSection(Section):
     """Where the work is done."""
 
-    devices: Literal["auto", "cpu"] | list[str] = Field(
+    devices: Literal["auto", "cpu"] | Annotated[list[str], Field(min_length=1)] = Field(
         "auto", description="auto: every GPU, else the CPU; or a list such as [cuda:0, cuda:1]"
     )
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
@@ -190,6 +193,11 @@ class Experiment(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"names of soups and tune must differ from each other, got {twice}")
+        taken = [name for name in names if _is_taken(name)]
+        if taken:
+            raise ValueError(
+                f"names of soups and tune must not be those of other models, got {taken}"
+            )
         for study in self.tune:
             if "val_shift" in study.objectives and not self.workload.val_shifts:
                 raise ValueError(
@@ -197,3 +205,8 @@ class Experiment(Section):
                     "mark a shift as val or drop the objective"
                 )
         return self
+
+
+def _is_taken(name: str) -> bool:
+    """Say whether a model that is no soup has this name, or a line of the table."""
+    return name in {"base", "best ingredient", "logit ensemble"} or name.startswith("ingredient-")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,9 +12,15 @@ from pydantic import ValidationError
 
 from stockpot.config.experiment import Experiment
 from stockpot.config.section import Section
-from stockpot.errors import InputError, unknown_name
+from stockpot.errors import InputError, nearest_hint, unknown_name
 
 Place = tuple[int | str, ...]
+
+_WORDING = {
+    "^(Input|List|String|Value) should ": "must ",
+    "^Unable to extract tag using discriminator": "must have the field",
+    "be a valid dictionary or .*": "be a mapping",
+}
 
 
 def load_experiment(params_file: Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -48,7 +55,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path.name}: no such file in {path.parent}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or no such date
         raise InputError(f"{path.name}: not readable as YAML: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path.name}: must be a mapping of sections, got {content!r}")
@@ -70,29 +77,58 @@ def _override(content: dict[str, Any], override: str) -> None:
         place[last] = yaml.safe_load(text)
     except (IndexError, TypeError, KeyError) as error:
         raise InputError(f"--set: no field {field!r} in the file ({error})") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no such date
         raise InputError(f"--set {field}: the value is not YAML, got {text!r}") from error
 
 
 def _describe_all(error: ValidationError, content: dict[str, Any]) -> list[str]:
     """Say of each field where it stands, what was expected and what was found."""
     rules: dict[tuple[str, str], list[str]] = {}
+    hints: dict[tuple[str, str], str] = {}
     for detail in error.errors(include_url=False):
         place = _place_in_file(detail["loc"], content)
-        where = ".".join(map(str, place)) or "the file"
-        match detail["type"]:
-            case "extra_forbidden":
-                rule, found = str(unknown_name("field", str(place[-1]), _fields_at(place))), ""
-            case "missing":
-                rule, found = "is required", ", got nothing"
-            case "value_error":
-                rule, found = str(detail["ctx"]["error"]), ""
-            case _:
-                rule = detail["msg"].replace("Input should be ", "must be ", 1)
-                found = f", got {_short(detail['input'])}"
-        rules.setdefault((where, found), []).append(rule)
+        rule, found = _rule_and_found(detail, place)
+        line = (".".join(map(str, place)) or "the file", found)
+        rules.setdefault(line, []).append(rule)
+        if detail["type"] == "literal_error":
+            hints[line] = nearest_hint(str(detail["input"]), _quoted(detail["ctx"]["expected"]))
     # A field that may be of several types has one error a type: they are alternatives.
-    return [f"{where}: {' or '.join(rules)}{found}" for (where, found), rules in rules.items()]
+    return [
+        f"{where}: {' or '.join(rules[where, found])}{found}{hints.get((where, found), '')}"
+        for where, found in rules
+    ]
+
+
+def _rule_and_found(detail: Mapping[str, Any], place: Place) -> tuple[str, str]:
+    """Return what was expected, and the end of the message that says what stands there."""
+    context = detail.get("ctx", {})
+    found = f", got {_short(detail['input'])}"
+    match detail["type"]:
+        case "extra_forbidden":
+            # Another member of a union may have the field: here it is unknown all the same.
+            fields = {*_fields_at(place)} - {place[-1]}
+            return str(unknown_name("field", str(place[-1]), fields)), ""
+        case "union_tag_invalid":
+            kind = context["discriminator"].strip("'")
+            return str(unknown_name(kind, context["tag"], _quoted(context["expected_tags"]))), ""
+        case "missing":
+            return "is required", ", got nothing"
+        case "value_error":
+            return str(context["error"]), ""
+        case _:
+            return _reworded(detail["msg"]), found
+
+
+def _reworded(message: str) -> str:
+    """Put pydantic's words as a rule for what stands in the file."""
+    for theirs, ours in _WORDING.items():
+        message = re.sub(theirs, ours, message)
+    return message
+
+
+def _quoted(text: str) -> list[str]:
+    """List the names that stand between single quotes."""
+    return re.findall(r"'([^']*)'", text)
 
 
 def _place_in_file(location: Iterable[int | str], content: Any) -> Place:

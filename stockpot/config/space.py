@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from stockpot.config.section import Section
 from stockpot.errors import unknown_name
@@ -60,12 +62,16 @@ def _kind(value: Any) -> str:
     """Tell which distribution is meant, so that an error speaks of that one alone."""
     if isinstance(value, (LogUniformField, UniformField, IntegerField, ChoiceField)):
         return next(iter(type(value).model_fields))
-    if isinstance(value, dict):
-        kinds = [kind for kind in _KINDS if kind in value]
-        if not kinds:
-            raise unknown_name("distribution", next(iter(value), "(empty)"), _KINDS)
-        return kinds[0]
-    return "constant"
+    return next((kind for kind in _KINDS if isinstance(value, dict) and kind in value), "constant")
+
+
+def _one_distribution(value: Any) -> Any:
+    """Refuse a mapping that does not name one distribution."""
+    if isinstance(value, dict) and not any(kind in value for kind in _KINDS):
+        raise unknown_name("distribution", str(next(iter(value), "(empty)")), _KINDS)
+    if isinstance(value, dict) and len(value) > 1:
+        raise ValueError(f"must name one distribution, got {[*value]}")
+    return value
 
 
 HyperparameterField = Annotated[
@@ -75,6 +81,7 @@ HyperparameterField = Annotated[
     | Annotated[ChoiceField, Tag("choice")]
     | Annotated[float, Tag("constant")],
     Discriminator(_kind),
+    BeforeValidator(_one_distribution),
 ]
 
 
@@ -106,6 +113,15 @@ class SpaceSection(Section):
             _check_range(info.field_name, _as_distribution(field))
         return field
 
+    @staticmethod
+    def check_point(point: Mapping[str, float]) -> None:
+        """Refuse hyperparameters, of which one has a value that it cannot have."""
+        for name, value in point.items():
+            try:
+                _check_range(name, Choice((value,)))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+
     def distributions(self) -> dict[str, Distribution]:
         """Return a plain distribution per hyperparameter, constants as a choice of one."""
         fields = {name: getattr(self, name) for name in type(self).model_fields}
@@ -116,27 +132,27 @@ def _as_distribution(field: Any) -> Distribution:
     return Choice((field,)) if isinstance(field, (int, float)) else field.distribution()
 
 
-# (lowest allowed, highest allowed, is the lowest itself allowed, whole numbers only)
-_RANGES: dict[str, tuple[float, float, bool, bool]] = {
-    "learning_rate": (0.0, float("inf"), False, False),
-    "weight_decay": (0.0, float("inf"), True, False),
-    "epochs": (1, float("inf"), True, True),
-    "batch_size": (1, float("inf"), True, True),
-    "label_smoothing": (0.0, 1 - 1e-9, True, False),
-    "mixup": (0.0, float("inf"), True, False),
-    "augmentation": (0.0, 1.0, True, False),
-    "seed": (0, 2**32 - 1, True, True),
+# (bracket, lowest, highest, bracket, whole numbers only)
+_RANGES: dict[str, tuple[str, float, float, str, bool]] = {
+    "learning_rate": ("(", 0, math.inf, ")", False),
+    "weight_decay": ("[", 0, math.inf, ")", False),
+    "epochs": ("[", 1, math.inf, ")", True),
+    "batch_size": ("[", 1, math.inf, ")", True),
+    "label_smoothing": ("[", 0, 1, ")", False),
+    "mixup": ("[", 0, math.inf, ")", False),
+    "augmentation": ("[", 0, 1, "]", False),
+    "seed": ("[", 0, 2**32, ")", True),
 }
 
 
 def _check_range(name: str, distribution: Distribution) -> None:
     """Refuse a distribution that holds a value the hyperparameter cannot have."""
-    lowest, highest, lowest_allowed, whole = _RANGES[name]
+    opening, lowest, highest, closing, whole = _RANGES[name]
     low, high = distribution.bounds()
-    if low < lowest or high > highest or (low == lowest and not lowest_allowed):
-        bracket = "[" if lowest_allowed else "("
-        raise ValueError(
-            f"values must be in {bracket}{lowest:g}, {highest:g}], got {low} to {high}"
-        )
+    found = f"got {low:g}" if low == high else f"got {low:g} to {high:g}"
+    above = low > lowest if opening == "(" else low >= lowest
+    below = high < highest if closing == ")" else high <= highest
+    if not (above and below):
+        raise ValueError(f"must be in {opening}{lowest:g}, {highest:g}{closing}, {found}")
     if whole and not distribution.is_whole():
-        raise ValueError("values must be whole numbers; use integer or choice")
+        raise ValueError(f"must be whole numbers, {found}; use integer or choice")

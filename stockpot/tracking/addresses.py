@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from stockpot.errors import InputError
+from stockpot.tracking.runs_view import VIEW
 
 _DATABASES = ("mssql", "mysql", "postgresql", "sqlite")
 _SERVERS = ("http", "https")
+_MODEL_PAGES = "workflowType=machine_learning"  # else the UI opens the pages for chat applications
 
 
 def checked_uri(uri: str) -> str:
@@ -61,13 +63,14 @@ def redacted(uri: str) -> str:
 
 
 def experiment_url(address: str, experiment_id: str) -> str:
-    """Return the page of an experiment's runs.
+    """Return the page of an experiment's models, as `Tracker.log_view` set it.
 
     Args:
         address: of the MLflow server or UI, e.g. `http://127.0.0.1:5000`.
         experiment_id: MLflow's id, `Tracker.experiment_id`.
     """
-    return f"{_page_root(address)}/experiments/{quote(experiment_id)}/runs"
+    page = f"{_page_root(address)}/experiments/{quote(experiment_id)}/runs"
+    return f"{page}?viewStateShareKey={VIEW}&{_MODEL_PAGES}"
 
 
 def compare_url(address: str, run_ids: Sequence[str], experiment_ids: Sequence[str]) -> str:
@@ -81,7 +84,9 @@ def compare_url(address: str, run_ids: Sequence[str], experiment_ids: Sequence[s
     runs, experiments = (
         quote(json.dumps(list(ids), separators=(",", ":"))) for ids in (run_ids, experiment_ids)
     )
-    return f"{_page_root(address)}/compare-runs?runs={runs}&experiments={experiments}"
+    return (
+        f"{_page_root(address)}/compare-runs?runs={runs}&experiments={experiments}&{_MODEL_PAGES}"
+    )
 
 
 def _page_root(address: str) -> str:

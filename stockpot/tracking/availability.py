@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import socket
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from stockpot.tracking.addresses import is_server
 
 _PROBE_SECONDS = 5
 _AWAY_CODES = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
 _GATEWAY_STATUS = {408, 429, 502, 503, 504}  # a proxy answers in place of the server
 
+_DATABASE_PORTS = {"mssql": 1433, "mysql": 3306, "postgresql": 5432}
 _REASONS = {
     "timed out": f"no answer in {_PROBE_SECONDS} s",
     "Connection refused": "connection refused",
@@ -24,11 +32,23 @@ class StoreAwayError(ConnectionError):
 
 
 def probe(uri: str) -> None:
-    """Ask an MLflow server whether it is there; one request, at most 5 s to connect.
+    """Look once whether a store is there, for at most 5 s.
+
+    MLflow itself tries to open a database for 100 s.
 
     Raises:
-        StoreAwayError: it does not answer, or a proxy says that it does not.
+        StoreAwayError: a server does not answer, or a proxy says that it does not.
+        OSError, sqlite3.Error: a SQLite file cannot be opened.
     """
+    if is_server(uri):
+        _probe_server(uri)
+    elif uri.startswith("sqlite"):
+        _probe_file(Path(uri.partition(":///")[2].partition("?")[0]))
+    else:
+        _probe_database(urlsplit(uri))
+
+
+def _probe_server(uri: str) -> None:
     from mlflow.exceptions import MlflowException
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
@@ -42,6 +62,21 @@ def probe(uri: str) -> None:
         raise StoreAwayError(explain(error)) from error
     if response.status_code in _GATEWAY_STATUS:
         raise StoreAwayError(f"HTTP status {response.status_code}")
+
+
+def _probe_file(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA schema_version")
+
+
+def _probe_database(parts: SplitResult) -> None:
+    port = parts.port or _DATABASE_PORTS[parts.scheme.partition("+")[0]]
+    try:
+        with socket.create_connection((parts.hostname or "localhost", port), _PROBE_SECONDS):
+            pass
+    except OSError as error:
+        raise StoreAwayError(explain(error)) from error
 
 
 def is_away(error: BaseException) -> bool:

@@ -1,12 +1,11 @@
-"""What the tracking store already has of an experiment, read with one search."""
+"""What the tracking store already has of an experiment."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-_PAGE = 1000
+NEWEST = 1000  # as many runs are read at once; an older one is looked up when it is needed
 
 
 @dataclass(slots=True)
@@ -34,14 +33,16 @@ class KnownRun:
 
 @dataclass(slots=True)
 class KnownRuns:
-    """The runs of an experiment, by what stockpot knows of them.
+    """Runs of an experiment, by what stockpot knows of them.
 
     Attributes:
+        is_all: there was no other run when they were read.
         pipelines: a pipeline run's own id -> its parent run.
         models: content key -> its run; whole runs only, a finished one before a failed one.
         by_record: id of the record that made it -> the run, whole or not.
     """
 
+    is_all: bool = True
     pipelines: dict[str, KnownRun] = field(default_factory=dict)
     models: dict[str, KnownRun] = field(default_factory=dict)
     by_record: dict[str, KnownRun] = field(default_factory=dict)
@@ -60,27 +61,28 @@ class KnownRuns:
 
 
 def read_runs(client: Any, experiment_id: str) -> KnownRuns:
-    """Read what the store has of an experiment, the newest runs first."""
-    known = KnownRuns()
-    for run in _all_runs(client, experiment_id):
-        outputs = run.outputs.model_outputs if run.outputs else []
-        found = KnownRun(
-            run_id=run.info.run_id,
-            status=run.info.status,
-            origin=run.data.tags.get("stockpot.origin", ""),
-            parent_id=run.data.tags.get("mlflow.parentRunId", ""),
-            model_id=outputs[0].model_id if outputs else None,
-            metrics=dict(run.data.metrics),
-        )
-        known.add(found, run.data.tags)
+    """Read the newest runs of an experiment; a search takes about 1 ms a run."""
+    page = client.search_runs([experiment_id], max_results=NEWEST)
+    known = KnownRuns(is_all=not page.token)
+    for run in page:
+        known.add(_known_run(run), run.data.tags)
     return known
 
 
-def _all_runs(client: Any, experiment_id: str) -> Iterable[Any]:
-    token = None
-    while True:
-        page = client.search_runs([experiment_id], max_results=_PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
+def look_up(client: Any, experiment_id: str, known: KnownRuns, tag: str, value: str) -> None:
+    """Add to `known` the runs with one value of a tag, whatever their age."""
+    where = f"tags.`{tag}` = '{value}'"
+    for run in client.search_runs([experiment_id], filter_string=where):
+        known.add(_known_run(run), run.data.tags)
+
+
+def _known_run(run: Any) -> KnownRun:
+    outputs = run.outputs.model_outputs if run.outputs else []
+    return KnownRun(
+        run_id=run.info.run_id,
+        status=run.info.status,
+        origin=run.data.tags.get("stockpot.origin", ""),
+        parent_id=run.data.tags.get("mlflow.parentRunId", ""),
+        model_id=outputs[0].model_id if outputs else None,
+        metrics=dict(run.data.metrics),
+    )

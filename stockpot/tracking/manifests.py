@@ -16,6 +16,7 @@ def record_from_manifest(
     kind: str = "ingredient",
     keys: Mapping[str, str],
     datasets: Sequence[Dataset] = (),
+    seconds: float = 0.0,
 ) -> ModelRecord:
     """Make the record of a model of base.json, sweep.json (`failed` too), soups.json or tune.json.
 
@@ -25,6 +26,7 @@ def record_from_manifest(
         keys: name of a model -> its content key; for an ingredient the base's, under `base`, for
             a soup those of the ingredients in its coefficients.
         datasets: what the scores were measured on.
+        seconds: how long the work took; a manifest does not say it.
 
     Raises:
         KeyError: the entry, or `keys`, lacks something.
@@ -47,18 +49,21 @@ def record_from_manifest(
         status="FAILED" if failed else "FINISHED",
         reason=model.get("reason", ""),
         note=_note(model),
+        seconds=seconds,
     )
 
 
 def _params(model: Mapping[str, Any]) -> dict[str, Scalar]:
-    """Hyperparameters or recipe by their own names, then one coefficient an ingredient used."""
+    """Hyperparameters or recipe by their own names, then one coefficient an ingredient.
+
+    Those of 0 are there too: the UI's parallel coordinates leave out a run that lacks one.
+    """
     recipe = {name: value for name, value in model.get("recipe", {}).items() if name != "name"}
-    coefficients = {
-        f"coefficient/{name}": value for name, value in _used(model.get("coefficients", {})).items()
-    }
+    coefficients = dict(sorted(model.get("coefficients", {}).items()))
     if coefficients:
-        recipe["num_ingredients"] = len(coefficients)
-    return _flat({**model.get("hyperparameters", {}), **recipe}) | coefficients
+        recipe["num_ingredients"] = len(_used(coefficients))
+    named = {f"coefficient/{name}": value for name, value in coefficients.items()}
+    return _flat({**model.get("hyperparameters", {}), **recipe}) | named
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Scalar]:

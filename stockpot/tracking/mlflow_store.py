@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
-import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -19,15 +17,12 @@ from stockpot.errors import InputError
 from stockpot.locks import file_lock
 from stockpot.tracking.addresses import is_server, redacted
 from stockpot.tracking.availability import StoreAwayError, explain, is_away, probe
-from stockpot.tracking.known_runs import KnownRun, KnownRuns, read_runs
+from stockpot.tracking.connection import find_experiment, open_client, prepare_mlflow
+from stockpot.tracking.known_runs import KnownRun, KnownRuns, look_up, read_runs
 from stockpot.tracking.model_runs import ModelRuns
 from stockpot.tracking.points import new_points, param_objects, points
 from stockpot.tracking.records import ModelRecord, Record
-
-_EXPERIMENT_TAGS = {
-    # Without it MLflow's UI guesses the kind, and may open the pages for chat applications.
-    "mlflow.experimentKind": "custom_model_development",
-}
+from stockpot.tracking.runs_view import VIEW_TAG, runs_view
 
 
 class MlflowStore:
@@ -50,6 +45,7 @@ class MlflowStore:
             "metrics": self._metrics,
             "parent-metrics": self._parent_metrics,
             "artifact": self._artifact,
+            "view": self._view,
         }
 
     @property
@@ -64,20 +60,19 @@ class MlflowStore:
             StoreAwayError: it does not answer.
             InputError: it answers, but cannot be used.
         """
-        _prepare_mlflow()
-        if is_server(self.uri):
-            probe(self.uri)
+        prepare_mlflow()
         try:
+            probe(self.uri)
             # Two processes that make the same database at once break each other's migrations.
             with file_lock(self._lock):
-                client = _open_client(self.uri)
-                self.experiment_id = self._experiment(client)
+                client = open_client(self.uri)
+                self.experiment_id = find_experiment(client, self._experiment_name, self._artifacts)
             self.known = read_runs(client, self.experiment_id)
+        except (InputError, StoreAwayError):
+            raise
         except Exception as error:
             if is_away(error):
                 raise StoreAwayError(explain(error)) from error
-            if isinstance(error, InputError):
-                raise
             raise InputError(
                 f"track.uri {redacted(self.uri)}: cannot be used ({explain(error)}); "
                 "correct the address or the credentials"
@@ -128,18 +123,6 @@ class MlflowStore:
             self._client = None  # so that what is known is read again before the next record
             raise StoreAwayError(explain(error)) from error
 
-    def _experiment(self, client: Any) -> str:
-        name = self._experiment_name
-        found = client.get_experiment_by_name(name)
-        if found is None:
-            found = _create_experiment(client, name, self._artifacts)
-        if found.lifecycle_stage != "active":
-            raise InputError(
-                f"track.experiment: {name!r} was deleted in MLflow; restore it with "
-                f"`mlflow experiments restore -x {found.experiment_id}` or choose another name"
-            )
-        return str(found.experiment_id)
-
     def _experiment_id(self) -> str:
         assert self.experiment_id is not None, "send() and refresh() come after connect()"
         return self.experiment_id
@@ -149,7 +132,7 @@ class MlflowStore:
 
     def _parent(self, record: Record) -> KnownRun:
         if record.pipeline not in self.known.pipelines:
-            self.refresh()
+            self._look_up("stockpot.pipeline", record.pipeline)
         try:
             return self.known.pipelines[record.pipeline]
         except KeyError:
@@ -157,13 +140,17 @@ class MlflowStore:
 
     def _model_run(self, key: str) -> KnownRun:
         if key not in self.known.models:
-            self.refresh()
+            self._look_up("stockpot.key", key)
         try:
             return self.known.models[key]
         except KeyError:
             raise LookupError(f"no model with key {key} is in the store") from None
 
+    def _look_up(self, tag: str, value: str) -> None:
+        look_up(self._client, self._experiment_id(), self.known, tag, value)
+
     def _start(self, record: Record) -> None:
+        self._look_up("stockpot.pipeline", record.pipeline)  # another process may have begun it
         run = self.known.pipelines.get(record.pipeline)
         if run is None:
             tags = {**record.content["tags"], "stockpot.record": record.id}
@@ -173,7 +160,7 @@ class MlflowStore:
                 tags=tags,
                 run_name=record.content["name"],
             )
-            run = KnownRun(made.info.run_id)
+            run = KnownRun(made.info.run_id, origin=tags["stockpot.origin"])
             self.known.add(run, tags)
         elif run.status != "RUNNING":
             self._client.update_run(run.run_id, status="RUNNING")
@@ -203,6 +190,9 @@ class MlflowStore:
         for key in model.inputs:
             self._model_run(key)
         parent = self._parent(record)
+        if not self.known.is_all:
+            self._look_up("stockpot.record", record.id)
+            self._look_up("stockpot.key", model.key)
         models = self._models()
         earlier = models.already_logged(model, record, parent)
         if earlier is None:
@@ -229,6 +219,11 @@ class MlflowStore:
             )
             run.metrics.update(changed)
 
+    def _view(self, record: Record) -> None:
+        view = runs_view(record.content["metric"])
+        if self._client.get_experiment(self._experiment_id()).tags.get(VIEW_TAG) != view:
+            self._client.set_experiment_tag(self._experiment_id(), VIEW_TAG, view)
+
     def _artifact(self, record: Record) -> None:
         run = self._parent(record)
         name = PurePosixPath(record.content["name"])
@@ -247,41 +242,3 @@ class MlflowStore:
         table = {"path": name, "type": "table"}
         if table not in shown:
             self._client.set_tag(run.run_id, "mlflow.loggedArtifacts", json.dumps([*shown, table]))
-
-
-def _prepare_mlflow() -> None:
-    """Keep MLflow from hanging on a dead server and from telling what nobody asked."""
-    # It would repeat a POST whose answer was lost, and so make a run twice; the outbox looks first.
-    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
-    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    import mlflow.tracking.client  # noqa: F401 (its import sets up its loggers; ours come after)
-
-    for logger in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(logger).setLevel(logging.WARNING)
-    # It reports each attempt to connect; the outbox warns once.
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-
-
-def _open_client(uri: str) -> Any:
-    from mlflow.tracking.client import MlflowClient
-
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    untyped_client: Any = MlflowClient
-    return untyped_client(tracking_uri=uri)
-
-
-def _create_experiment(client: Any, name: str, artifacts: Path | None) -> Any:
-    """Create an experiment, or get the one that another machine created a moment ago."""
-    from mlflow.exceptions import MlflowException
-
-    location = None if artifacts is None else artifacts.absolute().as_uri()
-    try:
-        created = client.create_experiment(name, location, tags=_EXPERIMENT_TAGS)
-        return client.get_experiment(created)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-        return client.get_experiment_by_name(name)

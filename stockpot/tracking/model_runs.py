@@ -82,13 +82,10 @@ class ModelRuns:
 
     def _create(self, model: ModelRecord, record: Record, parent: KnownRun) -> KnownRun:
         tags = {
-            **model.tags,
             **_model_tags(model),
             "mlflow.parentRunId": parent.run_id,
             "stockpot.record": record.id,
         }
-        if model.note:
-            tags["mlflow.note.content"] = model.note
         if model.status == "FAILED":
             tags["stockpot.failure"] = _shortened(model.reason)
         started_ms = record.time_ms - round(model.seconds * 1000)
@@ -137,11 +134,14 @@ class ModelRuns:
 
 
 def _model_tags(model: ModelRecord) -> dict[str, str]:
+    """Return the tags of both run and LoggedModel; the UI shows them in this order."""
     tags = {
         "stockpot.kind": model.kind,
-        "stockpot.key": model.key,
-        "stockpot.digest": model.digest,
+        **model.tags,
         "stockpot.path": model.path,
+        "stockpot.digest": model.digest,
+        "stockpot.key": model.key,
+        "mlflow.note.content": model.note,
     }
     return {name: value for name, value in tags.items() if value}
 

@@ -16,20 +16,22 @@ def points(
     time_ms: int,
     model_id: str | None,
 ) -> list[Any]:
-    """Return the points of metrics (at step 0) and curves, on the run and on its model.
+    """Return the points of metrics (at step 0), on run and model, and of curves, on the run.
 
     All have the one time of their record, so that MLflow drops those that it already has.
     """
     from mlflow.entities import Metric
 
     point: Any = Metric  # untyped in MLflow
-    values = [(name, value, 0) for name, value in metrics.items()]
-    values += [
-        (name, value, step) for name, curve in curves.items() for step, value in enumerate(curve)
+    on_both = [
+        point(name, float(value), time_ms, 0, model_id=model_id) for name, value in metrics.items()
     ]
-    return [
-        point(name, float(value), time_ms, step, model_id=model_id) for name, value, step in values
+    on_run = [
+        point(name, float(value), time_ms, step)
+        for name, curve in curves.items()
+        for step, value in enumerate(curve)
     ]
+    return on_both + on_run
 
 
 def new_points(known: Mapping[str, float], metrics: Mapping[str, float]) -> dict[str, float]:

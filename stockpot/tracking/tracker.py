@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import base64
-import getpass
 import io
 import json
 import logging
 import math
-import os
-import socket
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -22,6 +19,7 @@ from stockpot.tracking.availability import StoreAwayError
 from stockpot.tracking.mlflow_store import MlflowStore
 from stockpot.tracking.outbox import Outbox
 from stockpot.tracking.records import ModelRecord, Record, Scalar
+from stockpot.tracking.run_tags import origin, run_tags
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,7 +76,7 @@ class Tracker:
         state_dir = state_dir.absolute()
         store = MlflowStore(uri, experiment_name, state_dir)
         outbox = Outbox(state_dir / "outbox", f"{redacted(uri)} {experiment_name}")
-        tracker = cls(store, outbox, f"{socket.gethostname()}:{state_dir}", _run_tags(tags))
+        tracker = cls(store, outbox, origin(state_dir), run_tags(tags))
         try:
             store.connect()
         except StoreAwayError as away:
@@ -173,8 +171,8 @@ class Tracker:
 
     def log_model(self, record: ModelRecord) -> None:
         """Log a model as a child run; one that the store already has is linked instead."""
-        content = record.to_json()
-        self._submit("model", {**content, "tags": {**self._tags, **content["tags"]}})
+        own = record.tags  # first in order, too: the UI keeps it
+        self._submit("model", {**record.to_json(), "tags": {**own, **self._tags, **own}})
 
     def link_model(self, key: str) -> bool:
         """Link a model that an earlier pipeline run logged.
@@ -194,6 +192,14 @@ class Tracker:
     def log_parent_metrics(self, metrics: Mapping[str, float]) -> None:
         """Add metrics to the parent run."""
         self._submit("parent-metrics", {"metrics": dict(metrics)})
+
+    def log_view(self, metric: str) -> None:
+        """Set the columns and the order that `experiment_url` opens the runs page with.
+
+        Args:
+            metric: the workload's first one, e.g. `accuracy`.
+        """
+        self._submit("view", {"metric": metric})
 
     def log_text(self, name: str, text: str) -> None:
         """Put a text file, e.g. `report.html`, into the parent run's artifacts."""
@@ -274,28 +280,6 @@ class Tracker:
             )
         self._warned = True
         self._next_try = time.monotonic() + _PAUSE_SECONDS
-
-
-def _run_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """Return the tags of every run: the caller's, and those that MLflow's UI has columns for."""
-    every = {
-        "mlflow.source.name": "stockpot",
-        "mlflow.source.type": "LOCAL",
-        "mlflow.user": _user(),
-        **tags,
-    }
-    if commit := tags.get("stockpot.git_commit"):
-        every["mlflow.source.git.commit"] = commit
-    if experiment := os.environ.get("DVC_EXP_NAME"):
-        every["DVC_EXP_NAME"] = experiment
-    return every
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container may run as a user that has no name
-        return str(os.getuid())
 
 
 def _or_null(cell: Any) -> Any:

@@ -12,8 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,8 +23,6 @@ import pytest
 from mlflow.tracking.client import MlflowClient
 
 from stockpot.tracking import Tracker
-
-EXPERIMENT = "soups"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -108,17 +106,12 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def state_dir(tmp_path: Path, empty_database: Path) -> Path:
-    folder = tmp_path / "state"
-    folder.mkdir()
-    shutil.copy(empty_database, folder / "mlflow.db")
-    return folder
-
-
-@pytest.fixture
-def uri(state_dir: Path) -> str:
-    return f"sqlite:///{state_dir / 'mlflow.db'}"
+@pytest.fixture(scope="session")
+def uri(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> str:
+    """One SQLite store for many tests: opening another one takes half a second."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    shutil.copy(empty_database, path)
+    return f"sqlite:///{path}"
 
 
 @pytest.fixture
@@ -127,11 +120,22 @@ def client(uri: str) -> MlflowClient:
 
 
 @pytest.fixture
-def open_tracker(uri: str, state_dir: Path) -> Callable[..., Tracker]:
+def experiment() -> str:
+    """A name of its own for each test, since many share a store."""
+    return f"soups-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def open_tracker(uri: str, experiment: str, state_dir: Path) -> Callable[..., Tracker]:
     """Open the SQLite store, as each pipeline run does."""
 
     def open_it(tags: Mapping[str, str] | None = None) -> Tracker:
-        return Tracker.open(uri, EXPERIMENT, state_dir, offline=False, tags=tags or {})
+        return Tracker.open(uri, experiment, state_dir, offline=False, tags=tags or {})
 
     return open_it
 

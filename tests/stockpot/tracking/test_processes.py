@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -53,7 +54,11 @@ def test_processes_that_make_the_same_database_at_once_all_log(tmp_path: Path) -
         assert statuses(tmp_path, prefix) == [f"{prefix}-0 FINISHED", f"{prefix}-1 FINISHED"]
 
 
-def test_what_a_killed_process_half_wrote_is_written_once(state_dir: Path) -> None:
+def test_what_a_killed_process_half_wrote_is_written_once(
+    state_dir: Path, empty_database: Path
+) -> None:
+    state_dir.mkdir()
+    shutil.copy(empty_database, state_dir / "mlflow.db")
     process = start(state_dir, "a", 200)
     assert process.stdout is not None
     for _ in range(4):

@@ -38,13 +38,21 @@ SOUP = ModelRecord(
 )
 
 
-def runs(client: MlflowClient, key: str | None = None) -> list[Run]:
-    """All runs of the experiment, or those of one content key."""
-    experiment = client.get_experiment_by_name("soups")
-    assert experiment is not None
-    where = "" if key is None else f"tags.`stockpot.key` = '{key}'"
-    found = client.search_runs([experiment.experiment_id], filter_string=where)
-    return [client.get_run(run.info.run_id) for run in found]  # a search leaves input models out
+Runs = Callable[..., list[Run]]
+
+
+@pytest.fixture
+def runs(client: MlflowClient, experiment: str) -> Runs:
+    """Read all runs of the experiment, or those of one content key."""
+
+    def read(key: str | None = None) -> list[Run]:
+        found = client.get_experiment_by_name(experiment)
+        assert found is not None
+        where = "" if key is None else f"tags.`stockpot.key` = '{key}'"
+        page = client.search_runs([found.experiment_id], filter_string=where)
+        return [client.get_run(run.info.run_id) for run in page]  # a search lacks input models
+
+    return read
 
 
 def model_inputs(run: Run) -> list[str]:
@@ -69,12 +77,12 @@ def test_parent_run_has_name_params_tags_and_status(tracker: Tracker, client: Ml
     assert run.data.tags["mlflow.source.git.commit"] == "c0ffee"
 
 
-def test_ingredient_is_read_back_as_it_was_logged(tracker: Tracker, client: MlflowClient) -> None:
+def test_ingredient_is_read_back_as_it_was_logged(tracker: Tracker, runs: Runs) -> None:
     tracker.log_model(BASE)
 
     tracker.log_model(INGREDIENT)
 
-    (run,) = runs(client, "key-0")
+    (run,) = runs("key-0")
     assert (run.info.run_name, run.info.status) == ("ingredient-00", "FINISHED")
     assert run.info.end_time - run.info.start_time == 12500
     assert run.data.params == {"learning_rate": "0.001", "epochs": "3", "augment": "True"}
@@ -92,14 +100,12 @@ def test_ingredient_is_read_back_as_it_was_logged(tracker: Tracker, client: Mlfl
     assert tags["mlflow.note.content"] == "Trained from **base**."
 
 
-def test_ingredient_records_the_data_it_was_judged_on(
-    tracker: Tracker, client: MlflowClient
-) -> None:
+def test_ingredient_records_the_data_it_was_judged_on(tracker: Tracker, runs: Runs) -> None:
     tracker.log_model(BASE)
 
     tracker.log_model(INGREDIENT)
 
-    (run,) = runs(client, "key-0")
+    (run,) = runs("key-0")
     inputs = {
         (given.dataset.name, given.dataset.digest, given.tags[0].value)
         for given in (run.inputs.dataset_inputs if run.inputs else [])
@@ -110,13 +116,11 @@ def test_ingredient_records_the_data_it_was_judged_on(
     }
 
 
-def test_lineage_goes_from_base_over_ingredient_to_soup(
-    tracker: Tracker, client: MlflowClient
-) -> None:
+def test_lineage_goes_from_base_over_ingredient_to_soup(tracker: Tracker, runs: Runs) -> None:
     for record in (BASE, INGREDIENT, SOUP):
         tracker.log_model(record)
 
-    (base,), (ingredient,), (soup,) = (runs(client, r.key) for r in (BASE, INGREDIENT, SOUP))
+    (base,), (ingredient,), (soup,) = (runs(r.key) for r in (BASE, INGREDIENT, SOUP))
     assert model_inputs(base) == []
     assert model_inputs(ingredient) == model_outputs(base) != []
     assert model_inputs(soup) == model_outputs(ingredient) != []
@@ -144,52 +148,50 @@ def test_logged_model_refers_to_the_checkpoint_and_has_the_metrics(
 
 
 def test_name_that_a_logged_model_may_not_have_is_kept_for_the_run(
-    tracker: Tracker, client: MlflowClient
+    tracker: Tracker, client: MlflowClient, runs: Runs
 ) -> None:
     tracker.log_model(ModelRecord("top 0.5: a/b", "soup", key="odd"))
 
-    (run,) = runs(client, "odd")
+    (run,) = runs("odd")
     model = client.get_logged_model(model_outputs(run)[0])
     assert (run.info.run_name, model.name) == ("top 0.5: a/b", "top 0-5- a-b")
 
 
-def test_curve_has_one_point_a_step(tracker: Tracker, client: MlflowClient) -> None:
+def test_curve_has_one_point_a_step(tracker: Tracker, client: MlflowClient, runs: Runs) -> None:
     tracker.log_model(BASE)
     tracker.log_model(INGREDIENT)
 
     tracker.log_model(SOUP)
 
-    (run,) = runs(client, "key-soup")
+    (run,) = runs("key-soup")
     history = client.get_metric_history(run.info.run_id, "best")
     assert sorted((point.step, point.value) for point in history) == [(0, 0.8), (1, 0.9), (2, 0.9)]
 
 
-def test_failed_ingredient_has_its_reason_and_no_model(
-    tracker: Tracker, client: MlflowClient
-) -> None:
+def test_failed_ingredient_has_its_reason_and_no_model(tracker: Tracker, runs: Runs) -> None:
     reason = "loss became nan at step 12 of 330"
 
     tracker.log_model(
         ModelRecord("ingredient-07", "ingredient", key="bad", status="FAILED", reason=reason)
     )
 
-    (run,) = runs(client, "bad")
+    (run,) = runs("bad")
     assert run.info.status == "FAILED"
     assert run.data.tags["stockpot.failure"] == reason
     assert model_outputs(run) == []
 
 
-def test_reason_longer_than_a_tag_is_shortened(tracker: Tracker, client: MlflowClient) -> None:
+def test_reason_longer_than_a_tag_is_shortened(tracker: Tracker, runs: Runs) -> None:
     tracker.log_model(
         ModelRecord("i", "ingredient", key="bad", status="FAILED", reason="x" * 20_000)
     )
 
-    (run,) = runs(client, "bad")
+    (run,) = runs("bad")
     assert run.data.tags["stockpot.failure"] == "x" * 5000 + " ... (shortened)"
 
 
 def test_failure_is_logged_once_a_pipeline_run_and_success_after_it_anew(
-    open_tracker: Callable[[], Tracker], client: MlflowClient
+    open_tracker: Callable[[], Tracker], runs: Runs
 ) -> None:
     failed = ModelRecord("i", "ingredient", key="flaky", status="FAILED", reason="out of memory")
     first, second = open_tracker(), open_tracker()
@@ -201,17 +203,17 @@ def test_failure_is_logged_once_a_pipeline_run_and_success_after_it_anew(
     second.log_model(failed)
     second.log_model(ModelRecord("i", "ingredient", key="flaky"))
 
-    statuses = sorted(run.info.status for run in runs(client, "flaky"))
+    statuses = sorted(run.info.status for run in runs("flaky"))
     assert statuses == ["FAILED", "FAILED", "FINISHED"]
     assert open_tracker().model_id("flaky") is not None
 
 
-def test_model_logged_twice_is_one_run(tracker: Tracker, client: MlflowClient) -> None:
+def test_model_logged_twice_is_one_run(tracker: Tracker, runs: Runs) -> None:
     tracker.log_model(BASE)
 
     tracker.log_model(BASE)
 
-    assert len(runs(client, "key-base")) == 1
+    assert len(runs("key-base")) == 1
 
 
 def test_empty_key_is_an_error() -> None:
@@ -220,7 +222,7 @@ def test_empty_key_is_an_error() -> None:
 
 
 def test_second_pipeline_run_links_what_the_first_one_logged(
-    tracker: Tracker, open_tracker: Callable[[], Tracker], client: MlflowClient
+    tracker: Tracker, open_tracker: Callable[[], Tracker], client: MlflowClient, runs: Runs
 ) -> None:
     tracker.log_model(BASE)
     tracker.log_model(INGREDIENT)
@@ -232,12 +234,31 @@ def test_second_pipeline_run_links_what_the_first_one_logged(
     second.log_model(INGREDIENT)
 
     assert linked == [True, True]
-    assert len(runs(client, "key-0")) == 1
+    assert len(runs("key-0")) == 1
     assert second.parent_run_id is not None
     parent = client.get_run(second.parent_run_id)
     assert model_inputs(parent) == sorted(
         [second.model_id("key-base") or "", second.model_id("key-0") or ""]
     )
+
+
+def test_model_older_than_the_runs_that_are_read_at_once_is_linked_too(
+    tracker: Tracker,
+    open_tracker: Callable[[], Tracker],
+    runs: Runs,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for number in range(4):
+        tracker.log_model(ModelRecord(f"soup {number}", "soup", key=f"key-{number}"))
+    monkeypatch.setattr("stockpot.tracking.known_runs.NEWEST", 2)
+    later = open_tracker()
+    later.start_parent("later", {}, {})
+
+    later.log_model(ModelRecord("soup 0", "soup", key="key-0"))
+    later.log_metrics("key-1", {"test/accuracy": 0.5})
+
+    assert len(runs("key-0")) == 1
+    assert [run.data.metrics for run in runs("key-1")] == [{"test/accuracy": 0.5}]
 
 
 def test_model_of_the_same_pipeline_run_is_not_linked_to_it(
@@ -256,7 +277,7 @@ def test_link_says_no_to_a_key_that_the_store_does_not_know(tracker: Tracker) ->
 
 
 def test_pipeline_run_goes_on_in_another_process(
-    tracker: Tracker, open_tracker: Callable[[], Tracker], client: MlflowClient
+    tracker: Tracker, open_tracker: Callable[[], Tracker], client: MlflowClient, runs: Runs
 ) -> None:
     tracker.finish_parent("FINISHED")
     second = open_tracker()
@@ -265,23 +286,25 @@ def test_pipeline_run_goes_on_in_another_process(
     second.log_model(BASE)
 
     assert second.parent_run_id == tracker.parent_run_id
-    assert len(runs(client)) == 2
+    assert len(runs()) == 2
     assert client.get_run(second.parent_run_id or "").info.status == "RUNNING"
 
 
-def test_metrics_are_added_to_run_and_model(tracker: Tracker, client: MlflowClient) -> None:
+def test_metrics_are_added_to_run_and_model(
+    tracker: Tracker, client: MlflowClient, runs: Runs
+) -> None:
     tracker.log_model(BASE)
 
     tracker.log_metrics("key-base", {"test/accuracy": 0.4})
 
-    (run,) = runs(client, "key-base")
+    (run,) = runs("key-base")
     model = client.get_logged_model(model_outputs(run)[0])
     assert run.data.metrics == {"val/accuracy": 0.5, "test/accuracy": 0.4}
     assert {m.key: m.value for m in model.metrics or []} == run.data.metrics
 
 
 def test_same_value_again_adds_no_point_and_another_value_does(
-    tracker: Tracker, open_tracker: Callable[[], Tracker], client: MlflowClient
+    tracker: Tracker, open_tracker: Callable[[], Tracker], client: MlflowClient, runs: Runs
 ) -> None:
     tracker.log_model(BASE)
     tracker.log_metrics("key-base", {"test/accuracy": 0.4, "test/loss": math.nan})
@@ -290,7 +313,7 @@ def test_same_value_again_adds_no_point_and_another_value_does(
     later.log_metrics("key-base", {"test/accuracy": 0.4, "test/loss": math.nan})
     later.log_metrics("key-base", {"test/accuracy": 0.6})
 
-    (run,) = runs(client, "key-base")
+    (run,) = runs("key-base")
     histories = {
         name: [point.value for point in client.get_metric_history(run.info.run_id, name)]
         for name in ("test/accuracy", "test/loss")
@@ -298,6 +321,17 @@ def test_same_value_again_adds_no_point_and_another_value_does(
     assert histories["test/accuracy"] == [0.4, 0.6]
     assert len(histories["test/loss"]) == 1
     assert run.data.metrics["test/accuracy"] == 0.6
+
+
+def test_view_sorts_the_models_of_the_runs_page_by_the_metric(
+    tracker: Tracker, client: MlflowClient
+) -> None:
+    tracker.log_view("f1")
+
+    tags = client.get_experiment(tracker.experiment_id or "").tags
+    view = json.loads(tags["mlflow.sharedViewState.stockpot"])
+    assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`test/f1`", False)
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
 
 
 def test_text_is_an_artifact_of_the_parent(
@@ -345,7 +379,7 @@ def test_artifacts_of_a_database_are_in_the_state_folder(tracker: Tracker, state
 
 
 def test_dvc_experiment_is_a_tag(
-    open_tracker: Callable[[], Tracker], client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    open_tracker: Callable[[], Tracker], monkeypatch: pytest.MonkeyPatch, runs: Runs
 ) -> None:
     monkeypatch.setenv("DVC_EXP_NAME", "dusty-soup")
     tracker = open_tracker()
@@ -353,7 +387,7 @@ def test_dvc_experiment_is_a_tag(
     tracker.start_parent("run", {}, {})
     tracker.log_model(BASE)
 
-    assert [run.data.tags["DVC_EXP_NAME"] for run in runs(client)] == ["dusty-soup"] * 2
+    assert [run.data.tags["DVC_EXP_NAME"] for run in runs()] == ["dusty-soup"] * 2
 
 
 def test_runs_that_a_dead_process_left_are_found_and_marked_killed(
@@ -380,7 +414,7 @@ def test_run_that_ended_is_not_marked_killed(
     assert client.get_run(tracker.parent_run_id or "").info.status == "FAILED"
 
 
-def test_threads_log_at_once(tracker: Tracker, client: MlflowClient) -> None:
+def test_threads_log_at_once(tracker: Tracker, runs: Runs) -> None:
     def log(thread: int) -> None:
         for number in range(6):
             tracker.log_model(ModelRecord(f"{thread}-{number}", "soup", key=f"{thread}-{number}"))
@@ -393,16 +427,14 @@ def test_threads_log_at_once(tracker: Tracker, client: MlflowClient) -> None:
         thread.join()
 
     logged = {
-        run.info.run_name: run.data.metrics
-        for run in runs(client)
-        if "stockpot.key" in run.data.tags
+        run.info.run_name: run.data.metrics for run in runs() if "stockpot.key" in run.data.tags
     }
     assert logged == {f"{t}-{n}": {"test/accuracy": n / 10} for t in range(2) for n in range(6)}
     assert tracker.pending == 0
 
 
 def test_refused_record_is_kept_named_and_does_not_block_the_next(
-    tracker: Tracker, client: MlflowClient, state_dir: Path
+    tracker: Tracker, state_dir: Path, runs: Runs
 ) -> None:
     too_long = ModelRecord("greedy", "soup", key="long", params={"note": "x" * 6001})
 
@@ -413,8 +445,8 @@ def test_refused_record_is_kept_named_and_does_not_block_the_next(
     (kept,) = (state_dir / "outbox" / "refused").glob("*.json")
     assert json.loads(kept.read_text())["content"]["params"] == {"note": "x" * 6001}
     assert tracker.pending == 0
-    assert [run.info.status for run in runs(client, "key-base")] == ["FINISHED"]
-    (half,) = runs(client, "long")
+    assert [run.info.status for run in runs("key-base")] == ["FINISHED"]
+    (half,) = runs("long")
     assert half.info.status == "FAILED"
     assert half.data.tags["stockpot.failure"].startswith("not logged whole: ")
 
@@ -425,9 +457,13 @@ def test_model_whose_ingredient_is_not_in_the_store_is_refused(tracker: Tracker)
 
 
 def test_file_in_the_outbox_that_is_no_record_is_refused_once(
-    tracker: Tracker, open_tracker: Callable[[], Tracker], state_dir: Path, uri: str
+    tracker: Tracker,
+    open_tracker: Callable[[], Tracker],
+    state_dir: Path,
+    uri: str,
+    experiment: str,
 ) -> None:
-    outbox = Outbox(state_dir / "outbox", f"{uri} soups")
+    outbox = Outbox(state_dir / "outbox", f"{uri} {experiment}")
     damaged = outbox.put(Record("metrics", tracker.pipeline, {}))
     damaged.write_text("not json")
 
@@ -443,17 +479,22 @@ def test_deleted_experiment_is_an_input_error(
 ) -> None:
     client.delete_experiment(tracker.experiment_id or "")
 
-    with pytest.raises(InputError, match=r"track.experiment: 'soups' was deleted in MLflow"):
+    with pytest.raises(InputError, match=r"track.experiment: 'soups-.*' was deleted in MLflow"):
         open_tracker()
 
 
-def test_database_that_is_none_is_an_input_error(tmp_path: Path) -> None:
+def test_file_that_is_no_database_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("this is not a database, but a text of some length")
 
-    with pytest.raises(InputError, match=r"track.uri sqlite:.*cannot be used"):
+    with pytest.raises(InputError, match=r"mlflow.db: cannot be used \(file is not a database\)"):
         Tracker.open(
             f"sqlite:///{tmp_path / 'mlflow.db'}", "soups", tmp_path, offline=False, tags={}
         )
+
+
+def test_folder_in_place_of_a_database_is_an_input_error_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot be used \(unable to open database file\)"):
+        Tracker.open(f"sqlite:///{tmp_path}", "soups", tmp_path, offline=False, tags={})
 
 
 def test_importing_the_package_does_not_import_mlflow() -> None:

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+import os
+from urllib.parse import parse_qs
+
+import pytest
+
+from stockpot.errors import InputError
+from stockpot.tracking import compare_url, experiment_url
+from stockpot.tracking.addresses import checked_uri, redacted, without_credentials
+
+SECRET = "https://anna:pass%40word@mlflow.example.org:8443/team"
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "ftp://host", "databricks"])
+def test_address_of_another_kind_is_an_input_error(uri: str) -> None:
+    with pytest.raises(InputError, match=r"track\.uri: must start with one of"):
+        checked_uri(uri)
+
+
+def test_relative_sqlite_file_is_an_input_error() -> None:
+    with pytest.raises(InputError, match=r"must be absolute, got 'sqlite:///mlflow\.db'"):
+        checked_uri("sqlite:///mlflow.db")
+
+
+@pytest.mark.parametrize(
+    "uri", ["sqlite:////a/mlflow.db", "http://localhost:5000", "postgresql+psycopg://host/db"]
+)
+def test_servers_and_databases_are_accepted(uri: str) -> None:
+    assert checked_uri(uri) == uri
+
+
+def test_credentials_of_a_server_go_to_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "old")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "old")
+
+    plain = without_credentials(SECRET)
+
+    assert plain == "https://mlflow.example.org:8443/team"
+    assert os.environ["MLFLOW_TRACKING_USERNAME"] == "anna"
+    assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "pass@word"
+
+
+def test_redacted_address_has_no_user_and_no_password() -> None:
+    assert redacted(SECRET) == "https://***@mlflow.example.org:8443/team"
+    assert redacted("postgresql://u:p@host/db") == "postgresql://***@host/db"
+    assert redacted("sqlite:////a/mlflow.db") == "sqlite:////a/mlflow.db"
+
+
+def test_experiment_page_is_the_view_for_models() -> None:
+    assert experiment_url("http://localhost:5000/", "7") == (
+        "http://localhost:5000/#/experiments/7/runs"
+        "?viewStateShareKey=stockpot&workflowType=machine_learning"
+    )
+
+
+def test_compare_page_has_runs_and_experiments_as_json_and_no_credentials() -> None:
+    url = compare_url(SECRET, ["a1", "b2"], ["7"])
+
+    page, _, query = url.partition("?")
+    assert page == "https://mlflow.example.org:8443/team/#/compare-runs"
+    values = parse_qs(query)
+    assert json.loads(values["runs"][0]) == ["a1", "b2"]
+    assert json.loads(values["experiments"][0]) == ["7"]
