@@ -171,7 +171,7 @@ class Plan:
         Raises:
             InputError: a stage before it is not done.
         """
-        for name in UPSTREAM[stage]:
+        for name in _all_before(stage):
             if not self.is_done(name):
                 raise InputError(
                     f"stage {stage!r} needs {name!r}, which is not up to date; "
@@ -239,6 +239,13 @@ class Plan:
             threads=self.experiment.run.threads,
             save_every_seconds=self.experiment.sweep.save_every_seconds,
         )
+
+
+def _all_before(stage: str) -> list[str]:
+    """List the stages that a stage's results depend on, directly or not, in order."""
+    direct = UPSTREAM[stage]
+    before = {*direct, *(name for upstream in direct for name in _all_before(upstream))}
+    return [name for name in STAGES if name in before]
 
 
 def _content(manifest: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -29,7 +29,7 @@ class Uniform:
 
     def at(self, position: float) -> float:
         """Map a position in [0, 1) to a value."""
-        return self.low + position * (self.high - self.low)
+        return min(self.low + position * (self.high - self.low), self.high)  # it may be rounded up
 
     def bounds(self) -> tuple[float, float]:
         """Return the lowest and the highest value."""
@@ -54,7 +54,8 @@ class LogUniform:
 
     def at(self, position: float) -> float:
         """Map a position in [0, 1) to a value."""
-        return float(self.low * (self.high / self.low) ** position)
+        value = float(self.low * (self.high / self.low) ** position)
+        return min(value, self.high)  # rounding may step over the end
 
     def bounds(self) -> tuple[float, float]:
         """Return the lowest and the highest value."""

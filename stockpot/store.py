@@ -87,8 +87,8 @@ class Store:
             yield
 
     def files(self) -> list[Path]:
-        """List all files of the store, sorted."""
-        return sorted(p for p in (self.root / "checkpoints").rglob("*") if p.is_file())
+        """List the files of all models, sorted; not those that DVC keeps beside the folders."""
+        return sorted(p for p in (self.root / "checkpoints").glob("*/*") if p.is_file())
 
     def _weights(self, kind: str, key: str) -> Path:
         return self.root / "checkpoints" / FOLDERS[kind] / f"{key}.safetensors"

@@ -88,9 +88,7 @@ class WorkerPool:
                 except (EOFError, OSError) as lost:
                     self._check()
                     self._workers[position] = _Worker(worker.device, self._threads)
-                    raise WorkerLost(
-                        f"worker process {worker.pid} died ({worker.end()})"
-                    ) from lost
+                    raise WorkerLost(f"worker process {worker.pid} died ({worker.end()})") from lost
             # Outside the `except` above: the function's own OSError is no lost worker.
             if error is not None:
                 raise error

@@ -58,7 +58,7 @@ def _merge_named(
     tensors = [read(name) for read in readers]
     if name.endswith(_VAR):
         means = [read(name.removesuffix(_VAR) + _MEAN) for read in readers]
-        return merge_running_vars(tensors, means, coefficients)
+        return merge_running_vars(name, tensors, means, coefficients)
     return merge_tensor(name, tensors, coefficients, METHODS[method].merge)
 
 

@@ -33,9 +33,7 @@ def merge_tensor(
     first = tensors[0]
     if not first.is_floating_point():
         return _merge_integers(name, tensors)
-    for position, tensor in enumerate(tensors):
-        if not torch.isfinite(tensor).all():
-            raise InputError(f"tensor {name!r} of model {position}: has a value that is not finite")
+    _check_finite(name, tensors)
     wide = [tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors]
     # Statistics are averaged whatever the method: they describe activations, not weights.
     method = linear if name.endswith("running_mean") else merge
@@ -43,19 +41,28 @@ def merge_tensor(
 
 
 def merge_running_vars(
-    variances: Sequence[Tensor], means: Sequence[Tensor], coefficients: Sequence[float]
+    name: str,
+    variances: Sequence[Tensor],
+    means: Sequence[Tensor],
+    coefficients: Sequence[float],
 ) -> Tensor:
-    """Pool BatchNorm variances by the law of total variance.
+    """Pool the BatchNorm variances called `name` by the law of total variance, in float64.
 
     Negative coefficients count as 0, else the pooled variance could be negative.
+
+    Raises:
+        InputError: shapes differ, or a value is not finite.
     """
+    _check_shapes(name, [*variances, *means])
+    _check_finite(name, variances)
     shares = [max(coefficient, 0.0) for coefficient in coefficients]
-    second_moments = [
-        variance.double() + mean.double() ** 2
-        for variance, mean in zip(variances, means, strict=True)
-    ]
     mean = linear([mean.double() for mean in means], shares)
-    return (linear(second_moments, shares) - mean**2).to(variances[0].dtype)
+    # The mean of v + m^2 minus the squared mean is the same, but loses digits where m^2 >> v.
+    around_it = [
+        variance.double() + (own.double() - mean) ** 2
+        for variance, own in zip(variances, means, strict=True)
+    ]
+    return linear(around_it, shares).to(variances[0].dtype)
 
 
 def _check_shapes(name: str, tensors: Sequence[Tensor]) -> None:
@@ -65,6 +72,12 @@ def _check_shapes(name: str, tensors: Sequence[Tensor]) -> None:
                 f"tensor {name!r} of model {position}: has shape {tuple(tensor.shape)}, model 0 "
                 f"has {tuple(tensors[0].shape)}; merge models of one base"
             )
+
+
+def _check_finite(name: str, tensors: Sequence[Tensor]) -> None:
+    for position, tensor in enumerate(tensors):
+        if not torch.isfinite(tensor).all():
+            raise InputError(f"tensor {name!r} of model {position}: has a value that is not finite")
 
 
 def _merge_integers(name: str, tensors: Sequence[Tensor]) -> Tensor:

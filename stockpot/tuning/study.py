@@ -92,12 +92,20 @@ def _open_study(journal: Path, num_objectives: int) -> Study:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal.parent.mkdir(parents=True, exist_ok=True)
+    _drop_half_line(journal)
     return optuna.create_study(
         storage=JournalStorage(JournalFileBackend(str(journal))),
         study_name="coefficients",
         directions=["maximize"] * num_objectives,
         load_if_exists=True,
     )
+
+
+def _drop_half_line(journal: Path) -> None:
+    """Cut off what a full disk or a crash left of a last line; Optuna would write on behind it."""
+    if journal.exists():
+        with journal.open("r+b") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def _continued(kept: Study, warm_starts: Mapping[str, Sequence[float]]) -> Study:

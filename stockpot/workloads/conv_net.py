@@ -7,20 +7,20 @@ from torch import Generator, Tensor, nn
 
 
 class ConvNet(nn.Module):
-    """Three convolutions and a linear head: about 33 000 parameters, no BatchNorm."""
+    """Two strided convolutions and a hidden layer: 37 000 parameters, no BatchNorm."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            nn.Conv2d(1, 24, kernel_size=3, padding=1),
+            nn.Conv2d(1, 32, kernel_size=3, padding=1, stride=2),
             nn.ReLU(),
-            nn.Conv2d(24, 40, kernel_size=3, padding=1, stride=2),
-            nn.ReLU(),
-            nn.Conv2d(40, 56, kernel_size=3, padding=1, stride=2),
+            nn.Conv2d(32, 80, kernel_size=3, padding=1, stride=2),
             nn.ReLU(),
             nn.Flatten(),
+            nn.Linear(80 * 2 * 2, 40),
+            nn.ReLU(),
         )
-        self.head = nn.Linear(56 * 2 * 2, num_classes)
+        self.head = nn.Linear(40, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of images (N, 1, 8, 8); (N, C)."""

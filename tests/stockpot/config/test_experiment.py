@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stockpot.config import Experiment, load_experiment
+from stockpot.errors import InputError
+
+PARAMS = """
+sweep:
+  size: 4
+  space: {learning_rate: 0.01}
+soups:
+  - {name: mean, select: uniform}
+"""
+
+Load = Callable[..., Experiment]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """Read the params with these overrides."""
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    return lambda *overrides: load_experiment(tmp_path / "params.yaml", overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (
+            ["workload.val_shifts=[noise, blur]"],
+            "workload: a shift is for val or for test, never both, got ['noise'] in val_shifts "
+            "and test_shifts; remove it from one of them",
+        ),
+        (
+            ["workload.val_shifts=[]", "tune=[{name: t, objectives: [val_shift]}]"],
+            "the file: tune 't' needs workload.val_shifts, got none; mark a shift as val or drop "
+            "the objective",
+        ),
+        (
+            ["sweep.min_ingredients=5"],
+            "sweep: min_ingredients must be at most size (4), got 5",
+        ),
+        (
+            ["sweep.size=null"],
+            "sweep: size must be a number for search 'sobol', got null",
+        ),
+        (
+            ["sweep.search=grid", "sweep.space.epochs={integer: [1, 3]}"],
+            "sweep: size must be at most 3, which is all that this grid holds, got 4",
+        ),
+        (
+            ["sweep.search=grid", "sweep.space.epochs={integer: [1, 3]}", "sweep.size=null"],
+            "sweep: min_ingredients must be at most size (3), got 4",
+        ),
+        (
+            ["sweep.search=grid", "sweep.space.mixup={uniform: [0, 1]}"],
+            "sweep: space: a grid needs choice or integer, got an interval for ['mixup']",
+        ),
+        (
+            ["sweep.search=list"],
+            "sweep: list: must name at least one ingredient's hyperparameters, got none",
+        ),
+        (
+            ["sweep.list=[{epochs: 3}]"],
+            "sweep: list: is only for search 'list', got search 'sobol'",
+        ),
+        (
+            ["sweep.search=list", "sweep.size=null", "sweep.list=[{epoch: 3}]"],
+            "sweep: list: unknown hyperparameters ['epoch']; choose from ['learning_rate', "
+            "'weight_decay', 'epochs', 'batch_size', 'label_smoothing', 'mixup', 'augmentation']",
+        ),
+        (
+            ["sweep.search=list", "sweep.size=null", "sweep.list=[{epochs: 2.5}]"],
+            "sweep: epochs: must be whole numbers, got 2.5; use integer or choice",
+        ),
+        (
+            ["sweep.search=list", "sweep.size=null", "sweep.list=[{learning_rate: -1}]"],
+            "sweep: learning_rate: must be in (0, inf), got -1",
+        ),
+        (
+            ["tune=[{name: t, objectives: [val, val]}]"],
+            "tune.0: objectives must differ, got ['val', 'val']",
+        ),
+        (
+            ["tune=[{name: t, objectives: [val, val_shift], sampler: cmaes}]"],
+            "tune.0: sampler 'cmaes' takes one objective, got two; use 'nsga2' or 'tpe'",
+        ),
+        (
+            ["tune=[{name: mean}]"],
+            "the file: names of soups and tune must differ from each other, got ['mean']",
+        ),
+    ],
+)
+def test_fields_that_do_not_fit_each_other_are_refused(
+    load: Load, overrides: list[str], expected: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        load(*overrides)
+
+    assert str(caught.value) == f"params.yaml: {expected}"
+
+
+@pytest.mark.parametrize("name", ["base", "ingredient-00", "best ingredient", "logit ensemble"])
+def test_a_soup_cannot_have_the_name_of_another_model(load: Load, name: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load(f"soups.0.name={name}")
+
+    assert str(caught.value) == (
+        "params.yaml: the file: names of soups and tune must not be those of other models, "
+        f"got [{name!r}]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ("learning_rate=0", "learning_rate: must be in (0, inf), got 0"),
+        ("learning_rate={uniform: [0, 1]}", "learning_rate: must be in (0, inf), got 0 to 1"),
+        ("weight_decay=-1", "weight_decay: must be in [0, inf), got -1"),
+        ("epochs=0", "epochs: must be in [1, inf), got 0"),
+        ("epochs=2.5", "epochs: must be whole numbers, got 2.5; use integer or choice"),
+        (
+            "epochs={uniform: [1, 3]}",
+            "epochs: must be whole numbers, got 1 to 3; use integer or choice",
+        ),
+        (
+            "epochs={choice: [1, 2.5]}",
+            "epochs: must be whole numbers, got 1 to 2.5; use integer or choice",
+        ),
+        ("batch_size={integer: [0, 8]}", "batch_size: must be in [1, inf), got 0 to 8"),
+        ("label_smoothing=1", "label_smoothing: must be in [0, 1), got 1"),
+        ("mixup={choice: [0, -0.5]}", "mixup: must be in [0, inf), got -0.5 to 0"),
+        ("augmentation={uniform: [0, 1.5]}", "augmentation: must be in [0, 1], got 0 to 1.5"),
+        ("seed=4294967296", "seed: must be in [0, 4.29497e+09), got 4.29497e+09"),
+        (
+            "learning_rate={log_uniform: [2, 1]}",
+            "learning_rate: log_uniform: low must be < high, got 2.0 and 1.0",
+        ),
+        (
+            "learning_rate={log_uniform: [0, 1]}",
+            "learning_rate: log_uniform: both ends must be > 0, got 0.0",
+        ),
+        (
+            "epochs={integer: [3, 1]}",
+            "epochs: integer: low must be <= high, got 3 and 1",
+        ),
+        (
+            "epochs={integer: [1, 3], choice: [1]}",
+            "epochs: must name one distribution, got ['integer', 'choice']",
+        ),
+        (
+            "epochs={}",
+            "epochs: unknown distribution '(empty)', choose from ['choice', 'integer', "
+            "'log_uniform', 'uniform']",
+        ),
+        (
+            "epochs={choice: []}",
+            "epochs.choice: must have at least 1 item after validation, not 0, got []",
+        ),
+    ],
+)
+def test_a_space_with_impossible_values_is_refused(load: Load, field: str, expected: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load(f"sweep.space.{field}")
+
+    assert str(caught.value) == f"params.yaml: sweep.space.{expected}"
+
+
+def test_an_empty_space_is_refused(load: Load) -> None:
+    with pytest.raises(InputError) as caught:
+        load("sweep.space={}")
+
+    assert str(caught.value) == (
+        "params.yaml: sweep.space: is empty; name at least one hyperparameter"
+    )
+
+
+def test_the_ends_of_a_range_that_belong_to_it_are_accepted(load: Load) -> None:
+    space = load(
+        "sweep.space={weight_decay: 0, label_smoothing: 0, augmentation: {choice: [0, 1]}, "
+        "epochs: 1, batch_size: {integer: [1, 8]}, seed: {choice: [0, 4294967295]}}"
+    ).sweep.space
+
+    assert space.distributions()["augmentation"].bounds() == (0.0, 1.0)
+    assert space.distributions()["seed"].bounds() == (0.0, 4294967295.0)
+
+
+def test_hyperparameters_that_are_not_named_are_constants(load: Load) -> None:
+    distributions = load("sweep.space={epochs: {integer: [2, 3]}}").sweep.space.distributions()
+
+    assert distributions["batch_size"].bounds() == (32, 32)
+    assert "seed" not in distributions
+
+
+def test_a_workload_of_ones_own_may_have_any_shifts(load: Load) -> None:
+    workload = load(
+        "workload.name=my_module:Mine", "workload.val_shifts=[fog]", "workload.test_shifts=[snow]"
+    ).workload
+
+    assert workload.val_shifts == ["fog"]
+
+
+def test_a_list_gives_what_is_named_over_the_space(load: Load) -> None:
+    sweep = load(
+        "sweep.search=list",
+        "sweep.size=null",
+        "sweep.min_ingredients=1",
+        "sweep.list=[{epochs: 3}, {learning_rate: 0.1, seed: 5}]",
+    ).sweep
+
+    assert list(sweep.list) == [{"epochs": 3.0}, {"learning_rate": 0.1, "seed": 5.0}]

@@ -1,0 +1,355 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from stockpot.config import Experiment, json_schema, load_experiment
+from stockpot.config.reference import reference_page
+from stockpot.errors import InputError
+
+REPOSITORY = Path(__file__).parents[3]
+
+SMALLEST = """
+sweep:
+  space: {learning_rate: 0.01}
+soups:
+  - {name: mean, select: uniform}
+"""
+
+Load = Callable[..., Experiment]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """Read a params file with this text and these overrides."""
+
+    def load_text(*overrides: str, text: str = SMALLEST) -> Experiment:
+        path = tmp_path / "params.yaml"
+        path.write_text(text)
+        return load_experiment(path, overrides)
+
+    return load_text
+
+
+def _message(load: Load, *overrides: str, text: str = SMALLEST) -> str:
+    with pytest.raises(InputError) as caught:
+        load(*overrides, text=text)
+    return str(caught.value)
+
+
+def test_a_small_file_gets_the_defaults(load: Load) -> None:
+    experiment = load()
+
+    assert experiment.seed == 0
+    assert experiment.sweep.size == 16
+    assert experiment.soups[0].method == "linear"
+    assert experiment.run.devices == "auto"
+
+
+def test_an_experiment_cannot_be_changed(load: Load) -> None:
+    experiment = load()
+
+    with pytest.raises(ValidationError, match="frozen"):
+        experiment.seed = 1  # type: ignore[misc]  # the point of the test
+
+
+@pytest.mark.parametrize(
+    ("override", "where", "nearest"),
+    [
+        ("sweeep.size=3", "sweeep", "sweep"),
+        ("sweep.sice=3", "sweep.sice", "size"),
+        ("sweep.space.learning_rat=1", "sweep.space.learning_rat", "learning_rate"),
+        ("base.epoch=3", "base.epoch", "epochs"),
+        ("workload.val_shift=[blur]", "workload.val_shift", "val_shifts"),
+        ("soups.0.metod=linear", "soups.0.metod", "method"),
+        ("tune=[{name: t, trails: 3}]", "tune.0.trails", "trials"),
+        ("evaluate.bootstraps=200", "evaluate.bootstraps", "bootstrap"),
+        ("track.url=x", "track.url", "uri"),
+        ("run.worker=2", "run.worker", "workers"),
+    ],
+)
+def test_an_unknown_field_gets_the_nearest_one_suggested(
+    load: Load, override: str, where: str, nearest: str
+) -> None:
+    message = _message(load, override)
+
+    unknown = where.rpartition(".")[2]
+    assert message.startswith(f"params.yaml: {where}: unknown field {unknown!r}, choose from [")
+    assert message.endswith(f"; did you mean {nearest!r}?")
+
+
+def test_a_field_of_another_recipe_is_not_suggested_for_itself(load: Load) -> None:
+    message = _message(load, "soups.0.k=3")
+
+    assert message == (
+        "params.yaml: soups.0.k: unknown field 'k', choose from ['method', 'name', 'select']"
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        (
+            "workload.name=digit",
+            "workload: unknown workload 'digit', choose from ['digits']; did you mean 'digits'?",
+        ),
+        (
+            "soups.0.method=linaer",
+            "soups.0.method: unknown merge method 'linaer', choose from ['linear']; "
+            "did you mean 'linear'?",
+        ),
+        (
+            "soups.0.select=greddy",
+            "soups.0: unknown select 'greddy', choose from ['greedy', 'top_k', 'uniform']; "
+            "did you mean 'greedy'?",
+        ),
+        (
+            "tune=[{name: t, sampler: tpee}]",
+            "tune.0.sampler: must be 'tpe', 'gp', 'cmaes', 'nsga2' or 'random', got 'tpee'; "
+            "did you mean 'tpe'?",
+        ),
+        (
+            "sweep.search=sobel",
+            "sweep.search: must be 'random', 'sobol', 'grid' or 'list', got 'sobel'; "
+            "did you mean 'sobol'?",
+        ),
+        (
+            "tune=[{name: t, objectives: [val_shft]}]",
+            "tune.0.objectives.0: must be 'val' or 'val_shift', got 'val_shft'; "
+            "did you mean 'val_shift'?",
+        ),
+        (
+            "workload.val_shifts=[blurr]",
+            "workload: unknown shift 'blurr', choose from ['blur', 'contrast', 'noise', "
+            "'occlude', 'rotate', 'scale', 'translate']; did you mean 'blur'?",
+        ),
+        (
+            "sweep.space.learning_rate={log_unifrm: [1, 2]}",
+            "sweep.space.learning_rate: unknown distribution 'log_unifrm', choose from "
+            "['choice', 'integer', 'log_uniform', 'uniform']; did you mean 'log_uniform'?",
+        ),
+    ],
+)
+def test_an_unknown_name_gets_the_nearest_one_suggested(
+    load: Load, override: str, expected: str
+) -> None:
+    assert _message(load, override) == f"params.yaml: {expected}"
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("seed=x", "seed: must be a valid integer, unable to parse string as an integer, got 'x'"),
+        ("base=3", "base: must be a mapping, got 3"),
+        ("base=null", "base: must be a mapping, got None"),
+        ("soups=5", "soups: must be a valid list, got 5"),
+        ("soups.0=mean", "soups.0: must be a mapping, got 'mean'"),
+        ("soups.0={name: x}", "soups.0: must have the field 'select', got {'name': 'x'}"),
+        ("soups=[{name: x, select: top_k}]", "soups.0.k: is required, got nothing"),
+        ("workload.val_shifts=blur", "workload.val_shifts: must be a valid list, got 'blur'"),
+        ("sweep.size=2.5", "sweep.size: must be a valid integer, got a number with a fractional"),
+        ("sweep.space=null", "sweep.space: must be a mapping, got None"),
+        ("sweep.space.learning_rate=[1, 2]", "sweep.space.learning_rate: must be a valid number"),
+        ("sweep.space.learning_rate=fast", "sweep.space.learning_rate: must be a valid number"),
+        (
+            "sweep.space.learning_rate={choice: [1, x]}",
+            "sweep.space.learning_rate.choice.1: must be a valid number, unable to parse string",
+        ),
+        (
+            "sweep.space.learning_rate={log_uniform: [1]}",
+            "sweep.space.learning_rate.log_uniform.1: is required, got nothing",
+        ),
+        ("run.workers=all", "run.workers: must be 'auto' or must be a valid integer"),
+        (
+            "run.devices=cup",
+            "run.devices: must be 'auto' or 'cpu' or must be a valid list, got 'cup'; "
+            "did you mean 'cpu'?",
+        ),
+        ("track.experiment=2024-01-02", "track.experiment: must be a valid string, got datetime"),
+        ("workload.options={a: [1]}", "workload.options.a: must be a valid integer or must be"),
+    ],
+)
+def test_a_wrong_type_is_named_with_its_field_and_value(
+    load: Load, override: str, expected: str
+) -> None:
+    message = _message(load, override)
+
+    assert message.startswith(f"params.yaml: {expected}")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("seed=-1", "seed: must be greater than or equal to 0, got -1"),
+        ("seed=4294967296", "seed: must be less than 4294967296, got 4294967296"),
+        ("base.epochs=0", "base.epochs: must be greater than or equal to 1, got 0"),
+        ("base.learning_rate=0", "base.learning_rate: must be greater than 0, got 0"),
+        ("base.learning_rate=.inf", "base.learning_rate: must be a finite number, got inf"),
+        ("base.label_smoothing=1", "base.label_smoothing: must be less than 1, got 1"),
+        ("base.augmentation=1.5", "base.augmentation: must be less than or equal to 1, got 1.5"),
+        ("sweep.size=0", "sweep.size: must be greater than or equal to 1, got 0"),
+        ("sweep.timeout_seconds=0", "sweep.timeout_seconds: must be greater than 0, got 0"),
+        ("soups=[]", "soups: must have at least 1 item after validation, not 0, got []"),
+        (
+            "soups=[{name: x, select: top_k, k: 0}]",
+            "soups.0.k: must be greater than or equal to 1, got 0",
+        ),
+        (
+            "soups.0.name=a/b",
+            "soups.0.name: must match pattern '^[A-Za-z0-9][A-Za-z0-9 ._-]*$', got 'a/b'",
+        ),
+        (
+            "tune=[{name: t, trials: 0}]",
+            "tune.0.trials: must be greater than or equal to 1, got 0",
+        ),
+        ("tune=[{name: t, top_k: 1}]", "tune.0.top_k: must be greater than or equal to 2, got 1"),
+        ("evaluate.confidence=1", "evaluate.confidence: must be less than 1, got 1"),
+        ("evaluate.bootstrap=9", "evaluate.bootstrap: must be greater than or equal to 100, got 9"),
+        ("run.threads=0", "run.threads: must be greater than or equal to 1, got 0"),
+        (
+            "run.workers=0",
+            "run.workers: must be 'auto' or must be greater than or equal to 1, got 0",
+        ),
+        (
+            "run.devices=[]",
+            "run.devices: must be 'auto' or 'cpu' or must have at least 1 item after validation, "
+            "not 0, got []",
+        ),
+    ],
+)
+def test_a_value_outside_its_range_is_named_with_its_field_and_rule(
+    load: Load, override: str, expected: str
+) -> None:
+    assert _message(load, override) == f"params.yaml: {expected}"
+
+
+def test_all_errors_of_a_file_come_at_once(load: Load) -> None:
+    message = _message(
+        load, "seed=-1", "sweep.space.epochs=0", "soups.0.method=x", "evaluate.confidance=1"
+    )
+
+    assert [line.split(": ")[:2] for line in message.splitlines()] == [
+        ["params.yaml", "seed"],
+        ["params.yaml", "sweep.space.epochs"],
+        ["params.yaml", "soups.0.method"],
+        ["params.yaml", "evaluate.confidance"],
+    ]
+
+
+def test_what_is_missing_is_named(load: Load) -> None:
+    message = _message(load, text="seed: 1")
+
+    assert message == (
+        "params.yaml: sweep: is required, got nothing\nparams.yaml: soups: is required, got nothing"
+    )
+
+
+def test_a_long_value_is_shortened(load: Load) -> None:
+    message = _message(load, f"seed={'x' * 500}")
+
+    assert message.endswith(f", got '{'x' * 76}...")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("sweep: [", "params.yaml: not readable as YAML: while parsing"),
+        ("a: b: c", "params.yaml: not readable as YAML: mapping values are not allowed here"),
+        ("track: 2024-13-01", "params.yaml: not readable as YAML: month must be in 1..12"),
+        ("", "params.yaml: must be a mapping of sections, got None"),
+        ("- sweep", "params.yaml: must be a mapping of sections, got ['sweep']"),
+        ("sweep", "params.yaml: must be a mapping of sections, got 'sweep'"),
+        ("1: 2", "params.yaml: sweep: is required, got nothing"),
+    ],
+)
+def test_a_file_that_is_no_experiment_is_refused(load: Load, text: str, expected: str) -> None:
+    assert _message(load, text=text).startswith(expected)
+
+
+def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(b"seed: \xff")
+
+    with pytest.raises(InputError, match=r"^params\.yaml: not readable as YAML: 'utf-8' codec"):
+        load_experiment(path)
+
+
+def test_a_missing_file_is_named_with_its_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        load_experiment(tmp_path / "other.yaml")
+
+    assert str(caught.value) == f"other.yaml: no such file in {tmp_path}"
+
+
+@pytest.mark.parametrize(
+    ("override", "read", "expected"),
+    [
+        ("seed=7", lambda e: e.seed, 7),
+        ("sweep.size=5", lambda e: e.sweep.size, 5),
+        ("base.learning_rate=1e-3", lambda e: e.base.learning_rate, 0.001),
+        ("soups.0.name=other name", lambda e: e.soups[0].name, "other name"),
+        ("soups.0={name: t, select: top_k, k: 3}", lambda e: e.soups[0].k, 3),
+        ("tune=[{name: t, trials: 9}]", lambda e: e.tune[0].trials, 9),
+        ("run.devices=[cpu, cpu]", lambda e: e.run.devices, ["cpu", "cpu"]),
+        ("track.uri=http://a?b=c", lambda e: e.track.uri, "http://a?b=c"),
+        ("sweep.space.epochs={integer: [1, 3]}", lambda e: e.sweep.space.epochs.integer, (1, 3)),
+    ],
+)
+def test_an_override_sets_one_field(
+    load: Load, override: str, read: Callable[[Experiment], Any], expected: object
+) -> None:
+    assert read(load(override)) == expected
+
+
+def test_a_later_override_wins(load: Load) -> None:
+    assert load("seed=1", "seed=2").seed == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("sweep.size", "--set: must look like sweep.size=4, got 'sweep.size'"),
+        ("=4", "--set: must look like sweep.size=4, got '=4'"),
+        ("soups.3.k=1", "--set: no field 'soups.3.k' in the file (list index out of range)"),
+        ("soups.mean.k=1", "--set: no field 'soups.mean.k' in the file (list indices must be"),
+        ("soups.0.name.deep=1", "--set: no field 'soups.0.name.deep' in the file ('str' object"),
+        ("sweep.size=[1", "--set sweep.size: the value is not YAML, got '[1'"),
+        ("track.uri=2024-13-01", "--set track.uri: the value is not YAML, got '2024-13-01'"),
+    ],
+)
+def test_an_override_that_fits_nowhere_is_refused(load: Load, override: str, expected: str) -> None:
+    assert _message(load, override).startswith(expected)
+
+
+def test_the_schema_for_editors_is_the_one_that_is_checked() -> None:
+    written = (REPOSITORY / "docs" / "params.schema.json").read_text()
+
+    assert written == json_schema(), "run `make schema`"
+
+
+def test_the_reference_page_is_the_one_that_the_schema_gives() -> None:
+    written = (REPOSITORY / "docs" / "reference" / "params.md").read_text()
+
+    assert written == reference_page(), "run `make schema`"
+
+
+def test_params_yaml_is_valid_and_names_its_schema() -> None:
+    path = REPOSITORY / "params.yaml"
+
+    first_line = path.read_text().splitlines()[0]
+    experiment = load_experiment(path)
+
+    assert first_line == "# yaml-language-server: $schema=docs/params.schema.json"
+    assert experiment.workload.name == "digits"
+
+
+def test_params_yaml_holds_every_section() -> None:
+    content = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+
+    assert content.keys() == Experiment.model_fields.keys()

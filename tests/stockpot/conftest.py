@@ -1,0 +1,102 @@
+"""A small experiment on the digits, made once by the library's own job functions."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockpot.config import load_experiment
+from stockpot.evaluation.judging_jobs import judge_models, predict_model
+from stockpot.manifests import write_manifest
+from stockpot.planning import Plan
+from stockpot.project import Project
+from stockpot.report_files import write_plot_files, write_report_file
+from stockpot.soup_jobs import make_soup
+from stockpot.training_jobs import train
+from stockpot.tuning_jobs import tune
+
+PARAMS = """
+base: {epochs: 4}
+sweep:
+  size: 4
+  min_ingredients: 2
+  space:
+    learning_rate: {log_uniform: [1.0e-3, 1.0e-2]}
+    epochs: 1
+soups:
+  - {name: uniform, select: uniform}
+  - {name: greedy, select: greedy}
+  - {name: top 2, select: top_k, k: 2}
+tune:
+  - {name: tuned, trials: 8}
+  - {name: pareto, objectives: [val, val_shift], sampler: nsga2, trials: 8}
+evaluate: {bootstrap: 200}
+"""
+
+MakePlan = Callable[..., Plan]
+
+
+def _plan(root: Path, *overrides: str) -> Plan:
+    params = root / "params.yaml"
+    return Plan(Project(root, params), load_experiment(params, overrides))
+
+
+def _record(plan: Plan, stage: str, **made: Any) -> None:
+    write_manifest(plan.project.root, stage, {"inputs": plan.inputs(stage), **made})
+
+
+def _finish(plan: Plan) -> None:
+    """Do all stages, in order and in this process."""
+    _record(plan, "base", base=train(plan.base_job(), "cpu").to_json())
+    ingredients = [train(job, "cpu") for job in plan.ingredient_jobs()]
+    _record(plan, "sweep", ingredients=[made.to_json() for made in ingredients], failed=[])
+    soups = [make_soup(job, "cpu") for job in plan.soup_jobs()]
+    _record(plan, "soups", soups=[made.to_json() for made in soups])
+    tuned = [tune(job, "cpu") for job in plan.tuning_jobs()]
+    _record(plan, "tune", tuned=[made.to_json() for made in tuned])
+    for job in plan.prediction_jobs():
+        predict_model(job, "cpu")
+    evaluation = judge_models(plan.judging_job(), "cpu")
+    write_plot_files(plan.project.root, evaluation)
+    _record(plan, "evaluate", **evaluation)
+    write_report_file(plan)
+    _record(plan, "report")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plan]:
+    """The plan of a finished experiment: look, do not change."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("finished")
+    (root / "params.yaml").write_text(PARAMS)
+    plan = _plan(root)
+    _finish(plan)
+    yield plan
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def project_root(finished: Plan, tmp_path: Path) -> Path:
+    """A copy of the finished experiment, to be changed."""
+    root = tmp_path / "project"
+    shutil.copytree(finished.project.root, root)
+    return root
+
+
+@pytest.fixture
+def make_plan(project_root: Path) -> MakePlan:
+    """Plan the copied experiment, with overrides."""
+    return lambda *overrides: _plan(project_root, *overrides)
+
+
+@pytest.fixture
+def plan(make_plan: MakePlan) -> Plan:
+    """The plan of the copied experiment."""
+    return make_plan()
