@@ -7,14 +7,14 @@ from prefect.states import Completed
 
 from tasks.fan_out import all_results, side_by_side
 from tasks.manifests import record_stage
-from tasks.session import open_session
+from tasks.run_settings import flow_session
 from tasks.training import train_model
 
 
 @flow(name="base")
 def pretrain_base(params: str | None = None, overrides: tuple[str, ...] = ()) -> State[None] | None:
     """Pretrain the base on the pretraining part of the data."""
-    with open_session(params, overrides) as session:
+    with flow_session(params, overrides) as session:
         if session.plan.is_done("base"):
             return Completed(name="Skipped", message="up to date")
 

@@ -9,7 +9,7 @@ from tasks.fan_out import all_results, side_by_side
 from tasks.judging import judge, log_metrics, predict
 from tasks.manifests import record_stage
 from tasks.reporting import write_plots
-from tasks.session import open_session
+from tasks.run_settings import flow_session
 
 
 @flow(name="evaluate")
@@ -17,7 +17,7 @@ def evaluate_models(
     params: str | None = None, overrides: tuple[str, ...] = ()
 ) -> State[None] | None:
     """Judge base, ingredients, soups and their ensemble on test and the test shifts."""
-    with open_session(params, overrides) as session:
+    with flow_session(params, overrides) as session:
         session.plan.require_before("evaluate")
         if session.plan.is_done("evaluate"):
             return Completed(name="Skipped", message="up to date")

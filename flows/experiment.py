@@ -10,8 +10,7 @@ from flows.report import report_results
 from flows.soups import make_soups
 from flows.sweep import fine_tune_ingredients
 from flows.tune import tune_coefficients
-from tasks.run_settings import for_this_run
-from tasks.session import open_session
+from tasks.run_settings import flow_session, run_flow
 from tasks.versioning import adopt
 
 STAGES = {
@@ -32,7 +31,7 @@ def run_experiment(params: str | None = None, overrides: tuple[str, ...] = ()) -
         params: the params file; by default params.yaml of the project.
         overrides: `field.subfield=value` each, over what the file says.
     """
-    with open_session(params, overrides):
+    with flow_session(params, overrides):
         for stage, stage_flow in STAGES.items():
-            for_this_run(stage_flow)(params, overrides)
+            run_flow(stage_flow, params, overrides)
             adopt(stage)

@@ -64,11 +64,13 @@ def launch(
         if len(stages) == 1:
             plan.require_before(stages[0])
         with (
+            prefect_server(plan.project) as wait_for_server,
             open_session(params, overrides) as session,
             _interruptible(session),
-            prefect_server(plan.project),
         ):
-            _run(session, params, tuple(overrides), stages)
+            flow = _flow_of(stages)
+            wait_for_server()
+            _run(flow, session, params, tuple(overrides))
         if len(stages) == 1:
             adopt_now(plan, overrides, stages)
     return True
@@ -82,21 +84,27 @@ def adopt_now(plan: Plan, overrides: Sequence[str], stages: Sequence[str]) -> st
     return adopt_outputs(project.root, stages)
 
 
-def _run(
-    session: Session, params: str | None, overrides: tuple[str, ...], stages: Sequence[str]
-) -> None:
-    """Run one stage's flow, or the experiment's."""
+def _flow_of(stages: Sequence[str]) -> Flow[[str | None, tuple[str, ...]], Any]:
+    """Return one stage's flow, or the experiment's."""
     # Imported here: Prefect reads its settings from the environment when it is imported.
     from flows.experiment import STAGES as STAGE_FLOWS
     from flows.experiment import run_experiment
-    from tasks.flow_runs import own_flow_runs
-    from tasks.run_settings import for_this_run, logs_sent, without_heartbeats
 
-    flow: Flow[..., Any] = run_experiment
-    if len(stages) < len(STAGES):
-        flow = STAGE_FLOWS[stages[0]]
-    with without_heartbeats(), logs_sent(), own_flow_runs(session.root):
-        for_this_run(flow)(params, overrides)
+    return run_experiment if len(stages) == len(STAGES) else STAGE_FLOWS[stages[0]]
+
+
+def _run(
+    flow: Flow[[str | None, tuple[str, ...]], Any],
+    session: Session,
+    params: str | None,
+    overrides: tuple[str, ...],
+) -> None:
+    from tasks.flow_runs import end_left_running
+    from tasks.run_settings import logs_sent, run_flow, without_heartbeats
+
+    with without_heartbeats(), logs_sent():
+        end_left_running(session.root)
+        run_flow(flow, params, overrides)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from prefect.states import Completed
 
 from tasks.manifests import record_stage
 from tasks.reporting import publish_table, write_report
-from tasks.session import open_session
+from tasks.run_settings import flow_session
 
 
 @flow(name="report")
@@ -15,7 +15,7 @@ def report_results(
     params: str | None = None, overrides: tuple[str, ...] = ()
 ) -> State[None] | None:
     """Write the report, and publish the table in Prefect and MLflow."""
-    with open_session(params, overrides) as session:
+    with flow_session(params, overrides) as session:
         session.plan.require_before("report")
         if session.plan.is_done("report"):
             return Completed(name="Skipped", message="up to date")

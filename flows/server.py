@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -30,12 +30,15 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @contextmanager
-def prefect_server(project: Project) -> Iterator[None]:
+def prefect_server(project: Project) -> Iterator[Callable[[], None]]:
     """Have a server at PREFECT_API_URL; one that was started here ends here.
+
+    Yields:
+        What to call before the server is used: it waits until a new one is up, which takes long
+        enough for the caller to do something else first.
 
     Raises:
         InputError: the server that PREFECT_API_URL names does not answer.
-        StageFailed: a new server does not start.
     """
     if named := os.environ.get("PREFECT_API_URL"):
         if not answers(f"{named.rstrip('/')}/health"):
@@ -43,23 +46,26 @@ def prefect_server(project: Project) -> Iterator[None]:
                 f"PREFECT_API_URL: no Prefect server answers at {named!r}; start it with "
                 "`prefect server start`, or unset the variable to use the project's own"
             )
-        yield
+        yield _nothing_to_wait_for
         return
-    record = project.state / _RECORD
-    if url := _running(record):
+    if url := _running(project.state / _RECORD):
         with _api_url(url):
-            yield
+            yield _nothing_to_wait_for
         return
-    with project_server(project, with_ui=False):
-        yield
+    with project_server(project, with_ui=False) as wait:
+        yield wait
+
+
+def _nothing_to_wait_for() -> None:
+    """Return at once: the server was there before us."""
 
 
 @contextmanager
-def project_server(project: Project, *, with_ui: bool) -> Iterator[None]:
-    """Start the project's own server and note its address, for other processes of the project.
+def project_server(project: Project, *, with_ui: bool) -> Iterator[Callable[[], None]]:
+    """Start the project's own server; once up, its address is noted for the project's processes.
 
-    Raises:
-        StageFailed: it does not start.
+    Yields:
+        What to call before the server is used; it raises StageFailed if the server does not start.
     """
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
@@ -70,11 +76,14 @@ def project_server(project: Project, *, with_ui: bool) -> Iterator[None]:
     settings = {"PREFECT_UI_ENABLED": str(with_ui), "PREFECT_UI_API_URL": url}
     record = project.state / _RECORD
     with start_process(project, "prefect", command, settings) as process:
-        wait_until_healthy(process, f"{url}/health", project, "prefect")
-        write_text(record, json.dumps({"url": url, "pid": process.pid}))
+
+        def wait() -> None:
+            wait_until_healthy(process, f"{url}/health", project, "prefect")
+            write_text(record, json.dumps({"url": url, "pid": process.pid}))
+
         try:
             with _api_url(url):
-                yield
+                yield wait
         finally:
             record.unlink(missing_ok=True)
 

@@ -8,13 +8,13 @@ from prefect.states import Completed
 from tasks.fan_out import all_results, side_by_side
 from tasks.manifests import record_stage
 from tasks.merging import merge_soup
-from tasks.session import open_session
+from tasks.run_settings import flow_session
 
 
 @flow(name="soups")
 def make_soups(params: str | None = None, overrides: tuple[str, ...] = ()) -> State[None] | None:
     """Merge one soup a recipe from the ingredients, choosing on val alone."""
-    with open_session(params, overrides) as session:
+    with flow_session(params, overrides) as session:
         session.plan.require_before("soups")
         if session.plan.is_done("soups"):
             return Completed(name="Skipped", message="up to date")

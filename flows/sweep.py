@@ -7,7 +7,7 @@ from prefect.states import Completed
 
 from tasks.fan_out import side_by_side
 from tasks.manifests import record_stage
-from tasks.session import open_session
+from tasks.run_settings import flow_session
 from tasks.training import enough_ingredients, train_model
 
 
@@ -16,7 +16,7 @@ def fine_tune_ingredients(
     params: str | None = None, overrides: tuple[str, ...] = ()
 ) -> State[None] | None:
     """Fine-tune one ingredient a point of the search space; those that fail are recorded."""
-    with open_session(params, overrides) as session:
+    with flow_session(params, overrides) as session:
         session.plan.require_before("sweep")
         if session.plan.is_done("sweep"):
             return Completed(name="Skipped", message="up to date")

@@ -8,7 +8,7 @@ from prefect.states import Completed
 from tasks.fan_out import all_results, side_by_side
 from tasks.manifests import record_stage
 from tasks.merging import tune_soup
-from tasks.session import open_session
+from tasks.run_settings import flow_session
 
 
 @flow(name="tune")
@@ -16,7 +16,7 @@ def tune_coefficients(
     params: str | None = None, overrides: tuple[str, ...] = ()
 ) -> State[None] | None:
     """Search the coefficients of one soup a study, on val and the val shifts alone."""
-    with open_session(params, overrides) as session:
+    with flow_session(params, overrides) as session:
         session.plan.require_before("tune")
         if session.plan.is_done("tune"):
             return Completed(name="Skipped", message="up to date")

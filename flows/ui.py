@@ -24,8 +24,9 @@ def serve(plan: Plan, console: Console) -> None:
         KeyboardInterrupt: at Ctrl-C, when both servers have ended.
     """
     with ExitStack() as stack:
+        wait_for_prefect = stack.enter_context(project_server(plan.project, with_ui=True))
         mlflow = _mlflow(plan, stack)
-        stack.enter_context(project_server(plan.project, with_ui=True))
+        wait_for_prefect()
         prefect = os.environ["PREFECT_API_URL"].removesuffix("/api")
         for title, link in _links(plan, mlflow, prefect).items():
             console.print(f"{title:<22} {link}", highlight=False, soft_wrap=True)

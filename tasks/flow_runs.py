@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import prefect
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -19,22 +16,20 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.states import Crashed
 
 
-@contextmanager
-def own_flow_runs(root: Path) -> Iterator[None]:
-    """Tag the flow runs made inside with their project, after ending those of a killed process.
+def project_tags(root: Path) -> set[str]:
+    """Return the tags that a project's flow runs have in Prefect's UI."""
+    return {"stockpot", f"{socket.gethostname()}:{root}"}
+
+
+def end_left_running(root: Path) -> None:
+    """End the flow runs of a process of this project that was killed.
 
     The caller holds the project's run lock, so no other process of the project is at work.
     """
-    tag = f"{socket.gethostname()}:{root}"
-    _end_left_running(tag)
-    with prefect.tags("stockpot", tag):
-        yield
-
-
-def _end_left_running(tag: str) -> None:
     unfinished = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING])
     left = FlowRunFilter(
-        tags=FlowRunFilterTags(all_=[tag]), state=FlowRunFilterState(type=unfinished)
+        tags=FlowRunFilterTags(all_=sorted(project_tags(root))),
+        state=FlowRunFilterState(type=unfinished),
     )
     with get_client(sync_client=True) as client:
         for run in client.read_flow_runs(flow_run_filter=left):

@@ -16,7 +16,6 @@ from tasks.session import current_session
 @task(
     name="predict",
     task_run_name="predict-{job.name}",
-    tags=["device"],
     cache_policy=NO_CACHE,
 )
 def predict(job: PredictionJob) -> Path:

@@ -11,13 +11,13 @@ from stockpot.tuning_jobs import TuningJob, tune
 from tasks.making import make_model
 
 
-@task(name="make-soup", task_run_name="soup-{job.name}", tags=["device"], cache_policy=NO_CACHE)
+@task(name="make-soup", task_run_name="soup-{job.name}", cache_policy=NO_CACHE)
 def merge_soup(job: SoupJob) -> Model | State[Model]:
     """Choose ingredients on val and merge them; the store may have the soup already."""
     return make_model(job, make_soup, {model.name: model.key for model in job.ingredients})
 
 
-@task(name="tune", task_run_name="tune-{job.name}", tags=["device"], cache_policy=NO_CACHE)
+@task(name="tune", task_run_name="tune-{job.name}", cache_policy=NO_CACHE)
 def tune_soup(job: TuningJob) -> Model | State[Model]:
     """Search merge coefficients on val with Optuna; the store may have the soup already."""
     return make_model(job, tune, {model.name: model.key for model in job.ingredients})

@@ -5,21 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
+import prefect
 from prefect import Flow
-from prefect.context import SettingsContext, get_settings_context
+from prefect.context import SettingsContext, TagsContext, get_settings_context
 from prefect.settings import get_current_settings
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from tasks.session import current_session
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from tasks.flow_runs import project_tags
+from tasks.session import Session, current_session, open_session
 
 
-def for_this_run(flow: Flow[P, R]) -> Flow[P, R]:
-    """Return the flow, named after its experiment, with as many tasks at once as workers.
+def run_flow(
+    flow: Flow[[str | None, tuple[str, ...]], Any], params: str | None, overrides: tuple[str, ...]
+) -> None:
+    """Run a flow, named and tagged after its experiment, with as many tasks at once as workers.
 
     The other tasks are shown as pending: each waits for a worker, and so for a device.
     """
@@ -27,7 +28,19 @@ def for_this_run(flow: Flow[P, R]) -> Flow[P, R]:
     experiment = session.plan.experiment
     runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=len(session.workers.devices))
     name = f"{experiment.workload.name}-seed-{experiment.seed}"
-    return flow.with_options(task_runner=runner, flow_run_name=name)
+    with prefect.tags(*project_tags(session.root)):
+        flow.with_options(task_runner=runner, flow_run_name=name)(params, overrides)
+
+
+@contextmanager
+def flow_session(params: str | None, overrides: tuple[str, ...]) -> Iterator[Session]:
+    """Open the session of a flow, or use the one that is open; its tasks get no tags.
+
+    Tasks would inherit those of their flow, and Prefect asks the server for a concurrency slot a
+    tag before and after each task: with SQLite some of these calls fail and are repeated 2 s later.
+    """
+    with open_session(params, overrides) as session, TagsContext(current_tags=set()):
+        yield session
 
 
 @contextmanager

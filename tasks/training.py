@@ -25,7 +25,6 @@ def _worker_was_lost(_task: Task[..., Any], _run: TaskRun, state: State[Any]) ->
 @task(
     name="train",
     task_run_name="train-{job.name}",
-    tags=["device"],
     retry_delay_seconds=1,
     retry_condition_fn=_worker_was_lost,
     cache_policy=NO_CACHE,
