@@ -59,7 +59,7 @@ def launch(
     plan = make_plan(params, overrides)
     with hold_run_lock(plan.project, console):
         if all(plan.is_done(stage) for stage in stages):
-            adopt_now(plan, overrides, stages)
+            adopt_now(plan, overrides, stages, console)
             return False
         if len(stages) == 1:
             plan.require_before(stages[0])
@@ -72,16 +72,19 @@ def launch(
             wait_for_server()
             _run(flow, session, params, tuple(overrides))
         if len(stages) == 1:
-            adopt_now(plan, overrides, stages)
+            adopt_now(plan, overrides, stages, console)
     return True
 
 
-def adopt_now(plan: Plan, overrides: Sequence[str], stages: Sequence[str]) -> str:
+def adopt_now(
+    plan: Plan, overrides: Sequence[str], stages: Sequence[str], console: Console
+) -> None:
     """Record outputs in DVC from outside a flow, if params.yaml is what was run."""
     project = plan.project
     if overrides or project.params_file != project.root / "params.yaml":
-        return "run with other parameters than params.yaml holds"
-    return adopt_outputs(project.root, stages)
+        return
+    if objection := adopt_outputs(project.root, stages):
+        console.print(f"[yellow]{objection}")
 
 
 def _flow_of(stages: Sequence[str]) -> Flow[[str | None, tuple[str, ...]], Any]:

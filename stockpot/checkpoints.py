@@ -39,7 +39,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
     """Write `tensors` and `metadata` to a safetensors file and return its SHA-256 digest.
 
     The bytes depend on names, values and metadata alone (safetensors orders tensors by dtype
-    and name; we sort the metadata), so equal contents have equal digests.
+    and name; we order the metadata), so equal contents have equal digests.
 
     Raises:
         OSError: the file cannot be written; nothing is left under `path`.
@@ -48,8 +48,21 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
 
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
-        save_file(contiguous, temporary, metadata=dict(sorted(metadata.items())))
+        save_file(contiguous, temporary, metadata=dict(metadata))
+        _order_metadata(temporary)
         return _sha256(temporary)
+
+
+def _order_metadata(path: Path) -> None:
+    """Sort the metadata in a header, which safetensors writes in an order that is random."""
+    with path.open("r+b") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
+        assert len(text) == length
+        file.seek(8)
+        file.write(text)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -85,6 +98,8 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise InputError(f"{path}: no such checkpoint") from None
     except (struct.error, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: not a safetensors file ({error})") from error
+    if not isinstance(header, dict):
+        raise InputError(f"{path}: not a safetensors file (its header is no mapping)")
     return dict(header.get("__metadata__", {}))
 
 

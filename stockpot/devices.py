@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+_NVIDIA = Path("/dev/nvidiactl")  # there is one where NVIDIA's driver is
+
 
 def choose_devices(
     devices: Literal["auto", "cpu"] | Sequence[str], workers: Literal["auto"] | int
@@ -25,7 +27,7 @@ def choose_devices(
 
 def _found() -> list[str]:
     """Find the GPUs without importing torch, which would cost a second for nothing on a CPU."""
-    if not Path("/dev/nvidiactl").exists():
+    if not _NVIDIA.exists():
         return ["cpu"]
     import torch
 

@@ -86,6 +86,11 @@ class Store:
         with file_lock(self.root / ".stockpot" / "locks" / f"{key}.lock"):
             yield
 
+    def make_folders(self) -> None:
+        """Make the folder of every kind: DVC expects that of a stage which made no model too."""
+        for folder in FOLDERS.values():
+            (self.root / "checkpoints" / folder).mkdir(parents=True, exist_ok=True)
+
     def files(self) -> list[Path]:
         """List the files of all models, sorted; not those that DVC keeps beside the folders."""
         return sorted(p for p in (self.root / "checkpoints").glob("*/*") if p.is_file())
@@ -95,9 +100,10 @@ class Store:
 
     def _record(self, kind: str, key: str) -> dict[str, Any] | None:
         path = self._weights(kind, key).with_suffix(".json")
-        if not path.is_file():
+        try:
+            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):  # ValueError: damaged, so the model is not there
             return None
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return record
 
     def _write_record(self, kind: str, key: str, record: Mapping[str, Any]) -> None:

@@ -35,17 +35,18 @@ def pipeline_around() -> str | None:
 def adopt_outputs(root: Path, stages: Sequence[str]) -> str:
     """Record the outputs of finished stages in dvc.lock, as if DVC had run the stages.
 
+    Inside a DVC stage, which records them itself, and outside a DVC project nothing is done.
+
     Args:
         root: the project root, with dvc.yaml.
         stages: names of stages whose outputs are whole.
 
     Returns:
-        Why nothing was recorded; empty if all is.
+        What DVC objected to; empty if nothing.
     """
-    if inside_dvc_stage():
-        return "inside a DVC stage, which records its outputs itself"
-    if not (root / ".dvc").is_dir() or not (root / "dvc.yaml").is_file():
-        return "not a DVC project; `dvc init` makes it one"
+    is_dvc_project = (root / ".dvc").is_dir() and (root / "dvc.yaml").is_file()
+    if inside_dvc_stage() or not is_dvc_project:
+        return ""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -55,5 +56,5 @@ def adopt_outputs(root: Path, stages: Sequence[str]) -> str:
             for stage in stages:
                 repo.commit(stage, force=True)
     except DvcException as error:
-        return f"DVC could not record the outputs: {error}; run `dvc commit -f`"
+        return f"DVC did not record what {', '.join(stages)} made: {error}"
     return ""

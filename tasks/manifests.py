@@ -10,6 +10,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from stockpot.manifests import digests_of, write_manifest
+from stockpot.store import Store
 from tasks.session import current_session
 
 
@@ -17,5 +18,6 @@ from tasks.session import current_session
 def record_stage(stage: str, made: Mapping[str, Any], files: Iterable[Path] = ()) -> None:
     """Write a stage's manifest with the hash of its inputs and the digests of its files."""
     session = current_session()
+    Store(session.root).make_folders()
     manifest = {"inputs": session.plan.inputs(stage), **made}
     write_manifest(session.root, stage, manifest | {"files": digests_of(session.root, files)})

@@ -117,9 +117,12 @@ def open_session(params: str | None, overrides: Sequence[str] = ()) -> Iterator[
 
 
 def import_from(project: Project) -> None:
-    """Make modules in the project folder importable, here and in the workers: own workloads."""
+    """Make modules in the project folder importable, here and in the workers: own workloads.
+
+    They come last: a copy of this package in the folder must not be half of what a run imports.
+    """
     if str(project.root) not in sys.path:
-        sys.path.insert(0, str(project.root))
+        sys.path.append(str(project.root))
 
 
 def hold_run_lock(project: Project, console: Console) -> ExitStack:

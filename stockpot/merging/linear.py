@@ -16,8 +16,8 @@ def linear(tensors: Sequence[Tensor], coefficients: Sequence[float]) -> Tensor:
     """Average the tensors, weighted by the coefficients.
 
     The sum is formed in the order given and divided by the sum of the coefficients once at the
-    end. So one model gives itself bit for bit, and coefficients of 1 give the same bits as a
-    running sum that is divided by the number of models, as greedy selection keeps one.
+    end. So coefficients of 1 give the same bits as a running sum that is divided by the number
+    of models, as greedy selection keeps one. One model gives itself bit for bit.
 
     Args:
         tensors: M same-named tensors, one a model; one shape, float32 or float64.
@@ -34,6 +34,8 @@ def linear(tensors: Sequence[Tensor], coefficients: Sequence[float]) -> Tensor:
     total = sum(coefficients)
     if total == 0:
         raise ValueError(f"linear: coefficients must not sum to 0, got {list(coefficients)}")
+    if len(tensors) == len(coefficients) == 1:
+        return tensors[0].clone()  # multiplied and divided by 0.7, it would be rounded
     merged = tensors[0] * coefficients[0]
     for tensor, coefficient in zip(tensors[1:], coefficients[1:], strict=True):
         # Not one fused `add(alpha=...)`: whether it rounds once or twice depends on where in

@@ -26,8 +26,9 @@ class IngredientStack:
         first = states[0]
         flat = [n for n, t in first.items() if t.dtype == torch.float32 and "running_" not in n]
         self._shapes = {name: first[name].shape for name in flat}
+        none = torch.empty(0)  # for models without any float32 tensor
         self._rows = torch.stack(
-            [torch.cat([state[name].reshape(-1) for name in flat]) for state in states]
+            [torch.cat([none, *(state[name].reshape(-1) for name in flat)]) for state in states]
         ).to(device)  # (M, P)
         others = first.keys() - self._shapes.keys()
         self._others = [{name: state[name] for name in sorted(others)} for state in states]

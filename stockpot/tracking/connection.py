@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,24 @@ def open_client(uri: str) -> Any:
 
     untyped_client: Any = MlflowClient
     return untyped_client(tracking_uri=uri)
+
+
+@contextmanager
+def whole_database(uri: str) -> Iterator[None]:
+    """Start a SQLite file anew if the process that was making its tables was killed half-way.
+
+    MLflow's migrations are not one transaction: a half-made file can never be opened again. It
+    holds no run yet. The caller holds the lock of the database.
+    """
+    path = Path(uri.removeprefix("sqlite:///"))
+    marker = path.with_name(f"{path.name}.making")
+    if uri.startswith("sqlite:///") and marker.exists():
+        for half_made in (path, path.with_name(f"{path.name}-journal")):
+            half_made.unlink(missing_ok=True)
+    if uri.startswith("sqlite:///") and path.parent.is_dir() and not path.exists():
+        marker.touch()
+    yield
+    marker.unlink(missing_ok=True)
 
 
 def find_experiment(client: Any, name: str, artifacts: Path | None) -> str:

@@ -17,7 +17,12 @@ from stockpot.errors import InputError
 from stockpot.locks import file_lock
 from stockpot.tracking.addresses import is_server, redacted
 from stockpot.tracking.availability import StoreAwayError, explain, is_away, probe
-from stockpot.tracking.connection import find_experiment, open_client, prepare_mlflow
+from stockpot.tracking.connection import (
+    find_experiment,
+    open_client,
+    prepare_mlflow,
+    whole_database,
+)
 from stockpot.tracking.known_runs import KnownRun, KnownRuns, look_up, read_runs
 from stockpot.tracking.model_runs import ModelRuns
 from stockpot.tracking.points import new_points, param_objects, points
@@ -64,7 +69,7 @@ class MlflowStore:
         try:
             probe(self.uri)
             # Two processes that make the same database at once break each other's migrations.
-            with file_lock(self._lock):
+            with file_lock(self._lock), whole_database(self.uri):
                 client = open_client(self.uri)
                 self.experiment_id = find_experiment(client, self._experiment_name, self._artifacts)
             self.known = read_runs(client, self.experiment_id)

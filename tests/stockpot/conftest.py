@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from stockpot.config import load_experiment
 from stockpot.evaluation.judging_jobs import judge_models, predict_model
-from stockpot.manifests import write_manifest
+from stockpot.manifests import digests_of, write_manifest
 from stockpot.planning import Plan
 from stockpot.project import Project
 from stockpot.report_files import write_plot_files, write_report_file
@@ -37,6 +38,9 @@ tune:
 evaluate: {bootstrap: 200}
 """
 
+# Modules that worker processes import by name: jobs, and a workload of one's own.
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
 MakePlan = Callable[..., Plan]
 
 
@@ -46,7 +50,8 @@ def _plan(root: Path, *overrides: str) -> Plan:
 
 
 def _record(plan: Plan, stage: str, **made: Any) -> None:
-    write_manifest(plan.project.root, stage, {"inputs": plan.inputs(stage), **made})
+    manifest = {"inputs": plan.inputs(stage), **made}
+    write_manifest(plan.project.root, stage, {"files": {}} | manifest)
 
 
 def _finish(plan: Plan) -> None:
@@ -61,10 +66,10 @@ def _finish(plan: Plan) -> None:
     for job in plan.prediction_jobs():
         predict_model(job, "cpu")
     evaluation = judge_models(plan.judging_job(), "cpu")
-    write_plot_files(plan.project.root, evaluation)
-    _record(plan, "evaluate", **evaluation)
-    write_report_file(plan)
-    _record(plan, "report")
+    root = plan.project.root
+    files = write_plot_files(root, evaluation)
+    _record(plan, "evaluate", **evaluation, files=digests_of(root, files))
+    _record(plan, "report", files=digests_of(root, [write_report_file(plan)]))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,188 @@
+"""`stockpot run` and `dvc repro` share one state: what one has made the other does not remake."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from projects import PARAMS, ProjectFolder
+
+UP_TO_DATE = "Data and pipelines are up to date."
+
+
+def stages_run(output: str) -> list[str]:
+    """Return the stages that a `dvc repro` ran, from what it says."""
+    lines = [line for line in output.splitlines() if line.startswith("Running stage '")]
+    return [line.split("'")[1] for line in lines]
+
+
+def written(project: ProjectFolder, before: dict[str, int]) -> set[str]:
+    """Return the files whose times are not those of `before`."""
+    return {name for name, time in project.times().items() if before.get(name) != time}
+
+
+def change_code(project: ProjectFolder, path: str) -> None:
+    """Change a file of the project's own code, though not what it gives."""
+    with (project.root / path).open("a", encoding="utf-8") as file:
+        file.write("\n_CHANGED = True\n")
+
+
+def assert_up_to_date(project: ProjectFolder) -> None:
+    """Neither DVC nor stockpot finds anything to do, and neither writes a file that it versions."""
+    before = project.times()
+
+    status, repro, run = project.dvc("status"), project.dvc("repro"), project.stockpot("run")
+
+    assert (status.code, status.output.strip()) == (0, UP_TO_DATE)
+    assert (repro.code, stages_run(repro.output)) == (0, [])
+    assert run.code == 0
+    assert "Nothing to do" in run.output
+    assert project.times() == before
+
+
+def test_after_a_run_there_is_nothing_to_do_for_dvc_or_another_run(
+    finished_project: ProjectFolder,
+) -> None:
+    assert_up_to_date(finished_project)
+
+    assert len(finished_project.parent_runs()) == 1
+    assert not (finished_project.root / ".stockpot" / "prefect-server.json").exists()
+
+
+def test_two_more_ingredients_train_two(finished_project: ProjectFolder) -> None:
+    before = finished_project.times()
+    finished_project.change_params(sweep={"size": 6})
+
+    run = finished_project.stockpot("run")
+
+    assert run.code == 0, run.output
+    trained = {
+        name
+        for name in written(finished_project, before)
+        if "ingredients/" in name and name.endswith(".safetensors")
+    }
+    assert len([name for name in trained if name.endswith(".safetensors")]) == 2
+    assert not trained & set(before)
+    assert len(finished_project.manifest("sweep")["ingredients"]) == 6
+    assert_up_to_date(finished_project)
+
+
+@pytest.mark.parametrize("command", [("stockpot", "run"), ("dvc", "repro")])
+def test_another_tuning_runs_only_tune_evaluate_and_report(
+    finished_project: ProjectFolder, command: tuple[str, ...]
+) -> None:
+    before = finished_project.times()
+    finished_project.change_params(tune=[PARAMS["tune"][0] | {"trials": 9}])
+
+    finished = finished_project.finish(*command)
+
+    assert finished.code == 0, finished.output
+    manifests = {name for name in written(finished_project, before) if name.endswith(".json")}
+    assert {"results/tune.json", "results/evaluation.json", "results/report.json"} <= manifests
+    assert not manifests & {"results/base.json", "results/sweep.json", "results/soups.json"}
+    assert not any("ingredients/" in name for name in written(finished_project, before))
+    assert_up_to_date(finished_project)
+
+
+@pytest.mark.parametrize("command", [("stockpot", "run"), ("dvc", "repro")])
+def test_changed_code_reruns_the_stages_that_depend_on_it(
+    finished_project: ProjectFolder, command: tuple[str, ...]
+) -> None:
+    finished_project.own_code()
+    before = finished_project.times()
+    change_code(finished_project, "stockpot/reporting/verdict.py")
+
+    finished = finished_project.finish(*command)
+
+    assert finished.code == 0, finished.output
+    manifests = {name for name in written(finished_project, before) if name.endswith(".json")}
+    assert {"results/evaluation.json", "results/report.json"} <= manifests
+    assert not manifests & {f"results/{name}.json" for name in ("base", "sweep", "soups", "tune")}
+    assert_up_to_date(finished_project)
+
+
+def test_a_changed_comment_makes_nothing_anew(finished_project: ProjectFolder) -> None:
+    finished_project.own_code()
+    before = finished_project.times()
+    loop = finished_project.root / "stockpot" / "finetuning" / "loop.py"
+    loop.write_text(loop.read_text(encoding="utf-8") + "\n# A remark.\n", encoding="utf-8")
+
+    run = finished_project.stockpot("run")
+
+    assert "Nothing to do" in run.output
+    assert written(finished_project, before) == set()
+    assert_up_to_date(finished_project)
+
+
+def test_a_push_a_clone_and_a_pull_bring_everything_back(
+    finished_project: ProjectFolder, tmp_path: Path
+) -> None:
+    remote = tmp_path / "remote"
+    finished_project.dvc("remote", "add", "--default", "local", str(remote))
+    push = finished_project.dvc("push")
+    finished_project.git("add", "--all")
+    finished_project.git("commit", "--quiet", "--message", "results")
+    clone = ProjectFolder.around(tmp_path / "clone")
+    finished_project.git("clone", "--quiet", str(finished_project.root), str(clone.root))
+
+    pull = clone.dvc("pull")
+
+    assert (push.code, pull.code) == (0, 0), push.output + pull.output
+    assert clone.digests() == finished_project.digests()
+    assert_up_to_date(clone)
+
+
+def test_an_experiment_without_tuning_is_whole_for_dvc_too(
+    finished_project: ProjectFolder,
+) -> None:
+    shutil.rmtree(finished_project.root / "checkpoints" / "tuned")
+    finished_project.change_params(tune=[])
+
+    run = finished_project.stockpot("run")
+
+    assert run.code == 0, run.output
+    assert finished_project.manifest("tune")["tuned"] == []
+    assert_up_to_date(finished_project)
+
+
+def test_overrides_leave_what_dvc_knows_alone(finished_project: ProjectFolder) -> None:
+    lock = (finished_project.root / "dvc.lock").read_bytes()
+
+    run = finished_project.stockpot("run", "--set", "soups=[{name: top2, select: top_k, k: 2}]")
+
+    assert run.code == 0, run.output
+    assert (finished_project.root / "dvc.lock").read_bytes() == lock
+    assert "top2" in finished_project.digests()
+
+
+@pytest.mark.slow
+def test_a_whole_dvc_repro_makes_what_a_run_makes(
+    make_project: Callable[..., ProjectFolder], finished_once: ProjectFolder
+) -> None:
+    project = make_project()
+
+    repro = project.dvc("repro")
+
+    assert repro.code == 0, repro.output
+    assert project.digests() == finished_once.digests()
+    assert len(project.parent_runs()) == 1
+    assert_up_to_date(project)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [("stockpot", "run"), ("dvc", "repro")])
+def test_changed_training_code_makes_everything_anew(
+    finished_project: ProjectFolder, command: tuple[str, ...]
+) -> None:
+    finished_project.own_code()
+    before = finished_project.times()
+    change_code(finished_project, "stockpot/finetuning/loop.py")
+
+    finished = finished_project.finish(*command)
+
+    assert finished.code == 0, finished.output
+    weights = {name for name in written(finished_project, before) if "ingredients/" in name}
+    assert len([name for name in weights if name.endswith(".safetensors")]) == 4
+    assert_up_to_date(finished_project)

@@ -1,0 +1,319 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stockpot import planning
+from stockpot.errors import InputError
+from stockpot.keys import code_digest
+from stockpot.manifests import STAGES, read_manifest, write_manifest
+from stockpot.planning import CODE, UPSTREAM, Plan
+
+REPOSITORY = Path(__file__).parents[2]
+
+MakePlan = Callable[..., Plan]
+
+
+def _stale(plan: Plan) -> set[str]:
+    return {stage for stage in STAGES if not plan.is_done(stage)}
+
+
+def test_all_stages_of_a_finished_experiment_are_done(plan: Plan) -> None:
+    assert _stale(plan) == set()
+    assert plan.first_to_do() is None
+
+
+@pytest.mark.parametrize(
+    ("override", "stale"),
+    [
+        ("seed=1", set(STAGES)),
+        ("workload.test_shifts=[noise]", set(STAGES)),
+        ("base.epochs=5", {"base", "report"}),
+        ("sweep.size=5", {"sweep", "report"}),
+        ("sweep.space.epochs=2", {"sweep", "report"}),
+        ("soups.0.select=greedy", {"soups", "report"}),
+        ("tune.0.trials=9", {"tune", "report"}),
+        ("evaluate.confidence=0.9", {"evaluate", "report"}),
+        ("track.experiment=other", {"report"}),
+        ("run.threads=2", {"base", "sweep", "report"}),
+        ("run.workers=1", set()),
+        ("run.devices=[cpu]", set()),
+        ("sweep.retries=3", set()),
+        ("sweep.timeout_seconds=5", set()),
+        ("sweep.save_every_seconds=5", set()),
+    ],
+)
+def test_a_change_makes_those_stages_stale_that_depend_on_it(
+    make_plan: MakePlan, override: str, stale: set[str]
+) -> None:
+    assert _stale(make_plan(override)) == stale
+
+
+@pytest.mark.parametrize(
+    ("changed", "stale"),
+    [
+        ("finetuning", {"base", "sweep"}),
+        ("search.py", {"sweep"}),
+        ("merging", {"soups", "tune"}),
+        ("tuning", {"tune"}),
+        ("reporting", {"evaluate", "report"}),
+        ("evaluation", {"base", "sweep", "soups", "tune", "evaluate"}),
+    ],
+)
+def test_changed_code_makes_those_stages_stale_that_use_it(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, changed: str, stale: set[str]
+) -> None:
+    def digest_after_the_change(*paths: str) -> str:
+        return code_digest(*paths) + ("changed" if changed in paths else "")
+
+    monkeypatch.setattr(planning, "code_digest", digest_after_the_change)
+
+    assert _stale(plan) == stale
+
+
+def test_dvc_yaml_has_the_dependencies_that_the_plan_knows() -> None:
+    stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
+
+    in_dvc = {name: set(stage.get("deps", [])) for name, stage in stages.items()}
+
+    assert in_dvc == {
+        stage: {f"stockpot/{path}" for path in CODE[stage]}
+        | {
+            f"results/{'evaluation' if name == 'evaluate' else name}.json"
+            for name in UPSTREAM[stage]
+        }
+        for stage in STAGES
+    }
+
+
+@pytest.mark.parametrize(
+    ("stage", "listed"), [("base", "base"), ("sweep", "ingredients"), ("tune", "tuned")]
+)
+def test_a_stage_whose_weights_are_gone_is_not_done(plan: Plan, stage: str, listed: str) -> None:
+    made = read_manifest(plan.project.root, stage)[listed]
+    model = made if stage == "base" else made[-1]
+
+    (plan.project.root / model["path"]).unlink()
+
+    assert _stale(plan) == {stage}
+
+
+def test_a_stage_without_a_manifest_is_not_done_nor_what_reads_it(plan: Plan) -> None:
+    (plan.project.results / "sweep.json").unlink()
+
+    assert _stale(plan) == {"sweep", "soups", "tune", "evaluate", "report"}
+    assert plan.first_to_do() == "sweep"
+
+
+def test_a_changed_upstream_result_makes_a_stage_stale(plan: Plan) -> None:
+    root = plan.project.root
+    sweep = read_manifest(root, "sweep")
+    sweep["ingredients"].pop()
+
+    write_manifest(root, "sweep", sweep)
+
+    assert _stale(plan) == {"soups", "tune", "evaluate", "report"}
+
+
+def test_how_an_upstream_result_came_to_be_does_not_matter(plan: Plan) -> None:
+    root = plan.project.root
+    inputs_before = plan.inputs("soups")
+
+    write_manifest(root, "sweep", read_manifest(root, "sweep") | {"inputs": "other"})
+
+    assert plan.inputs("soups") == inputs_before
+    assert _stale(plan) == {"sweep"}
+
+
+@pytest.mark.parametrize(("final", "stale"), [(True, set()), (False, {"sweep"})])
+def test_only_a_failure_that_another_try_may_mend_is_tried_again(
+    plan: Plan, final: bool, stale: set[str]
+) -> None:
+    root = plan.project.root
+    failure = plan.base_job().failure("worker lost", final=final).to_json()
+
+    write_manifest(root, "sweep", read_manifest(root, "sweep") | {"failed": [failure]})
+
+    assert {stage for stage in ("base", "sweep") if not plan.is_done(stage)} == stale
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_may_start_when_all_before_it_is_done(plan: Plan, stage: str) -> None:
+    plan.require_before(stage)
+
+
+@pytest.mark.parametrize(
+    ("override", "stage", "missing"),
+    [
+        ("base.epochs=5", "sweep", "base"),
+        ("base.epochs=5", "soups", "base"),
+        ("base.epochs=5", "tune", "base"),
+        ("sweep.size=5", "tune", "sweep"),
+        ("soups.0.select=greedy", "evaluate", "soups"),
+        ("evaluate.confidence=0.9", "report", "evaluate"),
+    ],
+)
+def test_a_stage_does_not_start_on_results_of_other_params(
+    make_plan: MakePlan, override: str, stage: str, missing: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        make_plan(override).require_before(stage)
+
+    assert str(caught.value) == (
+        f"stage {stage!r} needs {missing!r}, which is not up to date; "
+        f"run `stockpot {missing}` first, or `stockpot run` for all"
+    )
+
+
+def test_inputs_of_a_stage_need_the_stages_before_it(plan: Plan) -> None:
+    (plan.project.results / "base.json").unlink()
+
+    with pytest.raises(InputError, match=r"results/base\.json: missing"):
+        plan.inputs("sweep")
+
+
+def test_the_base_is_trained_from_its_section(make_plan: MakePlan) -> None:
+    plan = make_plan("base.learning_rate=0.25", "base.epochs=3", "run.threads=2")
+
+    job = plan.base_job()
+
+    assert (job.name, job.kind, job.start, job.threads) == ("base", "base", None, 2)
+    assert job.hyperparameters.learning_rate == 0.25
+    assert job.hyperparameters.epochs == 3
+    assert job.hyperparameters.seed == make_plan().base_job().hyperparameters.seed
+    assert job.hyperparameters.seed != make_plan("seed=1").base_job().hyperparameters.seed
+
+
+def test_ingredients_start_from_the_base(plan: Plan) -> None:
+    base = read_manifest(plan.project.root, "base")["base"]
+
+    jobs = plan.ingredient_jobs()
+
+    assert [job.name for job in jobs] == [f"ingredient-0{number}" for number in range(4)]
+    assert {job.kind for job in jobs} == {"ingredient"}
+    assert all(job.start is not None and job.start.digest == base["digest"] for job in jobs)
+    assert len({job.key for job in jobs}) == 4
+
+
+def test_a_larger_sweep_finds_the_ingredients_of_the_smaller_one(make_plan: MakePlan) -> None:
+    jobs = make_plan("sweep.size=6").ingredient_jobs()
+
+    assert [job.find() is not None for job in jobs] == [True] * 4 + [False] * 2
+
+
+def test_hyperparameters_have_the_types_that_training_needs(make_plan: MakePlan) -> None:
+    plan = make_plan(
+        "sweep.space={epochs: {choice: [1.0, 2.0]}, learning_rate: 1, batch_size: 16.0}"
+    )
+
+    hyperparameters = asdict(plan.ingredient_jobs()[0].hyperparameters)
+
+    assert {name: type(value) for name, value in hyperparameters.items()} == {
+        "learning_rate": float,
+        "weight_decay": float,
+        "epochs": int,
+        "batch_size": int,
+        "label_smoothing": float,
+        "mixup": float,
+        "augmentation": float,
+        "seed": int,
+    }
+
+
+def test_one_and_one_point_zero_are_the_same_ingredient(make_plan: MakePlan) -> None:
+    keys = [
+        make_plan(f"sweep.space={{epochs: {epochs}}}").ingredient_jobs()[0].key
+        for epochs in ("2", "2.0")
+    ]
+
+    assert keys[0] == keys[1]
+
+
+def test_soups_are_made_of_all_ingredients(plan: Plan) -> None:
+    jobs = plan.soup_jobs()
+
+    assert [(job.name, job.select, job.k) for job in jobs] == [
+        ("uniform", "uniform", None),
+        ("greedy", "greedy", None),
+        ("top 2", "top_k", 2),
+    ]
+    assert all(job.ingredients == plan.ingredients() for job in jobs)
+    assert {job.metric for job in jobs} == {"val/accuracy"}
+
+
+def test_studies_take_the_best_ingredients_first(make_plan: MakePlan) -> None:
+    plan = make_plan("tune.0.top_k=2")
+    by_score = sorted(plan.ingredients(), key=lambda m: (-m.scores["val/accuracy"], m.key))
+
+    first, second = plan.tuning_jobs()
+
+    assert list(first.ingredients) == by_score[:2]
+    assert list(second.ingredients) == by_score
+    assert (second.objectives, second.sampler, second.trials) == (("val", "val_shift"), "nsga2", 8)
+
+
+def test_all_models_are_judged_in_the_order_of_the_table(plan: Plan) -> None:
+    names = [model.name for model in plan.models()]
+
+    assert names == [
+        "base",
+        *(f"ingredient-0{number}" for number in range(4)),
+        *("uniform", "greedy", "top 2"),
+        *("tuned", "pareto"),
+    ]
+    assert [job.name for job in plan.prediction_jobs()] == names
+    assert [model.name for model in plan.judging_job().models] == names
+
+
+def test_the_verdict_follows_its_section(make_plan: MakePlan) -> None:
+    job = make_plan("evaluate.bootstrap=300", "evaluate.confidence=0.9").judging_job()
+
+    assert (job.bootstrap, job.confidence) == (300, 0.9)
+
+
+def test_the_workload_is_described_by_plain_values(make_plan: MakePlan) -> None:
+    spec = make_plan(
+        "seed=3", "workload.val_shifts=[blur]", "workload.test_shifts=[noise, scale]"
+    ).workload
+
+    assert asdict(spec) == {
+        "name": "digits",
+        "seed": 3,
+        "val_shifts": ("blur",),
+        "test_shifts": ("noise", "scale"),
+        "options": (),
+    }
+
+
+def test_options_of_a_workload_are_passed_on_sorted(make_plan: MakePlan) -> None:
+    plan = make_plan("workload.name=toy_workload:Toy", "workload.options={sizes: '6,4', closed: x}")
+
+    assert plan.workload.options == (("closed", "x"), ("sizes", "6,4"))
+    assert plan.metric == "val/accuracy"
+
+
+def test_the_tracking_uri_is_named_or_of_the_environment_or_the_projects_own(
+    make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    own = make_plan().tracking_uri
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://of-the-environment")
+
+    found = [make_plan().tracking_uri, make_plan("track.uri=http://named").tracking_uri]
+
+    assert own == make_plan().project.mlflow_uri
+    assert found == ["http://of-the-environment", "http://named"]
+
+
+def test_changing_only_the_studies_leaves_all_else_as_it_is(make_plan: MakePlan) -> None:
+    changed = make_plan("tune=[{name: other, trials: 5}]")
+
+    kept: dict[str, Any] = {stage: changed.is_done(stage) for stage in ("base", "sweep", "soups")}
+
+    assert kept == {"base": True, "sweep": True, "soups": True}
+    assert changed.first_to_do() == "tune"

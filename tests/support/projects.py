@@ -1,0 +1,267 @@
+"""Projects in temporary folders, in which tests run the `stockpot` command as people run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+REPOSITORY = Path(__file__).parents[2]
+CODE = ("stockpot", "tasks", "flows")
+
+# All tools together: about 10 s a run.
+PARAMS: dict[str, Any] = {
+    "seed": 0,
+    "workload": {"name": "digits", "val_shifts": ["blur"], "test_shifts": ["noise", "rotate"]},
+    "base": {"epochs": 2},
+    "sweep": {
+        "size": 4,
+        "min_ingredients": 2,
+        "space": {"learning_rate": {"log_uniform": [1e-3, 1e-2]}, "epochs": {"integer": [1, 3]}},
+    },
+    "soups": [{"name": "uniform", "select": "uniform"}, {"name": "greedy", "select": "greedy"}],
+    "tune": [{"name": "tuned", "objectives": ["val"], "sampler": "tpe", "trials": 8}],
+    "evaluate": {"bootstrap": 100},
+    "track": {"experiment": "test"},
+    "run": {"devices": "cpu", "workers": 2, "threads": 1},
+}
+
+
+@dataclass
+class ProjectFolder:
+    """A project of its own, with a home folder that must stay empty and device slots of its own.
+
+    Its code is a link to the code under test, until it gets a copy of its own.
+    """
+
+    root: Path
+    home: Path
+    environment: dict[str, str]
+
+    @classmethod
+    def make(cls, folder: Path, params: dict[str, Any]) -> ProjectFolder:
+        """Make a project that nothing has run in: a Git and DVC repository."""
+        project = cls.around(folder)
+        root = project.root
+        root.mkdir(parents=True)
+        for name in ("dvc.yaml", "prefect.yaml", ".dvcignore", ".gitignore"):
+            shutil.copy(REPOSITORY / name, root)
+        for name in CODE:
+            (root / name).symlink_to(REPOSITORY / name)
+        (root / ".dvc").mkdir()
+        shutil.copy(REPOSITORY / ".dvc" / "config", root / ".dvc")
+        project.write_params(params)
+        project.git("init", "--quiet")
+        project.git("add", "--all")
+        project.git("commit", "--quiet", "--message", "start")
+        return project
+
+    @classmethod
+    def around(cls, folder: Path) -> ProjectFolder:
+        """Describe a project at `folder`/project, with its home and temporary folder beside it."""
+        home, temporary = folder / "home", folder / "tmp"
+        home.mkdir(parents=True)
+        temporary.mkdir()
+        hidden = ("PREFECT_", "MLFLOW_", "DVC_", "STOCKPOT_", "PYTEST_", "GIT_")
+        outside = {name: v for name, v in os.environ.items() if not name.startswith(hidden)}
+        own = {
+            "HOME": str(home),
+            "TMPDIR": str(temporary),  # device slots are in there: other runs do not wait for ours
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "COLUMNS": "100",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            **{f"GIT_{who}_NAME": "Tester" for who in ("AUTHOR", "COMMITTER")},
+            **{f"GIT_{who}_EMAIL": "tester@example.org" for who in ("AUTHOR", "COMMITTER")},
+        }
+        return cls(folder / "project", home, outside | own)
+
+    def copy(self, folder: Path) -> ProjectFolder:
+        """Copy the project as it is."""
+        other = ProjectFolder.around(folder)
+        shutil.copytree(self.root, other.root, symlinks=True)
+        return other
+
+    def own_code(self) -> None:
+        """Replace the links to the code under test by a copy, which is imported from now on."""
+        for name in CODE:
+            (self.root / name).unlink()
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(REPOSITORY / name, self.root / name, ignore=ignored)
+        self.environment["PYTHONPATH"] = str(self.root)
+        # Coverage is of the code under test, not of a copy.
+        for name in [name for name in self.environment if name.startswith("COVERAGE_")]:
+            del self.environment[name]
+
+    def write_params(self, params: dict[str, Any]) -> None:
+        text = yaml.safe_dump(params, sort_keys=False)
+        (self.root / "params.yaml").write_text(text, encoding="utf-8")
+
+    def change_params(self, **sections: dict[str, Any] | list[Any]) -> None:
+        """Change fields of sections, or whole sections that are lists."""
+        params = yaml.safe_load((self.root / "params.yaml").read_text(encoding="utf-8"))
+        for name, section in sections.items():
+            params[name] = params[name] | section if isinstance(section, dict) else section
+        self.write_params(params)
+
+    def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
+        """Start a command as the leader of a process group of its own."""
+        return subprocess.Popen(
+            command,
+            cwd=self.root,
+            env=self.environment | environment,
+            start_new_session=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def finish(self, *command: str, **environment: str) -> Finished:
+        """Run a command to its end."""
+        process = self.start(*command, **environment)
+        start = time.monotonic()
+        try:
+            output, _ = process.communicate(timeout=300)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        return Finished(process.returncode, output, time.monotonic() - start)
+
+    def stockpot(self, *arguments: str, **environment: str) -> Finished:
+        return self.finish("stockpot", *arguments, **environment)
+
+    def dvc(self, *arguments: str) -> Finished:
+        return self.finish("dvc", *arguments)
+
+    def git(self, *arguments: str) -> str:
+        finished = self.finish("git", *arguments)
+        assert finished.code == 0, finished.output
+        return finished.output
+
+    def manifest(self, stage: str) -> dict[str, Any]:
+        name = "evaluation" if stage == "evaluate" else stage
+        path = self.root / "results" / f"{name}.json"
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return content
+
+    def digests(self) -> dict[str, str]:
+        """Return the digest of each model in the manifests, by name."""
+        models = [self.manifest("base")["base"]]
+        for stage, listed in (("sweep", "ingredients"), ("soups", "soups"), ("tune", "tuned")):
+            models += self.manifest(stage)[listed]
+        return {model["name"]: model["digest"] for model in models}
+
+    def times(self) -> dict[str, int]:
+        """Return when each file of weights and results was written, by its path."""
+        files = [file for name in ("checkpoints", "results") for file in self._files(name)]
+        return {file.relative_to(self.root).as_posix(): file.stat().st_mtime_ns for file in files}
+
+    def _files(self, folder: str) -> list[Path]:
+        return [path for path in (self.root / folder).rglob("*") if path.is_file()]
+
+    def mlflow_runs(self) -> list[Run]:
+        """List the runs in the project's own MLflow store, the newest first."""
+        database = self.root / ".stockpot" / "mlflow.db"
+        runs = _rows(database, "SELECT run_uuid, name, status FROM runs ORDER BY start_time DESC")
+        tags = _rows(database, "SELECT run_uuid, key, value FROM tags")
+        return [
+            Run(name, status, {key: value for owner, key, value in tags if owner == run_id})
+            for run_id, name, status in runs
+        ]
+
+    def prefect_runs(self, kind: str = "flow") -> list[Run]:
+        """List the flow runs, or the task runs, in the project's own Prefect database.
+
+        A run's tags are the name of its state and the state's message.
+        """
+        rows = _rows(
+            self.root / ".prefect" / "prefect.db",
+            "SELECT run.name, run.state_type, state.name, state.message "
+            f"FROM {kind}_run run LEFT JOIN {kind}_run_state state ON state.id = run.state_id "
+            "ORDER BY run.created DESC",
+        )
+        return [Run(name, kind, {"state": s, "message": m or ""}) for name, kind, s, m in rows]
+
+    def parent_runs(self) -> list[Run]:
+        """List the MLflow runs that stand for a whole pipeline run, the newest first."""
+        runs = self.mlflow_runs()
+        return [run for run in runs if run.tags.get("stockpot.kind") == "pipeline"]
+
+    def processes(self) -> list[str]:
+        """List the processes that belong to this project: their home is its own."""
+        mark = f"HOME={self.home}\0".encode()
+        return [_command(pid) for pid in _pids() if mark in _environment(pid) and _alive(pid)]
+
+    def no_processes_left(self, seconds: float) -> bool:
+        """Wait for all processes of this project to end."""
+        return wait_until(lambda: not self.processes(), seconds)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a command ended."""
+
+    code: int
+    output: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of MLflow or Prefect."""
+
+    name: str
+    status: str
+    tags: dict[str, str]
+
+
+def _rows(database: Path, query: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(database)) as connection:
+        return list(connection.execute(query))
+
+
+def wait_until(claim: Callable[[], bool], seconds: float) -> bool:
+    """Wait for a claim to become true; say whether it did."""
+    deadline = time.monotonic() + seconds
+    while not claim():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def _pids() -> Iterator[int]:
+    return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+
+
+def _environment(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:  # it has ended, or is not ours
+        return b""
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""

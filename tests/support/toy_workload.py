@@ -1,0 +1,86 @@
+"""A workload of one's own, small enough to compute by hand."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+from torch.utils.data import TensorDataset
+
+from stockpot.workloads.protocol import Batch, Metric, Shift
+
+_SEEDS = {"pretrain": 0, "train": 1, "val": 2, "test": 3}
+
+
+def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs.argmax(dim=-1) == targets).float()
+
+
+class Toy:
+    """Points in the plane; the class is the larger coordinate; a shift moves all points.
+
+    Args:
+        seed: moves nothing; it is part of the digest.
+        val_shifts: any names; the length of a name is how far points move.
+        test_shifts: as well.
+        sizes: numbers of examples of val and test, `val,test`.
+        closed: a split that must not be opened, nor any shift of it.
+    """
+
+    metrics: Mapping[str, Metric]
+
+    def __init__(
+        self,
+        seed: int,
+        val_shifts: Sequence[str],
+        test_shifts: Sequence[str],
+        sizes: str = "6,4",
+        closed: str = "",
+    ) -> None:
+        self.metrics = {"accuracy": accuracy, "error": lambda o, t: 1 - accuracy(o, t)}
+        self._seed = seed
+        self._splits = dict.fromkeys(val_shifts, "val") | dict.fromkeys(test_shifts, "test")
+        val, test = sizes.split(",")
+        self._sizes = {"pretrain": 8, "train": 8, "val": int(val), "test": int(test)}
+        self._closed = closed
+
+    def data_digest(self) -> str:
+        return hashlib.sha256(f"{self._seed} {self._sizes}".encode()).hexdigest()
+
+    def build_model(self, generator: Generator) -> nn.Module:
+        model = nn.Linear(2, 2, bias=False)
+        model.weight.data = torch.randn(2, 2, generator=generator)
+        return model
+
+    def dataset(self, split: str) -> TensorDataset:
+        if split == self._closed:
+            raise AssertionError(f"{split} was opened")
+        generator = torch.Generator().manual_seed(_SEEDS[split])
+        points = torch.randn(self._sizes[split], 2, generator=generator)
+        return TensorDataset(points, points.argmax(dim=1))
+
+    def shifts(self) -> Mapping[str, Shift]:
+        return {
+            name: Shift(split, partial(self._moved, name, split))
+            for name, split in self._splits.items()
+        }
+
+    def augment(self, batch: Batch, strength: float, generator: Generator) -> Batch:  # noqa: ARG002 (none)
+        return batch
+
+    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
+        outputs: Tensor = model(batch[0])
+        return outputs
+
+    def loss(self, outputs: Tensor, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
+        return functional.cross_entropy(
+            outputs, batch[-1], reduction="none", label_smoothing=label_smoothing
+        )
+
+    def _moved(self, name: str, split: str) -> TensorDataset:
+        points, targets = self.dataset(split).tensors
+        return TensorDataset(points + torch.tensor([float(len(name)), 0.0]), targets)
