@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from projects import PARAMS, ProjectFolder
 
+pytestmark = pytest.mark.slow  # whole runs: half a minute each
+
+
 UP_TO_DATE = "Data and pipelines are up to date."
 
 
