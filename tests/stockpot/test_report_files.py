@@ -77,13 +77,6 @@ def test_the_table_is_in_percent(finished: Plan) -> None:
     }
 
 
-def test_the_table_leaves_out_what_is_not_compared(finished: Plan) -> None:
-    columns = table_columns(read_manifest(finished.project.root, "evaluate"))
-
-    assert columns["shift, minus best"].count(None) == 1
-    assert columns["models a prediction"][-1] == 4
-
-
 @pytest.mark.parametrize("stage", ["base", "sweep", "soups", "tune", "evaluate"])
 def test_results_need_every_stage(plan: Plan, stage: str) -> None:
     manifest_path(plan.project.root, stage).unlink()
