@@ -98,8 +98,12 @@ def learning_rate_at(step: int, total: int, highest: float) -> float:
     """Return the learning rate of `step` (from 0): a linear warmup, then constant.
 
     It is not annealed: ingredients that are still moving around a minimum differ in ways that
-    their average cancels, which is where a soup's gain comes from (Izmailov et al. 2018,
-    https://arxiv.org/abs/1803.05407, section 3).
+    their average cancels (Izmailov et al. 2018, https://arxiv.org/abs/1803.05407, section 3).
+    On digits, six seeds, all else equal: the uniform soup gains 5.2 points over the mean
+    ingredient under shift, with a cosine to 0 it gains 0.5. The price is that a single
+    ingredient is worse: the best one is 1.0 points below the best annealed one. So of the 3.8
+    points by which the greedy soup's lead over its best ingredient is larger, 1.0 is a weaker
+    rival; the greedy soup itself is 2.8 points better.
     """
     warmup = max(1, round(_WARMUP_SHARE * total))
     return highest * min(1.0, (step + 1) / warmup)
