@@ -205,9 +205,10 @@ def main() -> None:
         _fail("Cannot start", error, code=2)
     except StageFailed as error:
         _fail("Failed", error, code=1)
-    except KeyboardInterrupt:
-        _err.print("[yellow]Interrupted. The same command goes on where this one stopped.")
-        sys.exit(130)
+    except SystemExit as end:  # what typer makes of a KeyboardInterrupt
+        if end.code == 130:
+            _err.print("[yellow]Interrupted. The same command goes on where this one stopped.")
+        raise
     except Exception as error:  # noqa: BLE001 (the last resort: no traceback unless asked for)
         _fail(f"Failed with {type(error).__name__}", error, code=1)
 

@@ -29,12 +29,14 @@ def make_plan(params: str | None, overrides: Sequence[str]) -> Plan:
     """Read the experiment and set up the environment for it; start nothing.
 
     Raises:
-        InputError: the experiment is not valid.
+        InputError: the experiment is not valid, or its workload cannot be built.
     """
     project = find_project(Path(params) if params else None)
     export_settings(project)
     import_from(project)
-    return Plan(project, load_experiment(project.params_file, overrides))
+    plan = Plan(project, load_experiment(project.params_file, overrides))
+    plan.workload.build()  # where it cannot be built, nothing should have been made yet
+    return plan
 
 
 def launch(
@@ -63,6 +65,7 @@ def launch(
             return False
         if len(stages) == 1:
             plan.require_before(stages[0])
+        _check_tracking(plan)
         with (
             prefect_server(plan.project) as wait_for_server,
             open_session(params, overrides) as session,
@@ -74,6 +77,15 @@ def launch(
         if len(stages) == 1:
             adopt_now(plan, overrides, stages, console)
     return True
+
+
+def _check_tracking(plan: Plan) -> None:
+    """Refuse a tracking server that does not answer; the project's own store needs no check."""
+    own = plan.tracking_uri == plan.project.mlflow_uri
+    if not own and not plan.experiment.track.offline:
+        from stockpot.tracking import check_answers
+
+        check_answers(plan.tracking_uri)
 
 
 def adopt_now(

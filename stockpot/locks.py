@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 _POLL_SECONDS = 0.05
+_MOST_SECONDS_TO_SIGN = 0.5
 _held_by_us: set[Path] = set()  # run locks of this process: a flow inside `stockpot run` re-enters
 
 
@@ -37,8 +38,7 @@ def run_lock(path: Path, purpose: str, waiting: Callable[[str], None]) -> Iterat
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
         if not _try(file.fileno()):
-            file.seek(0)
-            waiting(file.read().strip() or "another process")
+            waiting(_holder(path))
             fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(0)
         file.write(f"process {os.getpid()} ({purpose}, since {time.strftime('%H:%M:%S')})")
@@ -49,6 +49,14 @@ def run_lock(path: Path, purpose: str, waiting: Callable[[str], None]) -> Iterat
         finally:
             _held_by_us.discard(path)
             file.truncate(0)
+
+
+def _holder(path: Path) -> str:
+    """Return who holds a run lock; a holder of this very moment gets time to say so."""
+    deadline = time.monotonic() + _MOST_SECONDS_TO_SIGN
+    while not (holder := path.read_text(encoding="utf-8")) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return holder or "another process"
 
 
 @contextmanager

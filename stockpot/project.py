@@ -80,8 +80,6 @@ def export_settings(project: Project) -> None:
     It must run before any of them is imported: they read it at import. What the user has set
     stays, except the switches that would send telemetry.
     """
-    for folder in (project.state, project.prefect_home):
-        folder.mkdir(parents=True, exist_ok=True)
     os.environ.update(_OFFLINE)
     for name, value in (_QUIET | _homes(project)).items():
         os.environ.setdefault(name, value)
@@ -115,6 +113,7 @@ def _homes(project: Project) -> dict[str, str]:
     return {
         "STOCKPOT_ROOT": str(project.root),
         "PREFECT_HOME": str(project.prefect_home),
+        "TORCHINDUCTOR_CACHE_DIR": str(project.state / "torch"),
         "MPLCONFIGDIR": str(project.state / "matplotlib"),
         "DVC_SITE_CACHE_DIR": str(project.root / ".dvc" / "tmp" / "site_cache"),
     }

@@ -47,6 +47,9 @@ def adopt_outputs(root: Path, stages: Sequence[str]) -> str:
     is_dvc_project = (root / ".dvc").is_dir() and (root / "dvc.yaml").is_file()
     if inside_dvc_stage() or not is_dvc_project:
         return ""
+    lock = root / "dvc.lock"
+    if lock.is_file() and lock.stat().st_size == 0:  # DVC was killed while it wrote the file
+        lock.unlink()
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -54,7 +57,8 @@ def adopt_outputs(root: Path, stages: Sequence[str]) -> str:
     try:
         with Repo(str(root), _wait_for_lock=True) as repo:
             for stage in stages:
-                repo.commit(stage, force=True)
+                # With the file's place, as DVC would look for it in the working directory.
+                repo.commit(f"{root / 'dvc.yaml'}:{stage}", force=True)
     except DvcException as error:
         return f"DVC did not record what {', '.join(stages)} made: {error}"
     return ""

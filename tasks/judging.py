@@ -10,12 +10,16 @@ from prefect.cache_policies import NO_CACHE
 
 from stockpot.evaluation.judging_jobs import JudgingJob, PredictionJob, judge_models, predict_model
 from stockpot.tracking import Dataset, ModelRecord
+from tasks.retries import worker_was_lost
 from tasks.session import current_session
 
 
 @task(
     name="predict",
     task_run_name="predict-{job.name}",
+    retries=1,
+    retry_delay_seconds=1,
+    retry_condition_fn=worker_was_lost,
     cache_policy=NO_CACHE,
 )
 def predict(job: PredictionJob) -> Path:
@@ -23,7 +27,13 @@ def predict(job: PredictionJob) -> Path:
     return current_session().workers.run(predict_model, job)
 
 
-@task(name="judge", cache_policy=NO_CACHE)
+@task(
+    name="judge",
+    retries=1,
+    retry_delay_seconds=1,
+    retry_condition_fn=worker_was_lost,
+    cache_policy=NO_CACHE,
+)
 def judge(job: JudgingJob) -> dict[str, Any]:
     """Compute every metric with its interval from the kept predictions."""
     return current_session().workers.run(judge_models, job)

@@ -9,15 +9,30 @@ from stockpot.models import Model
 from stockpot.soup_jobs import SoupJob, make_soup
 from stockpot.tuning_jobs import TuningJob, tune
 from tasks.making import make_model
+from tasks.retries import worker_was_lost
 
 
-@task(name="make-soup", task_run_name="soup-{job.name}", cache_policy=NO_CACHE)
+@task(
+    name="make-soup",
+    task_run_name="soup-{job.name}",
+    retries=1,
+    retry_delay_seconds=1,
+    retry_condition_fn=worker_was_lost,
+    cache_policy=NO_CACHE,
+)
 def merge_soup(job: SoupJob) -> Model | State[Model]:
     """Choose ingredients on val and merge them; the store may have the soup already."""
     return make_model(job, make_soup, {model.name: model.key for model in job.ingredients})
 
 
-@task(name="tune", task_run_name="tune-{job.name}", cache_policy=NO_CACHE)
+@task(
+    name="tune",
+    task_run_name="tune-{job.name}",
+    retries=1,
+    retry_delay_seconds=1,
+    retry_condition_fn=worker_was_lost,
+    cache_policy=NO_CACHE,
+)
 def tune_soup(job: TuningJob) -> Model | State[Model]:
     """Search merge coefficients on val with Optuna; the store may have the soup already."""
     return make_model(job, tune, {model.name: model.key for model in job.ingredients})

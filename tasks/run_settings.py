@@ -40,7 +40,14 @@ def flow_session(params: str | None, overrides: tuple[str, ...]) -> Iterator[Ses
     tag before and after each task: with SQLite some of these calls fail and are repeated 2 s later.
     """
     with open_session(params, overrides) as session, TagsContext(current_tags=set()):
-        yield session
+        try:
+            yield session
+        except Exception:
+            raise
+        except BaseException:  # an interrupt, or Prefect's own way to say SIGTERM
+            # The flow waits for its tasks before it ends, and they for the workers.
+            session.workers.stop()
+            raise
 
 
 @contextmanager

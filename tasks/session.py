@@ -183,7 +183,9 @@ def _parent_run(session: Session) -> Iterator[None]:
     try:
         yield
         status = "FINISHED"
-    except (KeyboardInterrupt, SystemExit):
+    except Exception:
+        raise
+    except BaseException:
         status = "KILLED"
         raise
     finally:

@@ -5,28 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from prefect import State, Task, task
+from prefect import State, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import TaskRun
 
 from stockpot.errors import StageFailed
 from stockpot.models import Failure, Model
 from stockpot.training_jobs import TrainingJob, train
 from stockpot.workers import WorkerLost
 from tasks.making import ModelFailed, make_model
+from tasks.retries import worker_was_lost
 from tasks.session import current_session
-
-
-def _worker_was_lost(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Retry only what a retry can help."""
-    return isinstance(state.result(raise_on_failure=False), WorkerLost)
 
 
 @task(
     name="train",
     task_run_name="train-{job.name}",
+    retries=1,
     retry_delay_seconds=1,
-    retry_condition_fn=_worker_was_lost,
+    retry_condition_fn=worker_was_lost,
     cache_policy=NO_CACHE,
 )
 def train_model(job: TrainingJob) -> Model | State[Model]:

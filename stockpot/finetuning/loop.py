@@ -23,7 +23,7 @@ from stockpot.errors import InputError
 from stockpot.finetuning.divergence import Diverged, LossWatch, check_weights
 from stockpot.finetuning.hyperparameters import Hyperparameters
 from stockpot.finetuning.mixup import draw_share, mix, mixed_loss
-from stockpot.finetuning.partial_state import PartialState
+from stockpot.finetuning.partial_state import PartialState, Progress
 from stockpot.seeding import derive_seed, seeded_generator
 from stockpot.workloads.batches import num_examples, take, to_device
 from stockpot.workloads.protocol import Batch, Workload
@@ -77,16 +77,16 @@ def fine_tune(
         The model's state dict, on the CPU.
 
     Raises:
-        Diverged: a loss or a weight is not finite.
+        Diverged: a loss is not finite or beyond all bounds, or a weight is not finite.
         InputError: `start` does not fit the model, or the workload's inputs do not fit mixup.
     """
     with _own_random_state(device):
         run = _prepare(workload, start, hyperparameters, split, device)
         identity = json.dumps([asdict(hyperparameters), split, run.total, start is None])
-        first = 0
+        done = Progress()
         if partial is not None:
-            first = partial.restore(run.model, run.optimizer, identity=identity)
-        _train(run, first, partial, identity)
+            done = partial.restore(run.model, run.optimizer, identity=identity)
+        _train(run, done, partial, identity)
     check_weights(run.model, run.total)
     if partial is not None:
         partial.remove()
@@ -141,16 +141,17 @@ def _load(model: nn.Module, start: Mapping[str, Tensor]) -> None:
         raise InputError(f"start: its tensors must be those of the model, got {error}") from error
 
 
-def _train(run: _Run, first: int, partial: PartialState | None, identity: str) -> None:
-    """Do the steps from `first` (0 is the first one) to the end."""
-    watch = LossWatch(run.total)
+def _train(run: _Run, done: Progress, partial: PartialState | None, identity: str) -> None:
+    """Do the steps that are not done yet."""
+    watch = LossWatch(run.total, done.first_loss)
     saved = time.monotonic()
-    for epoch in range(first // run.steps_per_epoch, run.hyperparameters.epochs):
-        for step, indices in _batches(run, epoch, first):
+    for epoch in range(done.step // run.steps_per_epoch, run.hyperparameters.epochs):
+        for step, indices in _batches(run, epoch, done.step):
             watch.add(_step(run, step, indices), steps_done=step + 1)
             if partial is not None and time.monotonic() - saved >= partial.every_seconds:
                 watch.check()
-                partial.save(run.model, run.optimizer, step=step + 1, identity=identity)
+                progress = Progress(step + 1, watch.first_loss)
+                partial.save(run.model, run.optimizer, progress, identity=identity)
                 saved = time.monotonic()
         watch.check()
 

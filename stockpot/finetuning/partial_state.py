@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -14,6 +14,19 @@ from stockpot.checkpoints import load_tensors, read_metadata, save_checkpoint
 from stockpot.errors import InputError
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an unfinished run is.
+
+    Attributes:
+        step: the number of steps done.
+        first_loss: the loss of the first step; None if that is not done, and nothing is saved.
+    """
+
+    step: int = 0
+    first_loss: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,35 +41,38 @@ class PartialState:
     path: Path
     every_seconds: float = 30.0
 
-    def save(self, model: nn.Module, optimizer: Optimizer, *, step: int, identity: str) -> None:
-        """Save weights, moments and the number of steps done, of the run called `identity`."""
+    def save(
+        self, model: nn.Module, optimizer: Optimizer, progress: Progress, *, identity: str
+    ) -> None:
+        """Save weights, moments and progress of the run called `identity`."""
         tensors = {
             f"{where}.{name}": tensor.detach().cpu().clone()
             for where, state in (("model", model.state_dict()), ("optimizer", _flat(optimizer)))
             for name, tensor in state.items()
         }
-        save_checkpoint(self.path, tensors, {"identity": identity, "step": str(step)})
+        numbers = {name: repr(value) for name, value in asdict(progress).items()}
+        save_checkpoint(self.path, tensors, {"identity": identity, **numbers})
 
-    def restore(self, model: nn.Module, optimizer: Optimizer, *, identity: str) -> int:
-        """Load the saved state, if it is of the run called `identity`; return its steps done.
+    def restore(self, model: nn.Module, optimizer: Optimizer, *, identity: str) -> Progress:
+        """Load the saved state, if it is of the run called `identity`; return its progress.
 
         With no file, or one that is damaged or of another run, nothing is loaded and the run
         starts at step 0, which gives the same weights later.
         """
         if not self.path.exists():
-            return 0
+            return Progress()
         try:
             metadata = read_metadata(self.path)
             tensors = load_tensors(self.path)
         except InputError as error:
             logger.warning("starting over: %s", error)
-            return 0
+            return Progress()
         if metadata.get("identity") != identity:
             logger.warning("starting over: %s is of another run", self.path)
-            return 0
+            return Progress()
         model.load_state_dict(_under("model.", tensors))
         _load_flat(optimizer, _under("optimizer.", tensors))
-        return int(metadata["step"])
+        return Progress(int(metadata["step"]), float(metadata["first_loss"]))
 
     def remove(self) -> None:
         """Delete the file, if there is one."""

@@ -52,7 +52,8 @@ def whole_database(uri: str) -> Iterator[None]:
     if uri.startswith("sqlite:///") and marker.exists():
         for half_made in (path, path.with_name(f"{path.name}-journal")):
             half_made.unlink(missing_ok=True)
-    if uri.startswith("sqlite:///") and path.parent.is_dir() and not path.exists():
+    is_empty = not path.exists() or path.stat().st_size == 0  # the probe leaves an empty file
+    if uri.startswith("sqlite:///") and path.parent.is_dir() and is_empty:
         marker.touch()
     yield
     marker.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stockpot.errors import InputError, StageFailed
 from stockpot.tracking.addresses import checked_uri, redacted, without_credentials
-from stockpot.tracking.availability import StoreAwayError
+from stockpot.tracking.availability import StoreAwayError, probe
 from stockpot.tracking.mlflow_store import MlflowStore
 from stockpot.tracking.outbox import Outbox
 from stockpot.tracking.records import ModelRecord, Record, Scalar
@@ -81,10 +81,7 @@ class Tracker:
             store.connect()
         except StoreAwayError as away:
             if not offline:
-                raise InputError(
-                    f"track.uri {redacted(uri)}: the server must answer, got {str(away)!r}; "
-                    "start it, correct the address, or set track.offline: true to send later"
-                ) from away
+                raise _does_not_answer(uri, away) from away
             tracker._pause(away)
         if elsewhere := outbox.num_elsewhere():
             _log.warning(
@@ -285,3 +282,23 @@ class Tracker:
 def _or_null(cell: Any) -> Any:
     """Return a table's cell as JSON has it: without nan."""
     return None if isinstance(cell, float) and math.isnan(cell) else cell
+
+
+def check_answers(uri: str) -> None:
+    """Look whether a store is there, without opening it.
+
+    Raises:
+        InputError: it does not answer, or `uri` is not that of a store.
+    """
+    uri = without_credentials(checked_uri(uri))
+    try:
+        probe(uri)
+    except StoreAwayError as away:
+        raise _does_not_answer(uri, away) from away
+
+
+def _does_not_answer(uri: str, away: StoreAwayError) -> InputError:
+    return InputError(
+        f"track.uri {redacted(uri)}: the server must answer, got {str(away)!r}; "
+        "start it, correct the address, or set track.offline: true to send later"
+    )

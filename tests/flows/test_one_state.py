@@ -9,10 +9,18 @@ from pathlib import Path
 import pytest
 from projects import PARAMS, ProjectFolder
 
-pytestmark = pytest.mark.slow  # whole runs: half a minute each
-
-
+COMMANDS = [
+    pytest.param(("stockpot", "run"), marks=pytest.mark.slow),
+    ("dvc", "repro"),
+]
 UP_TO_DATE = "Data and pipelines are up to date."
+
+
+@pytest.fixture
+def finished_project(finished_project: ProjectFolder, prefect_url: str) -> ProjectFolder:
+    """Use a server that runs already, which is quicker than one a command."""
+    finished_project.environment["PREFECT_API_URL"] = prefect_url
+    return finished_project
 
 
 def stages_run(output: str) -> list[str]:
@@ -72,7 +80,7 @@ def test_two_more_ingredients_train_two(finished_project: ProjectFolder) -> None
     assert_up_to_date(finished_project)
 
 
-@pytest.mark.parametrize("command", [("stockpot", "run"), ("dvc", "repro")])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_another_tuning_runs_only_tune_evaluate_and_report(
     finished_project: ProjectFolder, command: tuple[str, ...]
 ) -> None:
@@ -89,17 +97,16 @@ def test_another_tuning_runs_only_tune_evaluate_and_report(
     assert_up_to_date(finished_project)
 
 
-@pytest.mark.parametrize("command", [("stockpot", "run"), ("dvc", "repro")])
-def test_changed_code_reruns_the_stages_that_depend_on_it(
-    finished_project: ProjectFolder, command: tuple[str, ...]
-) -> None:
+def test_changed_code_reruns_the_stages_that_depend_on_it(finished_project: ProjectFolder) -> None:
     finished_project.own_code()
     before = finished_project.times()
     change_code(finished_project, "stockpot/reporting/verdict.py")
 
-    finished = finished_project.finish(*command)
+    dry = finished_project.dvc("repro", "--dry")
+    run = finished_project.stockpot("run")
 
-    assert finished.code == 0, finished.output
+    assert stages_run(dry.output) == ["evaluate", "report"]
+    assert run.code == 0, run.output
     manifests = {name for name in written(finished_project, before) if name.endswith(".json")}
     assert {"results/evaluation.json", "results/report.json"} <= manifests
     assert not manifests & {f"results/{name}.json" for name in ("base", "sweep", "soups", "tune")}
@@ -137,6 +144,7 @@ def test_a_push_a_clone_and_a_pull_bring_everything_back(
     assert_up_to_date(clone)
 
 
+@pytest.mark.slow
 def test_an_experiment_without_tuning_is_whole_for_dvc_too(
     finished_project: ProjectFolder,
 ) -> None:
@@ -150,6 +158,7 @@ def test_an_experiment_without_tuning_is_whole_for_dvc_too(
     assert_up_to_date(finished_project)
 
 
+@pytest.mark.slow
 def test_overrides_leave_what_dvc_knows_alone(finished_project: ProjectFolder) -> None:
     lock = (finished_project.root / "dvc.lock").read_bytes()
 

@@ -168,6 +168,19 @@ def test_a_run_lock_is_entered_again_by_the_same_process(tmp_path: Path) -> None
     assert _is_free(path)
 
 
+def test_a_later_run_of_the_same_process_takes_the_lock_again(tmp_path: Path) -> None:
+    path = tmp_path / "run.lock"
+    with run_lock(path, "first", lambda _: None):
+        pass
+
+    with run_lock(path, "second", lambda _: None):
+        held = not _is_free(path)
+        written = path.read_text()
+
+    assert held
+    assert "(second, since " in written
+
+
 def test_any_lock_takes_the_first_that_is_free(start: Start, tmp_path: Path) -> None:
     paths = [tmp_path / "slots" / f"{slot}.lock" for slot in range(3)]
     start(HOLD_FILE_LOCK, paths[0])

@@ -114,8 +114,8 @@ def test_settings_keep_all_tools_inside_the_project(params: Path) -> None:
 
     homes = ("STOCKPOT_ROOT", "PREFECT_HOME", "MPLCONFIGDIR", "DVC_SITE_CACHE_DIR")
     assert all(Path(os.environ[name]).is_relative_to(project.root) for name in homes)
-    assert project.state.is_dir()
-    assert project.prefect_home.is_dir()
+    assert not project.state.exists()  # a project that is only looked at stays as it is
+    assert not project.prefect_home.exists()
 
 
 def test_settings_of_the_user_stay(params: Path) -> None:

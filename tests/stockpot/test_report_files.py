@@ -77,6 +77,21 @@ def test_the_table_is_in_percent(finished: Plan) -> None:
     }
 
 
+def test_the_table_leaves_out_what_is_not_compared(finished: Plan) -> None:
+    columns = table_columns(read_manifest(finished.project.root, "evaluate"))
+
+    rows = zip(columns["model"], columns["shift, minus best"], strict=True)
+    assert [name for name, value in rows if value is None] == ["best ingredient", "mean ingredient"]
+
+
+def test_the_ensemble_costs_as_many_models_as_it_has(finished: Plan) -> None:
+    columns = table_columns(read_manifest(finished.project.root, "evaluate"))
+
+    costs = dict(zip(columns["model"], columns["models a prediction"], strict=True))
+    assert costs["logit ensemble"] == 4
+    assert costs["greedy"] == 1
+
+
 @pytest.mark.parametrize("stage", ["base", "sweep", "soups", "tune", "evaluate"])
 def test_results_need_every_stage(plan: Plan, stage: str) -> None:
     manifest_path(plan.project.root, stage).unlink()

@@ -174,6 +174,15 @@ def test_files_are_those_of_models_in_order(store: Store) -> None:
     ]
 
 
+def test_folders_are_there_before_any_model(store: Store) -> None:
+    store.make_folders()
+    store.make_folders()
+
+    folders = {path.name for path in (store.root / "checkpoints").iterdir()}
+    assert folders == {"base", "ingredients", "soups", "tuned"}
+    assert store.files() == []
+
+
 def test_a_new_store_is_empty(store: Store) -> None:
     assert store.files() == []
     assert store.find("base", "key", "base") is None

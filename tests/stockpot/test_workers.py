@@ -171,7 +171,7 @@ def test_stop_ends_jobs_in_flight_and_those_that_wait(
     in_flight = threads.submit(stopped.run, worker_jobs.sleep, 60, tmp_path / "in flight")
     assert _wait_until((tmp_path / "in flight").exists)
     for_a_worker = threads.submit(stopped.run, worker_jobs.process_id)
-    time.sleep(0.1)
+    time.sleep(0.3)
     start = time.monotonic()
 
     stopped.stop()
@@ -199,30 +199,38 @@ def test_stop_ends_a_wait_for_a_device(
 
 
 MAIN_PROCESS = """
-import time
+import sys
+from pathlib import Path
 import worker_jobs
 from stockpot.workers import WorkerPool
 
 pool = WorkerPool(["cpu"], threads=1)
 print(pool.run(worker_jobs.process_id), flush=True)
-time.sleep(60)
+if sys.argv[1:]:
+    pool.run(worker_jobs.sleep, 60, Path(sys.argv[1]))
+sys.stdin.readline()
 """
 
 
-def test_a_worker_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_worker_ends_when_its_parent_is_killed(tmp_path: Path, busy: bool) -> None:
+    started = tmp_path / "started"
     environment = os.environ | {"PYTHONPATH": str(SUPPORT), "TMPDIR": str(tmp_path)}
     with subprocess.Popen(
-        [sys.executable, "-c", MAIN_PROCESS],
+        [sys.executable, "-c", MAIN_PROCESS, *([str(started)] if busy else [])],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,
         text=True,
     ) as parent:
         assert parent.stdout is not None
         worker = int(parent.stdout.readline())
+        at_work = not busy or _wait_until(started.exists)
         alive_before = not _has_ended(worker)
 
         parent.kill()
 
+        assert at_work
         assert alive_before
         assert _wait_until(lambda: _has_ended(worker), seconds=5)
 

@@ -20,6 +20,7 @@ import yaml
 
 REPOSITORY = Path(__file__).parents[2]
 CODE = ("stockpot", "tasks", "flows")
+GUARD = Path(__file__).parent / "network_guard"
 
 # All tools together: about 10 s a run.
 PARAMS: dict[str, Any] = {
@@ -79,6 +80,8 @@ class ProjectFolder:
         own = {
             "HOME": str(home),
             "TMPDIR": str(temporary),  # device slots are in there: other runs do not wait for ours
+            "PYTHONPATH": str(GUARD),
+            "NETWORK_GUARD_LOG": str(folder / "network.log"),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "COLUMNS": "100",
             "PYTHONDONTWRITEBYTECODE": "1",
@@ -99,7 +102,7 @@ class ProjectFolder:
             (self.root / name).unlink()
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(REPOSITORY / name, self.root / name, ignore=ignored)
-        self.environment["PYTHONPATH"] = str(self.root)
+        self.environment["PYTHONPATH"] = f"{self.root}:{GUARD}"
         # Coverage is of the code under test, not of a copy.
         for name in [name for name in self.environment if name.startswith("COVERAGE_")]:
             del self.environment[name]
@@ -115,11 +118,13 @@ class ProjectFolder:
             params[name] = params[name] | section if isinstance(section, dict) else section
         self.write_params(params)
 
-    def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
-        """Start a command as the leader of a process group of its own."""
+    def start(
+        self, *command: str, at: Path | None = None, **environment: str
+    ) -> subprocess.Popen[str]:
+        """Start a command, in the project or at another folder, in a process group of its own."""
         return subprocess.Popen(
             command,
-            cwd=self.root,
+            cwd=at or self.root,
             env=self.environment | environment,
             start_new_session=True,
             text=True,
@@ -128,9 +133,9 @@ class ProjectFolder:
             stderr=subprocess.STDOUT,
         )
 
-    def finish(self, *command: str, **environment: str) -> Finished:
+    def finish(self, *command: str, at: Path | None = None, **environment: str) -> Finished:
         """Run a command to its end."""
-        process = self.start(*command, **environment)
+        process = self.start(*command, at=at, **environment)
         start = time.monotonic()
         try:
             output, _ = process.communicate(timeout=300)
@@ -139,8 +144,8 @@ class ProjectFolder:
             raise
         return Finished(process.returncode, output, time.monotonic() - start)
 
-    def stockpot(self, *arguments: str, **environment: str) -> Finished:
-        return self.finish("stockpot", *arguments, **environment)
+    def stockpot(self, *arguments: str, at: Path | None = None, **environment: str) -> Finished:
+        return self.finish("stockpot", *arguments, at=at, **environment)
 
     def dvc(self, *arguments: str) -> Finished:
         return self.finish("dvc", *arguments)
@@ -184,25 +189,40 @@ class ProjectFolder:
     def prefect_runs(self, kind: str = "flow") -> list[Run]:
         """List the flow runs, or the task runs, in the project's own Prefect database.
 
-        A run's tags are the name of its state and the state's message.
+        A run's tags are the number of its tries, the name of its state and the state's message.
         """
         rows = _rows(
             self.root / ".prefect" / "prefect.db",
-            "SELECT run.name, run.state_type, state.name, state.message "
+            "SELECT run.name, run.state_type, run.run_count, state.name, state.message "
             f"FROM {kind}_run run LEFT JOIN {kind}_run_state state ON state.id = run.state_id "
             "ORDER BY run.created DESC",
         )
-        return [Run(name, kind, {"state": s, "message": m or ""}) for name, kind, s, m in rows]
+        return [
+            Run(name, status, {"tries": str(tries), "state": state, "message": message or ""})
+            for name, status, tries, state, message in rows
+        ]
 
     def parent_runs(self) -> list[Run]:
         """List the MLflow runs that stand for a whole pipeline run, the newest first."""
         runs = self.mlflow_runs()
         return [run for run in runs if run.tags.get("stockpot.kind") == "pipeline"]
 
-    def processes(self) -> list[str]:
-        """List the processes that belong to this project: their home is its own."""
+    def asked_for(self) -> list[str]:
+        """List the addresses outside this machine that the project's processes asked for."""
+        log = self.home.parent / "network.log"
+        return log.read_text(encoding="utf-8").split() if log.exists() else []
+
+    def environments(self) -> list[dict[str, str]]:
+        """Return the environments of all processes of this project."""
+        texts = [_environment(pid).decode() for pid in self.processes()]
+        return [
+            dict(pair.partition("=")[::2] for pair in text.split("\0") if pair) for text in texts
+        ]
+
+    def processes(self) -> dict[int, str]:
+        """Return the processes that belong to this project: their home is its own."""
         mark = f"HOME={self.home}\0".encode()
-        return [_command(pid) for pid in _pids() if mark in _environment(pid) and _alive(pid)]
+        return {pid: _command(pid) for pid in _pids() if mark in _environment(pid) and _alive(pid)}
 
     def no_processes_left(self, seconds: float) -> bool:
         """Wait for all processes of this project to end."""

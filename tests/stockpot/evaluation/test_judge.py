@@ -147,6 +147,24 @@ def test_the_ensemble_averages_the_ingredients_outputs(evaluation: dict[str, Any
     assert ensemble == decides
 
 
+def test_the_ensembles_output_is_the_mean_of_outputs(
+    tmp_path: Path, make_spec: Callable[..., WorkloadSpec], save_model: Callable[..., Model]
+) -> None:
+    spec = make_spec(metric="first output")
+    models = []
+    for name, output in (("ingredient-00", 1.0), ("ingredient-01", 4.0), ("ingredient-02", -2.0)):
+        model = save_model(torch.full((2, 2), output), name).scored({"val/first output": output})
+        outputs = {n: torch.full((len(t), 2), output) for n, t in _targets(spec).items()}
+        save_checkpoint(predictions_path(tmp_path, spec, model.digest), outputs, {})
+        models.append(model)
+
+    evaluation = judge_models(JudgingJob(tmp_path, spec, tuple(models), 100, 0.9), "cpu")
+
+    assert evaluation["best_ingredient"] == "ingredient-01"
+    assert _metrics(evaluation, "logit ensemble")["test/first output"] == 1.0
+    assert _metrics(evaluation, "ingredient-02")["difference/test/first output"] == -6.0
+
+
 def test_every_metric_has_an_interval_around_it(evaluation: dict[str, Any]) -> None:
     for model in evaluation["models"]:
         metrics = model["metrics"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -127,6 +128,18 @@ def test_coefficients_of_one_give_the_bits_of_a_running_sum() -> None:
         running += tensor
 
     assert torch.equal(linear(tensors, [1.0] * 5), running / 5)
+
+
+@pytest.mark.parametrize("size", [1, 3, 8, 17, 1001])
+def test_each_product_and_each_sum_is_rounded_on_its_own_on_every_machine(size: int) -> None:
+    # A fused multiply-add rounds once, but on some machines only in the body of a loop.
+    shares = np.array([0.3, 0.7, 0.11], dtype=np.float32)
+    rows = [tensor.numpy() for tensor in _random((size,), 3)]
+
+    expected = (rows[0] * shares[0] + rows[1] * shares[1]) + rows[2] * shares[2]
+
+    merged = linear(_random((size,), 3), [float(share) for share in shares])
+    assert torch.equal(merged, torch.from_numpy(expected / np.float32(shares.astype(float).sum())))
 
 
 def test_a_negative_coefficient_subtracts() -> None:

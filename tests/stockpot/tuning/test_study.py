@@ -165,6 +165,15 @@ def test_a_warm_start_stays_where_nothing_better_is_found(tmp_path: Path) -> Non
     assert tuned.best == tuned.trials[0]
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_no_candidate_is_drawn_twice(tmp_path: Path, sampler: str) -> None:
+    scores = Scores()
+
+    _tune(tmp_path / "journal", sampler, 9, scores)
+
+    assert len({tuple(coefficients) for coefficients in scores.calls}) == 9
+
+
 def test_another_seed_searches_elsewhere(tmp_path: Path) -> None:
     found = [
         tune_coefficients(

@@ -1,0 +1,25 @@
+"""Two commands at once on one project."""
+
+from __future__ import annotations
+
+from projects import ProjectFolder
+
+
+def test_a_second_run_says_for_whom_it_waits_and_then_finds_nothing_to_do(
+    finished_project: ProjectFolder,
+) -> None:
+    finished_project.change_params(sweep={"size": 6})
+
+    first = finished_project.start("stockpot", "run")
+    second = finished_project.start("stockpot", "run")
+    outputs = [first.communicate(timeout=120)[0], second.communicate(timeout=120)[0]]
+
+    assert (first.returncode, second.returncode) == (0, 0), outputs
+    waited = [output for output in outputs if "Another run has this project" in output]
+    assert len(waited) == 1
+    assert "(stockpot run, since " in waited[0]
+    assert "Nothing to do: everything is up to date." in waited[0]
+    runs = finished_project.parent_runs()
+    assert [run.status for run in runs] == ["FINISHED", "FINISHED"]  # the first one was before
+    assert len(finished_project.manifest("sweep")["ingredients"]) == 6
+    assert finished_project.dvc("status").output.strip() == "Data and pipelines are up to date."
