@@ -15,6 +15,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -25,6 +26,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.2
+
+# Workers are forks of one process that has imported this once, in 3 s; a lost one is replaced at
+# once. It runs no torch code, so no thread and no CUDA context is there to be lost by the fork.
+# `torch._dynamo` is imported by torch's optimizers when the first is made.
+_IMPORTED_ONCE = ["torch", "torch._dynamo", "safetensors.torch", "optuna"]
 
 
 class WorkerLost(RuntimeError):
@@ -44,7 +50,7 @@ class WorkerPool:
     """
 
     def __init__(self, devices: Sequence[str], threads: int) -> None:
-        """Start one worker a device; they import torch while the caller goes on.
+        """Begin to import what jobs need; a worker starts with the first job that needs it.
 
         Args:
             devices: such as `["cuda:0", "cuda:1"]` or `["cpu", "cpu"]`; one worker each.
@@ -53,10 +59,12 @@ class WorkerPool:
         self.devices = list(devices)
         self._threads = threads
         self._stopped = threading.Event()
-        self._workers = [_Worker(device, threads) for device in devices]
+        self._workers: dict[int, _Worker] = {}
         self._idle: queue.SimpleQueue[int] = queue.SimpleQueue()
         for position in range(len(devices)):
             self._idle.put(position)
+        multiprocessing.set_forkserver_preload(_IMPORTED_ONCE)
+        forkserver.ensure_running()
 
     def run(
         self,
@@ -74,20 +82,19 @@ class WorkerPool:
             WorkersStopped: `stop` was called.
             Exception: what the function raised.
         """
-        with self._worker() as position:
-            worker = self._workers[position]
-            with any_lock(self._slots(worker.device), self._check):
+        with self._idle_position() as position:
+            device = self.devices[position]
+            with any_lock(self._slots(device), self._check):
+                worker = self._workers.get(position) or self._start_worker(position)
                 try:
-                    error, result = worker.call(
-                        function, (*arguments, worker.device), timeout_seconds
-                    )
+                    error, result = worker.call(function, (*arguments, device), timeout_seconds)
                 except TimeoutError:
                     worker.kill()
-                    self._workers[position] = _Worker(worker.device, self._threads)
+                    del self._workers[position]
                     raise
                 except (EOFError, OSError) as lost:
                     self._check()
-                    self._workers[position] = _Worker(worker.device, self._threads)
+                    del self._workers[position]
                     raise WorkerLost(f"worker process {worker.pid} died ({worker.end()})") from lost
             # Outside the `except` above: the function's own OSError is no lost worker.
             if error is not None:
@@ -97,17 +104,25 @@ class WorkerPool:
     def stop(self) -> None:
         """Kill all workers; jobs in flight raise WorkersStopped."""
         self._stopped.set()
-        for worker in self._workers:
+        for worker in list(self._workers.values()):
             worker.kill()
 
     def close(self) -> None:
-        """Let idle workers end by themselves."""
+        """End the workers, which have no job any more."""
         self._stopped.set()
-        for worker in self._workers:
-            worker.close()
+        for worker in self._workers.values():
+            worker.terminate()
+        for worker in self._workers.values():
+            worker.end()
+
+    def _start_worker(self, position: int) -> _Worker:
+        worker = self._workers[position] = _Worker(self._threads)
+        if self._stopped.is_set():  # between the check of this job and its worker's start
+            worker.kill()
+        return worker
 
     @contextmanager
-    def _worker(self) -> Iterator[int]:
+    def _idle_position(self) -> Iterator[int]:
         while True:
             self._check()
             try:
@@ -134,9 +149,8 @@ class WorkerPool:
 class _Worker:
     """One process and the pipe to it."""
 
-    def __init__(self, device: str, threads: int) -> None:
-        self.device = device
-        context = multiprocessing.get_context("spawn")
+    def __init__(self, threads: int) -> None:
+        context = multiprocessing.get_context("forkserver")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, threads), daemon=True)
         self._process.start()
@@ -165,10 +179,8 @@ class _Worker:
     def kill(self) -> None:
         self._process.kill()
 
-    def close(self) -> None:
-        self._pipe.close()
-        self._process.join(timeout=5)
-        self._process.kill()
+    def terminate(self) -> None:
+        self._process.terminate()  # at once: an interpreter with torch takes 0.5 s to end itself
 
 
 def _serve(pipe: Connection, threads: int) -> None:
