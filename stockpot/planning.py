@@ -24,7 +24,8 @@ from stockpot.models import Model
 from stockpot.project import Project
 from stockpot.search import Point, plan_points
 from stockpot.seeding import derive_seed
-from stockpot.soup_jobs import SoupJob, ranking
+from stockpot.selection.ranking import rank
+from stockpot.soup_jobs import SoupJob
 from stockpot.training_jobs import TrainingJob
 from stockpot.tuning_jobs import TuningJob
 from stockpot.workloads.spec import WorkloadSpec
@@ -43,9 +44,12 @@ UPSTREAM = {
 CODE = {
     "base": ("finetuning", "workloads", "evaluation", "seeding.py"),
     "sweep": ("finetuning", "workloads", "evaluation", "seeding.py", "search.py"),
-    "soups": ("merging", "selection", "workloads", "evaluation", "soup_jobs.py"),
-    "tune": ("merging", "selection", "tuning", "workloads", "evaluation", "tuning_jobs.py"),
-    "evaluate": ("evaluation", "workloads", "reporting"),
+    "soups": ("merging", "selection", "workloads", "evaluation", "soup_jobs.py", "seeding.py"),
+    "tune": (
+        *("merging", "selection", "tuning", "workloads", "evaluation"),
+        *("tuning_jobs.py", "seeding.py"),
+    ),
+    "evaluate": ("evaluation", "workloads", "selection", "reporting", "seeding.py"),
     "report": ("reporting",),
 }
 
@@ -121,7 +125,7 @@ class Plan:
     def tuning_jobs(self) -> list[TuningJob]:
         """Return the searches for coefficients, whose sweep is done."""
         ingredients = self.ingredients()
-        best_first = [ingredients[p] for p in ranking(ingredients, self.metric)]
+        best_first = [ingredients[p] for p in rank(ingredients, self.metric)]
         return [
             TuningJob(
                 root=self.project.root,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stockpot.keys import code_digest, content_key
 from stockpot.models import Model
+from stockpot.selection.ranking import rank
 from stockpot.store import Store
 from stockpot.workloads.spec import WorkloadSpec
 
@@ -46,7 +47,7 @@ class SoupJob:
             recipe=self.recipe,
             ingredients=[[model.digest, dict(model.scores)] for model in self.ingredients],
             scoring=self.workload.scoring_inputs(),
-            code=code_digest("merging", "selection", "soup_jobs.py"),
+            code=code_digest("merging", "selection", "soup_jobs.py", "seeding.py"),
         )
 
     @property
@@ -72,14 +73,6 @@ def make_soup(job: SoupJob, device: str) -> Model:
     return score_on_val(job.root, job.workload, soup, device)
 
 
-def ranking(job_ingredients: tuple[Model, ...], metric: str) -> list[int]:
-    """Return the positions of ingredients from best to worst by val score."""
-    from stockpot.selection.ranking import rank
-
-    scores = [model.scores[metric] for model in job_ingredients]
-    return rank(scores, [model.key for model in job_ingredients])
-
-
 def _make(job: SoupJob, device: str) -> Model:
     from stockpot.checkpoints import verify
     from stockpot.merging.engine import merge_files
@@ -89,7 +82,7 @@ def _make(job: SoupJob, device: str) -> Model:
         case "uniform":
             members = list(range(len(job.ingredients)))
         case "top_k":
-            members = ranking(job.ingredients, job.metric)[: job.k]
+            members = rank(job.ingredients, job.metric)[: job.k]
         case _:
             members = [step.ingredient for step in steps if step.accepted]
     chosen = [job.ingredients[member] for member in members]
@@ -115,7 +108,7 @@ def _greedy_steps(job: SoupJob, device: str) -> list[Step]:
     stack = IngredientStack(states, device)
     scorer = ValScorer(job.workload.build(), device)
     return select_greedy(
-        ranking(job.ingredients, job.metric), lambda members: scorer.val(stack.mean_of(members))
+        rank(job.ingredients, job.metric), lambda members: scorer.val(stack.mean_of(members))
     )
 
 

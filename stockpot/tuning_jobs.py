@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stockpot.keys import code_digest, content_key
 from stockpot.models import Model
-from stockpot.soup_jobs import ranking
+from stockpot.selection.ranking import rank
 from stockpot.store import Store
 from stockpot.workloads.spec import WorkloadSpec
 
@@ -58,9 +58,7 @@ class TuningJob:
             seed=self.seed,
             ingredients=[[model.digest, dict(model.scores)] for model in self.ingredients],
             scoring=self.workload.scoring_inputs(),
-            code=code_digest(
-                "merging", "selection", "tuning", "tuning_jobs.py", "soup_jobs.py", "seeding.py"
-            ),
+            code=code_digest("merging", "selection", "tuning", "tuning_jobs.py", "seeding.py"),
         )
 
     @property
@@ -121,7 +119,7 @@ def _search(job: TuningJob, stack: IngredientStack, scorer: ValScorer) -> TunedC
     from stockpot.tuning.study import tune_coefficients
 
     objectives = {"val": scorer.val, "val_shift": scorer.val_shift}
-    order = ranking(job.ingredients, job.metric)
+    order = rank(job.ingredients, job.metric)
     steps = select_greedy(order, lambda members: scorer.val(stack.mean_of(members)))
     greedy = {step.ingredient for step in steps if step.accepted}
     positions = range(len(job.ingredients))

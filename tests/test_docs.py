@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import grimp
 import pytest
 import yaml
 from typer.main import get_command
@@ -16,6 +17,15 @@ from stockpot.planning import CODE, UPSTREAM
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 COMMANDS = get_command(app).commands
+ENTRIES = {
+    "base": "training_jobs",
+    "sweep": "training_jobs",
+    "soups": "soup_jobs",
+    "tune": "tuning_jobs",
+    "evaluate": "evaluation.judging_jobs",
+}
+# What keeps and finds results, and decides nothing about them.
+PLUMBING = {"atomic_files", "checkpoints", "errors", "keys", "locks", "models", "store"}
 
 
 def test_schema_in_docs_is_that_of_the_code() -> None:
@@ -69,3 +79,13 @@ def test_links_between_pages_lead_somewhere() -> None:
     ]
 
     assert [(str(page), str(path)) for page, path in targets if not path.exists()] == []
+
+
+@pytest.mark.parametrize(("stage", "entry"), ENTRIES.items())
+def test_a_stage_depends_on_all_code_that_its_results_come_from(stage: str, entry: str) -> None:
+    used = grimp.build_graph("stockpot").find_upstream_modules(f"stockpot.{entry}")
+    hashed = tuple(f"stockpot.{path.removesuffix('.py').replace('/', '.')}" for path in CODE[stage])
+
+    missing = {name for name in used if not f"{name}.".startswith(tuple(f"{h}." for h in hashed))}
+
+    assert missing - {f"stockpot.{name}" for name in PLUMBING} == set()

@@ -14,7 +14,7 @@ from stockpot.evaluation.predictions import judged_sets, load_predictions, predi
 from stockpot.evaluation.statistics import Bootstrap, Estimate, Floats
 from stockpot.keys import content_key
 from stockpot.models import Model
-from stockpot.soup_jobs import ranking
+from stockpot.selection.ranking import rank
 from stockpot.workloads.protocol import Metric
 
 _ENSEMBLE = "logit ensemble"
@@ -32,7 +32,7 @@ def judge(job: JudgingJob) -> dict[str, Any]:
     workload = job.workload.build()
     metric, compute = next(iter(workload.metrics.items()))
     ingredients = tuple(model for model in job.models if model.kind == "ingredient")
-    best = ingredients[ranking(ingredients, f"val/{metric}")[0]]
+    best = ingredients[rank(ingredients, f"val/{metric}")[0]]
     targets = {name: examples.targets for name, examples in judged_sets(workload, "cpu")}
     outputs = {model.name: _predictions(job, model) for model in job.models}
     outputs[_ENSEMBLE] = _logit_mean([outputs[model.name] for model in ingredients])

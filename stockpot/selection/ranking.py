@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from stockpot.models import Model
 
-def rank(val_scores: Sequence[float], keys: Sequence[str]) -> list[int]:
-    """Return the positions of the ingredients from best to worst.
+
+def rank(models: Sequence[Model], metric: str) -> list[int]:
+    """Return the positions of models from best to worst.
+
+    Equal scores are ordered by content key, so that runs agree whatever order the models were
+    trained in.
 
     Args:
-        val_scores: one an ingredient; higher is better.
-        keys: content keys in the same order; equal scores are ordered by key, so that runs agree
-            whatever order the ingredients were trained in.
+        models: with val scores; higher is better.
+        metric: which score, such as `val/accuracy`.
     """
-    return sorted(range(len(val_scores)), key=lambda p: (-val_scores[p], keys[p]))
+    return sorted(range(len(models)), key=lambda p: (-models[p].scores[metric], models[p].key))

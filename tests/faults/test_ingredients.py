@@ -6,7 +6,7 @@ import os
 import signal
 from typing import Any
 
-from projects import PARAMS, ProjectFolder, wait_until
+from projects import PARAMS, ProjectFolder, parent_of, wait_until
 
 SPACE = PARAMS["sweep"]["space"]
 REASON = "loss became"
@@ -21,8 +21,9 @@ def listed(*learning_rates: float, min_ingredients: int) -> dict[str, Any]:
 
 
 def workers(project: ProjectFolder) -> list[int]:
-    """Return the process ids of the worker processes of a project's run."""
-    return [pid for pid, command in project.processes().items() if "spawn_main" in command]
+    """Return the process ids of a run's workers: the forks of its fork server."""
+    servers = {pid for pid, command in project.processes().items() if "forkserver" in command}
+    return [pid for pid in servers if parent_of(pid) in servers]
 
 
 def test_a_diverging_ingredient_is_marked_and_left_out_and_the_experiment_goes_on(

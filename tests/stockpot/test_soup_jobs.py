@@ -16,7 +16,8 @@ from stockpot.manifests import models_of, read_manifest
 from stockpot.merging.engine import merge_states
 from stockpot.models import Model
 from stockpot.planning import Plan
-from stockpot.soup_jobs import SoupJob, make_soup, ranking
+from stockpot.selection import rank
+from stockpot.soup_jobs import SoupJob, make_soup
 from stockpot.store import Store
 
 
@@ -73,7 +74,7 @@ def test_the_top_2_soup_has_the_two_best(finished: Plan, soups: dict[str, Model]
 def test_the_greedy_soup_tells_its_steps(finished: Plan, soups: dict[str, Model]) -> None:
     greedy = soups["greedy"]
     steps = greedy.details["steps"]
-    order = ranking(finished.ingredients(), "val/accuracy")
+    order = rank(finished.ingredients(), "val/accuracy")
 
     assert [step["ingredient"] for step in steps] == [f"ingredient-0{p}" for p in order]
     accepted = {step["ingredient"] for step in steps if step["accepted"]}
@@ -161,14 +162,3 @@ def test_every_part_of_a_recipe_counts_in_the_key(job: SoupJob, tmp_path: Path) 
 
     assert len(keys) == 7
     assert replace(job, root=tmp_path).key == job.key
-
-
-def test_ranking_is_by_score_then_key(job: SoupJob) -> None:
-    models = tuple(
-        replace(model, key=key).scored({"val/accuracy": score})
-        for model, key, score in zip(
-            job.ingredients, ["b", "a", "c", "d"], [0.5, 0.5, 0.9, 0.1], strict=True
-        )
-    )
-
-    assert ranking(models, "val/accuracy") == [2, 1, 0, 3]

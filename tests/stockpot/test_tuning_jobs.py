@@ -14,7 +14,7 @@ from stockpot.manifests import models_of, read_manifest
 from stockpot.merging.engine import merge_states
 from stockpot.models import Model
 from stockpot.planning import Plan
-from stockpot.soup_jobs import ranking
+from stockpot.selection import rank
 from stockpot.tuning_jobs import TuningJob, tune
 
 
@@ -32,7 +32,7 @@ def job(plan: Plan) -> TuningJob:
 def _merge(plan: Plan, coefficients: dict[str, float]) -> dict[str, torch.Tensor]:
     """Merge ingredients best first, as a study orders them: the order changes the last bits."""
     ingredients = plan.ingredients()
-    best_first = [ingredients[position] for position in ranking(ingredients, plan.metric)]
+    best_first = [ingredients[position] for position in rank(ingredients, plan.metric)]
     used = [model for model in best_first if model.name in coefficients]
     states = [load_tensors(plan.project.root / model.path) for model in used]
     return merge_states(states, [coefficients[model.name] for model in used], "linear")

@@ -274,10 +274,20 @@ def _environment(pid: int) -> bytes:
 
 
 def _alive(pid: int) -> bool:
+    return _status(pid)[0] not in ("Z", "")
+
+
+def parent_of(pid: int) -> int:
+    """Return the process id of a process's parent; 0 if it has ended."""
+    return int(_status(pid)[1])
+
+
+def _status(pid: int) -> list[str]:
+    """Return state and parent of a process, as the kernel writes them."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return False
+        return ["", "0"]
 
 
 def _command(pid: int) -> str:

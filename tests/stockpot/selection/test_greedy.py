@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stockpot.models import Model
 from stockpot.selection import Step, rank, select_greedy
 
 # Whole numbers: sums and comparisons are exact.
@@ -49,7 +50,7 @@ def test_greedy_is_never_below_the_best_ingredient(points: list[float]) -> None:
     def score(members: Sequence[int]) -> float:
         return sum(points[m] for m in members) / len(members)
 
-    order = rank(points, [str(p) for p in range(len(points))])
+    order = _ranked(points, [str(p) for p in range(len(points))])
 
     steps = select_greedy(order, score)
 
@@ -82,12 +83,21 @@ def test_greedy_of_one_ingredient_is_that_ingredient() -> None:
     assert _additive([-4]) == [Step(0, -4, accepted=True, best=-4)]
 
 
+def _ranked(scores: Sequence[float], keys: Sequence[str]) -> list[int]:
+    """Rank models of these val scores and content keys."""
+    models = [
+        Model(key, "ingredient", key, "", "", 0, 0, {"val/accuracy": score})
+        for score, key in zip(scores, keys, strict=True)
+    ]
+    return rank(models, "val/accuracy")
+
+
 def test_rank_orders_by_score_from_the_best() -> None:
-    assert rank([0.1, 0.9, 0.5], ["a", "b", "c"]) == [1, 2, 0]
+    assert _ranked([0.1, 0.9, 0.5], ["a", "b", "c"]) == [1, 2, 0]
 
 
 def test_rank_orders_equal_scores_by_key() -> None:
-    assert rank([0.5, 0.9, 0.5, 0.5], ["c", "z", "a", "b"]) == [1, 2, 3, 0]
+    assert _ranked([0.5, 0.9, 0.5, 0.5], ["c", "z", "a", "b"]) == [1, 2, 3, 0]
 
 
 @given(scores=st.lists(st.sampled_from([0.1, 0.5, 0.9]), max_size=8), order=st.data())
@@ -97,14 +107,14 @@ def test_rank_does_not_depend_on_the_order_of_training(
     keys = [f"key {number}" for number in range(len(scores))]
     shuffled = order.draw(st.permutations(range(len(scores))))
 
-    ranked = [keys[p] for p in rank(scores, keys)]
-    ranked_shuffled = rank([scores[p] for p in shuffled], [keys[p] for p in shuffled])
+    ranked = [keys[p] for p in _ranked(scores, keys)]
+    ranked_shuffled = _ranked([scores[p] for p in shuffled], [keys[p] for p in shuffled])
 
     assert [keys[shuffled[p]] for p in ranked_shuffled] == ranked
 
 
 def test_rank_of_nothing_is_nothing() -> None:
-    assert rank([], []) == []
+    assert _ranked([], []) == []
 
 
 @pytest.mark.parametrize("lengths", [(2, 1), (1, 2)])
