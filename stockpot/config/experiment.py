@@ -35,6 +35,10 @@ class WorkloadSection(Section):
                 f"a shift is for val or for test, never both, got {both} in val_shifts and "
                 "test_shifts; remove it from one of them"
             )
+        for field in ("val_shifts", "test_shifts"):
+            shifts = getattr(self, field)
+            if len(set(shifts)) < len(shifts):
+                raise ValueError(f"{field} must name each shift once, got {shifts}")
         known = shift_names(self.name)
         for shift in (*self.val_shifts, *self.test_shifts):
             if known is not None and shift not in known:
@@ -121,7 +125,7 @@ class TopKRecipe(_Recipe):
     """Average the k best ingredients on val."""
 
     select: Literal["top_k"]
-    k: int = Field(ge=1)
+    k: int = Field(ge=1, description="how many; all, where there are fewer")
 
 
 SoupRecipe = Annotated[UniformRecipe | GreedyRecipe | TopKRecipe, Field(discriminator="select")]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+import yaml
 from pydantic import ValidationError
 
 from stockpot.config.experiment import Experiment
@@ -49,23 +50,35 @@ def json_schema() -> str:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+        twice = list(_keys_that_stand_twice(yaml.compose(text, Loader=yaml.SafeLoader)))
     except FileNotFoundError:
         raise InputError(f"{path.name}: no such file in {path.parent}") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or no such date
         raise InputError(f"{path.name}: not readable as YAML: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path.name}: must be a mapping of sections, got {content!r}")
+    if twice:
+        raise InputError("\n".join(f"{path.name}: {key}; keep one of them" for key in twice))
     return content
+
+
+def _keys_that_stand_twice(node: yaml.Node | None) -> Iterator[str]:
+    """Find keys that YAML would let win over an earlier one without a word."""
+    inner = node.value if isinstance(node, (yaml.MappingNode, yaml.SequenceNode)) else []
+    seen = set()
+    for item in inner:
+        key, value = item if isinstance(item, tuple) else (None, item)
+        if key is not None and key.value in seen:
+            yield f"line {key.start_mark.line + 1}: {key.value!r} stands there twice"
+        seen.add(None if key is None else key.value)
+        yield from _keys_that_stand_twice(value)
 
 
 def _override(content: dict[str, Any], override: str) -> None:
     """Set one field of the parsed file in place."""
-    import yaml
-
     field, equals, text = override.partition("=")
     if not equals or not field:
         raise InputError(f"--set: must look like sweep.size=4, got {override!r}")

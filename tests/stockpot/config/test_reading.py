@@ -122,6 +122,12 @@ def test_an_unknown_name_gets_the_nearest_one_suggested(
         ("soups.0=mean", "soups.0: must be a mapping, got 'mean'"),
         ("soups.0={name: x}", "soups.0: must have the field 'select', got {'name': 'x'}"),
         ("soups=[{name: x, select: top_k}]", "soups.0.k: is required, got nothing"),
+        ("sweep.size=true", "sweep: size must not be true or false, got true"),
+        ("seed=no", "the file: seed must not be true or false, got false"),
+        (
+            "workload.val_shifts=[blur, blur]",
+            "workload: val_shifts must name each shift once, got ['blur', 'blur']",
+        ),
         ("workload.val_shifts=blur", "workload.val_shifts: must be a valid list, got 'blur'"),
         ("sweep.size=2.5", "sweep.size: must be a valid integer, got a number with a fractional"),
         ("sweep.space=null", "sweep.space: must be a mapping, got None"),
@@ -235,6 +241,12 @@ def test_a_long_value_is_shortened(message: Message) -> None:
         ("- sweep", "params.yaml: must be a mapping of sections, got ['sweep']"),
         ("sweep", "params.yaml: must be a mapping of sections, got 'sweep'"),
         ("1: 2", "params.yaml: sweep: is required, got nothing"),
+        (
+            "seed: 1\nsweep: {size: 3, size: 4}\nsoups:\n  - name: x\n    name: y\nseed: 2",
+            "params.yaml: line 2: 'size' stands there twice; keep one of them\n"
+            "params.yaml: line 5: 'name' stands there twice; keep one of them\n"
+            "params.yaml: line 6: 'seed' stands there twice; keep one of them",
+        ),
     ],
 )
 def test_a_file_that_is_no_experiment_is_refused(
