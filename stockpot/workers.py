@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import queue
 import signal
 import tempfile
@@ -198,7 +199,11 @@ def _serve(pipe: Connection, threads: int) -> None:
             function, arguments = pipe.recv()
         except EOFError:
             return
-        pipe.send(_outcome(function, arguments))
+        outcome = _outcome(function, arguments)
+        try:
+            pipe.send(outcome)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            pipe.send((TypeError(f"a job's result cannot be sent: {error}"), None))
 
 
 def _end_with(parent: Any) -> None:
@@ -213,5 +218,15 @@ def _outcome(
     try:
         return None, function(*arguments)
     except Exception as error:  # noqa: BLE001 (it is raised again in the main process)
-        error.add_note("in a worker process:\n" + traceback.format_exc())
-        return error, None
+        sent = _sendable(error)
+        sent.add_note("in a worker process:\n" + traceback.format_exc())
+        return sent, None
+
+
+def _sendable(error: Exception) -> Exception:
+    """Return the error, or its words where its class cannot be pickled and read again."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 (our own bytes)
+    except Exception:  # noqa: BLE001 (whatever its class does when it is made)
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

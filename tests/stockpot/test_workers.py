@@ -84,6 +84,25 @@ def test_an_exception_keeps_its_type_message_and_place(pool: WorkerPool) -> None
     assert "in fail\n" in note
 
 
+def test_an_exception_that_cannot_be_sent_keeps_its_words(pool: WorkerPool) -> None:
+    before = pool.run(worker_jobs.process_id)
+
+    with pytest.raises(RuntimeError, match=r"^UnreadableError: what went wrong \(3\)") as caught:
+        pool.run(worker_jobs.fail_unreadably)
+
+    assert "in fail_unreadably\n" in caught.value.__notes__[0]
+    assert pool.run(worker_jobs.process_id) == before
+
+
+def test_a_result_that_cannot_be_sent_is_an_error_of_the_job(pool: WorkerPool) -> None:
+    before = pool.run(worker_jobs.process_id)
+
+    with pytest.raises(TypeError, match=r"^a job's result cannot be sent: cannot pickle"):
+        pool.run(worker_jobs.return_a_lock)
+
+    assert pool.run(worker_jobs.process_id) == before
+
+
 def test_an_os_error_of_a_job_is_no_lost_worker(pool: WorkerPool) -> None:
     before = pool.run(worker_jobs.process_id)
 

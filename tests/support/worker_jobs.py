@@ -13,6 +13,13 @@ class OddError(Exception):
     """An error of the user's own."""
 
 
+class UnreadableError(Exception):
+    """An error that pickle writes, and cannot read: its class wants two arguments."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(f"{message} ({code})")
+
+
 def process_id(device: str) -> int:  # noqa: ARG001 (the form of a job)
     return os.getpid()
 
@@ -29,6 +36,10 @@ def num_threads(device: str) -> int:  # noqa: ARG001 (the form of a job)
 
 def fail(message: str, device: str) -> None:  # noqa: ARG001 (the form of a job)
     raise OddError(message)
+
+
+def fail_unreadably(device: str) -> None:  # noqa: ARG001 (the form of a job)
+    raise UnreadableError(3, "what went wrong")
 
 
 def open_missing_file(device: str) -> None:  # noqa: ARG001 (the form of a job)
