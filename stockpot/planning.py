@@ -116,6 +116,9 @@ class Plan:
                 select=recipe.select,
                 k=getattr(recipe, "k", None),
                 method=recipe.method,
+                options=recipe.options,
+                base=models_of(read_manifest(self.project.root, "base"))[0],
+                seed=self.experiment.seed,
                 ingredients=ingredients,
                 metric=self.metric,
             )

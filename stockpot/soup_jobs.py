@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stockpot.keys import code_digest, content_key
+from stockpot.merging import METHODS
+from stockpot.merging.recipe import Recipe
 from stockpot.models import Model
 from stockpot.selection.ranking import rank
 from stockpot.store import Store
@@ -27,6 +30,9 @@ class SoupJob:
         select: uniform, greedy or top_k.
         k: how many ingredients `top_k` takes; None for the others.
         method: the merge method.
+        options: the method's own, by name.
+        base: what the ingredients were fine-tuned from, for methods that use it.
+        seed: of methods that draw random numbers.
         ingredients: what may go in, with val scores.
         metric: the val score that choices use, by its name in the scores.
     """
@@ -37,6 +43,9 @@ class SoupJob:
     select: str
     k: int | None
     method: str
+    options: Mapping[str, float | bool | str]
+    base: Model
+    seed: int
     ingredients: tuple[Model, ...]
     metric: str
 
@@ -45,6 +54,8 @@ class SoupJob:
         """The content key: equal jobs make equal soups."""
         return content_key(
             recipe=self.recipe,
+            base=self.base.digest,
+            seed=self.seed,
             ingredients=[[model.digest, dict(model.scores)] for model in self.ingredients],
             scoring=self.workload.scoring_inputs(),
             code=code_digest("merging", "selection", "soup_jobs.py", "seeding.py"),
@@ -53,8 +64,24 @@ class SoupJob:
     @property
     def recipe(self) -> dict[str, Any]:
         """The recipe, as it stands in manifests."""
-        recipe = {"name": self.name, "select": self.select, "method": self.method}
+        recipe: dict[str, Any] = {"name": self.name, "select": self.select, "method": self.method}
+        recipe |= {"options": dict(self.options)} if self.options else {}
         return recipe if self.k is None else recipe | {"k": self.k}
+
+    def merging(self, members: Sequence[int]) -> Recipe:
+        """Return how these ingredients, by position, are merged."""
+        return Recipe(
+            self.method,
+            (1.0,) * len(members),
+            self.options,
+            self.seed,
+            tuple(self.ingredients[member].digest for member in members),
+        )
+
+    @property
+    def uses_base(self) -> bool:
+        """Whether the method is given the base."""
+        return METHODS[self.method].needs_base
 
     def find(self) -> Model | None:
         """Return the soup if the store has it; without scores."""
@@ -87,7 +114,8 @@ def _make(job: SoupJob, device: str) -> Model:
             members = [step.ingredient for step in steps if step.accepted]
     chosen = [job.ingredients[member] for member in members]
     paths = [verify(job.root, model.checkpoint) for model in chosen]
-    merged = merge_files(paths, [1.0] * len(paths), job.method)
+    base = verify(job.root, job.base.checkpoint)
+    merged = merge_files(paths, job.merging(members), base if job.uses_base else None)
     details = {
         "recipe": job.recipe,
         "coefficients": {model.name: 1 / len(chosen) for model in chosen},
@@ -101,14 +129,22 @@ def _greedy_steps(job: SoupJob, device: str) -> list[Step]:
     """Choose ingredients greedily, each candidate scored on val."""
     from stockpot.checkpoints import load_tensors, verify
     from stockpot.evaluation.val_scores import ValScorer
+    from stockpot.merging.engine import merge_states
     from stockpot.merging.stack import IngredientStack
     from stockpot.selection.greedy import select_greedy
 
     states = [load_tensors(verify(job.root, model.checkpoint)) for model in job.ingredients]
-    stack = IngredientStack(states, device)
     scorer = ValScorer(job.workload.build(), device)
+    order = rank(job.ingredients, job.metric)
+    if job.method == "linear":
+        stack = IngredientStack(states, device)
+        return select_greedy(order, lambda members: scorer.val(stack.mean_of(members)))
+    base = load_tensors(verify(job.root, job.base.checkpoint)) if job.uses_base else None
     return select_greedy(
-        rank(job.ingredients, job.metric), lambda members: scorer.val(stack.mean_of(members))
+        order,
+        lambda members: scorer.val(
+            merge_states([states[member] for member in members], job.merging(members), base)
+        ),
     )
 
 

@@ -93,13 +93,15 @@ def _tune(job: TuningJob, device: str) -> Model:
     from stockpot.checkpoints import load_tensors, verify
     from stockpot.evaluation.val_scores import ValScorer
     from stockpot.merging.engine import merge_files
+    from stockpot.merging.recipe import Recipe
     from stockpot.merging.stack import IngredientStack
 
     paths = [verify(job.root, model.checkpoint) for model in job.ingredients]
     stack = IngredientStack([load_tensors(path) for path in paths], device)
     found = _search(job, stack, ValScorer(job.workload.build(), device))
     used = [(p, c) for p, c in enumerate(found.best.coefficients) if c > 0]
-    merged = merge_files([paths[p] for p, _ in used], [c for _, c in used], "linear")
+    recipe = Recipe("linear", tuple(c for _, c in used))
+    merged = merge_files([paths[p] for p, _ in used], recipe)
     details = {
         "recipe": job.recipe,
         "coefficients": {job.ingredients[p].name: c for p, c in used},

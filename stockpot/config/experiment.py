@@ -11,6 +11,7 @@ from stockpot.config.section import Fraction, Name, Section
 from stockpot.config.space import SpaceSection
 from stockpot.errors import unknown_name
 from stockpot.merging import METHODS
+from stockpot.merging.recipe import Recipe
 from stockpot.workloads import shift_names
 
 
@@ -100,6 +101,7 @@ class SweepSection(Section):
 class _Recipe(Section):
     name: Name
     method: str = Field("linear", description="merge method")
+    options: dict[str, float | bool | str] = Field({}, description="the merge method's own")
 
     @field_validator("method")
     @classmethod
@@ -107,6 +109,12 @@ class _Recipe(Section):
         if method not in METHODS:
             raise unknown_name("merge method", method, METHODS)
         return method
+
+    @model_validator(mode="after")
+    def _method_can_merge_so(self) -> _Recipe:
+        if self.method != "linear" or self.options:  # the check imports torch
+            Recipe(self.method, (1.0, 1.0), self.options).check(has_base=True)
+        return self
 
 
 class UniformRecipe(_Recipe):

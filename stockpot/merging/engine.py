@@ -10,56 +10,69 @@ from safetensors import safe_open
 from torch import Tensor
 
 from stockpot.errors import InputError
-from stockpot.merging.registry import METHODS
+from stockpot.merging.recipe import Recipe
 from stockpot.merging.tensor_rules import merge_running_vars, merge_tensor
 
 _VAR, _MEAN = "running_var", "running_mean"
 
+Reader = Callable[[str], Tensor]
+
 
 def merge_states(
-    states: Sequence[Mapping[str, Tensor]], coefficients: Sequence[float], method: str
+    states: Sequence[Mapping[str, Tensor]],
+    recipe: Recipe,
+    base: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Merge state dicts that are in memory; inputs stay as they are.
 
+    Args:
+        states: M models.
+        recipe: how, with M coefficients.
+        base: what the models were fine-tuned from, for methods that use it.
+
     Raises:
         InputError: names, shapes or values do not allow it; the message names the tensor.
     """
-    names = _common_names([state.keys() for state in states])
-    return {
-        name: _merge_named(name, [state.__getitem__ for state in states], coefficients, method)
-        for name in names
-    }
+    names = _common_names([state.keys() for state in (*states, *([] if base is None else [base]))])
+    readers = [state.__getitem__ for state in states]
+    base_reader = None if base is None else base.__getitem__
+    return {name: _merge_named(name, readers, base_reader, recipe) for name in names}
 
 
 def merge_files(
-    paths: Sequence[Path], coefficients: Sequence[float], method: str
+    paths: Sequence[Path], recipe: Recipe, base: Path | None = None
 ) -> dict[str, Tensor]:
     """Merge safetensors files, with one tensor of every model in memory at a time.
+
+    Args:
+        paths: M files.
+        recipe: how, with M coefficients.
+        base: what the models were fine-tuned from, for methods that use it.
 
     Raises:
         InputError: names, shapes or values do not allow it; the message names the tensor.
     """
+    recipe.check(has_base=base is not None)
     with ExitStack() as stack:
-        files = [stack.enter_context(safe_open(path, framework="pt")) for path in paths]
-        names = _common_names([file.keys() for file in files])
-        return {
-            name: _merge_named(name, [file.get_tensor for file in files], coefficients, method)
-            for name in names
-        }
+        opened = [
+            stack.enter_context(safe_open(path, framework="pt"))
+            for path in (*paths, *([] if base is None else [base]))
+        ]
+        names = _common_names([file.keys() for file in opened])
+        readers = [file.get_tensor for file in opened[: len(paths)]]
+        base_reader = None if base is None else opened[-1].get_tensor
+        return {name: _merge_named(name, readers, base_reader, recipe) for name in names}
 
 
 def _merge_named(
-    name: str,
-    readers: Sequence[Callable[[str], Tensor]],
-    coefficients: Sequence[float],
-    method: str,
+    name: str, readers: Sequence[Reader], base_reader: Reader | None, recipe: Recipe
 ) -> Tensor:
     """Merge one tensor of all models; a BatchNorm variance also reads the means it belongs to."""
     tensors = [read(name) for read in readers]
     if name.endswith(_VAR):
         means = [read(name.removesuffix(_VAR) + _MEAN) for read in readers]
-        return merge_running_vars(name, tensors, means, coefficients)
-    return merge_tensor(name, tensors, coefficients, METHODS[method].merge)
+        return merge_running_vars(name, tensors, means, recipe.coefficients)
+    return merge_tensor(name, tensors, recipe, None if base_reader is None else base_reader(name))
 
 
 def _common_names(names_per_model: Sequence[Iterable[str]]) -> list[str]:

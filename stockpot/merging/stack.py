@@ -9,6 +9,7 @@ from torch import Tensor
 
 from stockpot.merging.engine import merge_states
 from stockpot.merging.linear import linear
+from stockpot.merging.recipe import Recipe
 
 State = dict[str, Tensor]
 
@@ -22,7 +23,8 @@ class IngredientStack:
 
     def __init__(self, states: Sequence[Mapping[str, Tensor]], device: str = "cpu") -> None:
         """Flatten the float32 tensors of `states`, which have equal names and shapes."""
-        merge_states(states, [1.0] * len(states), "linear")  # checks names, shapes and values
+        # For its checks of names, shapes and values.
+        merge_states(states, Recipe("linear", (1.0,) * len(states)))
         first = states[0]
         flat = [n for n, t in first.items() if t.dtype == torch.float32 and "running_" not in n]
         self._shapes = {name: first[name].shape for name in flat}
@@ -73,6 +75,8 @@ class IngredientStack:
             for (name, shape), piece in zip(self._shapes.items(), pieces, strict=True)
         }
         if self._others[0]:
-            merged = merge_states([self._others[p] for p in used], coefficients, "linear")
+            merged = merge_states(
+                [self._others[p] for p in used], Recipe("linear", tuple(coefficients))
+            )
             named |= {name: tensor.to(self._device) for name, tensor in merged.items()}
         return named

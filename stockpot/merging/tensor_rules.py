@@ -9,19 +9,19 @@ from torch import Tensor
 
 from stockpot.errors import InputError
 from stockpot.merging.linear import linear
-from stockpot.merging.registry import MergeFunction
+from stockpot.merging.recipe import Recipe
 
 
 def merge_tensor(
-    name: str, tensors: Sequence[Tensor], coefficients: Sequence[float], merge: MergeFunction
+    name: str, tensors: Sequence[Tensor], recipe: Recipe, base: Tensor | None = None
 ) -> Tensor:
     """Merge the tensors called `name` of all models, by the rule for their kind.
 
     Args:
         name: the tensor's name in the state dict.
         tensors: M tensors, one a model, of one shape.
-        coefficients: M numbers, in the order of `tensors`.
-        merge: the merge method, used for weights.
+        recipe: how weights are merged; M coefficients, in the order of `tensors`.
+        base: the base's tensor of that name, for methods that use it.
 
     Returns:
         The merged tensor, in the first one's dtype; computed in float32 or wider, rounded once.
@@ -29,15 +29,20 @@ def merge_tensor(
     Raises:
         InputError: shapes differ, a value is not finite, or integer buffers differ.
     """
-    _check_shapes(name, tensors)
+    _check_shapes(name, [*tensors, *([] if base is None else [base])])
     first = tensors[0]
     if not first.is_floating_point():
         return _merge_integers(name, tensors)
     _check_finite(name, tensors)
-    wide = [tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors]
+    dtype = torch.float32
+    for tensor in tensors:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    wide = [tensor.to(dtype) for tensor in tensors]
     # Statistics are averaged whatever the method: they describe activations, not weights.
-    method = linear if name.endswith("running_mean") else merge
-    return method(wide, coefficients).to(first.dtype)
+    if name.endswith("running_mean"):
+        return linear(wide, recipe.coefficients).to(first.dtype)
+    wide_base = None if base is None else base.to(dtype)
+    return recipe.merge(name, wide, wide_base).to(first.dtype)
 
 
 def merge_running_vars(

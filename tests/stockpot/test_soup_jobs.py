@@ -14,6 +14,7 @@ from stockpot.errors import InputError
 from stockpot.evaluation.val_scores import ValScorer
 from stockpot.manifests import models_of, read_manifest
 from stockpot.merging.engine import merge_states
+from stockpot.merging.recipe import Recipe
 from stockpot.models import Model
 from stockpot.planning import Plan
 from stockpot.selection import rank
@@ -35,7 +36,7 @@ def job(plan: Plan) -> SoupJob:
 def _mean(plan: Plan, names: list[str]) -> dict[str, torch.Tensor]:
     by_name = {model.name: model for model in plan.ingredients()}
     states = [load_tensors(plan.project.root / by_name[name].path) for name in names]
-    return merge_states(states, [1.0] * len(states), "linear")
+    return merge_states(states, Recipe("linear", (1.0,) * len(states)))
 
 
 @pytest.mark.parametrize("name", ["uniform", "greedy", "top 2"])

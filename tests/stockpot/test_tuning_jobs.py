@@ -12,6 +12,7 @@ from stockpot.checkpoints import load_tensors
 from stockpot.evaluation.val_scores import ValScorer
 from stockpot.manifests import models_of, read_manifest
 from stockpot.merging.engine import merge_states
+from stockpot.merging.recipe import Recipe
 from stockpot.models import Model
 from stockpot.planning import Plan
 from stockpot.selection import rank
@@ -35,7 +36,7 @@ def _merge(plan: Plan, coefficients: dict[str, float]) -> dict[str, torch.Tensor
     best_first = [ingredients[position] for position in rank(ingredients, plan.metric)]
     used = [model for model in best_first if model.name in coefficients]
     states = [load_tensors(plan.project.root / model.path) for model in used]
-    return merge_states(states, [coefficients[model.name] for model in used], "linear")
+    return merge_states(states, Recipe("linear", tuple(coefficients[model.name] for model in used)))
 
 
 def test_a_tuned_soup_is_the_mean_that_its_coefficients_say(

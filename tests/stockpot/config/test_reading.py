@@ -58,7 +58,8 @@ def test_a_field_of_another_recipe_is_not_suggested_for_itself(message: Message)
     said = message("soups.0.k=3")
 
     assert said == (
-        "params.yaml: soups.0.k: unknown field 'k', choose from ['method', 'name', 'select']"
+        "params.yaml: soups.0.k: unknown field 'k', "
+        "choose from ['method', 'name', 'options', 'select']"
     )
 
 

@@ -2,78 +2,154 @@
 
 from __future__ import annotations
 
+import inspect
+import math
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
+from stockpot.errors import InputError
 from stockpot.merging import METHODS
-from stockpot.merging.registry import MergeFunction
+from stockpot.merging.registry import Method
 
 SHAPES = [(), (1,), (7,), (64,), (3, 5), (2, 3, 3, 3)]
-COEFFICIENTS = [0.5, 0.3, 0.2]
+REQUIRED = {"t": 0.4}  # a value for the options that have no default
 
 pytestmark = [
-    pytest.mark.parametrize("merge", [m.merge for m in METHODS.values()], ids=[*METHODS]),
+    pytest.mark.parametrize("method", METHODS.values(), ids=[*METHODS]),
     pytest.mark.parametrize("shape", SHAPES, ids=str),
 ]
 
 
-def _tensors(shape: tuple[int, ...], num_models: int = 3) -> list[Tensor]:
+def _num_models(method: Method) -> int:
+    least, largest = method.num_models
+    return max(least, 3 if largest is None else min(largest, 3))
+
+
+def _coefficients(method: Method) -> list[float]:
+    """Return coefficients that sum to 1."""
+    return {1: [1.0], 2: [0.7, 0.3], 3: [0.5, 0.3, 0.2]}[_num_models(method)]
+
+
+def _tensors(method: Method, shape: tuple[int, ...]) -> list[Tensor]:
     generator = torch.Generator().manual_seed(len(shape))
-    return [torch.randn(shape, generator=generator) for _ in range(num_models)]
+    return [torch.randn(shape, generator=generator) for _ in range(_num_models(method))]
+
+
+def _base(shape: tuple[int, ...]) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(99))
+
+
+def _merge(
+    method: Method,
+    tensors: list[Tensor],
+    base: Tensor,
+    coefficients: list[float] | None = None,
+    seeds: list[int] | None = None,
+) -> Tensor:
+    generators = [Generator().manual_seed(seed) for seed in seeds or range(len(tensors))]
+    options = {name: REQUIRED[name] for name in method.options if name in REQUIRED}
+    return method(tensors, coefficients or _coefficients(method), base, generators, options)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_shape_and_dtype_are_kept(
-    merge: MergeFunction, shape: tuple[int, ...], dtype: torch.dtype
+    method: Method, shape: tuple[int, ...], dtype: torch.dtype
 ) -> None:
-    tensors = [tensor.to(dtype) for tensor in _tensors(shape)]
+    tensors = [tensor.to(dtype) for tensor in _tensors(method, shape)]
 
-    merged = merge(tensors, COEFFICIENTS)
+    merged = _merge(method, tensors, _base(shape).to(dtype))
 
     assert merged.shape == shape
     assert merged.dtype == dtype
     assert torch.isfinite(merged).all()
 
 
-def test_inputs_stay_as_they_are(merge: MergeFunction, shape: tuple[int, ...]) -> None:
-    tensors = _tensors(shape)
-    copies = [tensor.clone() for tensor in tensors]
+def test_inputs_stay_as_they_are(method: Method, shape: tuple[int, ...]) -> None:
+    inputs = [*_tensors(method, shape), _base(shape)]
+    copies = [tensor.clone() for tensor in inputs]
 
-    merged = merge(tensors, COEFFICIENTS)
+    merged = _merge(method, inputs[:-1], inputs[-1])
     merged += 1
 
-    assert all(torch.equal(tensor, copy) for tensor, copy in zip(tensors, copies, strict=True))
+    assert all(torch.equal(tensor, copy) for tensor, copy in zip(inputs, copies, strict=True))
 
 
-def test_equal_models_give_that_model(merge: MergeFunction, shape: tuple[int, ...]) -> None:
-    tensor = _tensors(shape)[0]
+def test_models_equal_to_the_base_give_the_base(method: Method, shape: tuple[int, ...]) -> None:
+    base = _base(shape)
 
-    merged = merge([tensor, tensor.clone(), tensor.clone()], COEFFICIENTS)
+    merged = _merge(method, [base.clone() for _ in range(_num_models(method))], base)
 
-    torch.testing.assert_close(merged, tensor)
-
-
-def test_the_order_of_models_changes_nothing(merge: MergeFunction, shape: tuple[int, ...]) -> None:
-    tensors = _tensors(shape)
-
-    merged = merge(tensors, COEFFICIENTS)
-    turned = merge([tensors[2], tensors[0], tensors[1]], [0.2, 0.5, 0.3])
-
-    torch.testing.assert_close(turned, merged)
+    torch.testing.assert_close(merged, base)
 
 
-def test_the_same_call_gives_the_same_bits(merge: MergeFunction, shape: tuple[int, ...]) -> None:
-    first = merge(_tensors(shape), COEFFICIENTS)
+def test_zeros_everywhere_give_zeros(method: Method, shape: tuple[int, ...]) -> None:
+    zeros = torch.zeros(shape)
+
+    merged = _merge(method, [zeros.clone() for _ in range(_num_models(method))], zeros)
+
+    assert torch.equal(merged, zeros)
+
+
+def test_the_order_of_models_is_without_effect_where_it_should_be(
+    method: Method, shape: tuple[int, ...]
+) -> None:
+    tensors, base = _tensors(method, shape), _base(shape)
+    coefficients = _coefficients(method)
+    turned = [*range(1, len(tensors)), 0] if method.is_symmetric else [*range(len(tensors))]
+
+    merged = _merge(method, tensors, base)
+    of_turned = _merge(
+        method, [tensors[p] for p in turned], base, [coefficients[p] for p in turned], turned
+    )
+
+    torch.testing.assert_close(of_turned, merged)
+
+
+def test_the_same_call_gives_the_same_bits(method: Method, shape: tuple[int, ...]) -> None:
+    first = _merge(method, _tensors(method, shape), _base(shape))
     torch.rand(3)
 
-    assert torch.equal(merge(_tensors(shape), COEFFICIENTS), first)
+    assert torch.equal(_merge(method, _tensors(method, shape), _base(shape)), first)
 
 
-def test_every_model_counts(merge: MergeFunction, shape: tuple[int, ...]) -> None:
-    tensors = _tensors(shape)
+def test_what_is_not_contiguous_gives_the_same(method: Method, shape: tuple[int, ...]) -> None:
+    tensors, base = _tensors(method, shape), _base(shape)
+    strided = [torch.stack([tensor, tensor], dim=-1)[..., 0] for tensor in [*tensors, base]]
 
-    merged = merge(tensors, COEFFICIENTS)
-    without_last = merge([*tensors[:2], torch.zeros(shape)], COEFFICIENTS)
+    merged = _merge(method, strided[:-1], strided[-1])
 
-    assert not torch.equal(merged, without_last)
+    torch.testing.assert_close(merged, _merge(method, tensors, base))
+
+
+def test_nothing_is_merged_to_nothing(method: Method, shape: tuple[int, ...]) -> None:
+    empty = torch.zeros((0, *shape))
+
+    merged = _merge(method, [empty.clone() for _ in range(_num_models(method))], empty)
+
+    assert merged.shape == empty.shape
+
+
+def test_documentation_names_source_and_every_argument(
+    method: Method,
+    shape: tuple[int, ...],  # noqa: ARG001 (for all tests of this file)
+) -> None:
+    text = inspect.getdoc(method.merge) or ""
+    names = inspect.signature(method.merge).parameters
+
+    assert all(f"    {name}: " in text for name in names)
+    assert "Returns:" in text
+    assert "Source:" in text
+
+
+def test_an_option_that_is_no_number_is_refused(
+    method: Method,
+    shape: tuple[int, ...],  # noqa: ARG001 (for all tests of this file)
+) -> None:
+    numbers = {n for n, d in method.options.items() if type(d) in (int, float) or n in REQUIRED}
+    options = {name: REQUIRED[name] for name in method.options if name in REQUIRED}
+
+    for name in numbers:
+        with pytest.raises(InputError, match=f"^{method.name}: {name} must be "):
+            method.check(_coefficients(method), has_base=True, options=options | {name: -math.inf})

@@ -12,9 +12,14 @@ from torch import Tensor, nn
 from stockpot.checkpoints import save_checkpoint
 from stockpot.errors import InputError
 from stockpot.merging.engine import merge_files, merge_states
+from stockpot.merging.recipe import Recipe
 from stockpot.merging.stack import IngredientStack
 
 State = dict[str, Tensor]
+
+
+def _linear(coefficients: Sequence[float]) -> Recipe:
+    return Recipe("linear", tuple(coefficients))
 
 
 def _batch_norm_net() -> nn.Module:
@@ -71,8 +76,8 @@ def test_files_states_and_stack_give_the_same_bits(
 ) -> None:
     states = _states(len(coefficients), dtype=dtype)
 
-    from_states = merge_states(states, coefficients, "linear")
-    from_files = merge_files(_save(tmp_path, states), coefficients, "linear")
+    from_states = merge_states(states, _linear(coefficients))
+    from_files = merge_files(_save(tmp_path, states), _linear(coefficients))
     from_stack = IngredientStack(states).merge(coefficients)
 
     assert _equal(from_states, from_files)
@@ -89,7 +94,7 @@ def test_the_stacks_mean_has_the_bits_of_the_soup_that_is_written(
 
     mean = stack.mean_of(members)
 
-    written = merge_files([paths[member] for member in members], [1.0] * len(members), "linear")
+    written = merge_files([paths[member] for member in members], _linear([1.0] * len(members)))
     assert _equal(mean, written)
 
 
@@ -108,7 +113,7 @@ def test_a_model_with_coefficient_zero_is_left_out_of_the_stack() -> None:
 
     merged = IngredientStack(states).merge([0.25, 0.75, 0.0])
 
-    assert _equal(merged, merge_states(states[:2], [0.25, 0.75], "linear"))
+    assert _equal(merged, merge_states(states[:2], _linear([0.25, 0.75])))
     assert merged["1.num_batches_tracked"] == 11
 
 
@@ -137,8 +142,8 @@ def test_inputs_stay_as_they_are() -> None:
     stack = IngredientStack(states)
 
     for merged in (
-        merge_states(states, [1.0, 1.0, 1.0], "linear"),
-        merge_states(states[:1], [1.0], "linear"),
+        merge_states(states, _linear([1.0, 1.0, 1.0])),
+        merge_states(states[:1], _linear([1.0])),
         stack.merge([1.0, 2.0, 3.0]),
         stack.mean_of([0]),
         stack.mean_of([0, 1, 2]),
@@ -154,7 +159,7 @@ def test_inputs_stay_as_they_are() -> None:
 def test_one_model_gives_itself_bit_for_bit(tmp_path: Path) -> None:
     [state] = _states(1)
 
-    assert _equal(merge_files(_save(tmp_path, [state]), [0.7], "linear"), state)
+    assert _equal(merge_files(_save(tmp_path, [state]), _linear([0.7])), state)
 
 
 def test_batch_norm_statistics_of_a_soup_are_the_pooled_ones() -> None:
@@ -163,7 +168,7 @@ def test_batch_norm_statistics_of_a_soup_are_the_pooled_ones() -> None:
         {"bn.running_mean": torch.tensor([4.0]), "bn.running_var": torch.tensor([3.0])},
     ]
 
-    merged = merge_states(states, [3.0, 1.0], "linear")
+    merged = merge_states(states, _linear([3.0, 1.0]))
 
     assert merged == {
         "bn.running_mean": torch.tensor([1.0]),
@@ -175,7 +180,7 @@ def test_a_soup_can_be_loaded_into_the_model() -> None:
     net = _batch_norm_net()
     states = [_batch_norm_net().state_dict() for _ in range(3)]
 
-    net.load_state_dict(merge_states(states, [1.0, 1.0, 1.0], "linear"))
+    net.load_state_dict(merge_states(states, _linear([1.0, 1.0, 1.0])))
 
     assert net.eval()(torch.rand(2, 1, 5, 5)).shape == (2, 7)
 
@@ -187,7 +192,7 @@ def test_models_with_other_tensors_are_refused(tmp_path: Path, missing: int) -> 
 
     message = r"model 1: tensors \['scale'\] are not in both it and model 0; merge models of one"
     with pytest.raises(InputError, match=message):
-        merge_files(_save(tmp_path, states), [1.0, 1.0], "linear")
+        merge_files(_save(tmp_path, states), _linear([1.0, 1.0]))
 
 
 def test_a_file_with_another_shape_is_refused_and_the_tensor_named(tmp_path: Path) -> None:
@@ -195,4 +200,4 @@ def test_a_file_with_another_shape_is_refused_and_the_tensor_named(tmp_path: Pat
     paths = _save(tmp_path, [first, second | {"embedding": torch.ones(13, 18)}])
 
     with pytest.raises(InputError, match="tensor 'embedding' of model 1: has shape"):
-        merge_files(paths, [1.0, 1.0], "linear")
+        merge_files(paths, _linear([1.0, 1.0]))

@@ -10,22 +10,33 @@ from torch import Tensor
 
 from stockpot.errors import InputError
 from stockpot.merging import linear
+from stockpot.merging.recipe import Recipe
 from stockpot.merging.tensor_rules import merge_running_vars, merge_tensor
 
 
-def _never(*_: Sequence[Tensor] | Sequence[float]) -> Tensor:
-    raise AssertionError("this tensor is not for a merge method")
+class _Never(Recipe):
+    """A recipe for tensors that are not for a merge method."""
+
+    def merge(self, name: str, tensors: Sequence[Tensor], base: Tensor | None) -> Tensor:
+        raise AssertionError(f"{name} of {len(tensors)} models was merged, {base=}")
 
 
-def _first(tensors: Sequence[Tensor], _: Sequence[float]) -> Tensor:
-    return tensors[0].clone()
+class _First(Recipe):
+    """A recipe that shows whether its method was used: it takes the first model's tensor."""
+
+    def merge(self, name: str, tensors: Sequence[Tensor], base: Tensor | None) -> Tensor:  # noqa: ARG002
+        return tensors[0].clone()
+
+
+def _linear(coefficients: Sequence[float]) -> Recipe:
+    return Recipe("linear", tuple(coefficients))
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8, torch.bool])
 def test_equal_integer_buffers_are_copied_and_never_averaged(dtype: torch.dtype) -> None:
     buffer = torch.tensor([1, 0, 1]).to(dtype)
 
-    merged = merge_tensor("mask", [buffer, buffer.clone()], [0.5, 0.5], _never)
+    merged = merge_tensor("mask", [buffer, buffer.clone()], _Never("linear", (0.5, 0.5)))
     kept = merged.clone()
     merged.zero_()
 
@@ -39,14 +50,14 @@ def test_integer_buffers_that_differ_are_refused(name: str) -> None:
     tensors = [torch.tensor([1, 2]), torch.tensor([1, 3])]
 
     with pytest.raises(InputError, match=f"tensor '{name}': integer buffers of the models differ"):
-        merge_tensor(name, tensors, [0.5, 0.5], _never)
+        merge_tensor(name, tensors, _Never("linear", (0.5, 0.5)))
 
 
 @pytest.mark.parametrize("coefficients", [[1.0, 1.0, 1.0], [0.0, 0.1, 0.9]])
 def test_num_batches_tracked_takes_the_largest(coefficients: list[float]) -> None:
     counts = [torch.tensor(7), torch.tensor(31), torch.tensor(8)]
 
-    merged = merge_tensor("bn.num_batches_tracked", counts, coefficients, _never)
+    merged = merge_tensor("bn.num_batches_tracked", counts, _Never("linear", tuple(coefficients)))
 
     assert torch.equal(merged, torch.tensor(31))
 
@@ -54,7 +65,7 @@ def test_num_batches_tracked_takes_the_largest(coefficients: list[float]) -> Non
 def test_running_means_are_averaged_whatever_the_method() -> None:
     means = [torch.tensor([1.0, 2.0]), torch.tensor([3.0, 6.0])]
 
-    merged = merge_tensor("bn.running_mean", means, [3.0, 1.0], _first)
+    merged = merge_tensor("bn.running_mean", means, _First("linear", (3.0, 1.0)))
 
     assert torch.equal(merged, torch.tensor([1.5, 3.0]))
 
@@ -62,7 +73,9 @@ def test_running_means_are_averaged_whatever_the_method() -> None:
 def test_weights_go_through_the_merge_method() -> None:
     weights = [torch.tensor([1.0, 2.0]), torch.tensor([3.0, 6.0])]
 
-    assert torch.equal(merge_tensor("head.weight", weights, [1.0, 1.0], _first), weights[0])
+    assert torch.equal(
+        merge_tensor("head.weight", weights, _First("linear", (1.0, 1.0))), weights[0]
+    )
 
 
 def test_running_vars_follow_the_law_of_total_variance_by_hand() -> None:
@@ -129,7 +142,7 @@ def test_half_precision_is_summed_in_float32_and_rounded_once(dtype: torch.dtype
     tensors = [torch.randn(999, generator=generator).to(dtype) for _ in range(9)]
     shares = [0.1 * n for n in range(1, 10)]
 
-    merged = merge_tensor("w", tensors, shares, linear)
+    merged = merge_tensor("w", tensors, _linear(shares))
 
     in_float32 = linear([tensor.float() for tensor in tensors], shares)
     in_half = linear(tensors, shares)
@@ -140,7 +153,7 @@ def test_half_precision_is_summed_in_float32_and_rounded_once(dtype: torch.dtype
 def test_float64_stays_float64() -> None:
     third = torch.tensor([1 / 3], dtype=torch.float64)
 
-    merged = merge_tensor("w", [third, third], [1.0, 1.0], linear)
+    merged = merge_tensor("w", [third, third], _linear([1.0, 1.0]))
 
     assert torch.equal(merged, third)
     assert merged.dtype == torch.float64
@@ -152,7 +165,7 @@ def test_a_value_that_is_not_finite_is_refused_and_named(name: str, value: float
     tensors = [torch.ones(2, 2), torch.tensor([[1.0, 1.0], [value, 1.0]])]
 
     with pytest.raises(InputError) as caught:
-        merge_tensor(name, tensors, [1.0, 1.0], linear)
+        merge_tensor(name, tensors, _linear([1.0, 1.0]))
 
     assert str(caught.value) == f"tensor {name!r} of model 1: has a value that is not finite"
 
@@ -168,7 +181,7 @@ def test_a_variance_that_is_not_finite_is_refused_and_named(value: float) -> Non
 @pytest.mark.parametrize("other", [(3, 4), (4, 3, 1), (4,), ()])
 def test_another_shape_is_refused_and_named(other: tuple[int, ...]) -> None:
     with pytest.raises(InputError) as caught:
-        merge_tensor("head.weight", [torch.ones(4, 3), torch.ones(other)], [1.0, 1.0], linear)
+        merge_tensor("head.weight", [torch.ones(4, 3), torch.ones(other)], _linear([1.0, 1.0]))
 
     assert str(caught.value) == (
         f"tensor 'head.weight' of model 1: has shape {other}, model 0 has (4, 3); "
@@ -187,4 +200,4 @@ def test_integer_buffers_of_another_shape_are_refused() -> None:
     counts = [torch.tensor(1), torch.tensor([1])]
 
     with pytest.raises(InputError, match="has shape"):
-        merge_tensor("bn.num_batches_tracked", counts, [1.0, 1.0], _never)
+        merge_tensor("bn.num_batches_tracked", counts, _Never("linear", (1.0, 1.0)))
