@@ -52,8 +52,8 @@ def worker(deployed: ProjectFolder) -> Iterator[None]:
         *("prefect", "worker", "start", "--pool", "local"), PREFECT_WORKER_QUERY_SECONDS="1"
     )
     yield
-    os.killpg(process.pid, signal.SIGTERM)
-    process.communicate(timeout=30)
+    os.killpg(process.pid, signal.SIGKILL)  # it has nothing to hand over
+    process.communicate()
 
 
 @pytest.mark.usefixtures("worker")
