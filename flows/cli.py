@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.panel import Panel
 
+from flows.merge_commands import explain, inspect, merge, verify
 from stockpot.errors import InputError, StageFailed
 from stockpot.manifests import STAGES
 
@@ -183,6 +184,10 @@ def gc(
         if garbage and (yes or typer.confirm("Delete them?")):
             delete(garbage)
             _out.print("Deleted. DVC's cache has its own command: dvc gc --workspace")
+
+
+for _command in (merge, inspect, explain, verify):
+    app.command()(_command)
 
 
 def _stages(

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -16,6 +16,7 @@ from stockpot.config.section import Section
 from stockpot.errors import InputError, nearest_hint, unknown_name
 
 Place = tuple[int | str, ...]
+S = TypeVar("S", bound=Section)
 
 _WORDING = {
     "^(Input|List|String|Value) should ": "must ",
@@ -34,14 +35,23 @@ def load_experiment(params_file: Path, overrides: Sequence[str] = ()) -> Experim
     Raises:
         InputError: with all that is wrong in the file, a line each.
     """
-    content = _read_yaml(params_file)
+    content = read_yaml(params_file)
     for override in overrides:
         _override(content, override)
+    return validated(Experiment, content, params_file.name)
+
+
+def validated(kind: type[S], content: dict[str, Any], file_name: str) -> S:
+    """Return what a file says, typed.
+
+    Raises:
+        InputError: with all that is wrong in the file, a line each.
+    """
     try:
-        return Experiment.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
-        lines = _describe_all(error, content)
-        raise InputError("\n".join(f"{params_file.name}: {line}" for line in lines)) from error
+        lines = _describe_all(error, content, kind)
+        raise InputError("\n".join(f"{file_name}: {line}" for line in lines)) from error
 
 
 def json_schema() -> str:
@@ -49,7 +59,12 @@ def json_schema() -> str:
     return json.dumps(Experiment.model_json_schema(), indent=2) + "\n"
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a mapping of sections.
+
+    Raises:
+        InputError: there is no such file, or it is not YAML, or a key stands twice.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         content = yaml.safe_load(text)
@@ -94,13 +109,15 @@ def _override(content: dict[str, Any], override: str) -> None:
         raise InputError(f"--set {field}: the value is not YAML, got {text!r}") from error
 
 
-def _describe_all(error: ValidationError, content: dict[str, Any]) -> list[str]:
+def _describe_all(
+    error: ValidationError, content: dict[str, Any], kind: type[Section]
+) -> list[str]:
     """Say of each field where it stands, what was expected and what was found."""
     rules: dict[tuple[str, str], list[str]] = {}
     hints: dict[tuple[str, str], str] = {}
     for detail in error.errors(include_url=False):
         place = _place_in_file(detail["loc"], content)
-        rule, found = _rule_and_found(detail, place)
+        rule, found = _rule_and_found(detail, place, kind)
         line = (".".join(map(str, place)) or "the file", found)
         rules.setdefault(line, []).append(rule)
         if detail["type"] == "literal_error":
@@ -112,18 +129,22 @@ def _describe_all(error: ValidationError, content: dict[str, Any]) -> list[str]:
     ]
 
 
-def _rule_and_found(detail: Mapping[str, Any], place: Place) -> tuple[str, str]:
+def _rule_and_found(
+    detail: Mapping[str, Any], place: Place, kind: type[Section]
+) -> tuple[str, str]:
     """Return what was expected, and the end of the message that says what stands there."""
     context = detail.get("ctx", {})
     found = f", got {_short(detail['input'])}"
     match detail["type"]:
         case "extra_forbidden":
             # Another member of a union may have the field: here it is unknown all the same.
-            fields = {*_fields_at(place)} - {place[-1]}
+            fields = {*_fields_at(place, kind)} - {place[-1]}
             return str(unknown_name("field", str(place[-1]), fields)), ""
         case "union_tag_invalid":
-            kind = context["discriminator"].strip("'")
-            return str(unknown_name(kind, context["tag"], _quoted(context["expected_tags"]))), ""
+            discriminator = context["discriminator"].strip("'")
+            return str(
+                unknown_name(discriminator, context["tag"], _quoted(context["expected_tags"]))
+            ), ""
         case "missing":
             return "is required", ", got nothing"
         case "value_error":
@@ -163,9 +184,9 @@ def _is_tag(part: int | str, content: Any) -> bool:
     return isinstance(content, dict) and part not in content and part in content.values()
 
 
-def _fields_at(place: Place) -> list[str]:
+def _fields_at(place: Place, kind: type[Section]) -> list[str]:
     """List the fields of the section that holds `place`."""
-    sections: list[type[Section]] = [Experiment]
+    sections = [kind]
     for part in place[:-1]:
         if isinstance(part, str):
             fields = [s.model_fields[part] for s in sections if part in s.model_fields]

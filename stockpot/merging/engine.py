@@ -33,7 +33,7 @@ def merge_states(
     Raises:
         InputError: names, shapes or values do not allow it; the message names the tensor.
     """
-    names = _common_names([state.keys() for state in (*states, *([] if base is None else [base]))])
+    names = common_names([state.keys() for state in (*states, *([] if base is None else [base]))])
     readers = [state.__getitem__ for state in states]
     base_reader = None if base is None else base.__getitem__
     return {name: _merge_named(name, readers, base_reader, recipe) for name in names}
@@ -58,7 +58,7 @@ def merge_files(
             stack.enter_context(safe_open(path, framework="pt"))
             for path in (*paths, *([] if base is None else [base]))
         ]
-        names = _common_names([file.keys() for file in opened])
+        names = common_names([file.keys() for file in opened])
         readers = [file.get_tensor for file in opened[: len(paths)]]
         base_reader = None if base is None else opened[-1].get_tensor
         return {name: _merge_named(name, readers, base_reader, recipe) for name in names}
@@ -75,7 +75,7 @@ def _merge_named(
     return merge_tensor(name, tensors, recipe, None if base_reader is None else base_reader(name))
 
 
-def _common_names(names_per_model: Sequence[Iterable[str]]) -> list[str]:
+def common_names(names_per_model: Sequence[Iterable[str]]) -> list[str]:
     """Return the names, which all models must share, in the first one's order."""
     first = list(names_per_model[0])
     for position, names in enumerate(names_per_model):

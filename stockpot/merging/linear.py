@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@method("linear")
+@method("linear", is_elementwise=True)
 def linear(tensors: Sequence[Tensor], coefficients: Sequence[float]) -> Tensor:
     """Average the tensors, weighted by the coefficients.
 

@@ -30,12 +30,15 @@ class Method:
             draws random numbers.
         num_models: the least and the largest number of models; None for no limit.
         is_symmetric: whether the order of (tensor, coefficient) pairs is without effect.
+        is_elementwise: whether an entry of the result depends on that entry of the inputs alone,
+            so that a big tensor can be merged in pieces.
     """
 
     name: str
     merge: MergeFunction
     num_models: tuple[int, int | None] = (1, None)
     is_symmetric: bool = True
+    is_elementwise: bool = False
 
     @property
     def needs_base(self) -> bool:
@@ -82,10 +85,9 @@ class Method:
         options: Mapping[str, Any] = MappingProxyType({}),
     ) -> Tensor:
         """Merge, with those of the arguments that the method takes."""
-        positional: dict[str, Any] = {"base": base, "coefficients": coefficients}
-        taken = [value for name, value in positional.items() if name in self._parameters]
-        drawn = {"generators": generators} if self.is_random else {}
-        merged: Tensor = self.merge(tensors, *taken, **drawn, **options)
+        given = {"base": base, "coefficients": coefficients, "generators": generators}
+        taken = {name: value for name, value in given.items() if name in self._parameters}
+        merged: Tensor = self.merge(tensors, **taken, **options)
         return merged
 
     def check(
@@ -141,14 +143,18 @@ METHODS: dict[str, Method] = {}
 
 
 def method(
-    name: str, *, num_models: tuple[int, int | None] = (1, None), is_symmetric: bool = True
+    name: str,
+    *,
+    num_models: tuple[int, int | None] = (1, None),
+    is_symmetric: bool = True,
+    is_elementwise: bool = False,
 ) -> Callable[[F], F]:
     """Register the decorated function as the merge method `name`; it is returned unchanged."""
 
     def register(merge: F) -> F:
         if name in METHODS:
             raise ValueError(f"merge method {name!r} is registered twice")
-        METHODS[name] = Method(name, merge, num_models, is_symmetric)
+        METHODS[name] = Method(name, merge, num_models, is_symmetric, is_elementwise)
         return merge
 
     return register

@@ -29,7 +29,7 @@ def merge_tensor(
     Raises:
         InputError: shapes differ, a value is not finite, or integer buffers differ.
     """
-    _check_shapes(name, [*tensors, *([] if base is None else [base])])
+    check_shapes(name, [tensor.shape for tensor in (*tensors, *([] if base is None else [base]))])
     first = tensors[0]
     if not first.is_floating_point():
         return _merge_integers(name, tensors)
@@ -58,7 +58,7 @@ def merge_running_vars(
     Raises:
         InputError: shapes differ, or a value is not finite.
     """
-    _check_shapes(name, [*variances, *means])
+    check_shapes(name, [tensor.shape for tensor in (*variances, *means)])
     _check_finite(name, variances)
     shares = [max(coefficient, 0.0) for coefficient in coefficients]
     mean = linear([mean.double() for mean in means], shares)
@@ -70,12 +70,17 @@ def merge_running_vars(
     return linear(around_it, shares).to(variances[0].dtype)
 
 
-def _check_shapes(name: str, tensors: Sequence[Tensor]) -> None:
-    for position, tensor in enumerate(tensors):
-        if tensor.shape != tensors[0].shape:
+def check_shapes(name: str, shapes: Sequence[Sequence[int]]) -> None:
+    """Refuse tensors of different shapes.
+
+    Raises:
+        InputError: with the first that differs from model 0's.
+    """
+    for position, shape in enumerate(shapes):
+        if shape != shapes[0]:
             raise InputError(
-                f"tensor {name!r} of model {position}: has shape {tuple(tensor.shape)}, model 0 "
-                f"has {tuple(tensors[0].shape)}; merge models of one base"
+                f"tensor {name!r} of model {position}: has shape {tuple(shape)}, model 0 "
+                f"has {tuple(shapes[0])}; merge models of one base"
             )
 
 

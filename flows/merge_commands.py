@@ -1,0 +1,228 @@
+"""The commands that merge models on disk and look at them: no flow, no server, no project."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from inspect import Parameter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+
+from stockpot.errors import InputError, StageFailed
+
+if TYPE_CHECKING:
+    from stockpot.merge_jobs import MergeJob
+
+_out, _err = Console(), Console(stderr=True)
+
+Model = Annotated[Path, typer.Argument(help="A model that `stockpot merge` made.")]
+Inputs = Annotated[
+    Path, typer.Option("--inputs", help="The folder to which its pedigree's paths are relative.")
+]
+
+
+def merge(
+    config: Annotated[
+        Path | None, typer.Argument(help="The merge: our own short form, or mergekit's.")
+    ] = None,
+    place: Annotated[
+        Path | None,
+        typer.Argument(metavar="OUT", help="A folder, or a name that ends in .safetensors."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check all, print the forecast, merge nothing.")
+    ] = False,
+    methods: Annotated[
+        bool, typer.Option("--methods", help="List the merge methods with their options.")
+    ] = False,
+) -> None:
+    """Merge models on disk, of any size: folders, shards, safetensors, PyTorch weights.
+
+    What is interrupted goes on with the same command. A merge file says which and how:
+
+      method: ties
+
+      models: [fine-tuned-a, {path: fine-tuned-b, coefficient: 0.5}]
+
+      base: pretrained
+
+      options: {density: 0.2}
+
+    stockpot merge merge.yaml merged --dry-run
+    """
+    if methods:
+        _show_methods()
+        return
+    if config is None or place is None:
+        raise InputError("merge: needs CONFIG and OUT; `stockpot merge --help` shows an example")
+    from stockpot.merge_jobs import MergeJob
+
+    job = MergeJob.read(config, place)
+    job.check()
+    _show_forecast(job)
+    if dry_run:
+        _out.print("Nothing was merged (--dry-run).")
+        return
+    start = time.monotonic()
+    _run(job)
+    _out.print(
+        f"{place}: {job.output.num_bytes / 1e9:.2f} GB in {time.monotonic() - start:.1f} s. "
+        f"Next: stockpot explain {place}",
+        highlight=False,
+    )
+
+
+def explain(model: Model) -> None:
+    """Print what a merged model was made from, out of its header.
+
+    stockpot explain merged
+    """
+    from stockpot.merge_jobs import read_pedigree
+
+    pedigree = read_pedigree(model)
+    _out.print(f"{model}: {pedigree['method']}, made by stockpot {pedigree['version']}")
+    table = Table("", "model", "coefficient", "SHA-256")
+    for number, each in enumerate(pedigree["models"], start=1):
+        table.add_row(str(number), each["path"], str(each["coefficient"]), each["digest"])
+    if base := pedigree["base"]:
+        table.add_row("base", base["path"], "", base["digest"])
+    _out.print(table)
+    for name in ("options", "seed", "dtype"):
+        _out.print(f"{name}: {pedigree[name]}")
+
+
+def verify(model: Model, inputs: Inputs = Path()) -> None:
+    """Make a merged model again from its pedigree and compare, byte for byte.
+
+    stockpot verify merged --inputs ~/models
+    """
+    from stockpot.merge_jobs import rebuild
+    from stockpot.weight_files import open_source
+
+    with tempfile.TemporaryDirectory(dir=model.absolute().parent) as folder:
+        job = rebuild(model, Path(folder) / f"again{model.suffix}", inputs)
+        job.check()
+        _run(job)
+        found, again = open_source(model).digest, open_source(job.place).digest
+    if found != again:
+        raise StageFailed(
+            f"{model}: its weights are not what its pedigree makes: digest {found[:12]}, "
+            f"made again {again[:12]}"
+        )
+    _out.print(f"{model}: made again from its inputs, equal byte for byte ({found[:12]})")
+
+
+def inspect(
+    models: Annotated[list[Path], typer.Argument(help="Models, two or more.")],
+    base: Annotated[
+        Path | None, typer.Option("--base", help="What they were fine-tuned from.")
+    ] = None,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Read the weights too: norms, cosines, signs.")
+    ] = False,
+) -> None:
+    """Say whether models belong together, from their headers alone.
+
+    stockpot inspect fine-tuned-a fine-tuned-b --base pretrained --weights
+    """
+    from stockpot.inspection import compare_headers, compare_weights
+    from stockpot.weight_files import open_source
+
+    sources = [open_source(path) for path in models]
+    base_source = None if base is None else open_source(base)
+    table = Table("", "model", "tensors", "numbers", "GB")
+    for number, source in enumerate(sources):
+        num_params = sum(tensor.num_elements for tensor in source.tensors.values())
+        size = f"{source.num_bytes / 1e9:.3f}"
+        table.add_row(
+            str(number), str(source.path), str(len(source.tensors)), f"{num_params:,}", size
+        )
+    _out.print(table)
+    findings = compare_headers([*sources, *([base_source] if base_source else [])])
+    if weights:
+        compared = compare_weights(sources, base_source)
+        findings += compared.findings
+        what = "task vectors" if base else "models"
+        _out.print(f"norms of {what}: " + ", ".join(f"{norm:.3g}" for norm in compared.norms))
+        _show_matrix(f"cosine between {what}", compared.cosines)
+        _show_matrix(f"share of equal signs in {what}", compared.sign_agreement)
+    for finding in findings:
+        _out.print(f"[red]✗ {finding.text}" if finding.is_obstacle else f"- {finding.text}")
+    if any(finding.is_obstacle for finding in findings):
+        _out.print("These models cannot be merged as they are.")
+    else:
+        _out.print("These models can be merged. Next: stockpot merge --methods")
+
+
+def _show_matrix(title: str, values: list[list[float]]) -> None:
+    """Show a heat map: the higher, the greener."""
+    table = Table("", *map(str, range(len(values))), title=title, title_justify="left")
+    for number, row in enumerate(values):
+        cells = [f"[on rgb(0,{int(110 * max(value, 0.0))},40)] {value:5.2f} " for value in row]
+        table.add_row(str(number), *cells)
+    _out.print(table)
+
+
+def _run(job: MergeJob) -> None:
+    with _progress(job) as on_bytes:
+        job.run(on_bytes.advance)
+
+
+class _Bar:
+    """A progress bar of bytes."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress = progress
+        self._bar = progress.add_task("merge", total=total)
+
+    def advance(self, num_bytes: int) -> None:
+        self._progress.advance(self._bar, num_bytes)
+
+
+@contextmanager
+def _progress(job: MergeJob) -> Iterator[_Bar]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    total = sum(plan.num_input_bytes for plan in job.plans)
+    with Progress(*columns, console=_err, disable=not _err.is_terminal) as progress:
+        yield _Bar(progress, total)
+
+
+def _show_forecast(job: MergeJob) -> None:
+    listed = ", ".join(f"{value:.2f} {name}" for name, value in job.forecast.items())
+    _out.print(f"{job.file.method}: {len(job.sources)} models, {len(job.plans)} tensors; {listed}")
+
+
+def _show_methods() -> None:
+    from stockpot.merging import METHODS
+
+    table = Table("method", "models", "base", "options", "what it does")
+    for name, method in sorted(METHODS.items()):
+        least, largest = method.num_models
+        models = str(least) if largest == least else f"{least}+" if largest is None else "?"
+        base = "yes" if method.needs_base else "optional" if method.base_is_optional else ""
+        options = ", ".join(
+            option if default is Parameter.empty else f"{option}={default}"
+            for option, default in method.options.items()
+        )
+        table.add_row(name, models, base, options, method.summary)
+    _out.print(table)

@@ -1,0 +1,307 @@
+"""Merging models on disk, of any size: each tensor is read once, merged and written in place.
+
+What is in memory is one tensor of every model (and its float32 form), or, where a method works
+element by element, a run of elements. Neither the number of threads nor the size of the runs
+changes a bit of the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import partial, reduce
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stockpot.errors import InputError
+from stockpot.merging.engine import common_names
+from stockpot.merging.recipe import Recipe
+from stockpot.merging.registry import METHODS
+from stockpot.merging.tensor_rules import check_shapes, merge_running_vars, merge_tensor
+from stockpot.weight_files import ShardedOutput, Source, StoredTensor, TensorType
+from stockpot.weight_files.output import ShardWriter
+
+_RUN = 2**18  # elements at a time: their float32 form stays in the cache of a core
+_PIECE = 2**23  # elements that one thread takes of a big tensor, run by run
+_ALONE = 2**22  # a tensor with more elements than this is merged alone, by torch's threads
+_TORCH_THREADS = 4  # whatever the machine has: torch's sums depend on their number
+
+_SATURATING = torch.float8_e4m3fn  # has no infinity: what is too large becomes the largest
+_VAR, _MEAN = "running_var", "running_mean"
+
+RecipeOf = Callable[[str], Recipe]
+OnBytes = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an input tensor comes from.
+
+    Attributes:
+        source: the model.
+        name: the tensor's name in it.
+    """
+
+    source: Source
+    name: str
+
+    def read(self) -> Tensor:
+        """Return the tensor; its memory is the file's."""
+        return self.source.read(self.name)
+
+    def read_run(self, first: int, last: int) -> Tensor:
+        """Return elements of the flattened tensor; their memory is the file's."""
+        return self.source.read_run(self.name, first, last)
+
+    @property
+    def stored(self) -> StoredTensor:
+        """What the tensor is, and where it lies."""
+        return self.source.tensors[self.name]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorPlan:
+    """One tensor of the output.
+
+    Attributes:
+        name: in the output.
+        inputs: where it comes from, one a model.
+        base: the base's tensor; None without a base.
+        recipe: how it is merged.
+        type: dtype and shape in the output.
+    """
+
+    name: str
+    inputs: tuple[Origin, ...]
+    base: Origin | None
+    recipe: Recipe
+    type: TensorType
+
+    @property
+    def num_elements(self) -> int:
+        """How many elements it has."""
+        return self.inputs[0].stored.num_elements
+
+    @property
+    def num_input_bytes(self) -> int:
+        """How many bytes are read for it."""
+        return sum(origin.stored.num_bytes for origin in self.origins)
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """The inputs and, if there is one, the base."""
+        return self.inputs if self.base is None else (*self.inputs, self.base)
+
+    @property
+    def working_dtype(self) -> torch.dtype:
+        """The widest dtype of its origins; for weights, float32 at least."""
+        dtypes = [origin.stored.dtype for origin in self.origins]
+        if self.type[0].is_floating_point:  # torch does not promote 8-bit floats
+            dtypes = [torch.float32 if dtype.itemsize < 4 else dtype for dtype in dtypes]
+        return reduce(torch.promote_types, dtypes)
+
+
+def plan_merge(
+    sources: Sequence[Source],
+    base: Source | None,
+    recipe_of: RecipeOf,
+    dtype: torch.dtype | None = None,
+) -> list[TensorPlan]:
+    """Plan a merge of same-named tensors from headers alone.
+
+    Args:
+        sources: M models.
+        base: what they were fine-tuned from; None if the method needs none.
+        recipe_of: how the tensor of a name is merged; M coefficients.
+        dtype: of the floating-point tensors in the output; None keeps the base's, or else the
+            first model's.
+
+    Raises:
+        InputError: tensors are missing, or their shapes or kinds differ.
+    """
+    models = [*sources, *([] if base is None else [base])]
+    plans = []
+    for name in common_names([model.tensors.keys() for model in models]):
+        stored = [model.tensors[name] for model in models]
+        check_shapes(name, [tensor.shape for tensor in stored])
+        kinds = {tensor.dtype.is_floating_point for tensor in stored}
+        if len(kinds) > 1:
+            raise InputError(f"tensor {name!r}: integers in some models, not in others")
+        if name.endswith(_VAR) and _mean_of(name) not in sources[0].tensors:
+            raise InputError(f"tensor {name!r}: cannot be merged without {_mean_of(name)!r}")
+        own = stored[-1 if base is not None else 0].dtype
+        plans.append(
+            TensorPlan(
+                name,
+                tuple(Origin(source, name) for source in sources),
+                None if base is None else Origin(base, name),
+                recipe_of(name),
+                (dtype if dtype and own.is_floating_point else own, stored[0].shape),
+            )
+        )
+    return plans
+
+
+def merge_to_disk(
+    plans: Sequence[TensorPlan],
+    output: ShardedOutput,
+    key: str,
+    *,
+    num_threads: int,
+    on_bytes: OnBytes,
+    write_beside: Callable[[Path], None] = lambda _folder: None,
+) -> None:
+    """Merge all tensors into the files of `output`, which appear once all are whole.
+
+    Args:
+        plans: what is merged.
+        output: laid out for the tensors of `plans`.
+        key: names the work: one that was interrupted goes on under the same key.
+        num_threads: how many tensors, or pieces of big ones, are merged at once.
+        on_bytes: called with the number of input bytes after each piece of work.
+        write_beside: called with the folder of the finished weights, before it gets its name.
+
+    Raises:
+        InputError: a value is not finite, in an input or after rounding to the output's dtype.
+    """
+    by_name = {plan.name: plan for plan in plans}
+    before = torch.get_num_threads()
+    try:
+        with output.opened(key) as shards:
+            waiting = {name for shard in shards for name in shard.tensors}
+            on_bytes(sum(p.num_input_bytes for p in plans if p.name not in waiting))
+            for shard in shards:
+                with output.writing(shard) as writer:
+                    own = [by_name[name] for name in shard.tensors]
+                    _merge_shard(own, writer, num_threads, on_bytes)
+            write_beside(output.work)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _merge_shard(
+    plans: Sequence[TensorPlan], writer: ShardWriter, num_threads: int, on_bytes: OnBytes
+) -> None:
+    alone = [p for p in plans if not _is_elementwise(p) and p.num_elements > _ALONE]
+    torch.set_num_threads(_TORCH_THREADS)
+    for plan in alone:
+        _merge_whole(plan, writer)
+        on_bytes(plan.num_input_bytes)
+    torch.set_num_threads(1)
+    beside = [plan for plan in plans if plan not in alone]
+    with ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            futures = {
+                pool.submit(work): num_bytes
+                for plan in beside
+                for work, num_bytes in _pieces(plan, writer)
+            }
+            for future in _as_they_end(futures):
+                on_bytes(futures[future])
+        finally:  # on an error, or an interrupt, nothing more is started
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _as_they_end(futures: Iterable[Future[None]]) -> Iterator[Future[None]]:
+    """Yield what has ended; raise the first error."""
+    waiting = set(futures)
+    while waiting:
+        ended, waiting = wait(waiting, timeout=0.5, return_when=FIRST_EXCEPTION)
+        for future in ended:
+            future.result()
+            yield future
+
+
+def _pieces(plan: TensorPlan, writer: ShardWriter) -> Iterator[tuple[Callable[[], None], int]]:
+    """Split the work on a tensor, if its elements do not need each other."""
+    if not _is_elementwise(plan) or plan.num_elements <= _PIECE:
+        yield partial(_merge_whole, plan, writer), plan.num_input_bytes
+        return
+    for first in range(0, plan.num_elements, _PIECE):
+        last = min(first + _PIECE, plan.num_elements)
+        before, after = (plan.num_input_bytes * n // plan.num_elements for n in (first, last))
+        yield partial(_merge_runs, plan, writer, first, last), after - before
+
+
+def _is_elementwise(plan: TensorPlan) -> bool:
+    return (
+        METHODS[plan.recipe.method].is_elementwise
+        and plan.type[0].is_floating_point
+        and "running_" not in plan.name
+    )
+
+
+def _merge_whole(plan: TensorPlan, writer: ShardWriter) -> None:
+    if _is_elementwise(plan):
+        _merge_runs(plan, writer, 0, plan.num_elements)
+        return
+    try:
+        merged = _merged_variance(plan) if plan.name.endswith(_VAR) else _merged(plan)
+    except InputError:
+        _check_finite(plan)
+        raise
+    writer.write(plan.name, _rounded(plan, merged))
+
+
+def _merged(plan: TensorPlan) -> Tensor:
+    """Merge a whole tensor in the working dtype, so that it is rounded once, at the end."""
+    tensors = [origin.read().to(plan.working_dtype) for origin in plan.inputs]
+    base = None if plan.base is None else plan.base.read().to(plan.working_dtype)
+    return merge_tensor(plan.name, tensors, plan.recipe, base)
+
+
+def _merged_variance(plan: TensorPlan) -> Tensor:
+    variances = [origin.read().double() for origin in plan.inputs]
+    means = [origin.source.read(_mean_of(origin.name)) for origin in plan.inputs]
+    return merge_running_vars(plan.name, variances, means, plan.recipe.coefficients)
+
+
+def _mean_of(variance: str) -> str:
+    return variance.removesuffix(_VAR) + _MEAN
+
+
+def _merge_runs(plan: TensorPlan, writer: ShardWriter, first: int, last: int) -> None:
+    """Merge the elements from `first` to `last` of flattened tensors, a run at a time."""
+    dtype = plan.working_dtype
+    for start in range(first, last, _RUN):
+        end = min(start + _RUN, last)
+        runs = [origin.read_run(start, end).to(dtype) for origin in plan.inputs]
+        base = None if plan.base is None else plan.base.read_run(start, end).to(dtype)
+        merged = plan.recipe.merge(plan.name, runs, base)
+        writer.write(plan.name, _rounded(plan, merged), start)
+
+
+def _rounded(plan: TensorPlan, merged: Tensor) -> Tensor:
+    """Round to the output's dtype, once; what is not finite then was so before, or is too large."""
+    rounded = merged.to(plan.type[0])
+    if rounded.is_floating_point() and (
+        # Finite values may have a sum that is not: it only says where to look more closely.
+        not torch.isfinite(rounded.sum(dtype=torch.float32)) or rounded.dtype == _SATURATING
+    ):
+        _check_rounded(plan, merged, rounded)
+    return rounded
+
+
+def _check_rounded(plan: TensorPlan, merged: Tensor, rounded: Tensor) -> None:
+    limit = torch.finfo(rounded.dtype).max
+    too_large = rounded.dtype == _SATURATING and bool((merged.abs() > limit).any())
+    if torch.isfinite(rounded.double()).all() and not too_large:
+        return
+    _check_finite(plan)
+    if not torch.isfinite(merged).all():
+        raise InputError(f"tensor {plan.name!r}: {plan.recipe.method} gives values not finite")
+    raise InputError(
+        f"tensor {plan.name!r}: the merged values reach {merged.abs().max():.3g}, the largest "
+        f"in {plan.type[0]} is {limit:.3g}; choose a wider dtype"
+    )
+
+
+def _check_finite(plan: TensorPlan) -> None:
+    for origin in plan.origins:
+        if not torch.isfinite(origin.read().to(plan.working_dtype)).all():
+            raise InputError(
+                f"{origin.stored.file}: tensor {origin.name!r}: has a value that is not finite"
+            )

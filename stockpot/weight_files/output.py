@@ -1,0 +1,198 @@
+"""Weights written in place into files whose layout is fixed before the first byte.
+
+The files lie in a folder beside the final place until all of them are whole; a run that is
+killed goes on with the first shard that was not finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stockpot.atomic_files import write_text
+from stockpot.errors import InputError
+from stockpot.weight_files.safetensors_format import build_header
+
+TensorType = tuple[torch.dtype, tuple[int, ...]]
+
+_PROGRESS = ".stockpot-progress.json"  # a name that no file of a model has
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One file of the output.
+
+    Attributes:
+        file_name: its name in the folder.
+        tensors: dtype and shape of each tensor, by name.
+    """
+
+    file_name: str
+    tensors: Mapping[str, TensorType]
+
+    @property
+    def num_bytes(self) -> int:
+        """The bytes of its tensors."""
+        return sum(math.prod(shape) * dtype.itemsize for dtype, shape in self.tensors.values())
+
+
+class ShardedOutput:
+    """The files of one merged model: `place` is a folder, or ends in `.safetensors`."""
+
+    def __init__(
+        self,
+        place: Path,
+        tensors: Mapping[str, TensorType],
+        metadata: Mapping[str, str],
+        max_shard_bytes: int,
+    ) -> None:
+        """Lay the files out; nothing is written yet.
+
+        Args:
+            place: where the model will be.
+            tensors: dtype and shape of each tensor, in the order in which they are merged.
+            metadata: for the headers.
+            max_shard_bytes: a shard is closed before it would grow beyond this.
+        """
+        self.place = place
+        self._metadata = metadata
+        self._is_file = place.suffix == ".safetensors"
+        self.shards = self._layout(tensors, math.inf if self._is_file else max_shard_bytes)
+        self.work = place.with_name(f".{place.name}.merging")
+
+    @property
+    def num_bytes(self) -> int:
+        """The bytes of all tensors."""
+        return sum(shard.num_bytes for shard in self.shards)
+
+    def check(self) -> None:
+        """Refuse a place that is taken, cannot be written, or is too small.
+
+        Raises:
+            InputError: with what was found and what to do.
+        """
+        if self.place.exists():
+            raise InputError(f"{self.place}: is there already; remove it or name another place")
+        parent = self.place.parent
+        if not parent.is_dir() or not os.access(parent, os.W_OK):
+            raise InputError(f"{parent}: is not a folder that can be written to")
+        # A merge that goes on has its files already.
+        held = sum(f.stat().st_blocks * 512 for f in self.work.glob("*") if f.is_file())
+        free = shutil.disk_usage(parent).free + held
+        if free < self.num_bytes:
+            raise InputError(
+                f"{parent}: {self.num_bytes / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free"
+            )
+
+    @contextmanager
+    def opened(self, key: str) -> Iterator[list[Shard]]:
+        """Yield the shards that are still to be written; on success all files get their names.
+
+        Args:
+            key: names what is written: work of another key or layout is thrown away.
+        """
+        heads = [build_header(shard.tensors, self._metadata)[0] for shard in self.shards]
+        key = hashlib.sha256(b"".join([key.encode(), *heads])).hexdigest()
+        done = self._done(key)
+        if not done and self.work.exists():
+            shutil.rmtree(self.work)
+        self.work.mkdir(exist_ok=True)
+        self._record(key, done)
+        self._key, self._finished = key, done
+        yield [shard for shard in self.shards if shard.file_name not in done]
+        self._finish()
+
+    @contextmanager
+    def writing(self, shard: Shard) -> Iterator[ShardWriter]:
+        """Yield what writes into a shard; on success the shard counts as done."""
+        head, starts = build_header(shard.tensors, self._metadata)
+        path = self.work / shard.file_name
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            # Room for all of it now: a disk that is full is found before the work.
+            os.posix_fallocate(descriptor, 0, len(head) + shard.num_bytes)
+            os.pwrite(descriptor, head, 0)
+            yield ShardWriter(descriptor, starts)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        self._finished = [*self._finished, shard.file_name]
+        self._record(self._key, self._finished)
+
+    def _layout(self, tensors: Mapping[str, TensorType], limit: float) -> list[Shard]:
+        groups: list[dict[str, TensorType]] = [{}]
+        size = 0
+        for name, (dtype, shape) in tensors.items():
+            num_bytes = math.prod(shape) * dtype.itemsize
+            if groups[-1] and size + num_bytes > limit:
+                groups.append({})
+                size = 0
+            groups[-1][name] = (dtype, shape)
+            size += num_bytes
+        if len(groups) == 1:
+            return [Shard("model.safetensors", groups[0])]
+        return [
+            Shard(f"model-{number:05d}-of-{len(groups):05d}.safetensors", group)
+            for number, group in enumerate(groups, start=1)
+        ]
+
+    def _done(self, key: str) -> list[str]:
+        try:
+            content = json.loads((self.work / _PROGRESS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return []
+        return list(content["done"]) if content["key"] == key else []
+
+    def _record(self, key: str, done: list[str]) -> None:
+        write_text(self.work / _PROGRESS, json.dumps({"key": key, "done": done}))
+
+    def _finish(self) -> None:
+        if self._is_file:
+            (self.work / self.shards[0].file_name).replace(self.place)
+            shutil.rmtree(self.work)
+            return
+        if len(self.shards) > 1:
+            shard_of = {name: shard.file_name for shard in self.shards for name in shard.tensors}
+            index = {"metadata": {"total_size": self.num_bytes}, "weight_map": shard_of}
+            write_text(self.work / "model.safetensors.index.json", json.dumps(index, indent=2))
+        (self.work / _PROGRESS).unlink()
+        self.work.rename(self.place)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardWriter:
+    """Writes tensors, or runs of their elements, to their places in one file.
+
+    Attributes:
+        descriptor: of the file.
+        starts: where each tensor's bytes start.
+    """
+
+    descriptor: int
+    starts: Mapping[str, int]
+
+    def write(self, name: str, elements: Tensor, first: int = 0) -> None:
+        """Write the elements of a tensor from `first` on; safe from several threads.
+
+        Args:
+            name: the tensor's.
+            elements: contiguous, of the tensor's dtype, on the CPU.
+            first: number of the first of them, in the flattened tensor.
+        """
+        if elements.numel() == 0:
+            return
+        data = elements.reshape(-1).view(torch.uint8).numpy().data
+        place = self.starts[name] + first * elements.element_size()
+        while data:
+            written = os.pwrite(self.descriptor, data, place)
+            data, place = data[written:], place + written

@@ -1,0 +1,187 @@
+"""Models on disk, whatever their form, as names to tensors that are read one at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stockpot.errors import InputError
+from stockpot.weight_files.safetensors_format import NAMES, StoredTensor, read_header
+
+_INDEX = "model.safetensors.index.json"
+_PICKLES = (".pt", ".pth", ".bin", ".ckpt")
+
+
+@dataclass
+class Source:
+    """One model on disk. Its files are mapped into memory and never written to.
+
+    Attributes:
+        path: the file or folder that was named.
+        files: the files that hold weights.
+        tensors: where each tensor lies; for pickles, what it is.
+        metadata: the text in the headers.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    tensors: Mapping[str, StoredTensor]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    _loaded: Mapping[str, Tensor] = field(default_factory=dict)
+    _maps: dict[Path, mmap.mmap] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that may have a config and a tokenizer beside the weights."""
+        return self.path if self.path.is_dir() else None
+
+    @property
+    def num_bytes(self) -> int:
+        """The bytes of all tensors."""
+        return sum(tensor.num_bytes for tensor in self.tensors.values())
+
+    def read(self, name: str) -> Tensor:
+        """Return a tensor; its memory is the file's, so it must not be changed."""
+        stored = self.tensors[name]
+        return self.read_run(name, 0, stored.num_elements).view(stored.shape)
+
+    def read_run(self, name: str, first: int, last: int) -> Tensor:
+        """Return the elements from `first` to `last` of a flattened tensor; as with `read`."""
+        if name in self._loaded:
+            return self._loaded[name].reshape(-1)[first:last]
+        stored = self.tensors[name]
+        count, itemsize = last - first, stored.dtype.itemsize
+        if count == 0:
+            return torch.empty(0, dtype=stored.dtype)
+        held, offset = self._map(stored.file), stored.start + first * itemsize
+        if offset % itemsize:  # some writers do not align
+            raw = torch.frombuffer(held, dtype=torch.uint8, count=count * itemsize, offset=offset)
+            return raw.clone().view(stored.dtype)
+        return torch.frombuffer(held, dtype=stored.dtype, count=count, offset=offset)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the weight files' digests, or of the one file; hex."""
+        digests = []
+        for file in self.files:
+            # Through the map that tensors are read by: no copy, and the pages are there later.
+            digests.append(hashlib.sha256(self._map(file)).hexdigest())
+        if len(digests) == 1:
+            return digests[0]
+        return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+    def _map(self, file: Path) -> mmap.mmap:
+        if file not in self._maps:
+            with file.open("rb") as opened:
+                # Copy-on-write, since torch warns of memory that it may not write to; it does not.
+                self._maps[file] = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)
+        return self._maps[file]
+
+
+def open_source(path: Path) -> Source:
+    """Open a model: a safetensors file, a pickle of weights, or a folder with either.
+
+    Only headers are read; a pickle is read whole, with nothing but weights allowed in it.
+
+    Raises:
+        InputError: there is nothing to read, or it is damaged, or it is not safe to read.
+    """
+    if path.is_dir():
+        return _open_folder(path)
+    if path.suffix in _PICKLES:
+        return _open_pickle(path, path)
+    tensors, metadata = read_header(path)
+    return Source(path, (path,), tensors, metadata)
+
+
+def _open_folder(folder: Path) -> Source:
+    if (folder / _INDEX).is_file():
+        return _open_shards(folder)
+    named: list[tuple[str, Callable[[Path, Path], Source]]] = [
+        ("model.safetensors", _open_single),
+        ("pytorch_model.bin", _open_pickle),
+    ]
+    for name, open_file in named:
+        if (folder / name).is_file():
+            return open_file(folder, folder / name)
+    found = sorted(folder.glob("*.safetensors"))
+    if len(found) == 1:
+        return _open_single(folder, found[0])
+    listed = [file.name for file in found] or "none"
+    raise InputError(
+        f"{folder}: expected model.safetensors, {_INDEX} or pytorch_model.bin, or one other "
+        f"safetensors file; found {listed}"
+    )
+
+
+def _open_single(path: Path, file: Path) -> Source:
+    tensors, metadata = read_header(file)
+    return Source(path, (file,), tensors, metadata)
+
+
+def _open_shards(folder: Path) -> Source:
+    index = folder / _INDEX
+    try:
+        shard_of = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        shards = sorted(set(shard_of.values()))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{index}: not an index of shards ({error})") from error
+    tensors: dict[str, StoredTensor] = {}
+    metadata: dict[str, str] = {}
+    for shard in shards:
+        if not isinstance(shard, str) or Path(shard).name != shard or shard in {"", ".", ".."}:
+            raise InputError(f"{index}: names {shard!r}, which is not a file of its folder")
+        held, own = read_header(folder / shard)
+        listed = {name for name, file in shard_of.items() if file == shard}
+        if missing := sorted(listed - held.keys()):
+            raise InputError(f"{folder / shard}: tensors {missing[:3]} of the index are not in it")
+        tensors |= {name: held[name] for name in held if name in listed}
+        metadata |= own
+    return Source(folder, tuple(folder / shard for shard in shards), tensors, metadata)
+
+
+def _open_pickle(path: Path, file: Path) -> Source:
+    try:
+        is_zip = zipfile.is_zipfile(file)  # only the older form is not; it cannot be mapped
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zip)
+    except FileNotFoundError:
+        raise InputError(f"{file}: no such file") from None
+    except Exception as error:  # a damaged pickle can raise anything
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(
+            f"{file}: not a file of weights alone ({reason}); nothing else is loaded, since a "
+            "pickle can run any code: save its state dict as safetensors"
+        ) from error
+    state = content
+    for name in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(name), dict):
+            state = state[name]
+    if not isinstance(state, dict) or not all(_is_weight(*item) for item in state.items()):
+        raise InputError(
+            f"{file}: expected a state dict, names to dense tensors of {sorted(NAMES.values())}, "
+            "got other things too"
+        )
+    state = {name: tensor.detach() for name, tensor in state.items()}  # parameters track gradients
+    tensors = {
+        name: StoredTensor(file, tensor.dtype, tuple(tensor.shape), 0, tensor.nbytes)
+        for name, tensor in state.items()
+    }
+    return Source(path, (file,), tensors, {}, state)
+
+
+def _is_weight(name: object, tensor: object) -> bool:
+    return (
+        isinstance(name, str)
+        and isinstance(tensor, Tensor)
+        and tensor.layout == torch.strided
+        and tensor.dtype in NAMES
+    )

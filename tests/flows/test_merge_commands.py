@@ -1,0 +1,106 @@
+"""The commands that merge models on disk, as people type them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, value in (("a", 1.0), ("b", 3.0)):
+        save_file({"w": torch.full((4, 4), value)}, tmp_path / f"{name}.safetensors")
+    (tmp_path / "merge.yaml").write_text("method: linear\nmodels: [a.safetensors, b.safetensors]")
+    return tmp_path
+
+
+def stockpot(folder: Path, *arguments: str) -> tuple[int, str]:
+    """Run the command in a folder that is no project."""
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("stockpot")), *arguments],
+        cwd=folder,
+        env=os.environ | {"COLUMNS": "160"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_merge_explain_and_verify_follow_each_other(folder: Path) -> None:
+    merged = stockpot(folder, "merge", "merge.yaml", "merged")
+    explained = stockpot(folder, "explain", "merged")
+    verified = stockpot(folder, "verify", "merged")
+
+    assert merged[0] == 0, merged[1]
+    assert "linear: 2 models, 1 tensors" in merged[1]
+    assert "Next: stockpot explain merged" in merged[1]
+    assert load_file(folder / "merged" / "model.safetensors")["w"].unique().tolist() == [2.0]
+    assert explained[0] == 0, explained[1]
+    assert "b.safetensors" in explained[1]
+    assert verified[0] == 0, verified[1]
+    assert "equal byte for byte" in verified[1]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "a.safetensors",
+        "b.safetensors",
+        "merge.yaml",
+        "merged",
+    ]
+
+
+def test_verify_sees_one_flipped_bit(folder: Path) -> None:
+    stockpot(folder, "merge", "merge.yaml", "merged")
+    weights = folder / "merged" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+
+    code, said = stockpot(folder, "verify", "merged")
+
+    assert code == 1
+    assert "its weights are not what its pedigree makes" in said
+
+
+def test_a_dry_run_writes_nothing(folder: Path) -> None:
+    code, said = stockpot(folder, "merge", "merge.yaml", "merged", "--dry-run")
+
+    assert code == 0, said
+    assert "Nothing was merged" in said
+    assert not (folder / "merged").exists()
+
+
+def test_bad_input_ends_with_code_2_and_without_traceback(folder: Path) -> None:
+    (folder / "merge.yaml").write_text("method: linaer\nmodels: [a.safetensors]")
+
+    code, said = stockpot(folder, "merge", "merge.yaml", "merged")
+
+    assert code == 2
+    assert "did you mean 'linear'" in said
+    assert "Traceback" not in said
+
+
+def test_methods_are_listed_with_their_options(folder: Path) -> None:
+    code, said = stockpot(folder, "merge", "--methods")
+
+    assert code == 0, said
+    assert "linear" in said
+
+
+def test_inspect_says_whether_models_belong_together(folder: Path) -> None:
+    save_file({"other": torch.ones(1)}, folder / "c.safetensors")
+
+    fitting = stockpot(folder, "inspect", "a.safetensors", "b.safetensors", "--weights")
+    strange = stockpot(folder, "inspect", "a.safetensors", "c.safetensors")
+
+    assert fitting[0] == 0, fitting[1]
+    assert "These models can be merged" in fitting[1]
+    assert "1.00" in fitting[1]
+    assert strange[0] == 0, strange[1]
+    assert "model 1 lacks w, which model 0 has" in strange[1]
+    assert "cannot be merged as they are" in strange[1]

@@ -1,0 +1,185 @@
+"""Merging models on disk by a merge file: the weights, the card, the pedigree, and the refusals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from stockpot.errors import InputError
+from stockpot.merge_jobs import MergeJob, read_pedigree, rebuild
+
+NAMES = ["embed.weight", "layers.0.w", "layers.1.w", "layers.2.w", "head.weight"]
+
+Merge = Callable[..., dict[str, Tensor]]
+
+
+def save_model(folder: Path, value: float) -> dict[str, Tensor]:
+    """Write a model whose entries are all `value`, with a config and a tokenizer."""
+    folder.mkdir()
+    state = {name: torch.full((2, 3), value) for name in NAMES}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps({"model": folder.name}))
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "notes.log").write_text("")
+    return state
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_model(tmp_path / "a", 1.0)
+    save_model(tmp_path / "b", 3.0)
+    return tmp_path
+
+
+@pytest.fixture
+def job(folder: Path) -> Callable[..., MergeJob]:
+    """Read a merge file with this text."""
+
+    def read(text: str, place: str = "merged") -> MergeJob:
+        (folder / "merge.yaml").write_text(text)
+        return MergeJob.read(folder / "merge.yaml", folder / place)
+
+    return read
+
+
+@pytest.fixture
+def merge(job: Callable[..., MergeJob]) -> Merge:
+    """Merge, and return the weights of the output."""
+
+    def run(text: str, place: str = "merged") -> dict[str, Tensor]:
+        made = job(text, place)
+        made.check()
+        made.run(lambda _bytes: None)
+        path = made.place if made.place.is_file() else made.place / "model.safetensors"
+        return load_file(path)
+
+    return run
+
+
+def test_a_folder_gets_weights_config_tokenizer_and_card(merge: Merge, folder: Path) -> None:
+    merged = merge("method: linear\nmodels: [a, b]")
+
+    assert sorted(merged) == sorted(NAMES)
+    assert all(tensor.unique().tolist() == [2.0] for tensor in merged.values())
+    assert sorted(file.name for file in (folder / "merged").iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
+    assert json.loads((folder / "merged" / "config.json").read_text()) == {"model": "a"}
+    card = (folder / "merged" / "README.md").read_text()
+    assert "with `linear`" in card
+    assert "| b | 1.0 | `" in card
+    assert not list(folder.glob(".*"))
+
+
+def test_a_name_that_ends_in_safetensors_gets_one_file(merge: Merge, folder: Path) -> None:
+    merged = merge("method: linear\nmodels: [a, b]", "merged.safetensors")
+
+    assert merged["head.weight"].unique().tolist() == [2.0]
+    assert not list(folder.glob(".*"))
+
+
+def test_coefficients_follow_depth_and_filters(merge: Merge) -> None:
+    merged = merge(
+        "method: linear\nmodels:\n"
+        "  - {path: a, coefficient: [1, 0]}\n"
+        "  - {path: b, coefficient: [{filter: layers, value: [0, 1]}, {value: 3}]}\n"
+    )
+
+    assert merged["layers.0.w"].unique().tolist() == [1.0]
+    assert merged["layers.1.w"].unique().tolist() == [2.0]
+    assert merged["layers.2.w"].unique().tolist() == [3.0]
+    assert merged["embed.weight"].unique().tolist() == [2.5]  # (1 * 1 + 3 * 3) / 4: depth 0
+    assert merged["head.weight"].unique().tolist() == [3.0]  # depth 1
+
+
+def test_dtype_is_of_the_output(merge: Merge) -> None:
+    merged = merge("method: linear\nmodels: [a, b]\ndtype: bfloat16")
+
+    assert {tensor.dtype for tensor in merged.values()} == {torch.bfloat16}
+
+
+def test_config_can_come_from_another_model(merge: Merge, folder: Path) -> None:
+    merge("method: linear\nmodels: [a, b]\nconfig_from: b")
+
+    assert json.loads((folder / "merged" / "config.json").read_text()) == {"model": "b"}
+
+
+def test_the_pedigree_in_the_header_makes_the_same_bytes_again(merge: Merge, folder: Path) -> None:
+    merge("method: linear\nmodels: [a, {path: b, coefficient: 0.25}]\nseed: 3")
+
+    pedigree = read_pedigree(folder / "merged")
+    again = rebuild(folder / "merged", folder / "again", folder)
+    again.run(lambda _bytes: None)
+
+    assert (pedigree["method"], pedigree["seed"]) == ("linear", 3)
+    assert [model["coefficient"] for model in pedigree["models"]] == [1.0, 0.25]
+    first, second = (folder / name / "model.safetensors" for name in ("merged", "again"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_an_input_that_has_changed_is_told_from_the_one_that_was_merged(
+    merge: Merge, folder: Path
+) -> None:
+    merge("method: linear\nmodels: [a, b]")
+    weights = folder / "b" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+
+    with pytest.raises(InputError, match="it is not the model that was merged"):
+        rebuild(folder / "merged", folder / "again", folder)
+
+
+def test_a_model_without_pedigree_is_refused(folder: Path) -> None:
+    with pytest.raises(InputError, match="its header has no pedigree"):
+        read_pedigree(folder / "a")
+
+
+def test_the_forecast_counts_bytes_from_headers(job: Callable[..., MergeJob]) -> None:
+    forecast = job("method: linear\nmodels: [a, b]\ndtype: float16").forecast
+
+    assert forecast["GB to read"] == 2 * 5 * 6 * 4 / 1e9
+    assert forecast["GB to write"] == 5 * 6 * 2 / 1e9
+    assert forecast["GB of memory at most"] == 4 * 6 * 4 / 1e9
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("method: linaer\nmodels: [a]", "unknown merge method 'linaer'.*did you mean 'linear'"),
+        ("method: linear\nmodels: [a, c]", "c: no such file"),
+        ("method: linear\nmodels: [a]\noptions: {densty: 1}", "linear: unknown option 'densty'"),
+        (
+            "method: linear\nmodels: [a, {path: b, coefficient: -1}]",
+            "linear: coefficients must not sum to 0",
+        ),
+        ("method: linear\nmodels: [a, odd.safetensors]", "tensors .* are not in both"),
+    ],
+)
+def test_what_cannot_be_merged_is_refused_before_anything_is_written(
+    job: Callable[..., MergeJob], folder: Path, text: str, expected: str
+) -> None:
+    save_file({"other": torch.ones(1)}, folder / "odd.safetensors")
+
+    with pytest.raises(InputError, match=expected):
+        job(text).check()
+
+    assert not (folder / "merged").exists()
+    assert not list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize(("place", "expected"), [("a", "is there already"), ("x/y", "no such")])
+def test_a_place_that_cannot_be_is_refused(
+    job: Callable[..., MergeJob], place: str, expected: str
+) -> None:
+    with pytest.raises(InputError, match=expected):
+        job("method: linear\nmodels: [a, b]", place).check()
