@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stockpot.keys import code_digest, content_key
-from stockpot.merging import METHODS
-from stockpot.merging.recipe import Recipe
 from stockpot.models import Model
 from stockpot.selection.ranking import rank
 from stockpot.store import Store
 from stockpot.workloads.spec import WorkloadSpec
 
 if TYPE_CHECKING:
+    from stockpot.merging.recipe import Recipe
     from stockpot.selection.greedy import Step
 
 
@@ -70,9 +69,13 @@ class SoupJob:
 
     def merging(self, members: Sequence[int]) -> Recipe:
         """Return how these ingredients, by position, are merged."""
+        from stockpot.merging.recipe import Recipe
+
+        # A sum of ones divided once is what greedy keeps; other methods may not divide.
+        share = 1.0 if self.method == "linear" else 1 / len(members)
         return Recipe(
             self.method,
-            (1.0,) * len(members),
+            (share,) * len(members),
             self.options,
             self.seed,
             tuple(self.ingredients[member].digest for member in members),
@@ -81,7 +84,10 @@ class SoupJob:
     @property
     def uses_base(self) -> bool:
         """Whether the method is given the base."""
-        return METHODS[self.method].needs_base
+        from stockpot.merging import METHODS
+
+        method = METHODS[self.method]
+        return method.needs_base or method.base_is_optional
 
     def find(self) -> Model | None:
         """Return the soup if the store has it; without scores."""

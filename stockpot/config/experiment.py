@@ -10,8 +10,6 @@ from pydantic import Field, field_validator, model_validator
 from stockpot.config.section import Fraction, Name, Section
 from stockpot.config.space import SpaceSection
 from stockpot.errors import unknown_name
-from stockpot.merging import METHODS
-from stockpot.merging.recipe import Recipe
 from stockpot.workloads import shift_names
 
 
@@ -106,13 +104,18 @@ class _Recipe(Section):
     @field_validator("method")
     @classmethod
     def _method_is_known(cls, method: str) -> str:
-        if method not in METHODS:
-            raise unknown_name("merge method", method, METHODS)
+        if method != "linear":  # the others import torch, which takes a second
+            from stockpot.merging import METHODS
+
+            if method not in METHODS:
+                raise unknown_name("merge method", method, METHODS)
         return method
 
     @model_validator(mode="after")
     def _method_can_merge_so(self) -> _Recipe:
-        if self.method != "linear" or self.options:  # the check imports torch
+        if self.method != "linear" or self.options:
+            from stockpot.merging.recipe import Recipe
+
             Recipe(self.method, (1.0, 1.0), self.options).check(has_base=True)
         return self
 

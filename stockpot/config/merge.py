@@ -85,7 +85,7 @@ _MERGEKIT_DEFAULTS: Mapping[str, Mapping[str, Scalar]] = {
     "dare_ties": {"density": 1.0, "rescale": "l1"},
     "della": {"density": 1.0, "rescale": "l1"},
     "della_linear": {"density": 1.0, "rescale": "l1"},
-    "ties": {"density": 1.0, "tie": "positive"},
+    "ties": {"density": 1.0},
 }
 _RENAMED = {"lambda": "scale", "nuslerp_flatten": "flatten", "nuslerp_row_wise": "row_wise"}
 _WITHOUT_EFFECT = {"int8_mask"}  # it is about their memory, not about the result
@@ -114,23 +114,37 @@ def _from_mergekit(theirs: _Mergekit, file_name: str) -> MergeFile:
         raise InputError(f"{file_name}: {', '.join(unsupported)}: not supported; remove it")
     if not theirs.models:
         raise InputError(f"{file_name}: models: is required, got nothing")
-    # A base that is listed among the models would only dilute the mean.
-    listed = [model for model in theirs.models if model.model != theirs.base_model]
-    is_slerp = theirs.merge_method == "slerp"
-    if is_slerp and theirs.base_model:
-        ordered = [*(m for m in theirs.models if m.model == theirs.base_model), *listed]
-    else:
-        ordered = listed if theirs.merge_method != "linear" else theirs.models
+    ordered, base = _models_and_base(theirs)
     return MergeFile(
         method=theirs.merge_method,
         models=[
             ModelEntry(path=m.model, coefficient=m.parameters.get("weight", 1.0)) for m in ordered
         ],
-        base=None if is_slerp or theirs.merge_method == "linear" else theirs.base_model,
+        base=base,
         options=_mergekit_options(theirs, ordered, file_name),
         dtype=theirs.out_dtype or theirs.dtype,
         config_from=None if source in (None, "base") else source.removeprefix("model:"),
     )
+
+
+def _models_and_base(theirs: _Mergekit) -> tuple[list[_MergekitModel], str | None]:
+    """Return what is merged, and the base if the method takes one.
+
+    Methods without a base that merge two models start from the one that is called base there.
+    """
+    from stockpot.merging import METHODS
+
+    method = METHODS.get(theirs.merge_method)
+    listed = theirs.models or []
+    others = [model for model in listed if model.model != theirs.base_model]
+    if method is None or theirs.base_model is None:
+        return listed, theirs.base_model
+    if method.needs_base or method.base_is_optional:
+        return others, theirs.base_model  # listed among the models it would dilute the mean
+    if method.num_models == (2, 2):
+        named = [model for model in listed if model.model == theirs.base_model]
+        return [*(named or [_MergekitModel(model=theirs.base_model)]), *others], None
+    return listed, None
 
 
 def _mergekit_options(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from stockpot.errors import unknown_name
+from stockpot.errors import InputError, unknown_name
 from stockpot.merging.registry import METHODS, Method
 
 if TYPE_CHECKING:
@@ -42,10 +42,17 @@ class Recipe:
         self._method().check(self.coefficients, has_base=has_base, options=self.options)
 
     def merge(self, name: str, tensors: Sequence[Tensor], base: Tensor | None) -> Tensor:
-        """Merge the tensors called `name`, in float32 or wider, by the method."""
+        """Merge the tensors called `name`, in float32 or wider, by the method.
+
+        Raises:
+            InputError: the method cannot merge them.
+        """
         method = self._method()
         generators = self._generators(name) if method.is_random else []
-        return method(tensors, self.coefficients, base, generators, self.options)
+        try:
+            return method(tensors, self.coefficients, base, generators, self.options)
+        except ValueError as error:
+            raise InputError(f"tensor {name!r}: {error}") from error
 
     def _method(self) -> Method:
         if self.method not in METHODS:

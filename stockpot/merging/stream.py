@@ -7,9 +7,9 @@ changes a bit of the result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from pathlib import Path
 
@@ -51,10 +51,6 @@ class Origin:
     def read(self) -> Tensor:
         """Return the tensor; its memory is the file's."""
         return self.source.read(self.name)
-
-    def read_run(self, first: int, last: int) -> Tensor:
-        """Return elements of the flattened tensor; their memory is the file's."""
-        return self.source.read_run(self.name, first, last)
 
     @property
     def stored(self) -> StoredTensor:
@@ -130,8 +126,9 @@ def plan_merge(
         kinds = {tensor.dtype.is_floating_point for tensor in stored}
         if len(kinds) > 1:
             raise InputError(f"tensor {name!r}: integers in some models, not in others")
-        if name.endswith(_VAR) and _mean_of(name) not in sources[0].tensors:
-            raise InputError(f"tensor {name!r}: cannot be merged without {_mean_of(name)!r}")
+        mean = _mean_of(Origin(sources[0], name)).name
+        if name.endswith(_VAR) and mean not in sources[0].tensors:
+            raise InputError(f"tensor {name!r}: cannot be merged without {mean!r}")
         own = stored[-1 if base is not None else 0].dtype
         plans.append(
             TensorPlan(
@@ -199,20 +196,11 @@ def _merge_shard(
                 for plan in beside
                 for work, num_bytes in _pieces(plan, writer)
             }
-            for future in _as_they_end(futures):
+            for future in as_completed(futures):
+                future.result()
                 on_bytes(futures[future])
         finally:  # on an error, or an interrupt, nothing more is started
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _as_they_end(futures: Iterable[Future[None]]) -> Iterator[Future[None]]:
-    """Yield what has ended; raise the first error."""
-    waiting = set(futures)
-    while waiting:
-        ended, waiting = wait(waiting, timeout=0.5, return_when=FIRST_EXCEPTION)
-        for future in ended:
-            future.result()
-            yield future
 
 
 def _pieces(plan: TensorPlan, writer: ShardWriter) -> Iterator[tuple[Callable[[], None], int]]:
@@ -255,23 +243,27 @@ def _merged(plan: TensorPlan) -> Tensor:
 
 def _merged_variance(plan: TensorPlan) -> Tensor:
     variances = [origin.read().double() for origin in plan.inputs]
-    means = [origin.source.read(_mean_of(origin.name)) for origin in plan.inputs]
+    means = [_mean_of(origin).read() for origin in plan.inputs]
     return merge_running_vars(plan.name, variances, means, plan.recipe.coefficients)
 
 
-def _mean_of(variance: str) -> str:
-    return variance.removesuffix(_VAR) + _MEAN
+def _mean_of(variance: Origin) -> Origin:
+    return replace(variance, name=variance.name.removesuffix(_VAR) + _MEAN)
 
 
 def _merge_runs(plan: TensorPlan, writer: ShardWriter, first: int, last: int) -> None:
     """Merge the elements from `first` to `last` of flattened tensors, a run at a time."""
-    dtype = plan.working_dtype
     for start in range(first, last, _RUN):
-        end = min(start + _RUN, last)
-        runs = [origin.read_run(start, end).to(dtype) for origin in plan.inputs]
-        base = None if plan.base is None else plan.base.read_run(start, end).to(dtype)
-        merged = plan.recipe.merge(plan.name, runs, base)
+        merged = _merged_run(plan, start, min(start + _RUN, last))
         writer.write(plan.name, _rounded(plan, merged), start)
+
+
+def _merged_run(plan: TensorPlan, first: int, last: int) -> Tensor:
+    # A function of its own, so that a run's memory is free before the next one is read.
+    dtype = plan.working_dtype
+    runs = [o.source.read_run(o.name, first, last).to(dtype) for o in plan.origins]
+    base = None if plan.base is None else runs.pop()
+    return plan.recipe.merge(plan.name, runs, base)
 
 
 def _rounded(plan: TensorPlan, merged: Tensor) -> Tensor:
@@ -300,7 +292,8 @@ def _check_rounded(plan: TensorPlan, merged: Tensor, rounded: Tensor) -> None:
 
 
 def _check_finite(plan: TensorPlan) -> None:
-    for origin in plan.origins:
+    means = [_mean_of(origin) for origin in plan.inputs if origin.name.endswith(_VAR)]
+    for origin in (*plan.origins, *means):
         if not torch.isfinite(origin.read().to(plan.working_dtype)).all():
             raise InputError(
                 f"{origin.stored.file}: tensor {origin.name!r}: has a value that is not finite"

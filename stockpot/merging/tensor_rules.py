@@ -29,17 +29,19 @@ def merge_tensor(
     Raises:
         InputError: shapes differ, a value is not finite, or integer buffers differ.
     """
-    check_shapes(name, [tensor.shape for tensor in (*tensors, *([] if base is None else [base]))])
+    with_base = [*tensors, *([] if base is None else [base])]
+    check_shapes(name, [tensor.shape for tensor in with_base])
     first = tensors[0]
     if not first.is_floating_point():
         return _merge_integers(name, tensors)
-    _check_finite(name, tensors)
+    _check_finite(name, with_base)
     dtype = torch.float32
-    for tensor in tensors:
+    for tensor in with_base:
         dtype = torch.promote_types(dtype, tensor.dtype)
     wide = [tensor.to(dtype) for tensor in tensors]
     # Statistics are averaged whatever the method: they describe activations, not weights.
     if name.endswith("running_mean"):
+        _check_shares(name, recipe.coefficients)
         return linear(wide, recipe.coefficients).to(first.dtype)
     wide_base = None if base is None else base.to(dtype)
     return recipe.merge(name, wide, wide_base).to(first.dtype)
@@ -61,6 +63,7 @@ def merge_running_vars(
     check_shapes(name, [tensor.shape for tensor in (*variances, *means)])
     _check_finite(name, variances)
     shares = [max(coefficient, 0.0) for coefficient in coefficients]
+    _check_shares(name, shares)
     mean = linear([mean.double() for mean in means], shares)
     # The mean of v + m^2 minus the squared mean is the same, but loses digits where m^2 >> v.
     around_it = [
@@ -82,6 +85,13 @@ def check_shapes(name: str, shapes: Sequence[Sequence[int]]) -> None:
                 f"tensor {name!r} of model {position}: has shape {tuple(shape)}, model 0 "
                 f"has {tuple(shapes[0])}; merge models of one base"
             )
+
+
+def _check_shares(name: str, shares: Sequence[float]) -> None:
+    if sum(shares) == 0:
+        raise InputError(
+            f"tensor {name!r}: statistics are averaged, but coefficients sum to 0, got {shares}"
+        )
 
 
 def _check_finite(name: str, tensors: Sequence[Tensor]) -> None:

@@ -121,7 +121,7 @@ class ShardedOutput:
         try:
             # Room for all of it now: a disk that is full is found before the work.
             os.posix_fallocate(descriptor, 0, len(head) + shard.num_bytes)
-            os.pwrite(descriptor, head, 0)
+            _write_all(descriptor, memoryview(head), 0)
             yield ShardWriter(descriptor, starts)
             os.fsync(descriptor)
         finally:
@@ -149,9 +149,9 @@ class ShardedOutput:
     def _done(self, key: str) -> list[str]:
         try:
             content = json.loads((self.work / _PROGRESS).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return list(content["done"]) if content["key"] == key else []
+        except (OSError, ValueError, LookupError, TypeError):
             return []
-        return list(content["done"]) if content["key"] == key else []
 
     def _record(self, key: str, done: list[str]) -> None:
         write_text(self.work / _PROGRESS, json.dumps({"key": key, "done": done}))
@@ -192,7 +192,10 @@ class ShardWriter:
         if elements.numel() == 0:
             return
         data = elements.reshape(-1).view(torch.uint8).numpy().data
-        place = self.starts[name] + first * elements.element_size()
-        while data:
-            written = os.pwrite(self.descriptor, data, place)
-            data, place = data[written:], place + written
+        _write_all(self.descriptor, data, self.starts[name] + first * elements.element_size())
+
+
+def _write_all(descriptor: int, data: memoryview, place: int) -> None:
+    while data:
+        written = os.pwrite(descriptor, data, place)  # at most 2 GB at once
+        data, place = data[written:], place + written

@@ -138,7 +138,7 @@ def _open_shards(folder: Path) -> Source:
     tensors: dict[str, StoredTensor] = {}
     metadata: dict[str, str] = {}
     for shard in shards:
-        if not isinstance(shard, str) or Path(shard).name != shard or shard in {"", ".", ".."}:
+        if not _is_file_name(shard):
             raise InputError(f"{index}: names {shard!r}, which is not a file of its folder")
         held, own = read_header(folder / shard)
         listed = {name for name, file in shard_of.items() if file == shard}
@@ -147,6 +147,15 @@ def _open_shards(folder: Path) -> Source:
         tensors |= {name: held[name] for name in held if name in listed}
         metadata |= own
     return Source(folder, tuple(folder / shard for shard in shards), tensors, metadata)
+
+
+def _is_file_name(name: object) -> bool:
+    return (
+        isinstance(name, str)
+        and Path(name).name == name
+        and name not in {"", ".", ".."}
+        and "\0" not in name
+    )
 
 
 def _open_pickle(path: Path, file: Path) -> Source:

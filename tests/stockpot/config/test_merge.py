@@ -51,7 +51,7 @@ def test_mergekits_form_becomes_ours(read: Read) -> None:
     assert merge.method == "ties"
     assert merge.base == "base"
     assert [(e.path, e.coefficient) for e in merge.entries] == [("a", 0.3), ("b", [0.0, 1.0])]
-    expected = {"density": 0.4, "tie": "positive", "normalize": True, "scale": 0.9}
+    expected = {"density": 0.4, "normalize": True, "scale": 0.9}
     assert merge.options == expected
     assert merge.dtype == "bfloat16"
 

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from stockpot.config import Experiment, load_experiment
 from stockpot.errors import InputError
+from stockpot.merging import METHODS
 
 Load = Callable[..., Experiment]
 Message = Callable[..., str]
@@ -72,7 +73,7 @@ def test_a_field_of_another_recipe_is_not_suggested_for_itself(message: Message)
         ),
         (
             "soups.0.method=linaer",
-            "soups.0.method: unknown merge method 'linaer', choose from ['linear']; "
+            f"soups.0.method: unknown merge method 'linaer', choose from {sorted(METHODS)}; "
             "did you mean 'linear'?",
         ),
         (

@@ -1,0 +1,141 @@
+"""Which units of a net may change places: permutation specs, and state dicts in another order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import torch
+from torch import Generator, Tensor
+
+from stockpot.errors import InputError
+
+Axis: TypeAlias = str | tuple[str, int] | None
+"""What orders an axis: a permutation by name; one of blocks (name, entries a block); nothing."""
+
+Spec: TypeAlias = Mapping[str, tuple[Axis, ...]]
+"""One entry an axis, for each tensor of a state dict."""
+
+Permutations: TypeAlias = Mapping[str, Tensor]
+"""int64 indices by name: position k of the result is what was at position `indices[k]`."""
+
+
+def check_spec(spec: Spec, state: Mapping[str, Tensor]) -> dict[str, int]:
+    """Check that `spec` fits the tensors of `state`.
+
+    That the net computes the same under each of its permutations is another matter:
+    `check_invariance` tries it.
+
+    Returns:
+        The size of each permutation by name, in the order of first use.
+
+    Raises:
+        InputError: a tensor is not listed or not there, an axis has no entry, a block does not
+            divide its axis, a name has two sizes, or stands twice in a tensor that is not square.
+    """
+    for name in spec:
+        if name not in state:
+            raise InputError(f"spec: every tensor must be one of the model, got {name!r}")
+    sizes: dict[str, int] = {}
+    first_uses: dict[str, str] = {}
+    for name, tensor in state.items():
+        if name not in spec:
+            raise InputError(f"spec: every tensor must be listed, got none for {name!r}; add it")
+        for axis, named, size in _named_axes(name, spec[name], tensor):
+            first_use = first_uses.setdefault(named, f"axis {axis} of {name!r}")
+            if sizes.setdefault(named, size) != size:
+                raise InputError(
+                    f"spec: {named!r} must have one size, got {sizes[named]} on {first_use} "
+                    f"and {size} on axis {axis} of {name!r}"
+                )
+        _check_square(name, spec[name], tensor)
+    return sizes
+
+
+def permute(
+    state: Mapping[str, Tensor], spec: Spec, permutations: Permutations
+) -> dict[str, Tensor]:
+    """Return the state dict with its units in another order; `state` stays as it is.
+
+    Raises:
+        InputError: the spec does not fit, or a permutation is missing, unknown or none.
+    """
+    _check_permutations(permutations, check_spec(spec, state))
+    return {name: permute_tensor(x, spec[name], permutations) for name, x in state.items()}
+
+
+def permute_tensor(tensor: Tensor, axes: tuple[Axis, ...], permutations: Permutations) -> Tensor:
+    """Return a tensor with each axis in its permutation's order; nothing is checked."""
+    result = tensor.detach().clone()
+    for dim, axis in enumerate(axes):
+        if axis is not None:
+            named, block = split_axis(axis)
+            indices = permutations[named].to(tensor.device)
+            offsets = torch.arange(block, device=tensor.device)
+            result = result.index_select(dim, (indices[:, None] * block + offsets).flatten())
+    return result
+
+
+def split_axis(axis: str | tuple[str, int]) -> tuple[str, int]:
+    """Return the name and the entries a block of an axis that has a permutation."""
+    return (axis, 1) if isinstance(axis, str) else axis
+
+
+def identity_permutations(sizes: Mapping[str, int]) -> dict[str, Tensor]:
+    """Return the permutations that change nothing, for the sizes by name."""
+    return {name: torch.arange(size) for name, size in sizes.items()}
+
+
+def random_permutations(sizes: Mapping[str, int], generator: Generator) -> dict[str, Tensor]:
+    """Draw a permutation for each name, from `generator` (on the CPU) alone."""
+    return {name: torch.randperm(size, generator=generator) for name, size in sizes.items()}
+
+
+def compose(first: Permutations, then: Permutations) -> dict[str, Tensor]:
+    """Return the permutations that do what `first` and `then` do one after the other."""
+    return {name: first[name][indices] for name, indices in then.items()}
+
+
+def _named_axes(name: str, axes: tuple[Axis, ...], tensor: Tensor) -> list[tuple[int, str, int]]:
+    """Return (axis, permutation, its size) for each axis of a tensor that has a permutation."""
+    if len(axes) != tensor.ndim:
+        raise InputError(
+            f"spec: {name!r} must have one entry an axis, got {len(axes)} for {tensor.ndim} axes"
+        )
+    found = []
+    for position, axis in enumerate(axes):
+        if axis is None:
+            continue
+        named, block = split_axis(axis)
+        size = tensor.shape[position]
+        if block < 1 or size % block:
+            raise InputError(
+                f"spec: a block must divide its axis, got {block} for axis {position} of "
+                f"{name!r} with {size} entries"
+            )
+        found.append((position, named, size // block))
+    return found
+
+
+def _check_square(name: str, axes: tuple[Axis, ...], tensor: Tensor) -> None:
+    """A tensor may read and write one residual stream, but then as the same units."""
+    extents: dict[str, int] = {}
+    for axis, extent in zip(axes, tensor.shape, strict=True):
+        if axis is not None and extents.setdefault(split_axis(axis)[0], extent) != extent:
+            raise InputError(
+                f"spec: a name may stand twice only in a square tensor, got "
+                f"{split_axis(axis)[0]!r} in {name!r} of shape {tuple(tensor.shape)}"
+            )
+
+
+def _check_permutations(permutations: Permutations, sizes: Mapping[str, int]) -> None:
+    if permutations.keys() != sizes.keys():
+        raise InputError(
+            f"permutations: must be one for each of {sorted(sizes)}, got {sorted(permutations)}"
+        )
+    for name, size in sizes.items():
+        if not torch.equal(permutations[name].sort().values.cpu(), torch.arange(size)):
+            raise InputError(
+                f"permutations: {name!r} must hold each of 0 to {size - 1} once, "
+                f"got {permutations[name].tolist()!r}"
+            )

@@ -1,0 +1,65 @@
+"""How alike the weights of two nets are, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Cosine:
+    """How alike two weights are.
+
+    Attributes:
+        whole: the cosine between the weights.
+        top: the cosine between what their largest singular values make of them.
+    """
+
+    whole: float
+    top: float
+
+
+def layer_cosines(
+    first: Mapping[str, Tensor], second: Mapping[str, Tensor], *, num_top: int = 5
+) -> dict[str, Cosine]:
+    """Compare each weight of two nets, in float64.
+
+    With singular value decompositions of both, the cosine is the sum over i, j of
+    s_i s'_j (u_i . u'_j) (v_i . v'_j), divided by both norms: it is large if singular vectors of
+    large singular values are aligned, which `top` shows alone.
+
+    Args:
+        first: one net.
+        second: the other one, with the same tensors and shapes.
+        num_top: how many singular values `top` is of, at least 1.
+
+    Returns:
+        A value for each tensor with two or more axes; those after the first one count as one. A
+        weight of zeros has a cosine of 0.
+
+    Source: Ito et al. 2024, https://arxiv.org/abs/2402.04051, on why weight matching works; the
+    paper's own measure may be another one.
+    """
+    cosines = {}
+    for name, tensor in first.items():
+        if tensor.ndim >= 2:
+            pair = [x.detach().double().flatten(1) for x in (tensor, second[name])]  # (out, in)
+            cosines[name] = Cosine(
+                whole=_cosine(*pair), top=_cosine(*(_truncated(x, num_top) for x in pair))
+            )
+    return cosines
+
+
+def _cosine(first: Tensor, second: Tensor) -> float:
+    norms = float(first.norm() * second.norm())
+    return float((first * second).sum()) / norms if norms else 0.0
+
+
+def _truncated(matrix: Tensor, rank: int) -> Tensor:
+    """Return the nearest matrix of a rank."""
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    nearest: Tensor = (left[:, :rank] * values[:rank]) @ right[:rank]
+    return nearest

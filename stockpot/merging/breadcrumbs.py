@@ -1,0 +1,56 @@
+"""Model breadcrumbs (Davari & Belilovsky 2024, https://arxiv.org/abs/2312.06795)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from stockpot.merging.registry import method
+from stockpot.merging.task_vectors import (
+    check_density,
+    check_gamma,
+    check_scale,
+    keep_middle,
+    sum_weighted,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@method("breadcrumbs")
+def breadcrumbs(
+    tensors: Sequence[Tensor],
+    base: Tensor,
+    coefficients: Sequence[float],
+    *,
+    density: float = 0.9,
+    gamma: float = 0.01,
+    scale: float = 1.0,
+) -> Tensor:
+    """Add task vectors, without their outliers and their smallest entries, to the base.
+
+    Args:
+        tensors: M same-named tensors, one a model; one shape, float32 or float64.
+        base: what they were fine-tuned from; same shape and dtype.
+        coefficients: M numbers; 1 each is the paper's method.
+        density: share of entries kept in each task vector, in (0, 1]; at least one entry is.
+        gamma: share of entries that are outliers, those of largest magnitude, in [0, 1); rounded
+            down, and fewer where `density` needs them.
+        scale: finite factor on the sum (the paper's alpha).
+
+    Returns:
+        The merged tensor; shape and dtype of the inputs. Density 1 is task arithmetic.
+
+    Raises:
+        ValueError: an option is out of range.
+
+    Source: the paper's masks; options and masks a tensor are those of mergekit, the authors' code
+    has masks a row. mergekit drops all entries of a tensor so small that it has no outlier, which
+    sets biases back to the base; we keep the others.
+    """
+    check_density("breadcrumbs", density)
+    check_gamma("breadcrumbs", gamma)
+    check_scale("breadcrumbs", scale)
+    masked = (keep_middle(tensor - base, density, gamma) for tensor in tensors)
+    return base + scale * sum_weighted(masked, coefficients)

@@ -1,0 +1,67 @@
+"""DARE, drop and rescale, then a sum (Yu et al. 2024, https://arxiv.org/abs/2311.03099)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from stockpot.merging.registry import method
+from stockpot.merging.task_vectors import (
+    Rescale,
+    check_density,
+    check_rescale,
+    check_scale,
+    drop_and_rescale,
+    normalized,
+    sum_weighted,
+)
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+
+@method("dare_linear")
+def dare_linear(
+    tensors: Sequence[Tensor],
+    base: Tensor,
+    coefficients: Sequence[float],
+    *,
+    density: float = 0.5,
+    rescale: Rescale = "inverse",
+    scale: float = 1.0,
+    normalize: bool = False,
+    generators: Sequence[Generator],
+) -> Tensor:
+    """Add task vectors, of which random entries are dropped and the others rescaled, to the base.
+
+    Args:
+        tensors: M same-named tensors, one a model; one shape, float32 or float64.
+        base: what they were fine-tuned from; same shape and dtype.
+        coefficients: M numbers; 1 each is the paper's method.
+        density: probability that an entry is kept, in (0, 1].
+        rescale: `inverse` divides kept entries by the density; `l1` multiplies them so that the
+            sum of magnitudes stays; `none` leaves them.
+        scale: finite factor on the sum (the paper's lambda).
+        normalize: whether coefficients are divided by their sum.
+        generators: M, on the CPU.
+
+    Returns:
+        The merged tensor; shape and dtype of the inputs. Density 1 is task arithmetic.
+
+    Raises:
+        ValueError: an option is out of range, or coefficients to normalise sum to 0.
+
+    Source: the paper's drop and rescale, with task arithmetic. mergekit rescales by `l1` only;
+    ours is the paper's by default, as its expectation is the task vector itself, which on small
+    tensors the other's is not.
+    """
+    check_density("dare_linear", density)
+    check_rescale("dare_linear", rescale)
+    check_scale("dare_linear", scale)
+    if normalize:
+        coefficients = normalized("dare_linear", coefficients)
+    dropped = (
+        drop_and_rescale(tensor - base, density, generator, rescale)
+        for tensor, generator in zip(tensors, generators, strict=True)
+    )
+    return base + scale * sum_weighted(dropped, coefficients)

@@ -1,0 +1,39 @@
+"""Inner products in float64, computed block by block: no copy of a whole tensor is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_BLOCK = 2**16  # entries; in float64 a block of each of a few models fits into the cache
+
+
+def gram(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the inner products of M tensors of one shape, each taken as a vector.
+
+    Returns:
+        A matrix (M, M), float64.
+    """
+    rows = [tensor.reshape(-1) for tensor in tensors]
+    products = rows[0].new_zeros((len(rows), len(rows)), dtype=torch.float64)
+    for start in range(0, rows[0].numel(), _BLOCK):
+        block = torch.stack([row[start : start + _BLOCK] for row in rows]).double()
+        products += block @ block.T
+    return products
+
+
+def row_dots(first: Tensor, second: Tensor) -> Tensor:
+    """Return the inner product of each row of a matrix (R, C) with that row of another.
+
+    Returns:
+        A vector (R,), float64.
+    """
+    num_rows = max(1, _BLOCK // max(1, first.shape[1]))
+    starts = range(0, max(1, len(first)), num_rows)
+    blocks = [(first[s : s + num_rows], second[s : s + num_rows]) for s in starts]
+    return torch.cat([(ours.double() * theirs).sum(dim=1) for ours, theirs in blocks])

@@ -1,0 +1,42 @@
+"""NearSwap: take over what is nearly the same (alchemonaut 2024).
+
+https://huggingface.co/alchemonaut/QuartetAnemoi-70B-t0.0001
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from stockpot.merging.registry import method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_SMALLEST_DISTANCE = 1e-6
+
+
+@method("nearswap", num_models=(2, 2), is_symmetric=False, is_elementwise=True)
+def nearswap(tensors: Sequence[Tensor], *, t: float) -> Tensor:
+    """Move each entry of the first model to the second's, the more the nearer they are.
+
+    Args:
+        tensors: two same-named tensors; one shape, float32 or float64.
+        t: entries no farther apart than this become the second model's, others go the distance
+            t towards them; at least 0, which gives the first model bit for bit.
+
+    Returns:
+        The merged tensor; shape and dtype of the inputs.
+
+    Raises:
+        ValueError: `t` is negative.
+
+    Source: the model card, `lweight = t / |v0 - v1|`. Distances below 1e-6 count as that, so
+    that nothing is divided by 0; there mergekit replaces what is not finite. It calls the first
+    model the base.
+    """
+    if not t >= 0:
+        raise ValueError(f"nearswap: t must be at least 0, got {t}")
+    first, second = tensors
+    share = (t / (first - second).abs().clamp(min=_SMALLEST_DISTANCE)).clamp(max=1)
+    return share * second + (1 - share) * first

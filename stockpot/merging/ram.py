@@ -1,0 +1,94 @@
+"""RAM: merge only what each model changed (https://arxiv.org/abs/2601.13572)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from stockpot.merging.registry import method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@method("ram", is_elementwise=True)
+def ram(tensors: Sequence[Tensor], base: Tensor, *, epsilon: float = 1e-5) -> Tensor:
+    """Add to each entry of the base the mean change over the models that changed it.
+
+    So what one model alone changed is kept whole, and not divided by the number of models.
+
+    Args:
+        tensors: M same-named tensors, one a model; one shape, float32 or float64.
+        base: the base's tensor; same shape and dtype.
+        epsilon: a change of at most this size counts as none, at least 0.
+
+    Returns:
+        The merged tensor; shape and dtype of `base`.
+
+    Raises:
+        ValueError: `epsilon` is negative.
+
+    Source: Reinforced Agent Merging, as in mergekit's `ram`.
+    """
+    if not epsilon >= 0:
+        raise ValueError(f"ram: epsilon must be at least 0, got {epsilon}")
+    merged, _ = _mean_change(tensors, base, epsilon)
+    return base + merged
+
+
+@method("ram_plus")
+def ram_plus(
+    tensors: Sequence[Tensor],
+    base: Tensor,
+    *,
+    r: float = 0.1,
+    alpha: float = 0.2,
+    epsilon: float = 1e-5,
+) -> Tensor:
+    """Merge as `ram`, and amplify what one model alone changed, for what it loses elsewhere.
+
+    Such changes of a model are multiplied by 1 + r min(shared / unique, alpha), where shared and
+    unique are how many entries it changed with others and alone.
+
+    Args:
+        tensors: M same-named tensors, one a model; one shape, float32 or float64.
+        base: the base's tensor; same shape and dtype.
+        r: strength of the amplification, at least 0; 0 gives `ram`.
+        alpha: the largest ratio of shared to unique that counts, at least 0.
+        epsilon: a change of at most this size counts as none, at least 0.
+
+    Returns:
+        The merged tensor; shape and dtype of `base`.
+
+    Raises:
+        ValueError: an option is negative.
+
+    Source: Reinforced Agent Merging Plus, with the ratio of each tensor by itself, as in
+    mergekit's `ramplus_tl`.
+    """
+    for name, value in {"r": r, "alpha": alpha, "epsilon": epsilon}.items():
+        if not value >= 0:
+            raise ValueError(f"ram_plus: {name} must be at least 0, got {value}")
+    merged, num_models = _mean_change(tensors, base, epsilon)
+    for tensor in tensors:
+        change = tensor - base
+        is_active = change.abs() > epsilon
+        is_unique = is_active & (num_models == 1)
+        num_active, num_unique = int(is_active.sum()), int(is_unique.sum())
+        ratio = (num_active - num_unique) / max(1, num_unique)
+        merged += (change * is_unique) * (r * min(ratio, alpha))
+    return base + merged
+
+
+def _mean_change(tensors: Sequence[Tensor], base: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Return the mean change over the models that changed an entry, and how many did."""
+    total = torch.zeros_like(base)
+    num_models = torch.zeros_like(base, dtype=torch.int16)
+    for tensor in tensors:
+        change = tensor - base
+        is_active = change.abs() > epsilon
+        total += change * is_active
+        num_models += is_active
+    return total / num_models.clamp(min=1), num_models

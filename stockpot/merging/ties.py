@@ -1,0 +1,56 @@
+"""TIES-Merging (Yadav et al. 2023, https://arxiv.org/abs/2306.01708)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from stockpot.merging.registry import method
+from stockpot.merging.task_vectors import (
+    check_density,
+    check_scale,
+    keep_largest,
+    merge_agreeing,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@method("ties")
+def ties(
+    tensors: Sequence[Tensor],
+    base: Tensor,
+    coefficients: Sequence[float],
+    *,
+    density: float = 0.2,
+    scale: float = 1.0,
+    normalize: bool = True,
+) -> Tensor:
+    """Average task vectors, trimmed to their largest entries, over those that agree in sign.
+
+    Args:
+        tensors: M same-named tensors, one a model; one shape, float32 or float64.
+        base: what they were fine-tuned from; same shape and dtype.
+        coefficients: M numbers, applied after trimming; equal ones give the paper's method.
+        density: share of entries kept in each task vector, in (0, 1]; at least one entry is.
+        scale: finite factor on the merged task vector (the paper's lambda).
+        normalize: whether agreeing entries are averaged (the paper) or summed.
+
+    Returns:
+        The merged tensor; shape and dtype of the inputs. The base's entry stays where all are
+        trimmed, and where the weighted sum is exactly 0.
+
+    Raises:
+        ValueError: an option is out of range.
+
+    Source: Algorithm 1. The paper trims over all tensors of a model at once; we trim each on
+    its own, as mergekit does, since a model then need not be in memory as a whole. Exactly the
+    density is kept, of equal entries the first. A sum of 0 elects no sign, where mergekit elects
+    the positive one and the authors' code the more frequent one over the model: neither entry is
+    better than its opposite. Averages are over magnitudes of coefficients, see `merge_agreeing`.
+    """
+    check_density("ties", density)
+    check_scale("ties", scale)
+    trimmed = (keep_largest(tensor - base, density) for tensor in tensors)
+    return base + scale * merge_agreeing(trimmed, coefficients, normalize=normalize)
