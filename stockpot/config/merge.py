@@ -87,7 +87,7 @@ _MERGEKIT_DEFAULTS: Mapping[str, Mapping[str, Scalar]] = {
     "della_linear": {"density": 1.0, "rescale": "l1"},
     "ties": {"density": 1.0},
 }
-_RENAMED = {"lambda": "scale", "nuslerp_flatten": "flatten", "nuslerp_row_wise": "row_wise"}
+_RENAMED = {"lambda": "scale"}
 _WITHOUT_EFFECT = {"int8_mask"}  # it is about their memory, not about the result
 
 
