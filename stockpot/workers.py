@@ -33,6 +33,9 @@ _POLL_SECONDS = 0.2
 # `torch._dynamo` is imported by torch's optimizers when the first is made.
 _IMPORTED_ONCE = ["torch", "torch._dynamo", "safetensors.torch", "optuna"]
 
+# The forking process listens on a socket in the temporary folder, whose path has 107 bytes at most.
+_LONGEST_TEMPORARY_FOLDER = 70
+
 
 class WorkerLost(RuntimeError):
     """A worker process died in the middle of a job; trying again may help."""
@@ -64,8 +67,10 @@ class WorkerPool:
         self._idle: queue.SimpleQueue[int] = queue.SimpleQueue()
         for position in range(len(devices)):
             self._idle.put(position)
-        multiprocessing.set_forkserver_preload(_IMPORTED_ONCE)
-        forkserver.ensure_running()
+        self._is_forking = len(tempfile.gettempdir()) <= _LONGEST_TEMPORARY_FOLDER
+        if self._is_forking:
+            multiprocessing.set_forkserver_preload(_IMPORTED_ONCE)
+            forkserver.ensure_running()
 
     def run(
         self,
@@ -117,7 +122,7 @@ class WorkerPool:
             worker.end()
 
     def _start_worker(self, position: int) -> _Worker:
-        worker = self._workers[position] = _Worker(self._threads)
+        worker = self._workers[position] = _Worker(self._threads, is_fork=self._is_forking)
         if self._stopped.is_set():  # between the check of this job and its worker's start
             worker.kill()
         return worker
@@ -150,8 +155,12 @@ class WorkerPool:
 class _Worker:
     """One process and the pipe to it."""
 
-    def __init__(self, threads: int) -> None:
-        context = multiprocessing.get_context("forkserver")
+    def __init__(self, threads: int, *, is_fork: bool) -> None:
+        fork, spawn = (
+            multiprocessing.get_context("forkserver"),
+            multiprocessing.get_context("spawn"),
+        )
+        context = fork if is_fork else spawn
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, threads), daemon=True)
         self._process.start()

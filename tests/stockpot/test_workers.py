@@ -275,3 +275,16 @@ def test_jobs_of_many_threads_all_come_back_to_their_own(pool: WorkerPool) -> No
         thread.join()
 
     assert results == {number: number for number in range(12)}
+
+
+def test_a_long_temporary_folder_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("a folder whose name is long" * 4)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    pool = WorkerPool(["cpu"], threads=1)
+
+    assert pool.run(worker_jobs.echo, 1) == (1, "cpu")
+
+    pool.close()
