@@ -33,8 +33,9 @@ _POLL_SECONDS = 0.2
 # `torch._dynamo` is imported by torch's optimizers when the first is made.
 _IMPORTED_ONCE = ["torch", "torch._dynamo", "safetensors.torch", "optuna"]
 
-# The forking process listens on a socket in the temporary folder, whose path has 107 bytes at most.
-_LONGEST_TEMPORARY_FOLDER = 70
+# The forking process listens on a socket in the temporary folder, whose path has 107 bytes at most
+# and 32 bytes below that folder.
+_LONGEST_TEMPORARY_FOLDER = 75
 
 
 class WorkerLost(RuntimeError):
@@ -156,11 +157,8 @@ class _Worker:
     """One process and the pipe to it."""
 
     def __init__(self, threads: int, *, is_fork: bool) -> None:
-        fork, spawn = (
-            multiprocessing.get_context("forkserver"),
-            multiprocessing.get_context("spawn"),
-        )
-        context = fork if is_fork else spawn
+        fork = multiprocessing.get_context("forkserver")
+        context = fork if is_fork else multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, threads), daemon=True)
         self._process.start()

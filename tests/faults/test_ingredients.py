@@ -21,9 +21,14 @@ def listed(*learning_rates: float, min_ingredients: int) -> dict[str, Any]:
 
 
 def workers(project: ProjectFolder) -> list[int]:
-    """Return the process ids of a run's workers: the forks of its fork server."""
-    servers = {pid for pid, command in project.processes().items() if "forkserver" in command}
-    return [pid for pid in servers if parent_of(pid) in servers]
+    """Return the process ids of a run's workers.
+
+    They are forks of its fork server; in a temporary folder with a long name they are spawned.
+    """
+    commands = project.processes()
+    servers = {pid for pid, command in commands.items() if "forkserver" in command}
+    spawned = [pid for pid, command in commands.items() if "spawn_main" in command]
+    return spawned + [pid for pid in servers if parent_of(pid) in servers]
 
 
 def test_a_diverging_ingredient_is_marked_and_left_out_and_the_experiment_goes_on(

@@ -66,17 +66,21 @@ def test_a_parent_that_is_its_own_merge_stays_as_it_is() -> None:
     torch.testing.assert_close(repaired, state, atol=1e-5, rtol=1e-5)
 
 
-def test_a_constant_channel_is_only_shifted() -> None:
+@pytest.mark.parametrize("constants", [(0.0, 0.0), (100.0, 100.0), (100.0, 100.00001)])
+def test_a_channel_that_is_constant_up_to_rounding_is_only_shifted(
+    constants: tuple[float, float],
+) -> None:
     net = nn.Linear(3, 2)
-    first = {"weight": torch.tensor([[1.0, 0, 0], [0, 1, 0]]), "bias": torch.tensor([4.0, 0])}
-    merged = {"weight": torch.tensor([[0.0, 0, 0], [0, 2, 0]]), "bias": torch.tensor([1e4, 7.0])}
+    first = {"weight": torch.tensor([[0, 0, 1.0], [0, 1, 0]]), "bias": torch.tensor([4.0, 0])}
+    merged = {"weight": torch.tensor([[2.0, 0, 0], [0, 2, 0]]), "bias": torch.tensor([5.0, 7.0])}
     batch = torch.randn(50, 3, generator=Generator().manual_seed(0))
+    batch[:, 0] = torch.tensor(constants).repeat(25)
 
     repaired = repair(net, (first, first), merged, 0.5, call, [batch])
 
-    torch.testing.assert_close(repaired["weight"], torch.tensor([[0.0, 0, 0], [0, 1, 0]]))
-    expected = torch.stack([4 + batch[:, 0].mean(), torch.tensor(0.0)])
-    torch.testing.assert_close(repaired["bias"], expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(repaired["weight"], torch.tensor([[2.0, 0, 0], [0, 1, 0]]))
+    expected = torch.stack([4 + batch[:, 2].mean() - 2 * constants[0], torch.tensor(0.0)])
+    torch.testing.assert_close(repaired["bias"], expected, atol=1e-4, rtol=1e-6)
 
 
 def test_the_net_and_the_states_stay_as_they_are() -> None:
