@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -179,22 +180,12 @@ def _show_matrix(title: str, values: list[list[float]]) -> None:
 
 def _run(job: MergeJob) -> None:
     with _progress(job) as on_bytes:
-        job.run(on_bytes.advance)
-
-
-class _Bar:
-    """A progress bar of bytes."""
-
-    def __init__(self, progress: Progress, total: int) -> None:
-        self._progress = progress
-        self._bar = progress.add_task("merge", total=total)
-
-    def advance(self, num_bytes: int) -> None:
-        self._progress.advance(self._bar, num_bytes)
+        job.run(on_bytes)
 
 
 @contextmanager
-def _progress(job: MergeJob) -> Iterator[_Bar]:
+def _progress(job: MergeJob) -> Iterator[Callable[[int], None]]:
+    """Show a bar of bytes; yield what to call with the number of bytes after each piece."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=28),
@@ -204,7 +195,7 @@ def _progress(job: MergeJob) -> Iterator[_Bar]:
     )
     total = sum(plan.num_input_bytes for plan in job.plans)
     with Progress(*columns, console=_err, disable=not _err.is_terminal) as progress:
-        yield _Bar(progress, total)
+        yield partial(progress.advance, progress.add_task("merge", total=total))
 
 
 def _show_forecast(job: MergeJob) -> None:
