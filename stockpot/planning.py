@@ -99,7 +99,7 @@ class Plan:
             sweep.size,
             self.experiment.seed,
         )
-        base = models_of(read_manifest(self.project.root, "base"))[0]
+        base = self.base()
         return [
             self._training(f"ingredient-{number:02d}", "ingredient", point, base)
             for number, point in enumerate(points)
@@ -107,7 +107,7 @@ class Plan:
 
     def soup_jobs(self) -> list[SoupJob]:
         """Return the soups, whose sweep is done."""
-        ingredients = self.ingredients()
+        base, ingredients = self.base(), self.ingredients()
         return [
             SoupJob(
                 root=self.project.root,
@@ -117,7 +117,7 @@ class Plan:
                 k=getattr(recipe, "k", None),
                 method=recipe.method,
                 options=recipe.options,
-                base=models_of(read_manifest(self.project.root, "base"))[0],
+                base=base,
                 seed=self.experiment.seed,
                 ingredients=ingredients,
                 metric=self.metric,
@@ -143,6 +143,10 @@ class Plan:
             )
             for study in self.experiment.tune
         ]
+
+    def base(self) -> Model:
+        """Return the base, which is trained."""
+        return models_of(read_manifest(self.project.root, "base"))[0]
 
     def ingredients(self) -> tuple[Model, ...]:
         """Return the ingredients of the sweep, which is done."""
