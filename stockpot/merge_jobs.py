@@ -20,8 +20,8 @@ from stockpot.errors import InputError
 from stockpot.keys import content_key
 
 if TYPE_CHECKING:
+    from stockpot.merging.merge_plan import TensorPlan
     from stockpot.merging.recipe import Recipe
-    from stockpot.merging.stream import TensorPlan
     from stockpot.weight_files import ShardedOutput, Source
 
 PEDIGREE = "stockpot.merge"  # the name of the pedigree in a header
@@ -78,7 +78,7 @@ class MergeJob:
         """
         import torch
 
-        from stockpot.merging.stream import plan_merge
+        from stockpot.merging.merge_plan import plan_merge
 
         dtype = None if self.file.dtype is None else getattr(torch, self.file.dtype)
         plans = plan_merge(self.sources, self.base, self._recipe_of, dtype)

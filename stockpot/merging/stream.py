@@ -9,19 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from stockpot.errors import InputError
-from stockpot.merging.engine import common_names
-from stockpot.merging.recipe import Recipe
+from stockpot.merging.merge_plan import TensorPlan
 from stockpot.merging.registry import METHODS
-from stockpot.merging.tensor_rules import check_shapes, merge_running_vars, merge_tensor
-from stockpot.weight_files import ShardedOutput, Source, StoredTensor, TensorType
+from stockpot.merging.tensor_rules import merge_running_vars, merge_tensor
+from stockpot.weight_files import ShardedOutput
 from stockpot.weight_files.output import ShardWriter
 
 _RUN = 2**18  # elements at a time: their float32 form stays in the cache of a core
@@ -30,116 +28,7 @@ _ALONE = 2**22  # a tensor with more elements than this is merged alone, by torc
 _TORCH_THREADS = 4  # whatever the machine has: torch's sums depend on their number
 
 _SATURATING = torch.float8_e4m3fn  # has no infinity: what is too large becomes the largest
-_VAR, _MEAN = "running_var", "running_mean"
-
-RecipeOf = Callable[[str], Recipe]
 OnBytes = Callable[[int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where an input tensor comes from.
-
-    Attributes:
-        source: the model.
-        name: the tensor's name in it.
-    """
-
-    source: Source
-    name: str
-
-    def read(self) -> Tensor:
-        """Return the tensor; its memory is the file's."""
-        return self.source.read(self.name)
-
-    @property
-    def stored(self) -> StoredTensor:
-        """What the tensor is, and where it lies."""
-        return self.source.tensors[self.name]
-
-
-@dataclass(frozen=True, slots=True)
-class TensorPlan:
-    """One tensor of the output.
-
-    Attributes:
-        name: in the output.
-        inputs: where it comes from, one a model.
-        base: the base's tensor; None without a base.
-        recipe: how it is merged.
-        type: dtype and shape in the output.
-    """
-
-    name: str
-    inputs: tuple[Origin, ...]
-    base: Origin | None
-    recipe: Recipe
-    type: TensorType
-
-    @property
-    def num_elements(self) -> int:
-        """How many elements it has."""
-        return self.inputs[0].stored.num_elements
-
-    @property
-    def num_input_bytes(self) -> int:
-        """How many bytes are read for it."""
-        return sum(origin.stored.num_bytes for origin in self.origins)
-
-    @property
-    def origins(self) -> tuple[Origin, ...]:
-        """The inputs and, if there is one, the base."""
-        return self.inputs if self.base is None else (*self.inputs, self.base)
-
-    @property
-    def working_dtype(self) -> torch.dtype:
-        """The widest dtype of its origins; for weights, float32 at least."""
-        dtypes = [origin.stored.dtype for origin in self.origins]
-        if self.type[0].is_floating_point:  # torch does not promote 8-bit floats
-            dtypes = [torch.float32 if dtype.itemsize < 4 else dtype for dtype in dtypes]
-        return reduce(torch.promote_types, dtypes)
-
-
-def plan_merge(
-    sources: Sequence[Source],
-    base: Source | None,
-    recipe_of: RecipeOf,
-    dtype: torch.dtype | None = None,
-) -> list[TensorPlan]:
-    """Plan a merge of same-named tensors from headers alone.
-
-    Args:
-        sources: M models.
-        base: what they were fine-tuned from; None if the method needs none.
-        recipe_of: how the tensor of a name is merged; M coefficients.
-        dtype: of the floating-point tensors in the output; None keeps the base's, or else the
-            first model's.
-
-    Raises:
-        InputError: tensors are missing, or their shapes or kinds differ.
-    """
-    models = [*sources, *([] if base is None else [base])]
-    plans = []
-    for name in common_names([model.tensors.keys() for model in models]):
-        stored = [model.tensors[name] for model in models]
-        check_shapes(name, [tensor.shape for tensor in stored])
-        kinds = {tensor.dtype.is_floating_point for tensor in stored}
-        if len(kinds) > 1:
-            raise InputError(f"tensor {name!r}: integers in some models, not in others")
-        mean = _mean_of(Origin(sources[0], name)).name
-        if name.endswith(_VAR) and mean not in sources[0].tensors:
-            raise InputError(f"tensor {name!r}: cannot be merged without {mean!r}")
-        own = stored[-1 if base is not None else 0].dtype
-        plans.append(
-            TensorPlan(
-                name,
-                tuple(Origin(source, name) for source in sources),
-                None if base is None else Origin(base, name),
-                recipe_of(name),
-                (dtype if dtype and own.is_floating_point else own, stored[0].shape),
-            )
-        )
-    return plans
 
 
 def merge_to_disk(
@@ -227,7 +116,7 @@ def _merge_whole(plan: TensorPlan, writer: ShardWriter) -> None:
         _merge_runs(plan, writer, 0, plan.num_elements)
         return
     try:
-        merged = _merged_variance(plan) if plan.name.endswith(_VAR) else _merged(plan)
+        merged = _merged_variance(plan) if plan.inputs[0].is_variance else _merged(plan)
     except InputError:
         _check_finite(plan)
         raise
@@ -243,12 +132,8 @@ def _merged(plan: TensorPlan) -> Tensor:
 
 def _merged_variance(plan: TensorPlan) -> Tensor:
     variances = [origin.read().double() for origin in plan.inputs]
-    means = [_mean_of(origin).read() for origin in plan.inputs]
+    means = [origin.mean.read() for origin in plan.inputs]
     return merge_running_vars(plan.name, variances, means, plan.recipe.coefficients)
-
-
-def _mean_of(variance: Origin) -> Origin:
-    return replace(variance, name=variance.name.removesuffix(_VAR) + _MEAN)
 
 
 def _merge_runs(plan: TensorPlan, writer: ShardWriter, first: int, last: int) -> None:
@@ -292,7 +177,7 @@ def _check_rounded(plan: TensorPlan, merged: Tensor, rounded: Tensor) -> None:
 
 
 def _check_finite(plan: TensorPlan) -> None:
-    means = [_mean_of(origin) for origin in plan.inputs if origin.name.endswith(_VAR)]
+    means = [origin.mean for origin in plan.inputs if origin.is_variance]
     for origin in (*plan.origins, *means):
         if not torch.isfinite(origin.read().to(plan.working_dtype)).all():
             raise InputError(

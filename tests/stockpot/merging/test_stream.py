@@ -21,9 +21,10 @@ from torch import Tensor
 from stockpot.errors import InputError
 from stockpot.merging import METHODS, stream
 from stockpot.merging.engine import merge_states
+from stockpot.merging.merge_plan import plan_merge
 from stockpot.merging.recipe import Recipe
 from stockpot.merging.registry import Method
-from stockpot.merging.stream import merge_to_disk, plan_merge
+from stockpot.merging.stream import merge_to_disk
 from stockpot.weight_files import ShardedOutput, open_source
 from stockpot.weight_files.safetensors_format import build_header
 
@@ -546,7 +547,8 @@ KILLED = """
     from pathlib import Path
 
     from stockpot.merging.recipe import Recipe
-    from stockpot.merging.stream import merge_to_disk, plan_merge
+    from stockpot.merging.merge_plan import plan_merge
+    from stockpot.merging.stream import merge_to_disk
     from stockpot.weight_files import ShardedOutput, open_source
 
     folder, second = Path(sys.argv[1]), "model-00002"
@@ -601,7 +603,8 @@ MEASURED = """
     from pathlib import Path
 
     from stockpot.merging.recipe import Recipe
-    from stockpot.merging.stream import merge_to_disk, plan_merge
+    from stockpot.merging.merge_plan import plan_merge
+    from stockpot.merging.stream import merge_to_disk
     from stockpot.weight_files import ShardedOutput, open_source
 
     def anonymous():
