@@ -1,5 +1,6 @@
 """Aligning nets that were trained apart, so that they can be merged."""
 
+from stockpot.alignment.activation_matching import match_activations
 from stockpot.alignment.barrier import Line, score_line
 from stockpot.alignment.batch_norm import recalibrate_batch_norm
 from stockpot.alignment.invariance import check_invariance
@@ -13,6 +14,7 @@ from stockpot.alignment.permutations import (
 )
 from stockpot.alignment.repair import repair
 from stockpot.alignment.similarity import Cosine, layer_cosines
+from stockpot.alignment.to_first import align_to_first
 from stockpot.alignment.tracing import trace_spec
 from stockpot.alignment.weight_matching import Matching, match_weights
 
@@ -22,9 +24,11 @@ __all__ = [
     "Matching",
     "Permutations",
     "Spec",
+    "align_to_first",
     "check_invariance",
     "check_spec",
     "layer_cosines",
+    "match_activations",
     "match_many",
     "match_weights",
     "permute",

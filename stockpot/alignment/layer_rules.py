@@ -179,6 +179,23 @@ def _mean(_: Following, call: Call) -> list[Entry]:
     return [call.axes[axis] for axis in every if axis not in gone]
 
 
+def _attention(following: Following, call: Call) -> list[Entry]:
+    """Give the units of the values; queries and keys share theirs, and places stay."""
+    if len(call.inputs) != 3:
+        raise InputError(
+            "spec: attention must read queries, keys and values of their own and no mask, got "
+            f"{len(call.inputs)} tensors; give the spec by hand"
+        )
+    queries, keys, values = (axes for axes, _ in call.inputs)
+    following.groups.join(queries[-1], keys[-1])
+    for axes in (queries, keys, values):
+        following.groups.fix(axes[-2])
+    for axes in (keys, values):
+        for one, other in zip(queries[:-2], axes[:-2], strict=True):
+            following.groups.join(one, other)
+    return [*queries[:-1], values[-1]]
+
+
 def _ignoring_module(rule: TensorRule) -> ModuleRule:
     return lambda following, call, _name, _module: rule(following, call)
 
@@ -233,6 +250,7 @@ TENSOR_RULES: Mapping[Any, TensorRule] = MappingProxyType(
         ),
         **dict.fromkeys((torch.flatten, torch.reshape, "flatten", "view", "reshape"), _flattened),
         **dict.fromkeys((torch.mean, "mean"), _mean),
+        functional.scaled_dot_product_attention: _attention,
     }
 )
 """Rules by function, or by the name of a tensor's method."""

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from stockpot.alignment.batch_norm import batch_norms
 from stockpot.errors import InputError
 
 B = TypeVar("B")
 State: TypeAlias = Mapping[str, Tensor]
-_Layer: TypeAlias = nn.Linear | _ConvNd
+_Layer: TypeAlias = nn.Linear | _ConvNd | _BatchNorm
 _CONSTANT = 1e-6  # a smaller deviation, relative to mean and aim, is rounding
 
 
@@ -45,23 +47,25 @@ class _Channels:
 
 def repair(
     model: nn.Module,
-    parents: tuple[State, State],
+    parents: Sequence[State],
+    coefficients: Sequence[float],
     merged: State,
-    share: float,
     forward: Callable[[nn.Module, B], object],
     batches: Sequence[B],
 ) -> dict[str, Tensor]:
     """Scale and shift each channel of a merged net to the mean statistics of its parents.
 
-    Mean and standard deviation of each output channel of each linear layer and convolution
-    become (1 - share) times those of the first parent plus share times those of the second; the
-    scale and the shift go into weight and bias. A channel that is constant is only shifted.
+    Mean and standard deviation of each output channel of each linear layer, convolution and
+    BatchNorm become the weighted means of those of the parents; the scale and the shift go into
+    weight and bias. A channel that is constant is only shifted. What a layer without bias puts
+    out is left to the BatchNorm behind it. So a net with BatchNorm needs no recalibration, and
+    its running statistics stay as they are.
 
     Args:
         model: the architecture; it stays as it is.
-        parents: two aligned nets.
+        parents: M aligned nets.
+        coefficients: M numbers, of the parents in the merge, at least 0; only ratios count.
         merged: their merge.
-        share: of the second parent in it, in [0, 1].
         forward: runs a net on a batch, e.g. the workload's.
         batches: train examples in a fixed order, not augmented.
 
@@ -69,51 +73,79 @@ def repair(
         The state dict of the repaired net.
 
     Raises:
-        InputError: the net has BatchNorm (recalibrate it instead), a layer without bias or
-            weights shared by two layers; the share is out of range; there are no batches.
+        InputError: a layer has neither bias nor BatchNorm behind it, or shares its weights with
+            another; the coefficients do not fit; there are no batches.
 
     Source: Jordan et al. 2022, https://arxiv.org/abs/2211.08403, section 4. The authors measure
     all layers of the merged net in one pass, with batch statistics; we go layer by layer, so
-    that each one is measured behind layers that are repaired already.
+    that each one is measured behind layers that are repaired already. Their nets with BatchNorm
+    are only recalibrated; we repair the layers without BatchNorm too: the head of a residual
+    net reads sums of branches, which still vary too little.
     """
-    _check(model, share, batches)
+    shares = _shares(coefficients, parents)
+    _check(model, batches)
     goals = [_measure(_loaded(model, parent), forward, batches) for parent in parents]
     net = _loaded(model, merged)
-    for name in goals[0]:
+    layers = _layers(net)
+    for name in _repairable(layers, list(goals[0])):
         mean, std = _measure(net, forward, batches, only=name)[name]
-        aim_mean, aim_std = (
-            (1 - share) * first + share * second
-            for first, second in zip(goals[0][name], goals[1][name], strict=True)
-        )
+        aim_mean, aim_std = _mixed(shares, [goal[name] for goal in goals])
         is_constant = std <= _CONSTANT * (mean.abs() + aim_std)
-        _fuse(_layers(net)[name], torch.where(is_constant, 1.0, aim_std / std), mean, aim_mean)
+        _fuse(layers[name], torch.where(is_constant, 1.0, aim_std / std), mean, aim_mean)
     return {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
 
 
-def _check(model: nn.Module, share: float, batches: Sequence[object]) -> None:
-    if not 0 <= share <= 1:
-        raise InputError(f"repair: share must be in [0, 1], got {share!r}")
+def _shares(coefficients: Sequence[float], parents: Sequence[State]) -> list[float]:
+    """Return the coefficients divided by their sum."""
+    total = sum(coefficients)
+    if len(coefficients) != len(parents) or not (0 < total < math.inf and min(coefficients) >= 0):
+        raise InputError(
+            f"repair: coefficients must be {len(parents)} finite numbers of at least 0, not all 0, "
+            f"got {list(coefficients)!r}"
+        )
+    return [coefficient / total for coefficient in coefficients]
+
+
+def _mixed(
+    shares: Sequence[float], statistics: Sequence[tuple[Tensor, Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """Return the weighted means of a layer's means and deviations, one a channel."""
+    weights = torch.tensor(shares, dtype=torch.float64)
+    mean, std = (torch.stack(parts, dim=1) for parts in zip(*statistics, strict=True))  # (C, M)
+    weights = weights.to(mean.device)
+    return mean @ weights, std @ weights
+
+
+def _check(model: nn.Module, batches: Sequence[object]) -> None:
     if not batches:
         raise InputError("repair: batches must be at least 1, got 0")
-    if batch_norms(model):
-        raise InputError("repair: a net must have no BatchNorm, got some; recalibrate it instead")
     layers = _layers(model)
     for name, layer in layers.items():
-        if layer.bias is None:
-            raise InputError(
-                f"repair: a layer must have a bias to be shifted, got none in {name!r}"
-            )
         if isinstance(layer, _ConvNd) and layer.transposed:
             raise InputError(f"repair: a convolution must not be transposed, got {name!r}")
-    if len({id(layer.weight) for layer in layers.values()}) < len(layers):
+    owned = [dict(layer.named_parameters(recurse=False)) for layer in layers.values()]
+    weights = [id(parameters["weight"]) for parameters in owned if "weight" in parameters]
+    if len(set(weights)) < len(weights):
         raise InputError(f"repair: layers must share no weights, got {sorted(layers)} that do")
+
+
+def _repairable(layers: Mapping[str, _Layer], order: Sequence[str]) -> list[str]:
+    """Return the layers that have a bias, in the order they run."""
+    for name, following in pairwise([*order, ""]):
+        is_normed = bool(following) and isinstance(layers[following], _BatchNorm)
+        if layers[name].bias is None and not is_normed:
+            raise InputError(
+                "repair: a layer must have a bias to be shifted, or BatchNorm right behind it, "
+                f"got neither for {name!r}"
+            )
+    return [name for name in order if layers[name].bias is not None]
 
 
 def _layers(model: nn.Module) -> dict[str, _Layer]:
     return {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | _ConvNd)
+        if isinstance(module, nn.Linear | _ConvNd | _BatchNorm)
     }
 
 

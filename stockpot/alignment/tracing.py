@@ -23,10 +23,10 @@ def trace_spec(model: nn.Module, inputs: Tensor) -> Spec:
     """Build the permutation spec of a net, and try it on the inputs.
 
     It knows linear layers, convolutions, BatchNorm, LayerNorm, RMSNorm, GroupNorm, pooling,
-    elementwise functions, sums and products of tensors, flattening and means. Units that are
-    added together share a permutation, which is named after the first layer that writes them.
-    Channels that a grouped convolution or GroupNorm puts into groups stay where they are, as do
-    the net's inputs and outputs.
+    elementwise functions, sums and products of tensors, flattening, means and attention with one
+    head. Units that are added together share a permutation, which is named after the first layer
+    that writes them. Channels that a grouped convolution or GroupNorm puts into groups stay where
+    they are, as do the net's inputs and outputs.
 
     Args:
         model: a net that takes one tensor and returns one; it stays as it is.

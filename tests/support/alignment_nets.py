@@ -52,21 +52,78 @@ class _Branch(nn.Module):
 class ResidualNet(nn.Module):
     """A stem, a block with an identity shortcut, one with a convolution, and a head."""
 
-    def __init__(self, *, pool: bool) -> None:
+    def __init__(self, *, pool: bool, times: int = 1, stride: int = 1) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6))
-        self.block = _Branch(6, 5, 6, stride=1)
-        self.down = _Branch(6, 7, 8, stride=2)
-        self.shortcut = nn.Conv2d(6, 8, 1, stride=2, bias=False)
-        self.shortcut_norm = nn.BatchNorm2d(8)
+        first, second = 6 * times, 8 * times
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, first, 3, padding=1, stride=stride, bias=False), nn.BatchNorm2d(first)
+        )
+        self.block = _Branch(first, 5 * times, first, stride=1)
+        self.down = _Branch(first, 7 * times, second, stride=2)
+        self.shortcut = nn.Conv2d(first, second, 1, stride=2, bias=False)
+        self.shortcut_norm = nn.BatchNorm2d(second)
         self.pool = nn.AdaptiveAvgPool2d(1) if pool else nn.Identity()
-        self.head = nn.Linear(8 if pool else 8 * 4 * 4, 10)
+        places = 1 if pool else (4 // stride) ** 2
+        self.head = nn.Linear(second * places, 10)
 
     def forward(self, x: Tensor) -> Tensor:
         x = functional.relu(self.stem(x))
         x = functional.relu(x + self.block(x))
         x = functional.relu(self.shortcut_norm(self.shortcut(x)) + self.down(x))
         return self.head(torch.flatten(self.pool(x), 1))
+
+
+class _MlpBranch(nn.Module):
+    """A residual branch: LayerNorm and two linear layers."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, 2 * width)
+        self.down = nn.Linear(2 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.down(functional.gelu(self.up(self.norm(x))))
+
+
+class PreNormMlp(nn.Module):
+    """A residual MLP with LayerNorm ahead of each branch."""
+
+    def __init__(self, width: int = 12) -> None:
+        super().__init__()
+        self.embed = nn.Linear(64, width)
+        self.branches = nn.Sequential(_MlpBranch(width), _MlpBranch(width))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.branches(self.embed(torch.flatten(x, 1)))))
+
+
+class Transformer(nn.Module):
+    """One block with LayerNorm ahead of attention and MLP; the rows of an image are its tokens."""
+
+    def __init__(self, width: int = 12) -> None:
+        super().__init__()
+        self.embed = nn.Linear(8, width)
+        self.places = nn.Parameter(torch.zeros(8, width))
+        self.norm = nn.LayerNorm(width)
+        self.queries = nn.Linear(width, width)
+        self.keys = nn.Linear(width, width)
+        self.values = nn.Linear(width, width)
+        self.attended = nn.Linear(width, width)
+        self.branch = _MlpBranch(width)
+        self.last_norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x.mean(dim=1)) + self.places
+        read = self.norm(x)
+        mixed = functional.scaled_dot_product_attention(
+            self.queries(read), self.keys(read), self.values(read)
+        )
+        x = self.branch(x + self.attended(mixed))
+        return self.head(self.last_norm(x).mean(dim=1))
 
 
 class OtherLayers(nn.Module):
@@ -101,6 +158,8 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "residual net with batch norm and pooling": lambda: ResidualNet(pool=True),
     "residual net with batch norm and flatten": lambda: ResidualNet(pool=False),
     "layer norm net": layer_norm_net,
+    "residual MLP with layer norm": PreNormMlp,
+    "transformer": Transformer,
 }
 
 

@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from alignment_nets import OtherLayers, ResidualNet, layer_norm_net, mlp, random_inputs, seeded
+from alignment_nets import (
+    OtherLayers,
+    ResidualNet,
+    Transformer,
+    layer_norm_net,
+    mlp,
+    random_inputs,
+    seeded,
+)
 from torch import Generator, Tensor, nn
 
 from stockpot.alignment import Spec, trace_spec
@@ -54,6 +62,18 @@ def test_norms_of_hidden_units_follow_them() -> None:
 
     assert spec["2.weight"] == spec["2.bias"] == ("1",)
     assert spec["5.weight"] == ("4",)
+
+
+def test_a_residual_stream_has_one_order_and_attention_two_of_its_own() -> None:
+    spec = _trace(Transformer())
+
+    stream = {"embed", "attended", "branch.down"}
+    assert {spec[f"{name}.weight"][0] for name in stream} == {"embed"}
+    assert spec["places"] == (None, "embed")
+    assert spec["last_norm.bias"] == spec["branch.norm.weight"] == ("embed",)
+    assert spec["queries.weight"] == spec["keys.weight"] == ("queries", "embed")
+    assert spec["attended.weight"] == ("embed", "values")
+    assert spec["branch.down.weight"] == ("embed", "branch.up")
 
 
 def test_groups_stay_and_depthwise_channels_follow_their_input() -> None:
@@ -133,6 +153,11 @@ class _Two(nn.Module):
         return x, x
 
 
+class _OneForAll(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.scaled_dot_product_attention(x, x, x)
+
+
 class _Cumulative(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.cumsum(dim=1)
@@ -143,6 +168,7 @@ class _Cumulative(nn.Module):
     [
         (_Branching(), "cannot be traced"),
         (_Two(), "must return one tensor"),
+        (_OneForAll(), "queries, keys and values of their own and no mask, got 1 tensors"),
         (_Cumulative(), "no rule for an operation, got 'cumsum'"),
         (nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Softmax(dim=1)), "no rule for layer '2'"),
         (nn.Sequential(nn.ConvTranspose2d(1, 2, 3)), "no rule for layer '0'"),

@@ -1,0 +1,104 @@
+"""What is left between nets that were trained apart, after matching and REPAIR, on the digits.
+
+For each net and pair of seeds: the accuracy of the worse net, loss and accuracy barrier on val as
+the nets are, and by how many percent they fall with REPAIR alone, with the weights matched and
+REPAIR, with the activations matched and without or with REPAIR. Then soups of four nets each.
+The nets are those of the tests:
+
+    PYTHONPATH=tests/support python benchmarks/alignment.py [PAIRS]
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import torch
+from alignment_nets import ResidualNet, Transformer
+from digits_pairs import TRAININGS, Barriers, Pair, Training
+
+from stockpot.alignment import align_to_first, repair
+from stockpot.merging.engine import merge_states
+from stockpot.merging.recipe import Recipe
+
+COLUMNS = ("REPAIR", "weights + REPAIR", "activations", "activations + REPAIR")
+
+
+def residual(times: int, learning_rate: float) -> Training:
+    """Return the training of a residual BatchNorm net, `times` as wide as the smallest."""
+    return Training(partial(ResidualNet, pool=True, times=times, stride=2), learning_rate)
+
+
+VARIANTS: Mapping[str, Training] = {
+    **TRAININGS,
+    "transformer, 1 block": Training(partial(Transformer, 64), epochs=60),
+    "residual 18/24, rate 0.01": residual(3, 1e-2),
+    "residual 30/40, rate 0.01": residual(5, 1e-2),
+    "residual 30/40, rate 0.001": residual(5, 1e-3),
+    "residual 60/80, rate 0.001": residual(10, 1e-3),
+}
+
+
+def main() -> None:
+    """Train all pairs and print the figures."""
+    torch.set_num_threads(1)
+    num_pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    print(f"{'':<28} {'val':>6} {'barriers':>12}   fall of loss / accuracy barrier, %")
+    print(f"{'net':<28} {'acc.':>6} {'loss':>6} {'acc.':>5}", *(f"{x:>21}" for x in COLUMNS))
+    for name, training in VARIANTS.items():
+        for number in range(num_pairs):
+            print_pair(name, Pair(training, (2 * number + 1, 2 * number + 2)))
+    print(f"\n{'val accuracy, four nets':<28} {'mean':>6} {'best':>6} {'soup':>6} {'aligned':>8}")
+    for name in TRAININGS:
+        print_soup(name, [Pair(TRAININGS[name], seeds) for seeds in ((1, 2), (3, 4))])
+
+
+def print_pair(name: str, pair: Pair) -> None:
+    """Print one line of the first table."""
+    before = pair.barriers(pair.second, is_repaired=False)
+    measured = (
+        pair.barriers(pair.second, is_repaired=True),
+        pair.barriers(pair.weights_matched, is_repaired=True),
+        pair.barriers(pair.aligned, is_repaired=False),
+        pair.barriers(pair.aligned, is_repaired=True),
+    )
+    worse = min(pair.accuracy(pair.first), pair.accuracy(pair.second))
+    print(
+        f"{name:<28} {worse:>6.3f} {before.loss:>6.2f} {before.accuracy:>5.2f}",
+        *(f"{falls(before, after):>21}" for after in measured),
+        flush=True,
+    )
+
+
+def falls(before: Barriers, after: Barriers) -> str:
+    """Return by how many percent both barriers fell."""
+    loss, accuracy = 1 - after.loss / before.loss, 1 - after.accuracy / before.accuracy
+    return f"{100 * loss:.0f} / {100 * accuracy:.0f}"
+
+
+def print_soup(name: str, pairs: Sequence[Pair]) -> None:
+    """Print one line of the second table: the uniform soup of all nets of the pairs."""
+    states = [state for pair in pairs for state in (pair.first, pair.second)]
+    pair = pairs[0]
+    recipe = Recipe("linear", (1.0,) * len(states))
+    aligned = align_to_first(pair.net, states, pair.inputs)
+    soup = repair(
+        pair.net,
+        aligned,
+        recipe.coefficients,
+        merge_states(aligned, recipe),
+        pair.workload.forward,
+        pair.batches,
+    )
+    accuracies = [pair.accuracy(state) for state in states]
+    print(
+        f"{name:<28} {statistics.mean(accuracies):>6.3f} {max(accuracies):>6.3f} "
+        f"{pair.accuracy(merge_states(states, recipe)):>6.3f} {pair.accuracy(soup):>8.3f}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
