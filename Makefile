@@ -9,7 +9,7 @@ run: .venv/installed
 
 test: .venv/installed
 	$(BIN)/coverage erase
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest --cov --cov-report=
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -112,7 +112,7 @@ def soups(params: Params = None, overrides: Overrides = None) -> None:
 
 @app.command()
 def tune(params: Params = None, overrides: Overrides = None) -> None:
-    """Search merge coefficients on val with Optuna; an interrupted search goes on.
+    """Search merge coefficients on val; an interrupted search by Optuna goes on.
 
     stockpot tune --set tune.0.trials=200
     """

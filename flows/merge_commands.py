@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from inspect import Parameter
@@ -26,6 +26,7 @@ from rich.table import Table
 from stockpot.errors import InputError, StageFailed
 
 if TYPE_CHECKING:
+    from stockpot.adapter_jobs import AdapterMergeJob
     from stockpot.merge_jobs import MergeJob
 
 _out, _err = Console(), Console(stderr=True)
@@ -51,7 +52,7 @@ def merge(
         bool, typer.Option("--methods", help="List the merge methods with their options.")
     ] = False,
 ) -> None:
-    """Merge models on disk, of any size: folders, shards, safetensors, PyTorch weights.
+    """Merge models on disk, of any size: folders, shards, safetensors, PyTorch weights, adapters.
 
     What is interrupted goes on with the same command. A merge file says which and how:
 
@@ -70,9 +71,15 @@ def merge(
         return
     if config is None or place is None:
         raise InputError("merge: needs CONFIG and OUT; `stockpot merge --help` shows an example")
+    if not dry_run:
+        _digest_ahead(config)
+    from stockpot.adapter_jobs import AdapterMergeJob
     from stockpot.merge_jobs import MergeJob
 
     job = MergeJob.read(config, place)
+    if job.file.output == "adapter":
+        _merge_adapters(AdapterMergeJob(job.file, job.folder, place), dry_run=dry_run)
+        return
     job.check()
     _show_forecast(job)
     if dry_run:
@@ -80,11 +87,20 @@ def merge(
         return
     start = time.monotonic()
     _run(job)
+    _show_notes([note for note in job.notes_on_contents if note not in job.notes])
     _out.print(
         f"{place}: {job.output.num_bytes / 1e9:.2f} GB in {time.monotonic() - start:.1f} s. "
         f"Next: stockpot explain {place}",
         highlight=False,
     )
+
+
+def _digest_ahead(config: Path) -> None:
+    """Digest the models while torch is imported."""
+    from stockpot.config.merge_forms import model_paths
+    from stockpot.model_files import digest_ahead
+
+    digest_ahead(model_paths(config))
 
 
 def explain(model: Model) -> None:
@@ -102,8 +118,11 @@ def explain(model: Model) -> None:
     if base := pedigree["base"]:
         table.add_row("base", base["path"], "", base["digest"])
     _out.print(table)
-    for name in ("options", "seed", "dtype"):
-        _out.print(f"{name}: {pedigree[name]}")
+    for part in pedigree.get("layers", []):
+        _out.print(f"layers: {part}")
+    for name in ("output", "rank", "options", "seed", "dtype", "missing", "mismatch", "exclude"):
+        if name in pedigree:
+            _out.print(f"{name}: {pedigree[name]}")
 
 
 def verify(model: Model, inputs: Inputs = Path()) -> None:
@@ -111,14 +130,21 @@ def verify(model: Model, inputs: Inputs = Path()) -> None:
 
     stockpot verify merged --inputs ~/models
     """
+    from stockpot.adapter_jobs import rebuild_adapter
     from stockpot.merge_jobs import rebuild
-    from stockpot.weight_files import open_source
+    from stockpot.weight_files import is_adapter, open_files
 
     with tempfile.TemporaryDirectory(dir=model.absolute().parent) as folder:
-        job = rebuild(model, Path(folder) / f"again{model.suffix}", inputs)
-        job.check()
-        _run(job)
-        found, again = open_source(model).digest, open_source(job.place).digest
+        place = Path(folder) / f"again{model.suffix}"
+        if is_adapter(model):
+            adapter_job = rebuild_adapter(model, place, inputs)
+            adapter_job.check()
+            adapter_job.run()
+        else:
+            job = rebuild(model, place, inputs)
+            job.check()
+            _run(job)
+        found, again = open_files(model).digest, open_files(place).digest
     if found != again:
         raise StageFailed(
             f"{model}: its weights are not what its pedigree makes: digest {found[:12]}, "
@@ -143,8 +169,8 @@ def inspect(
     from stockpot.inspection import compare_headers, compare_weights
     from stockpot.weight_files import open_source
 
-    sources = [open_source(path) for path in models]
     base_source = None if base is None else open_source(base)
+    sources = [open_source(path, base_source) for path in models]
     table = Table("", "model", "tensors", "numbers", "GB")
     for number, source in enumerate(sources):
         num_params = sum(tensor.num_elements for tensor in source.tensors.values())
@@ -178,6 +204,18 @@ def _show_matrix(title: str, values: list[list[float]]) -> None:
     _out.print(table)
 
 
+def _merge_adapters(job: AdapterMergeJob, *, dry_run: bool) -> None:
+    job.check()
+    _out.print(f"{job.file.method}: {len(job.adapters)} adapters, {len(job.modules)} modules")
+    if dry_run:
+        _out.print("Nothing was merged (--dry-run).")
+        return
+    merged = job.run()
+    _out.print(
+        f"{job.place}: {merged.summary}. Next: stockpot explain {job.place}", highlight=False
+    )
+
+
 def _run(job: MergeJob) -> None:
     with _progress(job) as on_bytes:
         job.run(on_bytes)
@@ -201,6 +239,12 @@ def _progress(job: MergeJob) -> Iterator[Callable[[int], None]]:
 def _show_forecast(job: MergeJob) -> None:
     listed = ", ".join(f"{value:.2f} {name}" for name, value in job.forecast.items())
     _out.print(f"{job.file.method}: {len(job.sources)} models, {len(job.plans)} tensors; {listed}")
+    _show_notes(job.notes)
+
+
+def _show_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        _out.print(f"- {note}", highlight=False, markup=False)
 
 
 def _show_methods() -> None:
@@ -215,5 +259,6 @@ def _show_methods() -> None:
             option if default is Parameter.empty else f"{option}={default}"
             for option, default in method.options.items()
         )
-        table.add_row(name, models, base, options, method.summary)
+        where = " In experiments alone, since it takes data." if method.side_information else ""
+        table.add_row(name, models, base, options, method.summary + where)
     _out.print(table)

@@ -1,4 +1,4 @@
-"""The tuned soups: coefficients searched on val with Optuna."""
+"""The tuned soups: coefficients searched on val."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -99,6 +99,21 @@ def compare_weights(sources: Sequence[Source], base: Source | None = None) -> We
         sign_agreement=(agreeing / max(num_elements, 1)).tolist(),
         findings=findings,
     )
+
+
+def is_head(name: str) -> bool:
+    """Say whether a tensor is of a head, by its name."""
+    return bool(_HEAD.search(name))
+
+
+def compare_heads(rows_of: Mapping[str, Tensor]) -> list[Finding]:
+    """Find heads that were not fine-tuned from one start.
+
+    Args:
+        rows_of: entries of each head, (M, P), a row a model.
+    """
+    cosines = {name: _cosines((rows @ rows.T).double()) for name, rows in rows_of.items()}
+    return list(_different_heads(cosines))
 
 
 def _missing(first: Source, source: Source, number: int) -> Iterator[Finding]:

@@ -1,12 +1,12 @@
-"""Merging models on disk: planned from headers, forecast, done, and told in a model card."""
+"""Merging models on disk: planned from headers, forecast, and done."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
-import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,21 +15,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stockpot.atomic_files import write_text
-from stockpot.config.merge import MergeFile, load_merge, value_at
+from stockpot.beside_weights import adapt_config, copy_beside, model_card
+from stockpot.config.merge import RULES, MergeFile
+from stockpot.config.merge_forms import load_merge
 from stockpot.errors import InputError
 from stockpot.keys import content_key
+from stockpot.merge_notes import different_heads, equal_inputs, exceptions_taken, unused_tensors
+from stockpot.merge_recipes import layer_slices, recipes_for
+from stockpot.vocabularies import check_equal_vocabularies
 
 if TYPE_CHECKING:
     from stockpot.merging.merge_plan import TensorPlan
-    from stockpot.merging.recipe import Recipe
     from stockpot.weight_files import ShardedOutput, Source
 
 PEDIGREE = "stockpot.merge"  # the name of the pedigree in a header
 _MAX_SHARD_BYTES = 5_000_000_000
-_LAYER = re.compile(r"(?:^|\.)(\d+)(?:\.|$)")
-_LAST = re.compile(r"head|norm|score|classifier|pooler")  # used after the layers
-# Beside the weights: configuration, tokenizer and generation settings.
-_COPIED = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class MergeJob:
         """The models, opened."""
         from stockpot.weight_files import open_source
 
-        return [open_source(self._path(entry.path)) for entry in self.file.entries]
+        return [open_source(self._path(entry.path), self.base) for entry in self.file.entries]
 
     @cached_property
     def base(self) -> Source | None:
@@ -79,22 +79,27 @@ class MergeJob:
         import torch
 
         from stockpot.merging.merge_plan import plan_merge
+        from stockpot.merging.unequal_models import Exceptions
 
         dtype = None if self.file.dtype is None else getattr(torch, self.file.dtype)
-        plans = plan_merge(self.sources, self.base, self._recipe_of, dtype)
-        different = {repr((plan.recipe.coefficients, plan.recipe.options)): plan for plan in plans}
+        exceptions = Exceptions(self.file.missing, self.file.mismatch, tuple(self.file.exclude))
+        slices, recipes = layer_slices(self.file), recipes_for(self.file, self.sources)
+        plans = plan_merge(self.sources, self.base, recipes, dtype, exceptions, slices)
+        different = {
+            repr((plan.recipe.method, plan.recipe.coefficients, plan.recipe.options)): plan
+            for plan in plans
+        }
         for plan in different.values():
-            plan.recipe.check(has_base=self.base is not None)
+            _check_recipe(plan, has_base=self.base is not None)
         return plans
 
     @cached_property
     def output(self) -> ShardedOutput:
         """The files of the merged model, laid out."""
-        from stockpot.weight_files import ShardedOutput
+        from stockpot.merging.kept_rows import OutputWithKeptRows
 
-        types = {plan.name: plan.type for plan in self.plans}
         metadata = {"format": "pt", PEDIGREE: json.dumps(self.pedigree, sort_keys=True)}
-        return ShardedOutput(self.place, types, metadata, _MAX_SHARD_BYTES)
+        return OutputWithKeptRows(self.place, self.plans, metadata, _MAX_SHARD_BYTES)
 
     @cached_property
     def pedigree(self) -> dict[str, Any]:
@@ -117,17 +122,19 @@ class MergeJob:
                 for source, entry in zip(self.sources, self.file.entries, strict=True)
             ],
             "base": self.base and {"path": self.file.base, "digest": self.base.digest},
+            **self.file.rules,
         }
 
     @property
     def forecast(self) -> dict[str, float]:
         """What it will take: GB read, written and in memory, from headers alone."""
-        written = sum(plan.num_elements * plan.type[0].itemsize for plan in self.plans)
-        largest = max((plan.num_elements for plan in self.plans), default=0)
+        types = [plan.type for plan in self.plans]
+        written = sum(math.prod(shape) * dtype.itemsize for dtype, shape in types)
+        held = max(((len(plan.inputs) + 2) * plan.num_elements for plan in self.plans), default=0)
         return {
             "GB to read": sum(plan.num_input_bytes for plan in self.plans) / 1e9,
             "GB to write": written / 1e9,
-            "GB of memory at most": (len(self.sources) + 2) * 4 * largest / 1e9,
+            "GB of memory at most": 4 * held / 1e9,
             "GB free on the disk": shutil.disk_usage(self.place.absolute().parent).free / 1e9,
         }
 
@@ -142,6 +149,8 @@ class MergeJob:
         if not self.place.absolute().parent.is_dir():
             raise InputError(f"{self.place.absolute().parent}: no such folder")
         assert self.plans is not None
+        if self.file.equal_tokenizers:
+            check_equal_vocabularies([source.folder for source in self._models])
 
     def run(self, on_bytes: Callable[[int], None]) -> None:
         """Merge; what was interrupted goes on with the first shard that was not finished.
@@ -161,73 +170,53 @@ class MergeJob:
             write_beside=self._write_beside,
         )
 
+    @cached_property
+    def notes(self) -> list[str]:
+        """What is out of the ordinary, from headers and a small part of the heads."""
+        unused = unused_tensors(self.plans, self._models) if self.file.missing == "base" else {}
+        paths = [source.path.resolve() for source in self.sources]
+        return [
+            *exceptions_taken(self.plans, unused),
+            *self._equal_inputs(paths, self.base and self.base.path.resolve()),
+            *different_heads(self.plans),
+        ]
+
+    @property
+    def notes_on_contents(self) -> list[str]:
+        """Which inputs are equal, which is known once all of each is read."""
+        digests = [source.digest for source in self.sources]
+        return self._equal_inputs(digests, self.base and self.base.digest)
+
+    def _equal_inputs(self, ids: Sequence[object], base: object | None) -> list[str]:
+        from stockpot.merging import METHODS
+
+        if self.file.layers:
+            return []  # layers of one model may well stand there twice
+        return equal_inputs(ids, base, has_task_vectors=METHODS[self.file.method].takes_base)
+
     def _write_beside(self, folder: Path) -> None:
         """Copy config and tokenizer, and write the model card."""
         origin = (
             self._path(self.file.config_from)
             if self.file.config_from
-            else (self.base or self.sources[0]).path
+            else (self.base or self.sources[0]).folder
         )
-        if origin.is_dir():
-            for pattern in _COPIED:
-                for file in sorted(origin.glob(pattern)):
-                    if not file.name.endswith(".index.json"):
-                        shutil.copy(file, folder)
-        write_text(folder / "README.md", self._card())
-
-    def _card(self) -> str:
-        """Return the model card: what was merged, how, and how to make it again."""
-        rows = [
-            f"| {Path(m['path']).name} | {m['coefficient']} | `{m['digest'][:16]}` |"
-            for m in self.pedigree["models"]
-        ]
-        base = self.pedigree["base"]
-        based = f"Base: {Path(base['path']).name} (`{base['digest'][:16]}`).\n\n" if base else ""
-        return (
-            "---\ntags: [merge, stockpot]\n---\n\n"
-            f"# {self.place.name}\n\n"
-            f"Merged by stockpot {self.pedigree['version']} with `{self.file.method}`"
-            f"{_listed(self.file.options)}.\n\n{based}"
-            "| model | coefficient | SHA-256 |\n|---|---|---|\n" + "\n".join(rows) + "\n\n"
-            "The whole pedigree stands in the header of the weights: `stockpot explain` prints "
-            "it, `stockpot verify` makes the model again and compares.\n"
-        )
+        if origin is not None and origin.is_dir():
+            copy_beside(origin, folder)
+            paths = [entry.path for entry in self.file.entries]
+            sources = dict(zip(paths, self.sources, strict=True))
+            names = {plan.name for plan in self.plans}
+            adapt_config(folder, self.file.layers, sources, self.base, names)
+        notes = dict.fromkeys([*self.notes, *self.notes_on_contents])
+        write_text(folder / "README.md", model_card(self.place.name, self.pedigree, list(notes)))
 
     def _path(self, path: str) -> Path:
         return self.folder / Path(path).expanduser()
 
-    def _recipe_of(self, name: str) -> Recipe:
-        from stockpot.merging.recipe import Recipe
-
-        depth = self._depth(name)
-        return Recipe(
-            self.file.method,
-            tuple(float(value_at(e.coefficient, name, depth)) for e in self.file.entries),
-            {option: value_at(v, name, depth) for option, v in self.file.options.items()},
-            self.file.seed,
-            tuple(source.digest for source in self.sources) if self._draws else (),
-        )
-
     @property
-    def _draws(self) -> bool:
-        from stockpot.merging import METHODS
-
-        return self.file.method in METHODS and METHODS[self.file.method].is_random
-
-    @cached_property
-    def _last_layer(self) -> int:
-        layers = [
-            int(found.group(1))
-            for name in self.sources[0].tensors
-            if (found := _LAYER.search(name))
-        ]
-        return max(layers, default=0)
-
-    def _depth(self, name: str) -> float:
-        """Say how deep in the net a tensor is used, from 0 to 1."""
-        if found := _LAYER.search(name):
-            return int(found.group(1)) / (self._last_layer or 1)
-        return 1.0 if _LAST.search(name) else 0.0
+    def _models(self) -> list[Source]:
+        """The models, and the base if there is one."""
+        return [*self.sources, *([self.base] if self.base else [])]
 
 
 def read_pedigree(path: Path) -> dict[str, Any]:
@@ -236,9 +225,9 @@ def read_pedigree(path: Path) -> dict[str, Any]:
     Raises:
         InputError: it was not made by `stockpot merge`.
     """
-    from stockpot.weight_files import open_source
+    from stockpot.weight_files import open_files
 
-    text = open_source(path).metadata.get(PEDIGREE)
+    text = open_files(path).metadata.get(PEDIGREE)
     if text is None:
         raise InputError(f"{path}: its header has no pedigree; `stockpot merge` writes one")
     pedigree: dict[str, Any] = json.loads(text)
@@ -258,31 +247,46 @@ def rebuild(path: Path, place: Path, folder: Path) -> MergeJob:
     """
     pedigree = read_pedigree(path)
     base = pedigree["base"]
+    models = [
+        {"path": model["path"], "coefficient": model["coefficient"]} for model in pedigree["models"]
+    ]
     file = MergeFile.model_validate(
         {
             "method": pedigree["method"],
             "options": pedigree["options"],
             "seed": pedigree["seed"],
             "dtype": pedigree["dtype"],
-            "models": [
-                {"path": model["path"], "coefficient": model["coefficient"]}
-                for model in pedigree["models"]
-            ],
+            "models": None if "layers" in pedigree else models,
             "base": base and base["path"],
+            **{rule: pedigree[rule] for rule in RULES if rule in pedigree},
         }
     )
     job = MergeJob(file, folder, place)
     recorded = [*pedigree["models"], *([base] if base else [])]
     sources = [*job.sources, *([job.base] if job.base else [])]
     for source, record in zip(sources, recorded, strict=True):
-        if source.digest != record["digest"]:
-            raise InputError(
-                f"{source.path}: digest is {source.digest[:12]}, the pedigree says "
-                f"{record['digest'][:12]}; it is not the model that was merged"
-            )
+        check_unchanged(source.path, source.digest, record["digest"])
     return job
 
 
-def _listed(options: Mapping[str, Any]) -> str:
-    shown = ", ".join(f"{name}: {value}" for name, value in options.items())
-    return f" ({shown})" if shown else ""
+def check_unchanged(path: Path, digest: str, recorded: str) -> None:
+    """Refuse an input that is not what it was.
+
+    Raises:
+        InputError: its digest is another.
+    """
+    if digest != recorded:
+        raise InputError(
+            f"{path}: digest is {digest[:12]}, the pedigree says {recorded[:12]}; it is not the "
+            "model that was merged"
+        )
+
+
+def _check_recipe(plan: TensorPlan, *, has_base: bool) -> None:
+    """Refuse what a method cannot do; if only some models take part, say of which tensor."""
+    try:
+        plan.recipe.check(has_base=has_base)
+    except InputError as error:
+        if not plan.note:
+            raise
+        raise InputError(f"tensor {plan.name!r}: {plan.note}: {error}") from error

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from stockpot.config import Experiment
+from stockpot.config import Experiment, TuneSection
 from stockpot.errors import InputError
 from stockpot.evaluation.judging_jobs import JudgingJob, PredictionJob
 from stockpot.finetuning.hyperparameters import Hyperparameters
@@ -28,6 +28,7 @@ from stockpot.selection.ranking import rank
 from stockpot.soup_jobs import SoupJob
 from stockpot.training_jobs import TrainingJob
 from stockpot.tuning_jobs import TuningJob
+from stockpot.tuning_searches import SEARCHES, Search
 from stockpot.workloads.spec import WorkloadSpec
 
 # Stages whose models a stage reads; the manifests are also its dependencies in dvc.yaml.
@@ -44,10 +45,13 @@ UPSTREAM = {
 CODE = {
     "base": ("finetuning", "workloads", "evaluation", "seeding.py"),
     "sweep": ("finetuning", "workloads", "evaluation", "seeding.py", "search.py"),
-    "soups": ("merging", "selection", "workloads", "evaluation", "soup_jobs.py", "seeding.py"),
+    "soups": (
+        *("merging", "preparation", "selection", "workloads", "evaluation"),
+        *("soup_jobs.py", "seeding.py"),
+    ),
     "tune": (
         *("merging", "selection", "tuning", "workloads", "evaluation"),
-        *("tuning_jobs.py", "seeding.py"),
+        *("tuning_jobs.py", "tuning_searches.py", "seeding.py"),
     ),
     "evaluate": ("evaluation", "workloads", "selection", "reporting", "seeding.py"),
     "report": ("reporting",),
@@ -127,17 +131,16 @@ class Plan:
 
     def tuning_jobs(self) -> list[TuningJob]:
         """Return the searches for coefficients, whose sweep is done."""
-        ingredients = self.ingredients()
+        base, ingredients = self.base(), self.ingredients()
         best_first = [ingredients[p] for p in rank(ingredients, self.metric)]
         return [
             TuningJob(
                 root=self.project.root,
                 workload=self.workload,
                 name=study.name,
-                objectives=tuple(study.objectives),
-                sampler=study.sampler,
-                trials=study.trials,
+                search=_search(study),
                 seed=self.experiment.seed,
+                base=base,
                 ingredients=tuple(best_first[: study.top_k]),
                 metric=self.metric,
             )
@@ -250,6 +253,12 @@ class Plan:
             threads=self.experiment.run.threads,
             save_every_seconds=self.experiment.sweep.save_every_seconds,
         )
+
+
+def _search(study: TuneSection) -> Search:
+    settings = study.model_dump(exclude={"name", "top_k", "search"})
+    lists = {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}
+    return SEARCHES[study.search](**settings | lists)
 
 
 def _all_before(stage: str) -> list[str]:

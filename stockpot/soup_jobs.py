@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from stockpot.merging.recipe import Recipe
     from stockpot.selection.greedy import Step
 
+# What was computed of ingredients, by position, for each of their tensors, by name.
+SideInformation = Mapping[int, Mapping[str, Any]]
+
 
 @dataclass(frozen=True, slots=True)
 class SoupJob:
@@ -29,7 +32,7 @@ class SoupJob:
         select: uniform, greedy or top_k.
         k: how many ingredients `top_k` takes; None for the others.
         method: the merge method.
-        options: the method's own, by name.
+        options: the method's own and its preparation's, by name.
         base: what the ingredients were fine-tuned from, for methods that use it.
         seed: of methods that draw random numbers.
         ingredients: what may go in, with val scores.
@@ -42,7 +45,7 @@ class SoupJob:
     select: str
     k: int | None
     method: str
-    options: Mapping[str, float | bool | str]
+    options: Mapping[str, int | float | bool | str]
     base: Model
     seed: int
     ingredients: tuple[Model, ...]
@@ -57,7 +60,7 @@ class SoupJob:
             seed=self.seed,
             ingredients=[[model.digest, dict(model.scores)] for model in self.ingredients],
             scoring=self.workload.scoring_inputs(),
-            code=code_digest("merging", "selection", "soup_jobs.py", "seeding.py"),
+            code=code_digest("merging", "preparation", "selection", "soup_jobs.py", "seeding.py"),
         )
 
     @property
@@ -67,18 +70,20 @@ class SoupJob:
         recipe |= {"options": dict(self.options)} if self.options else {}
         return recipe if self.k is None else recipe | {"k": self.k}
 
-    def merging(self, members: Sequence[int]) -> Recipe:
-        """Return how these ingredients, by position, are merged."""
+    def merging(self, members: Sequence[int], side: SideInformation) -> Recipe:
+        """Return how these ingredients, by position, are merged, with what was prepared."""
         from stockpot.merging.recipe import Recipe
+        from stockpot.preparation import split_options
 
         # A sum of ones divided once is what greedy keeps; other methods may not divide.
         share = 1.0 if self.method == "linear" else 1 / len(members)
         return Recipe(
             self.method,
             (share,) * len(members),
-            self.options,
+            split_options(self.method, self.options)[1],
             self.seed,
             tuple(self.ingredients[member].digest for member in members),
+            tuple(side[member] for member in members if member in side),
         )
 
     @property
@@ -110,18 +115,17 @@ def _make(job: SoupJob, device: str) -> Model:
     from stockpot.checkpoints import verify
     from stockpot.merging.engine import merge_files
 
-    steps = _greedy_steps(job, device) if job.select == "greedy" else []
-    match job.select:
-        case "uniform":
-            members = list(range(len(job.ingredients)))
-        case "top_k":
-            members = rank(job.ingredients, job.metric)[: job.k]
-        case _:
-            members = [step.ingredient for step in steps if step.accepted]
+    members = list(range(len(job.ingredients)))
+    if job.select == "top_k":
+        members = rank(job.ingredients, job.metric)[: job.k]
+    side = _prepare(job, members, device)
+    steps = _greedy_steps(job, side, device) if job.select == "greedy" else []
+    if steps:
+        members = [step.ingredient for step in steps if step.accepted]
     chosen = [job.ingredients[member] for member in members]
     paths = [verify(job.root, model.checkpoint) for model in chosen]
     base = verify(job.root, job.base.checkpoint)
-    merged = merge_files(paths, job.merging(members), base if job.uses_base else None)
+    merged = merge_files(paths, job.merging(members, side), base if job.uses_base else None)
     details = {
         "recipe": job.recipe,
         "coefficients": {model.name: 1 / len(chosen) for model in chosen},
@@ -131,7 +135,28 @@ def _make(job: SoupJob, device: str) -> Model:
     return Store(job.root).save("soup", job.key, job.name, merged, details)
 
 
-def _greedy_steps(job: SoupJob, device: str) -> list[Step]:
+def _prepare(job: SoupJob, members: Sequence[int], device: str) -> SideInformation:
+    """Return what the method takes of each of these ingredients; nothing, if it takes nothing."""
+    from stockpot.preparation import split_options
+    from stockpot.preparation.kept import prepare
+
+    preparation, _ = split_options(job.method, job.options)
+    if preparation is None:
+        return {}
+    return {
+        member: prepare(
+            job.root,
+            job.workload,
+            job.ingredients[member],
+            preparation,
+            seed=job.seed,
+            device=device,
+        )
+        for member in members
+    }
+
+
+def _greedy_steps(job: SoupJob, side: SideInformation, device: str) -> list[Step]:
     """Choose ingredients greedily, each candidate scored on val."""
     from stockpot.checkpoints import load_tensors, verify
     from stockpot.evaluation.val_scores import ValScorer
@@ -149,7 +174,7 @@ def _greedy_steps(job: SoupJob, device: str) -> list[Step]:
     return select_greedy(
         order,
         lambda members: scorer.val(
-            merge_states([states[member] for member in members], job.merging(members), base)
+            merge_states([states[member] for member in members], job.merging(members, side), base)
         ),
     )
 

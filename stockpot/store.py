@@ -113,4 +113,5 @@ class Store:
 
 def _short(details: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out of a file's header what is long and stands in the manifest."""
-    return {name: value for name, value in details.items() if name not in {"trials", "front"}}
+    long = {"trials", "front", "folds", "class_entropy", "layer_coefficients"}
+    return {name: value for name, value in details.items() if name not in long}

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from statistics import fmean
+from typing import Any
 
 from stockpot.keys import code_digest, content_key
 from stockpot.models import Model
-from stockpot.selection.ranking import rank
 from stockpot.store import Store
+from stockpot.tuning_searches import Found, Search
 from stockpot.workloads.spec import WorkloadSpec
-
-if TYPE_CHECKING:
-    from stockpot.evaluation.val_scores import ValScorer
-    from stockpot.merging.stack import IngredientStack
-    from stockpot.tuning.study import Trial, TunedCoefficients
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +22,9 @@ class TuningJob:
         root: the project root.
         workload: whose val split and val shifts are the objectives.
         name: what the tuned soup is called.
-        objectives: `val`, `val_shift` or both.
-        sampler: Optuna's sampler, by name.
-        trials: how many candidates, warm starts included.
-        seed: of the sampler.
+        search: how coefficients are found.
+        seed: of the search.
+        base: what the ingredients were fine-tuned from.
         ingredients: what is mixed, with val scores.
         metric: the val score that orders the ingredients, by its name in the scores.
     """
@@ -37,40 +32,36 @@ class TuningJob:
     root: Path
     workload: WorkloadSpec
     name: str
-    objectives: tuple[str, ...]
-    sampler: str
-    trials: int
+    search: Search
     seed: int
+    base: Model
     ingredients: tuple[Model, ...]
     metric: str
 
     @property
     def key(self) -> str:
         """The content key: equal jobs make equal soups."""
-        return content_key(study=self.study_key, trials=self.trials, name=self.name)
+        return content_key(study=self.study_key, recipe=self.recipe)
 
     @property
     def study_key(self) -> str:
-        """Names the study: a search with more trials continues the one with fewer."""
+        """Names the study, which jobs of several keys may share."""
         return content_key(
-            objectives=self.objectives,
-            sampler=self.sampler,
+            study=self.search.study,
             seed=self.seed,
+            base=self.base.digest,
             ingredients=[[model.digest, dict(model.scores)] for model in self.ingredients],
             scoring=self.workload.scoring_inputs(),
-            code=code_digest("merging", "selection", "tuning", "tuning_jobs.py", "seeding.py"),
+            code=code_digest(
+                *("merging", "selection", "tuning", "tuning_jobs.py", "tuning_searches.py"),
+                "seeding.py",
+            ),
         )
 
     @property
     def recipe(self) -> dict[str, Any]:
         """The recipe, as it stands in manifests."""
-        return {
-            "name": self.name,
-            "method": "linear",
-            "objectives": list(self.objectives),
-            "sampler": self.sampler,
-            "trials": self.trials,
-        }
+        return {"name": self.name, **self.search.recipe}
 
     def find(self) -> Model | None:
         """Return the tuned soup if the store has it; without scores."""
@@ -91,59 +82,32 @@ def tune(job: TuningJob, device: str) -> Model:
 
 def _tune(job: TuningJob, device: str) -> Model:
     from stockpot.checkpoints import load_tensors, verify
-    from stockpot.evaluation.val_scores import ValScorer
+    from stockpot.merging import METHODS
     from stockpot.merging.engine import merge_files
-    from stockpot.merging.recipe import Recipe
-    from stockpot.merging.stack import IngredientStack
+    from stockpot.tuning.mixtures import recipes
 
     paths = [verify(job.root, model.checkpoint) for model in job.ingredients]
-    stack = IngredientStack([load_tensors(path) for path in paths], device)
-    found = _search(job, stack, ValScorer(job.workload.build(), device))
-    used = [(p, c) for p, c in enumerate(found.best.coefficients) if c > 0]
-    recipe = Recipe("linear", tuple(c for _, c in used))
-    merged = merge_files([paths[p] for p, _ in used], recipe)
+    found = job.search.find(job, [load_tensors(path) for path in paths], device)
+    used = _used(found, len(paths))
+    rows = {group: [row[position] for position in used] for group, row in found.rows.items()}
+    base = verify(job.root, job.base.checkpoint) if METHODS[found.method].needs_base else None
+    recipe_of = recipes(found.method, found.per, rows)
+    merged = merge_files([paths[position] for position in used], recipe_of, base)
+    names = [job.ingredients[position].name for position in used]
     details = {
         "recipe": job.recipe,
-        "coefficients": {job.ingredients[p].name: c for p, c in used},
-        "inputs": {job.ingredients[p].name: job.ingredients[p].digest for p, _ in used},
-        "trials": [
-            {"number": trial.number, "values": trial.values, "source": trial.source}
-            for trial in found.trials
-        ],
-        "front": [_front_json(trial, job.ingredients) for trial in found.front],
+        "coefficients": dict(zip(names, map(fmean, zip(*rows.values(), strict=True)), strict=True)),
+        "inputs": {job.ingredients[p].name: job.ingredients[p].digest for p in used},
+        "trials": found.trials,
+        **found.details,
     }
+    if found.per != "model":
+        table = {group: dict(zip(names, row, strict=True)) for group, row in rows.items()}
+        details["layer_coefficients"] = table
     return Store(job.root).save("tuned", job.key, job.name, merged, details)
 
 
-def _search(job: TuningJob, stack: IngredientStack, scorer: ValScorer) -> TunedCoefficients:
-    """Search coefficients on val, starting from the uniform, greedy and best single soup."""
-    from stockpot.selection.greedy import select_greedy
-    from stockpot.tuning.study import tune_coefficients
-
-    objectives = {"val": scorer.val, "val_shift": scorer.val_shift}
-    order = rank(job.ingredients, job.metric)
-    steps = select_greedy(order, lambda members: scorer.val(stack.mean_of(members)))
-    greedy = {step.ingredient for step in steps if step.accepted}
-    positions = range(len(job.ingredients))
-    return tune_coefficients(
-        job.root / ".stockpot" / "studies" / f"{job.study_key}.log",
-        lambda c: tuple(objectives[name](stack.merge(c)) for name in job.objectives),
-        {
-            "uniform": [1.0 for _ in positions],
-            "greedy": [float(position in greedy) for position in positions],
-            "best single": [float(position == order[0]) for position in positions],
-        },
-        num_objectives=len(job.objectives),
-        sampler=job.sampler,
-        trials=job.trials,
-        seed=job.seed,
-    )
-
-
-def _front_json(trial: Trial, ingredients: tuple[Model, ...]) -> dict[str, Any]:
-    coefficients = zip(ingredients, trial.coefficients, strict=True)
-    return {
-        "number": trial.number,
-        "values": trial.values,
-        "coefficients": {model.name: value for model, value in coefficients if value > 0},
-    }
+def _used(found: Found, num_models: int) -> list[int]:
+    """Return the positions of the models that any group uses; all if none does."""
+    every = range(num_models)
+    return [p for p in every if any(row[p] for row in found.rows.values())] or list(every)

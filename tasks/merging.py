@@ -34,5 +34,5 @@ def merge_soup(job: SoupJob) -> Model | State[Model]:
     cache_policy=NO_CACHE,
 )
 def tune_soup(job: TuningJob) -> Model | State[Model]:
-    """Search merge coefficients on val with Optuna; the store may have the soup already."""
+    """Search merge coefficients on val; the store may have the soup already."""
     return make_model(job, tune, {model.name: model.key for model in job.ingredients})

@@ -10,6 +10,19 @@ import pytest
 from projects import PARAMS, ProjectFolder
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one process run whole experiments, one after the other, and another all else.
+
+    Whole experiments use all cores for a while; files stay together for their fixtures' sake.
+    """
+    for item in items:
+        fixtures: list[str] = getattr(item, "fixturenames", [])
+        runs_experiments = {"make_project", "finished_once"} & {*fixtures}
+        group = "whole experiments" if runs_experiments else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture
 def make_project(tmp_path: Path) -> Callable[..., ProjectFolder]:
     """Return what makes a fresh project in a folder of this test."""

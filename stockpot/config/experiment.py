@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from stockpot.config.section import Fraction, Name, Section
 from stockpot.config.space import SpaceSection
+from stockpot.config.tune import OptunaTuning, TuneSection
 from stockpot.errors import unknown_name
 from stockpot.workloads import shift_names
 
@@ -99,7 +100,9 @@ class SweepSection(Section):
 class _Recipe(Section):
     name: Name
     method: str = Field("linear", description="merge method")
-    options: dict[str, float | bool | str] = Field({}, description="the merge method's own")
+    options: dict[str, int | float | bool | str] = Field(
+        {}, description="the merge method's own, and those of its preparation"
+    )
 
     @field_validator("method")
     @classmethod
@@ -115,8 +118,10 @@ class _Recipe(Section):
     def _method_can_merge_so(self) -> _Recipe:
         if self.method != "linear" or self.options:
             from stockpot.merging.recipe import Recipe
+            from stockpot.preparation import split_options
 
-            Recipe(self.method, (1.0, 1.0), self.options).check(has_base=True)
+            _, options = split_options(self.method, self.options)
+            Recipe(self.method, (1.0, 1.0), options).check(has_base=True)
         return self
 
 
@@ -140,26 +145,6 @@ class TopKRecipe(_Recipe):
 
 
 SoupRecipe = Annotated[UniformRecipe | GreedyRecipe | TopKRecipe, Field(discriminator="select")]
-
-
-class TuneSection(Section):
-    """A search for coefficients with Optuna."""
-
-    name: Name
-    objectives: Sequence[Literal["val", "val_shift"]] = Field(
-        ("val",), min_length=1, max_length=2, description="what to raise; two give a Pareto front"
-    )
-    sampler: Literal["tpe", "gp", "cmaes", "nsga2", "random"] = "tpe"
-    trials: int = Field(60, ge=1)
-    top_k: int | None = Field(None, ge=2, description="tune only the k best on val; null: all")
-
-    @model_validator(mode="after")
-    def _objectives_fit_the_sampler(self) -> TuneSection:
-        if len(set(self.objectives)) < len(self.objectives):
-            raise ValueError(f"objectives must differ, got {list(self.objectives)}")
-        if self.sampler == "cmaes" and len(self.objectives) > 1:
-            raise ValueError("sampler 'cmaes' takes one objective, got two; use 'nsga2' or 'tpe'")
-        return self
 
 
 class EvaluateSection(Section):
@@ -214,7 +199,8 @@ class Experiment(Section):
                 f"names of soups and tune must not be those of other models, got {taken}"
             )
         for study in self.tune:
-            if "val_shift" in study.objectives and not self.workload.val_shifts:
+            needs_shifts = isinstance(study, OptunaTuning) and "val_shift" in study.objectives
+            if needs_shifts and not self.workload.val_shifts:
                 raise ValueError(
                     f"tune {study.name!r} needs workload.val_shifts, got none; "
                     "mark a shift as val or drop the objective"

@@ -1,19 +1,12 @@
-"""The file of `stockpot merge`: which models are merged, and how.
-
-Two forms are read: our own, and that of mergekit, which is turned into our own. What mergekit
-could do and we cannot is refused by name, before anything is read.
-"""
+"""The file of `stockpot merge`: which models are merged, and how."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from stockpot.config.reading import read_yaml, validated
 from stockpot.config.section import Section
 from stockpot.errors import InputError
 
@@ -22,6 +15,8 @@ Rule = dict[Literal["filter", "value"], Any]
 Value = Scalar | list[float] | list[Rule]
 
 Dtype = Literal["float64", "float32", "float16", "bfloat16"]
+
+_EXACT_WITHOUT_BASE = ("linear", "task_arithmetic")  # the sum of changes is the change
 
 
 class ModelEntry(Section):
@@ -33,140 +28,117 @@ class ModelEntry(Section):
     )
 
 
+class LayerSource(ModelEntry):
+    """Successive layers of one model."""
+
+    range: tuple[int, int] = Field(description="the first layer, and the one after the last")
+
+    @model_validator(mode="after")
+    def _has_layers(self) -> LayerSource:
+        first, end = self.range
+        if not 0 <= first < end:
+            raise ValueError(f"range must be [first, end] with 0 <= first < end, got {self.range}")
+        return self
+
+
+class LayersEntry(Section):
+    """Successive layers of the output: of one model, or merged from several."""
+
+    models: list[LayerSource] = Field(min_length=1)
+    options: dict[str, Value] = Field({}, description="the method's, beside those of all layers")
+
+    @model_validator(mode="after")
+    def _ranges_have_one_length(self) -> LayersEntry:
+        ranges = [list(model.range) for model in self.models]
+        if len({end - first for first, end in ranges}) > 1:
+            raise ValueError(f"ranges of layers that are merged must have one length, got {ranges}")
+        return self
+
+    @property
+    def num_layers(self) -> int:
+        """How many layers it is."""
+        first, end = self.models[0].range
+        return end - first
+
+
+RULES = ("layers", "missing", "mismatch", "exclude")
+# What a merge into an adapter has no use for.
+_OF_MODELS = ("base", "config_from", "equal_tokenizers", *RULES)
+
+
 class MergeFile(Section):
     """One merge, in our own form."""
 
     method: str = Field(description="merge method; `stockpot merge --methods` lists them")
-    models: list[ModelEntry | str] = Field(min_length=1)
+    models: list[ModelEntry | str] | None = Field(None, min_length=1, description="all of each")
+    layers: list[LayersEntry] = Field(
+        [], description="in place of models: from which models the layers come, from the first on"
+    )
     base: str | None = Field(None, description="what the models were fine-tuned from")
     options: dict[str, Value] = Field({}, description="the method's own")
     dtype: Dtype | None = Field(None, description="of the output; null: as the base's or first's")
     seed: int = Field(0, ge=0, lt=2**32, description="of methods that draw random numbers")
+    missing: Literal["error", "skip", "base"] = Field(
+        "error", description="of tensors that some models lack; skip: these take no part in them"
+    )
+    mismatch: Literal["error", "skip", "base", "common"] = Field(
+        "error", description="of tensors of other shapes; common: the rows that all have are merged"
+    )
+    exclude: list[str] = Field(
+        [], description="parts of names: such tensors are copied from the base or first model"
+    )
+    equal_tokenizers: bool = Field(False, description="refuse models whose vocabularies differ")
+    output: Literal["model", "adapter"] = Field(
+        "model", description="adapter: adapters are merged with each other, without a base"
+    )
+    rank: int | None = Field(
+        None, ge=1, description="largest of an adapter that is written; null: as exactness needs"
+    )
     config_from: str | None = Field(
         None, description="whose config and tokenizer files are copied; null: base's or first's"
     )
 
+    @model_validator(mode="after")
+    def _something_is_merged(self) -> MergeFile:
+        if self.models is None and not self.layers:
+            raise ValueError("models: is required, got nothing")
+        if self.models is not None and self.layers:
+            raise ValueError("layers: stand in place of models; remove one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _an_adapter_is_a_sum_of_adapters(self) -> MergeFile:
+        if self.output == "model":
+            if self.rank is not None:
+                raise ValueError(f"rank is for `output: adapter` alone, got {self.rank}")
+            return self
+        if self.method not in _EXACT_WITHOUT_BASE:
+            raise ValueError(
+                f"method must be one of {list(_EXACT_WITHOUT_BASE)} for `output: adapter`, got "
+                f"{self.method!r}; others need the base: merge onto it"
+            )
+        for field in _OF_MODELS:
+            if self._says(field):
+                raise ValueError(f"{field} is not for `output: adapter`; remove one of them")
+        return self
+
     @property
     def entries(self) -> list[ModelEntry]:
-        """The models, each with its coefficient."""
+        """The models, each with its coefficient; those that layers come from, each once."""
+        paths = dict.fromkeys(source.path for part in self.layers for source in part.models)
         return [
-            ModelEntry(path=entry) if isinstance(entry, str) else entry for entry in self.models
+            ModelEntry(path=entry) if isinstance(entry, str) else entry
+            for entry in self.models or paths
         ]
 
+    @property
+    def rules(self) -> dict[str, Any]:
+        """What it says of layers and of models that do not match; nothing where it is silent."""
+        said = self.model_dump(mode="json", include=set(RULES))
+        return {field: said[field] for field in RULES if self._says(field)}
 
-class _MergekitModel(Section):
-    model: str
-    parameters: dict[str, Any] = Field({})
-
-
-class _MergekitTokenizer(Section):
-    source: str
-
-
-class _Mergekit(Section):
-    merge_method: str
-    models: list[_MergekitModel] | None = None
-    base_model: str | None = None
-    parameters: dict[str, Any] = Field({})
-    dtype: Dtype | None = None
-    out_dtype: Dtype | None = None
-    tokenizer_source: str | None = None
-    tokenizer: _MergekitTokenizer | None = None
-    slices: list[Any] | None = None
-    modules: dict[str, Any] | None = None
-    chat_template: str | None = None
-
-
-# Their name of a method, and the options that they take where a file says nothing.
-_MERGEKIT_DEFAULTS: Mapping[str, Mapping[str, Scalar]] = {
-    "breadcrumbs": {"density": 1.0},
-    "breadcrumbs_ties": {"density": 1.0},
-    "dare_linear": {"density": 1.0, "rescale": "l1"},
-    "dare_ties": {"density": 1.0, "rescale": "l1"},
-    "della": {"density": 1.0, "rescale": "l1"},
-    "della_linear": {"density": 1.0, "rescale": "l1"},
-    "ties": {"density": 1.0},
-}
-_RENAMED = {"lambda": "scale"}
-_WITHOUT_EFFECT = {"int8_mask"}  # it is about their memory, not about the result
-
-
-def load_merge(path: Path) -> MergeFile:
-    """Read a merge file of either form; paths in it are relative to its folder.
-
-    Raises:
-        InputError: with all that is wrong or not supported.
-    """
-    content = read_yaml(path)
-    if "merge_method" in content or "slices" in content:
-        return _from_mergekit(validated(_Mergekit, content, path.name), path.name)
-    return validated(MergeFile, content, path.name)
-
-
-def _from_mergekit(theirs: _Mergekit, file_name: str) -> MergeFile:
-    unsupported = [
-        field for field in ("slices", "modules", "chat_template") if getattr(theirs, field)
-    ]
-    source = theirs.tokenizer.source if theirs.tokenizer else theirs.tokenizer_source
-    if source == "union":
-        unsupported.append("tokenizer source 'union'")
-    if unsupported:
-        raise InputError(f"{file_name}: {', '.join(unsupported)}: not supported; remove it")
-    if not theirs.models:
-        raise InputError(f"{file_name}: models: is required, got nothing")
-    ordered, base = _models_and_base(theirs)
-    return MergeFile(
-        method=theirs.merge_method,
-        models=[
-            ModelEntry(path=m.model, coefficient=m.parameters.get("weight", 1.0)) for m in ordered
-        ],
-        base=base,
-        options=_mergekit_options(theirs, ordered, file_name),
-        dtype=theirs.out_dtype or theirs.dtype,
-        config_from=None if source in (None, "base") else source.removeprefix("model:"),
-    )
-
-
-def _models_and_base(theirs: _Mergekit) -> tuple[list[_MergekitModel], str | None]:
-    """Return what is merged, and the base if the method takes one.
-
-    Methods without a base that merge two models start from the one that is called base there.
-    """
-    from stockpot.merging import METHODS
-
-    method = METHODS.get(theirs.merge_method)
-    listed = theirs.models or []
-    others = [model for model in listed if model.model != theirs.base_model]
-    if method is None or theirs.base_model is None:
-        return listed, theirs.base_model
-    if method.needs_base or method.base_is_optional:
-        return others, theirs.base_model  # listed among the models it would dilute the mean
-    if method.num_models == (2, 2):
-        named = [model for model in listed if model.model == theirs.base_model]
-        return [*(named or [_MergekitModel(model=theirs.base_model)]), *others], None
-    return listed, None
-
-
-def _mergekit_options(
-    theirs: _Mergekit, models: Sequence[_MergekitModel], file_name: str
-) -> dict[str, Value]:
-    options: dict[str, Any] = dict(_MERGEKIT_DEFAULTS.get(theirs.merge_method, {}))
-    options |= theirs.parameters
-    for name in sorted({name for model in models for name in model.parameters} - {"weight"}):
-        values = [model.parameters.get(name) for model in models]
-        if any(value != values[0] for value in values):
-            raise InputError(
-                f"{file_name}: models: parameter {name!r} differs between models ({values}); "
-                "only `weight` may"
-            )
-        options[name] = values[0]
-    if isinstance(options.get("rescale"), bool):
-        options["rescale"] = "l1" if options["rescale"] else "none"
-    return {
-        _RENAMED.get(name, name): value
-        for name, value in options.items()
-        if name not in _WITHOUT_EFFECT
-    }
+    def _says(self, field: str) -> bool:
+        return bool(getattr(self, field) != type(self).model_fields[field].default)
 
 
 def value_at(value: Value, name: str, depth: float) -> Scalar:

@@ -116,7 +116,7 @@ def _describe_all(
     rules: dict[tuple[str, str], list[str]] = {}
     hints: dict[tuple[str, str], str] = {}
     for detail in error.errors(include_url=False):
-        place = _place_in_file(detail["loc"], content)
+        place = _place_in_file(detail["loc"], content, kind)
         rule, found = _rule_and_found(detail, place, kind)
         line = (".".join(map(str, place)) or "the file", found)
         rules.setdefault(line, []).append(rule)
@@ -165,7 +165,7 @@ def _quoted(text: str) -> list[str]:
     return re.findall(r"'([^']*)'", text)
 
 
-def _place_in_file(location: Iterable[int | str], content: Any) -> Place:
+def _place_in_file(location: Iterable[int | str], content: Any, kind: type[Section]) -> Place:
     """Drop from pydantic's location what the file does not have: the names of union members."""
     place: list[int | str] = []
     *parents, last = (*location,) or ("",)
@@ -175,13 +175,11 @@ def _place_in_file(location: Iterable[int | str], content: Any) -> Place:
             content = content[part]
             place.append(part)
     if isinstance(content, dict) or isinstance(last, int):
-        place += [last] if last != "" and not _is_tag(last, content) else []
+        fields = _fields_at((*place, last), kind)
+        # What is neither there nor could be is the name of a union's member.
+        is_tag = isinstance(content, dict) and last not in content and last not in fields
+        place += [last] if last != "" and not is_tag else []
     return tuple(place)
-
-
-def _is_tag(part: int | str, content: Any) -> bool:
-    """Tell the name of a union's member from a field: such a mapping names it as a value."""
-    return isinstance(content, dict) and part not in content and part in content.values()
 
 
 def _fields_at(place: Place, kind: type[Section]) -> list[str]:

@@ -8,6 +8,7 @@ from stockpot.merging.dare_linear import dare_linear
 from stockpot.merging.dare_ties import dare_ties
 from stockpot.merging.della import della
 from stockpot.merging.della_linear import della_linear
+from stockpot.merging.fisher import fisher
 from stockpot.merging.iso_c import iso_c
 from stockpot.merging.karcher import karcher
 from stockpot.merging.linear import linear
@@ -18,6 +19,7 @@ from stockpot.merging.nuslerp import nuslerp, nuslerp_rows
 from stockpot.merging.passthrough import passthrough
 from stockpot.merging.ram import ram, ram_plus
 from stockpot.merging.registry import METHODS
+from stockpot.merging.regmean import regmean
 from stockpot.merging.sce import sce
 from stockpot.merging.slerp import slerp
 from stockpot.merging.task_arithmetic import task_arithmetic
@@ -37,6 +39,7 @@ __all__ = [
     "dare_ties",
     "della",
     "della_linear",
+    "fisher",
     "iso_c",
     "karcher",
     "linear",
@@ -48,6 +51,7 @@ __all__ = [
     "passthrough",
     "ram",
     "ram_plus",
+    "regmean",
     "sce",
     "slerp",
     "task_arithmetic",

@@ -6,19 +6,23 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from stockpot.merging.registry import method
+from stockpot.merging.runs import Runs
 from stockpot.merging.task_vectors import (
     check_density,
     check_gamma,
     check_scale,
     keep_middle,
+    measure_middle,
     sum_weighted,
 )
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from stockpot.merging.magnitude_cuts import Cut
 
-@method("breadcrumbs")
+
+@method("breadcrumbs", is_elementwise=True, measure=measure_middle)
 def breadcrumbs(
     tensors: Sequence[Tensor],
     base: Tensor,
@@ -27,6 +31,8 @@ def breadcrumbs(
     density: float = 0.9,
     gamma: float = 0.01,
     scale: float = 1.0,
+    measured: Sequence[Sequence[Cut]] | None = None,
+    start: int = 0,
 ) -> Tensor:
     """Add task vectors, without their outliers and their smallest entries, to the base.
 
@@ -38,6 +44,8 @@ def breadcrumbs(
         gamma: share of entries that are outliers, those of largest magnitude, in [0, 1); rounded
             down, and fewer where `density` needs them.
         scale: finite factor on the sum (the paper's alpha).
+        measured: where outliers and middle of each whole task vector end, where these are parts.
+        start: position of the first entry of the part.
 
     Returns:
         The merged tensor; shape and dtype of the inputs. Density 1 is task arithmetic.
@@ -52,5 +60,9 @@ def breadcrumbs(
     check_density("breadcrumbs", density)
     check_gamma("breadcrumbs", gamma)
     check_scale("breadcrumbs", scale)
-    masked = (keep_middle(tensor - base, density, gamma) for tensor in tensors)
+    options = {"density": density, "gamma": gamma}
+    cuts = measured or measure_middle(Runs.of(tensors, base), [], options)
+    masked = (
+        keep_middle(tensor - base, own, start) for tensor, own in zip(tensors, cuts, strict=True)
+    )
     return base + scale * sum_weighted(masked, coefficients)

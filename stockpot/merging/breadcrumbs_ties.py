@@ -6,19 +6,23 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from stockpot.merging.registry import method
+from stockpot.merging.runs import Runs
 from stockpot.merging.task_vectors import (
     check_density,
     check_gamma,
     check_scale,
     keep_middle,
+    measure_middle,
     merge_agreeing,
 )
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from stockpot.merging.magnitude_cuts import Cut
 
-@method("breadcrumbs_ties")
+
+@method("breadcrumbs_ties", is_elementwise=True, measure=measure_middle)
 def breadcrumbs_ties(
     tensors: Sequence[Tensor],
     base: Tensor,
@@ -27,6 +31,8 @@ def breadcrumbs_ties(
     density: float = 0.9,
     gamma: float = 0.01,
     scale: float = 1.0,
+    measured: Sequence[Sequence[Cut]] | None = None,
+    start: int = 0,
 ) -> Tensor:
     """Mask outliers and small entries of task vectors, and sum those that agree in sign.
 
@@ -38,6 +44,8 @@ def breadcrumbs_ties(
         gamma: share of entries that are outliers, those of largest magnitude, in [0, 1); rounded
             down, and fewer where `density` needs them.
         scale: finite factor on the merged task vector.
+        measured: where outliers and middle of each whole task vector end, where these are parts.
+        start: position of the first entry of the part.
 
     Returns:
         The merged tensor; shape and dtype of the inputs. The base's entry stays where all are
@@ -53,5 +61,9 @@ def breadcrumbs_ties(
     check_density("breadcrumbs_ties", density)
     check_gamma("breadcrumbs_ties", gamma)
     check_scale("breadcrumbs_ties", scale)
-    masked = (keep_middle(tensor - base, density, gamma) for tensor in tensors)
+    options = {"density": density, "gamma": gamma}
+    cuts = measured or measure_middle(Runs.of(tensors, base), [], options)
+    masked = (
+        keep_middle(tensor - base, own, start) for tensor, own in zip(tensors, cuts, strict=True)
+    )
     return base + scale * merge_agreeing(masked, coefficients, normalize=False)

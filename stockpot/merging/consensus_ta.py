@@ -11,7 +11,7 @@ from stockpot.merging.registry import method
 from stockpot.merging.task_vectors import check_scale, sum_weighted
 
 
-@method("consensus_ta", num_models=(2, None))
+@method("consensus_ta", num_models=(2, None), is_elementwise=True)
 def consensus_ta(
     tensors: Sequence[Tensor],
     base: Tensor,

@@ -6,21 +6,25 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from stockpot.merging.registry import method
+from stockpot.merging.runs import Runs
 from stockpot.merging.task_vectors import (
     Rescale,
     check_density,
     check_rescale,
     check_scale,
     drop_and_rescale,
+    measure_l1,
     normalized,
     sum_weighted,
 )
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
+
+    from stockpot.merging.draws import Draws
 
 
-@method("dare_linear")
+@method("dare_linear", is_elementwise=True, measure=measure_l1)
 def dare_linear(
     tensors: Sequence[Tensor],
     base: Tensor,
@@ -30,7 +34,8 @@ def dare_linear(
     rescale: Rescale = "inverse",
     scale: float = 1.0,
     normalize: bool = False,
-    generators: Sequence[Generator],
+    draws: Sequence[Draws],
+    measured: Sequence[float | None] | None = None,
 ) -> Tensor:
     """Add task vectors, of which random entries are dropped and the others rescaled, to the base.
 
@@ -43,7 +48,8 @@ def dare_linear(
             sum of magnitudes stays; `none` leaves them.
         scale: finite factor on the sum (the paper's lambda).
         normalize: whether coefficients are divided by their sum.
-        generators: M, on the CPU.
+        draws: random numbers, M.
+        measured: what `l1` multiplies each by, where these are parts.
 
     Returns:
         The merged tensor; shape and dtype of the inputs. Density 1 is task arithmetic.
@@ -60,8 +66,10 @@ def dare_linear(
     check_scale("dare_linear", scale)
     if normalize:
         coefficients = normalized("dare_linear", coefficients)
+    options = {"density": density, "rescale": rescale}
+    ratios = measured or measure_l1(Runs.of(tensors, base), draws, options)
     dropped = (
-        drop_and_rescale(tensor - base, density, generator, rescale)
-        for tensor, generator in zip(tensors, generators, strict=True)
+        drop_and_rescale(tensor - base, density, own, rescale, ratio)
+        for tensor, own, ratio in zip(tensors, draws, ratios, strict=True)
     )
     return base + scale * sum_weighted(dropped, coefficients)

@@ -6,20 +6,24 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from stockpot.merging.registry import method
+from stockpot.merging.runs import Runs
 from stockpot.merging.task_vectors import (
     Rescale,
     check_density,
     check_rescale,
     check_scale,
     drop_and_rescale,
+    measure_l1,
     merge_agreeing,
 )
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
+
+    from stockpot.merging.draws import Draws
 
 
-@method("dare_ties")
+@method("dare_ties", is_elementwise=True, measure=measure_l1)
 def dare_ties(
     tensors: Sequence[Tensor],
     base: Tensor,
@@ -29,7 +33,8 @@ def dare_ties(
     rescale: Rescale = "inverse",
     scale: float = 1.0,
     normalize: bool = False,
-    generators: Sequence[Generator],
+    draws: Sequence[Draws],
+    measured: Sequence[float | None] | None = None,
 ) -> Tensor:
     """Drop random entries of task vectors, rescale the others, and sum those that agree in sign.
 
@@ -42,7 +47,8 @@ def dare_ties(
             sum of magnitudes stays; `none` leaves them.
         scale: finite factor on the merged task vector (the paper's lambda).
         normalize: whether agreeing entries are averaged instead of summed.
-        generators: M, on the CPU.
+        draws: random numbers, M.
+        measured: what `l1` multiplies each by, where these are parts.
 
     Returns:
         The merged tensor; shape and dtype of the inputs. The base's entry stays where all are
@@ -58,8 +64,10 @@ def dare_ties(
     check_density("dare_ties", density)
     check_rescale("dare_ties", rescale)
     check_scale("dare_ties", scale)
+    options = {"density": density, "rescale": rescale}
+    ratios = measured or measure_l1(Runs.of(tensors, base), draws, options)
     dropped = (
-        drop_and_rescale(tensor - base, density, generator, rescale)
-        for tensor, generator in zip(tensors, generators, strict=True)
+        drop_and_rescale(tensor - base, density, own, rescale, ratio)
+        for tensor, own, ratio in zip(tensors, draws, ratios, strict=True)
     )
     return base + scale * merge_agreeing(dropped, coefficients, normalize=normalize)

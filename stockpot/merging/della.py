@@ -17,7 +17,9 @@ from stockpot.merging.task_vectors import (
 )
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
+
+    from stockpot.merging.draws import Draws
 
 
 @method("della")
@@ -31,7 +33,7 @@ def della(
     rescale: Rescale = "inverse",
     scale: float = 1.0,
     normalize: bool = True,
-    generators: Sequence[Generator],
+    draws: Sequence[Draws],
 ) -> Tensor:
     """Drop smaller entries with higher probability, and average those that agree in sign.
 
@@ -46,7 +48,7 @@ def della(
             that the sum of magnitudes stays; `none` leaves them.
         scale: finite factor on the merged task vector (the paper's lambda).
         normalize: whether agreeing entries are averaged (the paper) or summed.
-        generators: M, on the CPU.
+        draws: random numbers, M.
 
     Returns:
         The merged tensor; shape and dtype of the inputs. The base's entry stays where all are
@@ -65,8 +67,8 @@ def della(
     task_vectors = (tensor - base for tensor in tensors)
     dropped = (
         drop_and_rescale(
-            task_vector, keep_probabilities(task_vector, density, epsilon), generator, rescale
+            task_vector, keep_probabilities(task_vector, density, epsilon), own, rescale
         )
-        for task_vector, generator in zip(task_vectors, generators, strict=True)
+        for task_vector, own in zip(task_vectors, draws, strict=True)
     )
     return base + scale * merge_agreeing(dropped, coefficients, normalize=normalize)

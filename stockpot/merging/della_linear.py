@@ -18,7 +18,9 @@ from stockpot.merging.task_vectors import (
 )
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
+
+    from stockpot.merging.draws import Draws
 
 
 @method("della_linear")
@@ -32,7 +34,7 @@ def della_linear(
     rescale: Rescale = "inverse",
     scale: float = 1.0,
     normalize: bool = False,
-    generators: Sequence[Generator],
+    draws: Sequence[Draws],
 ) -> Tensor:
     """Add task vectors to the base, of which smaller entries are dropped with higher probability.
 
@@ -47,7 +49,7 @@ def della_linear(
             that the sum of magnitudes stays; `none` leaves them.
         scale: finite factor on the sum (the paper's lambda).
         normalize: whether coefficients are divided by their sum.
-        generators: M, on the CPU.
+        draws: random numbers, M.
 
     Returns:
         The merged tensor; shape and dtype of the inputs. Epsilon 0 is `dare_linear`.
@@ -66,8 +68,8 @@ def della_linear(
     task_vectors = (tensor - base for tensor in tensors)
     dropped = (
         drop_and_rescale(
-            task_vector, keep_probabilities(task_vector, density, epsilon), generator, rescale
+            task_vector, keep_probabilities(task_vector, density, epsilon), own, rescale
         )
-        for task_vector, generator in zip(task_vectors, generators, strict=True)
+        for task_vector, own in zip(task_vectors, draws, strict=True)
     )
     return base + scale * sum_weighted(dropped, coefficients)

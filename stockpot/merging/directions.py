@@ -10,22 +10,31 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from stockpot.merging.inner_products import gram
+from stockpot.merging.inner_products import gram_of_runs
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from stockpot.merging.runs import Runs
 
 _ZERO = 1e-30  # of the greatest length: shorter vectors have no direction
 _CANCELLED = 1e-6  # inputs in float32 are known to about 1e-7
 
 
-def lengths_and_cosines(vectors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def measure_directions(runs: Runs, *_: object) -> Tensor | None:
+    """Return the inner products (M, M) of the vectors; None for those of one entry, a number."""
+    return gram_of_runs(runs) if runs.size > 1 else None
+
+
+def lengths_and_cosines(products: Tensor) -> tuple[Tensor, Tensor]:
     """Return the lengths of M tensors and the cosines of the angles between them.
+
+    Args:
+        products: inner products (M, M).
 
     Returns:
         The lengths (M,) and the cosines (M, M), float64; those with a vector of zeros are 0.
     """
-    products = gram(vectors)
     lengths = products.diagonal().sqrt()
     divisors = lengths.where(lengths > _ZERO * lengths.max(), torch.inf)
     return lengths, products / divisors / divisors[:, None]

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from stockpot.errors import InputError
-from stockpot.merging.recipe import Recipe
+from stockpot.merging.recipe import Recipe, RecipeOf
 from stockpot.merging.tensor_rules import merge_running_vars, merge_tensor
 
 _VAR, _MEAN = "running_var", "running_mean"
@@ -20,14 +20,14 @@ Reader = Callable[[str], Tensor]
 
 def merge_states(
     states: Sequence[Mapping[str, Tensor]],
-    recipe: Recipe,
+    recipe: Recipe | RecipeOf,
     base: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Merge state dicts that are in memory; inputs stay as they are.
 
     Args:
         states: M models.
-        recipe: how, with M coefficients.
+        recipe: how, with M coefficients; or how each tensor is, by its name.
         base: what the models were fine-tuned from, for methods that use it.
 
     Raises:
@@ -36,32 +36,40 @@ def merge_states(
     names = common_names([state.keys() for state in (*states, *([] if base is None else [base]))])
     readers = [state.__getitem__ for state in states]
     base_reader = None if base is None else base.__getitem__
-    return {name: _merge_named(name, readers, base_reader, recipe) for name in names}
+    return {name: _merge_named(name, readers, base_reader, _of(recipe, name)) for name in names}
 
 
 def merge_files(
-    paths: Sequence[Path], recipe: Recipe, base: Path | None = None
+    paths: Sequence[Path], recipe: Recipe | RecipeOf, base: Path | None = None
 ) -> dict[str, Tensor]:
     """Merge safetensors files, with one tensor of every model in memory at a time.
 
     Args:
         paths: M files.
-        recipe: how, with M coefficients.
+        recipe: how, with M coefficients; or how each tensor is, by its name.
         base: what the models were fine-tuned from, for methods that use it.
 
     Raises:
         InputError: names, shapes or values do not allow it; the message names the tensor.
     """
-    recipe.check(has_base=base is not None)
     with ExitStack() as stack:
         opened = [
             stack.enter_context(safe_open(path, framework="pt"))
             for path in (*paths, *([] if base is None else [base]))
         ]
         names = common_names([file.keys() for file in opened])
+        recipes = {name: _of(recipe, name) for name in names}
+        for different in {id(one): one for one in recipes.values()}.values():
+            different.check(has_base=base is not None)
         readers = [file.get_tensor for file in opened[: len(paths)]]
         base_reader = None if base is None else opened[-1].get_tensor
-        return {name: _merge_named(name, readers, base_reader, recipe) for name in names}
+        return {
+            name: _merge_named(name, readers, base_reader, one) for name, one in recipes.items()
+        }
+
+
+def _of(recipe: Recipe | RecipeOf, name: str) -> Recipe:
+    return recipe if isinstance(recipe, Recipe) else recipe(name)
 
 
 def _merge_named(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from stockpot.merging.runs import Runs
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -19,7 +21,23 @@ def gram(tensors: Sequence[Tensor]) -> Tensor:
     Returns:
         A matrix (M, M), float64.
     """
-    rows = [tensor.reshape(-1) for tensor in tensors]
+    return gram_of_runs(Runs.of(tensors))
+
+
+def gram_of_runs(runs: Runs, *_: object) -> Tensor:
+    """Return the inner products of M models' task vectors; without a base, of the models.
+
+    Returns:
+        A matrix (M, M), float64.
+    """
+    products = list(runs.map(lambda run: _gram(run.vectors)))
+    total = torch.zeros(runs.num_models, runs.num_models, dtype=torch.float64)
+    for of_run in products:
+        total = total.to(of_run.device) + of_run
+    return total
+
+
+def _gram(rows: Sequence[Tensor]) -> Tensor:
     products = rows[0].new_zeros((len(rows), len(rows)), dtype=torch.float64)
     for start in range(0, rows[0].numel(), _BLOCK):
         block = torch.stack([row[start : start + _BLOCK] for row in rows]).double()

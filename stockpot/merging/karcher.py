@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from stockpot.merging.directions import cancels, length_of_sum, lengths_and_cosines, sum_of_units
+from stockpot.merging.directions import (
+    cancels,
+    length_of_sum,
+    lengths_and_cosines,
+    measure_directions,
+    sum_of_units,
+)
 from stockpot.merging.linear import linear
 from stockpot.merging.registry import method
+from stockpot.merging.runs import Runs
 from stockpot.merging.shares import positive_shares
 
 if TYPE_CHECKING:
@@ -17,13 +24,14 @@ _OPPOSITE = -0.9995  # a smaller cosine between two models: there is no shortest
 _SMALLEST_SINE = 1e-6  # below, the way from the mean to its opposite has no direction
 
 
-@method("karcher", num_models=(2, None))
+@method("karcher", num_models=(2, None), is_elementwise=True, measure=measure_directions)
 def karcher(
     tensors: Sequence[Tensor],
     coefficients: Sequence[float],
     *,
     max_iter: int = 10,
     tol: float = 1e-5,
+    measured: Tensor | None = None,
 ) -> Tensor:
     """Find the direction with the least mean squared angle to the models'; mean their lengths.
 
@@ -34,6 +42,7 @@ def karcher(
         coefficients: M numbers of at least 0, in the order of `tensors`, not all 0.
         max_iter: number of steps after which the search ends, at least 1.
         tol: length of a step, in radians, below which the search ends, above 0.
+        measured: inner products (M, M) of the whole tensors, where these are parts.
 
     Returns:
         The merged tensor; shape and dtype of the inputs.
@@ -53,10 +62,13 @@ def karcher(
     if not tol > 0:
         raise ValueError(f"karcher: tol must be above 0, got {tol}")
     parts = positive_shares("karcher", coefficients)
-    lengths, cosines = lengths_and_cosines(tensors)
+    products = measure_directions(Runs.of(tensors)) if measured is None else measured
+    if products is None:
+        return linear(tensors, parts)
+    lengths, cosines = lengths_and_cosines(products)
     has_direction = cosines.diagonal() > 0
     weights = lengths.new_tensor(parts) * has_direction
-    if tensors[0].numel() <= 1 or not weights.any():
+    if not weights.any():
         return linear(tensors, parts)
     if len(tensors) == 2 and cosines[0, 1] < _OPPOSITE:
         return linear(tensors, parts)

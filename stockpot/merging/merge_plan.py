@@ -2,54 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
 import torch
-from torch import Tensor
 
 from stockpot.errors import InputError
-from stockpot.merging.engine import common_names
-from stockpot.merging.recipe import Recipe
-from stockpot.merging.tensor_rules import check_shapes
-from stockpot.weight_files import Source, StoredTensor, TensorType
+from stockpot.merging.layer_slices import LayerSlice, stacked
+from stockpot.merging.origins import Origin, TensorInputs, same_named
+from stockpot.merging.recipe import Recipe, RecipeOf
+from stockpot.merging.tensor_rules import statistics_shares
+from stockpot.merging.tied_weights import with_tied_heads
+from stockpot.merging.unequal_models import Exceptions, Matched, check_none_missing, matched
+from stockpot.weight_files import Source, TensorType
 
-_VAR, _MEAN = "running_var", "running_mean"
-
-RecipeOf = Callable[[str], Recipe]
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where an input tensor comes from.
-
-    Attributes:
-        source: the model.
-        name: the tensor's name in it.
-    """
-
-    source: Source
-    name: str
-
-    def read(self) -> Tensor:
-        """Return the tensor; its memory is the file's."""
-        return self.source.read(self.name)
-
-    @property
-    def stored(self) -> StoredTensor:
-        """What the tensor is, and where it lies."""
-        return self.source.tensors[self.name]
-
-    @property
-    def is_variance(self) -> bool:
-        """Whether it is a BatchNorm variance."""
-        return self.name.endswith(_VAR)
-
-    @property
-    def mean(self) -> Origin:
-        """The mean that a BatchNorm variance is around."""
-        return replace(self, name=self.name.removesuffix(_VAR) + _MEAN)
+_COPY = Recipe("passthrough", (1.0,))
+_AS_THEY_ARE = Exceptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +27,12 @@ class TensorPlan:
 
     Attributes:
         name: in the output.
-        inputs: where it comes from, one a model.
+        inputs: where it comes from, one a model that takes part.
         base: the base's tensor; None without a base.
         recipe: how it is merged.
         type: dtype and shape in the output.
+        kept: whose rows beyond those of the inputs are kept; None for none.
+        note: what is out of the ordinary; empty for nothing.
     """
 
     name: str
@@ -69,10 +40,12 @@ class TensorPlan:
     base: Origin | None
     recipe: Recipe
     type: TensorType
+    kept: Origin | None = None
+    note: str = ""
 
     @property
     def num_elements(self) -> int:
-        """How many elements it has."""
+        """How many elements are merged."""
         return self.inputs[0].stored.num_elements
 
     @property
@@ -99,38 +72,89 @@ def plan_merge(
     base: Source | None,
     recipe_of: RecipeOf,
     dtype: torch.dtype | None = None,
+    exceptions: Exceptions = _AS_THEY_ARE,
+    slices: Sequence[LayerSlice] = (),
 ) -> list[TensorPlan]:
-    """Plan a merge of same-named tensors from headers alone.
+    """Plan a merge from headers alone.
 
     Args:
         sources: M models.
         base: what they were fine-tuned from; None if the method needs none.
-        recipe_of: how the tensor of a name is merged; M coefficients.
+        recipe_of: how the tensor of a name in the output is merged; a coefficient a model, of a
+            slice's models in the layers of a slice.
         dtype: of the floating-point tensors in the output; None keeps the base's, or else the
             first model's.
+        exceptions: what is done where models do not match.
+        slices: from which models the layers come; empty to merge each with those of its number.
 
     Raises:
-        InputError: tensors are missing, or their shapes or kinds differ.
+        InputError: tensors are missing, their shapes or kinds differ, or a method takes data.
     """
     models = [*sources, *([] if base is None else [base])]
-    plans = []
-    for name in common_names([model.tensors.keys() for model in models]):
-        stored = [model.tensors[name] for model in models]
-        check_shapes(name, [tensor.shape for tensor in stored])
-        kinds = {tensor.dtype.is_floating_point for tensor in stored}
-        if len(kinds) > 1:
-            raise InputError(f"tensor {name!r}: integers in some models, not in others")
-        first = Origin(sources[0], name)
-        if first.is_variance and first.mean.name not in sources[0].tensors:
-            raise InputError(f"tensor {name!r}: cannot be merged without {first.mean.name!r}")
-        own = stored[-1 if base is not None else 0].dtype
-        plans.append(
-            TensorPlan(
-                name,
-                tuple(Origin(source, name) for source in sources),
-                None if base is None else Origin(base, name),
-                recipe_of(name),
-                (dtype if dtype and own.is_floating_point else own, stored[0].shape),
-            )
-        )
+    named = stacked(slices, sources, base) if slices else same_named(sources, base)
+    listed = with_tied_heads(named)
+    check_none_missing(listed, models, exceptions)
+    plans = [
+        _planned(inputs, chosen, recipe_of(inputs.name), dtype)
+        for inputs in listed
+        if (chosen := matched(inputs, exceptions)) is not None
+    ]
+    for plan in plans:
+        _check_kinds(plan)
+        _check_statistics(plan)
     return plans
+
+
+def _planned(
+    inputs: TensorInputs, chosen: Matched, recipe: Recipe, dtype: torch.dtype | None
+) -> TensorPlan:
+    reference = chosen.inputs[0] if chosen.members is None else inputs.reference
+    own = reference.source.output_dtype(reference.name)
+    return TensorPlan(
+        inputs.name,
+        chosen.inputs,
+        chosen.base,
+        _of_members(_without_data(recipe), chosen.members),
+        (dtype if dtype and own.is_floating_point else own, reference.stored.shape),
+        chosen.kept,
+        chosen.note,
+    )
+
+
+def _of_members(recipe: Recipe, members: tuple[int, ...] | None) -> Recipe:
+    """Return the recipe for the models that take part; that of a copy for None."""
+    if members is None:
+        return _COPY
+    if len(members) == len(recipe.coefficients):
+        return recipe
+    ids = recipe.model_ids or tuple(map(str, range(len(recipe.coefficients))))
+    return replace(
+        recipe,
+        coefficients=tuple(recipe.coefficients[member] for member in members),
+        model_ids=tuple(ids[member] for member in members),
+    )
+
+
+def _without_data(recipe: Recipe) -> Recipe:
+    """Return the recipe, whose method must do with weights."""
+    if recipe.method_itself.side_information is not None:
+        raise InputError(
+            f"{recipe.method}: takes data, of which a merge of files has none; use it in an "
+            "experiment: params.yaml, soups.N.method"
+        )
+    return recipe
+
+
+def _check_kinds(plan: TensorPlan) -> None:
+    kinds = {origin.stored.dtype.is_floating_point for origin in plan.origins}
+    if len(kinds) > 1:
+        raise InputError(f"tensor {plan.name!r}: integers in some models, not in others")
+
+
+def _check_statistics(plan: TensorPlan) -> None:
+    """Refuse BatchNorm statistics that cannot be pooled, before anything is read."""
+    for origin in plan.inputs:
+        if origin.is_variance and not origin.mean.is_there:
+            raise InputError(f"tensor {plan.name!r}: cannot be merged without {origin.mean.name!r}")
+    if plan.type[0].is_floating_point and plan.name.endswith(("running_mean", "running_var")):
+        statistics_shares(plan.name, plan.recipe.coefficients)

@@ -5,18 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from stockpot.merging.directions import cancels, length_of_sum, lengths_and_cosines, sum_of_units
+from stockpot.merging.directions import (
+    cancels,
+    length_of_sum,
+    lengths_and_cosines,
+    measure_directions,
+    sum_of_units,
+)
 from stockpot.merging.linear import linear
 from stockpot.merging.registry import method
+from stockpot.merging.runs import Runs
 from stockpot.merging.task_vectors import normalized
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@method("multislerp", num_models=(2, None))
+@method("multislerp", num_models=(2, None), is_elementwise=True, measure=measure_directions)
 def multislerp(
-    tensors: Sequence[Tensor], coefficients: Sequence[float], base: Tensor | None = None
+    tensors: Sequence[Tensor],
+    coefficients: Sequence[float],
+    base: Tensor | None = None,
+    *,
+    measured: Tensor | None = None,
 ) -> Tensor:
     """Take the mean of the directions and, for its length, the mean of the lengths.
 
@@ -26,6 +37,7 @@ def multislerp(
         tensors: M same-named tensors, one a model; one shape, float32 or float64.
         coefficients: M numbers, in the order of `tensors`; their sum is not 0.
         base: the base's tensor, or None to merge the weights and not the task vectors.
+        measured: inner products (M, M) of the whole vectors, where these are parts.
 
     Returns:
         The merged tensor; shape and dtype of the inputs. Where no model differs from the base,
@@ -41,14 +53,15 @@ def multislerp(
     """
     parts = normalized("multislerp", coefficients)
     if base is None:
-        return _mean(tensors, parts)
-    return base + _mean([tensor - base for tensor in tensors], parts)
+        return _mean(tensors, parts, measured)
+    return base + _mean([tensor - base for tensor in tensors], parts, measured)
 
 
-def _mean(vectors: Sequence[Tensor], parts: Sequence[float]) -> Tensor:
-    lengths, cosines = lengths_and_cosines(vectors)
-    if vectors[0].numel() <= 1 or not lengths.any():
+def _mean(vectors: Sequence[Tensor], parts: Sequence[float], products: Tensor | None) -> Tensor:
+    products = measure_directions(Runs.of(vectors)) if products is None else products
+    if products is None or not products.any():
         return linear(vectors, parts)
+    lengths, cosines = lengths_and_cosines(products)
     factors = lengths.new_tensor(parts)
     if cancels(factors, cosines):
         if len(vectors) > 2:

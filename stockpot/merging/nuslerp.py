@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from stockpot.merging.inner_products import row_dots
+from stockpot.merging.inner_products import gram_of_runs, row_dots
 from stockpot.merging.registry import method
 from stockpot.merging.slerp import along_great_circle, circle_factors
 from stockpot.merging.task_vectors import normalized
@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@method("nuslerp", num_models=(2, 2))
+@method("nuslerp", num_models=(2, 2), is_elementwise=True, measure=gram_of_runs)
 def nuslerp(
-    tensors: Sequence[Tensor], coefficients: Sequence[float], base: Tensor | None = None
+    tensors: Sequence[Tensor],
+    coefficients: Sequence[float],
+    base: Tensor | None = None,
+    *,
+    measured: Tensor | None = None,
 ) -> Tensor:
     """Interpolate two models along a great circle; with a base, their task vectors.
 
@@ -25,6 +29,7 @@ def nuslerp(
         coefficients: two numbers; the second's share of their sum is how far to go from the
             first model to the second.
         base: the base's tensor, or None to interpolate the weights themselves.
+        measured: inner products (2, 2) of the whole task vectors, where these are parts.
 
     Returns:
         The merged tensor; shape and dtype of the inputs.
@@ -40,8 +45,8 @@ def nuslerp(
     _, t = normalized("nuslerp", coefficients)
     first, second = tensors
     if base is None:
-        return along_great_circle(first, second, t)
-    return base + along_great_circle(first - base, second - base, t)
+        return along_great_circle(first, second, t, measured)
+    return base + along_great_circle(first - base, second - base, t, measured)
 
 
 @method("nuslerp_rows", num_models=(2, 2))

@@ -26,7 +26,7 @@ def passthrough(tensors: Sequence[Tensor], *, scale: float = 1.0) -> Tensor:
     Raises:
         ValueError: `scale` is not finite.
 
-    Source: mergekit's `passthrough`, without its stacking of layers.
+    Source: mergekit's `passthrough`; layers are stacked by the plan of the merge.
     """
     check_scale("passthrough", scale)
     return tensors[0] * scale

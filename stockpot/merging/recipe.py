@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,10 @@ from stockpot.errors import InputError, unknown_name
 from stockpot.merging.registry import METHODS, Method
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
+
+    from stockpot.merging.draws import Draws
+    from stockpot.merging.runs import Run, Runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,8 @@ class Recipe:
         seed: of methods that draw random numbers.
         model_ids: names the models for those draws, so that a model's share of them does not
             depend on which others take part; by default their positions.
+        side_information: for methods that take it, one mapping a model, from a tensor's name to
+            what is known of it; a tensor that is not in it has none.
     """
 
     method: str
@@ -32,6 +37,7 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     model_ids: tuple[str, ...] = ()
+    side_information: tuple[Mapping[str, Any], ...] = ()
 
     def check(self, *, has_base: bool) -> None:
         """Refuse what the method cannot do, before anything is read.
@@ -39,7 +45,7 @@ class Recipe:
         Raises:
             InputError: the method is unknown, or cannot merge so.
         """
-        self._method().check(self.coefficients, has_base=has_base, options=self.options)
+        self.method_itself.check(self.coefficients, has_base=has_base, options=self.options)
 
     def merge(self, name: str, tensors: Sequence[Tensor], base: Tensor | None) -> Tensor:
         """Merge the tensors called `name`, in float32 or wider, by the method.
@@ -47,27 +53,47 @@ class Recipe:
         Raises:
             InputError: the method cannot merge them.
         """
-        method = self._method()
-        generators = self._generators(name) if method.is_random else []
+        method, draws = self.method_itself, self.draws(name)
+        side = [known.get(name) for known in self.side_information]
         try:
-            return method(tensors, self.coefficients, base, generators, self.options)
+            return method(tensors, self.coefficients, base, draws, self.options, side)
         except ValueError as error:
             raise InputError(f"tensor {name!r}: {error}") from error
 
-    def _method(self) -> Method:
+    def measured(self, name: str, runs: Runs) -> Any:
+        """Measure what the method must know of the whole tensors called `name`."""
+        return self.method_itself.measured(runs, self.draws(name), self.options)
+
+    def merge_run(self, name: str, run: Run, measured: Any) -> Tensor:
+        """Merge a run of the tensors called `name`; as with `merge`."""
+        method, draws = self.method_itself, self.draws(name)
+        try:
+            return method.merge_run(run, self.coefficients, draws, measured, self.options)
+        except ValueError as error:
+            raise InputError(f"tensor {name!r}: {error}") from error
+
+    @property
+    def method_itself(self) -> Method:
+        """The registered method."""
         if self.method not in METHODS:
             raise unknown_name("merge method", self.method, METHODS)
         return METHODS[self.method]
 
-    def _generators(self, name: str) -> list[Generator]:
-        """Return a generator a model, on the CPU, for the tensor called `name`."""
-        import torch
+    def draws(self, name: str) -> list[Draws]:
+        """Return the random numbers for the tensor called `name`, one a model; none unless used."""
+        from stockpot.merging.draws import Draws
 
+        if not self.method_itself.is_random:
+            return []
         ids = self.model_ids or tuple(str(position) for position in range(len(self.coefficients)))
-        generators = []
+        drawn = []
         for position, model_id in enumerate(ids):
             occurrence = ids[:position].count(model_id)
             text = f"{self.seed}\n{name}\n{model_id}\n{occurrence}"
             digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-            generators.append(torch.Generator().manual_seed(int.from_bytes(digest, "big")))
-        return generators
+            drawn.append(Draws(int.from_bytes(digest, "big")))
+        return drawn
+
+
+RecipeOf = Callable[[str], Recipe]
+"""Name of a tensor -> how it is merged."""

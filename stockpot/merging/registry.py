@@ -5,16 +5,23 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stockpot.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
+
+    from stockpot.merging.draws import Draws
+    from stockpot.merging.runs import Run, Runs
 
     # Same-named tensors of all models, in float32 or wider, to one of their shape and dtype.
     MergeFunction = Callable[..., Tensor]
+    MeasureFunction = Callable[[Runs, Sequence[Draws], Mapping[str, Any]], Any]
+
+_NO_OPTIONS = {"draws", "measured", "start"}
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -25,13 +32,15 @@ class Method:
 
     Attributes:
         name: what configurations call it.
-        merge: the function; its signature says what it takes: `tensors`, then `base` and
-            `coefficients` if it uses them; then options, and `generators`, one a model, if it
-            draws random numbers.
+        merge: the function; its signature says what it takes: `tensors`, then `base`,
+            `coefficients` and side information if it uses them; then options; `draws`, one a
+            model, if it draws random numbers; `measured` and `start`, if it merges entries
+            apart from the others and needs to know of these, or where they are.
         num_models: the least and the largest number of models; None for no limit.
         is_symmetric: whether the order of (tensor, coefficient) pairs is without effect.
-        is_elementwise: whether an entry of the result depends on that entry of the inputs alone,
-            so that a big tensor can be merged in pieces.
+        is_elementwise: whether an entry of the result depends on that entry of the inputs, and
+            on what was measured, alone, so that a big tensor can be merged in pieces.
+        measure: returns what must be known of whole tensors, the argument `measured`.
     """
 
     name: str
@@ -39,6 +48,7 @@ class Method:
     num_models: tuple[int, int | None] = (1, None)
     is_symmetric: bool = True
     is_elementwise: bool = False
+    measure: MeasureFunction | None = None
 
     @property
     def needs_base(self) -> bool:
@@ -51,14 +61,33 @@ class Method:
         return "base" in self._parameters and self._parameters["base"].default is None
 
     @property
+    def takes_base(self) -> bool:
+        """Whether it is given the base, if there is one."""
+        return "base" in self._parameters
+
+    @property
     def takes_coefficients(self) -> bool:
         """Whether models may count differently."""
         return "coefficients" in self._parameters
 
     @property
+    def side_information(self) -> str | None:
+        """What it takes of each model beside the weights, by the argument's name; None: nothing.
+
+        It is computed from data, tensor by tensor, before anything is merged.
+        """
+        known = {"tensors", "base", "coefficients"}
+        further = [
+            name
+            for name, parameter in self._parameters.items()
+            if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and name not in known
+        ]
+        return further[0] if further else None
+
+    @property
     def is_random(self) -> bool:
         """Whether it draws random numbers."""
-        return "generators" in self._parameters
+        return "draws" in self._parameters
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -67,7 +96,7 @@ class Method:
             {
                 name: parameter.default
                 for name, parameter in self._parameters.items()
-                if parameter.kind is parameter.KEYWORD_ONLY and name != "generators"
+                if parameter.kind is parameter.KEYWORD_ONLY and name not in _NO_OPTIONS
             }
         )
 
@@ -81,14 +110,47 @@ class Method:
         tensors: Sequence[Tensor],
         coefficients: Sequence[float],
         base: Tensor | None = None,
-        generators: Sequence[Generator] = (),
+        draws: Sequence[Draws] = (),
         options: Mapping[str, Any] = MappingProxyType({}),
+        side: Sequence[Any] = (),
     ) -> Tensor:
-        """Merge, with those of the arguments that the method takes."""
-        given = {"base": base, "coefficients": coefficients, "generators": generators}
-        taken = {name: value for name, value in given.items() if name in self._parameters}
+        """Merge whole tensors, with those of the arguments that the method takes."""
+        taken = self._taken(base=base, coefficients=coefficients, draws=draws)
+        if self.side_information is not None:
+            if len(side) != len(tensors):
+                raise ValueError(
+                    f"{self.name}: needs {self.side_information} of {len(tensors)} models, which "
+                    f"take data, got {len(side)}"
+                )
+            taken[self.side_information] = side
         merged: Tensor = self.merge(tensors, **taken, **options)
         return merged
+
+    def merge_run(
+        self,
+        run: Run,
+        coefficients: Sequence[float],
+        draws: Sequence[Draws],
+        measured: Any,
+        options: Mapping[str, Any],
+    ) -> Tensor:
+        """Merge a run of entries of a method that is elementwise."""
+        taken = self._taken(
+            base=run.base,
+            coefficients=coefficients,
+            draws=[own.at(run.start) for own in draws],
+            measured=measured,
+            start=run.start,
+        )
+        merged: Tensor = self.merge(run.tensors, **taken, **options)
+        return merged
+
+    def measured(self, runs: Runs, draws: Sequence[Draws], options: Mapping[str, Any]) -> Any:
+        """Measure whole tensors, if the method needs it."""
+        return self.measure and self.measure(runs, draws, {**self.options, **options})
+
+    def _taken(self, **given: Any) -> dict[str, Any]:
+        return {name: value for name, value in given.items() if name in self._parameters}
 
     def check(
         self, coefficients: Sequence[float], *, has_base: bool, options: Mapping[str, Any]
@@ -126,17 +188,25 @@ class Method:
         """Merge tensors of four entries: the method itself says what an option may be."""
         import torch
 
+        from stockpot.merging.draws import Draws
+
         generator = torch.Generator().manual_seed(0)
         tensors = [torch.randn(2, 2, generator=generator) for _ in coefficients]
         base = torch.zeros(2, 2) if has_base else None
         try:
-            self(tensors, coefficients, base, [generator] * len(tensors), options)
+            nothing = [None] * len(tensors)
+            self(tensors, coefficients, base, [Draws(0)] * len(tensors), options, nothing)
         except (ValueError, TypeError) as error:
             raise InputError(str(error)) from error
 
     @property
     def _parameters(self) -> Mapping[str, inspect.Parameter]:
-        return inspect.signature(self.merge).parameters
+        return _parameters_of(self.merge)
+
+
+@cache  # a run of entries is merged in less time than a signature is read
+def _parameters_of(merge: MergeFunction) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(merge).parameters
 
 
 METHODS: dict[str, Method] = {}
@@ -148,13 +218,14 @@ def method(
     num_models: tuple[int, int | None] = (1, None),
     is_symmetric: bool = True,
     is_elementwise: bool = False,
+    measure: MeasureFunction | None = None,
 ) -> Callable[[F], F]:
     """Register the decorated function as the merge method `name`; it is returned unchanged."""
 
     def register(merge: F) -> F:
         if name in METHODS:
             raise ValueError(f"merge method {name!r} is registered twice")
-        METHODS[name] = Method(name, merge, num_models, is_symmetric, is_elementwise)
+        METHODS[name] = Method(name, merge, num_models, is_symmetric, is_elementwise, measure)
         return merge
 
     return register

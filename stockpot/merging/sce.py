@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from stockpot.merging.magnitude_cuts import find_cuts, keep_largest, num_kept
 from stockpot.merging.registry import method
-from stockpot.merging.task_vectors import among_largest, num_kept
+from stockpot.merging.runs import Runs
 
 
 @method("sce")
@@ -67,4 +68,5 @@ def _select(tensors: Sequence[Tensor], base: Tensor, share: float) -> Tensor:
         variance += step * (task_vector - mean)  # Welford: exactly 0 for equal models
     variance.clamp_(min=0)
     num_varying = int(variance.count_nonzero())
-    return among_largest(variance, num_kept(num_varying, share))
+    ((cut,),) = find_cuts(Runs.of([variance]), [num_kept(num_varying, share)])
+    return keep_largest(variance, cut) > 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from stockpot.merging.inner_products import gram
+from stockpot.merging.inner_products import gram, gram_of_runs
 from stockpot.merging.registry import method
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _LARGEST_COSINE = 0.9995  # nearer to a line the sine is too small to divide by
 
 
-@method("slerp", num_models=(2, 2), is_symmetric=False)
-def slerp(tensors: Sequence[Tensor], *, t: float) -> Tensor:
+@method("slerp", num_models=(2, 2), is_symmetric=False, is_elementwise=True, measure=gram_of_runs)
+def slerp(tensors: Sequence[Tensor], *, t: float, measured: Tensor | None = None) -> Tensor:
     """Go the fraction t of the way from the first model to the second, along a great circle.
 
     Vectors that are (nearly) on one line, in the same or in opposite directions, are
@@ -26,6 +26,7 @@ def slerp(tensors: Sequence[Tensor], *, t: float) -> Tensor:
     Args:
         tensors: two same-named tensors; one shape, float32 or float64. Each is one vector.
         t: how far to go, in [0, 1]; 0 gives the first, 1 the second, bit for bit.
+        measured: inner products (2, 2) of the whole tensors, where these are parts.
 
     Returns:
         The merged tensor; shape and dtype of the inputs.
@@ -39,12 +40,21 @@ def slerp(tensors: Sequence[Tensor], *, t: float) -> Tensor:
     """
     if not 0 <= t <= 1:
         raise ValueError(f"slerp: t must be in [0, 1], got {t}")
-    return along_great_circle(tensors[0], tensors[1], t)
+    return along_great_circle(tensors[0], tensors[1], t, measured)
 
 
-def along_great_circle(start: Tensor, end: Tensor, t: float) -> Tensor:
-    """Interpolate between two tensors, each taken as one vector."""
-    products = gram([start, end])
+def along_great_circle(
+    start: Tensor, end: Tensor, t: float, products: Tensor | None = None
+) -> Tensor:
+    """Interpolate between two tensors, each taken as one vector.
+
+    Args:
+        start: where to start, of any shape.
+        end: where to go; same shape and dtype.
+        t: how far.
+        products: inner products (2, 2) of the two; None if they are not known.
+    """
+    products = gram([start, end]) if products is None else products
     cosine = products[0, 1] / (products[0, 0] * products[1, 1]).sqrt()
     of_start, of_end = circle_factors(cosine, t)
     return start * float(of_start) + end * float(of_end)

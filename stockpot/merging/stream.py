@@ -1,8 +1,7 @@
 """Merging models on disk, of any size: each tensor is read once, merged and written in place.
 
 What is in memory is one tensor of every model (and its float32 form), or, where a method works
-element by element, a run of elements. Neither the number of threads nor the size of the runs
-changes a bit of the result.
+element by element, a run of elements. The number of threads does not change a bit of the result.
 """
 
 from __future__ import annotations
@@ -11,19 +10,20 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from stockpot.errors import InputError
+from stockpot.merging.freed_memory import keep_freed_memory
 from stockpot.merging.merge_plan import TensorPlan
-from stockpot.merging.registry import METHODS
+from stockpot.merging.runs import Run, Runs, run_bounds
 from stockpot.merging.tensor_rules import merge_running_vars, merge_tensor
 from stockpot.weight_files import ShardedOutput
 from stockpot.weight_files.output import ShardWriter
 
-_RUN = 2**18  # elements at a time: their float32 form stays in the cache of a core
-_PIECE = 2**23  # elements that one thread takes of a big tensor, run by run
+_PIECE = 2**21  # elements that one thread takes of a big tensor: some whole runs
 _ALONE = 2**22  # a tensor with more elements than this is merged alone, by torch's threads
 _TORCH_THREADS = 4  # whatever the machine has: torch's sums depend on their number
 
@@ -53,6 +53,7 @@ def merge_to_disk(
     Raises:
         InputError: a value is not finite, in an input or after rounding to the output's dtype.
     """
+    keep_freed_memory()
     by_name = {plan.name: plan for plan in plans}
     before = torch.get_num_threads()
     try:
@@ -77,13 +78,16 @@ def _merge_shard(
         _merge_whole(plan, writer)
         on_bytes(plan.num_input_bytes)
     torch.set_num_threads(1)
-    beside = [plan for plan in plans if plan not in alone]
     with ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
+            # All are measured before any is merged, so that no thread waits for another.
+            big = [p for p in plans if p not in alone and _is_big(p)]
+            measured = {plan.name: _measured(plan, pool.map) for plan in big}
             futures = {
                 pool.submit(work): num_bytes
-                for plan in beside
-                for work, num_bytes in _pieces(plan, writer)
+                for plan in plans
+                if plan not in alone
+                for work, num_bytes in _pieces(plan, measured.get(plan.name), writer)
             }
             for future in as_completed(futures):
                 future.result()
@@ -92,20 +96,32 @@ def _merge_shard(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _pieces(plan: TensorPlan, writer: ShardWriter) -> Iterator[tuple[Callable[[], None], int]]:
+def _is_big(plan: TensorPlan) -> bool:
+    return _is_elementwise(plan) and plan.num_elements > _PIECE
+
+
+def _measured(plan: TensorPlan, spread: Any = map) -> Any:
+    """Measure the whole tensors, where the method needs it."""
+    read = partial(_run, plan)
+    return plan.recipe.measured(plan.name, Runs(len(plan.inputs), plan.num_elements, read, spread))
+
+
+def _pieces(
+    plan: TensorPlan, measured: Any, writer: ShardWriter
+) -> Iterator[tuple[Callable[[], None], int]]:
     """Split the work on a tensor, if its elements do not need each other."""
-    if not _is_elementwise(plan) or plan.num_elements <= _PIECE:
+    if not _is_big(plan):
         yield partial(_merge_whole, plan, writer), plan.num_input_bytes
         return
     for first in range(0, plan.num_elements, _PIECE):
         last = min(first + _PIECE, plan.num_elements)
         before, after = (plan.num_input_bytes * n // plan.num_elements for n in (first, last))
-        yield partial(_merge_runs, plan, writer, first, last), after - before
+        yield partial(_merge_runs, plan, measured, writer, first, last), after - before
 
 
 def _is_elementwise(plan: TensorPlan) -> bool:
     return (
-        METHODS[plan.recipe.method].is_elementwise
+        plan.recipe.method_itself.is_elementwise
         and plan.type[0].is_floating_point
         and "running_" not in plan.name
     )
@@ -113,7 +129,7 @@ def _is_elementwise(plan: TensorPlan) -> bool:
 
 def _merge_whole(plan: TensorPlan, writer: ShardWriter) -> None:
     if _is_elementwise(plan):
-        _merge_runs(plan, writer, 0, plan.num_elements)
+        _merge_runs(plan, _measured(plan), writer, 0, plan.num_elements)
         return
     try:
         merged = _merged_variance(plan) if plan.inputs[0].is_variance else _merged(plan)
@@ -136,19 +152,25 @@ def _merged_variance(plan: TensorPlan) -> Tensor:
     return merge_running_vars(plan.name, variances, means, plan.recipe.coefficients)
 
 
-def _merge_runs(plan: TensorPlan, writer: ShardWriter, first: int, last: int) -> None:
+def _merge_runs(
+    plan: TensorPlan, measured: Any, writer: ShardWriter, first: int, last: int
+) -> None:
     """Merge the elements from `first` to `last` of flattened tensors, a run at a time."""
-    for start in range(first, last, _RUN):
-        merged = _merged_run(plan, start, min(start + _RUN, last))
+    for start, end in run_bounds(first, last):
+        # In one expression, so that a run's memory is free before the next one is read.
+        merged = plan.recipe.merge_run(plan.name, _run(plan, start, end), measured)
         writer.write(plan.name, _rounded(plan, merged), start)
 
 
-def _merged_run(plan: TensorPlan, first: int, last: int) -> Tensor:
-    # A function of its own, so that a run's memory is free before the next one is read.
+def _run(plan: TensorPlan, first: int, last: int) -> Run:
     dtype = plan.working_dtype
     runs = [o.source.read_run(o.name, first, last).to(dtype) for o in plan.origins]
+    # A method may drop what is not finite; finite values may have a sum that is not.
+    if not all(torch.isfinite(run.sum()) for run in runs):
+        _check_finite(plan)
     base = None if plan.base is None else runs.pop()
-    return plan.recipe.merge(plan.name, runs, base)
+    takes_base = plan.recipe.method_itself.takes_base
+    return Run(first, runs, base if takes_base else None)
 
 
 def _rounded(plan: TensorPlan, merged: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@method("task_arithmetic")
+@method("task_arithmetic", is_elementwise=True)
 def task_arithmetic(
     tensors: Sequence[Tensor],
     base: Tensor,

@@ -7,11 +7,15 @@ them an iterator holds one at a time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, get_args
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
+
+from stockpot.merging.draws import Draws
+from stockpot.merging.magnitude_cuts import Cut, find_cuts, keep_largest, num_kept
+from stockpot.merging.runs import Run, Runs
 
 Rescale = Literal["inverse", "l1", "none"]
 
@@ -65,57 +69,23 @@ def normalized(method: str, coefficients: Sequence[float]) -> list[float]:
     return [coefficient / total for coefficient in coefficients]
 
 
-def num_kept(size: int, share: float) -> int:
-    """Return the share of `size` entries, rounded; at least 1, else small tensors lose all."""
-    return min(size, max(1, round(share * size)))
-
-
-def among_largest(values: Tensor, count: int) -> Tensor:
-    """Tell which entries are the `count` largest.
-
-    Args:
-        values: numbers >= 0, float32 or float64, of any shape.
-        count: how many; of equal ones, those first in flat order. Zeros are never among them,
-            so fewer are if fewer are positive.
-
-    Returns:
-        Booleans, in the shape of `values`.
-    """
-    if count >= values.numel():
-        return values > 0
-    if count <= 0:
-        return torch.zeros_like(values, dtype=torch.bool)
-    flat = values.flatten()
-    threshold = _kth_largest(flat, count)
-    if threshold == 0:
-        return values > 0
-    chosen = flat >= threshold
-    surplus = int(chosen.count_nonzero()) - count
-    if surplus > 0:
-        chosen[(flat == threshold).nonzero()[-surplus:, 0]] = False
-    return chosen.view(values.shape)
-
-
-def keep_largest(task_vector: Tensor, density: float) -> Tensor:
-    """Keep the share `density` of entries of largest magnitude, and set the others to 0."""
-    count = num_kept(task_vector.numel(), density)
-    if count == task_vector.numel():
-        return task_vector
-    return task_vector.where(among_largest(task_vector.abs(), count), 0)
-
-
-def keep_middle(task_vector: Tensor, density: float, gamma: float) -> Tensor:
-    """Keep the share `density` of entries of largest magnitude after the outliers.
+def measure_middle(
+    runs: Runs, _draws: Sequence[Draws], options: Mapping[str, Any]
+) -> list[list[Cut]]:
+    """Return where the outliers of each task vector end, and the middle after them.
 
     Outliers are the share `gamma` (rounded down) of largest magnitude, or fewer if otherwise
-    fewer than `density` would be left. All that is not kept is set to 0.
+    fewer than `density` would be left.
     """
-    size = task_vector.numel()
-    kept = num_kept(size, density)
-    outliers = min(int(gamma * size), size - kept)
-    magnitudes = task_vector.abs()
-    middle = among_largest(magnitudes, outliers + kept) & ~among_largest(magnitudes, outliers)
-    return task_vector.where(middle, 0)
+    kept = num_kept(runs.size, options["density"])
+    outliers = min(int(options["gamma"] * runs.size), runs.size - kept)
+    return find_cuts(runs, [outliers, outliers + kept])
+
+
+def keep_middle(task_vector: Tensor, cuts: Sequence[Cut], start: int = 0) -> Tensor:
+    """Keep the entries between two cuts, after the outliers, and set the others to 0."""
+    outliers, end = cuts
+    return keep_largest(task_vector, end, start) - keep_largest(task_vector, outliers, start)
 
 
 def keep_probabilities(task_vector: Tensor, density: float, epsilon: float) -> Tensor:
@@ -137,29 +107,64 @@ def keep_probabilities(task_vector: Tensor, density: float, epsilon: float) -> T
 def drop_and_rescale(
     task_vector: Tensor,
     keep_probability: float | Tensor,
-    generator: Generator,
+    draws: Draws,
     rescale: Rescale,
+    l1_ratio: float | None = None,
 ) -> Tensor:
     """Drop entries at random, and rescale those that stay.
 
     Args:
         task_vector: of any shape.
         keep_probability: in (0, 1], one for all entries or one each.
-        generator: on the CPU; one number an entry is drawn, in flat order, whatever the device.
+        draws: one number an entry.
         rescale: `inverse` divides by the probability, so that the expectation stays; `l1` keeps
             the sum of magnitudes; `none` leaves them.
+        l1_ratio: what `l1` multiplies by; None where the entries are all of the task vector's.
 
     Returns:
         A tensor of the task vector's shape and dtype.
     """
-    drawn = torch.rand(task_vector.shape, generator=generator, dtype=torch.float32)
-    kept = task_vector.where(drawn.to(task_vector.device) < keep_probability, 0)
+    kept = drop(task_vector, keep_probability, draws)
     if rescale == "inverse":
         return kept / keep_probability
     if rescale == "l1":
-        before, after = (_l1_norm(tensor) for tensor in (task_vector, kept))
-        return kept * (before / after) if after > 0 else kept
+        return kept * (l1_ratio or _ratio(_l1_norm(task_vector), _l1_norm(kept)))
     return kept
+
+
+def drop(task_vector: Tensor, keep_probability: float | Tensor, draws: Draws) -> Tensor:
+    """Set entries at random to 0."""
+    drawn = draws.uniform(task_vector.shape).to(task_vector.device)
+    kept = torch.empty_like(task_vector)  # 1 or 0: a product is faster than a choice
+    return torch.lt(drawn, keep_probability, out=kept).mul_(task_vector)
+
+
+def measure_l1(
+    runs: Runs, draws: Sequence[Draws], options: Mapping[str, Any]
+) -> Sequence[float | None]:
+    """Return what keeps the sum of magnitudes of each task vector after entries are dropped.
+
+    Only the way to rescale that is called `l1` needs it.
+    """
+    if options["rescale"] != "l1":
+        return [None] * runs.num_models
+
+    def norms(run: Run) -> Tensor:
+        kept = (
+            drop(vector, options["density"], own.at(run.start))
+            for vector, own in zip(run.vectors, draws, strict=True)
+        )
+        pairs = zip(run.vectors, kept, strict=True)
+        return torch.tensor([[_l1_norm(b), _l1_norm(a)] for b, a in pairs], dtype=torch.float64)
+
+    total = torch.zeros(runs.num_models, 2, dtype=torch.float64)
+    for of_run in runs.map(norms):
+        total += of_run
+    return [_ratio(before, after) for before, after in total.tolist()]
+
+
+def _ratio(before: float, after: float) -> float:
+    return before / after if after > 0 else 1.0
 
 
 def sum_weighted(task_vectors: Iterable[Tensor], coefficients: Sequence[float]) -> Tensor:
@@ -200,16 +205,19 @@ def merge_agreeing(
             sums[0] += weighted.clamp(min=0)
             sums[1] += weighted.clamp(max=0)
             if normalize:
-                sums[2] += (weighted > 0).to(weighted.dtype) * abs(coefficient)
-                sums[3] += (weighted < 0).to(weighted.dtype) * abs(coefficient)
+                signs = weighted.sign_()
+                sums[2] += signs.clamp(min=0) * abs(coefficient)
+                sums[3] -= signs.clamp(max=0) * abs(coefficient)
 
     for positive, negative, *shares in _blocks(*totals):
-        elected = positive + negative
-        merged = positive.where(elected > 0, negative).where(elected != 0, 0)
+        # Of the two sums, and of their shares, 1 times the elected one and 0 times the other.
+        elected = (positive + negative).sign_()
+        is_positive = elected.clamp(min=0)
+        is_negative = is_positive - elected
+        positive.mul_(is_positive).add_(negative * is_negative)
         if normalize:
-            # The elected sign has a voter in every entry but those without one: there 0 / 1.
-            merged /= shares[0].where(elected > 0, shares[1]).where(elected != 0, 1)
-        positive.copy_(merged)
+            total = shares[0] * is_positive + shares[1] * is_negative
+            positive.div_(total.add_(1 - elected.abs()))  # 0 / 1 where no sign is elected
     return totals[0].view(shape)
 
 
@@ -219,23 +227,8 @@ def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     Temporaries of a few steps then stay in the processor's cache, and their memory is not asked
     of the system anew, which on tensors of millions of entries costs more than the arithmetic.
     """
-    return zip(*(torch.split(tensor, 1 << 18) for tensor in tensors), strict=True)
+    return zip(*(torch.split(tensor, 1 << 16) for tensor in tensors), strict=True)
 
 
 def _l1_norm(tensor: Tensor) -> float:
-    return float(torch.linalg.vector_norm(tensor, ord=1, dtype=torch.float64))
-
-
-def _kth_largest(values: Tensor, count: int) -> Tensor:
-    """Return the `count`-th largest of numbers >= 0, by a histogram of their leading bits.
-
-    Bits of floats >= 0, read as integers, are in the order of the floats. On 20 million entries
-    this takes a quarter of the time of `kthvalue` and none of its memory for indices.
-    """
-    bits = values.view({4: torch.int32, 8: torch.int64}[values.itemsize])
-    leading = bits >> (8 * values.itemsize - 17)  # sign and 16 bits, so at most 65536 bins
-    from_the_top = leading.bincount().flip(0).cumsum(0)
-    position = int(torch.searchsorted(from_the_top, count))
-    rest = values[leading == len(from_the_top) - 1 - position]
-    above = int(from_the_top[position]) - len(rest)
-    return rest.topk(count - above, sorted=False).values.amin()
+    return float(tensor.abs().sum())  # of a run: torch adds pairwise, so float32 is enough

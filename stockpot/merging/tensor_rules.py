@@ -41,8 +41,7 @@ def merge_tensor(
     wide = [tensor.to(dtype) for tensor in tensors]
     # Statistics are averaged whatever the method: they describe activations, not weights.
     if name.endswith("running_mean"):
-        _check_shares(name, recipe.coefficients)
-        return linear(wide, recipe.coefficients).to(first.dtype)
+        return linear(wide, statistics_shares(name, recipe.coefficients)).to(first.dtype)
     wide_base = None if base is None else base.to(dtype)
     return recipe.merge(name, wide, wide_base).to(first.dtype)
 
@@ -55,15 +54,12 @@ def merge_running_vars(
 ) -> Tensor:
     """Pool the BatchNorm variances called `name` by the law of total variance, in float64.
 
-    Negative coefficients count as 0, else the pooled variance could be negative.
-
     Raises:
-        InputError: shapes differ, or a value is not finite.
+        InputError: shapes differ, a value is not finite, or the coefficients sum to 0.
     """
     check_shapes(name, [tensor.shape for tensor in (*variances, *means)])
     _check_finite(name, variances)
-    shares = [max(coefficient, 0.0) for coefficient in coefficients]
-    _check_shares(name, shares)
+    shares = statistics_shares(name, coefficients)
     mean = linear([mean.double() for mean in means], shares)
     # The mean of v + m^2 minus the squared mean is the same, but loses digits where m^2 >> v.
     around_it = [
@@ -87,11 +83,21 @@ def check_shapes(name: str, shapes: Sequence[Sequence[int]]) -> None:
             )
 
 
-def _check_shares(name: str, shares: Sequence[float]) -> None:
+def statistics_shares(name: str, coefficients: Sequence[float]) -> list[float]:
+    """Return what BatchNorm statistics are averaged with, whatever the method.
+
+    For variances negative coefficients count as 0, else the pooled one could be negative.
+
+    Raises:
+        InputError: the sum is 0.
+    """
+    is_variance = name.endswith("running_var")
+    shares = [max(share, 0.0) if is_variance else share for share in coefficients]
     if sum(shares) == 0:
         raise InputError(
             f"tensor {name!r}: statistics are averaged, but coefficients sum to 0, got {shares}"
         )
+    return shares
 
 
 def _check_finite(name: str, tensors: Sequence[Tensor]) -> None:
@@ -106,4 +112,7 @@ def _merge_integers(name: str, tensors: Sequence[Tensor]) -> Tensor:
         return tensors[0].clone()
     if name.endswith("num_batches_tracked"):
         return torch.stack(list(tensors)).amax(dim=0)
-    raise InputError(f"tensor {name!r}: integer buffers of the models differ and cannot be merged")
+    raise InputError(
+        f"tensor {name!r}: integer buffers of the models differ and cannot be merged; `exclude` in "
+        "a merge file copies them"
+    )

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from stockpot.merging.magnitude_cuts import Cut, find_cuts, keep_largest, num_kept
 from stockpot.merging.registry import method
+from stockpot.merging.runs import Runs
 from stockpot.merging.task_vectors import (
     check_density,
     check_scale,
-    keep_largest,
     merge_agreeing,
 )
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from stockpot.merging.draws import Draws
 
-@method("ties")
+
+def measure_largest(runs: Runs, _draws: Sequence[Draws], options: Mapping[str, Any]) -> list[Cut]:
+    """Return where the share `density` of largest entries of each task vector ends."""
+    return [cut for (cut,) in find_cuts(runs, [num_kept(runs.size, options["density"])])]
+
+
+@method("ties", is_elementwise=True, measure=measure_largest)
 def ties(
     tensors: Sequence[Tensor],
     base: Tensor,
@@ -26,6 +34,8 @@ def ties(
     density: float = 0.2,
     scale: float = 1.0,
     normalize: bool = True,
+    measured: Sequence[Cut] | None = None,
+    start: int = 0,
 ) -> Tensor:
     """Average task vectors, trimmed to their largest entries, over those that agree in sign.
 
@@ -36,6 +46,8 @@ def ties(
         density: share of entries kept in each task vector, in (0, 1]; at least one entry is.
         scale: finite factor on the merged task vector (the paper's lambda).
         normalize: whether agreeing entries are averaged (the paper) or summed.
+        measured: where the largest entries of each whole task vector end, where these are parts.
+        start: position of the first entry of the part.
 
     Returns:
         The merged tensor; shape and dtype of the inputs. The base's entry stays where all are
@@ -52,5 +64,8 @@ def ties(
     """
     check_density("ties", density)
     check_scale("ties", scale)
-    trimmed = (keep_largest(tensor - base, density) for tensor in tensors)
+    cuts = measured or measure_largest(Runs.of(tensors, base), [], {"density": density})
+    trimmed = (
+        keep_largest(tensor - base, cut, start) for tensor, cut in zip(tensors, cuts, strict=True)
+    )
     return base + scale * merge_agreeing(trimmed, coefficients, normalize=normalize)

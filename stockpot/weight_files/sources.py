@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import mmap
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +13,9 @@ import torch
 from torch import Tensor
 
 from stockpot.errors import InputError
+from stockpot.model_files import INDEX, digest_weights, locate_weights, read_index
 from stockpot.weight_files.safetensors_format import NAMES, StoredTensor, read_header
 
-_INDEX = "model.safetensors.index.json"
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 
 
@@ -28,7 +26,7 @@ class Source:
     Attributes:
         path: the file or folder that was named.
         files: the files that hold weights.
-        tensors: where each tensor lies; for pickles, what it is.
+        tensors: where each tensor lies; for pickles and adapted models, what it is.
         metadata: the text in the headers.
     """
 
@@ -48,6 +46,10 @@ class Source:
     def num_bytes(self) -> int:
         """The bytes of all tensors."""
         return sum(tensor.num_bytes for tensor in self.tensors.values())
+
+    def output_dtype(self, name: str) -> torch.dtype:
+        """Return the dtype that a merged tensor keeps if this model is the one it follows."""
+        return self.tensors[name].dtype
 
     def read(self, name: str) -> Tensor:
         """Return a tensor; its memory is the file's, so it must not be changed."""
@@ -71,13 +73,7 @@ class Source:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the weight files' digests, or of the one file; hex."""
-        digests = []
-        for file in self.files:
-            # Through the map that tensors are read by: no copy, and the pages are there later.
-            digests.append(hashlib.sha256(self._map(file)).hexdigest())
-        if len(digests) == 1:
-            return digests[0]
-        return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+        return digest_weights(self.files)
 
     def _map(self, file: Path) -> mmap.mmap:
         if file not in self._maps:
@@ -87,8 +83,10 @@ class Source:
         return self._maps[file]
 
 
-def open_source(path: Path) -> Source:
-    """Open a model: a safetensors file, a pickle of weights, or a folder with either.
+def open_files(path: Path) -> Source:
+    """Open weights as they are stored: a safetensors file, a pickle, or a folder with either.
+
+    Of an adapter these are its factors; `open_source` puts it on its base.
 
     Only headers are read; a pickle is read whole, with nothing but weights allowed in it.
 
@@ -104,58 +102,28 @@ def open_source(path: Path) -> Source:
 
 
 def _open_folder(folder: Path) -> Source:
-    if (folder / _INDEX).is_file():
+    if (folder / INDEX).is_file():
         return _open_shards(folder)
-    named: list[tuple[str, Callable[[Path, Path], Source]]] = [
-        ("model.safetensors", _open_single),
-        ("pytorch_model.bin", _open_pickle),
-    ]
-    for name, open_file in named:
-        if (folder / name).is_file():
-            return open_file(folder, folder / name)
-    found = sorted(folder.glob("*.safetensors"))
-    if len(found) == 1:
-        return _open_single(folder, found[0])
-    listed = [file.name for file in found] or "none"
-    raise InputError(
-        f"{folder}: expected model.safetensors, {_INDEX} or pytorch_model.bin, or one other "
-        f"safetensors file; found {listed}"
-    )
-
-
-def _open_single(path: Path, file: Path) -> Source:
+    (file,) = locate_weights(folder)
+    if file.suffix in _PICKLES:
+        return _open_pickle(folder, file)
     tensors, metadata = read_header(file)
-    return Source(path, (file,), tensors, metadata)
+    return Source(folder, (file,), tensors, metadata)
 
 
 def _open_shards(folder: Path) -> Source:
-    index = folder / _INDEX
-    try:
-        shard_of = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        shards = sorted(set(shard_of.values()))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{index}: not an index of shards ({error})") from error
+    shard_of = read_index(folder / INDEX)
+    shards = locate_weights(folder)
     tensors: dict[str, StoredTensor] = {}
     metadata: dict[str, str] = {}
     for shard in shards:
-        if not _is_file_name(shard):
-            raise InputError(f"{index}: names {shard!r}, which is not a file of its folder")
-        held, own = read_header(folder / shard)
-        listed = {name for name, file in shard_of.items() if file == shard}
+        held, own = read_header(shard)
+        listed = {name for name, file in shard_of.items() if file == shard.name}
         if missing := sorted(listed - held.keys()):
-            raise InputError(f"{folder / shard}: tensors {missing[:3]} of the index are not in it")
+            raise InputError(f"{shard}: tensors {missing[:3]} of the index are not in it")
         tensors |= {name: held[name] for name in held if name in listed}
         metadata |= own
-    return Source(folder, tuple(folder / shard for shard in shards), tensors, metadata)
-
-
-def _is_file_name(name: object) -> bool:
-    return (
-        isinstance(name, str)
-        and Path(name).name == name
-        and name not in {"", ".", ".."}
-        and "\0" not in name
-    )
+    return Source(folder, shards, tensors, metadata)
 
 
 def _open_pickle(path: Path, file: Path) -> Source:

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from adapter_folders import factors, randn, save_adapter
 from safetensors.torch import load_file, save_file
+
+from flows.merge_commands import explain, merge, verify
 
 
 @pytest.fixture
@@ -67,10 +70,13 @@ def test_verify_sees_one_flipped_bit(folder: Path) -> None:
     assert "its weights are not what its pedigree makes" in said
 
 
-def test_a_dry_run_writes_nothing(folder: Path) -> None:
+def test_a_dry_run_says_what_is_out_of_the_ordinary_and_writes_nothing(folder: Path) -> None:
+    (folder / "merge.yaml").write_text("method: linear\nmodels: [a.safetensors, a.safetensors]")
+
     code, said = stockpot(folder, "merge", "merge.yaml", "merged", "--dry-run")
 
     assert code == 0, said
+    assert "- models 0 and 1 are equal: one of them counts twice" in said
     assert "Nothing was merged" in said
     assert not (folder / "merged").exists()
 
@@ -104,3 +110,26 @@ def test_inspect_says_whether_models_belong_together(folder: Path) -> None:
     assert strange[0] == 0, strange[1]
     assert "model 1 lacks w, which model 0 has" in strange[1]
     assert "cannot be merged as they are" in strange[1]
+
+
+def test_adapters_are_merged_explained_and_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, name in enumerate(("a", "b")):
+        change = factors("m", randn(2, 9, seed=number), randn(8, 2, seed=number + 2))
+        save_adapter(tmp_path / name, change)
+    text = "method: linear\nmodels: [a, b]\noutput: adapter\nrank: 3"
+    (tmp_path / "merge.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+
+    merge(Path("merge.yaml"), Path("merged"), dry_run=True)
+    merge(Path("merge.yaml"), Path("merged"))
+    explain(Path("merged"))
+    verify(Path("merged"))
+
+    said = capsys.readouterr().out
+    assert said.count("linear: 2 adapters, 1 modules") == 2
+    assert "Nothing was merged (--dry-run)." in said
+    assert "1 modules, rank 3, Frobenius error" in said
+    assert "output: adapter\nrank: 3" in said
+    assert "equal byte for byte" in said

@@ -71,6 +71,16 @@ def test_what_killed_runs_left_is_garbage(plan: Plan, left: str) -> None:
     assert find_garbage(plan.project) == [path]
 
 
+def test_what_was_prepared_of_a_model_that_no_manifest_names_is_garbage(plan: Plan) -> None:
+    folder = plan.project.state / "preparations"
+    folder.mkdir()
+    kept, left = (folder / f"{d}.key.safetensors" for d in (plan.base().digest, "0" * 64))
+    kept.write_text("")
+    left.write_text("")
+
+    assert find_garbage(plan.project) == [left]
+
+
 def test_what_dvc_keeps_among_the_checkpoints_is_no_garbage(plan: Plan) -> None:
     (plan.project.root / "checkpoints" / ".gitignore").write_text("/base\n")
 

@@ -156,6 +156,7 @@ def test_the_forecast_counts_bytes_from_headers(job: Callable[..., MergeJob]) ->
     ("text", "expected"),
     [
         ("method: linaer\nmodels: [a]", "unknown merge method 'linaer'.*did you mean 'linear'"),
+        ("method: fisher\nmodels: [a, b]", "fisher: takes data, .*; use it in an experiment"),
         ("method: linear\nmodels: [a, c]", "c: no such file"),
         ("method: linear\nmodels: [a]\noptions: {densty: 1}", "linear: unknown option 'densty'"),
         (

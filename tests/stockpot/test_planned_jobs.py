@@ -9,6 +9,7 @@ import pytest
 
 from stockpot.manifests import read_manifest
 from stockpot.planning import Plan
+from stockpot.tuning_searches import EntropySearch, GradientSearch, OptunaSearch
 
 MakePlan = Callable[..., Plan]
 
@@ -90,7 +91,21 @@ def test_studies_take_the_best_ingredients_first(make_plan: MakePlan) -> None:
 
     assert list(first.ingredients) == by_score[:2]
     assert list(second.ingredients) == by_score
-    assert (second.objectives, second.sampler, second.trials) == (("val", "val_shift"), "nsga2", 8)
+    assert second.search == OptunaSearch(("val", "val_shift"), "nsga2", 8)
+
+
+def test_studies_of_each_kind_are_planned_with_what_they_are_told(make_plan: MakePlan) -> None:
+    plan = make_plan(
+        "tune=[{name: a, search: gradient, per: tensor, epochs: 2}, "
+        "{name: b, search: entropy, top_k: 2, steps: 7}]"
+    )
+
+    learned, adaptive = plan.tuning_jobs()
+
+    assert learned.search == GradientSearch("tensor", 2, 32, 0.05)
+    assert adaptive.search == EntropySearch("layer", 0.3, 7, 16, 1e-3)
+    assert learned.base == adaptive.base == plan.base()
+    assert len(adaptive.ingredients) == 2
 
 
 def test_all_models_are_judged_in_the_order_of_the_table(plan: Plan) -> None:

@@ -156,10 +156,12 @@ def test_every_part_of_a_recipe_counts_in_the_key(job: SoupJob, tmp_path: Path) 
         replace(job, name="other").key,
         replace(job, select="uniform").key,
         replace(job, k=2).key,
+        replace(job, method="fisher").key,
+        replace(job, method="fisher", options={"n": 4}).key,
         replace(job, ingredients=job.ingredients[1:]).key,
         replace(job, ingredients=rescored).key,
         replace(job, workload=replace(job.workload, seed=1)).key,
     }
 
-    assert len(keys) == 7
+    assert len(keys) == 9
     assert replace(job, root=tmp_path).key == job.key

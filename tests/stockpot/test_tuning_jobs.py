@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,6 +29,11 @@ def tuned(finished: Plan) -> dict[str, Model]:
 def job(plan: Plan) -> TuningJob:
     """The study with one objective of a finished experiment."""
     return plan.tuning_jobs()[0]
+
+
+def _with(job: TuningJob, **settings: Any) -> TuningJob:
+    """Return the job with its search told otherwise."""
+    return replace(job, search=replace(job.search, **settings))
 
 
 def _merge(plan: Plan, coefficients: dict[str, float]) -> dict[str, torch.Tensor]:
@@ -132,18 +138,18 @@ def test_more_trials_continue_the_study(
     journal = plan.project.root / ".stockpot" / "studies" / f"{job.study_key}.log"
     lines_before = journal.read_bytes()
 
-    longer = tune(replace(job, trials=11), "cpu")
+    longer = tune(_with(job, trials=11), "cpu")
 
     trials = longer.details["trials"]
     assert trials[:8] == tuned["tuned"].details["trials"]
     assert len(trials) == 11
     assert journal.read_bytes().startswith(lines_before)
     assert longer.scores["val/accuracy"] >= tuned["tuned"].scores["val/accuracy"]
-    assert tune(replace(job, trials=11), "cpu") == longer
+    assert tune(_with(job, trials=11), "cpu") == longer
 
 
 def test_a_shorter_search_has_its_own_soup(job: TuningJob, tuned: dict[str, Model]) -> None:
-    shorter = tune(replace(job, trials=4), "cpu")
+    shorter = tune(_with(job, trials=4), "cpu")
 
     assert shorter.details["trials"] == tuned["tuned"].details["trials"][:4]
     assert shorter.key != tuned["tuned"].key
@@ -154,14 +160,16 @@ def test_every_part_of_a_study_counts_in_its_key(job: TuningJob, tmp_path: Path)
 
     studies = {
         job.study_key,
-        replace(job, objectives=("val_shift",)).study_key,
-        replace(job, sampler="random").study_key,
+        _with(job, objectives=("val_shift",)).study_key,
+        _with(job, sampler="random").study_key,
+        _with(job, trials=99).study_key,
         replace(job, seed=1).study_key,
+        replace(job, base=job.ingredients[0]).study_key,
         replace(job, ingredients=job.ingredients[1:]).study_key,
         replace(job, ingredients=rescored).study_key,
         replace(job, workload=replace(job.workload, seed=1)).study_key,
     }
 
-    assert len(studies) == 7
-    assert replace(job, root=tmp_path, trials=99, name="other").study_key == job.study_key
-    assert len({job.key, replace(job, trials=99).key, replace(job, name="other").key}) == 3
+    assert len(studies) == 8  # trials do not count
+    assert replace(job, root=tmp_path, name="other").study_key == job.study_key
+    assert len({job.key, _with(job, trials=99).key, replace(job, name="other").key}) == 3

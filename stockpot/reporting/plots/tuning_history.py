@@ -21,9 +21,10 @@ from stockpot.reporting.results import Model, objective_values
 
 Trial = dict[str, Any]
 
-_SAMPLED = "sampler"
+# What a search came to by itself; all other sources are where it started.
+_FOUND = {"sampler": "sampled", "epoch": "epoch"}
 _LOOKS = {
-    _SAMPLED: ("o", QUIET),
+    **dict.fromkeys(_FOUND, ("o", QUIET)),
     "uniform": ("s", SOUPS[0]),
     "greedy": ("^", SOUPS[1]),
     "best single": ("D", INK),
@@ -66,12 +67,12 @@ def _draw_panel(axes: Axes, study: Model, objective: str) -> None:
         trial["number"]: objective_values(study, trial["values"])[objective]
         for trial in study["trials"]
     }
-    warm = [values[trial["number"]] for trial in study["trials"] if trial["source"] != _SAMPLED]
+    warm = [values[trial["number"]] for trial in study["trials"] if trial["source"] not in _FOUND]
     axes.set_ylim(*limits([*warm, *without_lowest(list(values.values()))]))
     best = list(accumulate(values.values(), max))
     axes.step(list(values), best, where="post", color=INK, linewidth=1.2, label="best so far")
-    # The sampled ones first, so that the warm starts lie on top.
-    sources = dict.fromkeys([_SAMPLED, *(trial["source"] for trial in study["trials"])])
+    # The warm starts last, so that they lie on top.
+    sources = dict.fromkeys([*_FOUND, *(trial["source"] for trial in study["trials"])])
     for source in sources:
         trials = [trial["number"] for trial in study["trials"] if trial["source"] == source]
         _draw_trials(axes, source, {number: values[number] for number in trials})
@@ -82,7 +83,7 @@ def _draw_trials(axes: Axes, source: str, values: Mapping[int, float]) -> None:
     bottom, _ = axes.get_ylim()
     inside = {number: value for number, value in values.items() if value >= bottom}
     below = f" ({len(values) - len(inside)} below)" if len(inside) < len(values) else ""
-    label = f"{'sampled' if source == _SAMPLED else f'start: {source}'}{below}"
+    label = f"{_FOUND.get(source, f'start: {source}')}{below}"
     marker, colour = _LOOKS.get(source, _OTHER_LOOK)
     for place, (number, value) in enumerate(inside.items()):
         axes.plot(
@@ -90,7 +91,7 @@ def _draw_trials(axes: Axes, source: str, values: Mapping[int, float]) -> None:
             value,
             marker,
             color=colour,
-            markersize=4 if source == _SAMPLED else 8,
+            markersize=4 if source in _FOUND else 8,
             label="" if place else label,
             gid=tip(f"trial {number}, {source}: {percent(value)}"),
         )

@@ -89,6 +89,40 @@ def load(tmp_path: Path) -> Load:
             "tune.0: sampler 'cmaes' takes one objective, got two; use 'nsga2' or 'tpe'",
         ),
         (
+            ["tune=[{name: t, search: gradiend}]"],
+            "tune.0: unknown search 'gradiend', choose from ['entropy', 'gradient', 'optuna']; "
+            "did you mean 'gradient'?",
+        ),
+        (
+            ["tune=[{name: t, search: gradient, per: row}]"],
+            "tune.0.per: must be 'model', 'layer' or 'tensor', got 'row'",
+        ),
+        (
+            ["tune=[{name: t, search: entropy, init: 1.5}]"],
+            "tune.0.init: must be less than or equal to 1, got 1.5",
+        ),
+        (
+            ["tune=[{trials: 3}]"],
+            "tune.0.name: is required, got nothing",
+        ),
+        (
+            ["soups.0.method=fisher", "soups.0.options={n: 2.5}"],
+            "soups.0: fisher: n must be a whole number of at least 1, got 2.5",
+        ),
+        (
+            ["soups.0.method=fisher", "soups.0.options={floor: -1}"],
+            "soups.0: fisher: floor must be finite and at least 0, got -1",
+        ),
+        (
+            ["soups.0.method=regmean", "soups.0.options={n: 10, reduce: 2}"],
+            "soups.0: regmean: reduce must be in [0, 1], got 2",
+        ),
+        (
+            ["soups.0.method=regmean", "soups.0.options={estimator: exact}"],
+            "soups.0: regmean: unknown option 'estimator', choose from ['max_in', 'n', 'reduce', "
+            "'ridge']",
+        ),
+        (
             ["tune=[{name: mean}]"],
             "the file: names of soups and tune must differ from each other, got ['mean']",
         ),
@@ -203,6 +237,15 @@ def test_a_workload_of_ones_own_may_have_any_shifts(load: Load) -> None:
     assert workload.val_shifts == ["fog"]
 
 
+def test_options_of_a_preparation_stand_among_the_method_s(load: Load) -> None:
+    recipe = load(
+        "soups.0.method=fisher", "soups.0.options={n: 64, estimator: sampled, floor: 0.1}"
+    ).soups[0]
+
+    assert recipe.options == {"n": 64, "estimator": "sampled", "floor": 0.1}
+    assert isinstance(recipe.options["n"], int)
+
+
 def test_a_list_gives_what_is_named_over_the_space(load: Load) -> None:
     sweep = load(
         "sweep.search=list",
@@ -212,3 +255,13 @@ def test_a_list_gives_what_is_named_over_the_space(load: Load) -> None:
     ).sweep
 
     assert list(sweep.list) == [{"epochs": 3.0}, {"learning_rate": 0.1, "seed": 5.0}]
+
+
+def test_a_search_that_is_not_named_is_optunas(load: Load) -> None:
+    first, second, third = load(
+        "tune=[{name: a}, {name: b, search: gradient}, {name: c, search: entropy}]"
+    ).tune
+
+    assert (first.search, first.trials) == ("optuna", 60)
+    assert (second.search, second.per, second.epochs) == ("gradient", "layer", 5)
+    assert (third.search, third.init, third.steps) == ("entropy", 0.3, 500)

@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from stockpot.errors import InputError
 from stockpot.merging import METHODS
+from stockpot.merging.draws import Draws
+from stockpot.merging.fisher import Fisher
 from stockpot.merging.registry import Method
 
 SHAPES = [(), (1,), (7,), (64,), (3, 5), (2, 3, 3, 3)]
 REQUIRED = {"t": 0.4}  # a value for the options that have no default
+
+
+def _gram(tensor: Tensor) -> Tensor | None:
+    rows = tensor.double().flatten(1) if tensor.ndim > 1 else None
+    return None if rows is None else (rows.mT @ rows).unsqueeze(0)
+
+
+# What is known of a tensor of a model, of every kind that methods take.
+SIDE: dict[str, Callable[[Tensor], Any]] = {
+    "fishers": lambda tensor: Fisher(tensor.abs() + 1, norm=2.0),
+    "grams": _gram,
+}
 
 pytestmark = [
     pytest.mark.parametrize("method", METHODS.values(), ids=[*METHODS]),
@@ -48,9 +64,10 @@ def _merge(
     coefficients: list[float] | None = None,
     seeds: list[int] | None = None,
 ) -> Tensor:
-    generators = [Generator().manual_seed(seed) for seed in seeds or range(len(tensors))]
+    draws = [Draws(seed) for seed in seeds or range(len(tensors))]
     options = {name: REQUIRED[name] for name in method.options if name in REQUIRED}
-    return method(tensors, coefficients or _coefficients(method), base, generators, options)
+    side = [SIDE[method.side_information](t) for t in tensors] if method.side_information else []
+    return method(tensors, coefficients or _coefficients(method), base, draws, options, side)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from stockpot.merging import dare_linear, dare_ties, task_arithmetic, ties
+from stockpot.merging.draws import Draws
 
 BOTH = pytest.mark.parametrize("dare", [dare_linear, dare_ties])
 Dare = Callable[..., Tensor]
@@ -19,15 +20,15 @@ def _random(shape: tuple[int, ...], num_models: int) -> list[Tensor]:
     return [torch.randn(shape, generator=generator) for _ in range(num_models)]
 
 
-def _seeded(*seeds: int) -> list[Generator]:
-    return [Generator().manual_seed(seed) for seed in seeds]
+def _seeded(*seeds: int) -> list[Draws]:
+    return [Draws(seed) for seed in seeds]
 
 
 def test_dare_of_a_case_computed_by_hand() -> None:
     base, tensor = torch.ones(1000), torch.full((1000,), 3.0)
-    kept = torch.rand(1000, generator=Generator().manual_seed(5)) < 0.25
+    kept = Draws(5).uniform((1000,)) < 0.25
 
-    merged = dare_linear([tensor], base, [0.5], density=0.25, scale=3.0, generators=_seeded(5))
+    merged = dare_linear([tensor], base, [0.5], density=0.25, scale=3.0, draws=_seeded(5))
 
     assert torch.equal(merged, torch.where(kept, 1.0 + 3.0 * 0.5 * 2.0 / 0.25, 1.0))
 
@@ -35,9 +36,9 @@ def test_dare_of_a_case_computed_by_hand() -> None:
 def test_dare_with_election_of_a_case_computed_by_hand() -> None:
     base = torch.zeros(1000)
     tensors = [torch.full((1000,), 3.0), torch.full((1000,), -1.0)]
-    first, second = (torch.rand(1000, generator=g) < 0.5 for g in _seeded(5, 6))
+    first, second = (draws.uniform((1000,)) < 0.5 for draws in _seeded(5, 6))
 
-    merged = dare_ties(tensors, base, [1.0, 1.0], density=0.5, generators=_seeded(5, 6))
+    merged = dare_ties(tensors, base, [1.0, 1.0], density=0.5, draws=_seeded(5, 6))
 
     only_second = torch.where(second, -2.0, 0.0)
     assert torch.equal(merged, torch.where(first, 6.0, only_second))
@@ -47,7 +48,7 @@ def test_dare_with_election_of_a_case_computed_by_hand() -> None:
 def test_density_1_is_task_arithmetic(shape: tuple[int, ...]) -> None:
     base, *tensors = _random(shape, 3)
 
-    merged = dare_linear(tensors, base, [0.5, 2.0], density=1.0, generators=_seeded(1, 2))
+    merged = dare_linear(tensors, base, [0.5, 2.0], density=1.0, draws=_seeded(1, 2))
 
     assert torch.equal(merged, task_arithmetic(tensors, base, [0.5, 2.0]))
 
@@ -63,7 +64,7 @@ def test_density_1_with_election_is_ties_without_trimming(normalize: bool) -> No
         coefficients,
         density=1.0,
         normalize=normalize,
-        generators=_seeded(1, 2, 3),
+        draws=_seeded(1, 2, 3),
     )
 
     expected = ties(tensors, base, coefficients, density=1.0, normalize=normalize)
@@ -81,7 +82,7 @@ def test_the_expectation_over_seeds_is_task_arithmetic() -> None:
                 base,
                 [1.0, 0.5],
                 density=density,
-                generators=_seeded(seed, seed + num_seeds),
+                draws=_seeded(seed, seed + num_seeds),
             )
             for seed in range(num_seeds)
         ]
@@ -99,9 +100,7 @@ def test_the_expectation_over_seeds_is_task_arithmetic() -> None:
 def test_the_share_of_kept_entries_is_the_density(dare: Dare, density: float) -> None:
     size = 20_000
 
-    merged = dare(
-        [torch.ones(size)], torch.zeros(size), [1.0], density=density, generators=_seeded(3)
-    )
+    merged = dare([torch.ones(size)], torch.zeros(size), [1.0], density=density, draws=_seeded(3))
 
     allowed = 4 * (size * density * (1 - density)) ** 0.5
     assert abs(int(merged.count_nonzero()) - density * size) < allowed
@@ -110,10 +109,10 @@ def test_the_share_of_kept_entries_is_the_density(dare: Dare, density: float) ->
 @BOTH
 @pytest.mark.parametrize("rescale", ["inverse", "l1", "none"])
 def test_kept_entries_are_rescaled_as_told(dare: Dare, rescale: str) -> None:
-    kept = torch.rand(64, generator=Generator().manual_seed(3)) < 0.5
+    kept = Draws(3).uniform((64,)) < 0.5
     factor = {"inverse": 2.0, "l1": 64 / float(kept.sum()), "none": 1.0}[rescale]
 
-    merged = dare([torch.ones(64)], torch.zeros(64), [1.0], rescale=rescale, generators=_seeded(3))
+    merged = dare([torch.ones(64)], torch.zeros(64), [1.0], rescale=rescale, draws=_seeded(3))
 
     torch.testing.assert_close(merged, kept * factor)
 
@@ -122,8 +121,8 @@ def test_kept_entries_are_rescaled_as_told(dare: Dare, rescale: str) -> None:
 def test_what_a_model_draws_does_not_depend_on_the_others(dare: Dare) -> None:
     base, tensor, other = _random((100,), 3)
 
-    alone = dare([tensor], base, [1.0], generators=_seeded(1))
-    beside_another = dare([other, tensor], base, [0.0, 1.0], generators=_seeded(2, 1))
+    alone = dare([tensor], base, [1.0], draws=_seeded(1))
+    beside_another = dare([other, tensor], base, [0.0, 1.0], draws=_seeded(2, 1))
 
     assert torch.equal(beside_another, alone)
 
@@ -132,7 +131,7 @@ def test_what_a_model_draws_does_not_depend_on_the_others(dare: Dare) -> None:
 def test_models_draw_on_their_own(dare: Dare) -> None:
     base, tensor = torch.zeros(100), torch.ones(100)
 
-    merged = dare([tensor, tensor], base, [1.0, 1.0], generators=_seeded(1, 2))
+    merged = dare([tensor, tensor], base, [1.0, 1.0], draws=_seeded(1, 2))
 
     assert set(merged.tolist()) == {0.0, 2.0, 4.0}
 
@@ -141,7 +140,7 @@ def test_models_draw_on_their_own(dare: Dare) -> None:
 def test_a_tensor_that_no_model_changed_stays_bit_for_bit(dare: Dare) -> None:
     [base] = _random((100,), 1)
 
-    merged = dare([base.clone(), base.clone()], base, [1.0, 0.5], generators=_seeded(1, 2))
+    merged = dare([base.clone(), base.clone()], base, [1.0, 0.5], draws=_seeded(1, 2))
 
     assert torch.equal(merged, base)
 
@@ -149,9 +148,9 @@ def test_a_tensor_that_no_model_changed_stays_bit_for_bit(dare: Dare) -> None:
 def test_normalising_divides_the_coefficients_by_their_sum() -> None:
     base, *tensors = _random((30,), 3)
 
-    merged = dare_linear(tensors, base, [1.0, 3.0], normalize=True, generators=_seeded(1, 2))
+    merged = dare_linear(tensors, base, [1.0, 3.0], normalize=True, draws=_seeded(1, 2))
 
-    expected = dare_linear(tensors, base, [0.25, 0.75], generators=_seeded(1, 2))
+    expected = dare_linear(tensors, base, [0.25, 0.75], draws=_seeded(1, 2))
     torch.testing.assert_close(merged, expected)
 
 
@@ -160,11 +159,11 @@ def test_an_unknown_way_to_rescale_is_refused(dare: Dare) -> None:
     rule = r": rescale must be one of \['inverse', 'l1', 'none'\], got 'l2'"
 
     with pytest.raises(ValueError, match=f"^{dare.__name__}{rule}$"):
-        dare([torch.ones(3)], torch.zeros(3), [1.0], rescale="l2", generators=_seeded(1))
+        dare([torch.ones(3)], torch.zeros(3), [1.0], rescale="l2", draws=_seeded(1))
 
 
 @BOTH
 @pytest.mark.parametrize("density", [0.0, 1.5])
 def test_a_density_that_is_no_share_is_refused(dare: Dare, density: float) -> None:
     with pytest.raises(ValueError, match=rf"^{dare.__name__}: density must be in \(0, 1\], got"):
-        dare([torch.ones(3)], torch.zeros(3), [1.0], density=density, generators=_seeded(1))
+        dare([torch.ones(3)], torch.zeros(3), [1.0], density=density, draws=_seeded(1))

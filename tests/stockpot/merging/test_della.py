@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from stockpot.merging import dare_linear, dare_ties, della, della_linear, task_arithmetic
+from stockpot.merging.draws import Draws
 
 BOTH = pytest.mark.parametrize("method", [della_linear, della])
 Della = Callable[..., Tensor]
@@ -19,8 +20,8 @@ def _random(shape: tuple[int, ...], num_models: int) -> list[Tensor]:
     return [torch.randn(shape, generator=generator) for _ in range(num_models)]
 
 
-def _seeded(*seeds: int) -> list[Generator]:
-    return [Generator().manual_seed(seed) for seed in seeds]
+def _seeded(*seeds: int) -> list[Draws]:
+    return [Draws(seed) for seed in seeds]
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (4, 1), (3, 50)], ids=str)
@@ -28,11 +29,11 @@ def test_without_epsilon_it_is_dare(shape: tuple[int, ...]) -> None:
     base, *tensors = _random(shape, 3)
     coefficients = [0.5, 2.0]
 
-    merged = della_linear(tensors, base, coefficients, epsilon=0.0, generators=_seeded(1, 2))
-    elected = della(tensors, base, coefficients, epsilon=0.0, generators=_seeded(1, 2))
+    merged = della_linear(tensors, base, coefficients, epsilon=0.0, draws=_seeded(1, 2))
+    elected = della(tensors, base, coefficients, epsilon=0.0, draws=_seeded(1, 2))
 
-    of_dare = dare_linear(tensors, base, coefficients, generators=_seeded(1, 2))
-    of_ties = dare_ties(tensors, base, coefficients, normalize=True, generators=_seeded(1, 2))
+    of_dare = dare_linear(tensors, base, coefficients, draws=_seeded(1, 2))
+    of_ties = dare_ties(tensors, base, coefficients, normalize=True, draws=_seeded(1, 2))
     torch.testing.assert_close(merged, of_dare)
     torch.testing.assert_close(elected, of_ties)
 
@@ -40,11 +41,9 @@ def test_without_epsilon_it_is_dare(shape: tuple[int, ...]) -> None:
 def test_della_of_a_case_computed_by_hand() -> None:
     base, rows = torch.zeros(500, 3), torch.tensor([2.0, -6.0, 4.0]).expand(500, 3)
     probabilities = torch.tensor([0.25, 0.75, 0.5])
-    first, second = (torch.rand(500, 3, generator=g) < probabilities for g in _seeded(5, 6))
+    first, second = (draws.uniform((500, 3)) < probabilities for draws in _seeded(5, 6))
 
-    merged = della(
-        [rows, rows], base, [1.0, 1.0], epsilon=0.25, scale=0.5, generators=_seeded(5, 6)
-    )
+    merged = della([rows, rows], base, [1.0, 1.0], epsilon=0.25, scale=0.5, draws=_seeded(5, 6))
 
     kept = 0.5 * rows / probabilities
     assert torch.equal(merged, kept.where(first | second, 0))
@@ -55,7 +54,7 @@ def test_the_expectation_over_seeds_is_task_arithmetic() -> None:
     num_seeds = 2000
 
     draws = torch.stack(
-        [della_linear([tensor], base, [1.0], generators=_seeded(seed)) for seed in range(num_seeds)]
+        [della_linear([tensor], base, [1.0], draws=_seeded(seed)) for seed in range(num_seeds)]
     )
 
     # The variance is x^2 (1 - p) / p, and p at least 0.35.
@@ -78,7 +77,7 @@ def test_the_mean_share_of_kept_entries_is_the_density(
         [1.0],
         density=density,
         epsilon=epsilon,
-        generators=_seeded(3),
+        draws=_seeded(3),
     )
 
     allowed = 4 * (size * density * (1 - density)) ** 0.5
@@ -89,7 +88,7 @@ def test_the_mean_share_of_kept_entries_is_the_density(
 def test_a_larger_entry_of_a_row_is_kept_more_often(method: Della) -> None:
     rows = torch.tensor([-2.0, 1.0, -4.0, 3.0]).expand(4000, 4)
 
-    merged = method([rows], torch.zeros(4000, 4), [1.0], generators=_seeded(1))
+    merged = method([rows], torch.zeros(4000, 4), [1.0], draws=_seeded(1))
 
     shares = (merged != 0).double().mean(dim=0)
     expected = torch.tensor([0.45, 0.35, 0.65, 0.55], dtype=torch.float64)
@@ -101,7 +100,7 @@ def test_a_larger_entry_of_a_row_is_kept_more_often(method: Della) -> None:
 def test_other_ways_to_rescale_keep_ratios_or_values(method: Della, rescale: str) -> None:
     tensor = torch.arange(1.0, 65.0)
 
-    merged = method([tensor], torch.zeros(64), [1.0], rescale=rescale, generators=_seeded(3))
+    merged = method([tensor], torch.zeros(64), [1.0], rescale=rescale, draws=_seeded(3))
 
     kept = merged != 0
     factor = {"l1": tensor.sum() / tensor[kept].sum(), "none": torch.tensor(1.0)}[rescale]
@@ -113,8 +112,8 @@ def test_other_ways_to_rescale_keep_ratios_or_values(method: Della, rescale: str
 def test_what_a_model_draws_does_not_depend_on_the_others(method: Della) -> None:
     base, tensor, other = _random((10, 10), 3)
 
-    alone = method([tensor], base, [1.0], generators=_seeded(1))
-    beside_another = method([other, tensor], base, [0.0, 1.0], generators=_seeded(2, 1))
+    alone = method([tensor], base, [1.0], draws=_seeded(1))
+    beside_another = method([other, tensor], base, [0.0, 1.0], draws=_seeded(2, 1))
 
     assert torch.equal(beside_another, alone)
 
@@ -123,7 +122,7 @@ def test_what_a_model_draws_does_not_depend_on_the_others(method: Della) -> None
 def test_a_tensor_that_no_model_changed_stays_bit_for_bit(method: Della) -> None:
     [base] = _random((10, 10), 1)
 
-    merged = method([base.clone(), base.clone()], base, [1.0, 0.5], generators=_seeded(1, 2))
+    merged = method([base.clone(), base.clone()], base, [1.0, 0.5], draws=_seeded(1, 2))
 
     assert torch.equal(merged, base)
 
@@ -143,5 +142,5 @@ def test_probabilities_outside_0_and_1_are_refused(
             [1.0],
             density=density,
             epsilon=epsilon,
-            generators=_seeded(1),
+            draws=_seeded(1),
         )

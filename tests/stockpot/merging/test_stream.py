@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stockpot.errors import InputError
-from stockpot.merging import METHODS, stream
+from stockpot.merging import METHODS, runs, stream
 from stockpot.merging.engine import merge_states
 from stockpot.merging.merge_plan import plan_merge
 from stockpot.merging.recipe import Recipe
@@ -54,7 +54,11 @@ LLAMA = {
 }
 
 
-@pytest.fixture(params=METHODS.values(), ids=[*METHODS])
+# Of those that need nothing but weights.
+ON_DISK = {name: method for name, method in METHODS.items() if method.side_information is None}
+
+
+@pytest.fixture(params=ON_DISK.values(), ids=[*ON_DISK])
 def method(request: pytest.FixtureRequest) -> Method:
     """Each merge method."""
     chosen: Method = request.param
@@ -64,8 +68,8 @@ def method(request: pytest.FixtureRequest) -> Method:
 @pytest.fixture
 def _tiny_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut tensors of some hundred elements into pieces, and merge the larger ones alone."""
-    monkeypatch.setattr(stream, "_RUN", 7)
-    monkeypatch.setattr(stream, "_PIECE", 20)
+    monkeypatch.setattr(runs, "_RUN", 7)
+    monkeypatch.setattr(stream, "_PIECE", 21)
     monkeypatch.setattr(stream, "_ALONE", 60)
 
 

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stockpot.config import TuneSection
+from stockpot.config.tune import OptunaTuning
 from stockpot.errors import InputError
 from stockpot.tuning import Trial, TunedCoefficients, tune_coefficients
 from stockpot.tuning.samplers import make_sampler
 from stockpot.tuning.study import _pareto_front
 
-SAMPLERS = get_args(TuneSection.model_fields["sampler"].annotation)
+SAMPLERS = get_args(OptunaTuning.model_fields["sampler"].annotation)
 
 WARM_STARTS = {"uniform": [1.0, 1.0, 1.0], "greedy": [1.0, 0.0, 1.0], "best single": [0, 0, 1.0]}
 

@@ -1,0 +1,259 @@
+"""The searches of the tune stage: what each is told, and how it finds coefficients on val."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from stockpot.models import Model
+from stockpot.selection.ranking import rank
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stockpot.evaluation.val_scores import ValScorer
+    from stockpot.merging.stack import IngredientStack
+    from stockpot.tuning.study import Trial
+    from stockpot.tuning_jobs import TuningJob
+
+State = dict[str, "Tensor"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The outcome of a search.
+
+    Attributes:
+        method: the merge method that the coefficients are for.
+        per: what has coefficients of its own: model, layer or tensor.
+        rows: the coefficients (M,) of each group of tensors, by its name.
+        trials: what was tried, in order, for the manifest.
+        details: of this kind of search, for the manifest.
+    """
+
+    method: str
+    per: str
+    rows: Mapping[str, Sequence[float]]
+    trials: list[dict[str, Any]]
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OptunaSearch:
+    """Candidates on the simplex, tried one after another.
+
+    Attributes:
+        objectives: `val`, `val_shift` or both.
+        sampler: Optuna's sampler, by name.
+        trials: how many candidates, warm starts included.
+    """
+
+    objectives: tuple[str, ...]
+    sampler: str
+    trials: int
+
+    @property
+    def study(self) -> dict[str, Any]:
+        """What names the study: a search with more trials continues the one with fewer."""
+        return {"objectives": self.objectives, "sampler": self.sampler}
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The search, as it stands in manifests."""
+        study = {"objectives": list(self.objectives), "sampler": self.sampler}
+        return {"search": "optuna", "method": "linear", **study, "trials": self.trials}
+
+    def find(self, job: TuningJob, states: Sequence[State], device: str) -> Found:
+        """Search on val and its shifts, from the uniform, greedy and best single soup on."""
+        from stockpot.evaluation.val_scores import ValScorer
+        from stockpot.merging.stack import IngredientStack
+        from stockpot.tuning.study import tune_coefficients
+
+        stack, scorer = IngredientStack(states, device), ValScorer(job.workload.build(), device)
+        objectives = {"val": scorer.val, "val_shift": scorer.val_shift}
+        found = tune_coefficients(
+            job.root / ".stockpot" / "studies" / f"{job.study_key}.log",
+            lambda c: tuple(objectives[name](stack.merge(c)) for name in self.objectives),
+            _warm_starts(job, stack, scorer),
+            num_objectives=len(self.objectives),
+            sampler=self.sampler,
+            trials=self.trials,
+            seed=job.seed,
+        )
+        trials = [_trial_json(t.number, t.values, t.source) for t in found.trials]
+        front = [_front_json(trial, job.ingredients) for trial in found.front]
+        rows = {"model": found.best.coefficients}
+        return Found("linear", "model", rows, trials, {"front": front})
+
+
+@dataclass(frozen=True, slots=True)
+class GradientSearch:
+    """Learned soup: coefficients by gradient on a half of val, chosen on the other half.
+
+    Attributes:
+        per: what has coefficients of its own: model, layer or tensor.
+        epochs: how many, at most.
+        batch_size: examples a step.
+        learning_rate: of AdamW.
+    """
+
+    per: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+
+    @property
+    def study(self) -> dict[str, Any]:
+        """What names the study."""
+        return self.recipe
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The search, as it stands in manifests."""
+        return {"search": "gradient", "method": "linear", "objectives": ["val"], **asdict(self)}
+
+    def find(self, job: TuningJob, states: Sequence[State], device: str) -> Found:
+        """Fit coefficients to the loss on val."""
+        from stockpot.evaluation.val_gradients import LabelledVal
+        from stockpot.evaluation.val_scores import ValScorer
+        from stockpot.tuning.learned import learn_coefficients
+        from stockpot.tuning.mixtures import Mixture
+
+        workload = job.workload.build()
+        mixture = Mixture([_moved(state, device) for state in states], self.per)
+        val = LabelledVal(workload, device, batch_size=self.batch_size, seed=job.seed)
+        learned = learn_coefficients(
+            mixture,
+            val.batches,
+            val.judge,
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+        )
+        score = ValScorer(workload, device).val
+        trials = [
+            _trial_json(
+                epoch.number,
+                (score(mixture.weights(epoch.rows)),),
+                "epoch" if epoch.number else "uniform",
+            )
+            for epoch in learned.epochs
+        ]
+        details = {
+            "inverse_temperature": learned.best.beta,
+            "chosen": learned.best.number,
+            "folds": [{"number": e.number, **asdict(e.scores)} for e in learned.epochs],
+            "front": [],
+        }
+        return Found("linear", self.per, learned.best.rows, trials, details)
+
+
+@dataclass(frozen=True, slots=True)
+class EntropySearch:
+    """AdaMerging: coefficients of task vectors, by the entropy of predictions on val's inputs.
+
+    Attributes:
+        per: what has coefficients of its own: model or layer.
+        init: every coefficient at the start.
+        steps: how many batches.
+        batch_size: examples a step.
+        learning_rate: of Adam.
+    """
+
+    per: str
+    init: float
+    steps: int
+    batch_size: int
+    learning_rate: float
+
+    @property
+    def study(self) -> dict[str, Any]:
+        """What names the study."""
+        return self.recipe
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The search, as it stands in manifests; it says that it saw inputs it is scored on."""
+        head = {"search": "entropy", "method": "task_arithmetic", "adapts_on": "val"}
+        return {**head, "objectives": ["val"], **asdict(self)}
+
+    def find(self, job: TuningJob, states: Sequence[State], device: str) -> Found:
+        """Lower the entropy; labels are read after the search, for the trials' scores."""
+        from stockpot.checkpoints import load_tensors, verify
+        from stockpot.evaluation.val_gradients import UnlabelledVal
+        from stockpot.evaluation.val_scores import ValScorer
+        from stockpot.tuning.adamerging import merge_adaptively
+        from stockpot.tuning.mixtures import Mixture
+
+        workload = job.workload.build()
+        base = load_tensors(verify(job.root, job.base.checkpoint))
+        moved = [_moved(state, device) for state in states]
+        mixture = Mixture(moved, self.per, _moved(base, device))
+        val = UnlabelledVal(workload, device, batch_size=self.batch_size, seed=job.seed)
+        merged = merge_adaptively(
+            mixture,
+            val.batches,
+            val.class_entropy,
+            start=self.init,
+            learning_rate=self.learning_rate,
+            steps=self.steps,
+        )
+        score = ValScorer(workload, device).val
+        trials = [
+            _trial_json(
+                done.number,
+                (score(mixture.weights(done.rows)),),
+                "epoch" if done.number else f"{self.init:g} each",
+            )
+            for done in merged.passes
+        ]
+        details = {
+            "chosen": merged.best.number,
+            "class_entropy": [done.class_entropy for done in merged.passes],
+            "is_collapsed": merged.is_collapsed,
+            "front": [],
+        }
+        return Found("task_arithmetic", self.per, merged.best.rows, trials, details)
+
+
+Search = OptunaSearch | GradientSearch | EntropySearch
+
+SEARCHES: Mapping[str, Callable[..., Search]] = MappingProxyType(
+    {"optuna": OptunaSearch, "gradient": GradientSearch, "entropy": EntropySearch}
+)
+"""The kinds of search by the name that params.yaml uses."""
+
+
+def _warm_starts(
+    job: TuningJob, stack: IngredientStack, scorer: ValScorer
+) -> dict[str, list[float]]:
+    """Return the uniform, greedy and best single soup as points of the unit box."""
+    from stockpot.selection.greedy import select_greedy
+
+    order = rank(job.ingredients, job.metric)
+    steps = select_greedy(order, lambda members: scorer.val(stack.mean_of(members)))
+    greedy = {step.ingredient for step in steps if step.accepted}
+    positions = range(len(job.ingredients))
+    return {
+        "uniform": [1.0 for _ in positions],
+        "greedy": [float(position in greedy) for position in positions],
+        "best single": [float(position == order[0]) for position in positions],
+    }
+
+
+def _moved(state: State, device: str) -> State:
+    return {name: tensor.to(device) for name, tensor in state.items()}
+
+
+def _trial_json(number: int, values: Sequence[float], source: str) -> dict[str, Any]:
+    return {"number": number, "values": values, "source": source}
+
+
+def _front_json(trial: Trial, ingredients: tuple[Model, ...]) -> dict[str, Any]:
+    coefficients = zip(ingredients, trial.coefficients, strict=True)
+    return {
+        "number": trial.number,
+        "values": trial.values,
+        "coefficients": {model.name: value for model, value in coefficients if value > 0},
+    }

@@ -1,0 +1,51 @@
+"""The vocabularies of tokenizers: whether a row of the embedding is one token in all models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from stockpot.errors import InputError
+
+
+def check_equal_vocabularies(folders: Sequence[Path | None]) -> None:
+    """Refuse models whose tokens have other numbers, or are others.
+
+    Args:
+        folders: the models'; None for one that is a file alone.
+
+    Raises:
+        InputError: a model has no tokenizer.json, or a token differs.
+    """
+    first, *others = [_read_vocabulary(folder) for folder in folders]
+    for folder, vocabulary in zip(folders[1:], others, strict=True):
+        if vocabulary == first:
+            continue
+        differing = sorted(
+            token
+            for token in first.keys() | vocabulary.keys()
+            if first.get(token) != vocabulary.get(token)
+        )
+        raise InputError(
+            f"{folder}: the numbers of {len(differing)} tokens differ from those of {folders[0]}, "
+            f"such as {differing[0]!r}; only equal vocabularies have a union so far: name one "
+            "model as the tokenizer's source"
+        )
+
+
+def _read_vocabulary(folder: Path | None) -> dict[str, int]:
+    """Read the number of each token from a tokenizer.json of the tokenizers library."""
+    path = None if folder is None else folder / "tokenizer.json"
+    if path is None or not path.is_file():
+        raise InputError(f"{folder}: has no tokenizer.json, which a union of tokenizers needs")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        listed = content["model"]["vocab"]
+        if isinstance(listed, list):  # of a Unigram model: pairs of token and score
+            listed = {token: number for number, (token, _score) in enumerate(listed)}
+        added = {token["content"]: token["id"] for token in content.get("added_tokens", [])}
+        vocabulary = dict(listed) | added
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not a tokenizer with a vocabulary ({error!r})") from error
+    return vocabulary

@@ -1,0 +1,199 @@
+"""What `adapter_config.json` says of a LoRA adapter, checked before any weight is read."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stockpot.errors import InputError
+
+CONFIG = "adapter_config.json"
+
+# With one of these, the change is not scaling * B A of modules that the base has.
+_UNSUPPORTED = (
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "layer_replication",
+    "lora_bias",
+    "monteclora_config",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_bdlora",
+    "use_qalora",
+    "velora_config",
+)
+# Starts that take what the factors begin with out of the base's weights.
+_CHANGES_BASE = ("corda", "loftq", "lora_ga", "olora", "pissa")
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterConfig:
+    """The part of a LoRA adapter's configuration that its weights' meaning depends on.
+
+    Attributes:
+        path: the file.
+        rank: of modules that no pattern names.
+        alpha: of modules that no pattern names.
+        use_rslora: whether alpha is divided by the root of the rank, not by the rank.
+        fan_in_fan_out: whether the base stores weights as (in, out).
+        use_dora: whether rows are rescaled to learnt lengths.
+        rank_patterns: ranks by regular expression over the end of a module's name.
+        alpha_patterns: alphas in the same way.
+        modules_to_save: ends of names of modules that are replaced whole.
+        base: `base_model_name_or_path`; empty if not given.
+        task_type: what PEFT wraps the model for.
+    """
+
+    path: Path
+    rank: int
+    alpha: float
+    use_rslora: bool
+    fan_in_fan_out: bool
+    use_dora: bool
+    rank_patterns: Mapping[str, int]
+    alpha_patterns: Mapping[str, float]
+    modules_to_save: tuple[str, ...]
+    base: str
+    task_type: str | None
+
+    def rank_of(self, module: str) -> int:
+        """Return the rank of a module's factors."""
+        return self.rank_patterns.get(self._pattern(self.rank_patterns, module), self.rank)
+
+    def scaling_of(self, module: str) -> float:
+        """Return the factor on B A: alpha / r, with rsLoRA alpha / sqrt(r).
+
+        Source: Hu et al. 2021, section 4.1; Kalajdzievski 2023, https://arxiv.org/abs/2312.03732.
+        """
+        alpha = self.alpha_patterns.get(self._pattern(self.alpha_patterns, module), self.alpha)
+        rank = self.rank_of(module)
+        return alpha / (math.sqrt(rank) if self.use_rslora else rank)
+
+    def saves(self, module: str) -> bool:
+        """Say whether a module is one of those that are replaced whole."""
+        return any(f".{name}." in f".{module}." for name in self.modules_to_save)
+
+    def _pattern(self, patterns: Mapping[str, Any], module: str) -> str:
+        """Return the first pattern that is for a module, as PEFT matches them."""
+        for pattern in patterns:
+            try:
+                if re.match(rf"(.*\.)?({pattern})$", module):
+                    return pattern
+            except re.error as error:
+                raise InputError(
+                    f"{self.path}: pattern {pattern!r}: must be a regular expression ({error})"
+                ) from error
+        return ""
+
+
+def read_config(path: Path) -> AdapterConfig:
+    """Read an adapter's configuration, as PEFT writes it.
+
+    Raises:
+        InputError: it is not readable, of another kind than LoRA, or of a variant whose merged
+            weights are not base + scaling * B A.
+    """
+    content = _content(path)
+    _check_supported(path, content)
+    return AdapterConfig(
+        path=path,
+        rank=_rank(path, "r", content.get("r", 8)),
+        alpha=_number(path, "lora_alpha", content.get("lora_alpha", 8)),
+        use_rslora=bool(content.get("use_rslora")),
+        fan_in_fan_out=bool(content.get("fan_in_fan_out")),
+        use_dora=bool(content.get("use_dora")),
+        rank_patterns={
+            pattern: _rank(path, "rank_pattern", value)
+            for pattern, value in _mapping(path, "rank_pattern", content).items()
+        },
+        alpha_patterns={
+            pattern: _number(path, "alpha_pattern", value)
+            for pattern, value in _mapping(path, "alpha_pattern", content).items()
+        },
+        modules_to_save=tuple(map(str, content.get("modules_to_save") or ())),
+        base=str(content.get("base_model_name_or_path") or ""),
+        task_type=content.get("task_type"),
+    )
+
+
+def config_for_peft(first: AdapterConfig, ranks: Mapping[str, int]) -> dict[str, Any]:
+    """Return the configuration with which PEFT loads the merged factors, all with scaling 1.
+
+    Args:
+        first: of an adapter that was merged, for what it says of the model.
+        ranks: of the factors, by module.
+    """
+    rank = max(ranks.values())
+    # Anchored, since PEFT compares patterns with the ends of names.
+    patterns = {f"^{re.escape(m)}": own for m, own in ranks.items() if own != rank}
+    return {
+        "alpha_pattern": patterns,
+        "base_model_name_or_path": first.base or None,
+        "bias": "none",
+        "fan_in_fan_out": first.fan_in_fan_out,
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "lora_alpha": rank,
+        "lora_dropout": 0.0,
+        "peft_type": "LORA",
+        "r": rank,
+        "rank_pattern": patterns,
+        "target_modules": sorted(ranks),
+        "task_type": first.task_type,
+        "use_dora": False,
+        "use_rslora": False,
+    }
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: must be a mapping, got {content!r}")
+    return content
+
+
+def _check_supported(path: Path, content: Mapping[str, Any]) -> None:
+    kind = content.get("peft_type")
+    if kind != "LORA":
+        raise InputError(
+            f"{path}: peft_type must be 'LORA', got {kind!r}; merge it into its base with PEFT"
+        )
+    used = [field for field in _UNSUPPORTED if content.get(field)]
+    if used:
+        raise InputError(f"{path}: {', '.join(used)}: not supported; merge it with PEFT")
+    start = content.get("init_lora_weights")
+    if isinstance(start, str) and start.startswith(_CHANGES_BASE):
+        raise InputError(
+            f"{path}: init_lora_weights is {start!r}, which has changed the base's weights; save "
+            "it with PEFT's path_initial_model_for_weight_conversion, as plain LoRA"
+        )
+
+
+def _mapping(path: Path, field: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    value = content.get(field)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: {field} must be a mapping, got {value!r}")
+    return value
+
+
+def _rank(path: Path, field: str, value: Any) -> int:
+    if type(value) is not int or value < 1:
+        raise InputError(f"{path}: {field} must be a whole number of at least 1, got {value!r}")
+    return value
+
+
+def _number(path: Path, field: str, value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise InputError(f"{path}: {field} must be a finite number, got {value!r}")
+    return float(value)
