@@ -6,8 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from projects import PARAMS, ProjectFolder
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("stockpot", deadline=None)
+hypothesis.settings.load_profile("stockpot")
 
 
 @pytest.hookimpl(tryfirst=True)

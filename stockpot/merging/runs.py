@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from torch import Tensor
 
-_RUN = 2**17  # entries: as few as keep the steps of Python cheap beside the arithmetic
+_RUN = 2**18  # entries: as few as keep the steps of Python cheap beside the arithmetic
 
 T = TypeVar("T")
 

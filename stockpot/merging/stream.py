@@ -158,19 +158,26 @@ def _merge_runs(
     """Merge the elements from `first` to `last` of flattened tensors, a run at a time."""
     for start, end in run_bounds(first, last):
         # In one expression, so that a run's memory is free before the next one is read.
-        merged = plan.recipe.merge_run(plan.name, _run(plan, start, end), measured)
+        merged = plan.recipe.merge_run(plan.name, _finite_run(plan, start, end), measured)
         writer.write(plan.name, _rounded(plan, merged), start)
+
+
+def _finite_run(plan: TensorPlan, first: int, last: int) -> Run:
+    """Read a run; a method may drop what is not finite, so the inputs are looked at."""
+    run = _run(plan, first, last)
+    # Finite values may have a sum that is not.
+    if not all(
+        torch.isfinite(tensor.sum()) for tensor in (*run.tensors, run.base) if tensor is not None
+    ):
+        _check_finite(plan)
+    return run
 
 
 def _run(plan: TensorPlan, first: int, last: int) -> Run:
     dtype = plan.working_dtype
     runs = [o.source.read_run(o.name, first, last).to(dtype) for o in plan.origins]
-    # A method may drop what is not finite; finite values may have a sum that is not.
-    if not all(torch.isfinite(run.sum()) for run in runs):
-        _check_finite(plan)
     base = None if plan.base is None else runs.pop()
-    takes_base = plan.recipe.method_itself.takes_base
-    return Run(first, runs, base if takes_base else None)
+    return Run(first, runs, base if plan.recipe.method_itself.takes_base else None)
 
 
 def _rounded(plan: TensorPlan, merged: Tensor) -> Tensor:

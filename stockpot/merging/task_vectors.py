@@ -1,13 +1,13 @@
 """What methods that merge task vectors share; a task vector is a model's tensor minus the base's.
 
-Functions that take several task vectors go over them once and keep none, so a method that gives
-them an iterator holds one at a time.
+`sum_weighted` goes over task vectors once and keeps none, so a method that gives it an iterator
+holds one at a time; an election of signs needs all of them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -134,9 +134,7 @@ def drop_and_rescale(
 
 def drop(task_vector: Tensor, keep_probability: float | Tensor, draws: Draws) -> Tensor:
     """Set entries at random to 0."""
-    drawn = draws.uniform(task_vector.shape).to(task_vector.device)
-    kept = torch.empty_like(task_vector)  # 1 or 0: a product is faster than a choice
-    return torch.lt(drawn, keep_probability, out=kept).mul_(task_vector)
+    return draws.kept(keep_probability, task_vector).mul_(task_vector)
 
 
 def measure_l1(
@@ -194,40 +192,23 @@ def merge_agreeing(
     Returns:
         A task vector; 0 in entries where the sum is 0 and no sign can be elected.
     """
-    # By sign, so that the election needs no second pass: of positive entries, of negative ones.
-    totals: list[Tensor] = []
-    for task_vector, coefficient in zip(task_vectors, coefficients, strict=True):
-        flat = task_vector.flatten()
-        totals = totals or [torch.zeros_like(flat) for _ in range(4 if normalize else 2)]
-        shape = task_vector.shape
-        for entries, *sums in _blocks(flat, *totals):
-            weighted = entries * coefficient
-            sums[0] += weighted.clamp(min=0)
-            sums[1] += weighted.clamp(max=0)
-            if normalize:
-                signs = weighted.sign_()
-                sums[2] += signs.clamp(min=0) * abs(coefficient)
-                sums[3] -= signs.clamp(max=0) * abs(coefficient)
-
-    for positive, negative, *shares in _blocks(*totals):
-        # Of the two sums, and of their shares, 1 times the elected one and 0 times the other.
-        elected = (positive + negative).sign_()
-        is_positive = elected.clamp(min=0)
-        is_negative = is_positive - elected
-        positive.mul_(is_positive).add_(negative * is_negative)
+    weighted = [
+        task_vector * coefficient
+        for task_vector, coefficient in zip(task_vectors, coefficients, strict=True)
+    ]
+    elected = weighted[0].clone()
+    for vector in weighted[1:]:
+        elected += vector
+    elected.sign_()
+    total = torch.zeros_like(elected)
+    shares = 1 - elected.abs()  # where no sign is elected, 0 is divided by 1
+    for vector, coefficient in zip(weighted, coefficients, strict=True):
+        agreeing = vector.mul_(elected).clamp_(min=0)  # the magnitude, and 0 of the others
+        total += agreeing
         if normalize:
-            total = shares[0] * is_positive + shares[1] * is_negative
-            positive.div_(total.add_(1 - elected.abs()))  # 0 / 1 where no sign is elected
-    return totals[0].view(shape)
-
-
-def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Go over flat tensors together, some entries at a time.
-
-    Temporaries of a few steps then stay in the processor's cache, and their memory is not asked
-    of the system anew, which on tensors of millions of entries costs more than the arithmetic.
-    """
-    return zip(*(torch.split(tensor, 1 << 16) for tensor in tensors), strict=True)
+            shares.add_(agreeing.sign_(), alpha=abs(coefficient))
+    merged = total.mul_(elected)
+    return merged.div_(shares) if normalize else merged
 
 
 def _l1_norm(tensor: Tensor) -> float:

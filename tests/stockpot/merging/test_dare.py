@@ -26,7 +26,7 @@ def _seeded(*seeds: int) -> list[Draws]:
 
 def test_dare_of_a_case_computed_by_hand() -> None:
     base, tensor = torch.ones(1000), torch.full((1000,), 3.0)
-    kept = Draws(5).uniform((1000,)) < 0.25
+    kept = Draws(5).kept(0.25, base) > 0
 
     merged = dare_linear([tensor], base, [0.5], density=0.25, scale=3.0, draws=_seeded(5))
 
@@ -36,7 +36,7 @@ def test_dare_of_a_case_computed_by_hand() -> None:
 def test_dare_with_election_of_a_case_computed_by_hand() -> None:
     base = torch.zeros(1000)
     tensors = [torch.full((1000,), 3.0), torch.full((1000,), -1.0)]
-    first, second = (draws.uniform((1000,)) < 0.5 for draws in _seeded(5, 6))
+    first, second = (draws.kept(0.5, base) > 0 for draws in _seeded(5, 6))
 
     merged = dare_ties(tensors, base, [1.0, 1.0], density=0.5, draws=_seeded(5, 6))
 
@@ -109,7 +109,7 @@ def test_the_share_of_kept_entries_is_the_density(dare: Dare, density: float) ->
 @BOTH
 @pytest.mark.parametrize("rescale", ["inverse", "l1", "none"])
 def test_kept_entries_are_rescaled_as_told(dare: Dare, rescale: str) -> None:
-    kept = Draws(3).uniform((64,)) < 0.5
+    kept = Draws(3).kept(0.5, torch.ones(64)) > 0
     factor = {"inverse": 2.0, "l1": 64 / float(kept.sum()), "none": 1.0}[rescale]
 
     merged = dare([torch.ones(64)], torch.zeros(64), [1.0], rescale=rescale, draws=_seeded(3))

@@ -41,7 +41,7 @@ def test_without_epsilon_it_is_dare(shape: tuple[int, ...]) -> None:
 def test_della_of_a_case_computed_by_hand() -> None:
     base, rows = torch.zeros(500, 3), torch.tensor([2.0, -6.0, 4.0]).expand(500, 3)
     probabilities = torch.tensor([0.25, 0.75, 0.5])
-    first, second = (draws.uniform((500, 3)) < probabilities for draws in _seeded(5, 6))
+    first, second = (draws.kept(probabilities.expand(500, 3), rows) > 0 for draws in _seeded(5, 6))
 
     merged = della([rows, rows], base, [1.0, 1.0], epsilon=0.25, scale=0.5, draws=_seeded(5, 6))
 
