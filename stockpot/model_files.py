@@ -17,7 +17,7 @@ from stockpot.errors import InputError
 
 INDEX = "model.safetensors.index.json"
 _NAMES = ("model.safetensors", "pytorch_model.bin")
-_CHUNK = 2**20  # bytes
+_CHUNK = 2**23  # bytes: after each, another thread may have to be waited for
 
 _lock = Lock()
 _cores = Semaphore(os.cpu_count() or 1)  # a file each at a time, in the order begun
