@@ -100,6 +100,15 @@ def test_rank_orders_equal_scores_by_key() -> None:
     assert _ranked([0.5, 0.9, 0.5, 0.5], ["c", "z", "a", "b"]) == [1, 2, 3, 0]
 
 
+def test_rank_orders_equal_scores_by_loss_before_key() -> None:
+    models = [
+        Model(key, "ingredient", key, "", "", 0, 0, {"val/accuracy": score, "val/loss": loss})
+        for key, score, loss in [("a", 0.5, 0.3), ("b", 0.5, 0.2), ("c", 0.9, 0.9), ("d", 0.5, 0.2)]
+    ]
+
+    assert rank(models, "val/accuracy") == [2, 1, 3, 0]
+
+
 @given(scores=st.lists(st.sampled_from([0.1, 0.5, 0.9]), max_size=8), order=st.data())
 def test_rank_does_not_depend_on_the_order_of_training(
     scores: list[float], order: st.DataObject
