@@ -24,7 +24,7 @@ def record_from_manifest(
         model: the entry.
         kind: for an entry of `failed`, which does not say its kind.
         keys: name of a model -> its content key; for an ingredient the base's, under `base`, for
-            a soup those of the ingredients in its coefficients.
+            a soup those of the ingredients it could be made from.
         datasets: what the scores were measured on.
         seconds: how long the work took; a manifest does not say it.
 
@@ -40,7 +40,7 @@ def record_from_manifest(
         key=model["key"],
         digest=model.get("digest", ""),
         path=model.get("path", ""),
-        params=_params(model),
+        params=_params(model, keys),
         metrics={} if failed else {**model["scores"], **_cost(model)},
         curves=_curves(model),
         tags={"stockpot.recipe": model["recipe"]["name"]} if "recipe" in model else {},
@@ -48,20 +48,21 @@ def record_from_manifest(
         datasets=tuple(datasets),
         status="FAILED" if failed else "FINISHED",
         reason=model.get("reason", ""),
-        note=_note(model),
+        note=_note(model, keys),
         seconds=seconds,
     )
 
 
-def _params(model: Mapping[str, Any]) -> dict[str, Scalar]:
+def _params(model: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Scalar]:
     """Hyperparameters or recipe by their own names, then one coefficient an ingredient.
 
-    Those of 0 are there too: the UI's parallel coordinates leave out a run that lacks one.
+    Those that were not taken have 0: the UI's parallel coordinates leave out a run that lacks one.
     """
     recipe = {name: value for name, value in model.get("recipe", {}).items() if name != "name"}
     coefficients = dict(sorted(model.get("coefficients", {}).items()))
     if coefficients:
         recipe["num_ingredients"] = len(_used(coefficients))
+        coefficients = {name: 0.0 for name in sorted(keys) if name != "base"} | coefficients
     named = {f"coefficient/{name}": value for name, value in coefficients.items()}
     return _flat({**model.get("hyperparameters", {}), **recipe}) | named
 
@@ -109,7 +110,7 @@ def _curves(model: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
     return {name: curve for name, curve in curves.items() if curve}
 
 
-def _note(model: Mapping[str, Any]) -> str:
+def _note(model: Mapping[str, Any], keys: Mapping[str, str]) -> str:
     """Say in Markdown what a soup is made of, or why an ingredient failed."""
     if "reason" in model:
         return f"**Failed:** {model['reason']}"
@@ -120,5 +121,5 @@ def _note(model: Mapping[str, Any]) -> str:
     rows = [f"| {name} | {value:.4g} |" for name, value in largest[:_MAX_ROWS]]
     if len(largest) > _MAX_ROWS:
         rows.append(f"| {len(largest) - _MAX_ROWS} more | |")
-    head = f"Merged from {len(used)} of {len(model['coefficients'])} ingredients."
+    head = f"Merged from {len(used)} of {len(keys.keys() - {'base'})} ingredients."
     return "\n".join([head, "", "| ingredient | coefficient |", "|---|---|", *rows])

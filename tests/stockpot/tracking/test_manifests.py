@@ -71,7 +71,7 @@ def test_soup_has_recipe_coefficients_curve_and_only_the_used_ingredients_as_inp
         "ties soup",
         "soup",
         recipe={"name": "ties", "select": "greedy", "method": "ties", "options": {"density": 0.2}},
-        coefficients={"ingredient-01": 0.0, "ingredient-00": 1.0},
+        coefficients={"ingredient-00": 1.0},  # of two that it could be made from
         steps=[
             {"ingredient": "ingredient-00", "score": 0.9, "accepted": True, "best": 0.9},
             {"ingredient": "ingredient-01", "score": 0.8, "accepted": False, "best": 0.9},
