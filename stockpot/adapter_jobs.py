@@ -16,7 +16,7 @@ from stockpot.atomic_files import write_text
 from stockpot.checkpoints import save_checkpoint
 from stockpot.config.merge import MergeFile, Scalar, Value, value_at
 from stockpot.errors import InputError
-from stockpot.merge_jobs import PEDIGREE, check_unchanged, read_pedigree
+from stockpot.merge_jobs import PEDIGREE, check_unchanged, read_pedigree, recorded_models
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -237,11 +237,8 @@ def rebuild_adapter(path: Path, place: Path, folder: Path) -> AdapterMergeJob:
     """
     pedigree = read_pedigree(path)
     fields = ("output", "method", "options", "seed", "dtype", "rank")
-    models = [
-        {"path": model["path"], "coefficient": model["coefficient"]} for model in pedigree["models"]
-    ]
     file = MergeFile.model_validate(
-        {field: pedigree[field] for field in fields} | {"models": models}
+        {field: pedigree[field] for field in fields} | {"models": recorded_models(pedigree)}
     )
     job = AdapterMergeJob(file, folder, place)
     for adapter, record in zip(job.adapters, pedigree["models"], strict=True):

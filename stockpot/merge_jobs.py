@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -247,16 +247,13 @@ def rebuild(path: Path, place: Path, folder: Path) -> MergeJob:
     """
     pedigree = read_pedigree(path)
     base = pedigree["base"]
-    models = [
-        {"path": model["path"], "coefficient": model["coefficient"]} for model in pedigree["models"]
-    ]
     file = MergeFile.model_validate(
         {
             "method": pedigree["method"],
             "options": pedigree["options"],
             "seed": pedigree["seed"],
             "dtype": pedigree["dtype"],
-            "models": None if "layers" in pedigree else models,
+            "models": None if "layers" in pedigree else recorded_models(pedigree),
             "base": base and base["path"],
             **{rule: pedigree[rule] for rule in RULES if rule in pedigree},
         }
@@ -267,6 +264,11 @@ def rebuild(path: Path, place: Path, folder: Path) -> MergeJob:
     for source, record in zip(sources, recorded, strict=True):
         check_unchanged(source.path, source.digest, record["digest"])
     return job
+
+
+def recorded_models(pedigree: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the models of a pedigree as a merge file has them."""
+    return [{"path": m["path"], "coefficient": m["coefficient"]} for m in pedigree["models"]]
 
 
 def check_unchanged(path: Path, digest: str, recorded: str) -> None:

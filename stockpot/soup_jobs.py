@@ -91,8 +91,7 @@ class SoupJob:
         """Whether the method is given the base."""
         from stockpot.merging import METHODS
 
-        method = METHODS[self.method]
-        return method.needs_base or method.base_is_optional
+        return METHODS[self.method].takes_base
 
     def find(self) -> Model | None:
         """Return the soup if the store has it; without scores."""

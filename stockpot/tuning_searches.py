@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from stockpot.evaluation.val_scores import ValScorer
     from stockpot.merging.stack import IngredientStack
+    from stockpot.tuning.adamerging import Pass
+    from stockpot.tuning.learned import Epoch
+    from stockpot.tuning.mixtures import Rows
     from stockpot.tuning.study import Trial
     from stockpot.tuning_jobs import TuningJob
 
@@ -132,14 +135,7 @@ class GradientSearch:
             learning_rate=self.learning_rate,
         )
         score = ValScorer(workload, device).val
-        trials = [
-            _trial_json(
-                epoch.number,
-                (score(mixture.weights(epoch.rows)),),
-                "epoch" if epoch.number else "uniform",
-            )
-            for epoch in learned.epochs
-        ]
+        trials = _trials_of(learned.epochs, lambda rows: score(mixture.weights(rows)), "uniform")
         details = {
             "inverse_temperature": learned.best.beta,
             "chosen": learned.best.number,
@@ -200,14 +196,8 @@ class EntropySearch:
             steps=self.steps,
         )
         score = ValScorer(workload, device).val
-        trials = [
-            _trial_json(
-                done.number,
-                (score(mixture.weights(done.rows)),),
-                "epoch" if done.number else f"{self.init:g} each",
-            )
-            for done in merged.passes
-        ]
+        start = f"{self.init:g} each"
+        trials = _trials_of(merged.passes, lambda rows: score(mixture.weights(rows)), start)
         details = {
             "chosen": merged.best.number,
             "class_entropy": [done.class_entropy for done in merged.passes],
@@ -244,6 +234,16 @@ def _warm_starts(
 
 def _moved(state: State, device: str) -> State:
     return {name: tensor.to(device) for name, tensor in state.items()}
+
+
+def _trials_of(
+    states: Sequence[Epoch] | Sequence[Pass], score: Callable[[Rows], float], start: str
+) -> list[dict[str, Any]]:
+    """Return the states of a search by gradient as trials; the first is called `start`."""
+    return [
+        _trial_json(state.number, (score(state.rows),), "epoch" if state.number else start)
+        for state in states
+    ]
 
 
 def _trial_json(number: int, values: Sequence[float], source: str) -> dict[str, Any]:
