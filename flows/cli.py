@@ -73,7 +73,7 @@ def _set_up_logging(debug: bool) -> None:
 
 @app.command()
 def run(params: Params = None, overrides: Overrides = None) -> None:
-    """Do the whole experiment: base, sweep, soups, tune, evaluate, report.
+    """Do the whole experiment: base, sweep, soups, tune, diagnose, evaluate, report.
 
     What is done already is skipped, so the same command also resumes and repeats. It ends with
     the table of results and the path of the report.
@@ -117,6 +117,15 @@ def tune(params: Params = None, overrides: Overrides = None) -> None:
     stockpot tune --set tune.0.trials=200
     """
     _stages(params, overrides, ["tune"])
+
+
+@app.command()
+def diagnose(params: Params = None, overrides: Overrides = None) -> None:
+    """Look at ingredients and soups: barriers, similarity, what each is worth; on val alone.
+
+    stockpot diagnose --set 'diagnose=[barriers, soup_size]'
+    """
+    _stages(params, overrides, ["diagnose"])
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.base import pretrain_base
+from flows.diagnose import diagnose_soups
 from flows.evaluate import evaluate_models
 from flows.report import report_results
 from flows.soups import make_soups
@@ -18,6 +19,7 @@ STAGES = {
     "sweep": fine_tune_ingredients,
     "soups": make_soups,
     "tune": tune_coefficients,
+    "diagnose": diagnose_soups,
     "evaluate": evaluate_models,
     "report": report_results,
 }

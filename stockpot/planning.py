@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from stockpot.config import Experiment, TuneSection
+from stockpot.diagnostics.jobs import DIAGNOSTIC_NAMES, DiagnosticJob
 from stockpot.errors import InputError
 from stockpot.evaluation.judging_jobs import JudgingJob, PredictionJob
 from stockpot.finetuning.hyperparameters import Hyperparameters
@@ -37,8 +38,9 @@ UPSTREAM = {
     "sweep": ("base",),
     "soups": ("sweep",),
     "tune": ("sweep",),
+    "diagnose": ("base", "sweep", "soups", "tune"),
     "evaluate": ("base", "sweep", "soups", "tune"),
-    "report": ("base", "sweep", "soups", "tune", "evaluate"),
+    "report": ("base", "sweep", "soups", "tune", "diagnose", "evaluate"),
 }
 
 # Code of the package that a stage's results depend on; dvc.yaml lists the same.
@@ -52,6 +54,10 @@ CODE = {
     "tune": (
         *("merging", "selection", "tuning", "workloads", "evaluation"),
         *("tuning_jobs.py", "tuning_searches.py", "seeding.py"),
+    ),
+    "diagnose": (
+        *("diagnostics", "alignment", "merging", "preparation", "finetuning"),
+        *("workloads", "evaluation", "seeding.py"),
     ),
     "evaluate": ("evaluation", "workloads", "selection", "reporting", "seeding.py"),
     "report": ("reporting",),
@@ -164,6 +170,24 @@ class Plan:
             for model in models_of(read_manifest(self.project.root, stage))
         )
 
+    def diagnostic_jobs(self) -> list[DiagnosticJob]:
+        """Return the diagnostics that were asked for, of the models that were made."""
+        chosen = self.experiment.diagnose
+        return [
+            DiagnosticJob(
+                root=self.project.root,
+                workload=self.workload,
+                name=name,
+                seed=self.experiment.seed,
+                metric=self.metric.removeprefix("val/"),
+                base=self.base(),
+                ingredients=self.ingredients(),
+                soups=tuple(model for model in self.models() if model.kind in ("soup", "tuned")),
+            )
+            for name in DIAGNOSTIC_NAMES
+            if chosen == "all" or name in chosen
+        ]
+
     def prediction_jobs(self) -> list[PredictionJob]:
         """Return the predictions of all models."""
         return [PredictionJob(self.project.root, self.workload, model) for model in self.models()]
@@ -232,6 +256,7 @@ class Plan:
             "sweep": ("sweep", "run"),
             "soups": ("soups",),
             "tune": ("tune",),
+            "diagnose": ("diagnose",),
             "evaluate": ("evaluate",),
             "report": tuple(content),
         }

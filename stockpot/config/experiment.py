@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from stockpot.config.section import Fraction, Name, Section
 from stockpot.config.space import SpaceSection
 from stockpot.config.tune import OptunaTuning, TuneSection
+from stockpot.diagnostics.jobs import DiagnosticName
 from stockpot.errors import unknown_name
 from stockpot.workloads import shift_names
 
@@ -183,6 +184,9 @@ class Experiment(Section):
     sweep: SweepSection
     soups: list[SoupRecipe] = Field(min_length=1)
     tune: list[TuneSection] = Field([], description="empty: no tuning")
+    diagnose: Literal["all"] | list[DiagnosticName] = Field(
+        "all", description="which diagnostics to make of ingredients and soups; [] for none"
+    )
     evaluate: EvaluateSection = EvaluateSection()
     track: TrackSection = TrackSection()
     run: RunSection = RunSection()

@@ -39,3 +39,9 @@ class Finding:
     def to_json(self) -> dict[str, Any]:
         """Return the form in `results/diagnostics/<name>.json`."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Finding:
+        """Read the form that `to_json` gives."""
+        alerts = tuple(Alert(**alert) for alert in content["alerts"])
+        return cls(content["sentence"], content["metrics"], content["data"], alerts)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,9 @@ from stockpot.models import Model
 from stockpot.seeding import seeded_generator
 from stockpot.workloads.batches import num_examples, take, to_device
 from stockpot.workloads.protocol import Batch, Workload
+
+if TYPE_CHECKING:
+    from stockpot.diagnostics.jobs import DiagnosticJob
 
 State = Mapping[str, Tensor]
 """Tensors by name, on the CPU, as the checkpoint holds them."""
@@ -113,6 +117,19 @@ class Subjects:
     @cached_property
     def _net(self) -> nn.Module:
         return empty_model(self.workload, self.device)
+
+
+def subjects_of(job: DiagnosticJob, device: str) -> Subjects:
+    """Open what a job names; weights and data are read when they are first asked for."""
+    return Subjects(
+        workload=job.workload.build(),
+        device=device,
+        seed=job.seed,
+        metric=job.metric,
+        base=Subject(job.root, job.base),
+        ingredients=tuple(Subject(job.root, model) for model in job.ingredients),
+        soups=tuple(Subject(job.root, model) for model in job.soups),
+    )
 
 
 def mean_state(states: Sequence[State]) -> dict[str, Tensor]:

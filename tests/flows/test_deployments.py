@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from projects import PARAMS, ProjectFolder, wait_until
 
-STAGES = ("base", "sweep", "soups", "tune", "evaluate", "report")
+STAGES = ("base", "sweep", "soups", "tune", "diagnose", "evaluate", "report")
 
 
 def ask(url: str, path: str, **content: Any) -> Any:

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from stockpot.config import load_experiment
+from stockpot.diagnostics.jobs import diagnose_models
 from stockpot.evaluation.judging_jobs import judge_models, predict_model
+from stockpot.finding_files import write_finding_files
 from stockpot.manifests import digests_of, write_manifest
 from stockpot.planning import Plan
 from stockpot.project import Project
@@ -35,6 +37,7 @@ soups:
 tune:
   - {name: tuned, trials: 8}
   - {name: pareto, objectives: [val, val_shift], sampler: nsga2, trials: 8}
+diagnose: []
 evaluate: {bootstrap: 200}
 """
 
@@ -63,6 +66,9 @@ def _finish(plan: Plan) -> None:
     _record(plan, "soups", soups=[made.to_json() for made in soups])
     tuned = [tune(job, "cpu") for job in plan.tuning_jobs()]
     _record(plan, "tune", tuned=[made.to_json() for made in tuned])
+    found = {job.name: diagnose_models(job, "cpu") for job in plan.diagnostic_jobs()}
+    findings = write_finding_files(plan.project.root, found)
+    _record(plan, "diagnose", files=digests_of(plan.project.root, findings))
     for job in plan.prediction_jobs():
         predict_model(job, "cpu")
     evaluation = judge_models(plan.judging_job(), "cpu")

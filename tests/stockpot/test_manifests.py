@@ -28,6 +28,7 @@ def test_every_stage_has_a_file_in_results(tmp_path: Path) -> None:
         "results/sweep.json",
         "results/soups.json",
         "results/tune.json",
+        "results/diagnose.json",
         "results/evaluation.json",
         "results/report.json",
     ]
@@ -83,6 +84,7 @@ def test_a_damaged_manifest_says_what_to_do(tmp_path: Path, content: bytes) -> N
         ("sweep", [f"ingredient-0{number}" for number in range(4)]),
         ("soups", ["uniform", "greedy", "top 2"]),
         ("tune", ["tuned", "pareto"]),
+        ("diagnose", []),
         ("report", []),
     ],
 )

@@ -37,6 +37,7 @@ def test_all_stages_of_a_finished_experiment_are_done(plan: Plan) -> None:
         ("sweep.space.epochs=2", {"sweep", "report"}),
         ("soups.0.select=greedy", {"soups", "report"}),
         ("tune.0.trials=9", {"tune", "report"}),
+        ("diagnose=[barriers]", {"diagnose", "report"}),
         ("evaluate.confidence=0.9", {"evaluate", "report"}),
         ("track.experiment=other", {"report"}),
         ("run.threads=2", {"base", "sweep", "report"}),
@@ -56,12 +57,13 @@ def test_a_change_makes_those_stages_stale_that_depend_on_it(
 @pytest.mark.parametrize(
     ("changed", "stale"),
     [
-        ("finetuning", {"base", "sweep"}),
+        ("finetuning", {"base", "sweep", "diagnose"}),
         ("search.py", {"sweep"}),
-        ("merging", {"soups", "tune"}),
+        ("merging", {"soups", "tune", "diagnose"}),
         ("tuning", {"tune"}),
         ("reporting", {"evaluate", "report"}),
-        ("evaluation", {"base", "sweep", "soups", "tune", "evaluate"}),
+        ("evaluation", {"base", "sweep", "soups", "tune", "diagnose", "evaluate"}),
+        ("diagnostics", {"diagnose"}),
     ],
 )
 def test_changed_code_makes_those_stages_stale_that_use_it(
@@ -105,7 +107,7 @@ def test_a_stage_whose_weights_are_gone_is_not_done(plan: Plan, stage: str, list
 def test_a_stage_without_a_manifest_is_not_done_nor_what_reads_it(plan: Plan) -> None:
     (plan.project.results / "sweep.json").unlink()
 
-    assert _stale(plan) == {"sweep", "soups", "tune", "evaluate", "report"}
+    assert _stale(plan) == {"sweep", "soups", "tune", "diagnose", "evaluate", "report"}
     assert plan.first_to_do() == "sweep"
 
 
@@ -116,7 +118,7 @@ def test_a_changed_upstream_result_makes_a_stage_stale(plan: Plan) -> None:
 
     write_manifest(root, "sweep", sweep)
 
-    assert _stale(plan) == {"soups", "tune", "evaluate", "report"}
+    assert _stale(plan) == {"soups", "tune", "diagnose", "evaluate", "report"}
 
 
 def test_how_an_upstream_result_came_to_be_does_not_matter(plan: Plan) -> None:

@@ -1,0 +1,83 @@
+"""A diagnostic as plain values that a worker process can be sent; imports no torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from stockpot.atomic_files import write_text
+from stockpot.diagnostics.finding import Finding
+from stockpot.keys import code_digest, content_key
+from stockpot.models import Model
+from stockpot.workloads.spec import WorkloadSpec
+
+DiagnosticName = Literal[
+    "barriers",
+    "similarity",
+    "gradient_groups",
+    "loss_plane",
+    "geometry",
+    "regime",
+    "diversity",
+    "contributions",
+    "soup_size",
+]
+DIAGNOSTIC_NAMES: tuple[DiagnosticName, ...] = get_args(DiagnosticName)
+"""All diagnostics, in the order of the report."""
+
+# Beside `evaluation` and `workloads`, which a workload's scoring inputs hold.
+CODE = ("diagnostics", "alignment", "merging", "preparation", "finetuning", "seeding.py")
+
+
+@dataclass(frozen=True, slots=True)
+class DiagnosticJob:
+    """One diagnostic of an experiment.
+
+    Attributes:
+        root: the project root.
+        workload: whose train and val are looked at.
+        name: which diagnostic.
+        seed: the experiment's.
+        metric: the workload's first metric.
+        base: what every ingredient started from.
+        ingredients: in the order of the sweep.
+        soups: soups and tuned soups, in the order of the table.
+    """
+
+    root: Path
+    workload: WorkloadSpec
+    name: DiagnosticName
+    seed: int
+    metric: str
+    base: Model
+    ingredients: tuple[Model, ...]
+    soups: tuple[Model, ...]
+
+    @property
+    def kept(self) -> Path:
+        """Where the finding is kept, so that a run that was killed goes on after it."""
+        key = content_key(
+            name=self.name,
+            seed=self.seed,
+            base=self.base.digest,
+            ingredients=[[model.name, model.digest] for model in self.ingredients],
+            soups=[[model.name, model.digest] for model in self.soups],
+            scoring=self.workload.scoring_inputs(),
+            code=code_digest(*CODE),
+        )
+        return self.root / ".stockpot" / "findings" / f"{key}.json"
+
+
+def diagnose_models(job: DiagnosticJob, device: str) -> Finding:
+    """Make a diagnostic's finding, unless it is kept already; runs in a worker process."""
+    if job.kept.is_file():
+        return Finding.from_json(json.loads(job.kept.read_text(encoding="utf-8")))
+    from stockpot.diagnostics.registry import DIAGNOSTICS
+    from stockpot.diagnostics.subjects import subjects_of
+
+    finding = DIAGNOSTICS[job.name](subjects_of(job, device))
+    text = json.dumps(finding.to_json(), indent=1, sort_keys=True, allow_nan=False)
+    write_text(job.kept, text + "\n")
+    return finding

@@ -1,0 +1,42 @@
+"""Diagnostics of ingredients and soups, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from stockpot.diagnostics.finding import Finding
+from stockpot.diagnostics.jobs import DiagnosticJob, diagnose_models
+from stockpot.finding_files import write_finding_files
+from tasks.retries import worker_was_lost
+from tasks.session import current_session
+
+
+@task(
+    name="diagnose",
+    task_run_name="diagnose-{job.name}",
+    retries=1,
+    retry_delay_seconds=1,
+    retry_condition_fn=worker_was_lost,
+    cache_policy=NO_CACHE,
+)
+def diagnose(job: DiagnosticJob) -> Finding:
+    """Make one diagnostic's finding, unless it is kept already."""
+    return current_session().workers.run(diagnose_models, job)
+
+
+@task(name="write-findings", cache_policy=NO_CACHE)
+def write_findings(findings: Mapping[str, Finding]) -> list[Path]:
+    """Write results/diagnostics/*.json, and a diagnostic's few numbers to the MLflow run."""
+    session = current_session()
+    session.tracker.log_parent_metrics(
+        {
+            f"diagnostic/{name}/{metric}": value
+            for name, finding in findings.items()
+            for metric, value in finding.metrics.items()
+        }
+    )
+    return write_finding_files(session.root, findings)
