@@ -18,6 +18,7 @@ from stockpot.evaluation.judging_jobs import judge_models, predict_model
 from stockpot.manifests import write_manifest
 from stockpot.models import Model
 from stockpot.planning import Plan
+from stockpot.precheck_jobs import check_ingredients
 from stockpot.project import Project
 from stockpot.report_files import write_plot_files, write_report_file
 from stockpot.soup_jobs import make_soup
@@ -51,15 +52,19 @@ def run_library(plan: Plan, pool: WorkerPool) -> dict[str, float]:
             write_manifest(root, stage, {"inputs": plan.inputs(stage), **made})
 
     timed("base", lambda: {"base": pool.run(train, plan.base_job()).to_json()})
-    timed(
-        "sweep",
-        lambda: {"failed": [], **_models("ingredients", pool, train, plan.ingredient_jobs())},
-    )
+    timed("sweep", lambda: _sweep(plan, pool))
     timed("soups", lambda: _models("soups", pool, make_soup, plan.soup_jobs()))
     timed("tune", lambda: _models("tuned", pool, tune, plan.tuning_jobs()))
     timed("evaluate", lambda: _evaluate(plan, pool))
     timed("report", lambda: {"path": str(write_report_file(plan))})
     return seconds
+
+
+def _sweep(plan: Plan, pool: WorkerPool) -> dict[str, Any]:
+    made = _models("ingredients", pool, train, plan.ingredient_jobs())
+    ingredients = [Model.from_json(entry) for entry in made["ingredients"]]
+    precheck = pool.run(check_ingredients, plan.precheck_job(ingredients))
+    return {"failed": [], **made, "precheck": precheck}
 
 
 def train_sweep(plan: Plan, pool: WorkerPool) -> float:

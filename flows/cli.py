@@ -15,8 +15,10 @@ from rich.console import Console
 from rich.panel import Panel
 
 from flows.merge_commands import explain, inspect, merge, verify
+from flows.promote_commands import promote
+from flows.reproduce_commands import reproduce
 from stockpot.errors import InputError, StageFailed
-from stockpot.manifests import STAGES
+from stockpot.stages import STAGES
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -195,7 +197,7 @@ def gc(
             _out.print("Deleted. DVC's cache has its own command: dvc gc --workspace")
 
 
-for _command in (merge, inspect, explain, verify):
+for _command in (promote, reproduce, merge, inspect, explain, verify):
     app.command()(_command)
 
 

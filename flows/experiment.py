@@ -7,6 +7,7 @@ from prefect import flow
 from flows.base import pretrain_base
 from flows.diagnose import diagnose_soups
 from flows.evaluate import evaluate_models
+from flows.promote import promote_best_soup
 from flows.report import report_results
 from flows.soups import make_soups
 from flows.sweep import fine_tune_ingredients
@@ -33,7 +34,10 @@ def run_experiment(params: str | None = None, overrides: tuple[str, ...] = ()) -
         params: the params file; by default params.yaml of the project.
         overrides: `field.subfield=value` each, over what the file says.
     """
-    with flow_session(params, overrides):
+    with flow_session(params, overrides) as session:
         for stage, stage_flow in STAGES.items():
             run_flow(stage_flow, params, overrides)
             adopt(stage)
+
+        if session.plan.experiment.promote.enabled:
+            run_flow(promote_best_soup, params, overrides)

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from stockpot.errors import InputError
-from stockpot.manifests import STAGES, models_of, read_manifest
+from stockpot.finding_files import read_finding_files
+from stockpot.manifests import models_of, read_manifest
 from stockpot.planning import Plan
-from stockpot.reporting import headline, render_terminal, results_table
+from stockpot.report_files import load_results
+from stockpot.reporting import Results, alerts, headline, render_terminal, results_table
+from stockpot.stages import STAGES
+
+# Diagnostics whose sentence says what to do next.
+_TOLD = ("soup_size",)
 
 _NEXT = {
     "base": "stockpot sweep",
     "sweep": "stockpot soups",
     "soups": "stockpot tune",
-    "tune": "stockpot evaluate",
+    "tune": "stockpot diagnose",
+    "diagnose": "stockpot evaluate",
     "evaluate": "stockpot report",
 }
 
@@ -28,14 +36,13 @@ def show_results(plan: Plan, stages: Sequence[str], console: Console, *, worked:
     if len(stages) == 1 and stages[0] in _NEXT:
         for model in models_of(read_manifest(plan.project.root, stages[0])):
             console.print(f"  {model.name}  {_scores(model.scores)}", highlight=False)
+        for name, finding in _findings(plan, stages[0]).items():
+            told = f"  {name.replace('_', ' ')}: {finding['sentence']}"
+            console.print(told, highlight=False, markup=False)
         console.print(f"\nNext: [bold]{_NEXT[stages[0]]}[/bold]")
         return
-    evaluation = read_manifest(plan.project.root, "evaluate")
-    console.print()
-    console.print(render_terminal(results_table(evaluation), evaluation))
-    console.print(f"\n{headline(evaluation)}")
-    for failure in read_manifest(plan.project.root, "sweep")["failed"]:
-        console.print(f"[yellow]{failure['name']} failed: {failure['reason']}")
+    results = load_results(plan.project.root)
+    show_findings(results, console)
     console.print("\nReport: [bold]results/report.html[/bold]")
     console.print(
         "Next:   [bold]stockpot ui[/bold]                      compare the soups in MLflow\n"
@@ -43,6 +50,22 @@ def show_results(plan: Plan, stages: Sequence[str], console: Console, *, worked:
         "        edit params.yaml and [bold]stockpot run[/bold] again, or [bold]dvc repro[/bold]",
         highlight=False,
     )
+
+
+def show_findings(results: Results, console: Console) -> None:
+    """Print what does not belong, the table, the verdict, and whether to train more."""
+    console.print()
+    for alert in alerts(results):
+        console.print(f"! {alert.sentence}", style="yellow", highlight=False, markup=False)
+    console.print(render_terminal(results_table(results.evaluation), results.evaluation))
+    console.print(f"\n{headline(results.evaluation)}", highlight=False, markup=False)
+    for name in _TOLD:
+        if name in results.diagnostics:
+            told = results.diagnostics[name]["sentence"]
+            console.print(told, highlight=False, markup=False)
+    for failure in results.sweep["failed"]:
+        told = f"{failure['name']} failed: {failure['reason']}"
+        console.print(told, style="yellow", highlight=False, markup=False)
 
 
 def show_status(plan: Plan, console: Console) -> None:
@@ -54,6 +77,10 @@ def show_status(plan: Plan, console: Console) -> None:
         table.add_row(stage, "to do" if stale else "done", _counted(plan, stage))
     console.print(table)
     console.print("\nNext: [bold]stockpot run[/bold]" if stale else "\nEverything is up to date.")
+
+
+def _findings(plan: Plan, stage: str) -> Mapping[str, Mapping[str, Any]]:
+    return read_finding_files(plan.project.root) if stage == "diagnose" else {}
 
 
 def _counted(plan: Plan, stage: str) -> str:

@@ -7,6 +7,7 @@ from prefect.states import Completed
 
 from tasks.fan_out import side_by_side
 from tasks.manifests import record_stage
+from tasks.prechecking import check_before_merging
 from tasks.run_settings import flow_session
 from tasks.training import enough_ingredients, train_model
 
@@ -26,5 +27,6 @@ def fine_tune_ingredients(
         outcomes = side_by_side(fine_tune, jobs, "sweep")
 
         ingredients, failed = enough_ingredients(jobs, outcomes)
-        record_stage("sweep", {"ingredients": ingredients, "failed": failed})
+        precheck = check_before_merging(ingredients)
+        record_stage("sweep", {"ingredients": ingredients, "failed": failed, "precheck": precheck})
     return None

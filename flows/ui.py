@@ -5,15 +5,26 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 from rich.console import Console
 
 from flows.server import free_port, project_server, start_process, wait_until_healthy
+from flows.tracking import open_tracker
 from stockpot.manifests import manifest_path, models_of, read_manifest
+from stockpot.models import Model
 from stockpot.planning import Plan
-from stockpot.tracking import Tracker, compare_url, experiment_url
+from stockpot.promotion import CHAMPION, registered_name
+from stockpot.tracking import compare_url, experiment_url, registered_model_url, run_url
 from stockpot.tracking.addresses import is_server
+
+# Pages that compare runs, and whose: on that of the ingredients the parallel coordinates show
+# which hyperparameters go with good scores.
+_COMPARED = {
+    "MLflow, compare soups": ("soups", "tune"),
+    "MLflow, compare ingredients": ("sweep",),
+}
 
 
 def serve(plan: Plan, console: Console) -> None:
@@ -29,7 +40,7 @@ def serve(plan: Plan, console: Console) -> None:
         wait_for_prefect()
         prefect = os.environ["PREFECT_API_URL"].removesuffix("/api")
         for title, link in _links(plan, mlflow, prefect).items():
-            console.print(f"{title:<22} {link}", highlight=False, soft_wrap=True)
+            console.print(f"{title:<28} {link}", highlight=False, soft_wrap=True)
         console.print("\nCtrl-C ends both.")
         while True:
             time.sleep(3600)
@@ -52,22 +63,25 @@ def _mlflow(plan: Plan, stack: ExitStack) -> str:
 
 def _links(plan: Plan, mlflow: str, prefect: str) -> dict[str, str]:
     """Return the pages that are worth opening first."""
-    track = plan.experiment.track
-    tracker = Tracker.open(
-        plan.tracking_uri, track.experiment, plan.project.state, offline=False, tags={}
-    )
+    tracker = open_tracker(plan)
     links = {"Prefect, all runs": f"{prefect}/runs"}
     experiment = tracker.experiment_id
     if experiment is None:
         return links
-    keys = [
-        model.key
-        for stage in ("soups", "tune")
-        if manifest_path(plan.project.root, stage).is_file()
-        for model in models_of(read_manifest(plan.project.root, stage))
-    ]
-    run_ids = [run_id for key in keys if (run_id := tracker.run_id(key))]
     links["MLflow, all models"] = experiment_url(mlflow, experiment)
-    if run_ids:
-        links["MLflow, compare soups"] = compare_url(mlflow, run_ids, [experiment])
+    for title, stages in _COMPARED.items():
+        keys = [model.key for model in _models(plan, stages)]
+        if run_ids := [run_id for key in keys if (run_id := tracker.run_id(key))]:
+            links[title] = compare_url(mlflow, run_ids, [experiment])
+    if last := tracker.newest_run_id:
+        links["MLflow, newest run"] = run_url(mlflow, experiment, last)
+    name = registered_name(plan)
+    if tracker.registry(name).alias(CHAMPION):
+        links["MLflow, champion"] = registered_model_url(mlflow, name)
     return links
+
+
+def _models(plan: Plan, stages: Sequence[str]) -> list[Model]:
+    root = plan.project.root
+    done = [stage for stage in stages if manifest_path(root, stage).is_file()]
+    return [model for stage in done for model in models_of(read_manifest(root, stage))]

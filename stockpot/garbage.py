@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from stockpot.manifests import STAGES, manifest_path, models_of, read_manifest
+from stockpot.champion_files import champion_files
+from stockpot.evaluation.predictions import TARGETS
+from stockpot.manifests import manifest_path, models_of, read_manifest
 from stockpot.project import Project
+from stockpot.stages import STAGES
 from stockpot.store import Store
 
 
 def find_garbage(project: Project) -> list[Path]:
     """List what can be deleted: it is rebuilt if an experiment ever needs it again, sorted.
 
-    Kept are the checkpoints that a manifest in results/ names, their records, and what was
-    prepared of them for merge methods.
+    Kept are the checkpoints that a manifest in results/ names or that have been champion, their
+    records, what was prepared of them for merge methods, and their predictions.
 
     Raises:
         InputError: a manifest cannot be read; nothing is garbage until it can.
@@ -22,7 +26,7 @@ def find_garbage(project: Project) -> list[Path]:
     root = project.root
     manifests = [read_manifest(root, s) for s in STAGES if manifest_path(root, s).is_file()]
     models = [model for manifest in manifests for model in models_of(manifest)]
-    named = {root / model.path for model in models}
+    named = {root / model.path for model in models} | set(champion_files(root))
     named |= {path.with_suffix(".json") for path in named}
     failed = {failure["key"] for manifest in manifests for failure in manifest.get("failed", [])}
     unnamed = [
@@ -38,10 +42,22 @@ def find_garbage(project: Project) -> list[Path]:
     half_written = [
         path for folder in (project.results, project.state) for path in folder.rglob("*.tmp")
     ]
-    return sorted({*unnamed, *partial, *prepared, *half_written})
+    predicted = _unnamed_predictions(project, manifests, digests)
+    return sorted({*unnamed, *partial, *prepared, *predicted, *half_written})
 
 
 def delete(paths: Sequence[Path]) -> None:
     """Delete files; one that is gone already is fine."""
     for path in paths:
         path.unlink(missing_ok=True)
+
+
+def _unnamed_predictions(
+    project: Project, manifests: Sequence[Mapping[str, Any]], digests: set[str]
+) -> list[Path]:
+    """List kept predictions of what is neither one of these models nor was judged."""
+    # Averaged predictions are judged under a digest of their own, which no weights have.
+    judged = {entry["digest"] for manifest in manifests for entry in manifest.get("models", [])}
+    kept = {*digests, *judged, TARGETS}
+    files = (project.state / "predictions").glob("*.safetensors")
+    return [path for path in files if path.name.partition(".")[0] not in kept]

@@ -12,8 +12,6 @@ from stockpot.checkpoints import file_digest
 from stockpot.errors import InputError
 from stockpot.models import Model
 
-STAGES = ("base", "sweep", "soups", "tune", "diagnose", "evaluate", "report")
-
 # Where a manifest holds its models.
 _MODEL_LISTS = ("ingredients", "soups", "tuned")
 

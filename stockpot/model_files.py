@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from threading import Lock, Semaphore, Thread
+from threading import Lock, Thread, current_thread
 
 from stockpot.errors import InputError
 
 INDEX = "model.safetensors.index.json"
+FileState = tuple[str, int, int, int]
+"""What tells a file from a changed one: its path, size, time of the change in ns, and inode."""
+
 _NAMES = ("model.safetensors", "pytorch_model.bin")
-_CHUNK = 2**23  # bytes: after each, another thread may have to be waited for
+_PIECE = 2**26  # bytes: after each, another thread may have to be waited for
 
 _lock = Lock()
-_cores = Semaphore(os.cpu_count() or 1)  # a file each at a time, in the order begun
-_digests: dict[tuple[Path, int, int], Future[str]] = {}
+_digests: dict[FileState, Future[str]] = {}
+_begun: deque[tuple[Iterator[str | None], Future[str]]] = deque()
+_threads: set[Thread] = set()
 
 
 def locate_weights(path: Path) -> tuple[Path, ...]:
@@ -82,29 +88,66 @@ def digest_weights(files: Iterable[Path]) -> str:
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
+def file_state(file: Path) -> FileState:
+    """Return the state that a file is in, without a look at its content."""
+    found = file.stat()
+    return str(file.absolute()), found.st_size, found.st_mtime_ns, found.st_ino
+
+
 def _started(file: Path) -> Future[str]:
     """Return the digest of a file in the state it is in, begun now or before."""
-    state = file.stat()
-    key = (file.absolute(), state.st_size, state.st_mtime_ns)
+    state = file_state(file)
     with _lock:
-        if key not in _digests:
-            _digests[key] = Future()
-            # A daemon, so that an error elsewhere does not wait for it.
-            Thread(target=_digest, args=(file, _digests[key]), daemon=True).start()
-        return _digests[key]
+        if state not in _digests:
+            _digests[state] = Future()
+            _begun.append((_digested(file), _digests[state]))
+            if len(_threads) < (os.cpu_count() or 1):
+                # A daemon, so that an error elsewhere does not wait for it.
+                thread = Thread(target=_digest_in_turn, daemon=True)
+                _threads.add(thread)
+                thread.start()
+        return _digests[state]
 
 
-def _digest(file: Path, future: Future[str]) -> None:
-    digest, chunk = hashlib.sha256(), memoryview(bytearray(_CHUNK))
-    try:
-        with _cores, file.open("rb", buffering=0) as opened:
-            while count := opened.readinto(chunk):
-                digest.update(chunk[:count])
-    except OSError as error:
-        future.set_exception(error)
-    else:
-        future.set_result(digest.hexdigest())
+def _digest_in_turn() -> None:
+    """Digest a piece of each file in turn, until all are done.
 
+    So all are gone over from start to end side by side, as a merge does: what one of the two has
+    read of a disk, the other finds in memory.
+    """
+    while task := _next_file():
+        pieces, result = task
+        try:
+            digest = next(pieces)
+        except OSError as error:
+            result.set_exception(error)
+            continue
+        if digest is None:
+            _begun.append(task)
+        else:
+            result.set_result(digest)
+
+
+def _next_file() -> tuple[Iterator[str | None], Future[str]] | None:
+    """Take a file whose turn it is; None where there is no more work for this thread."""
+    with _lock:
+        if _begun:
+            return _begun.popleft()
+        _threads.remove(current_thread())
+        return None
+
+
+def _digested(file: Path) -> Iterator[str | None]:
+    """Digest a file: yield None after each piece, and then the digest."""
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        if size := os.fstat(opened.fileno()).st_size:  # nothing cannot be mapped
+            # Not read into a buffer: that would take a fifth of the time of the digest.
+            held = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
+            for start in range(0, size, _PIECE):
+                digest.update(held[start : start + _PIECE])
+                yield None
+    yield digest.hexdigest()
 
 def _is_file_name(name: object) -> bool:
     return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,56 +12,27 @@ from stockpot.config import Experiment, TuneSection
 from stockpot.diagnostics.jobs import DIAGNOSTIC_NAMES, DiagnosticJob
 from stockpot.errors import InputError
 from stockpot.evaluation.judging_jobs import JudgingJob, PredictionJob
+from stockpot.evaluation.predictions import test_sets, val_sets
 from stockpot.finetuning.hyperparameters import Hyperparameters
 from stockpot.keys import code_digest, content_key
 from stockpot.manifests import (
-    STAGES,
     manifest_path,
     models_of,
     outputs_are_there,
     read_manifest,
 )
 from stockpot.models import Model
+from stockpot.precheck_jobs import PrecheckJob
 from stockpot.project import Project
 from stockpot.search import Point, plan_points
 from stockpot.seeding import derive_seed
 from stockpot.selection.ranking import rank
 from stockpot.soup_jobs import SoupJob
+from stockpot.stages import CODE, STAGES, UPSTREAM, all_before
 from stockpot.training_jobs import TrainingJob
 from stockpot.tuning_jobs import TuningJob
 from stockpot.tuning_searches import SEARCHES, Search
 from stockpot.workloads.spec import WorkloadSpec
-
-# Stages whose models a stage reads; the manifests are also its dependencies in dvc.yaml.
-UPSTREAM = {
-    "base": (),
-    "sweep": ("base",),
-    "soups": ("sweep",),
-    "tune": ("sweep",),
-    "diagnose": ("base", "sweep", "soups", "tune"),
-    "evaluate": ("base", "sweep", "soups", "tune"),
-    "report": ("base", "sweep", "soups", "tune", "diagnose", "evaluate"),
-}
-
-# Code of the package that a stage's results depend on; dvc.yaml lists the same.
-CODE = {
-    "base": ("finetuning", "workloads", "evaluation", "seeding.py"),
-    "sweep": ("finetuning", "workloads", "evaluation", "seeding.py", "search.py"),
-    "soups": (
-        *("merging", "preparation", "selection", "workloads", "evaluation"),
-        *("soup_jobs.py", "seeding.py"),
-    ),
-    "tune": (
-        *("merging", "selection", "tuning", "workloads", "evaluation"),
-        *("tuning_jobs.py", "tuning_searches.py", "seeding.py"),
-    ),
-    "diagnose": (
-        *("diagnostics", "alignment", "merging", "preparation", "finetuning"),
-        *("workloads", "evaluation", "seeding.py"),
-    ),
-    "evaluate": ("evaluation", "workloads", "selection", "reporting", "seeding.py"),
-    "report": ("reporting",),
-}
 
 
 @dataclass(frozen=True)
@@ -115,6 +86,21 @@ class Plan:
             for number, point in enumerate(points)
         ]
 
+    def precheck_job(self, ingredients: Sequence[Model]) -> PrecheckJob:
+        """Return the check of a sweep's ingredients, before any of them is merged."""
+        section = self.experiment.sweep.precheck
+        return PrecheckJob(
+            root=self.project.root,
+            workload=self.workload,
+            seed=self.experiment.seed,
+            base=self.base(),
+            ingredients=tuple(ingredients),
+            metric=self.metric,
+            max_barrier=section.max_barrier,
+            delta=section.delta,
+            on_fail=section.on_fail,
+        )
+
     def soup_jobs(self) -> list[SoupJob]:
         """Return the soups, whose sweep is done."""
         base, ingredients = self.base(), self.ingredients()
@@ -158,8 +144,14 @@ class Plan:
         return models_of(read_manifest(self.project.root, "base"))[0]
 
     def ingredients(self) -> tuple[Model, ...]:
-        """Return the ingredients of the sweep, which is done."""
-        return tuple(models_of(read_manifest(self.project.root, "sweep")))
+        """Return what may go into soups, of the sweep, which is done.
+
+        An ingredient that the check before merging has excluded is still one of the models that
+        are judged.
+        """
+        manifest = read_manifest(self.project.root, "sweep")
+        excluded = {entry["name"] for entry in manifest["precheck"]["excluded"]}
+        return tuple(model for model in models_of(manifest) if model.name not in excluded)
 
     def models(self) -> tuple[Model, ...]:
         """Return all models that are judged, in the order of the table."""
@@ -190,7 +182,9 @@ class Plan:
 
     def prediction_jobs(self) -> list[PredictionJob]:
         """Return the predictions of all models."""
-        return [PredictionJob(self.project.root, self.workload, model) for model in self.models()]
+        root, workload = self.project.root, self.workload
+        sets = (*val_sets(workload), *test_sets(workload))
+        return [PredictionJob(root, workload, model, sets) for model in self.models()]
 
     def judging_job(self) -> JudgingJob:
         """Return the verdict on all models."""
@@ -209,7 +203,7 @@ class Plan:
         Raises:
             InputError: a stage before it is not done.
         """
-        for name in _all_before(stage):
+        for name in all_before(stage):
             if not self.is_done(name):
                 raise InputError(
                     f"stage {stage!r} needs {name!r}, which is not up to date; "
@@ -284,13 +278,6 @@ def _search(study: TuneSection) -> Search:
     settings = study.model_dump(exclude={"name", "top_k", "search"})
     lists = {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}
     return SEARCHES[study.search](**settings | lists)
-
-
-def _all_before(stage: str) -> list[str]:
-    """List the stages that a stage's results depend on, directly or not, in order."""
-    direct = UPSTREAM[stage]
-    before = {*direct, *(name for upstream in direct for name in _all_before(upstream))}
-    return [name for name in STAGES if name in before]
 
 
 def _content(manifest: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from stockpot.merging.recipe import Recipe
     from stockpot.selection.greedy import Step
 
+# Code that a soup, or what is told of it, depends on.
+_CODE = (
+    *("merging", "preparation", "selection", "statistics/paired.py", "statistics/values.py"),
+    *("soup_jobs.py", "seeding.py"),
+)
+
 # What was computed of ingredients, by position, for each of their tensors, by name.
 SideInformation = Mapping[int, Mapping[str, Any]]
 
@@ -60,7 +66,7 @@ class SoupJob:
             seed=self.seed,
             ingredients=[[model.digest, dict(model.scores)] for model in self.ingredients],
             scoring=self.workload.scoring_inputs(),
-            code=code_digest("merging", "preparation", "selection", "soup_jobs.py", "seeding.py"),
+            code=code_digest(*_CODE),
         )
 
     @property
@@ -129,7 +135,7 @@ def _make(job: SoupJob, device: str) -> Model:
         "recipe": job.recipe,
         "coefficients": {model.name: 1 / len(chosen) for model in chosen},
         "inputs": {model.name: model.digest for model in chosen},
-        "steps": [_step_json(step, job.ingredients) for step in steps],
+        "steps": _steps_json(steps, job),
     }
     return Store(job.root).save("soup", job.key, job.name, merged, details)
 
@@ -168,20 +174,48 @@ def _greedy_steps(job: SoupJob, side: SideInformation, device: str) -> list[Step
     order = rank(job.ingredients, job.metric)
     if job.method == "linear":
         stack = IngredientStack(states, device)
-        return select_greedy(order, lambda members: scorer.val(stack.mean_of(members)))
+        return select_greedy(order, lambda members: scorer.val_values(stack.mean_of(members)))
     base = load_tensors(verify(job.root, job.base.checkpoint)) if job.uses_base else None
     return select_greedy(
         order,
-        lambda members: scorer.val(
+        lambda members: scorer.val_values(
             merge_states([states[member] for member in members], job.merging(members, side), base)
         ),
     )
 
 
-def _step_json(step: Step, ingredients: tuple[Model, ...]) -> dict[str, Any]:
+def _steps_json(steps: Sequence[Step], job: SoupJob) -> list[dict[str, Any]]:
+    """Return the steps as they stand in manifests, each tested against the soup before it.
+
+    The difference, its p and the examples won and lost are None for the first step, before which
+    there is no soup.
+    """
+    content: list[dict[str, Any]] = []
+    soup: Step | None = None
+    for step in steps:
+        decision = {
+            "ingredient": job.ingredients[step.ingredient].name,
+            "score": step.score,
+            "accepted": step.accepted,
+            "best": step.best,
+        }
+        content.append(decision | _against(soup, step, job.seed))
+        soup = step if step.accepted else soup
+    return content
+
+
+def _against(soup: Step | None, candidate: Step, seed: int) -> dict[str, Any]:
+    from stockpot.statistics.paired import paired_test
+
+    if soup is None:
+        undecided = dict.fromkeys(("difference", "p", "won", "lost"))
+        return {**undecided, "n": len(candidate.values)}
+    values, reference = candidate.values.cpu().numpy(), soup.values.cpu().numpy()
+    tested = paired_test(values, reference, seed=seed)
     return {
-        "ingredient": ingredients[step.ingredient].name,
-        "score": step.score,
-        "accepted": step.accepted,
-        "best": step.best,
+        "difference": candidate.score - soup.score,
+        "p": tested.p,
+        "won": tested.won,
+        "lost": tested.lost,
+        "n": tested.n,
     }

@@ -62,8 +62,7 @@ class Store:
     ) -> Model:
         """Write weights and record; return the model."""
         path = self._weights(kind, key)
-        pedigree = json.dumps({"kind": kind, "key": key, **_short(details)}, sort_keys=True)
-        digest = save_checkpoint(path, tensors, {"stockpot": pedigree})
+        digest = save_checkpoint(path, tensors, {"stockpot": pedigree(kind, key, details)})
         num_params = sum(tensor.numel() for tensor in tensors.values())
         record = {
             "digest": digest,
@@ -111,7 +110,8 @@ class Store:
         write_text(path, json.dumps(record, indent=2, sort_keys=True) + "\n")
 
 
-def _short(details: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out of a file's header what is long and stands in the manifest."""
+def pedigree(kind: str, key: str, details: Mapping[str, Any]) -> str:
+    """Return what a file's header says of a model: not what is long and in the manifest."""
     long = {"trials", "front", "folds", "class_entropy", "layer_coefficients"}
-    return {name: value for name, value in details.items() if name not in long}
+    short = {name: value for name, value in details.items() if name not in long}
+    return json.dumps({"kind": kind, "key": key, **short}, sort_keys=True)

@@ -222,7 +222,7 @@ def _warm_starts(
     from stockpot.selection.greedy import select_greedy
 
     order = rank(job.ingredients, job.metric)
-    steps = select_greedy(order, lambda members: scorer.val(stack.mean_of(members)))
+    steps = select_greedy(order, lambda members: scorer.val_values(stack.mean_of(members)))
     greedy = {step.ingredient for step in steps if step.accepted}
     positions = range(len(job.ingredients))
     return {

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from stockpot.data_sets import judged_set_names
 from stockpot.evaluation.judging_jobs import JudgingJob, PredictionJob, judge_models, predict_model
-from stockpot.tracking import Dataset, ModelRecord
+from stockpot.tracking import ModelRecord
 from tasks.retries import worker_was_lost
 from tasks.session import current_session
 
@@ -22,9 +22,9 @@ from tasks.session import current_session
     retry_condition_fn=worker_was_lost,
     cache_policy=NO_CACHE,
 )
-def predict(job: PredictionJob) -> Path:
-    """Compute a model's outputs on val, test and every shift, unless they are kept already."""
-    return current_session().workers.run(predict_model, job)
+def predict(job: PredictionJob) -> None:
+    """Compute a model's outputs on val, test and every shift, but for those that are kept."""
+    current_session().workers.run(predict_model, job)
 
 
 @task(
@@ -44,8 +44,8 @@ def log_metrics(evaluation: dict[str, Any]) -> None:
     """Add the test metrics to each model's MLflow run; the ensemble gets a run of its own."""
     session = current_session()
     ingredients = [m["key"] for m in evaluation["models"] if m["kind"] == "ingredient"]
-    workload = session.plan.workload
-    test = Dataset(workload.name, workload.build().data_digest(), "test")
+    _, _, *judged = judged_set_names(session.plan.workload)
+    datasets = [session.dataset(name) for name in judged]
     for model in evaluation["models"]:
         if model["kind"] == "ensemble":
             session.tracker.log_model(
@@ -54,7 +54,6 @@ def log_metrics(evaluation: dict[str, Any]) -> None:
                     "ensemble",
                     model["key"],
                     inputs=tuple(ingredients),
-                    datasets=(test,),
                 )
             )
-        session.tracker.log_metrics(model["key"], model["metrics"])
+        session.tracker.log_metrics(model["key"], model["metrics"], datasets)

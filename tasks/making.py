@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from prefect import State
 from prefect.logging import get_run_logger
 from prefect.states import Completed
 
+from stockpot.making import making_of
 from stockpot.models import Failure, Model
+from stockpot.soup_jobs import SoupJob
+from stockpot.training_jobs import TrainingJob
+from stockpot.tuning_jobs import TuningJob
 from tasks.session import current_session
-
-
-class ModelJob(Protocol):
-    """A job that makes one model."""
-
-    def find(self) -> Model | None:
-        """Return the model if the store has it."""
-        ...
 
 
 class ModelFailed(RuntimeError):
@@ -35,7 +31,7 @@ class ModelFailed(RuntimeError):
 
 
 def make_model(
-    job: ModelJob,
+    job: TrainingJob | SoupJob | TuningJob,
     work: Callable[[Any, str], Model | Failure],
     keys: Mapping[str, str],
     timeout_seconds: float | None = None,
@@ -60,7 +56,8 @@ def make_model(
     was_there = job.find() is not None
     start = time.monotonic()
     made = session.workers.run(work, job, timeout_seconds=timeout_seconds)
-    session.log(made, keys, 0.0 if was_there else time.monotonic() - start)
+    making = "" if isinstance(made, Failure) else making_of(job, made).to_text()
+    session.log(made, keys, 0.0 if was_there else time.monotonic() - start, making)
     if isinstance(made, Failure):
         raise ModelFailed(made)
     scores = ", ".join(f"{name} {score:.3f}" for name, score in made.scores.items())

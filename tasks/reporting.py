@@ -9,7 +9,10 @@ from prefect import task
 from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
+from stockpot.promotion import best_soup
 from stockpot.report_files import load_results, table_columns, write_plot_files, write_report_file
+from stockpot.reporting.figures import score_plots
+from stockpot.tracking import log_results
 from tasks.session import current_session
 
 
@@ -21,10 +24,14 @@ def write_plots(evaluation: dict[str, Any]) -> list[Path]:
 
 @task(name="write-report", cache_policy=NO_CACHE)
 def write_report() -> Path:
-    """Write results/report.html and attach it to the MLflow run."""
+    """Write results/report.html and attach it to the MLflow run, with all that is in it."""
     session = current_session()
     path = write_report_file(session.plan)
     session.tracker.log_text("report.html", path.read_text(encoding="utf-8"))
+    drawn = score_plots(load_results(session.root))
+    figures = {plot.title: plot.svg for plot in drawn if plot.svg}
+    results = session.plan.project.results
+    log_results(session.tracker, results, best_soup(session.plan).name, figures)
     return path
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from rich.console import Console
 
 from stockpot.config import load_experiment
+from stockpot.data_sets import judged_set_names, set_digest
 from stockpot.devices import choose_devices
 from stockpot.locks import run_lock
 from stockpot.models import Failure, Model
@@ -27,8 +28,9 @@ from stockpot.versioning import pipeline_around
 from stockpot.workers import WorkerPool
 
 if TYPE_CHECKING:
-    from stockpot.tracking import Tracker
+    from stockpot.tracking import Dataset, Tracker
 
+_TRAINED_ON = {"base": ("pretrain",), "ingredient": ("train",)}
 _open: list[Session] = []
 
 
@@ -57,20 +59,30 @@ class Session:
         """The project root."""
         return self.plan.project.root
 
-    def log(self, made: Model | Failure, keys: Mapping[str, str], seconds: float) -> None:
+    def log(
+        self, made: Model | Failure, keys: Mapping[str, str], seconds: float, making: str = ""
+    ) -> None:
         """Record a model, or a failure, in MLflow.
 
         Args:
             made: what a job came to.
             keys: the content keys of what it was made from, by name.
             seconds: how long the work took.
+            making: what it takes to make the model again, as text.
         """
-        from stockpot.tracking import Dataset, record_from_manifest
+        from stockpot.tracking import MAKING, record_from_manifest
+
+        record = record_from_manifest(made.to_json(), keys=keys, seconds=seconds)
+        seen = [self.dataset(name) for name in (*_TRAINED_ON.get(record.kind, ()), "val")]
+        files = {MAKING: making} if making else {}
+        self.tracker.log_model(replace(record, datasets=tuple(seen), files=files))
+
+    def dataset(self, name: str) -> Dataset:
+        """Return a set of examples of the workload, for MLflow."""
+        from stockpot.tracking import Dataset
 
         workload = self.plan.workload
-        val = Dataset(workload.name, workload.build().data_digest(), "val")
-        record = record_from_manifest(made.to_json(), keys=keys, datasets=[val])
-        self.tracker.log_model(replace(record, seconds=seconds))
+        return Dataset(workload.name, set_digest(workload, name), name)
 
 
 def current_session() -> Session:
@@ -107,7 +119,7 @@ def open_session(params: str | None, overrides: Sequence[str] = ()) -> Iterator[
             plan.experiment.run.threads,
         )
         stack.callback(workers.close)
-        tracker = _open_tracker(plan)
+        tracker = _open_tracker(plan, workers.devices)
         adopts = not overrides and project.params_file == project.root / "params.yaml"
         session = Session(plan, tuple(overrides), workers, tracker, console, adopts)
         _open.append(session)
@@ -141,7 +153,7 @@ def hold_run_lock(project: Project, console: Console) -> ExitStack:
     return stack
 
 
-def _open_tracker(plan: Plan) -> Tracker:
+def _open_tracker(plan: Plan, devices: Sequence[str]) -> Tracker:
     from stockpot.tracking import Tracker
 
     track = plan.experiment.track
@@ -150,17 +162,21 @@ def _open_tracker(plan: Plan) -> Tracker:
         track.experiment,
         plan.project.state,
         offline=track.offline,
-        tags=_run_tags(plan),
+        tags=run_tags(plan, devices),
     )
 
 
-def _run_tags(plan: Plan) -> dict[str, str]:
+def run_tags(plan: Plan, devices: Sequence[str]) -> dict[str, str]:
+    """Return the tags of all runs: what results may depend on besides params.yaml."""
     from stockpot.git_state import describe_commit
+    from stockpot.making import environment
 
     tags = {
         "stockpot.seed": str(plan.experiment.seed),
         "stockpot.workload": plan.experiment.workload.name,
         "stockpot.git_commit": describe_commit(plan.project.root),
+        "stockpot.devices": ", ".join(sorted(set(devices))),
+        **environment(),
     }
     if "DVC_EXP_NAME" in os.environ:
         tags["stockpot.dvc_experiment"] = os.environ["DVC_EXP_NAME"]
@@ -178,7 +194,9 @@ def _parent_run(session: Session) -> Iterator[None]:
         params=_flat(experiment.model_dump(mode="json")),
         tags={},
         pipeline=pipeline_around(),
+        datasets=[session.dataset(name) for name in judged_set_names(session.plan.workload)],
     )
+    tracker.log_view(session.plan.metric.removeprefix("val/"))
     status: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"
     try:
         yield

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeAlias, TypeVar
 
 import torch
@@ -13,7 +12,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from stockpot.alignment.permutations import Axis, Spec, check_spec, split_axis
+from stockpot.alignment.permutations import Spec, check_spec, split_axis
+from stockpot.alignment.responses import unit_rows, watched
 from stockpot.errors import InputError
 
 B = TypeVar("B")
@@ -112,26 +112,27 @@ class _Recorder:
     def __init__(self, model: nn.Module, state: State, spec: Spec) -> None:
         self._net = copy.deepcopy(model).eval()
         self._net.load_state_dict(state)
+        self._spec = spec
         self._seen: _Responses = {}
-        for name, layer in self._net.named_modules():
-            is_conv = isinstance(layer, _ConvNd) and not layer.transposed
-            if is_conv or isinstance(layer, nn.Linear):
-                written, read = spec[f"{name}.weight".removeprefix(".")][:2]
-                layer.register_forward_hook(partial(self._record, read, written))
+        self._layers = {
+            name: layer
+            for name, layer in self._net.named_modules()
+            if isinstance(layer, nn.Linear) or (isinstance(layer, _ConvNd) and not layer.transposed)
+        }
 
     @torch.no_grad()
     def run(self, forward: Callable[[nn.Module, B], object], batch: B) -> _Responses:
         """Return all that the units of each permutation did, each (n, N), in the order seen."""
         self._seen = {}
-        forward(self._net, batch)
+        with watched(self._layers, self._record):
+            forward(self._net, batch)
         return self._seen
 
-    def _record(
-        self, read: Axis, written: Axis, layer: nn.Module, inputs: tuple[Tensor], outputs: Tensor
-    ) -> None:
-        dim = -1 if isinstance(layer, nn.Linear) else 1
-        for axis, values in ((read, inputs[0]), (written, outputs)):
+    def _record(self, name: str, layer: nn.Module, inputs: Tensor, outputs: Tensor) -> None:
+        written, read = self._spec[f"{name}.weight".removeprefix(".")][:2]
+        for axis, values in ((read, inputs), (written, outputs)):
             if axis is not None:
-                name, block = split_axis(axis)
-                rows = values.detach().double().movedim(dim, 0).flatten(1)  # (n * block, N)
-                self._seen.setdefault(name, []).append(rows.reshape(len(rows) // block, -1))
+                permutation, block = split_axis(axis)
+                rows = unit_rows(layer, values)  # (n * block, N)
+                seen = self._seen.setdefault(permutation, [])
+                seen.append(rows.reshape(len(rows) // block, -1))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from stockpot.alignment.responses import unit_rows, watched
 from stockpot.errors import InputError
 
 B = TypeVar("B")
@@ -31,9 +32,8 @@ class _Channels:
     total: Tensor | float = 0.0
     squares: Tensor | float = 0.0
 
-    def add(self, outputs: Tensor, dim: int) -> None:
-        """Add the outputs of one batch."""
-        values = outputs.detach().double().movedim(dim, 0).flatten(1)  # (C, N)
+    def add(self, values: Tensor) -> None:
+        """Add the outputs of one batch, (C, N) in float64."""
         self.count += values.shape[1]
         self.total = self.total + values.sum(dim=1)
         self.squares = self.squares + values.square().sum(dim=1)
@@ -165,23 +165,17 @@ def _measure(
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Return mean and standard deviation of what each layer puts out, in the order they run."""
     sums: dict[str, _Channels] = {}
-    handles = [
-        layer.register_forward_hook(partial(_add_outputs, sums, name))
-        for name, layer in _layers(net).items()
-        if only in {None, name}
-    ]
-    for batch in batches:
-        forward(net, batch)
-    for handle in handles:
-        handle.remove()
+    layers = {name: layer for name, layer in _layers(net).items() if only in {None, name}}
+    with watched(layers, partial(_add_outputs, sums)):
+        for batch in batches:
+            forward(net, batch)
     return {name: channels.mean_and_std() for name, channels in sums.items()}
 
 
 def _add_outputs(
-    sums: dict[str, _Channels], name: str, layer: nn.Module, _inputs: object, outputs: Tensor
+    sums: dict[str, _Channels], name: str, layer: nn.Module, _inputs: Tensor, outputs: Tensor
 ) -> None:
-    dim = -1 if isinstance(layer, nn.Linear) else 1
-    sums.setdefault(name, _Channels()).add(outputs, dim)
+    sums.setdefault(name, _Channels()).add(unit_rows(layer, outputs))
 
 
 @torch.no_grad()

@@ -59,6 +59,23 @@ class BaseSection(Section):
     augmentation: float = Field(0.0, ge=0, le=1, description="strength")
 
 
+class PrecheckSection(Section):
+    """What ingredients must show before any of them is merged; what failed is named with why."""
+
+    max_barrier: float = Field(
+        0.05,
+        gt=0,
+        description="of the val metric: what may be lost half-way to the mean of the others (share "
+        "of the base's score, for what is no classification)",
+    )
+    delta: float = Field(
+        0.01, ge=0.001, lt=1, description="probability of a false alarm about val's data"
+    )
+    on_fail: Literal["exclude", "stop", "warn"] = Field(
+        "exclude", description="exclude: no soup may use it; stop: the run fails; warn: no more"
+    )
+
+
 class SweepSection(Section):
     """The fine-tuning runs: how many, over which hyperparameters, searched how."""
 
@@ -75,6 +92,7 @@ class SweepSection(Section):
         Sequence[dict[str, float]],
         Field(description="search: list; hyperparameters of each ingredient, over the space"),
     ] = ()
+    precheck: PrecheckSection = PrecheckSection()
 
     @model_validator(mode="after")
     def _the_search_can_give_that_many(self) -> SweepSection:
@@ -155,6 +173,18 @@ class EvaluateSection(Section):
     confidence: Fraction = Field(0.95, description="of every interval")
 
 
+class PromoteSection(Section):
+    """When a soup replaces the champion in MLflow's registry of models."""
+
+    enabled: bool = Field(
+        False, description="let the best soup on val challenge the champion at the end of a run"
+    )
+    name: Name | None = Field(
+        None, description="of the registered model; null: that of track.experiment"
+    )
+    level: Fraction = Field(0.05, description="p of the paired test on test has to be below it")
+
+
 class TrackSection(Section):
     """Where MLflow records go."""
 
@@ -188,6 +218,7 @@ class Experiment(Section):
         "all", description="which diagnostics to make of ingredients and soups; [] for none"
     )
     evaluate: EvaluateSection = EvaluateSection()
+    promote: PromoteSection = PromoteSection()
     track: TrackSection = TrackSection()
     run: RunSection = RunSection()
 
@@ -214,4 +245,6 @@ class Experiment(Section):
 
 def _is_taken(name: str) -> bool:
     """Say whether a model that is no soup has this name, or a line of the table."""
-    return name in {"base", "best ingredient", "logit ensemble"} or name.startswith("ingredient-")
+    kinds = ("logit", "probability", "median", "stacked", "mean")
+    taken = {"base", "best ingredient", *(f"{kind} ensemble" for kind in kinds)}
+    return name in taken or name.startswith("ingredient-")

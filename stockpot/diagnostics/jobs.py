@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from stockpot.atomic_files import write_text
 from stockpot.diagnostics.finding import Finding
@@ -28,7 +28,10 @@ DIAGNOSTIC_NAMES: tuple[DiagnosticName, ...] = get_args(DiagnosticName)
 """All diagnostics, in the order of the report."""
 
 # Beside `evaluation` and `workloads`, which a workload's scoring inputs hold.
-CODE = ("diagnostics", "alignment", "merging", "preparation", "finetuning", "seeding.py")
+CODE = (
+    *("diagnostics", "statistics", "alignment", "merging", "preparation", "finetuning"),
+    "seeding.py",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +61,25 @@ class DiagnosticJob:
     @property
     def kept(self) -> Path:
         """Where the finding is kept, so that a run that was killed goes on after it."""
-        key = content_key(
-            name=self.name,
-            seed=self.seed,
-            base=self.base.digest,
-            ingredients=[[model.name, model.digest] for model in self.ingredients],
-            soups=[[model.name, model.digest] for model in self.soups],
-            scoring=self.workload.scoring_inputs(),
-            code=code_digest(*CODE),
-        )
+        soups = [[model.name, model.digest] for model in self.soups]
+        key = content_key(name=self.name, soups=soups, **self._common)
         return self.root / ".stockpot" / "findings" / f"{key}.json"
+
+    @property
+    def shared(self) -> Path:
+        """The folder for what diagnostics of the same ingredients keep for each other."""
+        return self.root / ".stockpot" / "findings" / content_key(**self._common)
+
+    @property
+    def _common(self) -> dict[str, Any]:
+        """What all diagnostics of these ingredients depend on."""
+        return {
+            "seed": self.seed,
+            "base": self.base.digest,
+            "ingredients": [[model.name, model.digest] for model in self.ingredients],
+            "scoring": self.workload.scoring_inputs(),
+            "code": code_digest(*CODE),
+        }
 
 
 def diagnose_models(job: DiagnosticJob, device: str) -> Finding:

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from stockpot.checkpoints import load_tensors, verify
 from stockpot.evaluation.outputs import Examples, empty_model, put_weights
+from stockpot.evaluation.predictions import load_outputs, predict
 from stockpot.models import Model
 from stockpot.seeding import seeded_generator
 from stockpot.workloads.batches import num_examples, take, to_device
 from stockpot.workloads.protocol import Batch, Workload
+from stockpot.workloads.spec import WorkloadSpec
 
 if TYPE_CHECKING:
     from stockpot.diagnostics.jobs import DiagnosticJob
@@ -60,6 +62,9 @@ class Subjects:
         base: what every ingredient started from.
         ingredients: in the order of the sweep.
         soups: soups and tuned soups, in the order of the table.
+        shared: the folder for what diagnostics of the same ingredients keep for each other; None
+            where nothing is kept.
+        spec: what the workload was built from; None where no predictions are kept.
     """
 
     workload: Workload
@@ -69,6 +74,8 @@ class Subjects:
     base: Subject
     ingredients: tuple[Subject, ...]
     soups: tuple[Subject, ...]
+    shared: Path | None = None
+    spec: WorkloadSpec | None = None
 
     @property
     def best_soup(self) -> Subject:
@@ -103,6 +110,21 @@ class Subjects:
         batch = take(to_device(data, self.device), chosen)
         return tuple(tensor.to(self.device) for tensor in batch)
 
+    def outputs(self, subject: Subject, set_name: str) -> Tensor:
+        """Return a model's outputs on `val` or `val_shift/<name>`, kept ones if there are; (N, C).
+
+        Raises:
+            ValueError: the set is neither val nor one of its shifts.
+        """
+        split, _, shift = set_name.partition("_shift/")
+        if split != "val" or (shift and shift not in self.val_shifts):
+            raise ValueError(f"outputs are on val and its shifts, got {set_name!r}")
+        if self.spec is None:
+            examples = self.val_shifts[shift] if shift else self.val
+            return examples.outputs(self.net(subject.weights)).cpu()
+        predict(subject.root, self.spec, subject.model.checkpoint, self.device, [set_name])
+        return load_outputs(subject.root, self.spec, subject.model.digest, set_name)
+
     def net(self, weights: State) -> nn.Module:
         """Return the workload's model with these weights, in eval mode, on the device."""
         put_weights(self._net, {name: tensor.to(self.device) for name, tensor in weights.items()})
@@ -129,6 +151,8 @@ def subjects_of(job: DiagnosticJob, device: str) -> Subjects:
         base=Subject(job.root, job.base),
         ingredients=tuple(Subject(job.root, model) for model in job.ingredients),
         soups=tuple(Subject(job.root, model) for model in job.soups),
+        shared=job.shared,
+        spec=job.workload,
     )
 
 

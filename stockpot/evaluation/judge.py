@@ -1,156 +1,269 @@
-"""The verdict on all models: every metric with its interval, and the difference to the best."""
+"""The verdict on all models: every metric, its interval, and the comparisons with the best."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
+from stockpot.evaluation.confidence import (
+    SCALED,
+    conformal_rows,
+    ece_of_chance,
+    is_finite,
+    reliability_data,
+    temperatures,
+)
+from stockpot.evaluation.effective_robustness import effective_robustness
 from stockpot.evaluation.judging_jobs import JudgingJob
-from stockpot.evaluation.predictions import judged_sets, load_predictions, predictions_path
-from stockpot.evaluation.statistics import Bootstrap, Estimate, Floats
-from stockpot.keys import content_key
-from stockpot.models import Model
-from stockpot.selection.ranking import rank
-from stockpot.workloads.protocol import Metric
+from stockpot.evaluation.metrics import TaskMetric, metrics_of
+from stockpot.evaluation.metrics.classification import absent_classes
+from stockpot.evaluation.panel import OnSet, Panel
+from stockpot.evaluation.predictions import test_sets, val_sets
+from stockpot.evaluation.scores import Scores, shown
+from stockpot.statistics.comparisons import compare_family
+from stockpot.statistics.estimates import Estimate
+from stockpot.statistics.greedy_decisions import greedy_decisions
+from stockpot.statistics.intervals import Intervals
+from stockpot.statistics.values import Floats
 
-_ENSEMBLE = "logit ensemble"
+_SUMMARIES = ("val", "val_shift/mean", "test", "shift/mean")
+"""Places where every mean over examples has an interval; elsewhere the first metric alone has."""
 
-Values = dict[str, Floats]
-"""Per-example metric values (N,) by what they are called in the metrics."""
+_COMPARED = {"shift": "shift/mean", "test": "test"}
+"""Where models are compared: what a comparison calls it, and what a metric does."""
+
+
+@dataclass(frozen=True)
+class _Judgement:
+    """What all parts of the manifest are made of.
+
+    Attributes:
+        job: who is judged, and how.
+        panel: their outputs.
+        metrics: by name; the first one is what models are compared by.
+        val: the panel on val, where everything is fitted.
+        test: the panel on test.
+        temperature_of: each classifier's, fitted on val; of finite outputs.
+        scores: by model.
+        intervals: how they are made.
+    """
+
+    job: JudgingJob
+    panel: Panel
+    metrics: Mapping[str, TaskMetric]
+    val: OnSet
+    test: OnSet
+    temperature_of: Mapping[str, float]
+    scores: Mapping[str, Scores]
+    intervals: Intervals
+
+    @property
+    def metric(self) -> str:
+        """The name of the first metric."""
+        return next(iter(self.metrics))
+
+    def values(self, name: str) -> dict[str, Floats]:
+        """Return a model's values of the first metric, by where it is compared; (N,) each."""
+        per_example = self.scores[name].per_example
+        names = {place: f"{where}/{self.metric}" for place, where in _COMPARED.items()}
+        return {place: per_example[n] for place, n in names.items() if n in per_example}
 
 
 def judge(job: JudgingJob) -> dict[str, Any]:
-    """Judge all models by their kept predictions; no forward pass is made.
+    """Judge all models by their kept predictions; no set is passed through any model.
 
     Returns:
         The evaluation manifest, without its inputs.
+
+    Raises:
+        InputError: the predictions of a model on a set are not kept.
     """
-    workload = job.workload.build()
-    metric, compute = next(iter(workload.metrics.items()))
-    ingredients = tuple(model for model in job.models if model.kind == "ingredient")
-    best = ingredients[rank(ingredients, f"val/{metric}")[0]]
-    targets = {name: examples.targets for name, examples in judged_sets(workload, "cpu")}
-    outputs = {model.name: _predictions(job, model) for model in job.models}
-    outputs[_ENSEMBLE] = _logit_mean([outputs[model.name] for model in ingredients])
-    values = {
-        name: _values(predictions, targets, compute, metric)
-        for name, predictions in outputs.items()
-    }
-    draws = _Draws(job)
+    judgement = _judge(job)
     return {
-        "metric": metric,
-        "best_ingredient": best.name,
+        "metric": judgement.metric,
+        "higher_is_better": {n: m.higher_is_better for n, m in judgement.metrics.items()},
+        "best_ingredient": judgement.panel.best,
         "confidence": job.confidence,
         "bootstrap": job.bootstrap,
-        "num_val": len(targets["val"]),
-        "num_test": len(targets["test"]),
+        "num_val": len(judgement.val.targets),
+        "num_test": len(judgement.test.targets),
         "val_shifts": list(job.workload.val_shifts),
         "test_shifts": list(job.workload.test_shifts),
-        "models": [
-            identity | {"metrics": _metrics(values[name], _reference(values, name, best), draws)}
-            for name, identity in _identities(job.models, ingredients)
-        ],
+        "models": _models(judgement),
+        "comparisons": _comparisons(judgement),
+        "greedy": _greedy(job),
+        "effective_robustness": _effective_robustness(judgement),
+        "reliability": _reliability(judgement),
+        "conformal": _conformal(judgement),
+        "notes": _notes(judgement),
     }
 
 
-def _identities(
-    models: Sequence[Model], ingredients: Sequence[Model]
-) -> list[tuple[str, dict[str, Any]]]:
-    """List who is judged and what a prediction costs."""
-    single = [
-        (
-            model.name,
-            {
-                "name": model.name,
-                "kind": model.kind,
-                "key": model.key,
-                "digest": model.digest,
-                "cost": _cost([model]),
-            },
-        )
-        for model in models
+def _judge(job: JudgingJob) -> _Judgement:
+    panel, metrics = Panel(job), metrics_of(job.workload.build())
+    val, test = panel.on("val"), panel.on("test")
+    temperature_of = temperatures(val) if panel.is_classification else {}
+    return _Judgement(
+        job=job,
+        panel=panel,
+        metrics=metrics,
+        val=val,
+        test=test,
+        temperature_of=temperature_of,
+        scores=_scores(job, panel, metrics, temperature_of),
+        intervals=Intervals(job.bootstrap, job.confidence, job.workload.seed),
+    )
+
+
+def _scores(
+    job: JudgingJob,
+    panel: Panel,
+    metrics: Mapping[str, TaskMetric],
+    temperature_of: Mapping[str, float],
+) -> dict[str, Scores]:
+    """Compute all metrics of all models, one set after the other."""
+    scores = {name: Scores() for name in panel.kinds}
+    of_workload = [metrics[name] for name in job.workload.build().metrics]
+    sets = (*val_sets(job.workload), *test_sets(job.workload))
+    for set_name in sets:
+        place, on_set = shown(set_name), panel.on(set_name)
+        for name, outputs in on_set.outputs.items():
+            # What to make of outputs that are not finite, the workload alone knows.
+            is_sound = is_finite(outputs)
+            defined = metrics.values() if is_sound else of_workload
+            scores[name].add(place, defined, outputs, on_set.targets)
+            if is_sound and name in temperature_of:
+                scaled = outputs / temperature_of[name]
+                scores[name].add(place, SCALED, scaled, on_set.targets)
+    for of_model in scores.values():
+        for prefix in ("val_shift", "shift"):
+            of_model.add_means(prefix, _shifts(sets, prefix))
+    return scores
+
+
+def _shifts(sets: tuple[str, ...], prefix: str) -> list[str]:
+    places = [shown(name) for name in sets]
+    return [p.removeprefix(f"{prefix}/") for p in places if p.startswith(f"{prefix}/")]
+
+
+def _models(judgement: _Judgement) -> list[dict[str, Any]]:
+    return [
+        identity | {"metrics": _metrics(judgement, name)}
+        for name, identity in judgement.panel.identities.items()
     ]
-    key = content_key(ensemble=[model.digest for model in ingredients])
-    ensemble = {"name": _ENSEMBLE, "kind": "ensemble", "key": key, "digest": ""}
-    return [*single, (_ENSEMBLE, ensemble | {"cost": _cost(ingredients)})]
 
 
-def _cost(models: Sequence[Model]) -> dict[str, int]:
-    return {
-        "num_models": len(models),
-        "num_params": sum(model.num_params for model in models),
-        "bytes": sum(model.bytes for model in models),
-    }
+def _metrics(judgement: _Judgement, name: str) -> dict[str, float]:
+    """Return all metrics of one model, flat, with the ends of intervals."""
+    job, scores = judgement.job, judgement.scores[name]
+    metrics = dict(scores.values)
+    for full_name, values in scores.per_example.items():
+        place, _, metric = full_name.rpartition("/")
+        if metric == judgement.metric or place in _SUMMARIES:
+            metrics |= _flat(full_name, judgement.intervals.estimate(values))
+    if name != judgement.panel.best:
+        metrics |= _differences(judgement, name)
+    if name in judgement.temperature_of:
+        metrics["temperature"] = judgement.temperature_of[name]
+    if "test/ece" in metrics:
+        metrics["test/ece_chance"] = ece_of_chance(
+            judgement.test.outputs[name],
+            resamples=job.bootstrap,
+            confidence=job.confidence,
+            seed=job.workload.seed,
+        )
+    return metrics
 
 
-def _predictions(job: JudgingJob, model: Model) -> dict[str, Tensor]:
-    return load_predictions(predictions_path(job.root, job.workload, model.digest))
-
-
-def _logit_mean(predictions: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Average the outputs of several models, set by set."""
-    return {
-        name: torch.stack([outputs[name] for outputs in predictions]).mean(dim=0)
-        for name in predictions[0]
-    }
-
-
-def _values(
-    predictions: Mapping[str, Tensor], targets: Mapping[str, Tensor], compute: Metric, metric: str
-) -> Values:
-    """Compute per-example values, under the names that metrics have."""
-    raw = {
-        name: compute(outputs, targets[name]).double().numpy()
-        for name, outputs in predictions.items()
-    }
-    values = {f"{name}/{metric}": raw[name] for name in ("val", "test")}
-    for prefix, shown in (("val_shift/", "val_shift"), ("test_shift/", "shift")):
-        shifts = {
-            name.removeprefix(prefix): v for name, v in raw.items() if name.startswith(prefix)
-        }
-        values |= {f"{shown}/{name}/{metric}": v for name, v in shifts.items()}
-        if shifts:
-            # All shifts hold the same examples, so an example's mean over them is one value.
-            values[f"{shown}/mean/{metric}"] = np.mean(list(shifts.values()), axis=0)
-    return values
-
-
-class _Draws:
-    """One bootstrap a set of examples: val and test have different ones."""
-
-    def __init__(self, job: JudgingJob) -> None:
-        self._job = job
-        self._by_size: dict[int, Bootstrap] = {}
-
-    def of(self, values: Floats) -> Bootstrap:
-        """Return the resamples for a set of this size."""
-        size = len(values)
-        if size not in self._by_size:
-            job = self._job
-            self._by_size[size] = Bootstrap(size, job.bootstrap, job.confidence, job.workload.seed)
-        return self._by_size[size]
-
-
-def _reference(values: Mapping[str, Values], name: str, best: Model) -> Values | None:
-    """Return what a model is compared with; nothing for the best ingredient itself."""
-    return None if name == best.name else values[best.name]
-
-
-def _metrics(values: Values, reference: Values | None, draws: _Draws) -> dict[str, float]:
-    """Return all metrics of one model, flat, each with the ends of its interval."""
+def _differences(judgement: _Judgement, name: str) -> dict[str, float]:
+    """Return by how much a model exceeds the best ingredient in the first metric."""
+    reference = judgement.values(judgement.panel.best)
     metrics: dict[str, float] = {}
-    for name, own in values.items():
-        bootstrap = draws.of(own)
-        metrics |= _flat(name, bootstrap.estimate(own))
-        compared = name.startswith(("test/", "shift/mean/"))
-        if compared and reference is not None:
-            metrics |= _flat(f"difference/{name}", bootstrap.difference(own, reference[name]))
+    for place, values in judgement.values(name).items():
+        difference = judgement.intervals.difference(values, reference[place])
+        metrics |= _flat(f"difference/{_COMPARED[place]}/{judgement.metric}", difference)
     return metrics
 
 
 def _flat(name: str, estimate: Estimate) -> dict[str, float]:
     return {name: estimate.mean, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+
+
+def _comparisons(judgement: _Judgement) -> list[dict[str, Any]]:
+    """Compare with the best ingredient: soups, and what takes several passes; two families."""
+    best = judgement.panel.best
+    panel = judgement.panel
+    families = [panel.named("soup", "tuned"), panel.named("ensemble", "repeats")]
+    return [
+        comparison
+        for family in families
+        for comparison in compare_family(
+            {name: judgement.values(name) for name in (best, *family)}, best, judgement.intervals
+        )
+    ]
+
+
+def _greedy(job: JudgingJob) -> list[dict[str, Any]]:
+    """Say of each greedy soup which decisions val's noise could have made."""
+    return [
+        {"soup": model.name, "steps": greedy_decisions(model.details["steps"], job.confidence)}
+        for model in job.models
+        if model.details.get("steps")
+    ]
+
+
+def _effective_robustness(judgement: _Judgement) -> dict[str, Any]:
+    """Measure what models keep under shift beyond the ingredients' line; {} without shifts."""
+    values = {name: judgement.values(name) for name in judgement.panel.kinds}
+    both = {name: places for name, places in values.items() if len(places) == len(_COMPARED)}
+    if not both:
+        return {}
+    test, shift = ({n: places[p] for n, places in both.items()} for p in ("test", "shift"))
+    kinds = {name: judgement.panel.kinds[name] for name in both}
+    return effective_robustness(test, shift, kinds, judgement.intervals)
+
+
+def _reliability(judgement: _Judgement) -> dict[str, Any]:
+    names = _calibrated(judgement, "soup", "tuned", "ensemble")
+    shown_names = [name for name in names if judgement.panel.kinds[name] != "ensemble"]
+    shown_names += [name for name in names if name == "logit ensemble"]
+    return reliability_data(judgement.test, shown_names, judgement.temperature_of)
+
+
+def _conformal(judgement: _Judgement) -> list[dict[str, Any]]:
+    names = _calibrated(judgement, "base", "soup", "tuned", "ensemble")
+    job = judgement.job
+    return conformal_rows(judgement.val, judgement.test, names, job.alpha, job.confidence)
+
+
+def _calibrated(judgement: _Judgement, *kinds: str) -> list[str]:
+    """Name the best ingredient and those of these kinds that were calibrated on val."""
+    panel, outputs = judgement.panel, judgement.test.outputs
+    return [
+        name
+        for name in panel.kinds
+        if (name == panel.best or name in panel.named(*kinds))
+        and name in judgement.temperature_of
+        and is_finite(outputs[name])
+    ]
+
+
+def _notes(judgement: _Judgement) -> list[str]:
+    """Say which metrics are not of all that they seem to be of."""
+    notes = []
+    for place, on_set in (("val", judgement.val), ("test", judgement.test)):
+        some = on_set.outputs[judgement.panel.best]
+        absent = absent_classes(some, on_set.targets) if judgement.panel.is_classification else []
+        if absent:
+            notes.append(
+                f"no example of {place} is of class {', '.join(map(str, absent))}: "
+                "ap_macro and auroc leave them out"
+            )
+        unsound = [name for name, outputs in on_set.outputs.items() if not is_finite(outputs)]
+        if unsound:
+            notes.append(
+                f"on {place}, outputs are not finite of {', '.join(unsound)}: "
+                "only the workload's own metrics are computed"
+            )
+    return notes

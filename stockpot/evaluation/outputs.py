@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from stockpot.seeding import seeded_generator
 from stockpot.workloads.batches import num_examples, take, to_device
-from stockpot.workloads.protocol import Workload
+from stockpot.workloads.protocol import Batch, Workload
 
 _BATCH = 1024
 
@@ -27,6 +27,10 @@ class Examples:
         self._parts = torch.split(torch.arange(num_examples(dataset)), _BATCH)
         self.targets = torch.cat([self._batch(part)[-1] for part in self._parts])  # (N,)
 
+    def batches(self) -> Iterator[Batch]:
+        """Yield all examples in their order, on the device."""
+        return (self._batch(part) for part in self._parts)
+
     def outputs(self, model: nn.Module) -> Tensor:
         """Return the model's outputs (N, C), on the device."""
         with torch.inference_mode():
@@ -34,13 +38,27 @@ class Examples:
                 [self._workload.forward(model, self._batch(part)) for part in self._parts]
             )
 
-    def loss(self, outputs: Tensor) -> float:
-        """Return the mean loss of outputs (N, C)."""
+    def outputs_and_losses(self, model: nn.Module) -> tuple[Tensor, Tensor]:
+        """Return the model's outputs (N, C) and the loss of each example (N,), in one pass."""
+        outputs, losses = [], []
+        with torch.inference_mode():
+            for part in self._parts:
+                batch = self._batch(part)
+                outputs.append(self._workload.forward(model, batch))
+                losses.append(self._workload.loss(outputs[-1], batch))
+        return torch.cat(outputs), torch.cat(losses)
+
+    def losses(self, outputs: Tensor) -> Tensor:
+        """Return the loss of each example (N,), of outputs (N, C)."""
         losses = [
             self._workload.loss(outputs[part.to(outputs.device)], self._batch(part))
             for part in self._parts
         ]
-        return torch.cat(losses).mean().item()
+        return torch.cat(losses)
+
+    def loss(self, outputs: Tensor) -> float:
+        """Return the mean loss of outputs (N, C)."""
+        return self.losses(outputs).mean().item()
 
     def _batch(self, part: Tensor) -> tuple[Tensor, ...]:
         return tuple(tensor.to(self._device) for tensor in take(self._dataset, part))
@@ -54,3 +72,16 @@ def empty_model(workload: Workload, device: str) -> nn.Module:
 def put_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Make `model` use `weights`, which stay where they are: nothing is copied."""
     model.load_state_dict(weights, assign=True)
+
+
+class CalledModel(nn.Module):
+    """A model, called as its workload calls it, so that its parameters can be arguments."""
+
+    def __init__(self, workload: Workload, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self._workload = workload
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the model's outputs (N, C)."""
+        return self._workload.forward(self.model, batch)

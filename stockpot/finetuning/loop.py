@@ -1,4 +1,4 @@
-"""The training loop: AdamW, warmup, label smoothing, mixup, augmentation.
+"""The training loop: AdamW and warmup, on what `objective.py` says.
 
 Every random choice comes from a stream named by (seed, purpose, epoch or step), so a run that is
 killed and continued makes the choices of one that was not.
@@ -22,11 +22,11 @@ from torch.utils.data import Dataset
 from stockpot.errors import InputError
 from stockpot.finetuning.divergence import Diverged, LossWatch, check_weights
 from stockpot.finetuning.hyperparameters import Hyperparameters
-from stockpot.finetuning.mixup import draw_share, mix, mixed_loss
+from stockpot.finetuning.objective import training_losses
 from stockpot.finetuning.partial_state import PartialState, Progress
 from stockpot.seeding import derive_seed, seeded_generator
 from stockpot.workloads.batches import num_examples, take, to_device
-from stockpot.workloads.protocol import Batch, Workload
+from stockpot.workloads.protocol import Workload
 
 __all__ = ["Diverged", "fine_tune", "learning_rate_at"]
 
@@ -171,29 +171,13 @@ def _step(run: _Run, step: int, indices: Tensor) -> Tensor:
     hyperparameters = run.hyperparameters
     _global_generator(run.device).manual_seed(derive_seed(hyperparameters.seed, "model", step))
     batch = tuple(tensor.to(run.device) for tensor in take(run.data, indices))
-    if hyperparameters.augmentation:
-        generator = seeded_generator(hyperparameters.seed, "augmentation", step)
-        batch = run.workload.augment(batch, hyperparameters.augmentation, generator)
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate_at(step, run.total, hyperparameters.learning_rate)
     run.optimizer.zero_grad(set_to_none=True)
-    loss = _loss(run, step, batch).mean()
+    loss = training_losses(run.workload, run.model, batch, hyperparameters, step).mean()
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     run.optimizer.step()
     return loss
-
-
-def _loss(run: _Run, step: int, batch: Batch) -> Tensor:
-    """Return the loss of each example, with mixup and label smoothing; (N,)."""
-    smoothing = run.hyperparameters.label_smoothing
-    if not run.hyperparameters.mixup:
-        outputs = run.workload.forward(run.model, batch)
-        return run.workload.loss(outputs, batch, label_smoothing=smoothing)
-    seed = run.hyperparameters.seed
-    share = draw_share(run.hyperparameters.mixup, derive_seed(seed, "mixup share", step))
-    mixed = mix(batch, share, seeded_generator(seed, "mixup partners", step))
-    outputs = run.workload.forward(run.model, mixed.first)
-    return mixed_loss(run.workload, outputs, mixed, label_smoothing=smoothing)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,6 +22,48 @@ def gram(tensors: Sequence[Tensor]) -> Tensor:
         A matrix (M, M), float64.
     """
     return gram_of_runs(Runs.of(tensors))
+
+
+def task_vector_gram(states: Sequence[Mapping[str, Tensor]], base: Mapping[str, Tensor]) -> Tensor:
+    """Return the inner products of the task vectors of M models, over all their weights.
+
+    Statistics of BatchNorm are no weights, and neither are integers.
+
+    Args:
+        states: M state dicts with the base's names and shapes; at least one.
+        base: what they were fine-tuned from.
+
+    Returns:
+        A matrix (M, M), float64, on the CPU.
+    """
+    total = torch.zeros(len(states), len(states), dtype=torch.float64)
+    for name in weight_names(base):
+        wide = torch.promote_types(base[name].dtype, torch.float32)
+        tensors = [state[name].to(wide) for state in states]
+        total += gram_of_runs(Runs.of(tensors, base[name].to(wide))).cpu()
+    return total
+
+
+def weight_names(state: Mapping[str, Tensor]) -> list[str]:
+    """List the tensors that are weights: neither integers nor statistics of BatchNorm."""
+    statistics = ("running_mean", "running_var")
+    return [
+        name
+        for name, tensor in state.items()
+        if tensor.is_floating_point() and not name.endswith(statistics)
+    ]
+
+
+def cosines_of(gram: Tensor) -> Tensor:
+    """Return the cosines between vectors of which the inner products are known; (M, M).
+
+    Those of a vector of zeros with others are 0; of each with itself 1.
+    """
+    norms = gram.diagonal().clamp(min=0).sqrt()
+    scale = torch.outer(norms, norms)
+    symmetric = (gram + gram.T) / 2  # sums in blocks need not be, in their last bits
+    cosines = torch.where(scale > 0, symmetric / scale.where(scale > 0, 1), 0).clamp(-1, 1)
+    return cosines.fill_diagonal_(1)
 
 
 def gram_of_runs(runs: Runs, *_: object) -> Tensor:

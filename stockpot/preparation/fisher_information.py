@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 from torch.func import functional_call, grad, vmap
 
 from stockpot.errors import InputError, unknown_name
-from stockpot.evaluation.outputs import empty_model
+from stockpot.evaluation.outputs import CalledModel, empty_model
 from stockpot.merging.fisher import Fisher
 from stockpot.preparation.option_checks import check_whole_number
 from stockpot.preparation.train_examples import train_batches
@@ -74,7 +74,7 @@ class FisherInformation:
         """
         model = empty_model(workload, device)
         model.load_state_dict(weights)
-        outputs = _Outputs(workload, model)
+        outputs = CalledModel(workload, model)
         sums: dict[str, Tensor] = {}
         generator = seeded_generator(seed, "labels")
         num_examples = 0
@@ -92,7 +92,7 @@ class FisherInformation:
         return {name: Fisher(tensor, norm) for name, tensor in kept.items()}
 
     def _labels(
-        self, outputs: _Outputs, batch: Batch, generator: Generator
+        self, outputs: CalledModel, batch: Batch, generator: Generator
     ) -> tuple[Tensor, Tensor]:
         """Return labels (N, K) and how much each counts (N, K)."""
         if self.estimator == "empirical":
@@ -112,20 +112,8 @@ class FisherInformation:
         return classes.expand(logits.shape), probabilities
 
 
-class _Outputs(nn.Module):
-    """A model, called as its workload calls it, so that its parameters can be arguments."""
-
-    def __init__(self, workload: Workload, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self._workload = workload
-
-    def forward(self, batch: Batch) -> Tensor:
-        return self._workload.forward(self.model, batch)
-
-
 def squared_gradients(
-    outputs: _Outputs, batch: Batch, labels: Tensor, shares: Tensor
+    outputs: CalledModel, batch: Batch, labels: Tensor, shares: Tensor
 ) -> dict[str, Tensor]:
     """Sum the squared gradients of log-probabilities, one an example and label.
 

@@ -3,8 +3,10 @@
 Importing this package loads neither matplotlib nor jinja2; only writing the report does.
 """
 
-from stockpot.reporting.csv_files import write_csv_files
-from stockpot.reporting.html import render_report, write_report
+from stockpot.reporting.alerts import alerts
+from stockpot.reporting.csv_files import write_csv_files, write_finding_csv_files
+from stockpot.reporting.html import render_report
+from stockpot.reporting.model_card import model_card
 from stockpot.reporting.results import Results
 from stockpot.reporting.table import Row, render_terminal, results_table
 from stockpot.reporting.verdict import Outcome, Verdict, headline, verdicts
@@ -14,11 +16,13 @@ __all__ = [
     "Results",
     "Row",
     "Verdict",
+    "alerts",
     "headline",
+    "model_card",
     "render_report",
     "render_terminal",
     "results_table",
     "verdicts",
     "write_csv_files",
-    "write_report",
+    "write_finding_csv_files",
 ]

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+# Metrics that are not shares of anything, by how their names begin.
+_UNBOUNDED = ("nll", "brier", "temperature", "loss", "perplexity", "rmse", "mae", "r2")
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -48,9 +51,27 @@ def points(difference: float) -> str:
     return "0.0" if difference == 0 else f"{100 * difference:+.1f}"
 
 
+def metric_text(metric: str, value: float) -> str:
+    """Write a score: what is a fraction by nature in percent, all else as it is."""
+    return f"{value:.3f}" if metric.startswith(_UNBOUNDED) else percent(value)
+
+
+def counted(number: float) -> str:
+    """Write a large number short: 36690 is 36.7k."""
+    for power, letter in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if abs(number) >= 10**power:
+            return f"{number / 10**power:.3g}{letter}"
+    return f"{number:.3g}"
+
+
 def confidence_words(confidence: float) -> str:
     """Name an interval: 0.95 is "95 % interval"."""
     return f"{100 * confidence:g} % interval"
+
+
+def p_words(p: float) -> str:
+    """Write a p-value: two digits that matter, or that it is very small."""
+    return "p < 0.001" if p < 0.001 else f"p {p:.2g}"
 
 
 def plain(value: Any) -> str:

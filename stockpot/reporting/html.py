@@ -3,49 +3,30 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stockpot.atomic_files import write_text
-from stockpot.reporting import grids
-from stockpot.reporting.protocol import protocol, settings
+from stockpot.reporting import model_grids, score_grids
+from stockpot.reporting.alerts import alerts, looked_for
+from stockpot.reporting.cells import Grid
+from stockpot.reporting.explanations import explained
+from stockpot.reporting.figures import score_plots
+from stockpot.reporting.protocol import access_grid, protocol, settings
+from stockpot.reporting.recipe_words import recipe_words
 from stockpot.reporting.results import Results
-from stockpot.reporting.verdict import caveat, ensemble_sentence, headline, verdicts
+from stockpot.reporting.table import star_words
+from stockpot.reporting.verdict import (
+    caveat,
+    ensemble_sentence,
+    greedy_sentence,
+    headline,
+    verdicts,
+)
 
-
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """A figure of the page, or the sentence that stands in its place."""
-
-    title: str
-    caption: str
-    svg: str | None
-
-
-def write_report(
-    path: Path,
-    results: Results,
-    experiment: Mapping[str, Any],
-    *,
-    commands: Sequence[str] = (),
-    links: Mapping[str, str] | None = None,
-) -> None:
-    """Write the report of a run; equal arguments give equal bytes.
-
-    Args:
-        path: the HTML file.
-        results: the manifests of the run.
-        experiment: params.yaml as a plain mapping.
-        commands: what reproduces the run, a shell line each.
-        links: label to address; only http and https addresses become links, the rest stays text.
-
-    Raises:
-        OSError: the file cannot be written; `path` stays as it was.
-    """
-    write_text(path, render_report(results, experiment, commands=commands, links=links))
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 
 def render_report(
@@ -54,8 +35,45 @@ def render_report(
     *,
     commands: Sequence[str] = (),
     links: Mapping[str, str] | None = None,
+    runs: Mapping[str, str] | None = None,
+    latency_ms: float | None = None,
 ) -> str:
-    """Return the page that `write_report` writes."""
+    """Return the report of a run as one page; equal arguments give equal text.
+
+    Args:
+        results: the manifests of the run.
+        experiment: params.yaml as a plain mapping.
+        commands: what reproduces the run, a shell line each.
+        links: label to address; only http and https addresses become links, the rest stays text.
+        runs: MLflow's run id by model.
+        latency_ms: measured, of one model and a batch of 32.
+    """
+    return _template().render(
+        title=experiment.get("track", {}).get("experiment", "stockpot"),
+        results=results,
+        evaluation=results.evaluation,
+        headline=headline(results.evaluation),
+        verdicts=verdicts(results.evaluation),
+        greedy=greedy_sentence(results.evaluation),
+        ensemble=ensemble_sentence(results.evaluation),
+        caveat=caveat(results.evaluation),
+        alerts=alerts(results),
+        looked_for=looked_for(results),
+        star=star_words(results.evaluation),
+        plots=score_plots(results),
+        diagnostics=explained(results),
+        tables=_tables(results, runs or {}, latency_ms),
+        fronts=[study for study in results.tune["tuned"] if study["front"]],
+        front_grid=model_grids.front_grid,
+        best=_best(results, runs or {}),
+        protocol=protocol(results, experiment),
+        settings=settings(experiment),
+        commands=commands,
+        links=links or {},
+    )
+
+
+def _template() -> Template:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     folder = files("stockpot.reporting")
@@ -67,24 +85,45 @@ def render_report(
         lstrip_blocks=True,
     )
     environment.filters["typeset"] = _typeset
-    template = environment.get_template("report.html.jinja")
-    return template.render(
-        title=experiment.get("track", {}).get("experiment", "stockpot"),
-        evaluation=results.evaluation,
-        headline=headline(results.evaluation),
-        verdicts=verdicts(results.evaluation),
-        ensemble=ensemble_sentence(results.evaluation),
-        caveat=caveat(results.evaluation),
-        plots=_plots(results),
-        fronts=[study for study in results.tune["tuned"] if study["front"]],
-        num_failed=len(results.sweep["failed"]),
-        grids=grids,
-        results=results,
-        protocol=protocol(results, experiment),
-        settings=settings(experiment),
-        commands=commands,
-        links=links or {},
-    )
+    return environment.get_template("report.html.jinja")
+
+
+def _tables(results: Results, runs: Mapping[str, str], latency_ms: float | None) -> dict[str, Any]:
+    """Build all tables of the page, by where they stand in it."""
+    evaluation = results.evaluation
+    judged = {
+        "All tests against the best ingredient": score_grids.comparisons_grid(evaluation),
+        "Soups against random soups": score_grids.random_soups_grid(evaluation),
+        "Robustness beyond the ingredients' line": score_grids.robustness_grid(evaluation),
+        "Conformal prediction sets": score_grids.conformal_grid(evaluation),
+        "Cost of a prediction": score_grids.cost_grid(evaluation, latency_ms),
+    }
+    return {
+        "results": score_grids.results_grid(results, latency_ms),
+        "metrics": score_grids.metric_grids(evaluation),
+        "judged": {title: grid for title, grid in judged.items() if grid is not None},
+        "checks": model_grids.checks_grid(results),
+        "recipes": model_grids.recipes_grid(results),
+        "coefficients": model_grids.coefficients_grid(results),
+        "ingredients": model_grids.ingredients_grid(results),
+        "failed": model_grids.failed_grid(results),
+        "access": access_grid(results),
+        "digests": model_grids.digests_grid(results, runs),
+    }
+
+
+def _best(results: Results, runs: Mapping[str, str]) -> dict[str, str | Grid] | None:
+    """Spell out how the best soup on val is made again; None without soups."""
+    soup = results.best_soup
+    if soup is None:
+        return None
+    name = str(soup["name"])
+    return {
+        "name": name,
+        "words": recipe_words(soup, results.evaluation["metric"]),
+        "grid": model_grids.best_recipe_grid(results, soup),
+        "command": f"stockpot reproduce {shlex.quote(runs.get(name, name))}",
+    }
 
 
 def _typeset(sentence: str) -> str:
@@ -92,76 +131,3 @@ def _typeset(sentence: str) -> str:
     return re.sub(r"(?<=[ (])-(?=\d)", "\N{MINUS SIGN}", sentence).replace(
         " %", "\N{NO-BREAK SPACE}%"
     )
-
-
-def _plots(results: Results) -> list[Plot]:
-    from stockpot.reporting import plots
-
-    evaluation = results.evaluation
-    no_shifts = "Left out: the experiment has no test shifts."
-    compared = plots.differences(evaluation)
-    scatter, bars = plots.id_vs_shift(evaluation), plots.shifts(evaluation)
-    return [
-        Plot("Difference to the best ingredient", _DIFFERENCES if compared else _NO_SOUP, compared),
-        Plot("Test against shift", _SCATTER if scatter else no_shifts, scatter),
-        Plot("Score by shift", _BARS if bars else no_shifts, bars),
-        *_greedy_plots(results),
-        *_pareto_plots(results),
-        *_tuning_plots(results),
-    ]
-
-
-def _greedy_plots(results: Results) -> list[Plot]:
-    from stockpot.reporting.plots import greedy_path
-
-    metric = results.evaluation["metric"]
-    shown = [
-        Plot(f"Path of {soup['name']}", _GREEDY, greedy_path(soup, metric, number))
-        for number, soup in enumerate(results.soups["soups"], start=1)
-        if soup["steps"]
-    ]
-    return shown or [Plot("Path of greedy", "Left out: no soup was made greedily.", None)]
-
-
-def _pareto_plots(results: Results) -> list[Plot]:
-    from stockpot.reporting.plots import pareto_front
-
-    shown = [
-        Plot(f"Pareto front of {study['name']}", _PARETO, pareto_front(study, results, number))
-        for number, study in enumerate(results.tune["tuned"], start=1)
-        if len(study["recipe"]["objectives"]) > 1
-    ]
-    return shown or [Plot("Pareto front", "Left out: no study had two objectives.", None)]
-
-
-def _tuning_plots(results: Results) -> list[Plot]:
-    from stockpot.reporting.plots import tuning_history
-
-    metric = results.evaluation["metric"]
-    shown = [
-        Plot(f"History of {study['name']}", _HISTORY, tuning_history(study, metric, number))
-        for number, study in enumerate(results.tune["tuned"], start=1)
-        if study["trials"]
-    ]
-    return shown or [Plot("Tuning history", "Left out: no coefficients were tuned.", None)]
-
-
-_NO_SOUP = "Left out: no soup was compared with the best ingredient."
-_DIFFERENCES = (
-    "Both models on the same examples. An interval that does not touch the line at 0 is a "
-    "difference that this test set can show; one that does touch it is not proof of equality."
-)
-_SCATTER = (
-    "Up and to the right is better. Crosses are the intervals of the main models. A soup above the "
-    "cloud of ingredients keeps more of its score under shift than they do."
-)
-_BARS = "Bars stand in the order of the legend; the lines on them are intervals."
-_GREEDY = (
-    "Ingredients from the best on val to the worst, tried one after the other. One is kept when "
-    "the soup with it scores at least as well on val."
-)
-_PARETO = (
-    "Scores on val, not on test. Nothing below and left of the line is worth having: some "
-    "trial is at least as good in both."
-)
-_HISTORY = "Scores on val, not on test. The search starts from the larger marks."

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from stockpot.reporting.cells import Cell, Grid
 from stockpot.reporting.estimates import plain
-from stockpot.reporting.results import Results
+from stockpot.reporting.results import Manifest, Results
 
 
 def protocol(results: Results, experiment: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -22,15 +23,38 @@ def protocol(results: Results, experiment: Mapping[str, Any]) -> list[tuple[str,
     evaluation = results.evaluation
     num_test = f"{evaluation['num_test']:,} examples"
     return [
-        ("train", "fine-tuning of the ingredients, nothing else"),
+        ("train", f"fine-tuning of the ingredients{_probes(results)}, nothing else"),
         ("val", f"every choice: {_choices(results)}"),
         ("val shifts", _val_shifts_use(results)),
         ("test", f"{num_test}; reported only, opened after all choices were made"),
         ("test shifts", _test_shifts_use(evaluation["test_shifts"])),
         ("best ingredient", _best_words(results)),
         ("intervals", _interval_words(results, experiment)),
-        *([("seed", plain(experiment["seed"]))] if "seed" in experiment else []),
+        *_tests(evaluation),
+        *([("seed", _seed_words(results, experiment))] if "seed" in experiment else []),
     ]
+
+
+def access_grid(results: Results) -> Grid:
+    """Build the table of what each split and shift was opened for."""
+    tuned = bool(results.tune["tuned"])
+    guided = any("val_shift" in study["recipe"]["objectives"] for study in results.tune["tuned"])
+    choices = "selection, tuning, temperature" if tuned else "selection, temperature"
+    probes = "seen" if results.diagnostics else "-"
+    rows = [
+        ("pretrain", "base", "-", "-", "-"),
+        ("train", "ingredients", "-", probes, "-"),
+        ("val", "-", choices, probes, "scored"),
+        ("val shifts", "-", "tuning" if guided else "-", probes, "scored"),
+        ("test", "-", "-", "-", "scored"),
+        ("test shifts", "-", "-", "-", "scored"),
+    ]
+    if not results.evaluation["val_shifts"]:
+        rows = [row for row in rows if row[0] != "val shifts"]
+    if not results.evaluation["test_shifts"]:
+        rows = [row for row in rows if row[0] != "test shifts"]
+    columns = ["data", "training", "choices", "diagnostics", "evaluation"]
+    return Grid(columns, [[Cell(text) for text in row] for row in rows])
 
 
 def settings(experiment: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -41,6 +65,10 @@ def settings(experiment: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _choices(results: Results) -> str:
     tuning = " and the coefficients" if results.tune["tuned"] else ""
     return f"the best ingredient, what goes into a soup{tuning}"
+
+
+def _probes(results: Results) -> str:
+    return ", and what diagnostics look at" if results.diagnostics else ""
 
 
 def _val_shifts_use(results: Results) -> str:
@@ -77,6 +105,32 @@ def _interval_words(results: Results, experiment: Mapping[str, Any]) -> str:
     return (
         f"{percentage}, bootstrap over examples{resamples}; differences are paired: both models on "
         "the same examples. They cover the choice of test examples, not of the training seed."
+    )
+
+
+def _tests(evaluation: Manifest) -> list[tuple[str, str]]:
+    """Say how differences were tested, where they were."""
+    tested = evaluation["comparisons"]
+    if not tested:
+        return []
+    level = f"{1 - evaluation['confidence']:.2g}"
+    kinds = " and ".join(dict.fromkeys(row["test"] for row in tested))
+    return [
+        (
+            "tests",
+            f"{kinds}, paired; p after Holm's correction over all soups and places, and over all "
+            f"ensembles and places; a difference is one with p below {level}",
+        )
+    ]
+
+
+def _seed_words(results: Results, experiment: Mapping[str, Any]) -> str:
+    """Say what the one seed fixes; other seeds that were drawn from are in the manifests."""
+    drawn = results.evaluation.get("random_soups", {})
+    random_soups = f"; random soups: {drawn['draws']} draws a size" if "draws" in drawn else ""
+    return (
+        f"{plain(experiment['seed'])}: splits, base, sweep, tuning, resamples all follow from it"
+        f"{random_soups}"
     )
 
 

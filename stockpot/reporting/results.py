@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 Manifest = dict[str, Any]
@@ -11,18 +12,30 @@ Model = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What the stages wrote: the parsed manifests of results/."""
+    """What the stages wrote: the parsed manifests of results/.
+
+    Attributes:
+        diagnostics: findings by the diagnostic's name; empty where none was asked for.
+    """
 
     base: Manifest
     sweep: Manifest
     soups: Manifest
     tune: Manifest
     evaluation: Manifest
+    diagnostics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def merged(self) -> list[Model]:
         """All merged models: soups by recipe, then tuned ones."""
         return [*self.soups["soups"], *self.tune["tuned"]]
+
+    @property
+    def best_soup(self) -> Model | None:
+        """The merged model that `best_soup` names, as its stage wrote it; None without soups."""
+        best = best_soup(self.evaluation)
+        names = {model["name"]: model for model in self.merged}
+        return None if best is None else names[best["name"]]
 
 
 def models_of(evaluation: Manifest, *kinds: str) -> list[Model]:
@@ -36,8 +49,18 @@ def best_ingredient(evaluation: Manifest) -> Model:
     return next(model for model in models_of(evaluation, "ingredient") if model["name"] == name)
 
 
+def best_soup(evaluation: Manifest) -> Model | None:
+    """Return the soup or tuned soup with the highest val score, the first of equals.
+
+    The choice is made on val, so that its scores on test stay unbiased; None without soups.
+    """
+    name = f"val/{evaluation['metric']}"
+    soups = models_of(evaluation, "soup", "tuned")
+    return max(soups, key=lambda soup: float(soup["metrics"][name]), default=None)
+
+
 def main_models(evaluation: Manifest) -> list[Model]:
-    """Return what every comparison shows: base, best ingredient, soups, tuned soups, ensemble."""
+    """Return what every comparison shows: base, best ingredient, soups, tuned soups, ensembles."""
     return [
         *models_of(evaluation, "base"),
         best_ingredient(evaluation),

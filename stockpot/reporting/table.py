@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from stockpot.reporting.baselines import Baseline, random_soups, wise_ft
+from stockpot.reporting.comparisons import SHIFT, TEST, Comparison, comparison
 from stockpot.reporting.estimates import (
     Estimate,
     confidence_words,
@@ -18,7 +20,7 @@ from stockpot.reporting.estimates import (
     read_estimate,
 )
 from stockpot.reporting.results import Manifest, Model, best_ingredient, models_of
-from stockpot.reporting.verdict import Outcome, judge
+from stockpot.reporting.verdict import Outcome
 
 BEST = "best ingredient"
 
@@ -29,37 +31,49 @@ class Row:
 
     Attributes:
         name: what the table calls it: "best ingredient", or the model's own name.
+        detail: what it is, where the name alone does not say.
         model: the model's name in the manifests; "" for a mean of several.
-        kind: base, ingredient, soup, tuned or ensemble.
+        kind: base, ingredient, soup, tuned, ensemble, or baseline: no checkpoint of this run.
         val: score on val; a fraction, as are all that follow. None where it was not recorded.
         test: score on test.
         shift: mean score over the test shifts; None where there are none.
-        shift_difference: `shift` minus that of the best ingredient, paired.
-        test_difference: `test` minus that of the best ingredient, paired.
+        against_shift: `shift` compared with that of the best ingredient, paired.
+        against_test: `test` compared with that of the best ingredient, paired.
         num_models: how many models a prediction runs.
+        metrics: all metrics of the model; empty for a mean of several.
+        cost: of a prediction, as far as it is known: parameters, bytes, flops.
     """
 
     name: str
+    detail: str
     model: str
     kind: str
     val: Estimate | None
     test: Estimate | None
     shift: Estimate | None
-    shift_difference: Estimate | None
-    test_difference: Estimate | None
-    num_models: int
+    against_shift: Comparison | None = None
+    against_test: Comparison | None = None
+    num_models: int = 1
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
 
 
 def results_table(evaluation: Manifest) -> list[Row]:
-    """Build the rows: base, best and mean ingredient, soups, tuned soups, ensemble."""
-    metric = evaluation["metric"]
+    """Build the rows.
+
+    Returns:
+        Base, best and mean ingredient, random soups, soups, tuned soups, the best point from base
+        to soup, ensembles; each where there is one.
+    """
     ingredients = models_of(evaluation, "ingredient")
-    rows = [_row(model["name"], model, metric) for model in models_of(evaluation, "base")]
-    rows.append(_row(BEST, best_ingredient(evaluation), metric))
+    rows = [_row(model["name"], model, evaluation) for model in models_of(evaluation, "base")]
+    rows.append(_row(BEST, best_ingredient(evaluation), evaluation))
     if len(ingredients) > 1:
-        rows.append(_mean_row(ingredients, metric))
-    for model in models_of(evaluation, "soup", "tuned", "ensemble"):
-        rows.append(_row(model["name"], model, metric))
+        rows.append(_mean_row(ingredients, evaluation["metric"]))
+    rows += _baseline_rows(random_soups(evaluation))
+    rows += [_row(m["name"], m, evaluation) for m in models_of(evaluation, "soup", "tuned")]
+    rows += _baseline_rows(wise_ft(evaluation))
+    rows += [_row(m["name"], m, evaluation) for m in models_of(evaluation, "ensemble")]
     return rows
 
 
@@ -70,23 +84,31 @@ def score_cell(estimate: Estimate | None) -> str:
     return f"{percent(estimate.value)}{_bounds(estimate, percent)}"
 
 
-def difference_cell(estimate: Estimate | None) -> str:
-    """Write a difference, a star where its interval excludes 0, and the interval."""
-    if estimate is None:
+def difference_cell(compared: Comparison | None) -> str:
+    """Write a difference, a star where it is no accident, and the interval."""
+    if compared is None:
         return "-"
-    star = "*" if estimate.excludes_zero else " "
-    return f"{points(estimate.value)}{star}{_bounds(estimate, points)}".rstrip()
+    star = " " if compared.outcome is Outcome.NO_DIFFERENCE else "*"
+    return (
+        f"{points(compared.difference.value)}{star}{_bounds(compared.difference, points)}".rstrip()
+    )
+
+
+def star_words(evaluation: Manifest) -> str:
+    """Say what a star behind a difference means."""
+    return f"* p < {1 - evaluation['confidence']:.2g} after Holm's correction"
 
 
 def render_terminal(rows: Sequence[Row], evaluation: Manifest) -> Table:
     """Lay the rows out for a terminal of 100 columns; a narrower one wraps the cells.
 
-    Nothing is said by colour alone: an interval that excludes 0 has a star.
+    Nothing is said by colour alone: a difference that is no accident has a star.
     """
     has_shift = any(row.shift is not None for row in rows)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0, caption_justify="left")
     table.caption = _caption(evaluation, has_shift=has_shift)
-    table.add_column("model", overflow="fold")
+    # So wide that intervals, up to 100.0, stay on their line.
+    table.add_column("model", overflow="fold", max_width=17)
     for header in ("val", "test", *(["mean shift"] if has_shift else [])):
         table.add_column(header, justify="right", overflow="fold")
     for header in (*(["shift - best"] if has_shift else []), "test - best"):
@@ -103,19 +125,32 @@ def _bounds(estimate: Estimate, write: Callable[[float], str]) -> str:
     return f" [{write(estimate.low)},{write(estimate.high)}]"
 
 
-def _row(name: str, model: Model, metric: str) -> Row:
-    metrics = model["metrics"]
+def _row(name: str, model: Model, evaluation: Manifest) -> Row:
+    metrics, metric = model["metrics"], evaluation["metric"]
     return Row(
         name=name,
+        detail=model["name"] if name != model["name"] else "",
         model=model["name"],
         kind=model["kind"],
         val=read_estimate(metrics, f"val/{metric}"),
         test=read_estimate(metrics, f"test/{metric}"),
         shift=read_estimate(metrics, f"shift/mean/{metric}"),
-        shift_difference=read_estimate(metrics, f"difference/shift/mean/{metric}"),
-        test_difference=read_estimate(metrics, f"difference/test/{metric}"),
+        against_shift=comparison(evaluation, model["name"], SHIFT),
+        against_test=comparison(evaluation, model["name"], TEST),
         num_models=model["cost"]["num_models"],
+        metrics=metrics,
+        cost=model["cost"],
     )
+
+
+def _baseline_rows(baseline: Baseline | None) -> list[Row]:
+    if baseline is None:
+        return []
+    val, test, shift = (
+        None if score is None else Estimate(score)
+        for score in (baseline.val, baseline.test, baseline.shift)
+    )
+    return [Row(baseline.name, baseline.detail, "", "baseline", val, test, shift)]
 
 
 def _mean_row(ingredients: Sequence[Model], metric: str) -> Row:
@@ -127,14 +162,12 @@ def _mean_row(ingredients: Sequence[Model], metric: str) -> Row:
 
     return Row(
         name="mean ingredient",
+        detail="",
         model="",
         kind="ingredient",
         val=mean(f"val/{metric}"),
         test=mean(f"test/{metric}"),
         shift=mean(f"shift/mean/{metric}"),
-        shift_difference=None,
-        test_difference=None,
-        num_models=1,
     )
 
 
@@ -144,20 +177,19 @@ def _cells(row: Row, *, has_shift: bool) -> list[Text]:
         Text(score_cell(row.test)),
         *([Text(score_cell(row.shift))] if has_shift else []),
     ]
-    differences = [row.shift_difference] if has_shift else []
-    differences.append(row.test_difference)
+    differences = [row.against_shift] if has_shift else []
+    differences.append(row.against_test)
     # Text, not str: rich would read [94.5,98.2], or a name in brackets, as markup.
     return [Text(row.name), *scores, *map(_difference, differences), Text(f"{row.num_models}x")]
 
 
-def _difference(estimate: Estimate | None) -> Text:
-    if estimate is None:
+def _difference(compared: Comparison | None) -> Text:
+    if compared is None:
         return Text("-")
     colours = {Outcome.WORSE: "red", Outcome.NO_DIFFERENCE: "", Outcome.BETTER: "green"}
-    cell = difference_cell(estimate)
     value_width = len("+99.9*")  # so that the intervals of a column start at one place
-    aligned = " " * (value_width - 1 - len(points(estimate.value))) + cell
-    return Text(aligned, style=colours[judge(estimate)])
+    padding = " " * (value_width - 1 - len(points(compared.difference.value)))
+    return Text(padding + difference_cell(compared), style=colours[compared.outcome])
 
 
 def _caption(evaluation: Manifest, *, has_shift: bool) -> Text:
@@ -166,7 +198,7 @@ def _caption(evaluation: Manifest, *, has_shift: bool) -> Text:
     return Text(
         f"{evaluation['metric']} in %, [{interval}]{shifts}\n"
         f"- best: points to the best ingredient ({evaluation['best_ingredient']}, chosen on val), "
-        "paired; * interval excludes 0\n"
+        f"paired; {star_words(evaluation)}\n"
         "cost: models run for one prediction",
         style="dim",
     )

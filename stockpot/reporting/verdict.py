@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-from stockpot.reporting.estimates import Estimate, confidence_words, points, read_estimate
+from stockpot.reporting.estimates import confidence_words, p_words, points
 from stockpot.reporting.results import Manifest, models_of
 
 UNDER_SHIFT = "under shift"
 ON_TEST = "on test"
+
+_PLACES = {"shift": UNDER_SHIFT, "test": ON_TEST}
+"""What a sentence calls the place of a comparison; in the order of sentences."""
 
 
 class Outcome(StrEnum):
@@ -30,25 +35,16 @@ class Verdict:
     sentence: str
 
 
-def judge(difference: Estimate) -> Outcome:
-    """Say which side of 0 the whole interval lies on; an end at 0 itself shows no difference."""
-    if not difference.excludes_zero:
-        return Outcome.NO_DIFFERENCE
-    return Outcome.BETTER if difference.value > 0 else Outcome.WORSE
-
-
 def verdicts(evaluation: Manifest) -> list[Verdict]:
-    """Judge each soup and tuned soup against the best ingredient.
+    """Say how each soup and tuned soup compares with the best ingredient.
 
     Returns:
         One verdict a soup and place; the losses first, then those under shift, then those on test,
         each in the order of the manifest.
     """
     found = [
-        _verdict(model["name"], place, difference, evaluation["confidence"])
-        for place, name in _places(evaluation)
-        for model in models_of(evaluation, "soup", "tuned")
-        if (difference := read_estimate(model["metrics"], name)) is not None
+        _verdict(tested, evaluation["confidence"])
+        for tested in _tested(evaluation, "soup", "tuned")
     ]
     return sorted(found, key=lambda verdict: verdict.outcome is not Outcome.WORSE)
 
@@ -58,7 +54,7 @@ def headline(evaluation: Manifest) -> str:
     found = verdicts(evaluation)
     if not found:
         return "No soup was compared with the best ingredient."
-    groups = [[v for v in found if v.place == place] for place, _ in _places(evaluation)]
+    groups = [[v for v in found if v.place == place] for place in _PLACES.values()]
     groups = [group for group in groups if group]
     groups.sort(key=lambda group: all(v.outcome is not Outcome.WORSE for v in group))
     counts = "; ".join(f"{group[0].place}, {_count(group)}" for group in groups)
@@ -66,19 +62,21 @@ def headline(evaluation: Manifest) -> str:
 
 
 def ensemble_sentence(evaluation: Manifest) -> str | None:
-    """Say what the logit ensemble gains and costs; None where none was evaluated."""
+    """Say what ensembles gain and cost; None where none was evaluated."""
     ensembles = models_of(evaluation, "ensemble")
     if not ensembles:
         return None
-    ensemble, interval = ensembles[0], confidence_words(evaluation["confidence"])
-    gains = [
-        f"{place} {_amount(difference, interval)}"
-        for place, name in _places(evaluation)
-        if (difference := read_estimate(ensemble["metrics"], name)) is not None
-    ]
-    cost = f"{ensemble['cost']['num_models']} times the inference cost of one model"
-    compared = f"; against the best ingredient: {', '.join(gains)}" if gains else ""
-    return f"For comparison, the {ensemble['name']} has {cost}{compared}."
+    gains = [gain for model in ensembles if (gain := _gain(evaluation, model["name"]))]
+    cost = f"{ensembles[0]['cost']['num_models']} times the inference cost of one model"
+    compared = f"; against the best ingredient: {'; '.join(gains)}" if gains else ""
+    whom = "ensembles have" if len(ensembles) > 1 else f"the {ensembles[0]['name']} has"
+    return f"For comparison, {whom} {cost}{compared}."
+
+
+def greedy_sentence(evaluation: Manifest) -> str | None:
+    """Say how many of greedy's accepts the noise of val could have made; None without greedy."""
+    sentences = [_greedy(soup, evaluation["confidence"]) for soup in evaluation["greedy"]]
+    return " ".join(sentences) or None
 
 
 def caveat(evaluation: Manifest) -> str | None:
@@ -87,36 +85,74 @@ def caveat(evaluation: Manifest) -> str | None:
     if num_compared < 2:
         return None
     return (
-        f"Each interval is for one comparison; the {num_compared} comparisons are not corrected "
-        "for being made together."
+        f"p is corrected for the {num_compared} comparisons of soups being made together (Holm), "
+        "and decides; each interval is for one comparison."
     )
 
 
-def _places(evaluation: Manifest) -> tuple[tuple[str, str], ...]:
-    metric = evaluation["metric"]
-    return (
-        (UNDER_SHIFT, f"difference/shift/mean/{metric}"),
-        (ON_TEST, f"difference/test/{metric}"),
-    )
+def _tested(evaluation: Manifest, *kinds: str) -> list[Mapping[str, Any]]:
+    """List the comparisons of models of these kinds, place by place."""
+    names = {model["name"] for model in models_of(evaluation, *kinds)}
+    return [
+        tested
+        for place in _PLACES
+        for tested in evaluation["comparisons"]
+        if tested["place"] == place and tested["model"] in names
+    ]
 
 
-def _verdict(model: str, place: str, difference: Estimate, confidence: float) -> Verdict:
-    outcome = judge(difference)
-    amount = _amount(difference, confidence_words(confidence))
+def _verdict(tested: Mapping[str, Any], confidence: float) -> Verdict:
+    outcome, place, model = Outcome(tested["outcome"]), _PLACES[tested["place"]], tested["model"]
     soup = model if model.endswith("soup") else f"{model} soup"
-    match outcome:
-        case Outcome.NO_DIFFERENCE:
-            sentence = f"no difference seen between {soup} and the best ingredient {place}"
-        case _:
-            sentence = f"{soup} is {outcome} than the best ingredient {place}"
-    return Verdict(model, place, outcome, f"{sentence}: {amount}")
+    what, could_see = f"{soup} is {outcome} than the best ingredient {place}", ""
+    if outcome is Outcome.NO_DIFFERENCE:
+        what = f"no difference seen between {soup} and the best ingredient {place}"
+        could_see = _could_see(tested["detectable"])
+    bounds = f"{points(tested['low'])} to {points(tested['high'])}"
+    evidence = (
+        f"{points(tested['difference'])} points ({confidence_words(confidence)} {bounds}), "
+        f"+{tested['won']} and -{tested['lost']} of {tested['n']} examples, "
+        f"{p_words(tested['p_holm'])}"
+    )
+    return Verdict(model, place, outcome, f"{what}: {evidence}{could_see}")
 
 
-def _amount(difference: Estimate, interval: str) -> str:
-    if difference.low is None or difference.high is None:
-        return f"{points(difference.value)} points"
-    bounds = f"{points(difference.low)} to {points(difference.high)}"
-    return f"{points(difference.value)} points ({interval} {bounds})"
+def _could_see(detectable: float | None) -> str:
+    """Say which difference the examples would have shown, as far as that is known."""
+    if detectable is None:
+        return ""
+    return f"; one of {100 * detectable:.1f} points would be seen 4 times of 5"
+
+
+def _gain(evaluation: Manifest, ensemble: str) -> str:
+    """Say by how much an ensemble exceeds the best ingredient; nothing where it was not tested."""
+    places = [
+        f"{_PLACES[tested['place']]} {points(tested['difference'])} points "
+        f"({_OUTCOME_WORDS[Outcome(tested['outcome'])]}, {p_words(tested['p_holm'])})"
+        for tested in _tested(evaluation, "ensemble")
+        if tested["model"] == ensemble
+    ]
+    return f"{ensemble} {', '.join(places)}" if places else ""
+
+
+_OUTCOME_WORDS = {
+    Outcome.WORSE: "worse",
+    Outcome.NO_DIFFERENCE: "no difference seen",
+    Outcome.BETTER: "better",
+}
+
+
+def _greedy(soup: Mapping[str, Any], confidence: float) -> str:
+    accepts = [step for step in soup["steps"] if step["accepted"]]
+    if not accepts:
+        return f"{soup['soup']} kept the best ingredient alone."
+    within = sum(step["within_noise"] for step in accepts)
+    plural = "accept" if len(accepts) == 1 else "accepts"
+    return (
+        f"{within} of {len(accepts)} {plural} of {soup['soup']} {'is' if within == 1 else 'are'} "
+        f"within the noise of val ({accepts[0]['n']} examples; p at least {1 - confidence:.2g}, "
+        "each by itself)."
+    )
 
 
 def _count(group: list[Verdict]) -> str:

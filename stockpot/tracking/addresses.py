@@ -89,6 +89,17 @@ def compare_url(address: str, run_ids: Sequence[str], experiment_ids: Sequence[s
     )
 
 
+def run_url(address: str, experiment_id: str, run_id: str) -> str:
+    """Return the page of a run: its artifacts and charts are tabs of it."""
+    runs = f"{_page_root(address)}/experiments/{quote(experiment_id)}/runs"
+    return f"{runs}/{quote(run_id)}?{_MODEL_PAGES}"
+
+
+def registered_model_url(address: str, name: str) -> str:
+    """Return the page of a registered model: its versions with their aliases."""
+    return f"{_page_root(address)}/models/{quote(name)}"
+
+
 def _page_root(address: str) -> str:
     parts = urlsplit(address)
     plain = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

@@ -17,16 +17,20 @@ _EXPERIMENT_TAGS = {
 }
 
 
+_TALKATIVE = ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry.abstract_store")
+
+
 def prepare_mlflow() -> None:
     """Keep MLflow from hanging on a dead server and from telling what nobody asked."""
     # It would repeat a POST whose answer was lost, and so make a run twice; the outbox looks first.
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow.tracking.client  # noqa: F401 (its import sets up its loggers; ours come after)
 
-    for logger in ("alembic", "mlflow.store.db.utils"):
+    for logger in _TALKATIVE:
         logging.getLogger(logger).setLevel(logging.WARNING)
     # It reports each attempt to connect; the outbox warns once.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)

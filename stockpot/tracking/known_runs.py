@@ -62,7 +62,9 @@ class KnownRuns:
 
 def read_runs(client: Any, experiment_id: str) -> KnownRuns:
     """Read the newest runs of an experiment; a search takes about 1 ms a run."""
-    page = client.search_runs([experiment_id], max_results=NEWEST)
+    page = client.search_runs(
+        [experiment_id], max_results=NEWEST, order_by=["attributes.start_time DESC"]
+    )
     known = KnownRuns(is_all=not page.token)
     for run in page:
         known.add(_known_run(run), run.data.tags)

@@ -7,15 +7,15 @@ of the record that made them, metrics the record's own time, and what is there i
 from __future__ import annotations
 
 import base64
-import json
-import tempfile
-from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
 
-from stockpot.errors import InputError
+from stockpot.errors import InputError, StageFailed
 from stockpot.locks import file_lock
 from stockpot.tracking.addresses import is_server, redacted
+from stockpot.tracking.artifacts import put_artifact, show_as_table
 from stockpot.tracking.availability import StoreAwayError, explain, is_away, probe
 from stockpot.tracking.connection import (
     find_experiment,
@@ -24,10 +24,12 @@ from stockpot.tracking.connection import (
     whole_database,
 )
 from stockpot.tracking.known_runs import KnownRun, KnownRuns, look_up, read_runs
-from stockpot.tracking.model_runs import ModelRuns
+from stockpot.tracking.model_runs import ModelRuns, dataset_input
 from stockpot.tracking.points import new_points, param_objects, points
-from stockpot.tracking.records import ModelRecord, Record
+from stockpot.tracking.records import Dataset, ModelRecord, Record
 from stockpot.tracking.runs_view import VIEW_TAG, runs_view
+
+T = TypeVar("T")
 
 
 class MlflowStore:
@@ -46,9 +48,9 @@ class MlflowStore:
             "finish": self._finish,
             "kill": self._kill,
             "model": self._model,
-            "link": self._link,
             "metrics": self._metrics,
             "parent-metrics": self._parent_metrics,
+            "parent-tags": self._parent_tags,
             "artifact": self._artifact,
             "view": self._view,
         }
@@ -107,6 +109,39 @@ class MlflowStore:
         except Exception as error:
             self._raise_if_away(error)
             raise
+
+    def ask(self, question: Callable[[Any, str], T]) -> T:
+        """Return what the store answers; what it does must be right to do again.
+
+        Args:
+            question: is given MLflow's client and the experiment's id.
+
+        Raises:
+            StageFailed: the store does not answer.
+        """
+        try:
+            if not self.connected:
+                self.connect()
+            return question(self._client, self._experiment_id())
+        except Exception as error:
+            if not isinstance(error, StoreAwayError) and not is_away(error):
+                raise
+            self._client = None
+            why = str(error) if isinstance(error, StoreAwayError) else explain(error)
+            raise StageFailed(
+                f"the tracking store {redacted(self.uri)} does not answer ({why}); "
+                "try again when it does"
+            ) from error
+
+    def find_model_run(self, key: str) -> KnownRun | None:
+        """Return the run of a model by its content key, whatever its age; None if there is none.
+
+        Raises:
+            StageFailed: an old run was looked for, and the store does not answer.
+        """
+        if key not in self.known.models and not self.known.is_all:
+            self.ask(lambda _client, _experiment: self._look_up("stockpot.key", key))
+        return self.known.models.get(key)
 
     def give_up(self, record: Record, reason: str) -> None:
         """End the half-written run of a record that the store refused.
@@ -171,6 +206,7 @@ class MlflowStore:
             self._client.update_run(run.run_id, status="RUNNING")
             run.status = "RUNNING"
         self._client.log_batch(run.run_id, params=param_objects(record.content["params"]))
+        self._add_datasets(run, record)
 
     def _finish(self, record: Record) -> None:
         self._terminate(self._parent(record), record)
@@ -206,23 +242,37 @@ class MlflowStore:
             models.link(earlier, parent)
             self._add_metrics(earlier, model.metrics, record)
 
-    def _link(self, record: Record) -> None:
-        self._models().link(self._model_run(record.content["key"]), self._parent(record))
-
     def _metrics(self, record: Record) -> None:
         run = self._model_run(record.content["key"])
+        self._add_datasets(run, record)
         self._add_metrics(run, record.content["metrics"], record)
 
     def _parent_metrics(self, record: Record) -> None:
-        self._add_metrics(self._parent(record), record.content["metrics"], record)
+        content = record.content
+        self._add_metrics(self._parent(record), content["metrics"], record, content["curves"])
 
-    def _add_metrics(self, run: KnownRun, metrics: Mapping[str, float], record: Record) -> None:
+    def _parent_tags(self, record: Record) -> None:
+        run = self._parent(record)
+        for name, value in record.content["tags"].items():
+            self._client.set_tag(run.run_id, name, value)
+
+    def _add_metrics(
+        self,
+        run: KnownRun,
+        metrics: Mapping[str, float],
+        record: Record,
+        curves: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    ) -> None:
         changed = new_points(run.metrics, metrics)
-        if changed:
-            self._client.log_batch(
-                run.run_id, metrics=points(changed, {}, record.time_ms, run.model_id)
-            )
+        if changed or curves:
+            new = points(changed, curves, record.time_ms, run.model_id)
+            self._client.log_batch(run.run_id, metrics=new)
             run.metrics.update(changed)
+
+    def _add_datasets(self, run: KnownRun, record: Record) -> None:
+        datasets = [dataset_input(Dataset(**values)) for values in record.content["datasets"]]
+        if datasets:
+            self._client.log_inputs(run.run_id, datasets=datasets)
 
     def _view(self, record: Record) -> None:
         view = runs_view(record.content["metric"])
@@ -230,20 +280,7 @@ class MlflowStore:
             self._client.set_experiment_tag(self._experiment_id(), VIEW_TAG, view)
 
     def _artifact(self, record: Record) -> None:
-        run = self._parent(record)
-        name = PurePosixPath(record.content["name"])
-        folder = str(name.parent) if name.parent.name else None
-        with tempfile.TemporaryDirectory() as temporary:
-            file = Path(temporary) / name.name
-            file.write_bytes(base64.b64decode(record.content["base64"]))
-            self._client.log_artifact(run.run_id, file, folder)
+        run, name = self._parent(record), record.content["name"]
+        put_artifact(self._client, run.run_id, name, base64.b64decode(record.content["base64"]))
         if record.content["table"]:
-            self._show_as_table(run, str(name))
-
-    def _show_as_table(self, run: KnownRun, name: str) -> None:
-        """Do what `MlflowClient.log_table` does, except that logging again replaces the table."""
-        tags = self._client.get_run(run.run_id).data.tags
-        shown = json.loads(tags.get("mlflow.loggedArtifacts", "[]"))
-        table = {"path": name, "type": "table"}
-        if table not in shown:
-            self._client.set_tag(run.run_id, "mlflow.loggedArtifacts", json.dumps([*shown, table]))
+            show_as_table(self._client, run.run_id, name)

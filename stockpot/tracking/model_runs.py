@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from stockpot.tracking.artifacts import put_artifact
 from stockpot.tracking.known_runs import KnownRun, KnownRuns
 from stockpot.tracking.points import param_objects, points, text_params
 from stockpot.tracking.records import Dataset, ModelRecord, Record
@@ -52,6 +53,8 @@ class ModelRuns:
             metrics=points(model.metrics, model.curves, record.time_ms, run.model_id),
             params=param_objects(model.params),
         )
+        for name, text in model.files.items():
+            put_artifact(self._client, run.run_id, name, text.encode())
         if run.model_id is not None:
             self._join(run.run_id, run.model_id, is_new=is_new)
         # Last of all, so that a run with this status is whole.
@@ -119,7 +122,7 @@ class ModelRuns:
 
         ids = [self._known.models[key].model_id for key in model.inputs]
         models = [LoggedModelInput(model_id) for model_id in ids if model_id is not None]
-        datasets = [_dataset_input(dataset) for dataset in model.datasets]
+        datasets = [dataset_input(dataset) for dataset in model.datasets]
         if models or datasets:
             self._client.log_inputs(run.run_id, datasets=datasets, models=models)
 
@@ -146,7 +149,8 @@ def _model_tags(model: ModelRecord) -> dict[str, str]:
     return {name: value for name, value in tags.items() if value}
 
 
-def _dataset_input(dataset: Dataset) -> Any:
+def dataset_input(dataset: Dataset) -> Any:
+    """Return a dataset as MLflow's input of a run."""
     from mlflow.entities import Dataset as MlflowDataset
     from mlflow.entities import DatasetInput, InputTag
 

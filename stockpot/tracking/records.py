@@ -19,7 +19,7 @@ class Dataset:
     Attributes:
         name: e.g. `digits`.
         digest: of the data, hex; MLflow keeps 36 characters, so that many are sent.
-        context: what it was for: `val` or `test`.
+        context: what it was for: `train`, `val`, `test` or a shift.
     """
 
     name: str
@@ -47,6 +47,7 @@ class ModelRecord:
         reason: why it failed.
         note: Markdown, shown at the top of the run's page.
         seconds: how long the work took, if it is known.
+        files: text files of the run by name, e.g. what it takes to make the model again.
     """
 
     name: str
@@ -64,6 +65,7 @@ class ModelRecord:
     reason: str = ""
     note: str = ""
     seconds: float = 0.0
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.key:

@@ -3,48 +3,44 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import logging
 import math
-import time
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
-from stockpot.errors import InputError, StageFailed
+from stockpot.errors import InputError
 from stockpot.tracking.addresses import checked_uri, redacted, without_credentials
 from stockpot.tracking.availability import StoreAwayError, probe
 from stockpot.tracking.mlflow_store import MlflowStore
 from stockpot.tracking.outbox import Outbox
-from stockpot.tracking.records import ModelRecord, Record, Scalar
+from stockpot.tracking.recorded_runs import RecordedRun, read_recorded_run
+from stockpot.tracking.records import Dataset, ModelRecord, Record, Scalar
+from stockpot.tracking.registry import ModelRegistry
 from stockpot.tracking.run_tags import origin, run_tags
+from stockpot.tracking.sending import Sender
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_PAUSE_SECONDS = 30.0  # after the store did not answer, it is left alone for so long
 _log = logging.getLogger("stockpot")
 
 
 class Tracker:
     """Writes one pipeline run; safe over threads.
 
-    Every write is first a file in the outbox. While the store does not answer, the files stay:
-    they are sent after the pause, at the end of the run or when a store is opened again.
+    While the store does not answer, what is logged is kept and sent later.
     """
 
     def __init__(
-        self, store: MlflowStore, outbox: Outbox, origin: str, tags: Mapping[str, str]
+        self, store: MlflowStore, sender: Sender, origin: str, tags: Mapping[str, str]
     ) -> None:
         self.pipeline = ""
         self._store = store
-        self._outbox = outbox
+        self._sender = sender
         self._origin = origin
         self._tags = dict(tags)
-        self._next_try = 0.0
-        self._warned = False
 
     @classmethod
     def open(
@@ -76,27 +72,27 @@ class Tracker:
         state_dir = state_dir.absolute()
         store = MlflowStore(uri, experiment_name, state_dir)
         outbox = Outbox(state_dir / "outbox", f"{redacted(uri)} {experiment_name}")
-        tracker = cls(store, outbox, origin(state_dir), run_tags(tags))
+        sender = Sender(store, outbox)
         try:
             store.connect()
         except StoreAwayError as away:
             if not offline:
                 raise _does_not_answer(uri, away) from away
-            tracker._pause(away)
-        if elsewhere := outbox.num_elsewhere():
+            sender.pause(away)
+        if elsewhere := sender.elsewhere:
             _log.warning(
                 "%d tracking records wait for another store or experiment; "
                 "they are sent when it is opened again",
                 elsewhere,
             )
         if store.connected:
-            tracker.flush()
-        return tracker
+            sender.flush()
+        return cls(store, sender, origin(state_dir), run_tags(tags))
 
     @property
     def pending(self) -> int:
         """Return the number of records that are not yet sent."""
-        return len(self._outbox.pending())
+        return self._sender.pending
 
     @property
     def experiment_id(self) -> str | None:
@@ -109,14 +105,19 @@ class Tracker:
         run = self._store.known.pipelines.get(self.pipeline)
         return None if run is None else run.run_id
 
+    @property
+    def newest_run_id(self) -> str | None:
+        """Return MLflow's id of the parent run that started last; None if there is none."""
+        return next((run.run_id for run in self._store.known.pipelines.values()), None)
+
     def run_id(self, key: str) -> str | None:
         """Return MLflow's id of the run of a model, by its content key."""
-        run = self._store.known.models.get(key)
+        run = self._store.find_model_run(key)
         return None if run is None else run.run_id
 
     def model_id(self, key: str) -> str | None:
         """Return MLflow's id of the LoggedModel of a model, by its content key."""
-        run = self._store.known.models.get(key)
+        run = self._store.find_model_run(key)
         return None if run is None else run.model_id
 
     def start_parent(
@@ -125,6 +126,7 @@ class Tracker:
         params: Mapping[str, Scalar],
         tags: Mapping[str, str],
         pipeline: str | None = None,
+        datasets: Sequence[Dataset] = (),
     ) -> None:
         """Start the run of this pipeline run; all that is logged from here on belongs to it.
 
@@ -133,6 +135,7 @@ class Tracker:
             params: flat.
             tags: besides those given to `open`.
             pipeline: the `Tracker.pipeline` of a run to go on with, e.g. in another process.
+            datasets: what models are trained and judged on.
         """
         self.pipeline = pipeline or uuid.uuid4().hex
         own = {
@@ -141,13 +144,13 @@ class Tracker:
             "stockpot.origin": self._origin,
         }
         content = {"name": name, "params": dict(params), "tags": {**self._tags, **tags, **own}}
-        self._submit("start", content)
+        self._submit("start", content | {"datasets": [asdict(dataset) for dataset in datasets]})
 
     def finish_parent(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """End the parent run and send what is pending, even if the store was away just now."""
-        self._next_try = 0.0
+        self._sender.end_pause()
         self._submit("finish", {"status": status})
-        if self._outbox.pending():
+        if self.pending:
             _log.warning("%d tracking records are not sent; the next run sends them", self.pending)
 
     def mark_killed(self, run: str) -> None:
@@ -171,24 +174,31 @@ class Tracker:
         own = record.tags  # first in order, too: the UI keeps it
         self._submit("model", {**record.to_json(), "tags": {**own, **self._tags, **own}})
 
-    def link_model(self, key: str) -> bool:
-        """Link a model that an earlier pipeline run logged.
+    def log_metrics(
+        self, key: str, metrics: Mapping[str, float], datasets: Sequence[Dataset] = ()
+    ) -> None:
+        """Add metrics to the run of a logged model; values it already has change nothing.
 
-        Returns:
-            False if the store does not know the key, or does not answer: call `log_model`.
+        Args:
+            key: the model's content key.
+            metrics: by name.
+            datasets: what they were measured on, as far as the run does not say it yet.
         """
-        if self.run_id(key) is None:
-            return False
-        self._submit("link", {"key": key})
-        return True
+        content = {"key": key, "metrics": dict(metrics)}
+        self._submit("metrics", content | {"datasets": [asdict(dataset) for dataset in datasets]})
 
-    def log_metrics(self, key: str, metrics: Mapping[str, float]) -> None:
-        """Add metrics to the run of a logged model; values it already has change nothing."""
-        self._submit("metrics", {"key": key, "metrics": dict(metrics)})
+    def log_parent_metrics(
+        self,
+        metrics: Mapping[str, float],
+        curves: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    ) -> None:
+        """Add metrics to the parent run; its page draws a chart of each curve, by step."""
+        listed = {name: list(curve) for name, curve in curves.items()}
+        self._submit("parent-metrics", {"metrics": dict(metrics), "curves": listed})
 
-    def log_parent_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Add metrics to the parent run."""
-        self._submit("parent-metrics", {"metrics": dict(metrics)})
+    def log_parent_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the parent run."""
+        self._submit("parent-tags", {"tags": dict(tags)})
 
     def log_view(self, metric: str) -> None:
         """Set the columns and the order that `experiment_url` opens the runs page with.
@@ -199,7 +209,10 @@ class Tracker:
         self._submit("view", {"metric": metric})
 
     def log_text(self, name: str, text: str) -> None:
-        """Put a text file, e.g. `report.html`, into the parent run's artifacts."""
+        """Put a text file, e.g. `report.html` or `plots/barriers.svg`, into the parent's artifacts.
+
+        MLflow's UI shows SVG as an image and HTML as a page.
+        """
         self._log_artifact(name, text.encode())
 
     def log_table(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
@@ -208,75 +221,44 @@ class Tracker:
         text = json.dumps({"columns": list(columns), "data": rows})
         self._log_artifact(name, text.encode(), table=True)
 
-    def log_figure(self, name: str, figure: Figure) -> None:
-        """Put a matplotlib figure into the parent run's artifacts; the suffix is the format."""
-        image = io.BytesIO()
-        figure.savefig(image, format=Path(name).suffix.removeprefix("."))
-        self._log_artifact(name, image.getvalue())
-
     def flush(self) -> None:
         """Send what is pending, unless the store was away less than 30 s ago.
 
         Raises:
             StageFailed: the store refused a record; it is kept in `outbox/refused`.
         """
-        with self._outbox.held():
-            self._send_pending(fresh=None)
+        self._sender.flush()
+
+    def registry(self, name: str) -> ModelRegistry:
+        """Return the registered model called `name`, which need not exist yet.
+
+        Unlike what is logged, its reads and writes wait for the store's answer.
+
+        Raises:
+            StageFailed: the store does not answer, or refused what was pending.
+        """
+        self._sender.end_pause()
+        self._sender.flush()
+        return ModelRegistry(self._store, name)
+
+    def recorded_run(self, run_id: str) -> RecordedRun:
+        """Read what was recorded of a model.
+
+        Args:
+            run_id: MLflow's id of its run, or the id's first characters.
+
+        Raises:
+            InputError: no run of this experiment has this id, several do, or it is not a model's.
+            StageFailed: the store does not answer.
+        """
+        return read_recorded_run(self._store, run_id)
 
     def _log_artifact(self, name: str, content: bytes, *, table: bool = False) -> None:
         encoded = base64.b64encode(content).decode()
         self._submit("artifact", {"name": name, "base64": encoded, "table": table})
 
     def _submit(self, action: str, content: Mapping[str, Any]) -> None:
-        record = Record(action, self.pipeline, content)
-        with self._outbox.held():
-            self._send_pending(fresh=self._outbox.put(record))
-
-    def _send_pending(self, fresh: Path | None) -> None:
-        """Send records in order until all are sent or the store is away."""
-        if time.monotonic() < self._next_try:
-            return
-        paths = self._outbox.pending()
-        refusals: list[str] = []
-        try:
-            # An older record may have been tried, here or by a process that died: look.
-            if paths not in ([], [fresh]) or not self._store.connected:
-                self._store.refresh()
-            for path in paths:
-                self._send(path, refusals)
-            self._warned = False
-        except StoreAwayError as away:
-            self._pause(away)
-        if refusals:
-            raise StageFailed("; ".join(refusals))
-
-    def _send(self, path: Path, refusals: list[str]) -> None:
-        """Send one record; one that the store refuses goes out of the others' way."""
-        record = None
-        try:
-            record = Record.from_text(path.read_text(encoding="utf-8"))
-            self._store.send(record)
-        except StoreAwayError:
-            raise
-        except Exception as error:  # noqa: BLE001 (whatever it is, it must not block the queue)
-            reason = " ".join(str(error).split())[:500]
-            if record is not None:
-                self._store.give_up(record, reason)
-            what = "a record" if record is None else record.title
-            kept = self._outbox.refuse(path)
-            refusals.append(f"tracking: the store refused {what}: {reason}; kept in {kept}")
-        else:
-            path.unlink()
-
-    def _pause(self, away: StoreAwayError) -> None:
-        if not self._warned:
-            _log.warning(
-                "the tracking store %s does not answer (%s); records are kept and sent later",
-                redacted(self._store.uri),
-                away,
-            )
-        self._warned = True
-        self._next_try = time.monotonic() + _PAUSE_SECONDS
+        self._sender.submit(Record(action, self.pipeline, content))
 
 
 def _or_null(cell: Any) -> Any:

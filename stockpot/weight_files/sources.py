@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +22,7 @@ _PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 
 @dataclass
 class Source:
-    """One model on disk. Its files are mapped into memory and never written to.
+    """One model on disk. Its files are mapped into memory, where they cannot be written to.
 
     Attributes:
         path: the file or folder that was named.
@@ -35,7 +36,7 @@ class Source:
     tensors: Mapping[str, StoredTensor]
     metadata: Mapping[str, str] = field(default_factory=dict)
     _loaded: Mapping[str, Tensor] = field(default_factory=dict)
-    _maps: dict[Path, mmap.mmap] = field(default_factory=dict)
+    _maps: dict[Path, Tensor] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path | None:
@@ -52,7 +53,7 @@ class Source:
         return self.tensors[name].dtype
 
     def read(self, name: str) -> Tensor:
-        """Return a tensor; its memory is the file's, so it must not be changed."""
+        """Return a tensor; its memory is the file's: a process that writes to it ends there."""
         stored = self.tensors[name]
         return self.read_run(name, 0, stored.num_elements).view(stored.shape)
 
@@ -64,23 +65,40 @@ class Source:
         count, itemsize = last - first, stored.dtype.itemsize
         if count == 0:
             return torch.empty(0, dtype=stored.dtype)
-        held, offset = self._map(stored.file), stored.start + first * itemsize
-        if offset % itemsize:  # some writers do not align
-            raw = torch.frombuffer(held, dtype=torch.uint8, count=count * itemsize, offset=offset)
-            return raw.clone().view(stored.dtype)
-        return torch.frombuffer(held, dtype=stored.dtype, count=count, offset=offset)
+        start = stored.start + first * itemsize
+        raw = self._map(stored.file)[start : start + count * itemsize]
+        if start % itemsize:  # some writers do not align
+            raw = raw.clone()
+        return raw.view(stored.dtype)
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the weight files' digests, or of the one file; hex."""
         return digest_weights(self.files)
 
-    def _map(self, file: Path) -> mmap.mmap:
+    def _map(self, file: Path) -> Tensor:
         if file not in self._maps:
-            with file.open("rb") as opened:
-                # Copy-on-write, since torch warns of memory that it may not write to; it does not.
-                self._maps[file] = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)
+            self._maps[file] = torch.from_numpy(np.asarray(_MappedFile(file)))
         return self._maps[file]
+
+
+class _MappedFile:
+    """The bytes of a file, to be read only.
+
+    A copy-on-write map would count as memory of the process's own, all of it, wherever that has
+    a limit. numpy is told that it may write, since torch warns of memory that it may not write to.
+    """
+
+    def __init__(self, file: Path) -> None:
+        with file.open("rb") as opened:
+            self._map = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+        address = np.frombuffer(self._map, dtype=np.uint8).ctypes.data
+        self.__array_interface__ = {
+            "version": 3,
+            "typestr": "|u1",
+            "shape": (len(self._map),),
+            "data": (address, False),
+        }
 
 
 def open_files(path: Path) -> Source:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from stockpot.errors import InputError, unknown_name
 from stockpot.seeding import seeded_generator
-from stockpot.workloads.protocol import Batch, Metric, Shift
+from stockpot.workloads.protocol import Batch, Metric, Shift, Task
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -56,6 +56,7 @@ class Digits:
         "occlude",
         "scale",
     )
+    task: Task = "classification"
     metrics: Mapping[str, Metric]
 
     def __init__(self, seed: int, val_shifts: Sequence[str], test_shifts: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -16,7 +16,18 @@ Batch: TypeAlias = "tuple[Tensor, ...]"
 Metric: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
 """(outputs (N, C), targets (N,)) -> values (N,), float32, one an example; higher is better."""
 
+Task: TypeAlias = Literal["classification", "regression", "language_model"]
+"""What the outputs mean, and so which metrics are computed of them.
+
+classification    logits (N, C); targets (N,) are classes
+regression        values (N,) or (N, D); targets likewise
+language_model    the loss of each token (N, T), in nats; targets (N, T), -100 where none counts
+"""
+
+TASKS: tuple[str, ...] = get_args(Task)
+
 MEMBERS = (
+    "task",
     "metrics",
     "data_digest",
     "build_model",
@@ -35,7 +46,9 @@ class Shift:
 
     Attributes:
         split: `val` (may guide choices) or `test` (reported only); never both.
-        dataset: builds the shifted copy of that split, example by example in its order.
+        dataset: builds the shifted copy of that split, example by example in its order. The copy
+            depends on the seed, the options and the shift's name, not on what other shifts there
+            are: predictions on it are kept when others are added.
     """
 
     split: str
@@ -46,9 +59,11 @@ class Workload(Protocol):
     """What models are trained and judged on.
 
     Attributes:
-        metrics: named metrics; the first one is what choices use.
+        task: what the outputs mean.
+        metrics: named metrics; the first one is what choices use. Those of the task come beside.
     """
 
+    task: Task
     metrics: Mapping[str, Metric]
 
     def data_digest(self) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from stockpot.errors import InputError, unknown_name
 from stockpot.workloads.digits import Digits
-from stockpot.workloads.protocol import MEMBERS, Workload
+from stockpot.workloads.protocol import MEMBERS, TASKS, Workload
 
 _BUILT_IN: Mapping[str, type[Digits]] = MappingProxyType({"digits": Digits})
 
@@ -37,7 +37,7 @@ def build_workload(
 
     Raises:
         InputError: no such workload; the class does not take these arguments; or what it
-            builds lacks a part of the protocol.
+            builds lacks a part of the protocol or is of no known task.
     """
     make = _imported(name) if ":" in name else _built_in(name)
     arguments = {
@@ -54,6 +54,8 @@ def build_workload(
     missing = [member for member in MEMBERS if not hasattr(workload, member)]
     if missing:
         raise InputError(f"workload {name!r}: must have {list(MEMBERS)}, lacks {missing}")
+    if workload.task not in TASKS:
+        raise unknown_name(f"task of workload {name!r}:", workload.task, TASKS)
     return workload
 
 

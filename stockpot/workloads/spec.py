@@ -42,6 +42,20 @@ class WorkloadSpec:
             "code": code_digest("finetuning", "workloads", "seeding.py", *self._own_code()),
         }
 
+    def passing_inputs(self) -> dict[str, Any]:
+        """Return what outputs on one set depend on, beside the weights and the set's name.
+
+        Neither on which other sets there are, nor on what is made of outputs.
+        """
+        code = ("evaluation/outputs.py", "evaluation/predictions.py", "workloads", "seeding.py")
+        return {
+            "workload": self.name,
+            "seed": self.seed,
+            "options": dict(self.options),
+            "data": self.build().data_digest(),
+            "code": code_digest(*code, *self._own_code()),
+        }
+
     def scoring_inputs(self) -> dict[str, Any]:
         """Return what val scores depend on, beside the weights."""
         return {

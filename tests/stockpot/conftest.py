@@ -16,6 +16,7 @@ from stockpot.evaluation.judging_jobs import judge_models, predict_model
 from stockpot.finding_files import write_finding_files
 from stockpot.manifests import digests_of, write_manifest
 from stockpot.planning import Plan
+from stockpot.precheck_jobs import check_ingredients
 from stockpot.project import Project
 from stockpot.report_files import write_plot_files, write_report_file
 from stockpot.soup_jobs import make_soup
@@ -61,7 +62,9 @@ def _finish(plan: Plan) -> None:
     """Do all stages, in order and in this process."""
     _record(plan, "base", base=train(plan.base_job(), "cpu").to_json())
     ingredients = [train(job, "cpu") for job in plan.ingredient_jobs()]
-    _record(plan, "sweep", ingredients=[made.to_json() for made in ingredients], failed=[])
+    listed = [made.to_json() for made in ingredients]
+    precheck = check_ingredients(plan.precheck_job(ingredients), "cpu")
+    _record(plan, "sweep", ingredients=listed, failed=[], precheck=precheck)
     soups = [make_soup(job, "cpu") for job in plan.soup_jobs()]
     _record(plan, "soups", soups=[made.to_json() for made in soups])
     tuned = [tune(job, "cpu") for job in plan.tuning_jobs()]

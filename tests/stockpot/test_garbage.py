@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from stockpot.champion_files import remember_champion
 from stockpot.errors import InputError
 from stockpot.garbage import delete, find_garbage
 from stockpot.manifests import manifest_path, read_manifest, write_manifest
@@ -31,6 +32,15 @@ def test_models_that_no_manifest_names_are_garbage(plan: Plan) -> None:
     ]
 
 
+def test_a_model_that_has_been_champion_is_no_garbage(plan: Plan) -> None:
+    root = plan.project.root
+    champion = Store(root).save("soup", "old", "old", {"w": torch.ones(2)}, {})
+
+    remember_champion(root, champion.path)
+
+    assert find_garbage(plan.project) == []
+
+
 def test_an_ingredient_that_left_the_sweep_is_garbage(plan: Plan) -> None:
     root = plan.project.root
     sweep = read_manifest(root, "sweep")
@@ -41,6 +51,14 @@ def test_an_ingredient_that_left_the_sweep_is_garbage(plan: Plan) -> None:
 
     weights = root / dropped["path"]
     assert found == sorted([weights, weights.with_suffix(".json")])
+
+
+def test_predictions_of_a_model_that_no_manifest_names_are_garbage(plan: Plan) -> None:
+    folder = plan.project.state / "predictions"
+    left = folder / f"{'0' * 64}.key.safetensors"
+    left.write_text("")
+
+    assert find_garbage(plan.project) == [left]
 
 
 def test_the_record_of_a_failure_that_a_manifest_names_is_kept(plan: Plan) -> None:

@@ -8,7 +8,6 @@ import pytest
 from stockpot.checkpoints import file_digest
 from stockpot.errors import InputError
 from stockpot.manifests import (
-    STAGES,
     digests_of,
     manifest_path,
     models_of,
@@ -18,6 +17,7 @@ from stockpot.manifests import (
 )
 from stockpot.models import Model
 from stockpot.planning import Plan
+from stockpot.stages import STAGES
 
 
 def test_every_stage_has_a_file_in_results(tmp_path: Path) -> None:

@@ -118,6 +118,12 @@ def test_all_models_are_judged_in_the_order_of_the_table(plan: Plan) -> None:
         *("tuned", "pareto"),
     ]
     assert [job.name for job in plan.prediction_jobs()] == names
+    assert {job.sets for job in plan.prediction_jobs()} == {
+        (
+            *("val", "val_shift/blur", "val_shift/scale", "test"),
+            *(f"test_shift/{n}" for n in ("noise", "rotate", "translate", "contrast", "occlude")),
+        )
+    }
     assert [model.name for model in plan.judging_job().models] == names
 
 

@@ -10,8 +10,9 @@ import yaml
 from stockpot import planning
 from stockpot.errors import InputError
 from stockpot.keys import code_digest
-from stockpot.manifests import STAGES, read_manifest, write_manifest
-from stockpot.planning import CODE, UPSTREAM, Plan
+from stockpot.manifests import read_manifest, write_manifest
+from stockpot.planning import Plan
+from stockpot.stages import CODE, STAGES, UPSTREAM
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -34,6 +35,7 @@ def test_all_stages_of_a_finished_experiment_are_done(plan: Plan) -> None:
         ("workload.test_shifts=[noise]", set(STAGES)),
         ("base.epochs=5", {"base", "report"}),
         ("sweep.size=5", {"sweep", "report"}),
+        ("sweep.precheck.on_fail=warn", {"sweep", "report"}),
         ("sweep.space.epochs=2", {"sweep", "report"}),
         ("soups.0.select=greedy", {"soups", "report"}),
         ("tune.0.trials=9", {"tune", "report"}),
@@ -59,6 +61,7 @@ def test_a_change_makes_those_stages_stale_that_depend_on_it(
     [
         ("finetuning", {"base", "sweep", "diagnose"}),
         ("search.py", {"sweep"}),
+        ("precheck", {"sweep"}),
         ("merging", {"soups", "tune", "diagnose"}),
         ("tuning", {"tune"}),
         ("reporting", {"evaluate", "report"}),

@@ -22,7 +22,8 @@ def test_metrics_are_those_of_the_main_models(plan: Plan) -> None:
     metrics = json.loads(path.read_text())
     judged = {model["name"]: model["metrics"] for model in evaluation["models"]}
     assert path == root / "results" / "metrics.json"
-    assert metrics.keys() == {*MAIN_MODELS, "logit ensemble"}
+    ensembles = {f"{kind} ensemble" for kind in ("logit", "probability", "median", "stacked")}
+    assert metrics.keys() == {*MAIN_MODELS, *ensembles}
     assert metrics["best ingredient"] == judged[evaluation["best_ingredient"]]
     assert metrics["greedy"] == judged["greedy"]
 

@@ -19,6 +19,7 @@ from stockpot.models import Model
 from stockpot.planning import Plan
 from stockpot.selection import rank
 from stockpot.soup_jobs import SoupJob, make_soup
+from stockpot.statistics.paired import mcnemar
 from stockpot.store import Store
 
 
@@ -101,6 +102,25 @@ def test_each_greedy_step_has_the_score_of_the_soup_that_would_be_written(
         candidate = [*soup, step["ingredient"]]
         assert scorer.val(_mean(finished, candidate)) == step["score"]
         soup = candidate if step["accepted"] else soup
+
+
+def test_each_greedy_step_is_tested_against_the_soup_before_it(
+    finished: Plan, soups: dict[str, Model]
+) -> None:
+    scorer = ValScorer(finished.workload.build(), "cpu")
+    first, *others = soups["greedy"].details["steps"]
+    soup = [first["ingredient"]]
+
+    assert [first[name] for name in ("difference", "p", "won", "lost")] == [None] * 4
+    assert first["n"] == len(scorer.val_values(_mean(finished, soup)))
+    for step in others:
+        before = scorer.val_values(_mean(finished, soup))
+        after = scorer.val_values(_mean(finished, [*soup, step["ingredient"]]))
+        assert step["won"] == (after > before).sum()
+        assert step["lost"] == (after < before).sum()
+        assert step["p"] == mcnemar(step["won"], step["lost"])
+        assert step["difference"] == pytest.approx((step["won"] - step["lost"]) / step["n"])
+        soup = [*soup, step["ingredient"]] if step["accepted"] else soup
 
 
 def test_a_soup_that_the_store_has_is_not_made_again(

@@ -21,6 +21,7 @@ from stockpot.merging.engine import merge_states
 from stockpot.merging.recipe import Recipe
 from stockpot.models import Model
 from stockpot.planning import Plan
+from stockpot.precheck_jobs import check_ingredients
 from stockpot.project import Project
 from stockpot.report_files import write_plot_files, write_report_file
 from stockpot.soup_jobs import make_soup
@@ -221,10 +222,13 @@ def test_a_whole_experiment_with_both_searches_is_recorded_plotted_and_reported(
         write_manifest(tmp_path, stage, {"inputs": plan.inputs(stage), "files": {}, **made})
 
     record("base", base=train(plan.base_job(), "cpu").to_json())
-    made = [train(job, "cpu").to_json() for job in plan.ingredient_jobs()]
-    record("sweep", ingredients=made, failed=[])
+    ingredients = [train(job, "cpu") for job in plan.ingredient_jobs()]
+    made = [ingredient.to_json() for ingredient in ingredients]
+    precheck = check_ingredients(plan.precheck_job(ingredients), "cpu")
+    record("sweep", ingredients=made, failed=[], precheck=precheck)
     record("soups", soups=[make_soup(job, "cpu").to_json() for job in plan.soup_jobs()])
     record("tune", tuned=[tune(job, "cpu").to_json() for job in plan.tuning_jobs()])
+    record("diagnose")
     for prediction in plan.prediction_jobs():
         predict_model(prediction, "cpu")
     evaluation = judge_models(plan.judging_job(), "cpu")

@@ -36,6 +36,7 @@ PARAMS: dict[str, Any] = {
     "tune": [{"name": "tuned", "objectives": ["val"], "sampler": "tpe", "trials": 8}],
     "diagnose": [],
     "evaluate": {"bootstrap": 100},
+    "promote": {"enabled": False},
     "track": {"experiment": "test"},
     "run": {"devices": "cpu", "workers": 2, "threads": 1},
 }

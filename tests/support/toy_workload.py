@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
-from stockpot.workloads.protocol import Batch, Metric, Shift
+from stockpot.workloads.protocol import Batch, Metric, Shift, Task
 
 _SEEDS = {"pretrain": 0, "train": 1, "val": 2, "test": 3}
 
@@ -36,6 +36,7 @@ class Toy:
         closed: a split that must not be opened, nor any shift of it.
     """
 
+    task: Task = "classification"
     metrics: Mapping[str, Metric]
 
     def __init__(

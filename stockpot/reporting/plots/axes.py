@@ -21,9 +21,14 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def percent_axis(axis: Axis) -> None:
-    """Write the ticks of fractions as percentages, with as many decimals as they need."""
-    axis.set_major_locator(MaxNLocator(6))  # the labels of more would touch
+def percent_axis(axis: Axis, max_intervals: int = 6) -> None:
+    """Write the ticks of fractions as percentages, with as many decimals as they need.
+
+    Args:
+        axis: of a plot.
+        max_intervals: between ticks; the labels of more than 6 would touch, of 4 in half a plot.
+    """
+    axis.set_major_locator(MaxNLocator(max_intervals))
     axis.set_major_formatter(lambda fraction, _: f"{100 * fraction:.5g} %")
 
 

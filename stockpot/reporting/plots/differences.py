@@ -1,48 +1,76 @@
-"""Each merged model minus the best ingredient, paired, with its interval."""
+"""Each merged model minus the best ingredient, paired, with its interval and its verdict."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from stockpot.reporting.estimates import Estimate, points, read_estimate
+from stockpot.reporting.comparisons import SHIFT, TEST, Comparison, comparison
+from stockpot.reporting.estimates import p_words, points
 from stockpot.reporting.plots.axes import error_lengths, new_figure
 from stockpot.reporting.plots.series import Series, main_series
-from stockpot.reporting.plots.svg import INK, house_style, tip, to_svg
+from stockpot.reporting.plots.svg import GRID, INK, house_style, tip, to_svg
 from stockpot.reporting.results import Manifest
+from stockpot.reporting.verdict import Outcome
+
+_PLACES = {SHIFT: "under shift (mean)", TEST: "on test"}
 
 
 def differences(evaluation: Manifest) -> str | None:
-    """Draw a row a soup and a panel for shift and for test; None where nothing was compared."""
+    """Draw a row a model and a panel for shift and for test; None where nothing was compared.
+
+    Filled marks are differences that a test found, after Holm's correction; the band holds what
+    these examples are too few to show.
+    """
     series = [s for s in main_series(evaluation) if s.model["kind"] not in ("base", "ingredient")]
-    names = {
-        f"difference/shift/mean/{evaluation['metric']}": "under shift (mean)",
-        f"difference/test/{evaluation['metric']}": "on test",
+    compared = {
+        place: {s.model["name"]: comparison(evaluation, s.model["name"], place) for s in series}
+        for place in _PLACES
     }
-    shown = {n: title for n, title in names.items() if any(n in s.model["metrics"] for s in series)}
+    shown = [place for place in _PLACES if any(compared[place].values())]
     if not shown:
         return None
     with house_style():
         figure = new_figure(1.1 + 0.32 * len(series))
         panels = figure.subplots(1, len(shown), sharey=True, sharex=True, squeeze=False)[0]
-        for axes, (name, title) in zip(panels, shown.items(), strict=True):
-            _draw_panel(axes, series, name)
-            axes.set_title(title)
+        for axes, place in zip(panels, shown, strict=True):
+            _draw_band(axes, _detectable(evaluation, place))
+            _draw_panel(axes, series, [compared[place][s.model["name"]] for s in series])
+            axes.set_title(_PLACES[place])
         figure.supxlabel("points more than the best ingredient", fontsize=10)
         return to_svg(
             figure,
             "differences",
             "Difference to the best ingredient",
-            "Paired differences with intervals, a row a model; right of the line is better.",
+            "Paired differences with intervals, a row a model; right of the line is better, filled "
+            "marks are differences that were found.",
         )
 
 
-def _draw_panel(axes: Axes, series: list[Series], name: str) -> None:
+def _detectable(evaluation: Manifest, place: str) -> float:
+    """Return the median of the smallest differences that the tests of a place can show."""
+    known = sorted(
+        tested["detectable"]
+        for tested in evaluation["comparisons"]
+        if tested["place"] == place and tested["detectable"] is not None
+    )
+    return float(known[len(known) // 2]) if known else 0.0
+
+
+def _draw_band(axes: Axes, detectable: float) -> None:
+    if detectable:
+        axes.axvspan(-detectable, detectable, color=GRID, alpha=0.45, linewidth=0, zorder=0)
+
+
+def _draw_panel(
+    axes: Axes, series: Sequence[Series], compared: Sequence[Comparison | None]
+) -> None:
     axes.axvline(0, color=INK, linewidth=1)
-    for row, one in enumerate(series):
-        difference = read_estimate(one.model["metrics"], name)
-        if difference is not None:
-            _draw_interval(axes, row, one, difference)
+    for row, (one, found) in enumerate(zip(series, compared, strict=True)):
+        if found is not None:
+            _draw_interval(axes, row, one, found)
     axes.set_yticks(range(len(series)), [one.label for one in series])
     axes.set_ylim(len(series) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
@@ -55,7 +83,8 @@ def _tick(difference: float) -> str:
     return f"{100 * difference:+.3g}".replace("-", "\N{MINUS SIGN}") if difference else "0"
 
 
-def _draw_interval(axes: Axes, row: int, series: Series, difference: Estimate) -> None:
+def _draw_interval(axes: Axes, row: int, series: Series, found: Comparison) -> None:
+    difference = found.difference
     axes.errorbar(
         difference.value,
         row,
@@ -69,6 +98,8 @@ def _draw_interval(axes: Axes, row: int, series: Series, difference: Estimate) -
         row,
         series.marker,
         color=series.colour,
+        fillstyle="none" if found.outcome is Outcome.NO_DIFFERENCE else "full",
+        markeredgewidth=1.6,
         markersize=11 if series.marker == "*" else 7.5,
-        gid=tip(f"{series.model['name']}: {points(difference.value)} points"),
+        gid=tip(f"{series.model['name']}: {points(difference.value)} points, {p_words(found.p)}"),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 from matplotlib.axes import Axes
 
 from stockpot.reporting.estimates import Estimate, estimate_of, percent
@@ -34,6 +36,7 @@ def id_vs_shift(evaluation: Manifest) -> str | None:
         others = [model for model in evaluation["models"] if model["kind"] != "base"]
         _zoom(axes, [_point(model, metric) for model in others])
         _draw_ingredients(axes, models_of(evaluation, "ingredient"), evaluation)
+        _draw_line(axes, evaluation)
         for series in main_series(evaluation):
             _draw(axes, series, _point(series.model, metric))
         axes.set(xlabel=f"{metric} on test", ylabel=f"mean {metric} under shift")
@@ -71,6 +74,25 @@ def _draw_ingredients(axes: Axes, ingredients: list[Model], evaluation: Manifest
             label="" if number else "other ingredients",
             gid=tip(f"{model['name']}: test {percent(test.value)}, shift {percent(shift.value)}"),
         )
+
+
+def _draw_line(axes: Axes, evaluation: Manifest) -> None:
+    """Draw the line fitted to the ingredients on probit scales, where one was fitted.
+
+    Source: Taori et al. 2020, https://arxiv.org/abs/2007.00644, effective robustness.
+    """
+    fitted = evaluation.get("effective_robustness") or {}
+    if "slope" not in fitted:
+        return
+    normal = NormalDist()
+    left, right = axes.get_xlim()
+    steps = [left + (right - left) * step / 40 for step in range(41)]
+    tests = [test for test in steps if 0 < test < 1]
+    shifts = [
+        normal.cdf(fitted["slope"] * normal.inv_cdf(test) + fitted["intercept"]) for test in tests
+    ]
+    label = "line of the ingredients"
+    axes.plot(tests, shifts, color=QUIET, linewidth=1.2, linestyle=(0, (4, 3)), label=label)
 
 
 def _draw(axes: Axes, series: Series, point: Point) -> None:

@@ -8,6 +8,7 @@ from stockpot.reporting.plots.svg import BASE, ENSEMBLE, INK, SOUPS, printable
 from stockpot.reporting.results import Manifest, Model, main_models
 
 _MARKERS = ("o", "^", "v", "P", "X", "p", "h", "<", ">")
+_ENSEMBLE_MARKERS = ("*", "d", "H", "8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +22,8 @@ class Series:
 
 
 def main_series(evaluation: Manifest) -> list[Series]:
-    """Give base, best ingredient, soups, tuned soups and ensemble their looks, in that order."""
-    num_merged = 0
+    """Give base, best ingredient, soups, tuned soups and ensembles their looks, in that order."""
+    num_merged = num_ensembles = 0
     series = []
     for model in main_models(evaluation):
         label = shorten(model["name"])
@@ -32,13 +33,18 @@ def main_series(evaluation: Manifest) -> list[Series]:
             case "ingredient":
                 series.append(Series(model, "best ingredient", INK, "D"))
             case "ensemble":
-                series.append(Series(model, label, ENSEMBLE, "*"))
+                marker = _ENSEMBLE_MARKERS[num_ensembles % len(_ENSEMBLE_MARKERS)]
+                series.append(Series(model, label, ENSEMBLE, marker))
+                num_ensembles += 1
             case _:
-                colour = SOUPS[num_merged % len(SOUPS)]
-                marker = _MARKERS[num_merged % len(_MARKERS)]
-                series.append(Series(model, label, colour, marker))
+                series.append(Series(model, label, *merged_look(num_merged)))
                 num_merged += 1
     return series
+
+
+def merged_look(number: int) -> tuple[str, str]:
+    """Return colour and marker of a soup or tuned soup, by its place among all of them."""
+    return SOUPS[number % len(SOUPS)], _MARKERS[number % len(_MARKERS)]
 
 
 def shorten(name: str, limit: int = 26) -> str:

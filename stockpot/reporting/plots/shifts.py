@@ -26,7 +26,7 @@ def shifts(evaluation: Manifest) -> str | None:
     if not evaluation["test_shifts"]:
         return None
     groups = [*evaluation["test_shifts"]] + (["mean"] if len(evaluation["test_shifts"]) > 1 else [])
-    series = main_series(evaluation)
+    series = _without_further_ensembles(main_series(evaluation))
     with house_style():
         figure = new_figure(3.9, max(WIDTH, 0.09 * len(groups) * len(series) + 1.5))
         axes = figure.add_subplot()
@@ -48,6 +48,12 @@ def shifts(evaluation: Manifest) -> str | None:
         )
 
 
+def _without_further_ensembles(series: Sequence[Series]) -> list[Series]:
+    """Keep one ensemble: bars of one colour could not be told apart."""
+    ensembles = [one for one in series if one.model["kind"] == "ensemble"]
+    return [one for one in series if one not in ensembles[1:]]
+
+
 def _draw_bars(
     axes: Axes, series: Series, groups: Sequence[str], offset: float, width: float, metric: str
 ) -> None:
@@ -57,7 +63,7 @@ def _draw_bars(
     values = [score.value for score in scores]
     bars = axes.bar(positions, values, 0.92 * width, color=series.colour, label=series.label)
     for bar, group, value in zip(bars, groups, values, strict=True):
-        bar.set_gid(tip(f"{series.model['name']}, {group}: {percent(value)}"))
+        bar.set_gid(tip(f"{series.model['name']}: {group} {percent(value)}"))
     axes.errorbar(
         positions, values, yerr=error_lengths(scores), fmt="none", ecolor=INK, elinewidth=0.9
     )

@@ -67,7 +67,11 @@ def house_style() -> Iterator[None]:
 
 
 def tip(text: str) -> str:
-    """Return the gid that gives an artist a tooltip."""
+    """Return the gid that gives an artist a tooltip.
+
+    A text that starts with a model's name and a colon links the artist with that model's marks in
+    the page's other plots and tables.
+    """
     return f"{_TIP}{printable(text)}"
 
 

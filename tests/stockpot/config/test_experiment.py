@@ -137,7 +137,9 @@ def test_fields_that_do_not_fit_each_other_are_refused(
     assert str(caught.value) == f"params.yaml: {expected}"
 
 
-@pytest.mark.parametrize("name", ["base", "ingredient-00", "best ingredient", "logit ensemble"])
+@pytest.mark.parametrize(
+    "name", ["base", "ingredient-00", "best ingredient", "logit ensemble", "stacked ensemble"]
+)
 def test_a_soup_cannot_have_the_name_of_another_model(load: Load, name: str) -> None:
     with pytest.raises(InputError) as caught:
         load(f"soups.0.name={name}")

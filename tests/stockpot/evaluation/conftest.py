@@ -5,10 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from toy_workload import Toy
+from written_predictions import KINDS, RIGHT, keep_predictions, outputs_of, targets_of
 
+from stockpot.evaluation.judging_jobs import JudgingJob
 from stockpot.models import Model
 from stockpot.store import Store
+from stockpot.workloads.protocol import Batch
 from stockpot.workloads.spec import WorkloadSpec
 
 
@@ -16,12 +21,12 @@ from stockpot.workloads.spec import WorkloadSpec
 def make_spec() -> Callable[..., WorkloadSpec]:
     """Return what describes the toy workload, with one val shift and two test shifts."""
 
-    def make(**options: Any) -> WorkloadSpec:
+    def make(test_shifts: tuple[str, ...] = ("a", "far away"), **options: Any) -> WorkloadSpec:
         return WorkloadSpec(
             "toy_workload:Toy",
             seed=0,
             val_shifts=("near",),
-            test_shifts=("a", "far away"),
+            test_shifts=test_shifts,
             options=tuple(sorted(options.items())),
         )
 
@@ -40,3 +45,37 @@ def save_model(tmp_path: Path) -> Callable[..., Model]:
         return model.scored({"val/accuracy": val})
 
     return save
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that grows with each forward pass of the toy workload: of how many examples."""
+    counted: list[int] = []
+    forward = Toy.forward
+
+    def count(workload: Toy, model: nn.Module, batch: Batch) -> Tensor:
+        counted.append(len(batch[0]))
+        return forward(workload, model, batch)
+
+    monkeypatch.setattr(Toy, "forward", count)
+    return counted
+
+
+@pytest.fixture
+def job(
+    tmp_path: Path, make_spec: Callable[..., WorkloadSpec], save_model: Callable[..., Model]
+) -> JudgingJob:
+    """Four models with written predictions; ingredient-00 is more certain than ingredient-01."""
+    spec = make_spec()
+    targets = targets_of(spec)
+    models = []
+    for number, (name, right) in enumerate(RIGHT.items()):
+        weight = torch.full((2, 2), float(number))
+        val = sum(right["val"]) / 6
+        model = save_model(weight, name, KINDS.get(name, "soup"), val=val)
+        margin = 3.0 if name == "ingredient-00" else 1.0
+        keep_predictions(
+            tmp_path, spec, model, {n: outputs_of(targets[n], right[n], margin) for n in right}
+        )
+        models.append(model)
+    return JudgingJob(tmp_path, spec, tuple(models), bootstrap=200, confidence=0.9)

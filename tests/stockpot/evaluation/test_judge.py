@@ -2,87 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch import Tensor
+from written_predictions import (
+    RIGHT,
+    centres,
+    metrics_of,
+    outputs_of,
+    targets_of,
+)
 
-from stockpot.checkpoints import save_checkpoint
 from stockpot.evaluation.judging_jobs import JudgingJob, judge_models
-from stockpot.evaluation.predictions import predictions_path
-from stockpot.evaluation.statistics import Bootstrap
-from stockpot.models import Model
-from stockpot.workloads.spec import WorkloadSpec
-
-# Of each of the 6 val and 4 test examples: is the model right? 1 yes, 0 no.
-RIGHT = {
-    "base": {
-        "val": [1, 0, 0, 0, 0, 0],
-        "test": [1, 0, 0, 0],
-        "val_shift/near": [0, 0, 0, 0, 0, 0],
-        "test_shift/a": [0, 0, 0, 1],
-        "test_shift/far away": [0, 0, 0, 0],
-    },
-    "ingredient-00": {
-        "val": [1, 1, 1, 0, 0, 0],
-        "test": [1, 1, 0, 0],
-        "val_shift/near": [1, 0, 0, 0, 0, 0],
-        "test_shift/a": [1, 0, 0, 0],
-        "test_shift/far away": [0, 0, 0, 0],
-    },
-    "ingredient-01": {
-        "val": [1, 1, 1, 1, 0, 0],
-        "test": [1, 0, 1, 0],
-        "val_shift/near": [1, 1, 0, 0, 0, 0],
-        "test_shift/a": [0, 1, 0, 0],
-        "test_shift/far away": [0, 1, 1, 0],
-    },
-    "soup": {
-        "val": [1, 1, 1, 1, 1, 0],
-        "test": [1, 1, 1, 0],
-        "val_shift/near": [1, 1, 1, 0, 0, 0],
-        "test_shift/a": [1, 1, 0, 0],
-        "test_shift/far away": [0, 1, 1, 1],
-    },
-}
-
-KINDS = {"base": "base", "ingredient-00": "ingredient", "ingredient-01": "ingredient"}
-
-
-def _outputs(targets: Tensor, right: Sequence[int], margin: float) -> Tensor:
-    """Put a margin between the two classes, on the target's side where the model is right."""
-    sides = torch.where(torch.tensor(right) == 1, targets, 1 - targets)
-    return margin * torch.nn.functional.one_hot(sides, 2).float()
-
-
-def _targets(spec: WorkloadSpec) -> dict[str, Tensor]:
-    workload = spec.build()
-    splits = {name: workload.dataset(name) for name in ("val", "test")}
-    shifts = {f"{s.split}_shift/{n}": s.dataset() for n, s in workload.shifts().items()}
-    return {name: dataset.tensors[1] for name, dataset in (splits | shifts).items()}
-
-
-@pytest.fixture
-def job(
-    tmp_path: Path, make_spec: Callable[..., WorkloadSpec], save_model: Callable[..., Model]
-) -> JudgingJob:
-    """Four models with written predictions; ingredient-00 is more certain than ingredient-01."""
-    spec = make_spec()
-    targets = _targets(spec)
-    models = []
-    for number, (name, right) in enumerate(RIGHT.items()):
-        weight = torch.full((2, 2), float(number))
-        val = sum(right["val"]) / 6
-        model = save_model(weight, name, KINDS.get(name, "soup"), val=val)
-        margin = 3.0 if name == "ingredient-00" else 1.0
-        outputs = {n: _outputs(targets[n], right[n], margin) for n in right}
-        save_checkpoint(predictions_path(tmp_path, spec, model.digest), outputs, {})
-        models.append(model)
-    return JudgingJob(tmp_path, spec, tuple(models), bootstrap=200, confidence=0.9)
+from stockpot.evaluation.metrics import TASK_METRICS
+from stockpot.evaluation.metrics.classification import ece, nll_of_each
+from stockpot.evaluation.temperature import fit_temperature
+from stockpot.statistics.intervals import Intervals
 
 
 @pytest.fixture
@@ -90,20 +26,14 @@ def evaluation(job: JudgingJob) -> dict[str, Any]:
     return judge_models(job, "cpu")
 
 
-def _metrics(evaluation: dict[str, Any], name: str) -> dict[str, float]:
-    [metrics] = [model["metrics"] for model in evaluation["models"] if model["name"] == name]
-    return dict(metrics)
-
-
-def _centres(metrics: dict[str, float]) -> dict[str, float]:
-    return {n: v for n, v in metrics.items() if not n.endswith(("_low", "_high"))}
-
-
 def test_the_verdict_says_what_was_judged(evaluation: dict[str, Any]) -> None:
-    rest = {name: value for name, value in evaluation.items() if name != "models"}
+    parts = {"models", "comparisons", "effective_robustness", "reliability", "conformal"}
+    rest = {name: value for name, value in evaluation.items() if name not in parts}
 
+    directions = {m.name: m.higher_is_better for m in TASK_METRICS["classification"]}
     assert rest == {
         "metric": "accuracy",
+        "higher_is_better": directions | {"first output": True},
         "best_ingredient": "ingredient-01",
         "confidence": 0.9,
         "bootstrap": 200,
@@ -111,11 +41,13 @@ def test_the_verdict_says_what_was_judged(evaluation: dict[str, Any]) -> None:
         "num_test": 4,
         "val_shifts": ["near"],
         "test_shifts": ["a", "far away"],
+        "greedy": [],
+        "notes": ["no example of val is of class 1: ap_macro and auroc leave them out"],
     }
 
 
-def test_the_metrics_of_a_soup_by_hand(evaluation: dict[str, Any]) -> None:
-    assert _centres(_metrics(evaluation, "soup")) == pytest.approx(
+def test_the_accuracies_of_a_soup_by_hand(evaluation: dict[str, Any]) -> None:
+    assert centres(metrics_of(evaluation, "soup")) == pytest.approx(
         {
             "val/accuracy": 5 / 6,
             "test/accuracy": 3 / 4,
@@ -130,62 +62,92 @@ def test_the_metrics_of_a_soup_by_hand(evaluation: dict[str, Any]) -> None:
     )
 
 
+def test_all_metrics_are_there_for_every_set_and_the_mean_of_shifts(
+    evaluation: dict[str, Any],
+) -> None:
+    names = {*(m.name for m in TASK_METRICS["classification"]), "first output"}
+    names |= {"nll_scaled", "brier_scaled", "ece_scaled"}
+    places = ["val", "val_shift/near", "val_shift/mean", "test"]
+    places += ["shift/a", "shift/far away", "shift/mean"]
+
+    for model in evaluation["models"]:
+        metrics = model["metrics"]
+        for place in places:
+            of_place = {n.removeprefix(f"{place}/") for n in metrics if n.startswith(f"{place}/")}
+            # Of the 6 val examples all are of one class, which has no ROC curve.
+            expected = names - {"auroc"} if place.startswith("val") else names
+            assert of_place >= expected, (model["name"], place)
+        assert metrics["shift/mean/ece"] == pytest.approx(
+            (metrics["shift/a/ece"] + metrics["shift/far away/ece"]) / 2
+        )
+
+
+def test_temperatures_are_fitted_on_val_and_applied_everywhere(
+    evaluation: dict[str, Any], job: JudgingJob
+) -> None:
+    targets, metrics = targets_of(job.workload), metrics_of(evaluation, "soup")
+    outputs = {n: outputs_of(targets[n], right, 1.0) for n, right in RIGHT["soup"].items()}
+
+    temperature = fit_temperature(outputs["val"], targets["val"])
+
+    scaled = outputs["test"] / temperature
+    assert metrics["temperature"] == pytest.approx(temperature)
+    assert metrics["test/nll_scaled"] == pytest.approx(
+        nll_of_each(scaled, targets["test"]).mean().item()
+    )
+    assert metrics["test/ece_scaled"] == pytest.approx(ece(scaled, targets["test"]))
+    assert metrics["val/nll_scaled"] <= metrics["val/nll"]
+
+
 def test_the_best_ingredient_is_not_compared_with_itself(evaluation: dict[str, Any]) -> None:
-    best = _metrics(evaluation, "ingredient-01")
-    other = _metrics(evaluation, "ingredient-00")
+    best = metrics_of(evaluation, "ingredient-01")
+    other = metrics_of(evaluation, "ingredient-00")
 
     assert not [name for name in best if name.startswith("difference/")]
     assert other["difference/test/accuracy"] == 0
     assert other["difference/shift/mean/accuracy"] == pytest.approx(1 / 8 - 3 / 8)
 
 
-def test_the_ensemble_averages_the_ingredients_outputs(evaluation: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", ["logit ensemble", "probability ensemble", "median ensemble"])
+def test_ensembles_combine_the_ingredients_outputs(evaluation: dict[str, Any], name: str) -> None:
     # Where the two disagree, the more certain one, ingredient-00, decides.
-    ensemble = _centres(_metrics(evaluation, "logit ensemble"))
-    decides = _centres(_metrics(evaluation, "ingredient-00"))
+    ensemble = centres(metrics_of(evaluation, name))
+    decides = centres(metrics_of(evaluation, "ingredient-00"))
 
     assert ensemble == decides
 
 
-def test_the_ensembles_output_is_the_mean_of_outputs(
-    tmp_path: Path, make_spec: Callable[..., WorkloadSpec], save_model: Callable[..., Model]
-) -> None:
-    spec = make_spec(metric="first output")
-    models = []
-    for name, output in (("ingredient-00", 1.0), ("ingredient-01", 4.0), ("ingredient-02", -2.0)):
-        model = save_model(torch.full((2, 2), output), name).scored({"val/first output": output})
-        outputs = {n: torch.full((len(t), 2), output) for n, t in _targets(spec).items()}
-        save_checkpoint(predictions_path(tmp_path, spec, model.digest), outputs, {})
-        models.append(model)
+def test_the_stacked_ensemble_fits_val_best(evaluation: dict[str, Any]) -> None:
+    losses = {model["name"]: model["metrics"]["val/nll"] for model in evaluation["models"]}
 
-    evaluation = judge_models(JudgingJob(tmp_path, spec, tuple(models), 100, 0.9), "cpu")
-
-    assert evaluation["best_ingredient"] == "ingredient-01"
-    assert _metrics(evaluation, "logit ensemble")["test/first output"] == 1.0
-    assert _metrics(evaluation, "ingredient-02")["difference/test/first output"] == -6.0
+    members = ("ingredient-00", "ingredient-01", "probability ensemble")
+    assert losses["stacked ensemble"] <= min(losses[name] for name in members) + 1e-4
 
 
-def test_every_metric_has_an_interval_around_it(evaluation: dict[str, Any]) -> None:
+def test_intervals_hold_their_metric(evaluation: dict[str, Any]) -> None:
+    with_interval = {"accuracy", "nll", "brier"}
+
     for model in evaluation["models"]:
         metrics = model["metrics"]
-        for name, value in _centres(metrics).items():
-            assert metrics[f"{name}_low"] <= value <= metrics[f"{name}_high"]
+        lows = [name.removesuffix("_low") for name in metrics if name.endswith("_low")]
+        assert {f"test/{name}" for name in with_interval} <= set(lows)
+        assert {n for n in centres(metrics) if n.endswith("/accuracy")} <= set(lows)
+        for name in lows:
+            assert metrics[f"{name}_low"] <= metrics[name] <= metrics[f"{name}_high"], name
 
 
-def test_intervals_are_those_of_one_bootstrap_a_set_of_examples(
-    evaluation: dict[str, Any],
-) -> None:
-    metrics = _metrics(evaluation, "soup")
+def test_intervals_are_those_of_the_examples(evaluation: dict[str, Any]) -> None:
+    metrics = metrics_of(evaluation, "soup")
     own = np.array(RIGHT["soup"]["test"], dtype=float)
     best = np.array(RIGHT["ingredient-01"]["test"], dtype=float)
     shifts = np.mean([RIGHT["soup"]["test_shift/a"], RIGHT["soup"]["test_shift/far away"]], axis=0)
 
-    bootstrap = Bootstrap(4, 200, 0.9, seed=0)
+    intervals = Intervals(200, 0.9, seed=0)
 
     estimates = {
-        "test/accuracy": bootstrap.estimate(own),
-        "shift/mean/accuracy": bootstrap.estimate(shifts),
-        "difference/test/accuracy": bootstrap.difference(own, best),
+        "test/accuracy": intervals.estimate(own),
+        "shift/mean/accuracy": intervals.estimate(shifts),
+        "difference/test/accuracy": intervals.difference(own, best),
     }
     for name, estimate in estimates.items():
         assert metrics[name] == pytest.approx(estimate.mean)
@@ -195,45 +157,68 @@ def test_intervals_are_those_of_one_bootstrap_a_set_of_examples(
 
 def test_models_stand_in_order_with_their_cost(evaluation: dict[str, Any], job: JudgingJob) -> None:
     bytes_each = [model.bytes for model in job.models]
+    ensembles = ["logit ensemble", "probability ensemble", "median ensemble", "stacked ensemble"]
 
     listed = [(model["name"], model["kind"], model["cost"]) for model in evaluation["models"]]
 
-    one = {"num_models": 1, "num_params": 4}
+    one = {"num_models": 1, "num_params": 4, "flops": 8}
+    two = {"num_models": 2, "num_params": 8, "flops": 16, "bytes": sum(bytes_each[1:3])}
     assert listed == [
         ("base", "base", one | {"bytes": bytes_each[0]}),
         ("ingredient-00", "ingredient", one | {"bytes": bytes_each[1]}),
         ("ingredient-01", "ingredient", one | {"bytes": bytes_each[2]}),
         ("soup", "soup", one | {"bytes": bytes_each[3]}),
-        (
-            "logit ensemble",
-            "ensemble",
-            {"num_models": 2, "num_params": 8, "bytes": bytes_each[1] + bytes_each[2]},
-        ),
+        *((name, "ensemble", two) for name in ensembles),
     ]
+    assert len({model["key"] for model in evaluation["models"]}) == 8
     assert evaluation["models"][-1]["digest"] == ""
     assert evaluation["models"][0]["digest"] == job.models[0].digest
 
 
-def test_the_same_job_gives_the_same_verdict(evaluation: dict[str, Any], job: JudgingJob) -> None:
-    assert judge_models(job, "cpu") == evaluation
-
-
-def test_without_shifts_there_are_no_shift_metrics(
-    tmp_path: Path, save_model: Callable[..., Model]
+def test_soups_and_ensembles_are_compared_with_the_best_ingredient(
+    evaluation: dict[str, Any],
 ) -> None:
-    spec = WorkloadSpec("toy_workload:Toy", seed=0)
-    model = save_model(torch.eye(2))
-    outputs = {n: _outputs(t, [1] * len(t), 1.0) for n, t in _targets(spec).items()}
-    save_checkpoint(predictions_path(tmp_path, spec, model.digest), outputs, {})
+    rows = evaluation["comparisons"]
 
-    evaluation = judge_models(JudgingJob(tmp_path, spec, (model,), 100, 0.95), "cpu")
+    assert {row["reference"] for row in rows} == {"ingredient-01"}
+    assert [(row["model"], row["place"]) for row in rows[:2]] == [
+        ("soup", "shift"),
+        ("soup", "test"),
+    ]
+    assert len(rows) == 2 * 5
+    on_test = rows[1]
+    assert (on_test["won"], on_test["lost"], on_test["n"], on_test["p"]) == (1, 0, 4, 1.0)
+    assert on_test["difference"] == pytest.approx(1 / 4)
 
-    assert _centres(_metrics(evaluation, "ingredient-00")) == {
-        "val/accuracy": 1.0,
-        "test/accuracy": 1.0,
+
+def test_effective_robustness_needs_ingredients_for_its_line(evaluation: dict[str, Any]) -> None:
+    assert evaluation["effective_robustness"] == {
+        "scale": "probit",
+        "num_fitted": 2,
+        "rows": [],
+        "note": "a line needs 3 ingredients, got 2",
     }
-    assert _centres(_metrics(evaluation, "logit ensemble")).keys() == {
-        "val/accuracy",
-        "test/accuracy",
-        "difference/test/accuracy",
-    }
+
+
+def test_confidence_is_shown_of_the_models_that_one_may_use(evaluation: dict[str, Any]) -> None:
+    shown = ["ingredient-01", "soup", "logit ensemble"]
+    assert list(evaluation["reliability"]) == shown
+    for data in evaluation["reliability"].values():
+        assert sum(row["count"] for row in data["bins"]) == 4
+        assert sum(row["count"] for row in data["scaled"]) == 4
+
+    rows = evaluation["conformal"]
+    assert [row["model"] for row in rows if "ensemble" not in row["model"]] == [
+        "base",
+        "ingredient-01",
+        "soup",
+    ]
+    # 6 val examples are too few for 1 miss in 10, so all classes are in every set.
+    assert {(row["alpha"], row["coverage"], row["mean_size"]) for row in rows} == {(0.1, 1.0, 2.0)}
+
+
+def test_the_same_job_gives_the_same_verdict_without_a_pass(
+    evaluation: dict[str, Any], job: JudgingJob, passes: list[int]
+) -> None:
+    assert judge_models(job, "cpu") == evaluation
+    assert passes == [1]  # the one example whose operations are counted

@@ -46,6 +46,19 @@ def test_the_loss_is_the_mean_over_all_examples() -> None:
     assert loss == pytest.approx(expected.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("num_examples", [1, 2500])
+def test_one_pass_gives_outputs_and_the_loss_of_each(num_examples: int) -> None:
+    workload = Toy(0, [], [], sizes=f"{num_examples},4")
+    model = empty_model(workload, "cpu")
+    examples = Examples(workload, workload.dataset("val"), "cpu")
+
+    outputs, losses = examples.outputs_and_losses(model)
+
+    assert torch.equal(outputs, examples.outputs(model))
+    assert losses.shape == (num_examples,)
+    assert losses.mean().item() == pytest.approx(examples.loss(outputs))
+
+
 def test_a_data_set_of_single_examples_gives_the_same_outputs() -> None:
     workload = Toy(0, [], [])
     model = empty_model(workload, "cpu")

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import judged_results
 import pytest
 
 from stockpot.reporting import Results
@@ -51,6 +52,29 @@ def _judged(
         "digest": DIGEST,
         "cost": cost,
         "metrics": metrics,
+    }
+
+
+def _compared(model: dict[str, Any], place: str, name: str) -> dict[str, Any]:
+    """Return a test of the difference to the best ingredient, which goes with its interval."""
+    difference, low, high = (model["metrics"][f"{name}{end}"] for end in ("", "_low", "_high"))
+    found = low > 0 or high < 0
+    sure = "better" if difference > 0 else "worse"
+    return {
+        "model": model["name"],
+        "reference": "ingredient-01",
+        "place": place,
+        "difference": difference,
+        "low": low,
+        "high": high,
+        "p": 0.0001 if found else 0.21,
+        "p_holm": 0.0008 if found else 0.42,
+        "test": "mcnemar" if place == "test" else "sign flips",
+        "n": 1397,
+        "won": 20 + max(round(1397 * difference), 0),
+        "lost": 20 + max(round(-1397 * difference), 0),
+        "detectable": 0.013,
+        "outcome": sure if found else "no difference",
     }
 
 
@@ -141,7 +165,7 @@ _TUNE = {
         ),
     ],
 }
-_EVALUATION = {
+_EVALUATION: dict[str, Any] = {
     "inputs": "i",
     "best_ingredient": "ingredient-01",
     "metric": "accuracy",
@@ -160,6 +184,28 @@ _EVALUATION = {
         _judged("logit ensemble", "ensemble", 0.97, 0.955, 0.85, num_models=2),
     ],
 }
+_EVALUATION["comparisons"] = [
+    _compared(model, place, f"difference/{where}/accuracy")
+    for model in _EVALUATION["models"][3:]
+    for place, where in (("shift", "shift/mean"), ("test", "test"))
+]
+_EVALUATION["greedy"] = [
+    {
+        "soup": "greedy",
+        "steps": [
+            {
+                "ingredient": "ingredient-00",
+                "accepted": False,
+                "difference": -0.005,
+                "p": 0.69,
+                "won": 2,
+                "lost": 4,
+                "n": 400,
+                "within_noise": True,
+            }
+        ],
+    }
+]
 _EXPERIMENT = {
     "seed": 7,
     "workload": {"name": "digits", "val_shifts": ["blur"], "test_shifts": ["noise", "occlude"]},
@@ -177,6 +223,12 @@ def results() -> Results:
 
 
 @pytest.fixture
+def judged() -> Results:
+    """A run of 16 ingredients with all that the evaluation and two diagnostics write."""
+    return judged_results.judged_results(diagnostics=["barriers", "soup_size"])
+
+
+@pytest.fixture
 def evaluation(results: Results) -> dict[str, Any]:
     return results.evaluation
 
@@ -190,7 +242,12 @@ def experiment() -> dict[str, Any]:
 def plain_results(results: Results) -> Results:
     """The least that a run can have: one uniform soup, no tuning, no shifts, no failures."""
     evaluation = results.evaluation
-    evaluation |= {"test_shifts": [], "val_shifts": []}
+    evaluation |= {"test_shifts": [], "val_shifts": [], "greedy": []}
+    evaluation["comparisons"] = [
+        tested
+        for tested in evaluation["comparisons"]
+        if (tested["model"], tested["place"]) == ("uniform", "test")
+    ]
     evaluation["models"] = [
         model
         for model in evaluation["models"]
@@ -220,5 +277,7 @@ def rename(results: Results) -> Callable[[str, str], None]:
         ]
         for model in models:
             model["name"] = new if model["name"] == old else model["name"]
+        for tested in results.evaluation["comparisons"]:
+            tested["model"] = new if tested["model"] == old else tested["model"]
 
     return everywhere

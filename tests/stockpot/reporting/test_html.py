@@ -3,10 +3,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
-from stockpot.reporting import Results, render_report, write_report
+import judged_results
+
+from stockpot.reporting import Results, render_report
+from stockpot.reporting.explanations import DIAGNOSTICS
 
 ATTACK = "<script>alert('x')</script>\"&"
 
@@ -50,8 +52,11 @@ def test_differences_show_value_star_and_interval(
 ) -> None:
     html = render_report(results, experiment)
 
-    assert "+4.1 * <small>+3.1 to +5.1</small>" in html
-    assert "\N{MINUS SIGN}3.0 * <small>\N{MINUS SIGN}4.0 to \N{MINUS SIGN}2.0</small>" in html
+    assert "+4.1 * <small>+3.1 to +5.1, p &lt; 0.001</small>" in html
+    assert (
+        "\N{MINUS SIGN}3.0 * <small>\N{MINUS SIGN}4.0 to \N{MINUS SIGN}2.0, p &lt; 0.001</small>"
+        in html
+    )
 
 
 def test_the_protocol_says_what_was_used_for_what(
@@ -121,14 +126,97 @@ def test_ids_are_unique(results: Results, experiment: dict[str, Any]) -> None:
     assert len(ids) == len(set(ids))
 
 
-def test_equal_runs_give_equal_bytes(
-    tmp_path: Path, results: Results, experiment: dict[str, Any]
-) -> None:
-    write_report(tmp_path / "a.html", results, experiment, commands=["stockpot run"])
-    write_report(tmp_path / "b.html", results, experiment, commands=["stockpot run"])
+def test_equal_runs_give_equal_pages(results: Results, experiment: dict[str, Any]) -> None:
+    first = render_report(results, experiment, commands=["stockpot run"])
 
-    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
-    assert (tmp_path / "a.html").stat().st_size < 1_000_000
+    assert render_report(results, experiment, commands=["stockpot run"]) == first
+
+
+def test_a_page_with_everything_in_it_is_below_3_mb() -> None:
+    results = judged_results.judged_results(diagnostics=list(DIAGNOSTICS))
+
+    assert len(render_report(results, judged_results.experiment()).encode()) < 3_000_000
+
+
+def test_what_does_not_belong_is_named_with_reasons_before_any_score(
+    judged: Results, experiment: dict[str, Any]
+) -> None:
+    html = render_report(judged, experiment)
+
+    assert "1 ingredient does not belong" in html
+    texts = "<strong>ingredient-03</strong> (kept out of all soups): was not fine-tuned from this"
+    assert html.index('id="verdict"') < html.index(texts) < html.index('id="results"')
+    assert "a loss barrier of 2.31 nats to all others (barriers)" in html
+
+
+def test_where_nothing_was_found_the_page_says_what_looked(
+    judged: Results, experiment: dict[str, Any]
+) -> None:
+    judged.sweep["precheck"]["excluded"] = []
+    del judged.diagnostics["barriers"]  # type: ignore[attr-defined]  # a dict in this fixture
+
+    html = render_report(judged, experiment)
+
+    assert "does not belong by" not in html
+    assert (
+        "No ingredient was found that does not belong, by the check before merging and the "
+        "diagnostics (soup size)." in html
+    )
+
+
+def test_p_values_and_calibration_stand_in_the_table(
+    judged: Results, experiment: dict[str, Any]
+) -> None:
+    html = render_report(judged, experiment, latency_ms=1.5)
+
+    assert re.search(r"<td [^>]*better[^>]*>\+3\.\d \* <small>[^<]*, p 0\.002</small>", html)
+    assert re.search(r"<small>scaled 0\.0\d\d</small>", html)
+    assert "36.7k params, 1.25M FLOPs, 1.5 ms" in html
+    assert "587k params, 20M FLOPs, 24 ms" in html
+    assert "p &lt; 0.05 after Holm" in html
+
+
+def test_every_number_leads_to_a_run_and_a_digest(
+    judged: Results, experiment: dict[str, Any]
+) -> None:
+    runs = judged_results.run_ids(judged)
+
+    texts = _Page(render_report(judged, experiment, runs=runs)).texts
+
+    assert {*runs.values()} <= {*texts}
+    digests = {model["digest"] for model in judged.evaluation["models"] if model["digest"]}
+    assert digests <= {*texts}
+
+
+def test_the_best_soup_on_val_is_spelled_out(judged: Results, experiment: dict[str, Any]) -> None:
+    page = render_report(judged, experiment, runs={"greedy": "a1b2"})
+
+    assert judged.best_soup is not None
+    assert "The best soup on val: greedy" in page
+    assert "Ingredients chosen by greedy of 16 tried in order, merged by linear: 6 ingre" in page
+    assert "stockpot reproduce a1b2" in page
+
+
+def test_a_diagnostic_has_title_sentence_and_reading_help(
+    judged: Results, experiment: dict[str, Any]
+) -> None:
+    html = render_report(judged, experiment)
+
+    section = html[html.index('id="diagnostic-barriers"') : html.index('id="diagnostic-soup_size"')]
+    assert "Loss barriers" in section
+    assert "What barriers says: all but one ingredient lie in one basin." in section
+    assert "How to read it: How much the loss rises" in section
+
+
+def test_without_diagnostics_the_page_says_so(results: Results, experiment: dict[str, Any]) -> None:
+    assert "No diagnostics were made." in render_report(results, experiment)
+
+
+def test_what_saw_what_is_a_table(judged: Results, experiment: dict[str, Any]) -> None:
+    texts = _Page(render_report(judged, experiment)).texts
+
+    assert "selection, tuning, temperature" in texts
+    assert "sign flips and mcnemar, paired; p after Holm" in "".join(texts)
 
 
 def test_a_plain_run_says_what_is_left_out(
@@ -144,6 +232,9 @@ def test_a_plain_run_says_what_is_left_out(
         "No ingredient failed.",
         "No commands were recorded.",
         "says nothing about distribution shift",
+        "no random soups were made",
+        "no line from the base to a soup was followed",
+        "confidences were not looked at",
     ):
         assert sentence in html
     assert "mean shift" not in html

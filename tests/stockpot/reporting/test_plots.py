@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib as mpl
@@ -9,12 +10,16 @@ import pytest
 
 from stockpot.reporting import Results
 from stockpot.reporting.plots import (
+    calibration,
     differences,
     greedy_path,
     id_vs_shift,
     pareto_front,
+    random_soups,
+    reliability,
     shifts,
     tuning_history,
+    wise_ft,
 )
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -109,7 +114,7 @@ def test_bars_stand_for_every_shift_and_their_mean(results: Results) -> None:
     svg = _draw(PLOTS["shifts"], results)
 
     assert {"noise", "occlude", "mean"} <= set(_words(svg))
-    assert "<title>greedy, noise: 94.1</title>" in svg
+    assert "<title>greedy: noise 94.1</title>" in svg
 
 
 def test_the_greedy_path_tells_accepted_from_rejected(results: Results) -> None:
@@ -161,3 +166,73 @@ def test_twenty_soups_can_be_told_apart_by_colour_and_marker(results: Results) -
     looks = [(series.colour, series.marker) for series in main_series(results.evaluation)]
 
     assert len(set(looks[:18])) == 18
+
+
+JUDGED = {
+    "differences": differences,
+    "id_vs_shift": id_vs_shift,
+    "shifts": shifts,
+    "random_soups": random_soups,
+    "wise_ft": wise_ft,
+    "reliability": reliability,
+    "calibration": calibration,
+}
+
+every_judged_plot = pytest.mark.parametrize("plot", JUDGED.values(), ids=JUDGED.keys())
+
+
+@every_judged_plot
+def test_a_plot_of_judged_models_is_labelled_and_the_same_each_time(
+    plot: Callable[[dict[str, Any]], str | None], judged: Results
+) -> None:
+    svg = plot(judged.evaluation)
+
+    assert svg is not None
+    root = ElementTree.fromstring(svg)
+    assert root.get("aria-labelledby") == f"{root[0].get('id')} {root[1].get('id')}"
+    assert not re.findall(r"#[0-9a-f]{6}", re.sub(r"var\([^)]*\)", "", svg))
+    assert plot(judged.evaluation) == svg
+
+
+@pytest.mark.parametrize("plot", [random_soups, wise_ft, reliability, calibration])
+def test_what_was_not_judged_is_not_drawn(
+    plot: Callable[[dict[str, Any]], str | None], results: Results
+) -> None:
+    assert plot(results.evaluation) is None
+
+
+def test_marks_start_with_the_name_of_their_model(judged: Results) -> None:
+    names = {model["name"] for model in judged.evaluation["models"]}
+
+    for plot in JUDGED.values():
+        svg = plot(judged.evaluation)
+        assert svg is not None
+        tips = re.findall(r"<title>([^<]*)</title>", svg)
+        linked = [tip for tip in tips if not tip.startswith("random soups")]
+        assert {tip.split(": ")[0] for tip in linked} <= names
+        assert linked
+
+
+def test_a_difference_within_the_noise_is_hollow(judged: Results) -> None:
+    svg = differences(judged.evaluation)
+
+    assert svg is not None
+    marks = {
+        group.find(f"{SVG}title").text: ElementTree.tostring(group, encoding="unicode")  # type: ignore[union-attr]
+        for group in ElementTree.fromstring(svg).iter(f"{SVG}g")
+        if group.find(f"{SVG}title") is not None
+    }
+    filled = {str(tip) for tip, mark in marks.items() if "fill: var" in mark}
+    assert {tip.split(": ")[0] for tip in filled if "p 0.002" in tip} == {
+        tip.split(": ")[0] for tip in filled
+    }
+    assert any(str(tip).startswith("top 5: +3") for tip in marks)
+
+
+def test_the_point_of_a_line_that_is_best_on_val_is_ringed(judged: Results) -> None:
+    svg = wise_ft(judged.evaluation)
+
+    assert svg is not None
+    ringed = re.findall(r"fill-opacity: 0[^<]*", svg)
+    assert "<title>uniform: alpha 0.9, 97.9</title>" in svg
+    assert len(ringed) >= 6 or "fill: none" in svg

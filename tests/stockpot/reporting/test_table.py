@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from stockpot.reporting import Results, render_terminal, results_table
+from stockpot.reporting import Outcome, Results, render_terminal, results_table
+from stockpot.reporting.comparisons import Comparison
 from stockpot.reporting.estimates import Estimate
 from stockpot.reporting.table import difference_cell, score_cell
 
@@ -38,10 +39,10 @@ def test_a_row_holds_scores_and_paired_differences(evaluation: dict[str, Any]) -
 
     assert greedy.val == Estimate(0.96, 0.96 - 0.02, 0.96 + 0.02)
     assert greedy.test == Estimate(0.951, 0.951 - 0.02, 0.951 + 0.02)
-    assert greedy.shift_difference is not None
-    assert greedy.shift_difference.value == pytest.approx(0.041)
-    assert greedy.test_difference is not None
-    assert greedy.test_difference.value == pytest.approx(0.001)
+    assert greedy.against_shift is not None
+    assert greedy.against_shift.difference.value == pytest.approx(0.041)
+    assert greedy.against_test is not None
+    assert greedy.against_test.difference.value == pytest.approx(0.001)
 
 
 def test_the_mean_ingredient_is_an_average_without_interval(evaluation: dict[str, Any]) -> None:
@@ -49,7 +50,7 @@ def test_the_mean_ingredient_is_an_average_without_interval(evaluation: dict[str
 
     assert mean.test == Estimate((0.93 + 0.95) / 2)
     assert mean.shift == Estimate((0.76 + 0.8) / 2)
-    assert mean.test_difference is None
+    assert mean.against_test is None
 
 
 def test_a_single_ingredient_has_no_mean(plain_results: Results) -> None:
@@ -61,19 +62,23 @@ def test_a_single_ingredient_has_no_mean(plain_results: Results) -> None:
 
 
 @pytest.mark.parametrize(
-    ("estimate", "text"),
+    ("estimate", "outcome", "text"),
     [
-        (Estimate(0.041, 0.026, 0.057), "+4.1* [+2.6,+5.7]"),
-        (Estimate(0.003, -0.005, 0.01), "+0.3  [-0.5,+1.0]"),
-        (Estimate(-0.03, -0.04, -0.02), "-3.0* [-4.0,-2.0]"),
-        (Estimate(0.02), "+2.0"),
-        (None, "-"),
+        (Estimate(0.041, 0.026, 0.057), Outcome.BETTER, "+4.1* [+2.6,+5.7]"),
+        (Estimate(0.003, -0.005, 0.01), Outcome.NO_DIFFERENCE, "+0.3  [-0.5,+1.0]"),
+        (Estimate(-0.03, -0.04, -0.02), Outcome.WORSE, "-3.0* [-4.0,-2.0]"),
+        (Estimate(0.03, 0.02, 0.04), Outcome.NO_DIFFERENCE, "+3.0  [+2.0,+4.0]"),
+        (Estimate(0.02), Outcome.NO_DIFFERENCE, "+2.0"),
     ],
 )
-def test_a_star_marks_a_difference_whose_interval_excludes_zero(
-    estimate: Estimate | None, text: str
+def test_a_star_marks_a_difference_that_was_found(
+    estimate: Estimate, outcome: Outcome, text: str
 ) -> None:
-    assert difference_cell(estimate) == text
+    assert difference_cell(Comparison(estimate, outcome, 0.01)) == text
+
+
+def test_what_was_not_compared_is_a_dash() -> None:
+    assert difference_cell(None) == "-"
 
 
 @pytest.mark.parametrize(
@@ -120,3 +125,34 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "set()"
+
+
+def test_judged_rows_have_random_soups_before_and_a_step_back_after_the_soups(
+    judged: Results,
+) -> None:
+    names = [row.name for row in results_table(judged.evaluation)]
+
+    assert names == [
+        *("base", "best ingredient", "mean ingredient", "random soup of 6"),
+        *("uniform", "greedy", "top 5", "tuned", "pareto", "WiSE-FT 0.9"),
+        *("logit ensemble", "probability ensemble", "median ensemble", "stacked ensemble"),
+    ]
+
+
+def test_a_corrected_test_decides_where_there_is_one(judged: Results) -> None:
+    rows = {row.name: row.against_shift for row in results_table(judged.evaluation)}
+
+    assert rows["uniform"] is not None
+    assert rows["top 5"] is not None
+    assert (rows["uniform"].outcome, rows["uniform"].p) == (Outcome.BETTER, 0.002)
+    # Its interval excludes 0, but that was not corrected for the other comparisons.
+    assert rows["top 5"].difference.excludes_zero
+    assert rows["top 5"].outcome is Outcome.NO_DIFFERENCE
+
+
+def test_the_longest_names_leave_intervals_on_their_lines(judged: Results) -> None:
+    lines = _printed(judged.evaluation, width=100).splitlines()
+
+    assert max(map(len, lines)) <= 100
+    assert sum("[" in line and "]" not in line for line in lines) == 0
+    assert "* p < 0.05 after" in " ".join(lines)

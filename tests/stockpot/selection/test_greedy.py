@@ -4,8 +4,10 @@ import itertools
 from collections.abc import Sequence
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from stockpot.models import Model
 from stockpot.selection import Step, rank, select_greedy
@@ -16,7 +18,16 @@ values = st.lists(st.integers(-5, 5), min_size=1, max_size=8)
 
 def _additive(own: Sequence[int]) -> list[Step]:
     """Choose greedily where a soup's score is the sum of its ingredients' values."""
-    return select_greedy(range(len(own)), lambda members: sum(own[m] for m in members))
+    return select_greedy(range(len(own)), lambda members: _one(sum(own[m] for m in members)))
+
+
+def _one(score: float) -> Tensor:
+    """Return the values of a val split of one example."""
+    return torch.tensor([score], dtype=torch.float64)
+
+
+def _step(ingredient: int, score: float, *, accepted: bool, best: float) -> Step:
+    return Step(ingredient, score, accepted, best, _one(score))
 
 
 def _members(steps: Sequence[Step]) -> list[int]:
@@ -39,7 +50,7 @@ def test_greedy_is_recipe_1_word_by_word(points: list[int], aim: int) -> None:
         if not soup or score([*soup, ingredient]) >= score(soup):
             soup = [*soup, ingredient]
 
-    steps = select_greedy(order, score)
+    steps = select_greedy(order, lambda members: _one(score(members)))
 
     assert _members(steps) == soup
     assert steps[-1].best == score(soup)
@@ -52,7 +63,7 @@ def test_greedy_is_never_below_the_best_ingredient(points: list[float]) -> None:
 
     order = _ranked(points, [str(p) for p in range(len(points))])
 
-    steps = select_greedy(order, score)
+    steps = select_greedy(order, lambda members: _one(score(members)))
 
     assert steps[-1].best >= max(points)
     assert all(later.best >= step.best for step, later in itertools.pairwise(steps))
@@ -61,17 +72,17 @@ def test_greedy_is_never_below_the_best_ingredient(points: list[float]) -> None:
 def test_greedy_tries_each_ingredient_once_in_order() -> None:
     tried: list[list[int]] = []
 
-    def score(members: Sequence[int]) -> float:
+    def score(members: Sequence[int]) -> Tensor:
         tried.append(list(members))
-        return -float(2 in members)
+        return _one(-float(2 in members))
 
     steps = select_greedy([1, 2, 0], score)
 
     assert tried == [[1], [1, 2], [1, 0]]
     assert steps == [
-        Step(1, 0.0, accepted=True, best=0.0),
-        Step(2, -1.0, accepted=False, best=0.0),
-        Step(0, 0.0, accepted=True, best=0.0),
+        _step(1, 0.0, accepted=True, best=0.0),
+        _step(2, -1.0, accepted=False, best=0.0),
+        _step(0, 0.0, accepted=True, best=0.0),
     ]
 
 
@@ -79,8 +90,19 @@ def test_greedy_accepts_a_tie() -> None:
     assert _members(_additive([3, 0, 0])) == [0, 1, 2]
 
 
+def test_greedy_decides_by_the_mean_and_keeps_the_values_of_each_candidate() -> None:
+    values = {(0,): [1.0, 0, 0], (0, 1): [0.0, 1, 1], (0, 1, 2): [0.0, 1, 0]}
+    rows = {members: torch.tensor(row, dtype=torch.float64) for members, row in values.items()}
+
+    steps = select_greedy(range(3), lambda members: rows[tuple(members)])
+
+    assert [step.accepted for step in steps] == [True, True, False]
+    assert [step.score for step in steps] == pytest.approx([1 / 3, 2 / 3, 1 / 3])
+    assert all(step.values is row for step, row in zip(steps, rows.values(), strict=True))
+
+
 def test_greedy_of_one_ingredient_is_that_ingredient() -> None:
-    assert _additive([-4]) == [Step(0, -4, accepted=True, best=-4)]
+    assert _additive([-4]) == [_step(0, -4, accepted=True, best=-4)]
 
 
 def _ranked(scores: Sequence[float], keys: Sequence[str]) -> list[int]:
@@ -130,4 +152,4 @@ def test_rank_of_nothing_is_nothing() -> None:
 def test_step_says_what_was_decided(lengths: tuple[int, int]) -> None:
     steps = _additive([lengths[0], -lengths[1]])
 
-    assert steps[1] == Step(1, lengths[0] - lengths[1], accepted=False, best=lengths[0])
+    assert steps[1] == _step(1, lengths[0] - lengths[1], accepted=False, best=lengths[0])

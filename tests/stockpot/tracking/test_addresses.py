@@ -7,7 +7,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from stockpot.errors import InputError
-from stockpot.tracking import compare_url, experiment_url
+from stockpot.tracking import compare_url, experiment_url, registered_model_url, run_url
 from stockpot.tracking.addresses import checked_uri, redacted, without_credentials
 
 SECRET = "https://anna:pass%40word@mlflow.example.org:8443/team"
@@ -63,3 +63,12 @@ def test_compare_page_has_runs_and_experiments_as_json_and_no_credentials() -> N
     values = parse_qs(query)
     assert json.loads(values["runs"][0]) == ["a1", "b2"]
     assert json.loads(values["experiments"][0]) == ["7"]
+
+
+def test_pages_of_a_run_and_of_a_registered_model() -> None:
+    assert run_url("http://localhost:5000", "7", "a1") == (
+        "http://localhost:5000/#/experiments/7/runs/a1?workflowType=machine_learning"
+    )
+    assert registered_model_url("http://localhost:5000/", "my soups") == (
+        "http://localhost:5000/#/models/my%20soups"
+    )

@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -240,6 +241,25 @@ def test_metric_name_that_mlflow_forbids_is_refused_by_a_server(
         tracker.log_model(ModelRecord("base", "base", key="base", metrics={"a|b": 1.0}))
 
     assert tracker.pending == 0
+
+
+def test_a_server_keeps_registered_models_and_files_of_runs(
+    server: Server, experiment: str, tmp_path: Path
+) -> None:
+    tracker = Tracker.open(server.uri, experiment, tmp_path, offline=False, tags={})
+    tracker.start_parent("run", {}, {})
+    tracker.log_model(replace(BASE, files={"making.json": "{}"}))
+    registry = tracker.registry(experiment)
+
+    before = registry.alias("champion")
+    made = registry.register("base", "checkpoints/base/base.safetensors", "ab" * 32, {})
+    registry.set_alias("champion", made.number)
+
+    assert before is None
+    assert registry.alias("champion") == made
+    assert made.run_id == tracker.run_id("base")
+    assert registry.versions("stockpot.digest", "ab" * 32) == [made]
+    assert tracker.recorded_run(made.run_id[:8]).making == "{}"
 
 
 def test_credentials_of_an_address_are_in_no_message(

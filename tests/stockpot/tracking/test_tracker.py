@@ -6,10 +6,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from matplotlib.figure import Figure
 from mlflow.entities import Run
 from mlflow.tracking.client import MlflowClient
 
@@ -230,10 +230,10 @@ def test_second_pipeline_run_links_what_the_first_one_logged(
     second = open_tracker()
     second.start_parent("second run", {}, {})
 
-    linked = [second.link_model("key-base"), second.link_model("key-base")]
+    second.log_model(BASE)
+    second.log_model(BASE)
     second.log_model(INGREDIENT)
 
-    assert linked == [True, True]
     assert len(runs("key-0")) == 1
     assert second.parent_run_id is not None
     parent = client.get_run(second.parent_run_id)
@@ -266,14 +266,10 @@ def test_model_of_the_same_pipeline_run_is_not_linked_to_it(
 ) -> None:
     tracker.log_model(BASE)
 
-    tracker.link_model("key-base")
+    tracker.log_model(BASE)
 
     assert tracker.parent_run_id is not None
     assert model_inputs(client.get_run(tracker.parent_run_id)) == []
-
-
-def test_link_says_no_to_a_key_that_the_store_does_not_know(tracker: Tracker) -> None:
-    assert not tracker.link_model("nobody")
 
 
 def test_pipeline_run_goes_on_in_another_process(
@@ -323,6 +319,52 @@ def test_same_value_again_adds_no_point_and_another_value_does(
     assert run.data.metrics["test/accuracy"] == 0.6
 
 
+def test_data_of_the_pipeline_and_of_later_metrics_are_inputs_of_their_runs(
+    open_tracker: Callable[[], Tracker], client: MlflowClient, runs: Runs
+) -> None:
+    val, test = (Dataset("digits", f"{context}-digest", context) for context in ("val", "test"))
+    later = open_tracker()
+    later.start_parent("later", {}, {}, datasets=[val, test])
+    later.log_model(replace(BASE, datasets=(val,)))
+
+    later.log_metrics("key-base", {"test/accuracy": 0.4}, [val, test])
+
+    (run,) = runs("key-base")
+    for found in (client.get_run(later.parent_run_id or ""), run):
+        assert found.inputs is not None
+        named = {(each.dataset.name, each.dataset.digest) for each in found.inputs.dataset_inputs}
+        assert len(found.inputs.dataset_inputs) == 2
+        assert named == {("digits/val", "val-digest"), ("digits/test", "test-digest")}
+
+
+def test_parent_has_curves_and_tags(tracker: Tracker, client: MlflowClient) -> None:
+    tracker.log_parent_metrics({}, {"ingredients/val/accuracy": (0.8, 0.9)})
+    tracker.log_parent_tags({"stockpot.promotion": "kept"})
+
+    run = client.get_run(tracker.parent_run_id or "")
+    points = client.get_metric_history(run.info.run_id, "ingredients/val/accuracy")
+    assert [(point.step, point.value) for point in points] == [(0, 0.8), (1, 0.9)]
+    assert run.data.tags["stockpot.promotion"] == "kept"
+
+
+def test_files_of_a_model_are_artifacts_of_its_run(
+    tracker: Tracker, client: MlflowClient, tmp_path: Path
+) -> None:
+    tracker.log_model(replace(BASE, files={"making.json": "{}"}))
+
+    file = client.download_artifacts(tracker.run_id("key-base") or "", "making.json", str(tmp_path))
+    assert Path(file).read_text() == "{}"
+
+
+def test_newest_run_is_the_pipeline_run_that_started_last(
+    tracker: Tracker, open_tracker: Callable[[], Tracker]
+) -> None:
+    second = open_tracker()
+    second.start_parent("second", {}, {})
+
+    assert open_tracker().newest_run_id == second.parent_run_id != tracker.parent_run_id
+
+
 def test_view_sorts_the_models_of_the_runs_page_by_the_metric(
     tracker: Tracker, client: MlflowClient
 ) -> None:
@@ -361,15 +403,6 @@ def test_table_logged_twice_is_the_last_one_and_is_shown_as_a_table(
     assert json.loads(run.data.tags["mlflow.loggedArtifacts"]) == [
         {"path": "results.json", "type": "table"}
     ]
-
-
-def test_figure_is_an_artifact_in_the_format_of_its_suffix(
-    tracker: Tracker, client: MlflowClient, tmp_path: Path
-) -> None:
-    tracker.log_figure("plot.png", Figure())
-
-    file = client.download_artifacts(tracker.parent_run_id or "", "plot.png", str(tmp_path))
-    assert Path(file).read_bytes().startswith(b"\x89PNG")
 
 
 def test_artifacts_of_a_database_are_in_the_state_folder(tracker: Tracker, state_dir: Path) -> None:

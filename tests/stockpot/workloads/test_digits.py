@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+import toy_workload
+from toy_workload import Toy
 
 from stockpot.errors import InputError
 from stockpot.workloads import build_workload, shift_names
@@ -122,3 +124,21 @@ def test_weights_come_from_the_generator_alone():
 def test_a_workload_that_cannot_be_built_is_an_input_error(name, words):
     with pytest.raises(InputError, match=words):
         build_workload(name, seed=0)
+
+
+class Guessing(Toy):
+    """A workload of a task that there is not."""
+
+    task = "xyz"  # type: ignore[assignment]  # what is under test
+
+
+def test_a_workload_of_an_unknown_task_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toy_workload, "Guessing", Guessing, raising=False)
+
+    with pytest.raises(InputError) as caught:
+        build_workload("toy_workload:Guessing", seed=0)
+
+    assert str(caught.value) == (
+        "unknown task of workload 'toy_workload:Guessing': 'xyz', choose from "
+        "['classification', 'language_model', 'regression']"
+    )

@@ -1,68 +1,14 @@
-"""The report's tables as plain cells, ready for the template."""
+"""The report's tables of models: ingredients, recipes, coefficients, files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from stockpot.reporting.estimates import Estimate, percent, plain, points
+from stockpot.reporting import cells
+from stockpot.reporting.cells import Cell, Grid
+from stockpot.reporting.estimates import plain
 from stockpot.reporting.results import Model, Results, models_of, objective_values
-from stockpot.reporting.table import BEST, results_table
-from stockpot.reporting.verdict import Outcome, judge
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One cell.
-
-    Attributes:
-        text: what stands in it.
-        detail: what stands smaller behind it.
-        sort: what its column is sorted by, where that is not the text.
-        tone: better or worse, which the page colours.
-        share: how strongly it is shaded, in percent; None for no shade.
-    """
-
-    text: str
-    detail: str = ""
-    sort: float | None = None
-    tone: str = ""
-    share: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """One table; the first cell of a row is its header."""
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    emphasised: frozenset[str] = field(default_factory=frozenset)  # rows, by their first cell
-
-
-def results_grid(results: Results) -> Grid:
-    """Build the main table; the columns under shift are left out where there are no test shifts."""
-    rows = results_table(results.evaluation)
-    has_shift = bool(results.evaluation["test_shifts"])
-    columns = ["model", "val", "test", "mean shift", "shift - best", "test - best", "cost"]
-    cells = [
-        [
-            Cell(row.name, detail=row.model if row.name == BEST else ""),
-            _score(row.val),
-            _score(row.test),
-            _score(row.shift),
-            _difference(row.shift_difference),
-            _difference(row.test_difference),
-            Cell(f"{row.num_models}x", sort=row.num_models),
-        ]
-        for row in rows
-    ]
-    kept = [n for n, column in enumerate(columns) if has_shift or "shift" not in column]
-    return Grid(
-        [columns[n].replace(" - best", " \N{MINUS SIGN} best") for n in kept],
-        [[row[n] for n in kept] for row in cells],
-        frozenset({BEST}),
-    )
 
 
 def ingredients_grid(results: Results) -> Grid:
@@ -79,10 +25,13 @@ def ingredients_grid(results: Results) -> Grid:
         del reported["mean shift"]
     rows = [
         [
-            Cell(model["name"]),
-            *(_setting(model["hyperparameters"].get(name)) for name in hyperparameters),
-            *(_fraction(model["scores"].get(name)) for name in chosen_on.values()),
-            *(_fraction(judged.get(model["name"], {}).get(name)) for name in reported.values()),
+            cells.header(model["name"]),
+            *(cells.setting(model["hyperparameters"].get(name)) for name in hyperparameters),
+            *(cells.fraction(model["scores"].get(name)) for name in chosen_on.values()),
+            *(
+                cells.fraction(judged.get(model["name"], {}).get(name))
+                for name in reported.values()
+            ),
         ]
         for model in ingredients
     ]
@@ -108,7 +57,7 @@ def coefficients_grid(results: Results) -> Grid:
     ingredients = [name for name in known if name in used]
     ingredients += [name for name in used if name not in known]
     rows = [
-        [Cell(name), *(_coefficient(soup["coefficients"], name) for soup in soups)]
+        [cells.header(name), *(_coefficient(soup["coefficients"], name) for soup in soups)]
         for name in ingredients
     ]
     return Grid(["ingredient", *(soup["name"] for soup in soups)], rows)
@@ -118,7 +67,7 @@ def recipes_grid(results: Results) -> Grid:
     """Build the table of recipes: how each soup was made."""
     rows = [
         [
-            Cell(soup["name"]),
+            cells.header(soup["name"]),
             Cell(soup["kind"]),
             Cell(_recipe_words(soup["recipe"])),
             Cell(_size_words(soup), sort=len(_used(soup))),
@@ -140,71 +89,76 @@ def front_grid(study: Model) -> Grid:
         rows.append(
             [
                 Cell(str(point["number"])),
-                _fraction(values["val"]),
-                _fraction(values["val_shift"]),
+                cells.fraction(values["val"]),
+                cells.fraction(values["val_shift"]),
                 Cell(shown),
             ]
         )
     return Grid(["trial", "val", "val shifts", "coefficients, largest first"], rows)
 
 
-def digests_grid(results: Results) -> Grid:
-    """Build the table that says which files the numbers belong to."""
+def best_recipe_grid(results: Results, soup: Model) -> Grid:
+    """Build the table of what goes into one soup: how much of which file."""
+    known = {model["name"]: model for model in results.sweep["ingredients"]}
+    rows = [
+        [
+            cells.header(name),
+            cells.number(value, lambda coefficient: f"{coefficient:.4f}"),
+            Cell(known[name]["digest"][:16] if name in known else "-"),
+            Cell(known[name]["path"] if name in known else "-"),
+        ]
+        for name, value in soup["coefficients"].items()
+        if value != 0
+    ]
+    return Grid(["ingredient", "coefficient", "SHA-256 begins", "file"], rows)
+
+
+def checks_grid(results: Results) -> Grid | None:
+    """Build the table of what was checked before anything was merged; None without checks."""
+    checks = results.sweep.get("precheck", {}).get("checks", [])
+    if not checks:
+        return None
+    columns = _names_in(checks)
+    rows = [[cells.setting(check.get(name)) for name in columns] for check in checks]
+    return Grid([column.replace("_", " ") for column in columns], rows)
+
+
+def digests_grid(results: Results, runs: Mapping[str, str]) -> Grid:
+    """Build the table that says which files and which MLflow runs the numbers belong to.
+
+    Args:
+        results: the run.
+        runs: MLflow's run id by model.
+    """
     models = [results.base["base"], *results.sweep["ingredients"], *results.merged]
     rows = [
         [
-            Cell(model["name"]),
+            cells.header(model["name"]),
             Cell(model["digest"]),
+            Cell(runs.get(model["name"], "-")),
             Cell(model["path"]),
             Cell(f"{model['bytes']:,}", sort=model["bytes"]),
             Cell(f"{model['num_params']:,}", sort=model["num_params"]),
         ]
         for model in models
     ]
-    return Grid(["model", "SHA-256", "file", "bytes", "parameters"], rows)
+    rows += [
+        [
+            cells.header(model["name"]),
+            Cell("its members'"),
+            Cell(runs.get(model["name"], "-")),
+            Cell("no file"),
+            Cell(f"{model['cost']['bytes']:,}", sort=model["cost"]["bytes"]),
+            Cell(f"{model['cost']['num_params']:,}", sort=model["cost"]["num_params"]),
+        ]
+        for model in models_of(results.evaluation, "ensemble")
+    ]
+    return Grid(["model", "SHA-256", "MLflow run", "file", "bytes", "parameters"], rows)
 
 
 def _names_in(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
     """List all keys, each once, in the order of first appearance."""
     return list(dict.fromkeys(name for mapping in mappings for name in mapping))
-
-
-def _score(estimate: Estimate | None) -> Cell:
-    if estimate is None:
-        return Cell("-")
-    return Cell(percent(estimate.value), _interval(estimate, percent), estimate.value)
-
-
-def _difference(estimate: Estimate | None) -> Cell:
-    if estimate is None:
-        return Cell("-")
-    tones = {Outcome.WORSE: "worse", Outcome.NO_DIFFERENCE: "", Outcome.BETTER: "better"}
-    text = f"{points(estimate.value)}{' *' if estimate.excludes_zero else ''}"
-    return Cell(
-        _typeset(text),
-        _typeset(_interval(estimate, points)),
-        estimate.value,
-        tones[judge(estimate)],
-    )
-
-
-def _interval(estimate: Estimate, write: Callable[[float], str]) -> str:
-    if estimate.low is None or estimate.high is None:
-        return ""
-    return f"{write(estimate.low)} to {write(estimate.high)}"
-
-
-def _typeset(number: str) -> str:
-    return number.replace("-", "\N{MINUS SIGN}")
-
-
-def _fraction(value: float | None) -> Cell:
-    return Cell("-") if value is None else Cell(percent(value), sort=value)
-
-
-def _setting(value: Any) -> Cell:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return Cell(plain(value), sort=float(value) if is_number else None)
 
 
 def _coefficient(coefficients: Mapping[str, float], ingredient: str) -> Cell:
@@ -213,7 +167,7 @@ def _coefficient(coefficients: Mapping[str, float], ingredient: str) -> Cell:
     value = coefficients[ingredient]
     largest = max(abs(coefficient) for coefficient in coefficients.values())
     share = round(100 * abs(value) / largest) if largest else 0
-    return Cell(_typeset(f"{value:.3f}"), sort=value, share=share)
+    return Cell(cells.typeset(f"{value:.3f}"), sort=value, share=share)
 
 
 def _recipe_words(recipe: Mapping[str, Any]) -> str:

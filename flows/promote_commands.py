@@ -1,0 +1,61 @@
+"""The command that decides which model is the champion: no flow and no Prefect server."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+_out, _err = Console(), Console(stderr=True)
+
+
+def promote(
+    model: Annotated[
+        str | None, typer.Argument(help="The challenger; by default the best soup on val.")
+    ] = None,
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="Put the champion before the present one back.")
+    ] = False,
+    params: Annotated[
+        str | None, typer.Option("--params", "-p", help="The experiment; by default params.yaml.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Override a field, e.g. promote.level."),
+    ] = None,
+) -> None:
+    """Make a model the champion of MLflow's registry if it wins the paired test on test.
+
+    It is registered with the alias `challenger`; the alias `champion` moves to it only if p is
+    below promote.level. Otherwise the command says why not. The first one needs no test.
+
+    stockpot promote greedy --set promote.level=0.01
+
+    stockpot promote --rollback
+    """
+    from flows.launch import make_plan
+    from flows.tracking import open_tracker
+    from stockpot.devices import choose_devices
+    from stockpot.duels import judge_duel
+    from stockpot.git_state import describe_commit
+    from stockpot.promotion import (
+        challenge_of,
+        registered_name,
+        roll_back,
+        write_promotion_file,
+    )
+    from stockpot.promotion import promote as challenge_champion
+    from tasks.session import hold_run_lock
+
+    plan = make_plan(params, overrides or [])
+    with hold_run_lock(plan.project, _err):
+        registry = open_tracker(plan).registry(registered_name(plan))
+        if rollback:
+            _out.print(roll_back(registry), highlight=False, markup=False)
+            return
+        device = choose_devices(plan.experiment.run.devices, plan.experiment.run.workers)[0]
+        challenge = challenge_of(plan, model, describe_commit(plan.project.root))
+        made = challenge_champion(registry, challenge, lambda duel: judge_duel(duel, device))
+        write_promotion_file(plan.project.root, made)
+        _out.print(made.sentence, highlight=False, markup=False)

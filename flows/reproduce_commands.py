@@ -1,0 +1,100 @@
+"""The command that makes recorded models again: no flow and no Prefect server."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from stockpot.errors import InputError
+
+if TYPE_CHECKING:
+    from stockpot.planning import Plan
+    from stockpot.reproduction import Reproduction
+    from stockpot.tracking import Tracker
+
+_out = Console()
+
+
+def reproduce(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...", help="An MLflow run id, or its start, or a model's name here."
+        ),
+    ],
+    params: Annotated[
+        str | None, typer.Option("--params", "-p", help="The experiment; by default params.yaml.")
+    ] = None,
+) -> None:
+    """Make recorded models again and compare digests and scores with the record.
+
+    A base or an ingredient is trained again, a soup merged again from its recorded ingredients
+    and coefficients, in a temporary folder. The exit code is 1 if one of them differs.
+
+    stockpot reproduce greedy ingredient-03
+    """
+    from flows.launch import make_plan
+    from flows.tracking import open_tracker
+
+    plan = make_plan(params, [])
+    tracker = open_tracker(plan)
+    run_ids = [_run_id(plan, tracker, run) for run in runs]
+    made = [_reproduce(plan, tracker, run_id) for run_id in run_ids]
+    if not all(reproduction.is_same for reproduction in made):
+        raise typer.Exit(1)
+
+
+def _run_id(plan: Plan, tracker: Tracker, run: str) -> str:
+    """Return the id of a model's run by its name in this project; an id is left as it is."""
+    from stockpot.manifests import manifest_path, models_of, read_manifest
+    from stockpot.stages import STAGES
+
+    root = plan.project.root
+    done = [stage for stage in STAGES if manifest_path(root, stage).is_file()]
+    keys = {m.name: m.key for stage in done for m in models_of(read_manifest(root, stage))}
+    if run not in keys:
+        return run
+    run_id = tracker.run_id(keys[run])
+    if run_id is None:
+        raise InputError(f"model {run!r}: has no run in the tracking store; run `stockpot run`")
+    return run_id
+
+
+def _reproduce(plan: Plan, tracker: Tracker, run_id: str) -> Reproduction:
+    from stockpot.devices import choose_devices
+    from stockpot.making import read_making
+    from stockpot.reproduction import compare, rebuild, scored_sets
+    from stockpot.workers import WorkerPool
+    from tasks.session import run_tags
+
+    run = tracker.recorded_run(run_id)
+    making = read_making(run)
+    devices = choose_devices(plan.experiment.run.devices, 1)
+    pool = WorkerPool(devices[:1], making.threads)
+    try:
+        with tempfile.TemporaryDirectory(dir=plan.project.state) as place:
+            sets = scored_sets(run)
+            again = pool.run(rebuild, making, plan.project.root, Path(place), sets)
+    finally:
+        pool.close()
+    reproduction = compare(run, making, again, run_tags(plan, devices[:1]))
+    _show(reproduction)
+    return reproduction
+
+
+def _show(reproduction: Reproduction) -> None:
+    then, now = reproduction.digests
+    end = "the same" if reproduction.is_same else "differs"
+    lines = [f"{reproduction.name} (run {reproduction.run_id}): {end}"]
+    lines += [f"  digest {then}" + ("" if then == now else f", made again {now}")]
+    for name, (recorded, again) in reproduction.scores.items():
+        lines.append(f"  {name} {recorded:.6f}, made again {again:.6f}")
+    if not reproduction.is_same:
+        changes = reproduction.changes or ("nothing that is recorded",)
+        lines += ["  What has changed since:", *(f"  - {change}" for change in changes)]
+    for line in lines:
+        _out.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,247 @@
+"""Whether ingredients can be averaged: what lies between them, and between base and best soup."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import median, median_high, median_low
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from stockpot.alignment.barrier import Line, score_line
+from stockpot.diagnostics.finding import Alert, Finding
+from stockpot.diagnostics.subjects import Subject, Subjects
+from stockpot.merging.engine import merge_states
+from stockpot.merging.inner_products import task_vector_gram
+from stockpot.merging.recipe import Recipe
+
+State: TypeAlias = Mapping[str, Tensor]
+Score: TypeAlias = Callable[[State], tuple[float, float]]
+"""The mean metric and the mean loss of weights on val."""
+
+_MOST = 32  # ingredients: 496 pairs
+_POINTS = 11  # of a line
+_SAFE = 0.02  # of the metric: what one may lose between two models without a warning
+_APART = 0.05  # of the metric: a model that loses so much with most others does not belong
+_WORST = 1e6  # nats
+_HALF = Recipe("linear", (1.0, 1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Midpoints:
+    """Scores of M models and of the means of each two of them.
+
+    Attributes:
+        metrics: (M, M), each model's own on the diagonal.
+        losses: likewise.
+    """
+
+    metrics: list[list[float]]
+    losses: list[list[float]]
+
+    @property
+    def metric_lines(self) -> list[list[Line]]:
+        """The metric from each model to each other one, over their mean; (M, M)."""
+        return _lines(self.metrics)
+
+    @property
+    def loss_lines(self) -> list[list[Line]]:
+        """The loss likewise."""
+        return _lines(self.losses)
+
+
+def barriers(subjects: Subjects) -> Finding:
+    """Measure barriers between each two ingredients, and along two whole lines.
+
+    The lines are those from the base to the best soup and between the two ingredients that are
+    furthest apart. BatchNorm's statistics are pooled, as in any merge.
+
+    Source: of the definition, `alignment/barrier.py`.
+    """
+    chosen, (first, second) = _furthest(subjects)
+
+    def score(weights: State) -> tuple[float, float]:
+        metric, loss = subjects.val_scores(weights)
+        return metric, min(loss, _WORST) if not math.isnan(
+            loss
+        ) else _WORST  # JSON has no inf, no nan
+
+    measured = midpoints([one.weights for one in chosen], score)
+    lines = []
+    if subjects.soups:
+        lines.append(_line("base_to_soup", subjects.base, subjects.best_soup, score))
+    if len(chosen) > 1:
+        lines.append(_line("furthest_two", first, second, score))
+    names = [one.name for one in chosen]
+    alerts = apart(names, measured, subjects.metric)
+    data = {
+        "metric": subjects.metric,
+        "ingredients": names,
+        "num_ingredients": len(subjects.ingredients),
+        "metric_changes": _changes(measured.metric_lines),
+        "loss_changes": _changes(measured.loss_lines),
+        "midpoint_metrics": _rounded(measured.metrics),
+        "lines": lines,
+    }
+    return Finding(_sentence(data, alerts), _metrics(data), data, tuple(alerts))
+
+
+def midpoints(states: Sequence[State], score: Score) -> Midpoints:
+    """Score M models and the means of each two."""
+    own = [score(state) for state in states]
+    size = len(states)
+    metrics = [[own[i][0] if i == j else 0.0 for j in range(size)] for i in range(size)]
+    losses = [[own[i][1] if i == j else 0.0 for j in range(size)] for i in range(size)]
+    for i, j in combinations(range(size), 2):
+        metric, loss = score(merge_states([states[i], states[j]], _HALF))
+        metrics[i][j] = metrics[j][i] = metric
+        losses[i][j] = losses[j][i] = loss
+    return Midpoints(metrics, losses)
+
+
+def both_lines(
+    first: State, second: State, score: Score, num_points: int = _POINTS
+) -> tuple[Line, Line]:
+    """Score the nets on a line once; return the metric along it, and the loss."""
+    metrics = []
+
+    def loss_of(state: State) -> float:
+        metric, loss = score(state)
+        metrics.append(metric)
+        return loss
+
+    losses = score_line(first, second, loss_of, num_points=num_points)
+    return Line(losses.shares, tuple(metrics)), losses
+
+
+def apart(names: Sequence[str], measured: Midpoints, metric: str) -> list[Alert]:
+    """Name models that lose much when averaged with most of the others.
+
+    It is a barrier, or, of a model that is bad itself and so expects nothing of the mean, a mean
+    that is worse than the models usually are. Where that is so of half of the models there is no
+    odd one among them, and nobody is named.
+    """
+    size = len(names)
+    if size < 3:
+        return []
+    usual = median(measured.metrics[i][i] for i in range(size))
+    alerts, lines = [], measured.metric_lines
+    for place, name in enumerate(names):
+        others = [other for other in range(size) if other != place]
+        barrier = median_low(lines[place][other].accuracy_barrier for other in others)
+        middle = median_high(measured.metrics[place][other] for other in others)
+        own = measured.metrics[place][place]
+        if barrier > _APART:
+            said = f"a barrier of {_points(barrier)} points of {metric}"
+            alerts.append(Alert(name, f"{said} lies between it and most other ingredients"))
+        elif usual - middle > _APART:
+            said = f"its mean with another ingredient scores {_percent(middle)} (median)"
+            alerts.append(
+                Alert(name, f"{said}, it alone {_percent(own)}, ingredients {_percent(usual)}")
+            )
+    return alerts if 2 * len(alerts) < size else []
+
+
+def _furthest(subjects: Subjects) -> tuple[list[Subject], tuple[Subject, Subject]]:
+    """Return the ingredients furthest from their mean, in their order, and the furthest two."""
+    gram = task_vector_gram([one.weights for one in subjects.ingredients], subjects.base.weights)
+    to_mean = gram.diagonal() - 2 * gram.mean(dim=1)  # squared, but for what is the same for all
+    kept = sorted(to_mean.argsort(descending=True, stable=True)[:_MOST].tolist())
+    squared = gram.diagonal()[:, None] + gram.diagonal() - 2 * gram
+    first, second = divmod(int(torch.argmax(squared)), len(gram))
+    ingredients = subjects.ingredients
+    return [ingredients[place] for place in kept], (ingredients[first], ingredients[second])
+
+
+def _line(kind: str, first: Subject, second: Subject, score: Score) -> dict[str, Any]:
+    metrics, losses = both_lines(first.weights, second.weights, score)
+    return {
+        "kind": kind,
+        "from": first.name,
+        "to": second.name,
+        "shares": list(metrics.shares),
+        "metrics": [round(value, 6) for value in metrics.scores],
+        "losses": [round(value, 6) for value in losses.scores],
+        "metric_barrier": round(metrics.accuracy_barrier, 6),
+        "loss_barrier": round(losses.loss_barrier, 6),
+    }
+
+
+def _lines(scores: Sequence[Sequence[float]]) -> list[list[Line]]:
+    places = range(len(scores))
+    return [
+        [Line((0.0, 0.5, 1.0), (scores[i][i], scores[i][j], scores[j][j])) for j in places]
+        for i in places
+    ]
+
+
+def _changes(lines: Sequence[Sequence[Line]]) -> list[list[float]]:
+    """Return how far each mean is above the mean score of its two; (M, M)."""
+    return _rounded([[line.rises[1] for line in row] for row in lines])
+
+
+def _rounded(matrix: Sequence[Sequence[float]]) -> list[list[float]]:
+    return [[round(value, 6) for value in row] for row in matrix]
+
+
+def _pairs(data: Mapping[str, Any], name: str) -> list[float]:
+    return [data[name][i][j] for i, j in combinations(range(len(data["ingredients"])), 2)]
+
+
+def _metrics(data: Mapping[str, Any]) -> dict[str, float]:
+    metrics = {}
+    if len(data["ingredients"]) > 1:
+        gains, rises = _pairs(data, "metric_changes"), _pairs(data, "loss_changes")
+        metrics = {
+            "metric_barrier": max(0.0, -min(gains)),
+            "loss_barrier": max(0.0, *rises),
+            "median_metric_change": median(gains),
+            "median_loss_change": median(rises),
+        }
+    for line in data["lines"]:
+        metrics[f"{line['kind']}_loss_barrier"] = line["loss_barrier"]
+    return metrics
+
+
+def _sentence(data: Mapping[str, Any], alerts: Sequence[Alert]) -> str:
+    names, all_of = data["ingredients"], data["num_ingredients"]
+    if len(names) == 1:
+        return "There is one ingredient, so there is nothing to average it with."
+    which = f"all {all_of}" if len(names) == all_of else f"the {len(names)} outermost of {all_of}"
+    changes, rises = _pairs(data, "metric_changes"), _pairs(data, "loss_changes")
+    seen = (
+        f"The mean of two of {which} ingredients scores {_signed(min(changes))} to "
+        f"{_signed(max(changes))} points of {data['metric']} against what the two score on average "
+        f"(loss {min(rises):+.3g} to {max(rises):+.3g})"
+    )
+    if alerts:
+        named = ", ".join(alert.model for alert in alerts)
+        return f"{seen}. {named} should not be averaged with the others."
+    share = sum(change < -_SAFE for change in changes) / len(changes)
+    if share == 0:
+        return f"{seen}. They lie in one basin, so averaging them is safe."
+    if share > 0.5:
+        return (
+            f"{seen}. Most of them do not share a basin: averaging does harm. Train from one base, "
+            "shorter or at a lower learning rate."
+        )
+    return (
+        f"{seen}. {100 * share:.0f} % of the pairs lose more than {100 * _SAFE:.0f} points, so "
+        "choose what goes into a soup: greedy leaves out what does harm."
+    )
+
+
+def _signed(value: float) -> str:
+    return f"{100 * value:+.1f}"
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"

@@ -1,0 +1,155 @@
+"""What each ingredient is worth in a mean: without it, and over all orders of joining."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from stockpot.diagnostics.finding import Alert, Finding
+from stockpot.diagnostics.subjects import Subject, Subjects
+from stockpot.diagnostics.subset_scores import PLACES, places, survey
+from stockpot.statistics.holm import holm
+from stockpot.statistics.paired import paired_test
+from stockpot.statistics.values import Floats
+
+_ALL = "all ingredients"
+_LEVEL = 0.05  # of all tests of one group together
+
+
+def contributions(subjects: Subjects) -> Finding:
+    """Tell what each ingredient adds to the mean of all, and to that of the best greedy soup.
+
+    A subset is worth the score of its uniform mean, none the score of the base.
+    """
+    if len(subjects.ingredients) == 1:
+        return Finding("There is one ingredient, so there is nothing that it could add to.")
+    groups = [_group(subjects, _ALL, subjects.ingredients)]
+    greedy = _best_greedy_soup(subjects)
+    if greedy is not None:
+        chosen = greedy.model.details["coefficients"]
+        members = [member for member in subjects.ingredients if member.name in chosen]
+        if 1 < len(members) < len(subjects.ingredients):
+            groups.append(_group(subjects, greedy.name, members))
+    data = {"metric": subjects.metric, "places": list(places(subjects)), "groups": groups}
+    sentence = " ".join(_about(group) for group in groups)
+    return Finding(sentence, _metrics(groups[0]), data, _alerts(groups))
+
+
+def _best_greedy_soup(subjects: Subjects) -> Subject | None:
+    """Return the greedy soup with the highest val score; the first of equals."""
+    greedy = [soup for soup in subjects.soups if soup.model.details.get("steps")]
+    score = f"val/{subjects.metric}"
+    return max(greedy, key=lambda soup: soup.model.scores[score], default=None)
+
+
+def _group(subjects: Subjects, name: str, members: Sequence[Subject]) -> dict[str, Any]:
+    """Look at one set of ingredients."""
+    surveyed = survey(subjects, members)
+    everyone = tuple(range(len(members)))
+    errors = [
+        np.hypot(standard_errors(values), of_orders)
+        for values, of_orders in zip(surveyed.shapley, surveyed.order_errors.T, strict=True)
+    ]
+    nothing = np.zeros_like(surveyed.without[0][0])
+    tests = [paired_test(change, nothing, seed=subjects.seed) for change in surveyed.without[0]]
+    adjusted = holm([test.p for test in tests])
+
+    def by_place(values: Iterable[float]) -> dict[str, float]:
+        return {place: float(v) for place, v in zip(places(subjects), values, strict=True)}
+
+    rows = [
+        {
+            "ingredient": member.name,
+            "shapley": by_place(values[row].mean() for values in surveyed.shapley),
+            "error": by_place(error[row] for error in errors),
+            "without": by_place(surveyed.scores[everyone[:row] + everyone[row + 1 :]]),
+            "change": by_place(values[row].mean() for values in surveyed.without),
+            "won": tests[row].won,
+            "lost": tests[row].lost,
+            "p": adjusted[row],
+        }
+        for row, member in enumerate(members)
+    ]
+    score, base = by_place(surveyed.scores[everyone]), by_place(surveyed.scores[()])
+    return {"name": name, "score": score, "base": base, "rows": rows}
+
+
+def standard_errors(values: Floats) -> Floats:
+    """Return the standard error of each mean over examples, (M,), from values (M, N)."""
+    num_examples = values.shape[1]
+    if num_examples == 1:
+        return np.zeros(len(values))
+    return np.asarray(values.std(axis=1, ddof=1) / np.sqrt(num_examples))
+
+
+def _metrics(group: Mapping[str, Any]) -> dict[str, float]:
+    values = [row["shapley"]["val"] for row in group["rows"]]
+    better_without = max(row["change"]["val"] for row in group["rows"])
+    return {
+        "shapley_most": max(values),
+        "shapley_least": min(values),
+        "best_without_one": better_without,
+        "num_harmful": float(sum(_is_harmful(row) for row in group["rows"])),
+    }
+
+
+def _is_harmful(row: Mapping[str, Any]) -> bool:
+    return bool(row["change"]["val"] > 0 and row["p"] < _LEVEL)
+
+
+def _alerts(groups: Sequence[Mapping[str, Any]]) -> tuple[Alert, ...]:
+    """Name the ingredients without which a mean is better by more than chance explains."""
+    return tuple(
+        Alert(
+            row["ingredient"],
+            f"without it the mean of {_named(group)} is {_points(row['change']['val'])} points "
+            f"better on val ({row['won']} examples better, {row['lost']} worse, "
+            f"p = {row['p']:.2g})",
+        )
+        for group in groups
+        for row in group["rows"]
+        if _is_harmful(row)
+    )
+
+
+def _about(group: Mapping[str, Any]) -> str:
+    """Say who adds most and least to a mean, and whether one should go."""
+    rows = group["rows"]
+    extremes = "; ".join(_most_and_least(group, place) for place in group["score"])
+    worth = f"The mean of {_named(group)} scores {extremes} (Shapley values)."
+    harmful = [row["ingredient"] for row in rows if _is_harmful(row)]
+    if harmful:
+        return f"{worth} It is better on val without {' or '.join(harmful)}: leave that out."
+    changes = sorted(row["change"]["val"] for row in rows)
+    return (
+        f"{worth} Without any one of them it changes by {_points(changes[0])} to "
+        f"{_points(changes[-1])} on val: none makes it worse by more than chance explains."
+    )
+
+
+def _most_and_least(group: Mapping[str, Any], place: str) -> str:
+    ordered = sorted(group["rows"], key=lambda row: row["shapley"][place])
+    least, most = ordered[0], ordered[-1]
+    total = group["score"][place] - group["base"][place]
+    return (
+        f"{_points(total)} points on {PLACES[place]} against the base, to which "
+        f"{most['ingredient']} adds most ({_value(most, place)}) and {least['ingredient']} least "
+        f"({_value(least, place)})"
+    )
+
+
+def _named(group: Mapping[str, Any]) -> str:
+    num = len(group["rows"])
+    is_all = group["name"] == _ALL
+    return f"all {num} ingredients" if is_all else f"the {num} ingredients of {group['name']!r}"
+
+
+def _value(row: Mapping[str, Any], place: str) -> str:
+    error = 100 * row["error"][place]
+    return f"{_points(row['shapley'][place])} \N{PLUS-MINUS SIGN} {error:.2f}"
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.2f}"

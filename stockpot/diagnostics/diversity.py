@@ -1,0 +1,202 @@
+"""How differently ingredients err, and what soups and ensembles make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stockpot.diagnostics.finding import Finding
+from stockpot.diagnostics.subjects import Subjects
+
+_MOST = 0.75  # of the ensemble's gain
+_FEW = 0.01  # disagreement below it leaves averaging nothing to do
+
+
+def diversity(subjects: Subjects) -> Finding:
+    """Compare the predictions of all ingredients on val and its shifts, example by example.
+
+    Source: Kuncheva and Whitaker 2003, https://doi.org/10.1023/A:1022859003006 (disagreement,
+    correlation of errors, Q statistic, interrater agreement kappa).
+    """
+    if len(subjects.ingredients) < 2:
+        return Finding("One ingredient has no other to disagree with.")
+    if not is_classification(subjects):
+        return Finding("Ingredients are compared by their decisions, and this workload has none.")
+    sets = ["val", *(f"val_shift/{name}" for name in subjects.val_shifts)]
+    compared = {name: _compare(subjects, name) for name in sets}
+    data = {
+        "metric": subjects.metric,
+        "ingredients": [model.name for model in subjects.ingredients],
+        "best_soup": subjects.best_soup.name if subjects.soups else None,
+        "sets": compared,
+    }
+    return Finding(_sentence(data), _metrics(compared), data)
+
+
+def is_classification(subjects: Subjects) -> bool:
+    """Say whether the outputs are logits (N, C) of classes."""
+    return subjects.workload.task == "classification"
+
+
+def disagreement(predictions: Tensor) -> Tensor:
+    """Return on which share of examples each two models decide differently.
+
+    Args:
+        predictions: classes (M, N).
+
+    Returns:
+        (M, M), float64, in [0, 1].
+    """
+    rows = [(predictions != own).double().mean(dim=1) for own in predictions]
+    return torch.stack(rows)
+
+
+def error_correlation(right: Tensor) -> float | None:
+    """Return the mean correlation between two models' errors.
+
+    1 if all err on the same examples, 0 if errors are independent.
+
+    Args:
+        right: whether each model is right on each example; (M, N), bool.
+
+    Returns:
+        The mean over all pairs of models that both err and are both right somewhere; None where
+        there is no such pair.
+    """
+    errors = (~right).double()
+    errors = errors[(errors.mean(dim=1) > 0) & (errors.mean(dim=1) < 1)]
+    if len(errors) < 2:
+        return None
+    return float(_off_diagonal(torch.corrcoef(errors)).mean())
+
+
+def q_statistic(right: Tensor) -> float | None:
+    """Return the mean of Yule's Q over all pairs of models; None where no pair has one.
+
+    1 if all are right on the same examples, 0 if independent, below if they complement each other.
+
+    Args:
+        right: (M, N), bool.
+    """
+    hits, misses = right.double(), (~right).double()
+    agreeing = (hits @ hits.T) * (misses @ misses.T)
+    differing = (hits @ misses.T) * (misses @ hits.T)
+    top, total = (_off_diagonal(x) for x in (agreeing - differing, agreeing + differing))
+    defined = total > 0
+    return float((top[defined] / total[defined]).mean()) if bool(defined.any()) else None
+
+
+def kappa(right: Tensor) -> float | None:
+    """Return how much more than by chance M >= 2 models are right together; None if all are alike.
+
+    1 if they are right on the same examples, 0 as by chance.
+
+    Args:
+        right: (M, N), bool.
+    """
+    count, mean = len(right), float(right.double().mean())
+    if mean in (0.0, 1.0):
+        return None
+    votes = right.double().sum(dim=0)  # (N,)
+    split = float((votes * (count - votes)).mean()) / (count * (count - 1))
+    return 1 - split / (mean * (1 - mean))
+
+
+def _compare(subjects: Subjects, set_name: str) -> dict[str, Any]:
+    """Return what ingredients, their ensemble and soups do on one set."""
+    shift = set_name.partition("_shift/")[2]
+    targets = (subjects.val_shifts[shift] if shift else subjects.val).targets.cpu()
+    outputs = torch.stack([subjects.outputs(model, set_name) for model in subjects.ingredients])
+    predictions = outputs.argmax(dim=2)  # (M, N)
+    right = predictions == targets
+    scores = [_score(subjects, own, targets) for own in outputs]
+    mean = sum(scores) / len(scores)
+    apart = disagreement(predictions)
+    merged = {
+        soup.name: _score(subjects, subjects.outputs(soup, set_name), targets) - mean
+        for soup in subjects.soups
+    }
+    return {
+        "num_examples": len(targets),
+        "mean_score": mean,
+        "best_score": max(scores),
+        "oracle": float(right.any(dim=0).double().mean()),
+        "disagreement": float(_off_diagonal(apart).mean()),
+        "pairs": [[round(value, 4) for value in row] for row in apart.tolist()],
+        "error_correlation": error_correlation(right),
+        "q_statistic": q_statistic(right),
+        "kappa": kappa(right),
+        "ensemble_gain": _score(subjects, outputs.double().mean(dim=0), targets) - mean,
+        "soup_gains": merged,
+    }
+
+
+def _score(subjects: Subjects, outputs: Tensor, targets: Tensor) -> float:
+    values = subjects.workload.metrics[subjects.metric](outputs, targets)
+    return float(values.double().mean())
+
+
+def _off_diagonal(matrix: Tensor) -> Tensor:
+    """Return the entries for two different models."""
+    return matrix[~torch.eye(len(matrix), dtype=torch.bool)]
+
+
+def _metrics(compared: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    names = ("disagreement", "error_correlation", "q_statistic", "kappa", "oracle", "ensemble_gain")
+    return {
+        f"{name}/{place}": values[name]
+        for place, values in compared.items()
+        for name in names
+        if values[name] is not None
+    }
+
+
+def _sentence(data: Mapping[str, Any]) -> str:
+    on_val = data["sets"]["val"]
+    if max(values["disagreement"] for values in data["sets"].values()) < _FEW:
+        return (
+            f"Two ingredients decide differently on {_percent(on_val['disagreement'])} % of val: "
+            "they are nearly one model, and averaging them can gain little. Widen the sweep."
+        )
+    names = [*data["sets"]]
+    widest = max(names, key=lambda name: data["sets"][name]["disagreement"])
+    shown = dict.fromkeys(["val", widest])
+    parts = [_on_set(name, data["sets"][name], data["best_soup"]) for name in shown]
+    return " ".join([*parts, _conclusion(data["sets"][widest], data["best_soup"])])
+
+
+def _on_set(name: str, values: Mapping[str, Any], soup: str | None) -> str:
+    gains = f"the ensemble has {_points(values['ensemble_gain'])}"
+    if soup is not None:
+        gains += f" and the best soup, {soup}, {_points(values['soup_gains'][soup])}"
+    return (
+        f"On {name} two ingredients decide differently on {_percent(values['disagreement'])} % of "
+        f"the examples, and at least one is right on {_percent(values['oracle'])} %; against the "
+        f"mean ingredient ({_percent(values['mean_score'])} %) {gains}."
+    )
+
+
+def _conclusion(values: Mapping[str, Any], soup: str | None) -> str:
+    """Say what became of the differences on the set where there are most."""
+    gain = values["ensemble_gain"]
+    if gain <= 0:
+        return "They err together where it counts, so averaging outputs gains nothing."
+    if soup is None:
+        return "They err on different examples, so averaging pays."
+    if values["soup_gains"][soup] >= _MOST * gain:
+        return "The soup turns these differences into a gain as the ensemble does, in one model."
+    return (
+        "The soup misses what the ensemble gains: these ingredients' outputs average better than "
+        "their weights, so look at barriers and regime."
+    )
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f}"
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.1f} points"

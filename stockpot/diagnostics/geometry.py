@@ -1,0 +1,233 @@
+"""How alike the representations of ingredients and soups are, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stockpot.alignment.batch_norm import batch_norms
+from stockpot.alignment.responses import unit_rows, watched
+from stockpot.diagnostics.cka import kernel
+from stockpot.diagnostics.finding import Finding
+from stockpot.diagnostics.layers import weighted_layers
+from stockpot.diagnostics.subjects import Subject, Subjects
+from stockpot.workloads.protocol import Batch, Workload
+
+_PROBE = 256  # examples of val
+_MAX_LAYERS = 16  # a kernel a layer and model is kept: 256 KB
+_COLLAPSED = 0.5  # a lower share of the ingredients' variance is worth a repair
+_APART = 0.5  # a lower CKA: the representations have more of their own than in common
+
+
+@dataclass(frozen=True, slots=True)
+class Representation:
+    """What one model makes of the probe.
+
+    Attributes:
+        kernels: a layer's centred kernel, as `cka.kernel` gives it, in float32; (N * N,).
+        variances: a layer's variance, the sum over its units or channels.
+    """
+
+    kernels: dict[str, Tensor] = field(default_factory=dict)
+    variances: dict[str, float] = field(default_factory=dict)
+
+
+def geometry(subjects: Subjects) -> Finding:
+    """Compare what the layers of all models write about the same examples of val.
+
+    Source: CKA as in `cka.py`; layer against layer, inputs and targets as in Alleman et al. 2023,
+    https://arxiv.org/abs/2401.13558, whose claims on activation functions are not ours;
+    variances as in Jordan et al. 2022, https://arxiv.org/abs/2211.08403.
+    """
+    batch = subjects.probe("val", _PROBE)
+    if len(batch[-1]) < 4:
+        return Finding(f"Val has {len(batch[-1])} examples; representations need 4 to compare.")
+    net = subjects.net(subjects.base.weights)
+    layers = [*weighted_layers(subjects.workload, net, batch, at_most=_MAX_LAYERS)]
+    if not layers:
+        return Finding("The net has no module with weights, so there are no layers to compare.")
+    data = {
+        "probe": len(batch[-1]),
+        "layers": layers,
+        "has_batch_norm": bool(batch_norms(net)),
+        "best_soup": subjects.best_soup.name if subjects.soups else None,
+    } | _compare(subjects, batch, layers)
+    return Finding(_sentence(data), _metrics(data), data)
+
+
+def _compare(subjects: Subjects, batch: Batch, layers: Sequence[str]) -> dict[str, Any]:
+    """Return the CKA of each two ingredients, and what each model is like, layer by layer."""
+    models = [subjects.base, *subjects.ingredients, *subjects.soups]
+    seen = [
+        represent(subjects.workload, subjects.net(model.weights), batch, layers) for model in models
+    ]
+    similar = torch.stack([_similarities(seen, layer) for layer in layers])  # (L, K, K)
+    known = references(batch)
+    names = [one.name for one in subjects.ingredients]
+    pairs = similar[:, 1 : 1 + len(names), 1 : 1 + len(names)]
+    rows = []
+    for place, (model, own) in enumerate(zip(models, seen, strict=True)):
+        parents = [1 + names.index(name) for name in _parents(model, names)]
+        row = {"name": model.name, "kind": model.model.kind} | _to_references(own, known)
+        row["ingredients"] = _mean_similarity(similar, place, parents)
+        if place > len(names):
+            row["variance_ratio"] = variance_ratios(own, [seen[parent] for parent in parents])
+        rows.append(row)
+    return {
+        "ingredients": names,
+        "pairs": {
+            "mean": _rounded(pairs.mean(dim=0)),
+            "layers": dict(zip(layers, map(_rounded, pairs), strict=True)),
+        },
+        "models": rows,
+    }
+
+
+def represent(
+    workload: Workload, net: nn.Module, batch: Batch, layers: Sequence[str]
+) -> Representation:
+    """Run a net once and return what the named layers write; of several runs, in the last one."""
+    representation = Representation()
+
+    def note(name: str, layer: nn.Module, _inputs: Tensor, outputs: Tensor) -> None:
+        representation.kernels[name] = kernel(outputs).float()
+        variances = unit_rows(layer, outputs).var(dim=1, correction=0)
+        representation.variances[name] = float(variances.sum())
+
+    modules = dict(net.named_modules())
+    with torch.inference_mode(), watched({name: modules[name] for name in layers}, note):
+        workload.forward(net, batch)
+    return representation
+
+
+def references(batch: Batch) -> dict[str, Tensor]:
+    """Return the kernels of inputs and of targets, those of classes as indicators.
+
+    Token numbers have no geometry, so inputs and targets that are such have no kernel.
+    """
+    inputs, targets = batch[0], batch[-1]
+    found = {"inputs": inputs} if inputs.is_floating_point() else {}
+    if targets.is_floating_point():
+        found["targets"] = targets.reshape(len(targets), -1)
+    elif targets.ndim == 1:
+        found["targets"] = (targets[:, None] == torch.unique(targets)).float()  # (N, C)
+    return {name: kernel(tensor).float() for name, tensor in found.items()}
+
+
+def variance_ratios(
+    soup: Representation, ingredients: Sequence[Representation]
+) -> list[float | None]:
+    """Return the variance of each layer of a soup, over the mean variance of its ingredients.
+
+    None where no ingredient's layer varies.
+    """
+    ratios: list[float | None] = []
+    for layer, variance in soup.variances.items():
+        mean = fmean(one.variances[layer] for one in ingredients)
+        ratios.append(round(variance / mean, 4) if mean > 0 else None)
+    return ratios
+
+
+def _similarities(seen: Sequence[Representation], layer: str) -> Tensor:
+    """Return the CKA of each two models in a layer; (K, K)."""
+    stacked = torch.stack([one.kernels[layer] for one in seen])
+    product: Tensor = stacked @ stacked.T
+    return product.double().cpu()
+
+
+def _parents(model: Subject, names: Sequence[str]) -> list[str]:
+    """Name the ingredients that are in a soup; all others, for what is no soup."""
+    coefficients: Mapping[str, float] = model.model.details.get("coefficients", {})
+    mixed = [name for name in names if coefficients.get(name)]
+    return mixed or [name for name in names if name != model.name]
+
+
+def _to_references(own: Representation, known: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the CKA to inputs and to targets, layer by layer; None where there is no kernel."""
+    return {
+        name: [round(float(layer @ known[name]), 4) for layer in own.kernels.values()]
+        if name in known
+        else None
+        for name in ("inputs", "targets")
+    }
+
+
+def _mean_similarity(similar: Tensor, place: int, parents: Sequence[int]) -> list[float] | None:
+    """Return the mean CKA to some models, layer by layer; None where there are none."""
+    if not parents:
+        return None
+    return [round(value, 4) for value in similar[:, place, list(parents)].mean(dim=1).tolist()]
+
+
+def _rounded(matrix: Tensor) -> list[list[float]]:
+    return [[round(value, 4) for value in row] for row in matrix.tolist()]
+
+
+def _metrics(data: Mapping[str, Any]) -> dict[str, float]:
+    """Return the mean CKA of two ingredients, and what the best soup has of them where least."""
+    metrics = {}
+    if len(data["ingredients"]) > 1:
+        metrics["cka_of_ingredients"] = fmean(_by_layer(data).values())
+    for row in data["models"]:
+        if row["name"] == data["best_soup"] and row["ingredients"] is not None:
+            metrics["cka_of_soup"] = min(row["ingredients"])
+            ratios = [ratio for ratio in row["variance_ratio"] if ratio is not None]
+            metrics |= {"variance_ratio": min(ratios)} if ratios else {}
+    return metrics
+
+
+def _by_layer(data: Mapping[str, Any]) -> dict[str, float]:
+    """Return the mean CKA of two different ingredients in each layer."""
+    count = len(data["ingredients"])
+    return {
+        layer: (sum(map(sum, matrix)) - sum(matrix[i][i] for i in range(count)))
+        / (count * (count - 1))
+        for layer, matrix in data["pairs"]["layers"].items()
+    }
+
+
+def _sentence(data: Mapping[str, Any]) -> str:
+    rows = [row for row in data["models"] if row["name"] == data["best_soup"]]
+    return " ".join([_on_ingredients(data), *(_on_soup(row, data) for row in rows)])
+
+
+def _on_ingredients(data: Mapping[str, Any]) -> str:
+    if len(data["ingredients"]) < 2:
+        return "There is one ingredient, so there are no two whose representations could differ."
+    by_layer = _by_layer(data)
+    layer = min(by_layer, key=by_layer.__getitem__)
+    lowest = f"{by_layer[layer]:.2f} in {layer!r}"
+    if by_layer[layer] < _APART:
+        return (
+            f"The ingredients represent the data differently: the mean CKA of two is {lowest}. "
+            "Average only those that are alike, or align them first."
+        )
+    return (
+        "The ingredients represent the data alike: the mean CKA of two is "
+        f"{fmean(by_layer.values()):.2f} over all layers, and {lowest}, where it is lowest."
+    )
+
+
+def _on_soup(row: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    ratios = {
+        layer: ratio
+        for layer, ratio in zip(data["layers"], row["variance_ratio"], strict=True)
+        if ratio is not None
+    }
+    if not ratios:
+        return "The features of the ingredients do not vary, so a soup has no variance to lose."
+    layer = min(ratios, key=ratios.__getitem__)
+    kept = f"{100 * ratios[layer]:.0f} % of its ingredients' feature variance in {layer!r}"
+    if ratios[layer] >= _COLLAPSED:
+        return f"The best soup, {row['name']}, has at least {kept}: nothing that needs repair."
+    repair = "recalibrate its BatchNorm statistics" if data["has_batch_norm"] else "rescale it"
+    tool = "recalibrate_batch_norm" if data["has_batch_norm"] else "repair"
+    return (
+        f"The variance of the best soup, {row['name']}, collapses: it has {kept}; {repair} "
+        f"(stockpot.alignment.{tool})."
+    )

@@ -1,0 +1,152 @@
+"""Which ingredients belong in one soup: whether their training objectives pull the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import combinations
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stockpot.diagnostics.finding import Finding
+from stockpot.diagnostics.minimum_cuts import Floats, minimum_cut, split_into_groups
+from stockpot.diagnostics.subjects import Subjects, mean_state
+from stockpot.finetuning.hyperparameters import Hyperparameters
+from stockpot.finetuning.objective import training_losses
+from stockpot.merging.inner_products import cosines_of, gram
+from stockpot.workloads.protocol import Batch
+
+Objective: TypeAlias = Callable[[nn.Module], Tensor]
+"""A model -> its loss on a batch, with a graph back to the model's weights."""
+
+THRESHOLD = 0.0  # groups whose gradients point against each other, on average, are split
+MAX_GROUPS = 4
+_BATCHES, _BATCH_SIZE = 8, 64
+
+
+def gradient_groups(subjects: Subjects) -> Finding:
+    """Compare the gradients of all ingredients' training objectives at their uniform soup.
+
+    All see the same examples of train, so that gradients differ by the objectives alone; the
+    net is in eval mode. Where the gradients of two groups oppose each other, weights that are
+    shared are a compromise, and a soup of each group alone is tried on val.
+
+    Source: Hu et al. 2022, https://arxiv.org/abs/2203.15207: gradients at shared weights, there
+    of a supernet's children.
+    """
+    ingredients = subjects.ingredients
+    if len(ingredients) == 1:
+        return Finding("There is one ingredient, so there are no gradients to compare.")
+    if any("hyperparameters" not in one.model.details for one in ingredients):
+        return Finding("How some ingredients were trained is not known, so no gradients are.")
+    everyone = mean_state([one.weights for one in ingredients])
+    batches = _batches(subjects)
+    objectives = [
+        _objectives(subjects, one.model.details["hyperparameters"], batches) for one in ingredients
+    ]
+    cosines = gradient_cosines(subjects.net(everyone), objectives)
+    groups = split_into_groups(cosines, threshold=THRESHOLD, max_groups=MAX_GROUPS)
+    value, part = minimum_cut(cosines)
+    names = [one.name for one in ingredients]
+    metric, loss = subjects.val_scores(everyone)
+    data = {
+        "metric": subjects.metric,
+        "ingredients": names,
+        "cosines": [[round(value, 4) for value in row] for row in cosines.tolist()],
+        "threshold": THRESHOLD,
+        "cut": {"mean": round(value, 4), "part": [names[place] for place in part]},
+        "all": {"metric": round(metric, 6), "loss": round(loss, 6)},
+        "groups": [_group(subjects, group) for group in groups],
+    }
+    pairs = [cosines[i, j] for i, j in combinations(range(len(names)), 2)]
+    metrics = {
+        "num_groups": float(len(groups)),
+        "mean_cosine": float(np.mean(pairs)),
+        "lowest_cosine": float(min(pairs)),
+        "mean_cosine_across_cut": value,
+    }
+    return Finding(describe(data), metrics, data)
+
+
+def gradient_cosines(net: nn.Module, objectives: Sequence[Iterable[Objective]]) -> Floats:
+    """Return the cosines between the gradients of K objectives at a net's weights; (K, K).
+
+    Gradients are summed over batches and kept on the CPU; weights that no objective depends on
+    count as 0.
+
+    Args:
+        net: where the gradients are taken; its weights stay as they are.
+        objectives: the losses of each one's batches.
+    """
+    trained = [parameter.requires_grad_() for parameter in net.parameters()]
+    vectors = [_gradient(net, trained, losses) for losses in objectives]  # (P,) each
+    cosines: Floats = cosines_of(gram(vectors)).numpy()
+    return cosines
+
+
+def _gradient(net: nn.Module, trained: Sequence[Tensor], losses: Iterable[Objective]) -> Tensor:
+    total = [torch.zeros_like(tensor) for tensor in trained]
+    for loss in losses:
+        slopes = torch.autograd.grad(loss(net), trained, allow_unused=True)
+        for summed, slope in zip(total, slopes, strict=True):
+            if slope is not None:
+                summed.add_(slope)
+    return torch.cat([tensor.reshape(-1).float().cpu() for tensor in total])
+
+
+def _batches(subjects: Subjects) -> list[Batch]:
+    """Return examples of train in batches, the same ones every time."""
+    examples = subjects.probe("train", _BATCHES * _BATCH_SIZE)
+    pieces = [torch.split(tensor, _BATCH_SIZE) for tensor in examples]
+    return list(zip(*pieces, strict=True))
+
+
+def _objectives(
+    subjects: Subjects, hyperparameters: Mapping[str, Any], batches: Sequence[Batch]
+) -> list[Objective]:
+    trained_with = Hyperparameters(**hyperparameters)
+
+    def loss(batch: Batch, step: int, net: nn.Module) -> Tensor:
+        return training_losses(subjects.workload, net, batch, trained_with, step).mean()
+
+    return [partial(loss, batch, step) for step, batch in enumerate(batches)]
+
+
+def _group(subjects: Subjects, members: Sequence[int]) -> dict[str, Any]:
+    """Return who is in a group, and how the group's own soup scores on val."""
+    chosen = [subjects.ingredients[member] for member in members]
+    metric, loss = subjects.val_scores(mean_state([one.weights for one in chosen]))
+    return {
+        "ingredients": [one.name for one in chosen],
+        "metric": round(metric, 6),
+        "loss": round(loss, 6),
+    }
+
+
+def describe(data: Mapping[str, Any]) -> str:
+    """Say what the groups mean, and whether soups of one group alone are better."""
+    groups, mean = data["groups"], data["cut"]["mean"]
+    num = len(data["ingredients"])
+    if len(groups) == 1:
+        return (
+            f"At the uniform soup the training objectives of {num} ingredients do not oppose each "
+            f"other: even between the two parts that are least alike, gradients have a mean cosine "
+            f"of {mean:.2f}. They belong in one soup."
+        )
+    best = max(groups, key=lambda group: float(group["metric"]))
+    sizes = ", ".join(str(len(group["ingredients"])) for group in groups)
+    gain = 100 * (best["metric"] - data["all"]["metric"])
+    advice = (
+        "make a soup of each group"
+        if gain > 0
+        else "one soup of all still scores at least as high, so nothing has to be split"
+    )
+    return (
+        f"At the uniform soup the training objectives oppose each other: {len(groups)} groups (of "
+        f"{sizes}), with a mean cosine of {mean:.2f} between the first two. The best group's soup "
+        f"scores {100 * best['metric']:.1f} % on val, {gain:+.1f} points against the soup of all: "
+        f"{advice}."
+    )

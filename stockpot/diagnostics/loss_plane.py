@@ -1,0 +1,189 @@
+"""The loss on the plane through base, best ingredient and best soup."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stockpot.diagnostics.finding import Finding
+from stockpot.diagnostics.subjects import Subject, Subjects
+from stockpot.merging.engine import merge_states
+from stockpot.merging.inner_products import task_vector_gram
+from stockpot.merging.recipe import Recipe
+
+State: TypeAlias = Mapping[str, Tensor]
+Floats = NDArray[np.float64]
+
+_SIDE = 21  # points
+_MARGIN = 0.25  # of the three points' extent, on each side
+_FLAT = 0.02  # of its length: a third point nearer to the line through the others spans no plane
+_PROBE = 256  # examples of val
+_WORST = 1e6  # nats
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """A plane through three models, with an orthonormal basis by Gram and Schmidt.
+
+    The first axis points from the first model to the second one, the second to the third's side.
+
+    Attributes:
+        length: from the first to the second model.
+        along: of the third model on the first axis.
+        height: of the third model on the second axis.
+    """
+
+    length: float
+    along: float
+    height: float
+
+    @classmethod
+    def through(cls, gram: Floats) -> Plane | None:
+        """Find the plane from the inner products of two models' differences to the first; (2, 2).
+
+        Returns:
+            None where the three lie on one line, or two are the same.
+        """
+        length = float(np.sqrt(max(gram[0, 0], 0.0)))
+        reach = float(np.sqrt(max(gram[1, 1], 0.0)))
+        if min(length, reach) == 0:
+            return None
+        along = float(gram[0, 1]) / length
+        height = float(np.sqrt(max(reach**2 - along**2, 0.0)))
+        return cls(length, along, height) if height > _FLAT * max(length, reach) else None
+
+    def place(self, products: Floats) -> tuple[float, float]:
+        """Return the coordinates of a model's projection.
+
+        Args:
+            products: of its difference to the first model with those of the other two; (2,).
+        """
+        x = float(products[0]) / self.length
+        return x, (float(products[1]) - self.along * x) / self.height
+
+    def coefficients(self, x: float, y: float) -> tuple[float, float, float]:
+        """Return what the three models are multiplied by at a place; they sum to 1."""
+        third = y / self.height
+        second = (x - third * self.along) / self.length
+        return 1 - second - third, second, third
+
+
+def loss_plane(subjects: Subjects) -> Finding:
+    """Measure the loss on a grid in the plane through base, best ingredient and best soup.
+
+    Where these lie on one line, as with a soup of one ingredient, another ingredient takes the
+    soup's place. BatchNorm's statistics are pooled, negative shares counting as 0.
+
+    Source: Garipov et al. 2018, https://arxiv.org/abs/1802.10026, on the plane through three nets.
+    """
+    models = [*subjects.ingredients, *subjects.soups]
+    # (M, M); of all models, since they are shown as projections.
+    gram = task_vector_gram([one.weights for one in models], subjects.base.weights).numpy()
+    chosen = _corners(subjects, models, gram)
+    if chosen is None:
+        return Finding("All models lie on one line through the base, so there is no plane to show.")
+    plane, second, third = chosen
+    corners = [subjects.base.weights, models[second].weights, models[third].weights]
+    places = [plane.place(gram[[second, third], place]) for place in range(len(models))]
+    x, y = _axes([(0.0, 0.0), places[second], places[third]])
+    loss_of = _probe_loss(subjects)
+    losses = [[loss_of(_at(plane, corners, a, b)) for a in x] for b in y]
+    data = {
+        "corners": [subjects.base.name, models[second].name, models[third].name],
+        "probe": len(subjects.probe("val", _PROBE)[-1]),
+        "x": [round(value, 5) for value in x],
+        "y": [round(value, 5) for value in y],
+        "losses": [[round(value, 5) for value in row] for row in losses],
+        "models": [
+            _shown(subjects.base, (0.0, 0.0), 0.0, loss_of),
+            *(
+                _shown(model, xy, float(gram[place, place]), loss_of)
+                for place, (model, xy) in enumerate(zip(models, places, strict=True))
+            ),
+        ],
+    }
+    lowest = min(min(row) for row in losses)
+    metrics = {"lowest_loss": lowest, "loss_of_third_corner": _loss_at(data, 2)}
+    return Finding(_sentence(data, lowest), metrics, data)
+
+
+def _corners(
+    subjects: Subjects, models: Sequence[Subject], gram: Floats
+) -> tuple[Plane, int, int] | None:
+    """Choose two models that span a plane with the base: the best ingredient and the best soup."""
+    metric, num = f"val/{subjects.metric}", len(subjects.ingredients)
+    ranked = sorted(range(num), key=lambda place: -models[place].model.scores[metric])
+    soups = [models.index(subjects.best_soup)] if subjects.soups else []
+    for second in ranked:
+        for third in [*soups, *ranked]:
+            plane = Plane.through(gram[np.ix_([second, third], [second, third])])
+            if plane is not None:
+                return plane, second, third
+    return None
+
+
+def _axes(corners: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    """Return the coordinates of a grid around the corners, along both axes."""
+    extent: Floats = np.array(corners)
+    low, high = extent.min(axis=0), extent.max(axis=0)
+    room = _MARGIN * (high - low)
+    grid: Floats = np.linspace(low - room, high + room, _SIDE)
+    return grid[:, 0].tolist(), grid[:, 1].tolist()
+
+
+def _at(plane: Plane, corners: Sequence[State], x: float, y: float) -> State:
+    return merge_states(corners, Recipe("linear", plane.coefficients(x, y)))
+
+
+def _probe_loss(subjects: Subjects) -> Callable[[State], float]:
+    """Return what tells the mean loss of weights on some examples of val."""
+    batch = subjects.probe("val", _PROBE)
+
+    def loss_of(weights: State) -> float:
+        with torch.inference_mode():
+            outputs = subjects.workload.forward(subjects.net(weights), batch)
+            loss = subjects.workload.loss(outputs, batch).mean()
+            return float(loss.nan_to_num(_WORST).clamp(max=_WORST))  # JSON has no inf, no nan
+
+    return loss_of
+
+
+def _shown(
+    model: Subject, place: tuple[float, float], squared: float, loss_of: Callable[[State], float]
+) -> dict[str, Any]:
+    """Return where a model's projection is, how far off the plane it is itself, and its loss."""
+    x, y = place
+    return {
+        "name": model.name,
+        "kind": model.model.kind,
+        "x": round(x, 5),
+        "y": round(y, 5),
+        "off": round(float(np.sqrt(max(squared - x**2 - y**2, 0.0))), 5),
+        "loss": round(loss_of(model.weights), 5),
+    }
+
+
+def _loss_at(data: Mapping[str, Any], corner: int) -> float:
+    by_name = {model["name"]: model["loss"] for model in data["models"]}
+    return float(by_name[data["corners"][corner]])
+
+
+def _sentence(data: Mapping[str, Any], lowest: float) -> str:
+    first, second, third = data["corners"]
+    losses = [_loss_at(data, corner) for corner in range(3)]
+    seen = (
+        f"On the plane through {first}, {second} and {third} the loss on {data['probe']} examples "
+        f"of val is {losses[0]:.3g}, {losses[1]:.3g} and {losses[2]:.3g} there, and "
+        f"{lowest:.3g} where it is lowest"
+    )
+    if losses[2] <= 1.1 * lowest:
+        return f"{seen}: {third} is at the bottom."
+    if losses[2] <= min(losses[:2]):
+        return f"{seen}: {third} is the lowest of the three, and not at the bottom yet."
+    return f"{seen}: {third} is not lower than what it was made from."

@@ -1,0 +1,276 @@
+"""How far ingredients have left the regime in which a net is linear in its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stockpot.alignment.responses import watched
+from stockpot.diagnostics.finding import Finding
+from stockpot.diagnostics.layers import weighted_layers
+from stockpot.diagnostics.subjects import State, Subject, Subjects, mean_state
+from stockpot.diagnostics.tangent_kernel import KernelSize, alignment, kernel_size, tangent_kernel
+from stockpot.workloads.protocol import Batch, Workload
+
+_PROBE = 32  # examples of val
+_MAX_JACOBIAN_MB = 512
+_MAX_SIDE = 512  # of a weight whose singular values are computed
+# A gap below and above, relative to what fine-tuning changed; unrelated nets have about 0.7.
+_LIKE, _UNLIKE = 0.25, 0.5
+_AVERAGE = "average of all"
+MEASURES = (
+    "displacement",
+    "ntk_distance",
+    "representation_alignment",
+    "sign_agreement",
+    "effective_rank",
+)
+"""What each ingredient and soup is compared with the base by."""
+
+
+@dataclass(slots=True)
+class Run:
+    """What a net did with the probe.
+
+    Attributes:
+        outputs: (N, C).
+        read: what the last layer with weights read, the net's representation; (N, D).
+        signs: of what each layer before it wrote: whether it is above 0; (N, ...).
+    """
+
+    outputs: Tensor
+    read: Tensor
+    signs: dict[str, Tensor] = field(default_factory=dict)
+
+
+def regime(subjects: Subjects) -> Finding:
+    """Compare ingredients and soups with the base: weights, tangent kernel, representation.
+
+    Source: Liu et al. 2023, https://arxiv.org/abs/2310.08513 (measures of rich and lazy
+    learning; its claim on initial ranks is not ours). Where a net is linear in its weights,
+    averaging weights is averaging outputs; beyond, the gap is of second order in the task vectors.
+    """
+    batch = subjects.probe("val", _PROBE)
+    net = subjects.net(subjects.base.weights)
+    layers = [*weighted_layers(subjects.workload, net, batch)]
+    if not layers:
+        return Finding("The net has no module with weights, so there is nothing to compare.")
+    models = [subjects.base, *subjects.ingredients, *subjects.soups]
+    runs = {m.name: run(subjects.workload, subjects.net(m.weights), batch, layers) for m in models}
+    size = kernel_size(
+        {name: parameter.numel() for name, parameter in net.named_parameters()},
+        len(batch[-1]),
+        runs[subjects.base.name].outputs[0].numel(),
+        _MAX_JACOBIAN_MB * 2**18,
+    )
+    kernels = _kernel_distances(subjects, models[1:], batch, size)
+    names = [name for name, _ in net.named_parameters()]
+    rows = [
+        _compare(model, subjects.base, names, runs) | {"ntk_distance": kernels.get(model.name)}
+        for model in models[1:]
+    ]
+    data = {
+        "probe": len(batch[-1]),
+        "kernel": {
+            "num_rows": size.num_rows,
+            "num_params": size.num_params,
+            "all_params": sum(parameter.numel() for parameter in net.parameters()),
+        },
+        "models": rows,
+        "gaps": _gaps(subjects, batch, layers, runs),
+    }
+    return Finding(_sentence(data, len(subjects.ingredients)), _metrics(data), data)
+
+
+def run(workload: Workload, net: nn.Module, batch: Batch, layers: Sequence[str]) -> Run:
+    """Run a net on the probe and note what its layers do."""
+    signs: dict[str, Tensor] = {}
+    reads: dict[str, Tensor] = {}
+
+    def note(name: str, _layer: nn.Module, inputs: Tensor, outputs: Tensor) -> None:
+        signs[name] = outputs > 0
+        reads["last"] = inputs
+
+    modules = dict(net.named_modules())
+    with torch.inference_mode(), watched({name: modules[name] for name in layers}, note):
+        outputs = workload.forward(net, batch)
+    hidden = {name: sign for name, sign in signs.items() if name != [*signs][-1]}
+    return Run(outputs, reads["last"].flatten(1), hidden)
+
+
+def displacements(base: State, state: State, names: Sequence[str]) -> tuple[float, dict[str, Any]]:
+    """Return how far weights moved, relative to the base's: all, and by module.
+
+    A module of which the base's weights are 0 has None.
+    """
+    squares: dict[str, list[float]] = {}
+    for name in names:
+        before = base[name].double()
+        moved = float((state[name].double() - before).square().sum())
+        sums = squares.setdefault(name.rpartition(".")[0] or name, [0.0, 0.0])
+        sums[0] += moved
+        sums[1] += float(before.square().sum())
+    moved, length = (sum(column) for column in zip(*squares.values(), strict=True))
+    by_module = {n: (m / b) ** 0.5 if b else None for n, (m, b) in squares.items()}
+    return (moved / length) ** 0.5 if length else 0.0, by_module
+
+
+def representation_alignment(first: Tensor, second: Tensor) -> float:
+    """Return the cosine between the kernels H H^T of two representations (N, D)."""
+    grams = [(rows @ rows.T) for rows in (first.double(), second.double())]
+    return alignment(*grams)
+
+
+def sign_agreement(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> float:
+    """Return the share of units and examples with one sign in both nets; 1 without units."""
+    same = sum(int((signs == second[name]).sum()) for name, signs in first.items())
+    count = sum(signs.numel() for signs in first.values())
+    return same / count if count else 1.0
+
+
+def effective_rank(matrix: Tensor) -> float:
+    """Return exp(entropy) of the singular values, divided by their sum; 0 for zeros.
+
+    Source: Roy and Vetterli 2007, The effective rank, definition 1.
+    """
+    values = torch.linalg.svdvals(matrix.double())
+    total = values.sum()
+    if total == 0:
+        return 0.0
+    return float(torch.special.entr(values / total).sum().exp())
+
+
+def soup_ensemble_gap(
+    soup: Tensor, outputs: Sequence[Tensor], coefficients: Sequence[float], base: Tensor
+) -> tuple[float, float | None]:
+    """Return how far a soup's outputs are from the average of its ingredients' outputs.
+
+    Args:
+        soup: (N, C).
+        outputs: of M ingredients, each (N, C).
+        coefficients: M numbers that add up to 1.
+        base: the base's outputs; (N, C).
+
+    Returns:
+        The root mean square of the difference, and its share of how far the average is from the
+        base; None where it is no distance away.
+    """
+    average = sum(c * one.double() for c, one in zip(coefficients, outputs, strict=True))
+    assert isinstance(average, Tensor)
+    gap = float((soup.double() - average).square().mean().sqrt())
+    moved = float((average - base.double()).square().mean().sqrt())
+    return gap, gap / moved if moved else None
+
+
+def _kernel_distances(
+    subjects: Subjects, models: Sequence[Subject], batch: Batch, size: KernelSize
+) -> dict[str, float]:
+    """Return how far each model's tangent kernel has turned from the base's, where it exists."""
+    if not size.groups:
+        return {}
+    rows = tuple(tensor[: size.num_rows] for tensor in batch)
+
+    def kernel(model: Subject) -> Tensor:
+        return tangent_kernel(subjects.workload, subjects.net(model.weights), rows, size.groups)
+
+    try:
+        base = kernel(subjects.base)
+    except RuntimeError:  # vmap cannot follow the net
+        return {}
+    return {model.name: 1 - alignment(kernel(model), base) for model in models}
+
+
+def _compare(
+    model: Subject, base: Subject, names: Sequence[str], runs: Mapping[str, Run]
+) -> dict[str, Any]:
+    own, start = runs[model.name], runs[base.name]
+    total, by_module = displacements(base.weights, model.weights, names)
+    ranks = [
+        effective_rank((model.weights[name].double() - base.weights[name].double()).flatten(1))
+        for name in names
+        if model.weights[name].ndim > 1 and min(model.weights[name].flatten(1).shape) <= _MAX_SIDE
+    ]
+    return {
+        "name": model.name,
+        "kind": model.model.kind,
+        "displacement": total,
+        "layers": by_module,
+        "representation_alignment": representation_alignment(own.read, start.read),
+        "sign_agreement": sign_agreement(own.signs, start.signs),
+        "effective_rank": fmean(ranks) if ranks else None,
+    }
+
+
+def _gaps(
+    subjects: Subjects, batch: Batch, layers: Sequence[str], runs: Mapping[str, Run]
+) -> list[dict[str, Any]]:
+    """Return the gap of the average of all ingredients, then of each soup that has coefficients."""
+    names = [model.name for model in subjects.ingredients]
+    average = subjects.net(mean_state([model.weights for model in subjects.ingredients]))
+    mixed = run(subjects.workload, average, batch, layers)
+    soups = [(_AVERAGE, mixed, dict.fromkeys(names, 1 / len(names)))]
+    for soup in subjects.soups:
+        details = soup.model.details
+        coefficients = details.get("coefficients", {})
+        is_average = abs(sum(coefficients.values()) - 1) < 1e-3
+        if is_average and "layer_coefficients" not in details:
+            soups.append((soup.name, runs[soup.name], coefficients))
+    base = runs[subjects.base.name].outputs
+    rows = []
+    for name, own, coefficients in soups:
+        outputs = [runs[ingredient].outputs for ingredient in coefficients]
+        gap, relative = soup_ensemble_gap(own.outputs, outputs, [*coefficients.values()], base)
+        rows.append({"name": name, "gap": gap, "relative": relative})
+    return rows
+
+
+def _means(data: Mapping[str, Any]) -> dict[str, float]:
+    """Return the mean over ingredients of each measure that they all have."""
+    ingredients = [row for row in data["models"] if row["kind"] == "ingredient"]
+    measured = {name: [row[name] for row in ingredients] for name in MEASURES}
+    return {name: fmean(values) for name, values in measured.items() if None not in values}
+
+
+def _metrics(data: Mapping[str, Any]) -> dict[str, float]:
+    average = data["gaps"][0]
+    relative = {"gap_relative": average["relative"]} if average["relative"] is not None else {}
+    return _means(data) | {"gap": average["gap"]} | relative
+
+
+def _sentence(data: Mapping[str, Any], num_ingredients: int) -> str:
+    means = _means(data)
+    turned = "; the tangent kernel of this net could not be computed"
+    if "ntk_distance" in means:
+        turned = (
+            f", and turned the tangent kernel by {round(means['ntk_distance'], 4):.2g} (0: the net "
+            "stayed linear in its weights; 1: it learnt other features)"
+        )
+    lead = (
+        "Fine-tuning moved the weights by "
+        f"{100 * means['displacement']:.3g} % of the base's length{turned}."
+    )
+    return f"{lead} {_on_gap(data['gaps'][0]['relative'], num_ingredients)}"
+
+
+def _on_gap(relative: float | None, num_ingredients: int) -> str:
+    if num_ingredients < 2:
+        return "One ingredient has nothing to be averaged with."
+    if relative is None:
+        return "Its outputs are those of the base, so there is nothing to average."
+    lead = (
+        f"Averaging the weights of all {num_ingredients} instead of their outputs changes these "
+        f"by {100 * relative:.0f} % of what fine-tuning changed"
+    )
+    if relative < _LIKE:
+        return f"{lead}: a soup predicts as the ensemble does."
+    if relative < _UNLIKE:
+        return f"{lead}: a soup follows the ensemble, and is still a model of its own."
+    return (
+        f"{lead}: a soup is unlike the ensemble. Align or group the ingredients, or fine-tune them "
+        "less, before you search for coefficients."
+    )

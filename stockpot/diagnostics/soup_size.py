@@ -1,0 +1,176 @@
+"""How the score of a mean of ingredients grows with their number: shall I train more?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from scipy.stats import t
+
+from stockpot.diagnostics.finding import Finding
+from stockpot.diagnostics.shapley import Members
+from stockpot.diagnostics.subjects import Subjects
+from stockpot.diagnostics.subset_scores import PLACES, Survey, places, survey
+from stockpot.statistics.values import Floats, snapped
+
+_BAND = (0.1, 0.9)  # quantiles over subsets of one size
+_LEAST = 4  # ingredients: without any one of them, two sizes from 2 on are left to fit
+_WORTH_TRAINING = 0.001  # a tenth of a point; less is not worth as many trainings again
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """What further ingredients would add to the score, with its 95 % interval; fractions."""
+
+    value: float
+    low: float
+    high: float
+
+
+def soup_size(subjects: Subjects) -> Finding:
+    """Tell what one more ingredient, and as many again, would add to the mean of all.
+
+    The expected score of a mean of k ingredients is a + b / k where the loss is a quadratic form
+    of the weights, as the mean of k independent draws has 1 / k of their variance. It is fitted
+    from k = 2 on: a lone ingredient is too far from the others for that.
+    """
+    num = len(subjects.ingredients)
+    if num == 1:
+        return Finding("There is one ingredient, so there is no mean whose size could matter.")
+    surveyed = survey(subjects, subjects.ingredients)
+    curves = {place: _curve(surveyed, number, num) for number, place in enumerate(places(subjects))}
+    metrics = {
+        f"{place}/{name}": curve[name]["value"]
+        for place, curve in curves.items()
+        for name in ("one_more", "as_many_again")
+        if name in curve
+    }
+    data = {"metric": subjects.metric, "num_ingredients": num, "curves": curves}
+    return Finding(_sentence(num, curves), metrics, data)
+
+
+def _curve(surveyed: Survey, place: int, num: int) -> dict[str, Any]:
+    """Return the scores by size on one place, and what more ingredients would add to them."""
+    by_size = surveyed.by_size[place]
+    scores = {subset: float(own[place]) for subset, own in surveyed.scores.items() if subset}
+    of_size = [[s for subset, s in scores.items() if len(subset) == k + 1] for k in range(num)]
+    curve: dict[str, Any] = {
+        "mean": [fmean(own) for own in of_size],
+        "low": [float(np.quantile(own, _BAND[0])) for own in of_size],
+        "high": [float(np.quantile(own, _BAND[1])) for own in of_size],
+    }
+    if num < _LEAST:
+        return curve
+    level, slope = fit(dict(enumerate(curve["mean"], 1)))
+    error = slope_error(scores, by_size)
+    more = {"one_more": 1, "as_many_again": num}
+    gains = {name: asdict(gain(num, further, slope, error)) for name, further in more.items()}
+    return curve | {"level": level, "slope": slope} | gains
+
+
+def fit(means: Mapping[int, float]) -> tuple[float, float]:
+    """Fit the least squares a + b / k to mean scores by size k, from 2 on; return a and b."""
+    sizes = [size for size in means if size > 1]
+    scores = np.array([means[size] for size in sizes])
+    level, slope = snapped(np.linalg.pinv(_design(sizes)) @ scores, np.abs(scores).max())
+    return float(level), float(slope)
+
+
+def slope_error(scores: Mapping[Members, float], by_size: Floats) -> float:
+    """Return the standard error of the slope b: over examples, and over ingredients (jackknife).
+
+    Args:
+        scores: of subsets of the M ingredients.
+        by_size: the mean score of the subsets of each size, example by example; (M, N).
+
+    Source: Efron & Stein 1981, The jackknife estimate of variance; the two kinds of sampling are
+    independent, so their variances add up.
+    """
+    num, num_examples = by_size.shape
+    sizes = range(2, num + 1)
+    by_example = np.linalg.pinv(_design(list(sizes)))[1] @ by_size[1:]
+    by_example = snapped(by_example, np.abs(by_size).max())  # (N,)
+    of_examples = by_example.var(ddof=1) / num_examples if num_examples > 1 else 0.0
+    without = np.array([fit(_means_without(member, scores))[1] for member in range(num)])
+    of_ingredients = (num - 1) * without.var()
+    return float(np.sqrt(of_examples + of_ingredients))
+
+
+def gain(num: int, further: int, slope: float, error: float) -> Gain:
+    """Return what `further` ingredients add to the score of `num`, by the fitted curve.
+
+    The interval is Student's, with as many degrees of freedom as a jackknife of `num` has.
+    """
+    share = 1 / (num + further) - 1 / num  # negative, as the slope mostly is
+    value, half = share * slope + 0.0, float(t.ppf(0.975, num - 1)) * abs(share) * error
+    return Gain(value, value - half, value + half)
+
+
+def _design(sizes: list[int]) -> Floats:
+    return np.array([[1, 1 / size] for size in sizes])
+
+
+def _means_without(member: int, scores: Mapping[Members, float]) -> dict[int, float]:
+    """Return mean scores by size of the subsets that an ingredient is not in."""
+    by_size: dict[int, list[float]] = {}
+    for subset, score in scores.items():
+        if member not in subset:
+            by_size.setdefault(len(subset), []).append(score)
+    return {size: fmean(own) for size, own in by_size.items()}
+
+
+def _sentence(num: int, curves: Mapping[str, Mapping[str, Any]]) -> str:
+    means = curves["val"]["mean"]
+    seen = (
+        f"On val one ingredient scores {100 * means[0]:.1f} % on average and the mean of all {num} "
+        f"{100 * means[-1]:.1f} %{_reached(means)}."
+    )
+    if num < _LEAST:
+        return f"{seen} These are too few to tell what more would add; {_LEAST} would do."
+    more = " and ".join(
+        f"{_points(curve['as_many_again']['value'])} points on {PLACES[place]} (95 % interval "
+        f"{_points(curve['as_many_again']['low'])} to {_points(curve['as_many_again']['high'])})"
+        for place, curve in curves.items()
+    )
+    one = " and ".join(_points(curve["one_more"]["value"]) for curve in curves.values())
+    return (
+        f"{seen} {num} more like them would change that by {more}, one more by {one}: "
+        f"{_advice(curves)}."
+    )
+
+
+def _reached(means: list[float]) -> str:
+    """Say how many ingredients are enough for nearly all of the gain, if there is one."""
+    total = means[-1] - means[0]
+    if total <= 0:
+        return ", which is no gain"
+    enough = next(k for k, mean in enumerate(means, 1) if mean - means[0] >= 0.9 * total)
+    return f"; {enough} are enough for nine tenths of that gain"
+
+
+def _advice(curves: Mapping[str, Mapping[str, Any]]) -> str:
+    doubled = {PLACES[place]: curve["as_many_again"] for place, curve in curves.items()}
+    helped = [place for place, gain in doubled.items() if gain["low"] > 0]
+    worse = [place for place, gain in doubled.items() if gain["high"] < 0]
+    if any(doubled[place]["value"] >= _WORTH_TRAINING for place in helped):
+        return (
+            f"training more helps on {' and '.join(helped)}, if that gain is worth as many "
+            "trainings again"
+        )
+    if worse:
+        return (
+            f"more of them would make the mean worse on {' and '.join(worse)}, so choose among "
+            "them or train them closer to each other"
+        )
+    if all(gain["high"] < _WORTH_TRAINING for gain in doubled.values()):
+        return "training more of them is not worth it"
+    if helped:
+        return "training more of them is hardly worth that much"
+    return "too few ingredients or val examples to tell whether training more helps"
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.2f}"

@@ -1,0 +1,184 @@
+"""Val scores of the mean of any ingredients: what `contributions` and `soup_size` read.
+
+Both need the scores of the same subsets. They are computed once and kept for the other one, which
+may run in another process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stockpot.checkpoints import load_tensors, save_checkpoint
+from stockpot.diagnostics.shapley import (
+    Members,
+    Order,
+    every_subset,
+    exact_weights,
+    order_errors,
+    order_weights,
+    passed_subsets,
+    random_orders,
+)
+from stockpot.diagnostics.subjects import Subject, Subjects
+from stockpot.evaluation.outputs import Examples
+from stockpot.keys import content_key
+from stockpot.locks import file_lock
+from stockpot.merging.stack import IngredientStack
+from stockpot.seeding import seeded_generator
+from stockpot.statistics.values import Floats
+
+PLACES = {"val": "val", "val_shift": "val shifts"}
+"""What subsets are scored on, in words; on val shifts it is the mean."""
+
+_MAX_EXACT = 8  # members: 256 subsets, all of which are scored
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What subsets of M members score, and what is read from that, example by example.
+
+    All subsets of up to eight members are scored; of more, those that random orders pass.
+
+    Attributes:
+        scores: the mean metric by subset, (places,); of none, it is the base's.
+        by_size: the mean over the scored subsets of 1 to M members; (M, N) a place.
+        shapley: the Shapley value of each member; (M, N) a place.
+        without: the mean of all but each member, less the mean of all; (M, N) a place.
+        order_errors: standard errors of sampling orders in the Shapley values; (M, places).
+    """
+
+    scores: Mapping[Members, Floats]
+    by_size: tuple[Floats, ...]
+    shapley: tuple[Floats, ...]
+    without: tuple[Floats, ...]
+    order_errors: Floats
+
+
+def places(subjects: Subjects) -> tuple[str, ...]:
+    """Name what subsets are scored on: val and, where there are any, the val shifts."""
+    return tuple(PLACES) if subjects.val_shifts else ("val",)
+
+
+def survey(subjects: Subjects, members: Sequence[Subject]) -> Survey:
+    """Score means of some ingredients, or read what another diagnostic has kept of them.
+
+    Means are summed, and orders drawn, in the order of the digests: the order of the members
+    decides nothing but the order of the rows.
+
+    Args:
+        subjects: whose val and val shifts are scored on.
+        members: ingredients, at least two.
+    """
+    by_digest = sorted(range(len(members)), key=lambda place: members[place].model.digest)
+    if subjects.shared is None:
+        return _score(subjects, members, by_digest)
+    names = content_key(members=[member.name for member in members])
+    path = subjects.shared / f"{names}.safetensors"
+    with file_lock(path.with_suffix(".lock")):
+        if path.is_file():
+            return _read(path)
+        scored = _score(subjects, members, by_digest)
+        _keep(path, scored)
+    return scored
+
+
+def _score(subjects: Subjects, members: Sequence[Subject], by_digest: Sequence[int]) -> Survey:
+    groups = _orders(subjects.seed, by_digest)
+    subsets, weights = _subsets_and_weights(len(members), groups)
+    stack = IngredientStack([members[place].weights for place in by_digest], subjects.device)
+    row_of = {place: row for row, place in enumerate(by_digest)}
+    scores: dict[Members, Floats] = {}
+    totals: list[Floats] = []
+    for column, subset in zip(weights.T, subsets, strict=True):
+        rows = sorted(row_of[place] for place in subset)
+        values = _values(subjects, stack.mean_of(rows) if rows else subjects.base.weights)
+        scores[subset] = np.array([one.mean() for one in values])
+        totals = totals or [np.zeros((len(weights), len(one))) for one in values]
+        for place, one in enumerate(values):
+            totals[place] += column[:, None] * one
+    by_size, shapley, without = zip(*(np.split(total, 3) for total in totals), strict=True)
+    errors = order_errors(groups, scores) if groups else np.zeros((len(members), len(totals)))
+    return Survey(scores, by_size, shapley, without, errors)
+
+
+def _values(subjects: Subjects, weights: Mapping[str, Tensor]) -> list[Floats]:
+    """Return the metric of each example: (N,) a place, averaged over shifts by example."""
+    net = subjects.net(weights)
+    metric = subjects.workload.metrics[subjects.metric]
+
+    def measured(examples: Examples) -> Floats:
+        values: Tensor = metric(examples.outputs(net), examples.targets)
+        return values.double().cpu().numpy()
+
+    values = [measured(subjects.val)]
+    if shifts := subjects.val_shifts:
+        # All shifts hold the same examples, so an example's mean over them is one value.
+        values.append(np.mean([measured(examples) for examples in shifts.values()], axis=0))
+    return values
+
+
+def _orders(seed: int, by_digest: Sequence[int]) -> list[list[Order]]:
+    """Draw the orders; none where all subsets are scored."""
+    if len(by_digest) <= _MAX_EXACT:
+        return []
+    drawn = random_orders(len(by_digest), seeded_generator(seed, "subset scores"))
+    return [[[by_digest[row] for row in order] for order in group] for group in drawn]
+
+
+def _subsets_and_weights(
+    num_members: int, groups: list[list[Order]]
+) -> tuple[list[Members], Floats]:
+    """List the subsets to score, and what of them adds up to what a survey reports; (3 M, S)."""
+    everyone = tuple(range(num_members))
+    if groups:
+        orders = [order for group in groups for order in group]
+        but_one = [tuple(m for m in everyone if m != member) for member in everyone]
+        subsets = sorted({*passed_subsets(orders), *((m,) for m in everyone), *but_one})
+        shapley = order_weights(orders, subsets)
+    else:
+        subsets = every_subset(num_members)
+        shapley = exact_weights(num_members, subsets)
+    sizes = np.array([len(subset) for subset in subsets])
+    of_size = (sizes == np.arange(1, num_members + 1)[:, None]).astype(float)
+    without = np.zeros_like(shapley)
+    for column, subset in enumerate(subsets):
+        if len(subset) == num_members - 1:
+            (missing,) = set(everyone) - set(subset)
+            without[missing, column] = 1
+    without[:, subsets.index(everyone)] = -1
+    by_size = of_size / of_size.sum(axis=1, keepdims=True)
+    return subsets, np.concatenate([by_size, shapley, without])
+
+
+def _keep(path: Path, scored: Survey) -> None:
+    num_members = len(scored.order_errors)
+    present = np.zeros((len(scored.scores), num_members), dtype=np.uint8)
+    for row, subset in zip(present, scored.scores, strict=True):
+        row[list(subset)] = 1
+    arrays = {
+        "present": present,
+        "scores": np.array(list(scored.scores.values())),
+        "order_errors": scored.order_errors,
+        "by_size": np.array(scored.by_size),  # places hold the same examples
+        "shapley": np.array(scored.shapley),
+        "without": np.array(scored.without),
+    }
+    save_checkpoint(path, {name: torch.from_numpy(array) for name, array in arrays.items()}, {})
+
+
+def _read(path: Path) -> Survey:
+    arrays = {name: tensor.numpy() for name, tensor in load_tensors(path).items()}
+    subsets = [tuple(np.flatnonzero(row).tolist()) for row in arrays["present"]]
+    return Survey(
+        scores=dict(zip(subsets, arrays["scores"], strict=True)),
+        by_size=tuple(arrays["by_size"]),
+        shapley=tuple(arrays["shapley"]),
+        without=tuple(arrays["without"]),
+        order_errors=arrays["order_errors"],
+    )

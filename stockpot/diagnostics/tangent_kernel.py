@@ -1,0 +1,116 @@
+"""The tangent kernel of a net: which outputs move together when its weights move."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jacrev, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from stockpot.evaluation.outputs import CalledModel
+from stockpot.workloads.protocol import Batch, Workload
+
+_FEWEST_ROWS = 8  # fewer say little; rather leave parameters out
+_MOST_GROUPS = 4  # each costs a backward pass for all outputs of all rows
+_ROWS_AT_ONCE = 8  # of which gradients run through the net together
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSize:
+    """What part of a tangent kernel is computed, so that its Jacobian fits into memory.
+
+    Attributes:
+        num_rows: how many examples.
+        groups: parameters by name, those of one group at once.
+        num_params: how many numbers the groups hold.
+    """
+
+    num_rows: int
+    groups: tuple[tuple[str, ...], ...]
+    num_params: int
+
+
+def kernel_size(
+    sizes: Mapping[str, int], num_rows: int, num_outputs: int, max_numbers: int
+) -> KernelSize:
+    """Choose rows and parameters for a Jacobian of limited size.
+
+    All rows and parameters are used if they fit, in a few groups one after the other. Else the
+    rows are halved, down to 8, then parameters are left out: those nearest to the inputs first,
+    and whatever does not fit alone.
+
+    Args:
+        sizes: how many numbers each parameter holds, inputs first.
+        num_rows: at most so many examples.
+        num_outputs: of one example.
+        max_numbers: of the Jacobian that may be in memory at once.
+    """
+    total = sum(sizes.values())
+    while num_rows > _FEWEST_ROWS and num_rows * num_outputs * total > _MOST_GROUPS * max_numbers:
+        num_rows = max(num_rows // 2, _FEWEST_ROWS)
+    room = max_numbers // (num_rows * num_outputs)  # parameters at once
+    groups: list[list[str]] = [[]]
+    used = 0
+    for name in reversed([*sizes]):
+        if sizes[name] > room:
+            continue
+        if used + sizes[name] > room:
+            if len(groups) == _MOST_GROUPS:
+                break
+            groups.append([])
+            used = 0
+        groups[-1].append(name)
+        used += sizes[name]
+    chosen = tuple(tuple(group) for group in groups if group)
+    return KernelSize(num_rows, chosen, sum(sizes[name] for group in chosen for name in group))
+
+
+def tangent_kernel(
+    workload: Workload, net: nn.Module, batch: Batch, groups: Sequence[Sequence[str]]
+) -> Tensor:
+    """Return the inner products of the gradients of all outputs of all examples.
+
+    Args:
+        workload: calls the net.
+        net: in eval mode, where examples do not see each other.
+        batch: N examples.
+        groups: parameters by name; the gradients for one group are in memory at once.
+
+    Returns:
+        K = J J^T over all groups' parameters; (N * C, N * C), float64.
+
+    Raises:
+        RuntimeError: the net does what `torch.func.vmap` cannot follow.
+    """
+    called = CalledModel(workload, net)
+    tensors = {n: t.detach() for n, t in [*called.named_parameters(), *called.named_buffers()]}
+
+    def outputs_of(moved: dict[str, Tensor], example: Batch) -> Tensor:
+        one = tuple(tensor.unsqueeze(0) for tensor in example)
+        outputs: Tensor = functional_call(called, tensors | moved, (one,))  # (1, C)
+        return outputs[0].flatten()
+
+    jacobian_of = vmap(jacrev(outputs_of), in_dims=(None, 0), chunk_size=_ROWS_AT_ONCE)
+    kernel: Tensor | None = None
+    for group in groups:
+        moved = {f"model.{name}": tensors[f"model.{name}"] for name in group}
+        with sdpa_kernel(SDPBackend.MATH):  # vmap knows no other form of attention
+            jacobians = jacobian_of(moved, batch)
+        for jacobian in jacobians.values():  # (N, C, ...)
+            rows = jacobian.flatten(0, 1).flatten(1)  # (N * C, P)
+            rows = rows if rows.dtype == torch.float64 else rows.float()
+            part = (rows @ rows.T).double()
+            kernel = part if kernel is None else kernel + part
+    assert kernel is not None
+    return kernel
+
+
+def alignment(first: Tensor, second: Tensor) -> float:
+    """Return the cosine between two kernels, which are not centred; 1 if both are 0."""
+    norms = float(first.norm() * second.norm())
+    if norms == 0:
+        return float(first.norm() == second.norm())
+    return min(1.0, float((first * second).sum()) / norms)

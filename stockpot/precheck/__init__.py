@@ -1,0 +1,1 @@
+"""What is checked of ingredients before any of them is merged."""

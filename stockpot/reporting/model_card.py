@@ -1,0 +1,202 @@
+"""The model card of the best soup: Markdown with a front matter, in Hugging Face's format."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from stockpot.reporting.alerts import alerts
+from stockpot.reporting.estimates import (
+    Estimate,
+    confidence_words,
+    metric_text,
+    percent,
+    plain,
+)
+from stockpot.reporting.recipe_words import recipe_words
+from stockpot.reporting.results import Manifest, Model, Results
+from stockpot.reporting.table import Row, difference_cell, results_table, star_words
+from stockpot.reporting.verdict import headline
+
+# Kinds of rows that the evaluation compares the soup with, beside itself.
+_COMPARED = ("base", "ingredient", "baseline", "ensemble")
+
+
+def model_card(
+    results: Results,
+    experiment: Mapping[str, Any],
+    *,
+    runs: Mapping[str, str],
+    base_model: str | None = None,
+) -> str:
+    """Write the card of the soup with the best val score; equal arguments give equal text.
+
+    Args:
+        results: the manifests of the run.
+        experiment: params.yaml as a plain mapping.
+        runs: MLflow's run id by model.
+        base_model: the base's name on the Hugging Face Hub, where it came from there.
+
+    Raises:
+        ValueError: no soup was made.
+
+    Source: https://huggingface.co/docs/hub/model-cards, with a `model-index` of results.
+    """
+    soup = results.best_soup
+    if soup is None:
+        raise ValueError("a model card is of a soup, and none was made")
+    title = f"{experiment.get('track', {}).get('experiment', 'stockpot')}: {soup['name']}"
+    parts = [
+        f"# {_inline(title)}",
+        _about(results, soup),
+        "## Recipe",
+        *_recipe(results, soup),
+        *_warnings(results),
+        "## Intended use",
+        _INTENDED,
+        "## Evaluation",
+        *_evaluation(results, soup),
+        "## How to reproduce",
+        *_reproduce(soup, runs),
+    ]
+    return f"---\n{_front_matter(results, experiment, soup, base_model)}---\n\n" + (
+        "\n\n".join(parts) + "\n"
+    )
+
+
+def _front_matter(
+    results: Results, experiment: Mapping[str, Any], soup: Model, base_model: str | None
+) -> str:
+    """Write what the Hub reads."""
+    based_on = {} if base_model is None else {"base_model": base_model}
+    index = {"name": soup["name"], "results": _index(results.evaluation, experiment, soup)}
+    content = {
+        "library_name": "pytorch",
+        "tags": ["model-soup", "merge", "stockpot"],
+        **based_on,
+        "metrics": [results.evaluation["metric"]],
+        "model-index": [index],
+    }
+    return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def _index(
+    evaluation: Manifest, experiment: Mapping[str, Any], soup: Model
+) -> list[dict[str, Any]]:
+    """List the soup's scores on test and under each shift."""
+    name = experiment.get("workload", {}).get("name", "data")
+    judged = _metrics_of(evaluation, soup)
+    places = {"test": name, **{f"shift/{s}": f"{name}, {s}" for s in evaluation["test_shifts"]}}
+    metric = evaluation["metric"]
+    return [
+        {
+            "task": {"type": "other"},
+            "dataset": {"type": name, "name": shown, "split": "test"},
+            "metrics": [
+                {"type": metric, "name": metric, "value": round(judged[f"{place}/{metric}"], 4)}
+            ],
+        }
+        for place, shown in places.items()
+    ]
+
+
+def _about(results: Results, soup: Model) -> str:
+    return (
+        f"A model soup: one model of {soup['num_params']:,} parameters whose weights are merged "
+        f"from fine-tuned ingredients. Of {len(results.merged)} soups it has the highest "
+        f"{results.evaluation['metric']} on val. {headline(results.evaluation)}"
+    )
+
+
+def _recipe(results: Results, soup: Model) -> Iterator[str]:
+    yield recipe_words(soup, results.evaluation["metric"])
+    known = {model["name"]: model for model in results.sweep["ingredients"]}
+    rows = [
+        (
+            name,
+            f"{value:.4f}",
+            plain(known[name]["hyperparameters"]) if name in known else "-",
+            f"`{known[name]['digest'][:16]}`" if name in known else "-",
+        )
+        for name, value in soup["coefficients"].items()
+        if value != 0
+    ]
+    yield _table(("ingredient", "coefficient", "hyperparameters", "SHA-256 begins"), rows)
+
+
+def _warnings(results: Results) -> Iterator[str]:
+    found = alerts(results)
+    if found:
+        yield "Ingredients that do not belong:"
+        yield "\n".join(f"- {_inline(alert.sentence)}" for alert in found)
+
+
+def _evaluation(results: Results, soup: Model) -> Iterator[str]:
+    evaluation = results.evaluation
+    shifts = evaluation["test_shifts"]
+    under = f"; mean shift is over {', '.join(shifts)}" if shifts else ""
+    yield (
+        f"{evaluation['metric']} in %, on {evaluation['num_test']:,} test examples that no choice "
+        f"has seen, with {confidence_words(evaluation['confidence'])}s{under}. Differences are to "
+        f"the best ingredient on val ({evaluation['best_ingredient']}), in points; "
+        f"{star_words(evaluation)}."
+    )
+    shown = [r for r in results_table(evaluation) if r.kind in _COMPARED or r.model == soup["name"]]
+    columns = ["model", "test", *(["mean shift", "shift - best"] if shifts else []), "test - best"]
+    yield _table([*columns, "models run"], [_row(row, has_shift=bool(shifts)) for row in shown])
+    other = [
+        f"{name.replace('_', ' ')} {metric_text(name, metrics[f'test/{name}'])}"
+        for metrics in [_metrics_of(evaluation, soup)]
+        for name in ("nll", "ece", "nll_scaled", "ece_scaled")
+        if f"test/{name}" in metrics
+    ]
+    if other:
+        yield f"On test it also has {', '.join(other)} (scaled: after one temperature, from val)."
+
+
+def _row(row: Row, *, has_shift: bool) -> list[str]:
+    shift = [_score(row.shift), difference_cell(row.against_shift)] if has_shift else []
+    scores = [_score(row.test), *shift, difference_cell(row.against_test)]
+    return [row.name, *scores, f"{row.num_models}"]
+
+
+def _score(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "-"
+    if estimate.low is None or estimate.high is None:
+        return percent(estimate.value)
+    return f"{percent(estimate.value)} ({percent(estimate.low)} to {percent(estimate.high)})"
+
+
+def _reproduce(soup: Model, runs: Mapping[str, str]) -> Iterator[str]:
+    name = str(soup["name"])
+    yield f"```\nstockpot reproduce {shlex.quote(runs.get(name, name))}\n```"
+    run = f" MLflow run `{runs[name]}`." if name in runs else ""
+    yield f"The weights are `{soup['path']}`, SHA-256 `{soup['digest']}`.{run}"
+
+
+def _metrics_of(evaluation: Manifest, soup: Model) -> Mapping[str, float]:
+    judged = {model["name"]: model["metrics"] for model in evaluation["models"]}
+    metrics: Mapping[str, float] = judged[soup["name"]]
+    return metrics
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(map(_inline, line))} |" for line in lines)
+
+
+def _inline(text: str) -> str:
+    """Keep a text on its line and in its cell."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+_INTENDED = (
+    "Data like that of the evaluation below, and research on merging. Nothing is known of the "
+    "model on other data, on shifts that are not listed, or of its behaviour towards people: "
+    "whoever uses it has to test that. A soup inherits what its base and its training data got "
+    "wrong, and the licences of both."
+)

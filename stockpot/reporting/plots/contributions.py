@@ -1,0 +1,93 @@
+"""What each ingredient is worth: its Shapley value, and what the mean loses without it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from stockpot.reporting.estimates import points
+from stockpot.reporting.plots.axes import legend_below, new_figure
+from stockpot.reporting.plots.series import shorten
+from stockpot.reporting.plots.svg import INK, SOUPS, house_style, tip, to_svg
+
+Row = Mapping[str, Any]
+
+_LOOKS = {"val": ("o", SOUPS[0], "on val"), "val_shift": ("D", SOUPS[1], "on val shifts (mean)")}
+_MAX_ROWS = 30  # of a group; of more ingredients the best and the worst ones are drawn
+
+
+def contributions(data: Mapping[str, Any]) -> str | None:
+    """Draw a row an ingredient, the one that adds most on top; None for one ingredient.
+
+    Args:
+        data: of the finding `contributions`.
+    """
+    if not data:
+        return None
+    groups = [(group["name"], _shown(group["rows"])) for group in data["groups"]]
+    heights = [len(rows) + 2 for _, rows in groups]
+    with house_style():
+        figure = new_figure(0.9 + 0.22 * sum(heights))
+        panels = figure.subplots(
+            len(groups), 2, sharey="row", sharex="col", squeeze=False, height_ratios=heights
+        )
+        for (name, rows), (worth, without) in zip(groups, panels, strict=True):
+            for place, row in enumerate(rows):
+                _draw(worth, place, row, "shapley", data["places"])
+                _draw(without, place, row, "change", data["places"])
+            worth.set_yticks(
+                range(len(rows)), [shorten(row["ingredient"], 18) for row in rows], fontsize=8.5
+            )
+            worth.set_ylim(len(rows) - 0.5, -0.5)
+            worth.set_title(f"{shorten(name)}: Shapley value")
+            without.set_title("without it")
+        for axes in panels.flat:
+            _set_axis(axes)
+        for axes in panels[-1]:
+            axes.set_xlabel("points")
+        legend_below(figure, panels[0][0])
+        return to_svg(
+            figure,
+            "contributions",
+            "What each ingredient is worth",
+            "A row an ingredient: left its Shapley value with its standard error, right how the "
+            "score of the mean changes when it is left out.",
+        )
+
+
+def _shown(rows: Sequence[Row]) -> list[Row]:
+    """Order the rows by their value on val; of many, return both ends."""
+    ordered = sorted(rows, key=lambda row: -row["shapley"]["val"])
+    if len(ordered) <= _MAX_ROWS:
+        return ordered
+    half = _MAX_ROWS // 2
+    return [*ordered[:half], *ordered[len(ordered) - half :]]
+
+
+def _draw(axes: Axes, place: int, row: Row, field: str, sets: Sequence[str]) -> None:
+    for number, (name, value) in enumerate((name, row[field][name]) for name in sets):
+        marker, colour, label = _LOOKS[name]
+        height = place + 0.25 * (number - (len(sets) - 1) / 2)
+        if field == "shapley":
+            ends = [value - row["error"][name], value + row["error"][name]]
+            axes.plot(ends, [height, height], color=colour, linewidth=1.4)
+        axes.plot(
+            value,
+            height,
+            marker,
+            color=colour,
+            markersize=5,
+            label="" if place else label,
+            gid=tip(f"{row['ingredient']}: {points(value)} points {label}"),
+        )
+
+
+def _set_axis(axes: Axes) -> None:
+    axes.axvline(0, color=INK, linewidth=0.8)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(lambda value, _: points(value) if value else "0")

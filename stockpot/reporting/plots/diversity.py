@@ -1,0 +1,78 @@
+"""How often two ingredients decide differently, and what soups and ensemble make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from stockpot.reporting.estimates import percent, points
+from stockpot.reporting.plots.axes import new_figure, percent_axis
+from stockpot.reporting.plots.heat_map import draw_heat_map, heat_map_height
+from stockpot.reporting.plots.series import merged_look, shorten
+from stockpot.reporting.plots.svg import ENSEMBLE, INK, QUIET, house_style, tip, to_svg
+
+_GAINS = 2.9  # inches
+
+
+def diversity(data: Mapping[str, Any]) -> str | None:
+    """Draw gain against disagreement, a column of marks a set, and the heat map on val."""
+    if not data:
+        return None
+    heights = [_GAINS, heat_map_height(len(data["ingredients"]))]
+    with house_style():
+        figure = new_figure(sum(heights))
+        gains, pairs = figure.subplots(2, 1, height_ratios=heights)
+        _draw_gains(gains, data["sets"])
+        _draw_pairs(pairs, data)
+        return to_svg(
+            figure,
+            "diversity",
+            "Disagreement and gain",
+            "Above, what ensemble and soups gain over the mean ingredient, by how often two "
+            "ingredients disagree on a set; below, the disagreement of each two on val.",
+        )
+
+
+def _draw_gains(axes: Axes, sets: Mapping[str, Mapping[str, Any]]) -> None:
+    axes.axhline(0, color=INK, linewidth=1)
+    for number, (name, values) in enumerate(sets.items()):
+        looks = {"logit ensemble": (values["ensemble_gain"], ENSEMBLE, "*")} | {
+            soup: (gain, *merged_look(place))
+            for place, (soup, gain) in enumerate(values["soup_gains"].items())
+        }
+        x = values["disagreement"]
+        axes.axvline(x, color=QUIET, linewidth=0.6, zorder=0.5)
+        axes.annotate(
+            shorten(name.removeprefix("val_shift/"), 14),
+            (x, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(3 if number % 2 else -3, -3),
+            textcoords="offset points",
+            ha="left" if number % 2 else "right",
+            va="top",
+            fontsize=8.5,
+        )
+        for model, (gain, colour, marker) in looks.items():
+            axes.plot(
+                x,
+                gain,
+                marker,
+                color=colour,
+                markersize=11 if marker == "*" else 7,
+                label="" if number else shorten(model),
+                gid=tip(f"{model}: {points(gain)} points on {name}"),
+            )
+    percent_axis(axes.xaxis)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:+.3g}" if value else "0")
+    axes.set(xlabel="disagreement of two ingredients", ylabel="points over the mean ingredient")
+    axes.margins(x=0.15, y=0.15)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def _draw_pairs(axes: Axes, data: Mapping[str, Any]) -> None:
+    matrix = data["sets"]["val"]["pairs"]
+    most = max(value for row in matrix for value in row)
+    draw_heat_map(axes, data["ingredients"], matrix, (0.0, most), percent)
+    axes.set_title(f"Different decisions on val: 0 % (faint) to {percent(most)} % (full)")

@@ -1,0 +1,85 @@
+"""How alike representations are: layer by layer, and ingredient by ingredient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from stockpot.reporting.plots.axes import new_figure
+from stockpot.reporting.plots.heat_map import draw_heat_map, heat_map_height
+from stockpot.reporting.plots.series import shorten
+from stockpot.reporting.plots.svg import BASE, ENSEMBLE, INK, QUIET, SOUPS, house_style, tip, to_svg
+
+_CURVES = 2.9  # inches
+
+Line = tuple[str, Sequence[float | None], str, str]
+
+
+def geometry(data: Mapping[str, Any]) -> str | None:
+    """Draw curves over layers and the heat map of ingredients; None where nothing was compared."""
+    if not data:
+        return None
+    names = data["ingredients"]
+    has_pairs = len(names) > 1
+    heights = [_CURVES, heat_map_height(len(names))] if has_pairs else [_CURVES]
+    with house_style():
+        figure = new_figure(sum(heights))
+        panels = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+        _draw_curves(panels[0], data)
+        if has_pairs:
+            _draw_pairs(panels[1], names, data["pairs"]["mean"])
+        return to_svg(
+            figure,
+            "geometry",
+            "Representations",
+            "Above, similarity by layer, from inputs to outputs; below, the mean similarity of "
+            "each two ingredients as a heat map.",
+        )
+
+
+def _draw_curves(axes: Axes, data: Mapping[str, Any]) -> None:
+    layers = [shorten(layer, 18) for layer in data["layers"]]
+    for label, values, colour, style in _lines(data):
+        known = [(place, value) for place, value in enumerate(values) if value is not None]
+        axes.plot(*zip(*known, strict=True), style, color=colour, linewidth=1.4, label=label)
+        for place, value in known:
+            note = tip(f"{label}, {layers[place]}: {value:.2f}")
+            axes.plot(place, value, "o", color=colour, markersize=5, gid=note)
+    axes.axhline(1, color=QUIET, linewidth=0.8)
+    axes.set_xticks(range(len(layers)), layers, rotation=30, ha="right", fontsize=8)
+    axes.set_title("CKA by layer (1: alike), and variance (1: that of the ingredients)")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def _lines(data: Mapping[str, Any]) -> list[Line]:
+    """Return what is drawn: means over ingredients, then the best soup."""
+    ingredients = [row for row in data["models"] if row["kind"] == "ingredient"]
+    looks = {
+        "inputs": ("ingredients, inputs", QUIET),
+        "targets": ("ingredients, targets", BASE),
+        "ingredients": ("two ingredients", INK),
+    }
+    lines: list[Line] = []
+    for name, (label, colour) in looks.items():
+        columns = [row[name] for row in ingredients if row[name] is not None]
+        if columns:
+            means = [fmean(values) for values in zip(*columns, strict=True)]
+            lines.append((label, means, colour, "-"))
+    for row in data["models"]:
+        if row["name"] == data["best_soup"] and row["ingredients"] is not None:
+            label = shorten(row["name"], 14)
+            lines.append((f"{label}, its ingredients", row["ingredients"], SOUPS[0], "-"))
+            if any(ratio is not None for ratio in row["variance_ratio"]):
+                lines.append((f"{label}, variance", row["variance_ratio"], ENSEMBLE, "--"))
+    return lines
+
+
+def _draw_pairs(axes: Axes, names: Sequence[str], matrix: Sequence[Sequence[float]]) -> None:
+    lowest = min(value for row in matrix for value in row)
+    light = math.floor(10 * min(lowest, 0.99)) / 10
+    draw_heat_map(axes, names, matrix, (light, 1.0), lambda value: f"{value:.2f}")
+    axes.set_title(f"CKA of two ingredients, mean of layers: {light:.1f} (faint) to 1 (full)")

@@ -1,0 +1,84 @@
+"""The loss on the plane through three models, as contours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from numpy.typing import NDArray
+
+from stockpot.reporting.plots.axes import new_figure
+from stockpot.reporting.plots.series import shorten
+from stockpot.reporting.plots.svg import BASE, INK, QUIET, SOUPS, house_style, tip, to_svg
+
+Floats = NDArray[np.float64]
+
+_LEVELS = 8
+_FULL = 0.6  # opacity of what is at or above the last level
+_LOWEST = 1e-6  # nats: the scale is logarithmic
+_LOOKS = {"base": ("s", BASE), "ingredient": (".", QUIET), "soup": ("^", SOUPS[1])}
+
+
+def loss_plane(data: Mapping[str, Any]) -> str | None:
+    """Draw the contours with the three models, and the projections of all others; or None.
+
+    Args:
+        data: of the finding `loss_plane`.
+    """
+    if not data:
+        return None
+    with house_style():
+        figure = new_figure(4.6)
+        axes = figure.subplots()
+        _draw_contours(axes, data)
+        for model in data["models"]:
+            _draw_model(axes, model, is_corner=model["name"] in data["corners"])
+        axes.set_xlim(data["x"][0], data["x"][-1])
+        axes.set_ylim(data["y"][0], data["y"][-1])
+        axes.set_aspect("equal")
+        axes.grid(visible=False)
+        axes.set_xlabel("distance in weight space; fainter is a lower loss on val")
+        return to_svg(
+            figure,
+            "loss-plane",
+            "Loss on a plane",
+            "Contours of the loss on the plane through three models, which are named; small marks "
+            "are the projections of the others.",
+        )
+
+
+def _draw_contours(axes: Axes, data: Mapping[str, Any]) -> None:
+    losses: Floats = np.maximum(np.array(data["losses"]), _LOWEST)
+    low, high = float(losses.min()), float(np.quantile(losses, 0.95))
+    if high <= low:
+        return
+    levels = np.geomspace(low, high, _LEVELS)
+    shades = [to_rgba(SOUPS[0], _FULL * number / _LEVELS) for number in range(_LEVELS)]
+    axes.contourf(data["x"], data["y"], losses, levels, colors=shades, extend="max")
+    lines = axes.contour(data["x"], data["y"], losses, levels[1:], colors=QUIET, linewidths=0.6)
+    axes.clabel(lines, fmt=lambda value: f"{value:.2g}", fontsize=8, colors=INK)
+
+
+def _draw_model(axes: Axes, model: Mapping[str, Any], *, is_corner: bool) -> None:
+    marker, colour = _LOOKS["soup" if model["kind"] == "tuned" else model["kind"]]
+    distance = "" if is_corner else f", {model['off']:.3g} off the plane"
+    axes.plot(
+        model["x"],
+        model["y"],
+        "D" if is_corner and model["kind"] == "ingredient" else marker,
+        color=INK if is_corner else colour,
+        markersize=7 if is_corner else 5,
+        clip_on=True,
+        gid=tip(f"{model['name']}: loss {model['loss']:.3g}{distance}"),
+    )
+    if is_corner:
+        axes.annotate(
+            shorten(model["name"], 18),
+            (model["x"], model["y"]),
+            xytext=(6, 6),
+            textcoords="offset points",
+            fontsize=9,
+        )

@@ -1,0 +1,73 @@
+"""The cosines between task vectors, ordered by cluster, under the tree of clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from scipy.cluster.hierarchy import dendrogram
+
+from stockpot.reporting.plots.axes import new_figure
+from stockpot.reporting.plots.heat_map import draw_heat_map, heat_map_height
+from stockpot.reporting.plots.svg import INK, SOUPS, house_style, tip, to_svg
+
+_TREE = 1.5  # inches
+_APART = 10.0  # scipy's distance between leaves
+
+
+def similarity(data: Mapping[str, Any]) -> str | None:
+    """Draw the tree and the heat map; None for one ingredient.
+
+    Args:
+        data: of the finding `similarity`.
+    """
+    if not data:
+        return None
+    order = data["order"]
+    names = [data["ingredients"][place] for place in order]
+    cosines = [[data["cosines"][row][column] for column in order] for row in order]
+    heights = [_TREE, heat_map_height(len(names))]
+    with house_style():
+        figure = new_figure(sum(heights))
+        tree, cells = figure.subplots(2, 1, height_ratios=heights)
+        _draw_tree(tree, data["links"], data["cut"], names)
+        lowest = min(min(row) for row in cosines)
+        scale = (lowest, max(1e-9 + lowest, _highest(cosines)))
+        draw_heat_map(cells, names, cosines, scale, _written)
+        cells.set_title(
+            f"cosine of task vectors: {_written(scale[0])} (faint) to {_written(scale[1])} (full)"
+        )
+        return to_svg(
+            figure,
+            "similarity",
+            "Similarity of task vectors",
+            "Above, the tree in which the most alike ingredients are joined first; below, the "
+            "cosines of each two as a heat map, in the order of the tree.",
+        )
+
+
+def _written(value: float) -> str:
+    return f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _highest(cosines: Sequence[Sequence[float]]) -> float:
+    return max(value for i, row in enumerate(cosines) for j, value in enumerate(row) if i != j)
+
+
+def _draw_tree(
+    axes: Axes, links: Sequence[Sequence[float]], cut: float, names: Sequence[str]
+) -> None:
+    tree = dendrogram(np.array(links), no_plot=True)
+    for across, up in zip(tree["icoord"], tree["dcoord"], strict=True):
+        # Leaf i is at 5 + 10 i in scipy's units, at i in ours.
+        places = [(x - _APART / 2) / _APART for x in across]
+        axes.plot(places, up, color=SOUPS[0], linewidth=1.2, gid=tip(f"joined at {up[1]:.2f}"))
+    axes.axhline(cut, color=INK, linewidth=0.8, linestyle="--")
+    axes.text(len(names) - 0.5, cut, f" cut {cut:g}", va="center", fontsize=8)
+    axes.set_xlim(-0.5, len(names) - 0.5)
+    axes.set_ylim(0, 1.05 * max(cut, *(link[2] for link in links)))
+    axes.set_xticks([])
+    axes.grid(visible=False, axis="x")
+    axes.set_title("mean of 1 \N{MINUS SIGN} cosine at which ingredients are joined")

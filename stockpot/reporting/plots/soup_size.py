@@ -1,0 +1,71 @@
+"""The score of a mean of ingredients by their number: shall I train more?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from stockpot.reporting.estimates import percent
+from stockpot.reporting.plots.axes import legend_below, limits, new_figure, percent_axis
+from stockpot.reporting.plots.svg import INK, SOUPS, house_style, tip, to_svg
+
+Curve = Mapping[str, Any]
+
+_LOOKS = {"val": ("o", SOUPS[0], "val"), "val_shift": ("D", SOUPS[1], "val shifts (mean)")}
+
+
+def soup_size(data: Mapping[str, Any]) -> str | None:
+    """Draw a panel a set of examples; None for one ingredient.
+
+    Args:
+        data: of the finding `soup_size`.
+    """
+    if not data:
+        return None
+    curves = data["curves"]
+    with house_style():
+        figure = new_figure(3.4)
+        panels = figure.subplots(1, len(curves), squeeze=False)[0]
+        for axes, (place, curve) in zip(panels, curves.items(), strict=True):
+            _draw(axes, place, curve)
+        panels[0].set_ylabel(f"{data['metric']} of the mean")
+        legend_below(figure, panels[0])
+        return to_svg(
+            figure,
+            "soup-size",
+            "Score by number of ingredients",
+            "Mean score of averages of 1, 2, 3 and more ingredients, a band that holds most of "
+            "them, and the fitted curve up to twice as many.",
+        )
+
+
+def _draw(axes: Axes, place: str, curve: Curve) -> None:
+    marker, colour, title = _LOOKS[place]
+    num = len(curve["mean"])
+    sizes = range(1, num + 1)
+    axes.fill_between(
+        sizes, curve["low"], curve["high"], color=colour, alpha=0.15, linewidth=0, label="80 % band"
+    )
+    for size, score in zip(sizes, curve["mean"], strict=True):
+        axes.plot(
+            size,
+            score,
+            marker,
+            color=colour,
+            markersize=4.5,
+            label="mean score" if size == 1 else "",
+            gid=tip(f"{size} of {num} ingredients, on {title}: {percent(score)}"),
+        )
+    if "slope" in curve:
+        further = np.linspace(2, 2 * num, 60)
+        fitted = curve["level"] + curve["slope"] / further
+        axes.plot(further, fitted, "--", color=INK, linewidth=1, label="fit: a + b / number")
+    axes.set_ylim(*limits([*curve["mean"], *curve["low"][1:], *curve["high"]]))
+    axes.set_title(f"on {title}")
+    axes.set_xlabel("ingredients in the mean")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    percent_axis(axes.yaxis)

@@ -1,0 +1,71 @@
+"""The straight line from the base to a soup, scored at each step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from stockpot.reporting.estimates import percent
+from stockpot.reporting.plots.axes import legend_below, limits, new_figure, percent_axis
+from stockpot.reporting.plots.series import Series, main_series
+from stockpot.reporting.plots.svg import house_style, tip, to_svg
+from stockpot.reporting.results import Manifest
+
+_PLACES = {"val": "val", "test": "test", "shift": "test shifts (mean)"}
+
+
+def wise_ft(evaluation: Manifest) -> str | None:
+    """Draw a panel a set of examples and a line a soup; None where no line was followed.
+
+    Source: Wortsman et al. 2022, https://arxiv.org/abs/2109.01903.
+    """
+    paths = {path["model"]: path for path in evaluation.get("wise_ft", [])}
+    series = [one for one in main_series(evaluation) if one.model["name"] in paths]
+    if not series:
+        return None
+    places = [place for place in _PLACES if all(path.get(place) for path in paths.values())]
+    with house_style():
+        figure = new_figure(3.6)
+        panels = figure.subplots(1, len(places), sharex=True, squeeze=False)[0]
+        for axes, place in zip(panels, places, strict=True):
+            for one in series:
+                _draw(axes, one, paths[one.model["name"]], place)
+            axes.set_title(_PLACES[place])
+            axes.set_xticks([0, 0.5, 1], ["base", "0.5", "soup"])
+            axes.set_ylim(*limits([v for path in paths.values() for v in _upper(path[place])]))
+            percent_axis(axes.yaxis)
+        panels[0].set_ylabel(evaluation["metric"])
+        legend_below(figure, panels[0])
+        return to_svg(
+            figure,
+            "wise-ft",
+            "From the base to the soup",
+            "Score against the share of the soup in the average of base and soup; the ringed mark "
+            "is the best on val.",
+        )
+
+
+def _upper(scores: Sequence[float]) -> Sequence[float]:
+    """Return the scores above the lower quarter of the way, where lines can be told apart."""
+    floor = scores[0] + 0.25 * (max(scores) - scores[0])
+    return [score for score in scores if score >= floor] or scores
+
+
+def _draw(axes: Axes, series: Series, path: Mapping[str, Any], place: str) -> None:
+    axes.plot(path["alphas"], path[place], color=series.colour, linewidth=1.1, alpha=0.6)
+    # Of equals the one nearest to the soup, as in the table.
+    best = max(range(len(path["alphas"])), key=lambda n: (path["val"][n], path["alphas"][n]))
+    for number, (alpha, score) in enumerate(zip(path["alphas"], path[place], strict=True)):
+        axes.plot(
+            alpha,
+            score,
+            series.marker,
+            color=series.colour,
+            markersize=10 if number == best else 4,
+            fillstyle="none" if number == best else "full",
+            markeredgewidth=1.8 if number == best else 0.5,
+            label="" if number else series.label,
+            gid=tip(f"{series.model['name']}: alpha {alpha:g}, {percent(score)}"),
+        )

@@ -1,0 +1,38 @@
+"""How a soup is made, in words that one could follow by hand."""
+
+from __future__ import annotations
+
+from stockpot.reporting.estimates import percent, plain
+from stockpot.reporting.results import Model
+
+_NAMED = ("name", "select", "method", "objectives", "sampler", "search", "trials")
+
+
+def recipe_words(soup: Model, metric: str) -> str:
+    """Say how a soup was made: what was chosen how, merged how, and its score on val.
+
+    Args:
+        soup: from the soups or the tune manifest.
+        metric: what choices looked at.
+    """
+    recipe = soup["recipe"]
+    options = {name: value for name, value in recipe.items() if name not in _NAMED}
+    told = f" ({plain(options)})" if options else ""
+    used = sum(value != 0 for value in soup["coefficients"].values())
+    score = percent(soup["scores"][f"val/{metric}"])
+    return (
+        f"{_chosen(soup)}, merged by {recipe.get('method', 'linear')}{told}: {used} "
+        f"ingredient{'s' if used != 1 else ''}, {score} % {metric} on val."
+    )
+
+
+def _chosen(soup: Model) -> str:
+    recipe = soup["recipe"]
+    if soup["kind"] != "tuned":
+        tried = f" of {len(soup['steps'])} tried in order" if soup.get("steps") else ""
+        return f"Ingredients chosen by {recipe.get('select', 'hand').replace('_', ' ')}{tried}"
+    search = recipe.get("sampler") or recipe.get("search", "search")
+    trials = f" in {recipe['trials']} trials" if recipe.get("trials") else ""
+    objectives = " and ".join(recipe.get("objectives", [])).replace("_", " ")
+    for_what = f" for {objectives}" if objectives else ""
+    return f"Coefficients searched by {search}{trials}{for_what}"

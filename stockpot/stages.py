@@ -1,0 +1,52 @@
+"""The stages of an experiment, in order, and which models and which code each one works with."""
+
+from __future__ import annotations
+
+STAGES = ("base", "sweep", "soups", "tune", "diagnose", "evaluate", "report")
+
+# Stages whose models a stage reads; the manifests are also its dependencies in dvc.yaml.
+UPSTREAM = {
+    "base": (),
+    "sweep": ("base",),
+    "soups": ("sweep",),
+    "tune": ("sweep",),
+    "diagnose": ("base", "sweep", "soups", "tune"),
+    "evaluate": ("base", "sweep", "soups", "tune"),
+    "report": ("base", "sweep", "soups", "tune", "diagnose", "evaluate"),
+}
+
+# Code of the package that a stage's results depend on; dvc.yaml lists the same.
+CODE = {
+    "base": ("finetuning", "workloads", "evaluation", "seeding.py"),
+    "sweep": (
+        *("finetuning", "workloads", "evaluation", "seeding.py", "search.py"),
+        *("precheck", "precheck_jobs.py", "alignment/barrier.py", "selection/ranking.py"),
+        *("merging/draws.py", "merging/engine.py", "merging/inner_products.py"),
+        *("merging/linear.py", "merging/recipe.py", "merging/registry.py", "merging/runs.py"),
+        "merging/tensor_rules.py",
+    ),
+    "soups": (
+        *("merging", "preparation", "selection", "workloads", "evaluation"),
+        *("statistics/paired.py", "statistics/values.py", "soup_jobs.py", "seeding.py"),
+    ),
+    "tune": (
+        *("merging", "selection", "tuning", "workloads", "evaluation"),
+        *("tuning_jobs.py", "tuning_searches.py", "seeding.py"),
+    ),
+    "diagnose": (
+        *("diagnostics", "statistics", "alignment", "merging", "preparation", "finetuning"),
+        *("workloads", "evaluation", "seeding.py"),
+    ),
+    "evaluate": (
+        *("evaluation", "workloads", "selection", "statistics", "reporting"),
+        "seeding.py",
+    ),
+    "report": ("reporting",),
+}
+
+
+def all_before(stage: str) -> list[str]:
+    """List the stages that a stage's results depend on, directly or not, in order."""
+    direct = UPSTREAM[stage]
+    before = {*direct, *(name for upstream in direct for name in all_before(upstream))}
+    return [name for name in STAGES if name in before]

@@ -1,0 +1,29 @@
+"""Per-example values, and sums of them that are equal where they should be."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[np.float64]
+
+
+def is_right_or_wrong(values: Floats) -> bool:
+    """Say whether all values are 0 or 1, as those of accuracy are."""
+    return bool(np.isin(values, (0, 1)).all())
+
+
+def snapped(values: Floats, scale: float) -> Floats:
+    """Round to multiples of about 1e-12 of `scale`, so that equal sums compare as equal.
+
+    The last bits of a sum depend on its order; a mean over 5 shifts is a multiple of 1/5 but for
+    them. Tests and intervals count ties, which such bits would break.
+
+    Args:
+        values: sums or differences, any shape.
+        scale: the size of what was summed, at least 0.
+    """
+    step = float(np.spacing(scale)) * 2**12
+    return np.asarray(np.round(values / step) * step)

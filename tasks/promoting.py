@@ -1,0 +1,30 @@
+"""The challenge of the champion by an experiment's best soup."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from stockpot.duels import judge_duel
+from stockpot.git_state import describe_commit
+from stockpot.promotion import (
+    Promotion,
+    challenge_of,
+    promote,
+    registered_name,
+    write_promotion_file,
+)
+from tasks.session import current_session
+
+
+@task(name="promote", cache_policy=NO_CACHE)
+def challenge_champion() -> Promotion:
+    """Make the best soup on val the champion if it wins; say on the MLflow run what came of it."""
+    session = current_session()
+    registry = session.tracker.registry(registered_name(session.plan))
+    challenge = challenge_of(session.plan, None, describe_commit(session.root))
+    promotion = promote(registry, challenge, lambda duel: session.workers.run(judge_duel, duel))
+    write_promotion_file(session.root, promotion)
+    session.tracker.log_parent_tags({"stockpot.promotion": promotion.sentence})
+    session.console.print(promotion.sentence, highlight=False, markup=False)
+    return promotion

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from made_subjects import make_subjects
+from poisoned_sweep import State, Sweep, hyperparameters, make_digits, quick_sweep
+
+from stockpot.diagnostics.barriers import Midpoints, apart, barriers, both_lines, midpoints
+from stockpot.finetuning.loop import fine_tune
+
+
+@pytest.fixture(scope="module")
+def sweep() -> Sweep:
+    return quick_sweep()
+
+
+def _point(x: float) -> State:
+    return {"w": torch.tensor([float(x)])}
+
+
+def _score(state: State) -> tuple[float, float]:
+    """Score -1, 0 and 1 by x^2, with 3 - x^2 as the loss."""
+    squared = float(state["w"].square())
+    return squared, 3 - squared
+
+
+def test_pairs_are_scored_at_the_midpoint_against_the_mean_of_the_two() -> None:
+    measured = midpoints([_point(-1), _point(1), _point(1)], _score)
+
+    assert measured.metrics == [[1, 0, 0], [0, 1, 1], [0, 1, 1]]
+    assert [line.accuracy_barrier for line in measured.metric_lines[0]] == [0, 1, 1]
+    assert [line.loss_barrier for line in measured.loss_lines[1]] == [1, 0, 0]
+
+
+def test_statistics_of_batch_norm_are_pooled_half_way() -> None:
+    states = [
+        {"n.running_mean": torch.tensor([mean]), "n.running_var": torch.tensor([1.0])}
+        for mean in (-1.0, 1.0)
+    ]
+
+    measured = midpoints(states, lambda state: (float(state["n.running_var"]), 0.0))
+
+    assert measured.metrics == [[1, 2], [2, 1]]
+
+
+def test_a_line_scores_each_net_once_and_gives_metric_and_loss() -> None:
+    scored = []
+
+    def score(state: State) -> tuple[float, float]:
+        scored.append(float(state["w"]))
+        return _score(state)
+
+    metrics, losses = both_lines(_point(-1), _point(1), score, num_points=5)
+
+    assert scored == [-1, -0.5, 0, 0.5, 1]
+    assert metrics.scores == (1, 0.25, 0, 0.25, 1)
+    assert (metrics.accuracy_barrier, losses.loss_barrier) == (1, 1)
+
+
+def test_ingredients_of_one_base_have_no_barrier_and_a_model_none_with_itself(
+    tmp_path: Path, sweep: Sweep
+) -> None:
+    states = [*sweep.good[:3], sweep.good[0]]
+
+    finding = barriers(make_subjects(tmp_path, sweep.base, states))
+
+    assert "averaging them is safe" in finding.sentence
+    assert finding.metrics["loss_barrier"] < 0.01
+    assert finding.data["metric_changes"][0][3] == pytest.approx(0, abs=1e-6)
+    assert finding.data["loss_changes"][0][3] == pytest.approx(0, abs=1e-6)
+    assert [line["kind"] for line in finding.data["lines"]] == ["base_to_soup", "furthest_two"]
+    assert len(finding.data["lines"][0]["losses"]) == 11
+    json.dumps(finding.to_json(), allow_nan=False)
+
+
+def test_two_trainings_from_different_initialisations_have_one(
+    tmp_path: Path, sweep: Sweep
+) -> None:
+    other = fine_tune(make_digits(), None, hyperparameters(epochs=16, seed=5), split="train")
+
+    finding = barriers(make_subjects(tmp_path, sweep.base, [sweep.other_start, other]))
+
+    assert finding.metrics["metric_barrier"] > 0.1
+    assert finding.metrics["loss_barrier"] > 0.1
+    assert "do not share a basin" in finding.sentence
+    assert finding.alerts == ()  # of two, nobody is the odd one
+
+
+@pytest.mark.parametrize("poison", ["other_start", "shuffled"])
+def test_the_one_that_does_harm_is_named(tmp_path: Path, sweep: Sweep, poison: str) -> None:
+    states = [*sweep.good[:2], getattr(sweep, poison), *sweep.good[2:4]]
+
+    finding = barriers(make_subjects(tmp_path, sweep.base, states))
+
+    assert [alert.model for alert in finding.alerts] == ["ingredient-02"]
+    assert "ingredient-02 should not be averaged" in finding.sentence
+
+
+def test_of_two_camps_nobody_is_named() -> None:
+    camps = [[0.9 if i // 2 == j // 2 else 0.3 for j in range(4)] for i in range(4)]
+
+    assert apart(list("abcd"), Midpoints(camps, camps), "accuracy") == []
+
+
+def test_one_ingredient_without_soups_has_nothing_to_compare(tmp_path: Path, sweep: Sweep) -> None:
+    subjects = replace(make_subjects(tmp_path, sweep.base, [sweep.good[0]]), soups=())
+
+    finding = barriers(subjects)
+
+    assert finding.sentence.startswith("There is one ingredient")
+    assert finding.metrics == {}

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from made_subjects import make_subjects_of, mean_state
+from torch import Tensor
+
+from stockpot.diagnostics.subjects import Subjects
+from stockpot.diagnostics.subset_scores import Survey, places, survey
+from stockpot.workloads.spec import WorkloadSpec
+
+SPEC = WorkloadSpec("toy_workload:Toy", 0, ("near", "further"), (), (("sizes", "60,4"),))
+
+
+def _weights(number: int) -> list[dict[str, Tensor]]:
+    """Return the identity, which is right everywhere, disturbed ever more."""
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.randn(number, 2, 2, generator=generator)
+    return [{"weight": torch.eye(2) + 0.3 * n * noise[n]} for n in range(number)]
+
+
+def _subjects(root: Path, number: int, spec: WorkloadSpec = SPEC) -> Subjects:
+    return make_subjects_of(spec, root, {"weight": torch.ones(2, 2)}, _weights(number))
+
+
+def _by_name(subjects: Subjects, surveyed: Survey) -> dict[frozenset[str], list[float]]:
+    names = [member.name for member in subjects.ingredients]
+    return {
+        frozenset(names[member] for member in subset): list(scores)
+        for subset, scores in surveyed.scores.items()
+    }
+
+
+def _scores_of(subjects: Subjects, members: Sequence[int]) -> list[float]:
+    """Score a soup as every soup is: merged by the engine, then passed over the data."""
+    chosen = [subjects.ingredients[member].weights for member in members]
+    net = subjects.net(mean_state(chosen) if chosen else subjects.base.weights)
+    metric = subjects.workload.metrics[subjects.metric]
+    sets = [subjects.val, *subjects.val_shifts.values()]
+    val, *shifts = (metric(one.outputs(net), one.targets).double().mean().item() for one in sets)
+    return [val, sum(shifts) / len(shifts)]
+
+
+def test_a_subset_scores_what_the_soup_of_it_scores_and_none_what_the_base_does(
+    tmp_path: Path,
+) -> None:
+    subjects = _subjects(tmp_path, 4)
+
+    surveyed = survey(subjects, subjects.ingredients)
+
+    assert len(surveyed.scores) == 16
+    for subset, scores in surveyed.scores.items():
+        assert scores == pytest.approx(_scores_of(subjects, subset)), subset
+
+
+def test_what_is_read_of_the_scores_is_their_mean_over_examples(tmp_path: Path) -> None:
+    subjects = _subjects(tmp_path, 3)
+
+    surveyed = survey(subjects, subjects.ingredients)
+
+    scores = surveyed.scores
+    for place in range(2):
+        pairs = [scores[pair][place] for pair in [(0, 1), (0, 2), (1, 2)]]
+        without = [
+            scores[pair][place] - scores[0, 1, 2][place] for pair in [(1, 2), (0, 2), (0, 1)]
+        ]
+        total = scores[0, 1, 2][place] - scores[()][place]
+        assert surveyed.by_size[place].shape == (3, 60)
+        assert surveyed.by_size[place].mean(axis=1)[1] == pytest.approx(np.mean(pairs))
+        assert surveyed.without[place].mean(axis=1) == pytest.approx(without)
+        assert surveyed.shapley[place].mean() * 3 == pytest.approx(total)
+    assert (surveyed.order_errors == 0).all()
+
+
+@pytest.mark.parametrize("number", [9, 18])
+def test_of_many_members_some_subsets_are_scored_and_values_still_add_up(
+    tmp_path: Path, number: int
+) -> None:
+    subjects = _subjects(tmp_path, number)
+    everyone = tuple(range(number))
+
+    surveyed = survey(subjects, subjects.ingredients)
+
+    assert len(surveyed.scores) < 700
+    singles = [surveyed.scores[member,][0] for member in everyone]
+    assert surveyed.by_size[0].mean(axis=1)[0] == pytest.approx(np.mean(singles))
+    gained = surveyed.scores[everyone] - surveyed.scores[()]
+    assert [one.mean(axis=1).sum() for one in surveyed.shapley] == pytest.approx(gained)
+    for member in everyone:
+        rest = everyone[:member] + everyone[member + 1 :]
+        change = surveyed.scores[rest] - surveyed.scores[everyone]
+        assert [one[member].mean() for one in surveyed.without] == pytest.approx(change)
+
+
+@pytest.mark.parametrize("number", [4, 9])
+def test_the_order_of_the_ingredients_is_without_effect(tmp_path: Path, number: int) -> None:
+    subjects = _subjects(tmp_path, number)
+    turned = replace(subjects, ingredients=subjects.ingredients[::-1])
+
+    first = survey(subjects, subjects.ingredients)
+    second = survey(turned, turned.ingredients)
+
+    assert _by_name(subjects, first) == _by_name(turned, second)
+    np.testing.assert_allclose(first.shapley[0], second.shapley[0][::-1], atol=1e-12)
+
+
+def test_another_diagnostic_reads_what_the_first_one_kept(tmp_path: Path) -> None:
+    subjects = replace(_subjects(tmp_path, 9), shared=tmp_path / "shared")
+    first = survey(subjects, subjects.ingredients)
+    closed = replace(subjects, ingredients=_without_files(subjects))
+
+    second = survey(closed, closed.ingredients)
+
+    assert first.scores.keys() == second.scores.keys()
+    assert all((first.scores[subset] == own).all() for subset, own in second.scores.items())
+    for name in ("by_size", "shapley", "without", "order_errors"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+
+
+def _without_files(subjects: Subjects) -> tuple[object, ...]:
+    """Return the ingredients as another process sees them, with their weights gone."""
+    for member in subjects.ingredients:
+        (member.root / member.model.path).unlink()
+    return tuple(replace(member) for member in subjects.ingredients)
+
+
+def test_other_members_are_kept_apart(tmp_path: Path) -> None:
+    subjects = replace(_subjects(tmp_path, 4), shared=tmp_path / "shared")
+    survey(subjects, subjects.ingredients)
+
+    fewer = survey(subjects, subjects.ingredients[:2])
+
+    assert fewer.scores.keys() == {(), (0,), (1,), (0, 1)}
+
+
+def test_without_val_shifts_val_alone_is_scored(tmp_path: Path) -> None:
+    subjects = _subjects(tmp_path, 3, replace(SPEC, val_shifts=()))
+
+    surveyed = survey(subjects, subjects.ingredients)
+
+    assert places(subjects) == ("val",)
+    assert surveyed.scores[0, 1].shape == (1,)
+    assert len(surveyed.shapley) == 1
