@@ -6,7 +6,7 @@ from prefect import State, flow
 from prefect.states import Completed
 
 from tasks.fan_out import all_results, side_by_side
-from tasks.judging import judge, log_metrics, predict
+from tasks.judging import judge, log_metrics, measure, predict, time_a_prediction
 from tasks.manifests import record_stage
 from tasks.reporting import write_plots
 from tasks.run_settings import flow_session
@@ -23,7 +23,9 @@ def evaluate_models(
             return Completed(name="Skipped", message="up to date")
 
         all_results(side_by_side(predict, session.plan.prediction_jobs(), "evaluate"))
+        all_results(side_by_side(measure, session.plan.baseline_jobs(), "baselines"))
         evaluation = judge(session.plan.judging_job())
+        time_a_prediction()
 
         log_metrics(evaluation)
         plots = write_plots(evaluation)

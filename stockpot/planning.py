@@ -11,8 +11,11 @@ from typing import Any
 from stockpot.config import Experiment, TuneSection
 from stockpot.diagnostics.jobs import DIAGNOSTIC_NAMES, DiagnosticJob
 from stockpot.errors import InputError
-from stockpot.evaluation.judging_jobs import JudgingJob, PredictionJob
+from stockpot.evaluation.judging_jobs import BaselineJob, JudgingJob, PredictionJob
 from stockpot.evaluation.predictions import test_sets, val_sets
+from stockpot.evaluation.random_soups import RandomSoupsJob, random_soups_jobs
+from stockpot.evaluation.repeats_jobs import Repeats, RepeatsJob
+from stockpot.evaluation.wise_ft import WiseFtJob, wise_ft_job
 from stockpot.finetuning.hyperparameters import Hyperparameters
 from stockpot.keys import code_digest, content_key
 from stockpot.manifests import (
@@ -186,15 +189,45 @@ class Plan:
         sets = (*val_sets(workload), *test_sets(workload))
         return [PredictionJob(root, workload, model, sets) for model in self.models()]
 
+    def baseline_jobs(self) -> list[BaselineJob]:
+        """Return what soups are compared with that needs passes of its own."""
+        root, workload, seed = self.project.root, self.workload, self.experiment.seed
+        models, section = self.models(), self.experiment.evaluate
+        soups = [model for model in models if model.kind in ("soup", "tuned")]
+        pools = random_soups_jobs(
+            root, workload, self.ingredients(), soups, draws=section.random_soups, seed=seed
+        )
+        path = wise_ft_job(root, workload, models)
+        repeats = Repeats(**section.repeats.model_dump())
+        ingredients = [model for model in models if model.kind == "ingredient"]
+        best = ingredients[rank(ingredients, self.metric)[0]]
+        sets = (*val_sets(workload), *test_sets(workload))
+        return [
+            *pools,
+            *([path] if path else []),
+            *([RepeatsJob(root, workload, best, repeats, seed, sets)] if repeats.m else []),
+        ]
+
     def judging_job(self) -> JudgingJob:
         """Return the verdict on all models."""
-        section = self.experiment.evaluate
+        section, baselines = self.experiment.evaluate, self.baseline_jobs()
+        repeats = [job.entry for job in baselines if isinstance(job, RepeatsJob)]
+        allowed = {model.name for model in self.ingredients()}
         return JudgingJob(
             root=self.project.root,
             workload=self.workload,
-            models=self.models(),
+            models=(*self.models(), *repeats),
             bootstrap=section.bootstrap,
             confidence=section.confidence,
+            stack=section.stack,
+            alpha=section.conformal_alpha,
+            excluded=tuple(
+                model.name
+                for model in self.models()
+                if model.kind == "ingredient" and model.name not in allowed
+            ),
+            random_soups=tuple(job for job in baselines if isinstance(job, RandomSoupsJob)),
+            wise_ft=next((job for job in baselines if isinstance(job, WiseFtJob)), None),
         )
 
     def require_before(self, stage: str) -> None:
@@ -245,13 +278,14 @@ class Plan:
         for field in ("retries", "timeout_seconds", "save_every_seconds"):
             del content["sweep"][field]
         content["run"] = {"threads": content["run"]["threads"]}
+        content["test_shifts"] = content["workload"]["test_shifts"]
         sections = {
             "base": ("base", "run"),
             "sweep": ("sweep", "run"),
             "soups": ("soups",),
             "tune": ("tune",),
             "diagnose": ("diagnose",),
-            "evaluate": ("evaluate",),
+            "evaluate": ("evaluate", "test_shifts"),
             "report": tuple(content),
         }
         return {name: content[name] for name in ("seed", *sections[stage])}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from stockpot.workloads.spec import SCORING_CODE
+
 STAGES = ("base", "sweep", "soups", "tune", "diagnose", "evaluate", "report")
 
 # Stages whose models a stage reads; the manifests are also its dependencies in dvc.yaml.
@@ -17,20 +19,20 @@ UPSTREAM = {
 
 # Code of the package that a stage's results depend on; dvc.yaml lists the same.
 CODE = {
-    "base": ("finetuning", "workloads", "evaluation", "seeding.py"),
+    "base": ("finetuning", "workloads", *SCORING_CODE, "seeding.py"),
     "sweep": (
-        *("finetuning", "workloads", "evaluation", "seeding.py", "search.py"),
+        *("finetuning", "workloads", *SCORING_CODE, "seeding.py", "search.py"),
         *("precheck", "precheck_jobs.py", "alignment/barrier.py", "selection/ranking.py"),
         *("merging/draws.py", "merging/engine.py", "merging/inner_products.py"),
         *("merging/linear.py", "merging/recipe.py", "merging/registry.py", "merging/runs.py"),
         "merging/tensor_rules.py",
     ),
     "soups": (
-        *("merging", "preparation", "selection", "workloads", "evaluation"),
+        *("merging", "preparation", "selection", "workloads", *SCORING_CODE),
         *("statistics/paired.py", "statistics/values.py", "soup_jobs.py", "seeding.py"),
     ),
     "tune": (
-        *("merging", "selection", "tuning", "workloads", "evaluation"),
+        *("merging", "selection", "tuning", "workloads", *SCORING_CODE),
         *("tuning_jobs.py", "tuning_searches.py", "seeding.py"),
     ),
     "diagnose": (
@@ -38,7 +40,7 @@ CODE = {
         *("workloads", "evaluation", "seeding.py"),
     ),
     "evaluate": (
-        *("evaluation", "workloads", "selection", "statistics", "reporting"),
+        *("evaluation", "workloads", "merging", "selection", "statistics", "reporting"),
         "seeding.py",
     ),
     "report": ("reporting",),

@@ -8,7 +8,16 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from stockpot.data_sets import judged_set_names
-from stockpot.evaluation.judging_jobs import JudgingJob, PredictionJob, judge_models, predict_model
+from stockpot.evaluation.judging_jobs import (
+    BaselineJob,
+    CostJob,
+    JudgingJob,
+    PredictionJob,
+    judge_models,
+    measure_baseline,
+    measure_cost,
+    predict_model,
+)
 from stockpot.tracking import ModelRecord
 from tasks.retries import worker_was_lost
 from tasks.session import current_session
@@ -28,6 +37,26 @@ def predict(job: PredictionJob) -> None:
 
 
 @task(
+    name="measure",
+    task_run_name="measure-{job.name}",
+    retries=1,
+    retry_delay_seconds=1,
+    retry_condition_fn=worker_was_lost,
+    cache_policy=NO_CACHE,
+)
+def measure(job: BaselineJob) -> None:
+    """Measure a baseline of the judgement, unless that is kept already."""
+    current_session().workers.run(measure_baseline, job)
+
+
+@task(name="time-a-prediction", cache_policy=NO_CACHE)
+def time_a_prediction() -> None:
+    """Measure how long a prediction takes, while nothing else is at work."""
+    session = current_session()
+    session.workers.run(measure_cost, CostJob(session.root, session.plan.workload))
+
+
+@task(
     name="judge",
     retries=1,
     retry_delay_seconds=1,
@@ -41,19 +70,18 @@ def judge(job: JudgingJob) -> dict[str, Any]:
 
 @task(name="log-metrics", cache_policy=NO_CACHE)
 def log_metrics(evaluation: dict[str, Any]) -> None:
-    """Add the test metrics to each model's MLflow run; the ensemble gets a run of its own."""
+    """Add the test metrics to each model's MLflow run; ensembles and repeats get runs of their own."""
     session = current_session()
-    ingredients = [m["key"] for m in evaluation["models"] if m["kind"] == "ingredient"]
+    keys = {m["name"]: m["key"] for m in evaluation["models"] if m["kind"] == "ingredient"}
+    made_of = {
+        "ensemble": tuple(keys.values()),
+        "repeats": (keys[evaluation["best_ingredient"]],),
+    }
     _, _, *judged = judged_set_names(session.plan.workload)
     datasets = [session.dataset(name) for name in judged]
     for model in evaluation["models"]:
-        if model["kind"] == "ensemble":
-            session.tracker.log_model(
-                ModelRecord(
-                    model["name"],
-                    "ensemble",
-                    model["key"],
-                    inputs=tuple(ingredients),
-                )
-            )
+        kind = model["kind"]
+        if kind in made_of:
+            record = ModelRecord(model["name"], kind, model["key"], inputs=made_of[kind])
+            session.tracker.log_model(record)
         session.tracker.log_metrics(model["key"], model["metrics"], datasets)

@@ -166,11 +166,32 @@ class TopKRecipe(_Recipe):
 SoupRecipe = Annotated[UniformRecipe | GreedyRecipe | TopKRecipe, Field(discriminator="select")]
 
 
+class RepeatsSection(Section):
+    """One model asked several times, as a competitor of soups at several times their cost."""
+
+    m: int = Field(8, ge=0, description="how often; 0 leaves it out")
+    source: Literal["tta", "noise", "mc_dropout"] = Field(
+        "tta", description="why answers differ: augmented inputs, noise on them, dropout layers"
+    )
+    strength: float = Field(0.5, ge=0, description="of augmentation in [0, 1], or of the noise")
+    average: Literal["logits", "probs"] = "logits"
+
+
 class EvaluateSection(Section):
     """How models are judged on test and the test shifts."""
 
     bootstrap: int = Field(2000, ge=100, description="resamples of the examples")
     confidence: Fraction = Field(0.95, description="of every interval")
+    random_soups: int = Field(
+        32, ge=0, description="random soups that each soup is compared with; 0 for none"
+    )
+    stack: Literal["coarse", "per_class"] = Field(
+        "coarse", description="weights of the stacked ensemble: one a model, or one a class too"
+    )
+    conformal_alpha: Fraction = Field(
+        0.1, description="share of prediction sets that may miss the target"
+    )
+    repeats: RepeatsSection = RepeatsSection()
 
 
 class PromoteSection(Section):

@@ -20,7 +20,9 @@ from stockpot.evaluation.metrics import TaskMetric, metrics_of
 from stockpot.evaluation.metrics.classification import absent_classes
 from stockpot.evaluation.panel import OnSet, Panel
 from stockpot.evaluation.predictions import test_sets, val_sets
+from stockpot.evaluation.relative_improvement import random_soup_rows
 from stockpot.evaluation.scores import Scores, shown
+from stockpot.evaluation.wise_ft import wise_ft_path
 from stockpot.statistics.comparisons import compare_family
 from stockpot.statistics.estimates import Estimate
 from stockpot.statistics.greedy_decisions import greedy_decisions
@@ -32,6 +34,10 @@ _SUMMARIES = ("val", "val_shift/mean", "test", "shift/mean")
 
 _COMPARED = {"shift": "shift/mean", "test": "test"}
 """Where models are compared: what a comparison calls it, and what a metric does."""
+
+
+_MEASURED = {"val": "val", **_COMPARED}
+"""Where random soups and paths are measured, called as in a comparison."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +69,10 @@ class _Judgement:
         """The name of the first metric."""
         return next(iter(self.metrics))
 
-    def values(self, name: str) -> dict[str, Floats]:
+    def values(self, name: str, places: Mapping[str, str] = _COMPARED) -> dict[str, Floats]:
         """Return a model's values of the first metric, by where it is compared; (N,) each."""
         per_example = self.scores[name].per_example
-        names = {place: f"{where}/{self.metric}" for place, where in _COMPARED.items()}
+        names = {place: f"{where}/{self.metric}" for place, where in places.items()}
         return {place: per_example[n] for place, n in names.items() if n in per_example}
 
 
@@ -93,6 +99,8 @@ def judge(job: JudgingJob) -> dict[str, Any]:
         "models": _models(judgement),
         "comparisons": _comparisons(judgement),
         "greedy": _greedy(job),
+        "random_soups": _random_soups(judgement),
+        "wise_ft": _wise_ft(judgement),
         "effective_robustness": _effective_robustness(judgement),
         "reliability": _reliability(judgement),
         "conformal": _conformal(judgement),
@@ -211,6 +219,29 @@ def _greedy(job: JudgingJob) -> list[dict[str, Any]]:
         for model in job.models
         if model.details.get("steps")
     ]
+
+
+def _random_soups(judgement: _Judgement) -> dict[str, Any]:
+    """Compare soups with random ones of the same ingredients."""
+    job = judgement.job
+    rows = random_soup_rows(
+        [model for model in job.models if model.kind in ("soup", "tuned")],
+        {name: judgement.values(name, _MEASURED) for name in judgement.panel.kinds},
+        job.random_soups,
+        resamples=job.bootstrap,
+        confidence=job.confidence,
+    )
+    some = job.random_soups[0] if job.random_soups else None
+    return {"draws": some.draws if some else 0, "seed": some.seed if some else 0, "rows": rows}
+
+
+def _wise_ft(judgement: _Judgement) -> list[dict[str, Any]]:
+    """Return the scores between the base and the best soup; [] without a soup."""
+    path = judgement.job.wise_ft
+    if path is None:
+        return []
+    ends = (path.base.name, path.soup.name)
+    return [wise_ft_path(path, {name: judgement.values(name, _MEASURED) for name in ends})]
 
 
 def _effective_robustness(judgement: _Judgement) -> dict[str, Any]:

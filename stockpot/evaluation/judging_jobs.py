@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
+from stockpot.evaluation.random_soups import RandomSoupsJob, measure_random_soups
+from stockpot.evaluation.repeats_jobs import RepeatsJob, predict_repeats
+from stockpot.evaluation.wise_ft import WiseFtJob, measure_wise_ft
 from stockpot.models import Model
 from stockpot.workloads.spec import WorkloadSpec
 
@@ -48,6 +51,8 @@ class JudgingJob:
         stack: whether the stacked ensemble has a weight a model, or a weight a model and class.
         alpha: share of conformal prediction sets that may miss, in (0, 1).
         excluded: names of ingredients that no soup may hold; they are in no ensemble either.
+        random_soups: the pools of random soups that soups are compared with.
+        wise_ft: the path from the base to the best soup; None where there is no soup.
     """
 
     root: Path
@@ -58,6 +63,8 @@ class JudgingJob:
     stack: Granularity = "coarse"
     alpha: float = 0.1
     excluded: tuple[str, ...] = ()
+    random_soups: tuple[RandomSoupsJob, ...] = ()
+    wise_ft: WiseFtJob | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +80,26 @@ class CostJob:
     workload: WorkloadSpec
 
 
+BaselineJob: TypeAlias = RandomSoupsJob | WiseFtJob | RepeatsJob
+"""What models are compared with, beside each other: it needs passes of its own."""
+
+
 def predict_model(job: PredictionJob, device: str) -> None:
     """Compute and keep a model's predictions; runs in a worker process."""
     from stockpot.evaluation.predictions import predict
 
     predict(job.root, job.workload, job.model.checkpoint, device, job.sets)
+
+
+def measure_baseline(job: BaselineJob, device: str) -> None:
+    """Measure a baseline, unless that is kept already; runs in a worker process."""
+    match job:
+        case RandomSoupsJob():
+            measure_random_soups(job, device)
+        case WiseFtJob():
+            measure_wise_ft(job, device)
+        case RepeatsJob():
+            predict_repeats(job, device)
 
 
 def judge_models(job: JudgingJob, device: str) -> dict[str, Any]:  # noqa: ARG001 (arrays only)

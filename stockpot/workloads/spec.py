@@ -10,6 +10,14 @@ from stockpot.keys import code_digest
 from stockpot.workloads.protocol import Workload
 from stockpot.workloads.registry import build_workload
 
+SCORING_CODE = (
+    "evaluation/outputs.py",
+    "evaluation/predictions.py",
+    "evaluation/val_gradients.py",
+    "evaluation/val_scores.py",
+)
+"""What makes val scores of a workload and weights; the rest of `evaluation` judges."""
+
 
 @dataclass(frozen=True, slots=True)
 class WorkloadSpec:
@@ -57,11 +65,13 @@ class WorkloadSpec:
         }
 
     def scoring_inputs(self) -> dict[str, Any]:
-        """Return what val scores depend on, beside the weights."""
+        """Return what val scores depend on, beside the weights; which test shifts is not of it."""
+        described = asdict(self)
+        del described["test_shifts"]
         return {
-            "spec": asdict(self),
+            "spec": described,
             "data": self.build().data_digest(),
-            "code": code_digest("evaluation", "workloads", *self._own_code()),
+            "code": code_digest(*SCORING_CODE, "workloads", "seeding.py", *self._own_code()),
         }
 
     def _own_code(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import pytest
 
 from stockpot.config import load_experiment
 from stockpot.diagnostics.jobs import diagnose_models
-from stockpot.evaluation.judging_jobs import judge_models, predict_model
+from stockpot.evaluation.judging_jobs import judge_models, measure_baseline, predict_model
 from stockpot.finding_files import write_finding_files
 from stockpot.manifests import digests_of, write_manifest
 from stockpot.planning import Plan
@@ -39,7 +39,7 @@ tune:
   - {name: tuned, trials: 8}
   - {name: pareto, objectives: [val, val_shift], sampler: nsga2, trials: 8}
 diagnose: []
-evaluate: {bootstrap: 200}
+evaluate: {bootstrap: 200, random_soups: 4, repeats: {m: 2}}
 """
 
 # Modules that worker processes import by name: jobs, and a workload of one's own.
@@ -74,6 +74,8 @@ def _finish(plan: Plan) -> None:
     _record(plan, "diagnose", files=digests_of(plan.project.root, findings))
     for job in plan.prediction_jobs():
         predict_model(job, "cpu")
+    for baseline in plan.baseline_jobs():
+        measure_baseline(baseline, "cpu")
     evaluation = judge_models(plan.judging_job(), "cpu")
     root = plan.project.root
     files = write_plot_files(root, evaluation)

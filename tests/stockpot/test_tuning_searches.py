@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stockpot.checkpoints import load_tensors
 from stockpot.config import load_experiment
-from stockpot.evaluation.judging_jobs import judge_models, predict_model
+from stockpot.evaluation.judging_jobs import judge_models, measure_baseline, predict_model
 from stockpot.evaluation.val_scores import ValScorer
 from stockpot.manifests import models_of, read_manifest, write_manifest
 from stockpot.merging.engine import merge_states
@@ -207,7 +207,7 @@ soups: [{name: uniform, select: uniform}]
 tune:
   - {name: learned, search: gradient, epochs: 2, learning_rate: 0.3}
   - {name: adaptive, search: entropy, steps: 5}
-evaluate: {bootstrap: 100}
+evaluate: {bootstrap: 100, random_soups: 0, repeats: {m: 0}}
 """
 
 
@@ -231,6 +231,8 @@ def test_a_whole_experiment_with_both_searches_is_recorded_plotted_and_reported(
     record("diagnose")
     for prediction in plan.prediction_jobs():
         predict_model(prediction, "cpu")
+    for baseline in plan.baseline_jobs():
+        measure_baseline(baseline, "cpu")
     evaluation = judge_models(plan.judging_job(), "cpu")
     record("evaluate", **evaluation)
     write_plot_files(tmp_path, evaluation)

@@ -35,7 +35,7 @@ PARAMS: dict[str, Any] = {
     "soups": [{"name": "uniform", "select": "uniform"}, {"name": "greedy", "select": "greedy"}],
     "tune": [{"name": "tuned", "objectives": ["val"], "sampler": "tpe", "trials": 8}],
     "diagnose": [],
-    "evaluate": {"bootstrap": 100},
+    "evaluate": {"bootstrap": 100, "random_soups": 4, "repeats": {"m": 2}},
     "promote": {"enabled": False},
     "track": {"experiment": "test"},
     "run": {"devices": "cpu", "workers": 2, "threads": 1},
