@@ -79,8 +79,8 @@ def train_sweep(plan: Plan, pool: WorkerPool) -> float:
 
 
 def _evaluate(plan: Plan, pool: WorkerPool) -> dict[str, Any]:
-    _side_by_side(pool, predict_model, plan.prediction_jobs())
-    evaluation = pool.run(judge_models, plan.judging_job())
+    _side_by_side(pool, predict_model, plan.judged().prediction_jobs())
+    evaluation = pool.run(judge_models, plan.judged().judging_job())
     write_plot_files(plan.project.root, evaluation)
     return evaluation
 

@@ -22,9 +22,9 @@ def evaluate_models(
         if session.plan.is_done("evaluate"):
             return Completed(name="Skipped", message="up to date")
 
-        all_results(side_by_side(predict, session.plan.prediction_jobs(), "evaluate"))
-        all_results(side_by_side(measure, session.plan.baseline_jobs(), "baselines"))
-        evaluation = judge(session.plan.judging_job())
+        all_results(side_by_side(predict, session.plan.judged().prediction_jobs(), "evaluate"))
+        all_results(side_by_side(measure, session.plan.judged().baseline_jobs(), "baselines"))
+        evaluation = judge(session.plan.judged().judging_job())
         time_a_prediction()
 
         log_metrics(evaluation)

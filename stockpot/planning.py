@@ -11,12 +11,8 @@ from typing import Any
 from stockpot.config import Experiment, TuneSection
 from stockpot.diagnostics.jobs import DIAGNOSTIC_NAMES, DiagnosticJob
 from stockpot.errors import InputError
-from stockpot.evaluation.judging_jobs import BaselineJob, JudgingJob, PredictionJob
-from stockpot.evaluation.predictions import test_sets, val_sets
-from stockpot.evaluation.random_soups import RandomSoupsJob, random_soups_jobs
-from stockpot.evaluation.repeats_jobs import Repeats, RepeatsJob
-from stockpot.evaluation.wise_ft import WiseFtJob, wise_ft_job
 from stockpot.finetuning.hyperparameters import Hyperparameters
+from stockpot.judged import Judged
 from stockpot.keys import code_digest, content_key
 from stockpot.manifests import (
     manifest_path,
@@ -183,51 +179,16 @@ class Plan:
             if chosen == "all" or name in chosen
         ]
 
-    def prediction_jobs(self) -> list[PredictionJob]:
-        """Return the predictions of all models."""
-        root, workload = self.project.root, self.workload
-        sets = (*val_sets(workload), *test_sets(workload))
-        return [PredictionJob(root, workload, model, sets) for model in self.models()]
-
-    def baseline_jobs(self) -> list[BaselineJob]:
-        """Return what soups are compared with that needs passes of its own."""
-        root, workload, seed = self.project.root, self.workload, self.experiment.seed
-        models, section = self.models(), self.experiment.evaluate
-        soups = [model for model in models if model.kind in ("soup", "tuned")]
-        pools = random_soups_jobs(
-            root, workload, self.ingredients(), soups, draws=section.random_soups, seed=seed
-        )
-        path = wise_ft_job(root, workload, models)
-        repeats = Repeats(**section.repeats.model_dump())
-        ingredients = [model for model in models if model.kind == "ingredient"]
-        best = ingredients[rank(ingredients, self.metric)[0]]
-        sets = (*val_sets(workload), *test_sets(workload))
-        return [
-            *pools,
-            *([path] if path else []),
-            *([RepeatsJob(root, workload, best, repeats, seed, sets)] if repeats.m else []),
-        ]
-
-    def judging_job(self) -> JudgingJob:
-        """Return the verdict on all models."""
-        section, baselines = self.experiment.evaluate, self.baseline_jobs()
-        repeats = [job.entry for job in baselines if isinstance(job, RepeatsJob)]
-        allowed = {model.name for model in self.ingredients()}
-        return JudgingJob(
+    def judged(self) -> Judged:
+        """Return the jobs of the evaluation, all of whose models are made."""
+        return Judged(
             root=self.project.root,
             workload=self.workload,
-            models=(*self.models(), *repeats),
-            bootstrap=section.bootstrap,
-            confidence=section.confidence,
-            stack=section.stack,
-            alpha=section.conformal_alpha,
-            excluded=tuple(
-                model.name
-                for model in self.models()
-                if model.kind == "ingredient" and model.name not in allowed
-            ),
-            random_soups=tuple(job for job in baselines if isinstance(job, RandomSoupsJob)),
-            wise_ft=next((job for job in baselines if isinstance(job, WiseFtJob)), None),
+            models=self.models(),
+            allowed=self.ingredients(),
+            metric=self.metric,
+            seed=self.experiment.seed,
+            section=self.experiment.evaluate,
         )
 
     def require_before(self, stage: str) -> None:

@@ -70,7 +70,7 @@ def judge(job: JudgingJob) -> dict[str, Any]:
 
 @task(name="log-metrics", cache_policy=NO_CACHE)
 def log_metrics(evaluation: dict[str, Any]) -> None:
-    """Add the test metrics to each model's MLflow run; ensembles and repeats get runs of their own."""
+    """Add the test metrics to the MLflow run of each model, which ensembles get here."""
     session = current_session()
     keys = {m["name"]: m["key"] for m in evaluation["models"] if m["kind"] == "ingredient"}
     made_of = {

@@ -1,7 +1,14 @@
 """`params.yaml` as a typed, frozen Experiment; every error names its field."""
 
-from stockpot.config.experiment import Experiment, SoupRecipe
+from stockpot.config.experiment import EvaluateSection, Experiment, SoupRecipe
 from stockpot.config.reading import json_schema, load_experiment
 from stockpot.config.tune import TuneSection
 
-__all__ = ["Experiment", "SoupRecipe", "TuneSection", "json_schema", "load_experiment"]
+__all__ = [
+    "EvaluateSection",
+    "Experiment",
+    "SoupRecipe",
+    "TuneSection",
+    "json_schema",
+    "load_experiment",
+]

@@ -52,7 +52,7 @@ def looked_for(results: Results) -> str:
 
 def _found(results: Results) -> Iterator[tuple[str, str]]:
     """Yield a model and what speaks against it."""
-    for entry in results.sweep.get("precheck", {}).get("excluded", []):
+    for entry in results.sweep.get("precheck", {}).get("failed", []):
         yield entry["name"], f"{entry['reason']} (check before merging)"
     for name, finding in results.diagnostics.items():
         for alert in finding["alerts"]:

@@ -229,11 +229,11 @@ def test_a_whole_experiment_with_both_searches_is_recorded_plotted_and_reported(
     record("soups", soups=[make_soup(job, "cpu").to_json() for job in plan.soup_jobs()])
     record("tune", tuned=[tune(job, "cpu").to_json() for job in plan.tuning_jobs()])
     record("diagnose")
-    for prediction in plan.prediction_jobs():
+    for prediction in plan.judged().prediction_jobs():
         predict_model(prediction, "cpu")
-    for baseline in plan.baseline_jobs():
+    for baseline in plan.judged().baseline_jobs():
         measure_baseline(baseline, "cpu")
-    evaluation = judge_models(plan.judging_job(), "cpu")
+    evaluation = judge_models(plan.judged().judging_job(), "cpu")
     record("evaluate", **evaluation)
     write_plot_files(tmp_path, evaluation)
     report = write_report_file(plan).read_text()

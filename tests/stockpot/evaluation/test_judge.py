@@ -42,6 +42,8 @@ def test_the_verdict_says_what_was_judged(evaluation: dict[str, Any]) -> None:
         "val_shifts": ["near"],
         "test_shifts": ["a", "far away"],
         "greedy": [],
+        "random_soups": {"draws": 0, "seed": 0, "rows": []},
+        "wise_ft": [],
         "notes": ["no example of val is of class 1: ap_macro and auroc leave them out"],
     }
 
