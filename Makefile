@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint schema clean
+.PHONY: run test lint schema plots-page clean
 
 run: .venv/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" stockpot run
@@ -20,6 +20,13 @@ lint: .venv/installed
 schema: .venv/installed
 	$(BIN)/python -c "from stockpot.config import json_schema; print(json_schema(), end='')" > docs/params.schema.json
 	$(BIN)/python -c "from stockpot.config.reference import reference_page; print(reference_page(), end='')" > docs/reference/params.md
+
+# For `dvc plots` without a network: a page that holds Vega's scripts, as vl-convert brings them.
+plots-page: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'vl-convert-python>=1.9,<2'
+	mkdir -p .dvc/tmp
+	$(BIN)/python -c "import vl_convert as vl; print('<!doctype html><meta charset=utf-8><title>dvc plots</title><script>(() => {' + vl.javascript_bundle('window.vegaEmbed = vegaEmbed;') + '})();</script>{plot_divs}')" > .dvc/tmp/plots.html
+	$(BIN)/dvc config --local plots.html_template tmp/plots.html
 
 .venv/installed: pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv

@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from stockpot.config import load_experiment
-from stockpot.evaluation.judging_jobs import judge_models, predict_model
-from stockpot.manifests import write_manifest
+from stockpot.diagnostics.jobs import diagnose_models
+from stockpot.evaluation.judging_jobs import judge_models, measure_baseline, predict_model
+from stockpot.finding_files import write_finding_files
+from stockpot.manifests import digests_of, write_manifest
 from stockpot.models import Model
 from stockpot.planning import Plan
 from stockpot.precheck_jobs import check_ingredients
 from stockpot.project import Project
-from stockpot.report_files import write_plot_files, write_report_file
+from stockpot.report_files import load_results, write_plot_files, write_report_files
+from stockpot.reporting import draw_all
 from stockpot.soup_jobs import make_soup
 from stockpot.training_jobs import train
 from stockpot.tuning_jobs import tune
@@ -55,8 +58,9 @@ def run_library(plan: Plan, pool: WorkerPool) -> dict[str, float]:
     timed("sweep", lambda: _sweep(plan, pool))
     timed("soups", lambda: _models("soups", pool, make_soup, plan.soup_jobs()))
     timed("tune", lambda: _models("tuned", pool, tune, plan.tuning_jobs()))
+    timed("diagnose", lambda: _diagnose(plan, pool))
     timed("evaluate", lambda: _evaluate(plan, pool))
-    timed("report", lambda: {"path": str(write_report_file(plan))})
+    timed("report", lambda: _report(plan))
     return seconds
 
 
@@ -78,8 +82,22 @@ def train_sweep(plan: Plan, pool: WorkerPool) -> float:
     return time.perf_counter() - start
 
 
+def _diagnose(plan: Plan, pool: WorkerPool) -> dict[str, Any]:
+    jobs = plan.diagnostic_jobs()
+    found = _side_by_side(pool, diagnose_models, jobs)
+    named = dict(zip([job.name for job in jobs], found, strict=True))
+    files = write_finding_files(plan.project.root, named)
+    return {"files": digests_of(plan.project.root, files)}
+
+
+def _report(plan: Plan) -> dict[str, Any]:
+    write_report_files(plan, draw_all(load_results(plan.project.root)), {})
+    return {}
+
+
 def _evaluate(plan: Plan, pool: WorkerPool) -> dict[str, Any]:
     _side_by_side(pool, predict_model, plan.judged().prediction_jobs())
+    _side_by_side(pool, measure_baseline, plan.judged().baseline_jobs())
     evaluation = pool.run(judge_models, plan.judged().judging_job())
     write_plot_files(plan.project.root, evaluation)
     return evaluation

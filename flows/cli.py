@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.panel import Panel
 
+from flows.compare_commands import compare
 from flows.merge_commands import explain, inspect, merge, verify
 from flows.promote_commands import promote
 from flows.reproduce_commands import reproduce
@@ -197,7 +198,7 @@ def gc(
             _out.print("Deleted. DVC's cache has its own command: dvc gc --workspace")
 
 
-for _command in (promote, reproduce, merge, inspect, explain, verify):
+for _command in (compare, promote, reproduce, merge, inspect, explain, verify):
     app.command()(_command)
 
 

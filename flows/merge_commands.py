@@ -108,7 +108,7 @@ def explain(model: Model) -> None:
 
     stockpot explain merged
     """
-    from stockpot.merge_jobs import read_pedigree
+    from stockpot.merge_pedigree import read_pedigree
 
     pedigree = read_pedigree(model)
     _out.print(f"{model}: {pedigree['method']}, made by stockpot {pedigree['version']}")

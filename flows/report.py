@@ -20,8 +20,8 @@ def report_results(
         if session.plan.is_done("report"):
             return Completed(name="Skipped", message="up to date")
 
-        report = write_report()
+        files = write_report()
 
-        publish_table(report)
-        record_stage("report", {}, [report])
+        publish_table(files[0])
+        record_stage("report", {}, files)
     return None

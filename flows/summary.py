@@ -13,7 +13,14 @@ from stockpot.finding_files import read_finding_files
 from stockpot.manifests import models_of, read_manifest
 from stockpot.planning import Plan
 from stockpot.report_files import load_results
-from stockpot.reporting import Results, alerts, headline, render_terminal, results_table
+from stockpot.reporting import (
+    Results,
+    alerts,
+    doubts,
+    headline,
+    render_terminal,
+    results_table,
+)
 from stockpot.stages import STAGES
 
 # Diagnostics whose sentence says what to do next.
@@ -55,8 +62,8 @@ def show_results(plan: Plan, stages: Sequence[str], console: Console, *, worked:
 def show_findings(results: Results, console: Console) -> None:
     """Print what does not belong, the table, the verdict, and whether to train more."""
     console.print()
-    for alert in alerts(results):
-        console.print(f"! {alert.sentence}", style="yellow", highlight=False, markup=False)
+    for told in [*(alert.sentence for alert in alerts(results)), *doubts(results)]:
+        console.print(f"! {told}", style="yellow", highlight=False, markup=False)
     console.print(render_terminal(results_table(results.evaluation), results.evaluation))
     console.print(f"\n{headline(results.evaluation)}", highlight=False, markup=False)
     for name in _TOLD:

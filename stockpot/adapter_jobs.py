@@ -16,7 +16,12 @@ from stockpot.atomic_files import write_text
 from stockpot.checkpoints import save_checkpoint
 from stockpot.config.merge import MergeFile, Scalar, Value, value_at
 from stockpot.errors import InputError
-from stockpot.merge_jobs import PEDIGREE, check_unchanged, read_pedigree, recorded_models
+from stockpot.merge_pedigree import (
+    check_unchanged,
+    pedigree_metadata,
+    read_pedigree,
+    recorded_models,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -197,17 +202,19 @@ class AdapterMergeJob:
     def _write(self, tensors: Mapping[str, Tensor], result: MergedAdapter) -> None:
         from stockpot.weight_files.adapter_config import CONFIG, config_for_peft
         from stockpot.weight_files.adapters import WEIGHTS
+        from stockpot.weight_files.output import sole_writer
 
-        work = self.place.with_name(f".{self.place.name}.merging")
-        if work.exists():
-            shutil.rmtree(work)
-        work.mkdir()
-        metadata = {"format": "pt", PEDIGREE: json.dumps(self.pedigree, sort_keys=True)}
-        save_checkpoint(work / WEIGHTS, tensors, metadata)
-        config = config_for_peft(self.adapters[0].config, result.ranks)
-        write_text(work / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
-        write_text(work / "README.md", self._card(result))
-        work.rename(self.place)
+        with sole_writer(self.place):
+            self.check()
+            work = self.place.with_name(f".{self.place.name}.merging")
+            if work.exists():
+                shutil.rmtree(work)
+            work.mkdir()
+            save_checkpoint(work / WEIGHTS, tensors, pedigree_metadata(self.pedigree))
+            config = config_for_peft(self.adapters[0].config, result.ranks)
+            write_text(work / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
+            write_text(work / "README.md", self._card(result))
+            work.rename(self.place)
 
     def _card(self, result: MergedAdapter) -> str:
         """Return the model card: what was merged, how, and how exact the result is."""

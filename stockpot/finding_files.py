@@ -11,10 +11,15 @@ from stockpot.atomic_files import write_text
 from stockpot.diagnostics.finding import Finding
 from stockpot.diagnostics.jobs import DIAGNOSTIC_NAMES
 from stockpot.manifests import read_manifest
+from stockpot.reporting.csv_files import write_finding_csv_files
 
 
 def write_finding_files(root: Path, findings: Mapping[str, Finding]) -> list[Path]:
-    """Write results/diagnostics/<name>.json for each finding, and delete those of no finding."""
+    """Write results/diagnostics/<name>.json for each finding, and delete those of no finding.
+
+    Returns:
+        These files, and the CSV files of those that one plots.
+    """
     folder = root / "results" / "diagnostics"
     folder.mkdir(parents=True, exist_ok=True)
     for name, finding in findings.items():
@@ -23,7 +28,8 @@ def write_finding_files(root: Path, findings: Mapping[str, Finding]) -> list[Pat
     written = [folder / f"{name}.json" for name in findings]
     for stale in sorted({*folder.glob("*.json")} - {*written}):
         stale.unlink()
-    return written
+    told = {name: finding.to_json() for name, finding in findings.items()}
+    return [*written, *write_finding_csv_files(folder, told)]
 
 
 def read_finding_files(root: Path) -> dict[str, dict[str, Any]]:

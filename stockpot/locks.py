@@ -6,8 +6,9 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 _POLL_SECONDS = 0.05
 _MOST_SECONDS_TO_SIGN = 0.5
@@ -40,9 +41,7 @@ def run_lock(path: Path, purpose: str, waiting: Callable[[str], None]) -> Iterat
         if not _try(file.fileno()):
             waiting(_holder(path))
             fcntl.flock(file, fcntl.LOCK_EX)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} ({purpose}, since {time.strftime('%H:%M:%S')})")
-        file.flush()
+        _sign(file, purpose)
         _held_by_us.add(path)
         try:
             yield
@@ -51,12 +50,52 @@ def run_lock(path: Path, purpose: str, waiting: Callable[[str], None]) -> Iterat
             file.truncate(0)
 
 
+def _sign(file: IO[str], purpose: str) -> None:
+    """Write into a lock file who holds it."""
+    file.truncate(0)
+    file.write(f"process {os.getpid()} ({purpose}, since {time.strftime('%H:%M:%S')})")
+    file.flush()
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Say whether an open file is the one that has this name now."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
 def _holder(path: Path) -> str:
-    """Return who holds a run lock; a holder of this very moment gets time to say so."""
+    """Return who holds such a lock; a holder of this very moment gets time to say so."""
     deadline = time.monotonic() + _MOST_SECONDS_TO_SIGN
     while not (holder := path.read_text(encoding="utf-8")) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
     return holder or "another process"
+
+
+@contextmanager
+def sole_lock(path: Path, purpose: str, taken: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of work that two processes may not do at once; its file is gone afterwards.
+
+    Args:
+        path: the lock file, in a folder that is there.
+        purpose: what the work is, for whoever comes second.
+        taken: called with the holder's own words when another process has the lock; it raises.
+    """
+    while True:
+        with path.open("a+") as file:
+            if not _try(file.fileno()):
+                with suppress(FileNotFoundError):  # the holder ends at this moment
+                    taken(_holder(path))
+                continue
+            if not _is_at(path, file.fileno()):
+                continue  # the holder has removed it since
+            _sign(file, purpose)
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
 
 
 @contextmanager

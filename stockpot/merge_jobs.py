@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -21,14 +19,21 @@ from stockpot.config.merge_forms import load_merge
 from stockpot.errors import InputError
 from stockpot.keys import content_key
 from stockpot.merge_notes import different_heads, equal_inputs, exceptions_taken, unused_tensors
+from stockpot.merge_pedigree import (
+    check_unchanged,
+    pedigree_metadata,
+    read_pedigree,
+    recorded_models,
+)
 from stockpot.merge_recipes import layer_slices, recipes_for
+from stockpot.model_files import FileState, digest_ahead
 from stockpot.vocabularies import check_equal_vocabularies
 
 if TYPE_CHECKING:
     from stockpot.merging.merge_plan import TensorPlan
     from stockpot.weight_files import ShardedOutput, Source
 
-PEDIGREE = "stockpot.merge"  # the name of the pedigree in a header
+_NO_DIGEST = "0" * 64  # in place of one that is not known yet
 _MAX_SHARD_BYTES = 5_000_000_000
 
 
@@ -95,18 +100,18 @@ class MergeJob:
 
     @cached_property
     def output(self) -> ShardedOutput:
-        """The files of the merged model, laid out."""
+        """The files of the merged model, laid out; with room for the digests in the pedigree."""
         from stockpot.merging.kept_rows import OutputWithKeptRows
 
-        metadata = {"format": "pt", PEDIGREE: json.dumps(self.pedigree, sort_keys=True)}
+        metadata = pedigree_metadata(self._pedigree(lambda _source: _NO_DIGEST))
         return OutputWithKeptRows(self.place, self.plans, metadata, _MAX_SHARD_BYTES)
 
-    @cached_property
+    @property
     def pedigree(self) -> dict[str, Any]:
         """All that the merged weights depend on; it reads every input once, for its digest."""
-        inputs = [*self.sources, *([self.base] if self.base else [])]
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
-            list(threads.map(lambda source: source.digest, inputs))
+        return self._pedigree(lambda source: source.digest)
+
+    def _pedigree(self, digest_of: Callable[[Source], str]) -> dict[str, Any]:
         return {
             "version": version("stockpot"),
             "method": self.file.method,
@@ -116,12 +121,12 @@ class MergeJob:
             "models": [
                 {
                     "path": entry.path,
-                    "digest": source.digest,
+                    "digest": digest_of(source),
                     "coefficient": entry.coefficient,
                 }
                 for source, entry in zip(self.sources, self.file.entries, strict=True)
             ],
-            "base": self.base and {"path": self.file.base, "digest": self.base.digest},
+            "base": self.base and {"path": self.file.base, "digest": digest_of(self.base)},
             **self.file.rules,
         }
 
@@ -160,15 +165,28 @@ class MergeJob:
         """
         from stockpot.merging.stream import merge_to_disk
 
-        self.output.check()
+        # Their digests are formed while they are merged, so files are told apart by their state.
+        states = self._states()
+        digest_ahead(file for model in self._models for file in model.files)
         merge_to_disk(
             self.plans,
             self.output,
-            content_key(**self.pedigree),
+            content_key(states=states, **self._pedigree(lambda _source: _NO_DIGEST)),
             num_threads=os.cpu_count() or 1,
             on_bytes=on_bytes,
-            write_beside=self._write_beside,
+            write_beside=lambda folder: self._complete(folder, states),
         )
+
+    def _states(self) -> list[FileState]:
+        return [state for model in self._models for state in model.states]
+
+    def _complete(self, folder: Path, states: Sequence[FileState]) -> None:
+        """Write what is known once all is read, and what lies beside the weights."""
+        self.output.write_metadata(pedigree_metadata(self.pedigree))
+        for before, now in zip(states, self._states(), strict=True):
+            if before != now:
+                raise InputError(f"{now[0]}: has changed while it was merged; merge again")
+        self._write_beside(folder)
 
     @cached_property
     def notes(self) -> list[str]:
@@ -219,21 +237,6 @@ class MergeJob:
         return [*self.sources, *([self.base] if self.base else [])]
 
 
-def read_pedigree(path: Path) -> dict[str, Any]:
-    """Read how a merged model was made, from the header of its weights.
-
-    Raises:
-        InputError: it was not made by `stockpot merge`.
-    """
-    from stockpot.weight_files import open_files
-
-    text = open_files(path).metadata.get(PEDIGREE)
-    if text is None:
-        raise InputError(f"{path}: its header has no pedigree; `stockpot merge` writes one")
-    pedigree: dict[str, Any] = json.loads(text)
-    return pedigree
-
-
 def rebuild(path: Path, place: Path, folder: Path) -> MergeJob:
     """Return the merge that made a model, to make it again.
 
@@ -261,27 +264,10 @@ def rebuild(path: Path, place: Path, folder: Path) -> MergeJob:
     job = MergeJob(file, folder, place)
     recorded = [*pedigree["models"], *([base] if base else [])]
     sources = [*job.sources, *([job.base] if job.base else [])]
+    digest_ahead(file for source in sources for file in source.files)
     for source, record in zip(sources, recorded, strict=True):
         check_unchanged(source.path, source.digest, record["digest"])
     return job
-
-
-def recorded_models(pedigree: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the models of a pedigree as a merge file has them."""
-    return [{"path": m["path"], "coefficient": m["coefficient"]} for m in pedigree["models"]]
-
-
-def check_unchanged(path: Path, digest: str, recorded: str) -> None:
-    """Refuse an input that is not what it was.
-
-    Raises:
-        InputError: its digest is another.
-    """
-    if digest != recorded:
-        raise InputError(
-            f"{path}: digest is {digest[:12]}, the pedigree says {recorded[:12]}; it is not the "
-            "model that was merged"
-        )
 
 
 def _check_recipe(plan: TensorPlan, *, has_base: bool) -> None:

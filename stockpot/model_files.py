@@ -149,6 +149,7 @@ def _digested(file: Path) -> Iterator[str | None]:
                 yield None
     yield digest.hexdigest()
 
+
 def _is_file_name(name: object) -> bool:
     return (
         isinstance(name, str)

@@ -72,7 +72,7 @@ class Failure:
 
     name: str
     key: str
-    hyperparameters: Mapping[str, float]
+    hyperparameters: Mapping[str, float | str]
     reason: str
     final: bool = True
 

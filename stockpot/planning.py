@@ -254,15 +254,12 @@ class Plan:
     def _training(
         self, name: str, kind: str, point: Point, base: Model | None = None
     ) -> TrainingJob:
-        # YAML does not tell 10 from 10.0; the hyperparameters do.
-        whole = {"epochs", "batch_size", "seed"}
-        values = {n: int(value) if n in whole else float(value) for n, value in point.items()}
         return TrainingJob(
             root=self.project.root,
             workload=self.workload,
             name=name,
             kind=kind,
-            hyperparameters=Hyperparameters(**values),  # type: ignore[arg-type]  # as told apart above
+            hyperparameters=Hyperparameters.from_point(point),
             start=base.checkpoint if base else None,
             threads=self.experiment.run.threads,
             save_every_seconds=self.experiment.sweep.save_every_seconds,

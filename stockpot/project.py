@@ -1,7 +1,8 @@
 """Where a project is, and the settings that keep every tool's state inside it and off the network.
 
 The root is `$STOCKPOT_ROOT`, else `$DVC_ROOT` (set inside a DVC stage), else the folder of the
-params file, which is looked for upwards from the working directory.
+params file, which is looked for upwards from the working directory. In the copy that a queued DVC
+experiment runs in, the root is the copy, and its state that of the project.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Project:
     @property
     def mlflow_uri(self) -> str:
         """The default MLflow store: one SQLite file in the project."""
-        return f"sqlite:///{self.state / 'mlflow.db'}"
+        return f"sqlite:///{self.state.resolve() / 'mlflow.db'}"
 
 
 def find_project(params: Path | None = None) -> Project:
@@ -57,11 +58,25 @@ def find_project(params: Path | None = None) -> Project:
     params_file = params.absolute() if params else _search_upwards(Path.cwd())
     if not params_file.is_file():
         raise InputError(f"{params_file.name}: no such file in {params_file.parent}")
-    anchor = os.environ.get("STOCKPOT_ROOT") or os.environ.get("DVC_ROOT")
-    root = Path(anchor).absolute() if anchor else params_file.parent
+    root = _root(params_file)
     if not os.access(root, os.W_OK):
         raise InputError(f"{root}: the project folder must be writable; change its permissions")
     return Project(root, params_file)
+
+
+def _root(params_file: Path) -> Path:
+    anchor = os.environ.get("STOCKPOT_ROOT") or os.environ.get("DVC_ROOT")
+    if anchor is None or _copied_from(params_file.parent) is not None:
+        return params_file.parent
+    return Path(anchor).absolute()
+
+
+def _copied_from(folder: Path) -> Path | None:
+    """Return the project whose copy for a queued experiment this is; None for any other folder."""
+    parent = os.environ.get("DVC_ROOT")
+    if parent is None or not folder.is_relative_to(Path(parent).absolute() / ".dvc" / "tmp"):
+        return None
+    return Path(parent).absolute()
 
 
 def _search_upwards(start: Path) -> Path:
@@ -79,7 +94,16 @@ def export_settings(project: Project) -> None:
 
     It must run before any of them is imported: they read it at import. What the user has set
     stays, except the switches that would send telemetry.
+
+    The copy that a queued DVC experiment runs in, which DVC deletes, is given links to the
+    project's state.
     """
+    if original := _copied_from(project.root):
+        for place in (project.state, project.prefect_home):
+            kept = original / place.name
+            kept.mkdir(exist_ok=True)
+            if not place.is_symlink():
+                place.symlink_to(kept)
     os.environ.update(_OFFLINE)
     for name, value in (_QUIET | _homes(project)).items():
         os.environ.setdefault(name, value)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from stockpot.atomic_files import write_text
+from stockpot.evaluation.judging_jobs import measured_latency
 from stockpot.finding_files import read_finding_files
 from stockpot.manifests import read_manifest
 from stockpot.planning import Plan
 from stockpot.reporting import (
+    Drawn,
     Results,
     model_card,
     render_report,
@@ -19,7 +21,7 @@ from stockpot.reporting import (
     write_csv_files,
 )
 from stockpot.reporting.estimates import Estimate
-from stockpot.reporting.results import best_ingredient, main_models
+from stockpot.reporting.results import best_ingredient, best_soup, models_of
 
 _MADE = ("base", "sweep", "soups", "tune")
 
@@ -41,49 +43,62 @@ def write_plot_files(root: Path, evaluation: dict[str, Any]) -> list[Path]:
     """Write the CSV files of the plots and results/metrics.json; return them."""
     manifests = {name: read_manifest(root, name) for name in _MADE}
     results = Results(**manifests, evaluation=evaluation)
-    best = best_ingredient(evaluation)["name"]
-    metrics = {
-        "best ingredient" if model["name"] == best else model["name"]: model["metrics"]
-        for model in main_models(evaluation)
-    }
     path = root / "results" / "metrics.json"
-    write_text(path, json.dumps(metrics, indent=2, sort_keys=True) + "\n")
+    write_text(path, json.dumps(compared_metrics(evaluation), indent=2, sort_keys=True) + "\n")
     return [path, *write_csv_files(root / "results" / "plots", results)]
 
 
-def write_report_file(
-    plan: Plan, *, runs: Mapping[str, str] | None = None, latency_ms: float | None = None
-) -> Path:
-    """Write results/report.html and return it.
+def compared_metrics(evaluation: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Return the few metrics that experiments are compared by, for `dvc metrics`; fractions.
+
+    Args:
+        evaluation: its manifest.
+
+    Returns:
+        By model: the first metric on val, on test and over the test shifts of the best ingredient,
+        of every soup and, once more and with its lead over the best ingredient and its calibration
+        on test, of the best soup on val.
+    """
+    metric = evaluation["metric"]
+    scores = [f"{place}/{metric}" for place in ("val", "test", "shift/mean")]
+    more = [f"difference/{name}" for name in scores[1:]] + ["test/nll", "test/ece"]
+    metrics = {"best ingredient": _some(best_ingredient(evaluation), scores)}
+    metrics |= {
+        model["name"]: _some(model, scores) for model in models_of(evaluation, "soup", "tuned")
+    }
+    best = best_soup(evaluation)
+    return metrics if best is None else metrics | {"best soup": _some(best, [*scores, *more])}
+
+
+def _some(model: Mapping[str, Any], names: Sequence[str]) -> dict[str, float]:
+    return {name: model["metrics"][name] for name in names if name in model["metrics"]}
+
+
+def write_report_files(plan: Plan, drawn: Drawn, runs: Mapping[str, str]) -> list[Path]:
+    """Write results/report.html, and results/model_card.md of the soup with the best val score.
 
     Args:
         plan: of the experiment, all of whose stages before the report are done.
+        drawn: the report's figures.
         runs: MLflow's run id by model.
-        latency_ms: measured, of one model and a batch of 32.
+
+    Returns:
+        The report, then the model card.
     """
-    path = plan.project.results / "report.html"
+    results, folder = load_results(plan.project.root), plan.project.results
+    experiment = plan.experiment.model_dump(mode="json")
+    report, card = folder / "report.html", folder / "model_card.md"
     page = render_report(
-        load_results(plan.project.root),
-        plan.experiment.model_dump(mode="json"),
+        results,
+        experiment,
+        drawn=drawn,
         commands=("stockpot run", "dvc repro", "stockpot status", "stockpot ui"),
         runs=runs,
-        latency_ms=latency_ms,
+        latency_ms=measured_latency(plan.project.root),
     )
-    write_text(path, page)
-    return path
-
-
-def write_model_card_file(plan: Plan, *, runs: Mapping[str, str] | None = None) -> Path:
-    """Write results/model_card.md, of the soup with the best val score, and return it.
-
-    Args:
-        plan: of the experiment, all of whose stages before the report are done.
-        runs: MLflow's run id by model.
-    """
-    path = plan.project.results / "model_card.md"
-    experiment = plan.experiment.model_dump(mode="json")
-    write_text(path, model_card(load_results(plan.project.root), experiment, runs=runs or {}))
-    return path
+    write_text(report, page)
+    write_text(card, model_card(results, experiment, runs=runs))
+    return [report, card]
 
 
 def table_columns(evaluation: dict[str, Any]) -> dict[str, list[str | float | None]]:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from stockpot.errors import InputError
 from stockpot.seeding import derive_seed
 
-Point = dict[str, float]
+Value = float | str
+Point = dict[str, Value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,38 @@ class Choice:
         return self.choices
 
 
-Distribution = Uniform | LogUniform | Integer | Choice
+@dataclass(frozen=True, slots=True)
+class Names:
+    """One of a few names, each as likely."""
+
+    choices: tuple[str, ...]
+
+    def at(self, position: float) -> str:
+        """Map a position in [0, 1) to a name."""
+        return self.choices[math.floor(position * len(self.choices))]
+
+    def values(self) -> tuple[str, ...]:
+        """List all names, for a grid."""
+        return self.choices
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A value that all share; no dimension of a search, so that one more changes no others."""
+
+    value: Value
+
+    def at(self, _position: float) -> Value:
+        """Return the value."""
+        return self.value
+
+    def values(self) -> tuple[Value, ...]:
+        """List it, for a grid."""
+        return (self.value,)
+
+
+Numbers = Uniform | LogUniform | Integer | Choice
+Distribution = Numbers | Names | Constant
 
 
 def _check_interval(kind: str, low: float, high: float) -> None:
@@ -162,11 +194,12 @@ def plan_points(
         seed: of the random and Sobol searches, and of what no search fixes: an ingredient whose
             space has no `seed` gets one of its own from this seed and its number.
     """
+    dimensions = sum(not isinstance(axis, Constant) for axis in space.values())
     match search:
         case "random":
-            points = _at(space, _random_positions(len(space), size or 0, seed))
+            points = _at(space, _random_positions(dimensions, size or 0, seed))
         case "sobol":
-            points = _at(space, _sobol_positions(len(space), size or 0, seed))
+            points = _at(space, _sobol_positions(dimensions, size or 0, seed))
         case "grid":
             points = [
                 dict(zip(space, values, strict=True)) for values in itertools.product(*_axes(space))
@@ -180,18 +213,21 @@ def plan_points(
 
 
 def _at(space: Mapping[str, Distribution], rows: Sequence[Sequence[float]]) -> list[Point]:
+    shared = {name: axis.value for name, axis in space.items() if isinstance(axis, Constant)}
+    drawn = {name: axis for name, axis in space.items() if name not in shared}
     return [
-        {name: axis.at(position) for (name, axis), position in zip(space.items(), row, strict=True)}
+        {name: axis.at(position) for (name, axis), position in zip(drawn.items(), row, strict=True)}
+        | shared
         for row in rows
     ]
 
 
-def _axes(space: Mapping[str, Distribution]) -> list[tuple[float, ...]]:
+def _axes(space: Mapping[str, Distribution]) -> list[tuple[Value, ...]]:
     """List the values of each hyperparameter of a grid."""
     endless = [n for n, axis in space.items() if isinstance(axis, (Uniform, LogUniform))]
     if endless:
         raise InputError(f"space: a grid needs choice or integer, got an interval for {endless}")
-    return [axis.values() for axis in space.values() if isinstance(axis, (Integer, Choice))]
+    return [axis.values() for axis in space.values() if not isinstance(axis, (Uniform, LogUniform))]
 
 
 def _random_positions(dimensions: int, size: int, seed: int) -> list[list[float]]:

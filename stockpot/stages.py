@@ -19,10 +19,11 @@ UPSTREAM = {
 
 # Code of the package that a stage's results depend on; dvc.yaml lists the same.
 CODE = {
-    "base": ("finetuning", "workloads", *SCORING_CODE, "seeding.py"),
+    "base": ("finetuning", "workloads", *SCORING_CODE, "seeding.py", "alignment/batch_norm.py"),
     "sweep": (
         *("finetuning", "workloads", *SCORING_CODE, "seeding.py", "search.py"),
         *("precheck", "precheck_jobs.py", "alignment/barrier.py", "selection/ranking.py"),
+        "alignment/batch_norm.py",
         *("merging/draws.py", "merging/engine.py", "merging/inner_products.py"),
         *("merging/linear.py", "merging/recipe.py", "merging/registry.py", "merging/runs.py"),
         "merging/tensor_rules.py",
@@ -37,7 +38,7 @@ CODE = {
     ),
     "diagnose": (
         *("diagnostics", "statistics", "alignment", "merging", "preparation", "finetuning"),
-        *("workloads", "evaluation", "seeding.py"),
+        *("workloads", "evaluation", "reporting/csv_files.py", "seeding.py"),
     ),
     "evaluate": (
         *("evaluation", "workloads", "merging", "selection", "statistics", "reporting"),

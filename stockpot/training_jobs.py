@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from stockpot.checkpoints import Checkpoint
@@ -46,7 +46,7 @@ class TrainingJob:
         return content_key(
             contract=_CONTRACT,
             kind=self.kind,
-            hyperparameters=asdict(self.hyperparameters),
+            hyperparameters=self.hyperparameters.described(),
             start=self.start.digest if self.start else None,
             threads=self.threads,
             **self.workload.training_inputs(),
@@ -63,7 +63,7 @@ class TrainingJob:
 
     def failure(self, reason: str, *, final: bool = True) -> Failure:
         """Build the record of a failure of this job."""
-        return Failure(self.name, self.key, asdict(self.hyperparameters), reason, final)
+        return Failure(self.name, self.key, self.hyperparameters.described(), reason, final)
 
 
 def train(job: TrainingJob, device: str) -> Model | Failure:
@@ -104,5 +104,5 @@ def _train(job: TrainingJob, device: str) -> Model:
         device=device,
         partial=partial,
     )
-    details = {"hyperparameters": asdict(job.hyperparameters)}
+    details = {"hyperparameters": job.hyperparameters.described()}
     return Store(job.root).save(job.kind, job.key, job.name, weights, details)

@@ -20,7 +20,8 @@ def pipeline_around() -> str | None:
     """Name the `dvc repro` that this process is a stage of; None outside DVC.
 
     Its stages are processes of one process group; the group's start tells it from an earlier
-    one of the same number. So all stages of one pipeline run share one MLflow parent run.
+    one of the same number. So all stages of one pipeline run share one MLflow parent run, and
+    experiments that a queue runs in one group have one each.
     """
     if not inside_dvc_stage():
         return None
@@ -29,7 +30,8 @@ def pipeline_around() -> str | None:
         started = Path(f"/proc/{group}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
         started = "unknown"
-    return f"dvc-{group}-{started}"
+    experiment = os.environ.get("DVC_EXP_NAME")
+    return f"dvc-{group}-{started}" + (f"-{experiment}" if experiment else "")
 
 
 def adopt_outputs(root: Path, stages: Sequence[str]) -> str:

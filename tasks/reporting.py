@@ -10,8 +10,8 @@ from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from stockpot.promotion import best_soup
-from stockpot.report_files import load_results, table_columns, write_plot_files, write_report_file
-from stockpot.reporting.figures import score_plots
+from stockpot.report_files import load_results, table_columns, write_plot_files, write_report_files
+from stockpot.reporting import draw_all
 from stockpot.tracking import log_results
 from tasks.session import current_session
 
@@ -23,16 +23,19 @@ def write_plots(evaluation: dict[str, Any]) -> list[Path]:
 
 
 @task(name="write-report", cache_policy=NO_CACHE)
-def write_report() -> Path:
-    """Write results/report.html and attach it to the MLflow run, with all that is in it."""
+def write_report() -> list[Path]:
+    """Write the report and the model card, and attach them to the MLflow run with all in them."""
     session = current_session()
-    path = write_report_file(session.plan)
-    session.tracker.log_text("report.html", path.read_text(encoding="utf-8"))
-    drawn = score_plots(load_results(session.root))
-    figures = {plot.title: plot.svg for plot in drawn if plot.svg}
-    results = session.plan.project.results
-    log_results(session.tracker, results, best_soup(session.plan).name, figures)
-    return path
+    results = load_results(session.root)
+    keys = {model["name"]: model["key"] for model in results.evaluation["models"]}
+    runs = {name: run for name, key in keys.items() if (run := session.tracker.run_id(key))}
+    drawn = draw_all(results)
+    files = write_report_files(session.plan, drawn, runs)
+    for path in files:
+        session.tracker.log_text(path.name, path.read_text(encoding="utf-8"))
+    folder = session.plan.project.results
+    log_results(session.tracker, folder, best_soup(session.plan).name, drawn.svgs)
+    return files
 
 
 @task(name="publish-table", cache_policy=NO_CACHE)

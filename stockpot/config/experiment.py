@@ -12,6 +12,8 @@ from stockpot.config.space import SpaceSection
 from stockpot.config.tune import OptunaTuning, TuneSection
 from stockpot.diagnostics.jobs import DiagnosticName
 from stockpot.errors import unknown_name
+from stockpot.finetuning.hyperparameters import Optimizer, Precision, Schedule
+from stockpot.search import Point
 from stockpot.workloads import shift_names
 
 
@@ -52,11 +54,30 @@ class BaseSection(Section):
 
     learning_rate: float = Field(3e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
-    epochs: int = Field(30, ge=1)
+    epochs: int = Field(30, ge=0, description="of all weights; 0 only with a probe")
     batch_size: int = Field(32, ge=1)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     mixup: float = Field(0.0, ge=0, description="alpha of the Beta distribution; 0 is off")
     augmentation: float = Field(0.0, ge=0, le=1, description="strength")
+    optimizer: Optimizer = "adamw"
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
+    schedule: Schedule = Field("constant", description="of the learning rate, after warmup")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps")
+    clip_norm: float = Field(0.0, ge=0, description="longest gradient; 0 is any")
+    precision: Precision = Field("float32", description="of the forward pass")
+    frozen: str = Field("", description="patterns of names of tensors that are not trained")
+    probe_epochs: int = Field(
+        0,
+        ge=0,
+        description="before the others, of the head alone: a probe that all ingredients share",
+    )
+    head: str = Field("", description="patterns of the names of the head's tensors; '': last layer")
+
+    @model_validator(mode="after")
+    def _something_is_trained(self) -> BaseSection:
+        if not self.epochs + self.probe_epochs:
+            raise ValueError("epochs must be at least 1 without probe_epochs, got 0")
+        return self
 
 
 class PrecheckSection(Section):
@@ -89,18 +110,21 @@ class SweepSection(Section):
     )
     space: SpaceSection = Field(description="a distribution, or a constant, per hyperparameter")
     list: Annotated[
-        Sequence[dict[str, float]],
+        Sequence[dict[str, float | str]],
         Field(description="search: list; hyperparameters of each ingredient, over the space"),
     ] = ()
     precheck: PrecheckSection = PrecheckSection()
+
+    @field_validator("list")
+    @classmethod
+    def _listed_values_are_possible(cls, points: Sequence[Point]) -> Sequence[Point]:
+        return [SpaceSection.checked_point(point) for point in points]
 
     @model_validator(mode="after")
     def _the_search_can_give_that_many(self) -> SweepSection:
         from stockpot.search import available
 
         limit = available(self.search, self.space.distributions(), self.list)
-        for point in self.list:
-            self.space.check_point(point)
         if self.size is None and limit is None:
             raise ValueError(f"size must be a number for search {self.search!r}, got null")
         if limit is not None and self.size is not None and self.size > limit:
@@ -173,7 +197,7 @@ class RepeatsSection(Section):
     source: Literal["tta", "noise", "mc_dropout"] = Field(
         "tta", description="why answers differ: augmented inputs, noise on them, dropout layers"
     )
-    strength: float = Field(0.5, ge=0, description="of augmentation in [0, 1], or of the noise")
+    strength: float = Field(0.1, ge=0, description="of augmentation in [0, 1], or of the noise")
     average: Literal["logits", "probs"] = "logits"
 
 

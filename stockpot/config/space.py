@@ -4,85 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any, get_args
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from stockpot.config.distributions import (
+    AverageField,
+    HyperparameterField,
+    OptimizerField,
+    PatternsField,
+    PrecisionField,
+    ScheduleField,
+    as_distribution,
+)
 from stockpot.config.section import Section
 from stockpot.errors import unknown_name
-from stockpot.search import Choice, Distribution, Integer, LogUniform, Uniform
-
-Interval = tuple[float, float]
-
-
-class LogUniformField(Section):
-    """Uniform in the logarithm, between two positive numbers."""
-
-    log_uniform: Interval
-
-    def distribution(self) -> Distribution:
-        """Return the plain distribution."""
-        return LogUniform(*self.log_uniform)
-
-
-class UniformField(Section):
-    """Uniform between two numbers."""
-
-    uniform: Interval
-
-    def distribution(self) -> Distribution:
-        """Return the plain distribution."""
-        return Uniform(*self.uniform)
-
-
-class IntegerField(Section):
-    """A whole number between two, both included."""
-
-    integer: tuple[int, int]
-
-    def distribution(self) -> Distribution:
-        """Return the plain distribution."""
-        return Integer(*self.integer)
-
-
-class ChoiceField(Section):
-    """One of the values of a list."""
-
-    choice: list[float] = Field(min_length=1)
-
-    def distribution(self) -> Distribution:
-        """Return the plain distribution."""
-        return Choice(tuple(self.choice))
-
-
-_KINDS = ("choice", "integer", "log_uniform", "uniform")
-
-
-def _kind(value: Any) -> str:
-    """Tell which distribution is meant, so that an error speaks of that one alone."""
-    if isinstance(value, (LogUniformField, UniformField, IntegerField, ChoiceField)):
-        return next(iter(type(value).model_fields))
-    return next((kind for kind in _KINDS if isinstance(value, dict) and kind in value), "constant")
-
-
-def _one_distribution(value: Any) -> Any:
-    """Refuse a mapping that does not name one distribution."""
-    if isinstance(value, dict) and not any(kind in value for kind in _KINDS):
-        raise unknown_name("distribution", str(next(iter(value), "(empty)")), _KINDS)
-    if isinstance(value, dict) and len(value) > 1:
-        raise ValueError(f"must name one distribution, got {[*value]}")
-    return value
-
-
-HyperparameterField = Annotated[
-    Annotated[LogUniformField, Tag("log_uniform")]
-    | Annotated[UniformField, Tag("uniform")]
-    | Annotated[IntegerField, Tag("integer")]
-    | Annotated[ChoiceField, Tag("choice")]
-    | Annotated[float, Tag("constant")],
-    Discriminator(_kind),
-    BeforeValidator(_one_distribution),
-]
+from stockpot.finetuning.hyperparameters import (
+    TECHNIQUES,
+    Average,
+    Optimizer,
+    Precision,
+    Schedule,
+    Value,
+)
+from stockpot.search import Choice, Constant, Distribution, Names, Numbers, Point
 
 
 class SpaceSection(Section):
@@ -98,6 +43,46 @@ class SpaceSection(Section):
     seed: HyperparameterField | None = Field(
         None, description="null: the ingredient's own, from the experiment's seed and its number"
     )
+    optimizer: OptimizerField = "adamw"
+    momentum: HyperparameterField = Field(0.9, description="of sgd")
+    schedule: ScheduleField = Field("constant", description="of the learning rate, after warmup")
+    warmup: HyperparameterField = Field(
+        0.1, description="share of the steps in which the learning rate rises"
+    )
+    schedule_power: HyperparameterField = Field(
+        10.0, description="of cosine_power; 1 is the cosine, more falls sooner"
+    )
+    clip_norm: HyperparameterField = Field(0.0, description="longest gradient; 0 is any")
+    accumulation: HyperparameterField = Field(
+        1, description="parts that a batch is passed in, to save memory"
+    )
+    precision: PrecisionField = Field("float32", description="of the forward pass")
+    layer_decay: HyperparameterField = Field(
+        1.0, description="factor on the learning rate from each layer to the one before it"
+    )
+    frozen: PatternsField = Field(
+        "",
+        description="patterns of tensors' names that stay as the base has them, e.g. 'features.*'",
+    )
+    average: AverageField = Field(
+        "none", description="of the weights along a run; the ingredient is that average"
+    )
+    ema_momentum: HyperparameterField = Field(0.999, description="of average: ema")
+    swa_start: HyperparameterField = Field(
+        0.75, description="share of the run before the first weights of average: swa"
+    )
+    lawa_epochs: HyperparameterField = Field(
+        6, description="epochs' ends that average: lawa holds, as many copies of the weights"
+    )
+    sam_radius: HyperparameterField = Field(
+        0.0, description="of sharpness-aware steps, at twice the cost; 0 is off"
+    )
+    patience: HyperparameterField = Field(
+        0, description="epochs without a better val after which a run ends, with its best; 0 is off"
+    )
+    cutmix: HyperparameterField = Field(
+        0.0, description="alpha of the Beta distribution, for images; 0 is off"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -109,27 +94,31 @@ class SpaceSection(Section):
     @field_validator("*")
     @classmethod
     def _values_are_possible(cls, field: Any, info: Any) -> Any:
-        if field is not None:
-            _check_range(info.field_name, _as_distribution(field))
+        distribution = None if field is None else as_distribution(field)
+        if distribution is not None and not isinstance(distribution, (Names, Constant)):
+            _check_range(info.field_name, distribution)
         return field
 
     @staticmethod
-    def check_point(point: Mapping[str, float]) -> None:
-        """Refuse hyperparameters, of which one has a value that it cannot have."""
-        for name, value in point.items():
-            try:
-                _check_range(name, Choice((value,)))
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from error
+    def checked_point(point: Mapping[str, Value]) -> Point:
+        """Return hyperparameters as numbers and names, of which none has an impossible value."""
+        return {name: _checked(name, value) for name, value in point.items()}
 
     def distributions(self) -> dict[str, Distribution]:
-        """Return a plain distribution per hyperparameter, constants as a choice of one."""
+        """Return a plain distribution per hyperparameter.
+
+        A constant number among those that every run has is a choice of one, a dimension of the
+        search: where it becomes an interval, the others keep their values. A constant technique
+        is none, so that a space that does not name it draws what it drew before there was one.
+        """
         fields = {name: getattr(self, name) for name in type(self).model_fields}
-        return {name: _as_distribution(v) for name, v in fields.items() if v is not None}
-
-
-def _as_distribution(field: Any) -> Distribution:
-    return Choice((field,)) if isinstance(field, (int, float)) else field.distribution()
+        return {
+            name: Constant(value)
+            if name in TECHNIQUES and isinstance(value, (int, float))
+            else as_distribution(value)
+            for name, value in fields.items()
+            if value is not None
+        }
 
 
 # (bracket, lowest, highest, bracket, whole numbers only)
@@ -142,10 +131,46 @@ _RANGES: dict[str, tuple[str, float, float, str, bool]] = {
     "mixup": ("[", 0, math.inf, ")", False),
     "augmentation": ("[", 0, 1, "]", False),
     "seed": ("[", 0, 2**32, ")", True),
+    "momentum": ("[", 0, 1, ")", False),
+    "warmup": ("[", 0, 1, ")", False),
+    "schedule_power": ("[", 1, math.inf, ")", False),
+    "clip_norm": ("[", 0, math.inf, ")", False),
+    "accumulation": ("[", 1, math.inf, ")", True),
+    "layer_decay": ("(", 0, 1, "]", False),
+    "ema_momentum": ("[", 0, 1, "]", False),
+    "swa_start": ("[", 0, 1, ")", False),
+    "lawa_epochs": ("[", 1, math.inf, ")", True),
+    "sam_radius": ("[", 0, math.inf, ")", False),
+    "patience": ("[", 0, math.inf, ")", True),
+    "cutmix": ("[", 0, math.inf, ")", False),
+}
+_NAMES: dict[str, tuple[str, ...]] = {
+    "optimizer": get_args(Optimizer),
+    "schedule": get_args(Schedule),
+    "precision": get_args(Precision),
+    "average": get_args(Average),
 }
 
 
-def _check_range(name: str, distribution: Distribution) -> None:
+def _checked(name: str, value: Value) -> Value:
+    """Return a value as the kind that its hyperparameter has, if it is possible.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if name in _NAMES and value not in _NAMES[name]:
+        raise unknown_name(name, str(value), _NAMES[name])
+    if name not in _RANGES:
+        return value
+    try:
+        number = float(value)
+        _check_range(name, Choice((number,)))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    return number
+
+
+def _check_range(name: str, distribution: Numbers) -> None:
     """Refuse a distribution that holds a value the hyperparameter cannot have."""
     opening, lowest, highest, closing, whole = _RANGES[name]
     low, high = distribution.bounds()

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from stockpot.atomic_files import write_text
 from stockpot.evaluation.outputs import empty_model
 from stockpot.workloads.batches import num_examples, take, to_device
 from stockpot.workloads.protocol import Workload
@@ -62,16 +59,6 @@ def measure_latency(workload: Workload, device: str) -> dict[str, Any]:
         "device": device,
         "threads": torch.get_num_threads(),
     }
-
-
-def measured_cost_path(root: Path) -> Path:
-    """Return where the last measurement is kept; not in results/, as it is never twice the same."""
-    return root / ".stockpot" / "measured_cost.json"
-
-
-def keep_measured_cost(root: Path, measured: dict[str, Any]) -> None:
-    """Write a measurement in the place of the last one."""
-    write_text(measured_cost_path(root), json.dumps(measured, indent=2, sort_keys=True) + "\n")
 
 
 def _median_seconds(run: Callable[[], None]) -> float:

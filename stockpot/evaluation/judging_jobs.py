@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from stockpot.atomic_files import write_text
 from stockpot.evaluation.random_soups import RandomSoupsJob, measure_random_soups
 from stockpot.evaluation.repeats_jobs import RepeatsJob, predict_repeats
 from stockpot.evaluation.wise_ft import WiseFtJob, measure_wise_ft
@@ -109,13 +111,25 @@ def judge_models(job: JudgingJob, device: str) -> dict[str, Any]:  # noqa: ARG00
     return judge(job)
 
 
+def measured_latency(root: Path) -> float | None:
+    """Return the time of a prediction as it was last measured, in milliseconds; None if never."""
+    kept = measured_cost_path(root)
+    return json.loads(kept.read_text("utf-8"))["latency_ms"] if kept.is_file() else None
+
+
+def measured_cost_path(root: Path) -> Path:
+    """Return where the last measurement is kept; not in results/, as it is never twice the same."""
+    return root / ".stockpot" / "measured_cost.json"
+
+
 def measure_cost(job: CostJob, device: str) -> dict[str, Any]:
     """Measure the time of a prediction and keep it; runs in a worker process.
 
     The numbers differ from run to run, so they belong in no manifest.
     """
-    from stockpot.evaluation.cost import keep_measured_cost, measure_latency
+    from stockpot.evaluation.cost import measure_latency
 
     measured = measure_latency(job.workload.build(), device)
-    keep_measured_cost(job.root, measured)
+    text = json.dumps(measured, indent=2, sort_keys=True)
+    write_text(measured_cost_path(job.root), text + "\n")
     return measured

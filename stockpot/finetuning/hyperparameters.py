@@ -2,22 +2,56 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, Literal, TypeAlias
+
+Value: TypeAlias = float | str
+"""A hyperparameter's: a number, or a name."""
+
+Optimizer: TypeAlias = Literal["adamw", "sgd", "adamp"]
+Schedule: TypeAlias = Literal["constant", "cosine", "one_cycle", "cosine_power"]
+Precision: TypeAlias = Literal["float32", "bf16", "fp16"]
+Average: TypeAlias = Literal["none", "ema", "swa", "lawa"]
+
+_KINDS = {"int": int, "float": float}
 
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
     """The hyperparameters of one run; their ranges are checked where they are read.
 
+    Those with a default are techniques, which the default leaves out.
+
     Attributes:
-        learning_rate: AdamW's highest learning rate, above 0.
-        weight_decay: AdamW's decoupled weight decay, at least 0.
-        epochs: passes over the split, at least 1.
+        learning_rate: the highest of the run, above 0.
+        weight_decay: decoupled for `adamw` and `adamp`, at least 0.
+        epochs: passes over the split with all weights, at least 0.
         batch_size: examples a step, at least 1; an epoch's last batch may be smaller.
         label_smoothing: share of each target spread over all classes, in [0, 1).
         mixup: parameter of the Beta distribution of mixup, at least 0; 0 is no mixup.
         augmentation: strength of the workload's augmentation, in [0, 1]; 0 is none.
         seed: fixes the order of examples, augmentation, mixup and any first weights.
+        optimizer: what turns gradients into steps.
+        momentum: of `sgd`, in [0, 1).
+        schedule: how the learning rate goes on after the warmup.
+        warmup: share of the steps in which the learning rate rises, in [0, 1).
+        schedule_power: p of `cosine_power`, at least 1.
+        clip_norm: gradients longer than this are made as long, at least 0; 0 leaves all.
+        accumulation: parts that a batch is passed in, at least 1.
+        precision: of the forward pass; weights and steps are of the weights' own.
+        layer_decay: factor on the learning rate from a layer to the one before, in (0, 1].
+        frozen: patterns of names of tensors that stay as they are, with spaces between.
+        probe_epochs: passes before the others, of the head alone, at least 0.
+        head: patterns of the names of the head's tensors; none is the last layer.
+        average: which average of the weights along the run is its result.
+        ema_momentum: of `ema`, in [0, 1].
+        swa_start: share of the run before the first weights of `swa`, in [0, 1).
+        lawa_epochs: how many of the latest epochs' ends `lawa` averages, at least 1.
+        sam_radius: distance at which sharpness-aware steps look, at least 0; 0 is plain.
+        patience: epochs without a better score on val after which the run ends with the best
+            weights; 0 never looks.
+        cutmix: parameter of the Beta distribution of CutMix, at least 0; 0 is no CutMix.
     """
 
     learning_rate: float
@@ -28,3 +62,54 @@ class Hyperparameters:
     mixup: float
     augmentation: float
     seed: int
+    optimizer: Optimizer = "adamw"
+    momentum: float = 0.9
+    schedule: Schedule = "constant"
+    warmup: float = 0.1
+    schedule_power: float = 10.0
+    clip_norm: float = 0.0
+    accumulation: int = 1
+    precision: Precision = "float32"
+    layer_decay: float = 1.0
+    frozen: str = ""
+    probe_epochs: int = 0
+    head: str = ""
+    average: Average = "none"
+    ema_momentum: float = 0.999
+    swa_start: float = 0.75
+    lawa_epochs: int = 6
+    sam_radius: float = 0.0
+    patience: int = 0
+    cutmix: float = 0.0
+
+    @classmethod
+    def from_point(cls, point: Mapping[str, Value]) -> Hyperparameters:
+        """Make them from values by name, of which YAML does not tell 10 from 10.0."""
+        kinds = {field.name: _KINDS.get(str(field.type), str) for field in fields(cls)}
+        values: dict[str, Any] = {name: kinds[name](value) for name, value in point.items()}
+        return cls(**values)
+
+    def described(self) -> dict[str, Value]:
+        """Return what is recorded and hashed: all, but for techniques that are left out."""
+        everything: dict[str, Value] = asdict(self)
+        return {
+            name: value
+            for name, value in everything.items()
+            if name not in TECHNIQUES or value != TECHNIQUES[name]
+        }
+
+
+TECHNIQUES: Mapping[str, Value] = {
+    field.name: field.default for field in fields(Hyperparameters) if field.default is not MISSING
+}
+"""The hyperparameters that a run need not be told, with what they are then."""
+
+
+def alike(described: Sequence[Mapping[str, Value]]) -> list[dict[str, Value]]:
+    """Give each of several runs' descriptions the names that any of them has, for a table."""
+    names = dict.fromkeys(name for one in described for name in one)
+    used = {name: TECHNIQUES[name] for name in names if name in TECHNIQUES}
+    return [
+        {name: one.get(name, used.get(name, "")) for name in names if name in used or name in one}
+        for one in described
+    ]

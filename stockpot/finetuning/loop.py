@@ -1,4 +1,4 @@
-"""The training loop: AdamW and warmup, on what `objective.py` says.
+"""The training loop: batches, steps and epochs; the techniques stand in files of their own.
 
 Every random choice comes from a stream named by (seed, purpose, epoch or step), so a run that is
 killed and continued makes the choices of one that was not.
@@ -12,43 +12,86 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial as bind
 from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
-from torch.optim import AdamW
+from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from stockpot.errors import InputError
 from stockpot.finetuning.divergence import Diverged, LossWatch, check_weights
+from stockpot.finetuning.early_stopping import EarlyStopping
+from stockpot.finetuning.gradients import BatchGradient, LossScale, clip
 from stockpot.finetuning.hyperparameters import Hyperparameters
-from stockpot.finetuning.objective import training_losses
-from stockpot.finetuning.partial_state import PartialState, Progress
-from stockpot.seeding import derive_seed, seeded_generator
+from stockpot.finetuning.objective import training_batch
+from stockpot.finetuning.optimizers import build_optimizer, set_learning_rate
+from stockpot.finetuning.partial_state import (
+    ModelWeights,
+    Moments,
+    PartialState,
+    Progress,
+    Resumable,
+)
+from stockpot.finetuning.run_average import (
+    RunAverage,
+    build_average,
+    has_statistics,
+    recalibrated,
+)
+from stockpot.finetuning.sam import sharpness_aware
+from stockpot.finetuning.schedules import learning_rate_at
+from stockpot.finetuning.trained_parts import TrainedParts
+from stockpot.seeding import seeded_generator
 from stockpot.workloads.batches import num_examples, take, to_device
-from stockpot.workloads.protocol import Workload
+from stockpot.workloads.protocol import Batch, Workload
 
-__all__ = ["Diverged", "fine_tune", "learning_rate_at"]
+__all__ = ["Diverged", "fine_tune"]
 
-_WARMUP_SHARE = 0.1  # of all steps
+_RECALIBRATED = 0.2  # share of an epoch's batches from which BatchNorm statistics are measured
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """All that stays the same from step to step, and the model and optimizer that change."""
+    """All that stays the same from step to step, and the parts that change."""
 
     workload: Workload
     model: nn.Module
-    optimizer: AdamW
     data: Dataset[Any]
     hyperparameters: Hyperparameters
     device: str
-    steps_per_epoch: int
+    trained: TrainedParts
+    optimizer: Optimizer
+    scale: LossScale
+    average: RunAverage
+    stopping: EarlyStopping | None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The number of batches of the split."""
+        return math.ceil(num_examples(self.data) / self.hyperparameters.batch_size)
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs, those of the probe included."""
+        return self.hyperparameters.probe_epochs + self.hyperparameters.epochs
 
     @property
     def total(self) -> int:
         """The number of steps."""
-        return self.hyperparameters.epochs * self.steps_per_epoch
+        return self.epochs * self.steps_per_epoch
+
+    @property
+    def parts(self) -> dict[str, Resumable]:
+        """What changes from step to step."""
+        parts: dict[str, Resumable] = {
+            "model": ModelWeights(self.model),
+            "optimizer": Moments(self.optimizer),
+            "scale": self.scale,
+            "average": self.average,
+        }
+        return parts | ({"stopping": self.stopping} if self.stopping else {})
 
 
 def fine_tune(
@@ -78,35 +121,22 @@ def fine_tune(
 
     Raises:
         Diverged: a loss is not finite or beyond all bounds, or a weight is not finite.
-        InputError: `start` does not fit the model, or the workload's inputs do not fit mixup.
+        InputError: `start` or a name pattern does not fit the model, or the workload's inputs do
+            not fit mixup or CutMix.
     """
     with _own_random_state(device):
         run = _prepare(workload, start, hyperparameters, split, device)
         identity = json.dumps([asdict(hyperparameters), split, run.total, start is None])
         done = Progress()
         if partial is not None:
-            done = partial.restore(run.model, run.optimizer, identity=identity)
+            done = partial.restore(run.parts, identity=identity)
         _train(run, done, partial, identity)
-    check_weights(run.model, run.total)
+        check_weights(run.model, run.total)
+        weights = run.stopping.best if run.stopping else _weights(run, run.total)
     if partial is not None:
         partial.remove()
     # Cloned, since tied weights share storage, which a safetensors file may not.
-    return {name: tensor.detach().cpu().clone() for name, tensor in run.model.state_dict().items()}
-
-
-def learning_rate_at(step: int, total: int, highest: float) -> float:
-    """Return the learning rate of `step` (from 0): a linear warmup, then constant.
-
-    It is not annealed: ingredients that are still moving around a minimum differ in ways that
-    their average cancels (Izmailov et al. 2018, https://arxiv.org/abs/1803.05407, section 3).
-    On digits, six seeds, all else equal: the uniform soup gains 5.2 points over the mean
-    ingredient under shift, with a cosine to 0 it gains 0.5. The price is that a single
-    ingredient is worse: the best one is 1.0 points below the best annealed one. So of the 3.8
-    points by which the greedy soup's lead over its best ingredient is larger, 1.0 is a weaker
-    rival; the greedy soup itself is 2.8 points better.
-    """
-    warmup = max(1, round(_WARMUP_SHARE * total))
-    return highest * min(1.0, (step + 1) / warmup)
+    return {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
 
 
 def _prepare(
@@ -116,21 +146,26 @@ def _prepare(
     split: str,
     device: str,
 ) -> _Run:
-    """Build the model, the optimizer and the data of a run, all on the device."""
+    """Build the model, the data and the parts of a run, all on the device."""
     model = workload.build_model(seeded_generator(hyperparameters.seed, "weights"))
     if start is not None:
         _load(model, start)
-    model.to(device).train()
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    data = to_device(workload.dataset(split), device)
+    model.to(device)
+    data, patience = to_device(workload.dataset(split), device), hyperparameters.patience
+    steps_per_epoch = math.ceil(num_examples(data) / hyperparameters.batch_size)
+    trained = TrainedParts.of(model, hyperparameters)
+    trained.begin_epoch(model, hyperparameters.probe_epochs)
     return _Run(
         workload=workload,
         model=model,
-        optimizer=AdamW(trained, weight_decay=hyperparameters.weight_decay, fused=True),
         data=data,
         hyperparameters=hyperparameters,
         device=device,
-        steps_per_epoch=math.ceil(num_examples(data) / hyperparameters.batch_size),
+        trained=trained,
+        optimizer=build_optimizer(model, hyperparameters),
+        scale=LossScale(hyperparameters.precision, device),
+        average=build_average(model, hyperparameters, steps_per_epoch),
+        stopping=EarlyStopping(workload, model, patience, device) if patience else None,
     )
 
 
@@ -145,39 +180,79 @@ def _train(run: _Run, done: Progress, partial: PartialState | None, identity: st
     """Do the steps that are not done yet."""
     watch = LossWatch(run.total, done.first_loss)
     saved = time.monotonic()
-    for epoch in range(done.step // run.steps_per_epoch, run.hyperparameters.epochs):
+    for epoch in range(done.step // run.steps_per_epoch, run.epochs):
+        if run.stopping and run.stopping.is_over:
+            break
+        run.trained.begin_epoch(run.model, epoch)
         for step, indices in _batches(run, epoch, done.step):
             watch.add(_step(run, step, indices), steps_done=step + 1)
+            if run.stopping and (step + 1) % run.steps_per_epoch == 0:
+                run.stopping.judge(_weights(run, step + 1))
             if partial is not None and time.monotonic() - saved >= partial.every_seconds:
                 watch.check()
                 progress = Progress(step + 1, watch.first_loss)
-                partial.save(run.model, run.optimizer, progress, identity=identity)
+                partial.save(run.parts, progress, identity=identity)
                 saved = time.monotonic()
         watch.check()
 
 
 def _batches(run: _Run, epoch: int, first: int) -> Iterator[tuple[int, Tensor]]:
     """Yield the number and the indices of each step of an epoch that is not before `first`."""
-    generator = seeded_generator(run.hyperparameters.seed, "order", epoch)
-    order = torch.randperm(num_examples(run.data), generator=generator).to(run.device)
-    for position, indices in enumerate(torch.split(order, run.hyperparameters.batch_size)):
+    for position, indices in enumerate(_order(run, epoch)):
         step = epoch * run.steps_per_epoch + position
         if step >= first:
             yield step, indices
 
 
+def _order(run: _Run, epoch: int) -> tuple[Tensor, ...]:
+    """Return the indices of each batch of an epoch."""
+    generator = seeded_generator(run.hyperparameters.seed, "order", epoch)
+    order = torch.randperm(num_examples(run.data), generator=generator).to(run.device)
+    return torch.split(order, run.hyperparameters.batch_size)
+
+
+def _examples(run: _Run, indices: Tensor) -> Batch:
+    return tuple(tensor.to(run.device) for tensor in take(run.data, indices))
+
+
 def _step(run: _Run, step: int, indices: Tensor) -> Tensor:
-    """Do one step of AdamW and return the mean loss of its batch."""
-    hyperparameters = run.hyperparameters
-    _global_generator(run.device).manual_seed(derive_seed(hyperparameters.seed, "model", step))
-    batch = tuple(tensor.to(run.device) for tensor in take(run.data, indices))
-    for group in run.optimizer.param_groups:
-        group["lr"] = learning_rate_at(step, run.total, hyperparameters.learning_rate)
-    run.optimizer.zero_grad(set_to_none=True)
-    loss = training_losses(run.workload, run.model, batch, hyperparameters, step).mean()
-    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    run.optimizer.step()
+    """Do one step and return the mean loss of its batch."""
+    how = run.hyperparameters
+    batch = training_batch(run.workload, _examples(run, indices), how, step)
+    set_learning_rate(run.optimizer, _learning_rate(run, step))
+    gradient = bind(
+        BatchGradient(run.workload, run.model, run.optimizer, run.scale, how), batch, step
+    )
+    loss = sharpness_aware(gradient, run.model, how.sam_radius) if how.sam_radius else gradient()
+    run.scale.unscale_(run.optimizer)
+    clip(run.optimizer, how.clip_norm)
+    run.scale.step(run.optimizer)
+    run.scale.update()
+    run.average.update(step)
     return loss
+
+
+def _learning_rate(run: _Run, step: int) -> float:
+    """Return a step's learning rate; the probe has a schedule of its own."""
+    probe = run.hyperparameters.probe_epochs * run.steps_per_epoch
+    if step < probe:
+        return learning_rate_at(step, probe, run.hyperparameters)
+    return learning_rate_at(step - probe, run.total - probe, run.hyperparameters)
+
+
+def _weights(run: _Run, steps_done: int) -> dict[str, Tensor]:
+    """Return what a run gives after so many steps: the model's weights, or their average."""
+    average = run.average.average
+    if average is None or not run.average.has_begun(steps_done):
+        state: dict[str, Tensor] = run.model.state_dict()
+        return state
+    averaged = average.average()
+    if not has_statistics(run.model):
+        return averaged
+    order = _order(run, run.epochs)
+    few = order[: max(1, round(_RECALIBRATED * len(order)))]
+    batches = [_examples(run, indices) for indices in few]
+    return recalibrated(run.model, averaged, run.workload, batches, run.trained.frozen)
 
 
 @contextmanager
@@ -189,11 +264,3 @@ def _own_random_state(device: str) -> Iterator[None]:
     kind, index = torch.device(device).type, torch.device(device).index or 0
     with torch.random.fork_rng(devices=[index] if kind == "cuda" else []):
         yield
-
-
-def _global_generator(device: str) -> Generator:
-    """Return the generator that a model on `device` draws from."""
-    where = torch.device(device)
-    if where.type == "cuda":
-        return torch.cuda.default_generators[where.index or 0]
-    return torch.default_generator

@@ -14,7 +14,7 @@ from stockpot.workloads.protocol import Batch, Workload
 
 @dataclass(frozen=True, slots=True)
 class MixedBatch:
-    """A batch whose inputs are mixed pairwise.
+    """A batch whose inputs are mixed pairwise; with a share of 1 they are not.
 
     Attributes:
         first: the mixed inputs with each example's own targets.

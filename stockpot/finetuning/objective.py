@@ -1,13 +1,21 @@
-"""What a fine-tuning run minimises at a step: augmentation, mixup and label smoothing included."""
+"""What a fine-tuning run minimises at a step: augmentation, mixing and label smoothing included."""
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
 from torch import Tensor, nn
 
+from stockpot.finetuning.cutmix import cut_and_paste
 from stockpot.finetuning.hyperparameters import Hyperparameters
-from stockpot.finetuning.mixup import draw_share, mix, mixed_loss
+from stockpot.finetuning.mixup import MixedBatch, draw_share, mix, mixed_loss
 from stockpot.seeding import derive_seed, seeded_generator
 from stockpot.workloads.protocol import Batch, Workload
+
+_HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def training_losses(
@@ -23,16 +31,71 @@ def training_losses(
         step: from 0.
 
     Raises:
-        InputError: the workload's inputs do not fit mixup.
+        InputError: the workload's inputs do not fit mixup or CutMix.
     """
-    seed, smoothing = hyperparameters.seed, hyperparameters.label_smoothing
+    mixed = training_batch(workload, batch, hyperparameters, step)
+    return batch_losses(workload, model, mixed, hyperparameters)
+
+
+def training_batch(
+    workload: Workload, batch: Batch, hyperparameters: Hyperparameters, step: int
+) -> MixedBatch:
+    """Return a batch as it is passed at a step: augmented, and mixed if the run mixes.
+
+    With both mixup and CutMix, each step does one of them, as likely.
+
+    Raises:
+        InputError: the workload's inputs do not fit mixup or CutMix.
+    """
+    seed, alpha = hyperparameters.seed, hyperparameters.mixup
     if hyperparameters.augmentation:
         generator = seeded_generator(seed, "augmentation", step)
         batch = workload.augment(batch, hyperparameters.augmentation, generator)
-    if not hyperparameters.mixup:
-        outputs = workload.forward(model, batch)
-        return workload.loss(outputs, batch, label_smoothing=smoothing)
-    share = draw_share(hyperparameters.mixup, derive_seed(seed, "mixup share", step))
-    mixed = mix(batch, share, seeded_generator(seed, "mixup partners", step))
-    outputs = workload.forward(model, mixed.first)
+    if not (alpha or hyperparameters.cutmix):
+        return MixedBatch(batch, batch, 1.0)
+    partners = seeded_generator(seed, "mixup partners", step)
+    if _cuts(hyperparameters, step):
+        share = draw_share(hyperparameters.cutmix, derive_seed(seed, "cutmix share", step))
+        return cut_and_paste(batch, share, partners)
+    return mix(batch, draw_share(alpha, derive_seed(seed, "mixup share", step)), partners)
+
+
+def batch_losses(
+    workload: Workload, model: nn.Module, mixed: MixedBatch, hyperparameters: Hyperparameters
+) -> Tensor:
+    """Return the loss of each example of what `training_batch` gave, or a part of it; (N,).
+
+    Half precision is for the forward pass alone: losses are of float32 outputs.
+    """
+    smoothing = hyperparameters.label_smoothing
+    with _precision(hyperparameters.precision, mixed.first[-1].device):
+        outputs = workload.forward(model, mixed.first)
+    outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+    if mixed.share == 1:
+        return workload.loss(outputs, mixed.first, label_smoothing=smoothing)
     return mixed_loss(workload, outputs, mixed, label_smoothing=smoothing)
+
+
+def parts_of(mixed: MixedBatch, count: int) -> Iterator[MixedBatch]:
+    """Yield a batch in at most `count` parts of equal size, but for the last."""
+    size = -(-len(mixed.first[-1]) // count)
+    firsts, seconds = (
+        zip(*(torch.split(tensor, size) for tensor in each), strict=True)
+        for each in (mixed.first, mixed.second)
+    )
+    for first, second in zip(firsts, seconds, strict=True):
+        yield MixedBatch(first, second, mixed.share)
+
+
+def _cuts(how: Hyperparameters, step: int) -> bool:
+    """Say whether a step does CutMix rather than mixup."""
+    if not (how.mixup and how.cutmix):
+        return how.cutmix > 0
+    return random.Random(derive_seed(how.seed, "mixup or cutmix", step)).random() < 0.5
+
+
+def _precision(name: str, device: torch.device) -> AbstractContextManager[object]:
+    """Return where a forward pass is in a precision; Micikevicius et al. 2018."""
+    if name not in _HALF_TYPES:
+        return nullcontext()
+    return torch.autocast(device.type, _HALF_TYPES[name])

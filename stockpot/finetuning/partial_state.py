@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +31,18 @@ class Progress:
     first_loss: float | None = None
 
 
+class Resumable(Protocol):
+    """A part of a run that changes from step to step."""
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Return all that it holds."""
+        ...
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Hold that; it then goes on bit for bit."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class PartialState:
     """Where the state of an unfinished run is kept, and how often it is saved.
@@ -41,19 +55,17 @@ class PartialState:
     path: Path
     every_seconds: float = 30.0
 
-    def save(
-        self, model: nn.Module, optimizer: Optimizer, progress: Progress, *, identity: str
-    ) -> None:
-        """Save weights, moments and progress of the run called `identity`."""
+    def save(self, parts: Mapping[str, Resumable], progress: Progress, *, identity: str) -> None:
+        """Save the parts and the progress of the run called `identity`."""
         tensors = {
             f"{where}.{name}": tensor.detach().cpu().clone()
-            for where, state in (("model", model.state_dict()), ("optimizer", _flat(optimizer)))
-            for name, tensor in state.items()
+            for where, part in parts.items()
+            for name, tensor in part.tensors().items()
         }
         numbers = {name: repr(value) for name, value in asdict(progress).items()}
         save_checkpoint(self.path, tensors, {"identity": identity, **numbers})
 
-    def restore(self, model: nn.Module, optimizer: Optimizer, *, identity: str) -> Progress:
+    def restore(self, parts: Mapping[str, Resumable], *, identity: str) -> Progress:
         """Load the saved state, if it is of the run called `identity`; return its progress.
 
         With no file, or one that is damaged or of another run, nothing is loaded and the run
@@ -70,8 +82,8 @@ class PartialState:
         if metadata.get("identity") != identity:
             logger.warning("starting over: %s is of another run", self.path)
             return Progress()
-        model.load_state_dict(_under("model.", tensors))
-        _load_flat(optimizer, _under("optimizer.", tensors))
+        for where, part in parts.items():
+            part.load(_under(f"{where}.", tensors))
         return Progress(int(metadata["step"]), float(metadata["first_loss"]))
 
     def remove(self) -> None:
@@ -79,24 +91,46 @@ class PartialState:
         self.path.unlink(missing_ok=True)
 
 
-def _flat(optimizer: Optimizer) -> dict[str, Tensor]:
-    """Name each tensor of the optimizer's state '<index of the parameter>.<key>'."""
-    per_parameter = optimizer.state_dict()["state"]
-    return {
-        f"{index}.{key}": torch.as_tensor(value)
-        for index, state in per_parameter.items()
-        for key, value in state.items()
-    }
+@dataclass(frozen=True, slots=True)
+class ModelWeights:
+    """A model as a part of a run."""
+
+    model: nn.Module
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Return its state dict."""
+        state: Mapping[str, Tensor] = self.model.state_dict()
+        return state
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Load a state dict."""
+        self.model.load_state_dict(tensors)
 
 
-def _load_flat(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Load what `_flat` named."""
-    per_parameter: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        index, _, key = name.partition(".")
-        per_parameter.setdefault(int(index), {})[key] = tensor
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """What an optimizer remembers, as a part of a run."""
+
+    optimizer: Optimizer
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Name each tensor '<index of the parameter>.<key>'."""
+        per_parameter = self.optimizer.state_dict()["state"]
+        return {
+            f"{index}.{key}": torch.as_tensor(value)
+            for index, state in per_parameter.items()
+            for key, value in state.items()
+            if value is not None
+        }
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Load what `tensors` named; learning rates are set at each step."""
+        per_parameter: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            index, _, key = name.partition(".")
+            per_parameter.setdefault(int(index), {})[key] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

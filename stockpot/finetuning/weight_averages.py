@@ -3,7 +3,8 @@
 Each takes state dicts as training goes, and gives one on request. Sums are kept in float32 or
 wider and rounded once, to the dtype of the weights. Integer buffers are never averaged: the latest
 stay. After an average, a net's BatchNorm statistics have to be estimated anew. Averages of
-checkpoints that were saved are soups: `linear` makes them.
+checkpoints that were saved are soups: `linear` makes them. What an average holds can be taken out
+as tensors and put into another one, which goes on bit for bit.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 State = dict[str, Tensor]
+Dtypes = dict[str, torch.dtype]
 
 
 class ExponentialAverage:
@@ -46,7 +48,7 @@ class ExponentialAverage:
         self._momentum, self._warmup = momentum, warmup
         self._old_share = 1.0 if debias else 0.0  # of what was there before the first weights
         self._average: State = {}
-        self._dtypes: dict[str, torch.dtype] = {}
+        self._dtypes: Dtypes = {}
         self._num_updates = 0
 
     def update(self, weights: Mapping[str, Tensor]) -> None:
@@ -54,7 +56,7 @@ class ExponentialAverage:
         step, self._num_updates = self._num_updates, self._num_updates + 1
         momentum = min(self._momentum, (1 + step) / (10 + step) if self._warmup else 1.0)
         if not self._average:
-            self._dtypes = {name: tensor.dtype for name, tensor in weights.items()}
+            self._dtypes = _dtypes_of(weights)
             self._average = _copied(weights)
             if self._old_share == 0:
                 return
@@ -77,42 +79,38 @@ class ExponentialAverage:
         share = 1 - self._old_share
         return _rounded(_combined(self._average, lambda kept: kept / share), self._dtypes)
 
+    def tensors(self) -> State:
+        """Return all that it holds."""
+        numbers = {
+            "num_updates": torch.tensor(self._num_updates),
+            "old_share": torch.tensor(self._old_share, dtype=torch.float64),
+        }
+        return _named("kept", self._average) | numbers
+
+    def load(self, tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+        """Hold what another one held; `weights` has the devices and dtypes of its samples."""
+        self._average, self._dtypes = _beside(_under("kept", tensors), weights), _dtypes_of(weights)
+        self._num_updates = int(tensors["num_updates"])
+        self._old_share = float(tensors["old_share"])
+
 
 class StochasticWeightAverage:
-    """The mean of weights along the end of a training: e <- (n e + theta) / (n + 1).
+    """The mean of all weights that it is given, e.g. of a training's end.
 
-    Source: Izmailov et al. 2018, algorithm 1 (https://arxiv.org/abs/1803.05407).
+    e <- (n e + theta) / (n + 1). Source: Izmailov et al. 2018, algorithm 1
+    (https://arxiv.org/abs/1803.05407).
     """
 
-    def __init__(self, total_steps: int, *, start: float = 0.75, every: int = 1) -> None:
-        """Start an average.
-
-        Args:
-            total_steps: of the training.
-            start: the share of the training before the first sample, in [0, 1).
-            every: steps between samples.
-
-        Raises:
-            ValueError: an argument is out of range.
-        """
-        if not 0 <= start < 1:
-            raise ValueError(f"SWA: start must be in [0, 1), got {start}")
-        if not (total_steps >= 1 and every >= 1):
-            raise ValueError(
-                f"SWA: total_steps and every must be at least 1, got {total_steps} and {every}"
-            )
-        self._first, self._every = round(start * total_steps), every
+    def __init__(self) -> None:
         self._average: State = {}
-        self._dtypes: dict[str, torch.dtype] = {}
+        self._dtypes: Dtypes = {}
         self.num_samples = 0
 
-    def update(self, step: int, weights: Mapping[str, Tensor]) -> None:
-        """Take in the weights after step `step`, counted from 0, if that one is a sample."""
-        if step < self._first or (step - self._first) % self._every:
-            return
+    def update(self, weights: Mapping[str, Tensor]) -> None:
+        """Take in a sample."""
         self.num_samples += 1
         if self.num_samples == 1:
-            self._dtypes = {name: tensor.dtype for name, tensor in weights.items()}
+            self._dtypes = _dtypes_of(weights)
             self._average = _copied(weights)
             return
         for name, tensor in weights.items():
@@ -131,6 +129,15 @@ class StochasticWeightAverage:
         """
         _check_any("SWA", self.num_samples)
         return _rounded(self._average, self._dtypes)
+
+    def tensors(self) -> State:
+        """Return all that it holds."""
+        return _named("kept", self._average) | {"num_samples": torch.tensor(self.num_samples)}
+
+    def load(self, tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+        """Hold what another one held; `weights` has the devices and dtypes of its samples."""
+        self._average, self._dtypes = _beside(_under("kept", tensors), weights), _dtypes_of(weights)
+        self.num_samples = int(tensors["num_samples"])
 
 
 class LatestWeightAverage:
@@ -169,7 +176,18 @@ class LatestWeightAverage:
                 old = total[name]
                 total[name] = old + tensor.to(old) if old.is_floating_point() else tensor
         mean = _combined(total, lambda summed: summed / len(self._latest))
-        return _rounded(mean, {name: tensor.dtype for name, tensor in self._latest[0].items()})
+        return _rounded(mean, _dtypes_of(self._latest[0]))
+
+    def tensors(self) -> State:
+        """Return all that it holds."""
+        held = [_named(str(place), weights) for place, weights in enumerate(self._latest)]
+        return {name: tensor for weights in held for name, tensor in weights.items()}
+
+    def load(self, tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+        """Hold what another one held; `weights` has the devices of its checkpoints."""
+        self._latest.clear()
+        for place in range(len({name.partition(".")[0] for name in tensors})):
+            self._latest.append(_beside(_under(str(place), tensors), weights))
 
 
 def _copied(weights: Mapping[str, Tensor]) -> State:
@@ -192,6 +210,24 @@ def _combined(state: State, change: Callable[[Tensor], Tensor]) -> State:
 
 def _rounded(state: State, dtypes: Mapping[str, torch.dtype]) -> State:
     return {name: tensor.to(dtypes[name], copy=True) for name, tensor in state.items()}
+
+
+def _dtypes_of(weights: Mapping[str, Tensor]) -> Dtypes:
+    return {name: tensor.dtype for name, tensor in weights.items()}
+
+
+def _named(prefix: str, state: Mapping[str, Tensor]) -> State:
+    return {f"{prefix}.{name}": tensor for name, tensor in state.items()}
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> State:
+    start = f"{prefix}."
+    return {n.removeprefix(start): tensor for n, tensor in tensors.items() if n.startswith(start)}
+
+
+def _beside(state: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> State:
+    """Put tensors on the devices of a model's."""
+    return {name: tensor.to(weights[name].device) for name, tensor in state.items()}
 
 
 def _check_any(name: str, count: int) -> None:

@@ -1,10 +1,11 @@
-"""Ingredients that do not belong, and why: what a reader must know before any score."""
+"""What a reader must know before any score: ingredients that do not belong, data that differ."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from stockpot.reporting.estimates import percent
 from stockpot.reporting.results import Results
 
 
@@ -40,6 +41,33 @@ def alerts(results: Results) -> list[Alert]:
     for model, reason in _found(results):
         reasons.setdefault(model, []).append(reason)
     return [Alert(model, model in excluded, tuple(said)) for model, said in reasons.items()]
+
+
+def doubts(results: Results) -> list[str]:
+    """Say what speaks against the data rather than against a model."""
+    checks = results.sweep.get("precheck", {}).get("checks", [])
+    return [
+        f"It is not certain that {check['name']}: {check['detail']}"
+        for check in checks
+        if check["ingredient"] is None and not check["passed"]
+    ]
+
+
+def checked(results: Results) -> list[str]:
+    """Say what was found of the data, and what is certain of the mean of all that passed."""
+    precheck = results.sweep.get("precheck", {})
+    of_data = [check for check in precheck.get("checks", []) if check["ingredient"] is None]
+    said = [f"{check['name']}: {check['detail']}." for check in of_data if check["passed"]]
+    bound = precheck.get("certificate")
+    if bound is None:
+        return said
+    return [
+        *said,
+        "The mean of all ingredients that passed errs on at most "
+        f"{percent(bound['error_below'])} % of data like {bound['split']}, with a confidence of "
+        f"{100 * (1 - bound['delta']):g} % ({bound['num_wrong']} errors in "
+        f"{bound['num_examples']} examples).",
+    ]
 
 
 def looked_for(results: Results) -> str:

@@ -1,6 +1,7 @@
 """The numbers behind the plots as CSV files, for `dvc plots` and for spreadsheets.
 
-Headers name the metric of the workload where a column holds it.
+Headers are the same for every workload, as dvc.yaml names them; the column `metric` says what the
+scores are.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stockpot.atomic_files import write_text
-from stockpot.reporting.results import Manifest, Model, Results, objective_values
+from stockpot.reporting.results import Manifest, Model, Results, main_models, objective_values
 
 Cell = str | int | float | None  # None is written as an empty cell
 Cells = Sequence[Cell]
@@ -25,6 +26,10 @@ class Sheet:
 
     header: Sequence[str]
     rows: Sequence[Cells]
+
+    def of(self, metric: str) -> Sheet:
+        """Add the column that says what the scores are."""
+        return Sheet((*self.header, "metric"), [(*row, metric) for row in self.rows])
 
 
 def write_csv_files(folder: Path, results: Results) -> list[Path]:
@@ -41,36 +46,24 @@ def write_csv_files(folder: Path, results: Results) -> list[Path]:
         OSError: a file cannot be written; those before it are whole.
     """
     evaluation, studies = results.evaluation, results.tune["tuned"]
-    of = evaluation["metric"]
-    val, val_shift = f"val_{of}", f"val_shift_{of}"
+    steps = [row for soup in results.soups["soups"] for row in _steps(soup)]
+    trials = [row for study in studies for row in _trials(study)]
+    on_front = [row for study in studies for row in _pareto(study)]
     sheets = {
-        "id_vs_shift": Sheet(
-            ("model", "kind", f"test_{of}", f"shift_{of}"), [*_id_vs_shift(evaluation)]
-        ),
-        "shifts": Sheet(("model", "kind", "shift", of, "low", "high"), [*_shifts(evaluation)]),
-        "greedy": Sheet(
-            ("soup", "step", "ingredient", val, "accepted"),
-            [row for soup in results.soups["soups"] for row in _steps(soup)],
-        ),
-        "tuning": Sheet(
-            ("study", "trial", "source", val, val_shift, "best"),
-            [row for study in studies for row in _trials(study)],
-        ),
-        "pareto": Sheet(
-            ("study", "trial", val, val_shift, "on_front"),
-            [row for study in studies for row in _pareto(study)],
-        ),
+        "id_vs_shift": Sheet(("model", "kind", "test", "shift"), [*_id_vs_shift(evaluation)]),
+        "shifts": Sheet(("model", "kind", "shift", "score", "low", "high"), [*_shifts(evaluation)]),
+        "greedy": Sheet(("soup", "step", "ingredient", "val", "accepted"), steps),
+        "tuning": Sheet(("study", "trial", "source", "val", "val_shift", "best"), trials),
+        "pareto": Sheet(("study", "trial", "val", "val_shift", "on_front"), on_front),
         "random_soups": Sheet(
-            ("model", "place", "pool", "size", f"mean_{of}", "sd", "improvement_percent"),
+            ("model", "place", "pool", "size", "mean", "sd", "improvement_percent"),
             [*_random_soups(evaluation)],
         ),
-        "wise_ft": Sheet(
-            ("model", "alpha", val, f"test_{of}", f"shift_{of}"), [*_wise_ft(evaluation)]
-        ),
-        "reliability": Sheet(
-            ("model", "scaled", "confidence", "accuracy", "count"), [*_reliability(evaluation)]
-        ),
+        "wise_ft": Sheet(("model", "alpha", "val", "test", "shift"), [*_wise_ft(evaluation)]),
     }
+    sheets = {name: sheet.of(evaluation["metric"]) for name, sheet in sheets.items()}
+    header = ("model", "scaled", "confidence", "accuracy", "count")
+    sheets["reliability"] = Sheet(header, [*_reliability(evaluation)])
     return _write(folder, sheets)
 
 
@@ -84,12 +77,13 @@ def write_finding_csv_files(
         diagnostics: findings by name, as `Finding.to_json` gives them.
 
     Returns:
-        The files written: soup_size.csv and contributions.csv, where there is such a finding.
+        The files written, soup_size.csv and contributions.csv; without such a finding, or where
+        it has nothing to see, the header stands alone.
     """
+    found = {name: finding["data"] for name, finding in diagnostics.items()}
     sheets = {
-        name: rows(diagnostics[name]["data"])
-        for name, rows in (("soup_size", _soup_size), ("contributions", _contributions))
-        if name in diagnostics and diagnostics[name]["data"]
+        "soup_size": _soup_size(found.get("soup_size", {})),
+        "contributions": _contributions(found.get("contributions", {})),
     }
     return _write(folder, sheets)
 
@@ -115,7 +109,7 @@ def _id_vs_shift(evaluation: Manifest) -> Iterator[Cells]:
 
 
 def _shifts(evaluation: Manifest) -> Iterator[Cells]:
-    for model in evaluation["models"]:
+    for model in main_models(evaluation):
         for shift in evaluation["test_shifts"]:
             name = f"shift/{shift}/{evaluation['metric']}"
             interval = (model["metrics"].get(f"{name}_{end}") for end in ("low", "high"))
@@ -170,13 +164,13 @@ def _reliability(evaluation: Manifest) -> Iterator[Cells]:
 
 def _soup_size(data: Mapping[str, Any]) -> Sheet:
     rows = [
-        (place, size, *values)
-        for place, curve in data["curves"].items()
+        (place, size, *values, data["metric"])
+        for place, curve in data.get("curves", {}).items()
         for size, values in enumerate(
             zip(curve["mean"], curve["low"], curve["high"], strict=True), start=1
         )
     ]
-    return Sheet(("place", "size", data["metric"], "low", "high"), rows)
+    return Sheet(("place", "size", "score", "low", "high", "metric"), rows)
 
 
 def _contributions(data: Mapping[str, Any]) -> Sheet:
@@ -188,10 +182,11 @@ def _contributions(data: Mapping[str, Any]) -> Sheet:
             row["shapley"][place],
             row["error"][place],
             row["change"][place],
+            data["metric"],
         )
-        for group in data["groups"]
+        for group in data.get("groups", [])
         for row in group["rows"]
         for place in data["places"]
     ]
-    header = ("soup", "ingredient", "place", f"shapley_{data['metric']}", "error", "without_it")
+    header = ("soup", "ingredient", "place", "shapley", "error", "without_it", "metric")
     return Sheet(header, rows)

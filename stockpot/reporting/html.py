@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stockpot.reporting import model_grids, score_grids
-from stockpot.reporting.alerts import alerts, looked_for
+from stockpot.reporting.alerts import alerts, checked, doubts, looked_for
 from stockpot.reporting.cells import Grid
-from stockpot.reporting.explanations import explained
-from stockpot.reporting.figures import score_plots
+from stockpot.reporting.explanations import Drawn, draw_all
+from stockpot.reporting.pages import page_template
 from stockpot.reporting.protocol import access_grid, protocol, settings
 from stockpot.reporting.recipe_words import recipe_words
 from stockpot.reporting.results import Results
@@ -25,16 +23,13 @@ from stockpot.reporting.verdict import (
     verdicts,
 )
 
-if TYPE_CHECKING:
-    from jinja2 import Template
-
 
 def render_report(
     results: Results,
     experiment: Mapping[str, Any],
     *,
+    drawn: Drawn | None = None,
     commands: Sequence[str] = (),
-    links: Mapping[str, str] | None = None,
     runs: Mapping[str, str] | None = None,
     latency_ms: float | None = None,
 ) -> str:
@@ -43,12 +38,13 @@ def render_report(
     Args:
         results: the manifests of the run.
         experiment: params.yaml as a plain mapping.
+        drawn: the figures, if they are drawn already.
         commands: what reproduces the run, a shell line each.
-        links: label to address; only http and https addresses become links, the rest stays text.
         runs: MLflow's run id by model.
         latency_ms: measured, of one model and a batch of 32.
     """
-    return _template().render(
+    figures = drawn or draw_all(results)
+    return page_template("report").render(
         title=experiment.get("track", {}).get("experiment", "stockpot"),
         results=results,
         evaluation=results.evaluation,
@@ -58,10 +54,12 @@ def render_report(
         ensemble=ensemble_sentence(results.evaluation),
         caveat=caveat(results.evaluation),
         alerts=alerts(results),
+        doubts=doubts(results),
+        checked=checked(results),
         looked_for=looked_for(results),
         star=star_words(results.evaluation),
-        plots=score_plots(results),
-        diagnostics=explained(results),
+        plots=figures.plots,
+        diagnostics=figures.diagnostics,
         tables=_tables(results, runs or {}, latency_ms),
         fronts=[study for study in results.tune["tuned"] if study["front"]],
         front_grid=model_grids.front_grid,
@@ -69,23 +67,7 @@ def render_report(
         protocol=protocol(results, experiment),
         settings=settings(experiment),
         commands=commands,
-        links=links or {},
     )
-
-
-def _template() -> Template:
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-
-    folder = files("stockpot.reporting")
-    environment = Environment(
-        loader=FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["typeset"] = _typeset
-    return environment.get_template("report.html.jinja")
 
 
 def _tables(results: Results, runs: Mapping[str, str], latency_ms: float | None) -> dict[str, Any]:
@@ -124,10 +106,3 @@ def _best(results: Results, runs: Mapping[str, str]) -> dict[str, str | Grid] | 
         "grid": model_grids.best_recipe_grid(results, soup),
         "command": f"stockpot reproduce {shlex.quote(runs.get(name, name))}",
     }
-
-
-def _typeset(sentence: str) -> str:
-    """Put real minus signs, and no line break before a percent sign."""
-    return re.sub(r"(?<=[ (])-(?=\d)", "\N{MINUS SIGN}", sentence).replace(
-        " %", "\N{NO-BREAK SPACE}%"
-    )

@@ -114,13 +114,26 @@ def best_recipe_grid(results: Results, soup: Model) -> Grid:
 
 
 def checks_grid(results: Results) -> Grid | None:
-    """Build the table of what was checked before anything was merged; None without checks."""
-    checks = results.sweep.get("precheck", {}).get("checks", [])
+    """Build the table of what was checked before anything was merged; None without checks.
+
+    A row an ingredient and a column a check: what was measured, and what is wrong with it.
+    """
+    checks = [
+        check
+        for check in results.sweep.get("precheck", {}).get("checks", [])
+        if check["ingredient"] is not None
+    ]
     if not checks:
         return None
-    columns = _names_in(checks)
-    rows = [[cells.setting(check.get(name)) for name in columns] for check in checks]
-    return Grid([column.replace("_", " ") for column in columns], rows)
+    found = {(check["ingredient"], check["name"]): check for check in checks}
+    limits = {check["name"]: check["limit"] for check in checks}
+    ingredients = dict.fromkeys(check["ingredient"] for check in checks)
+    rows = [
+        [cells.header(name), *(_check(found.get((name, check))) for check in limits)]
+        for name in ingredients
+    ]
+    columns = [f"{name} (limit {limit:g})" if limit else name for name, limit in limits.items()]
+    return Grid(["ingredient", *columns], rows)
 
 
 def digests_grid(results: Results, runs: Mapping[str, str]) -> Grid:
@@ -151,7 +164,7 @@ def digests_grid(results: Results, runs: Mapping[str, str]) -> Grid:
             Cell(f"{model['cost']['bytes']:,}", sort=model["cost"]["bytes"]),
             Cell(f"{model['cost']['num_params']:,}", sort=model["cost"]["num_params"]),
         ]
-        for model in models_of(results.evaluation, "ensemble")
+        for model in models_of(results.evaluation, "ensemble", "repeats")
     ]
     return Grid(["model", "SHA-256", "MLflow run", "file", "bytes", "parameters"], rows)
 
@@ -159,6 +172,15 @@ def digests_grid(results: Results, runs: Mapping[str, str]) -> Grid:
 def _names_in(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
     """List all keys, each once, in the order of first appearance."""
     return list(dict.fromkeys(name for mapping in mappings for name in mapping))
+
+
+def _check(check: Mapping[str, Any] | None) -> Cell:
+    if check is None:
+        return Cell("-")
+    value = check["value"]
+    if not check["passed"]:
+        return Cell("not passed", check["detail"], value, "worse")
+    return Cell(plain(value) if value else "ok", sort=value)
 
 
 def _coefficient(coefficients: Mapping[str, float], ingredient: str) -> Cell:

@@ -60,11 +60,11 @@ def best_soup(evaluation: Manifest) -> Model | None:
 
 
 def main_models(evaluation: Manifest) -> list[Model]:
-    """Return what every comparison shows: base, best ingredient, soups, tuned soups, ensembles."""
+    """Return what every comparison shows: base, best ingredient, soups, ensembles and repeats."""
     return [
         *models_of(evaluation, "base"),
         best_ingredient(evaluation),
-        *models_of(evaluation, "soup", "tuned", "ensemble"),
+        *models_of(evaluation, "soup", "tuned", "ensemble", "repeats"),
     ]
 
 

@@ -63,7 +63,7 @@ def results_table(evaluation: Manifest) -> list[Row]:
 
     Returns:
         Base, best and mean ingredient, random soups, soups, tuned soups, the best point from base
-        to soup, ensembles; each where there is one.
+        to soup, ensembles, repeats; each where there is one.
     """
     ingredients = models_of(evaluation, "ingredient")
     rows = [_row(model["name"], model, evaluation) for model in models_of(evaluation, "base")]
@@ -73,7 +73,7 @@ def results_table(evaluation: Manifest) -> list[Row]:
     rows += _baseline_rows(random_soups(evaluation))
     rows += [_row(m["name"], m, evaluation) for m in models_of(evaluation, "soup", "tuned")]
     rows += _baseline_rows(wise_ft(evaluation))
-    rows += [_row(m["name"], m, evaluation) for m in models_of(evaluation, "ensemble")]
+    rows += [_row(m["name"], m, evaluation) for m in models_of(evaluation, "ensemble", "repeats")]
     return rows
 
 

@@ -7,6 +7,7 @@ Dataset               the data that a model was judged on
 ModelRegistry         the versions of a registered model
 RegisteredVersion     one of them
 RecordedRun           what the store has of one model
+PipelineRun           what it has of a whole pipeline run
 check_answers         an error if a store does not answer
 record_from_manifest  a ModelRecord made from an entry of results/*.json
 log_results           puts a finished experiment on the parent run
@@ -23,6 +24,7 @@ from stockpot.tracking.addresses import (
     run_url,
 )
 from stockpot.tracking.manifests import record_from_manifest
+from stockpot.tracking.pipeline_runs import PipelineRun
 from stockpot.tracking.recorded_runs import MAKING, RecordedRun
 from stockpot.tracking.records import Dataset, ModelRecord
 from stockpot.tracking.registry import ModelRegistry, RegisteredVersion
@@ -34,6 +36,7 @@ __all__ = [
     "Dataset",
     "ModelRecord",
     "ModelRegistry",
+    "PipelineRun",
     "RecordedRun",
     "RegisteredVersion",
     "Tracker",

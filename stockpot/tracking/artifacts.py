@@ -34,6 +34,16 @@ def get_artifact(client: Any, run_id: str, name: str) -> str | None:
         return path.read_text(encoding="utf-8")
 
 
+def get_artifacts(client: Any, run_id: str, folder: str) -> dict[str, str]:
+    """Read all text files below a folder of a run, by their paths in it; {} where there is none."""
+    if folder not in {file.path for file in client.list_artifacts(run_id)}:
+        return {}
+    with tempfile.TemporaryDirectory() as temporary:
+        top = Path(client.download_artifacts(run_id, folder, temporary))
+        files = sorted(path for path in top.rglob("*") if path.is_file())
+        return {path.relative_to(top).as_posix(): path.read_text("utf-8") for path in files}
+
+
 def show_as_table(client: Any, run_id: str, name: str) -> None:
     """Do what `MlflowClient.log_table` does, except that logging again replaces the table."""
     tags = client.get_run(run_id).data.tags

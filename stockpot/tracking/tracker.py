@@ -18,6 +18,7 @@ from stockpot.tracking.addresses import checked_uri, redacted, without_credentia
 from stockpot.tracking.availability import StoreAwayError, probe
 from stockpot.tracking.mlflow_store import MlflowStore
 from stockpot.tracking.outbox import Outbox
+from stockpot.tracking.pipeline_runs import PipelineRun, read_pipeline_run
 from stockpot.tracking.recorded_runs import RecordedRun, read_recorded_run
 from stockpot.tracking.records import Dataset, ModelRecord, Record, Scalar
 from stockpot.tracking.registry import ModelRegistry
@@ -69,7 +70,7 @@ class Tracker:
             StageFailed: the store refused what an earlier run left in the outbox.
         """
         uri = without_credentials(checked_uri(uri))
-        state_dir = state_dir.absolute()
+        state_dir = state_dir.resolve()
         store = MlflowStore(uri, experiment_name, state_dir)
         outbox = Outbox(state_dir / "outbox", f"{redacted(uri)} {experiment_name}")
         sender = Sender(store, outbox)
@@ -252,6 +253,15 @@ class Tracker:
             StageFailed: the store does not answer.
         """
         return read_recorded_run(self._store, run_id)
+
+    def pipeline_run(self, run_id: str) -> PipelineRun:
+        """Read what was recorded of a whole pipeline run, of any experiment in the store.
+
+        Raises:
+            InputError: not one parent run has an id that starts so.
+            StageFailed: the store does not answer.
+        """
+        return read_pipeline_run(self._store, run_id)
 
     def _log_artifact(self, name: str, content: bytes, *, table: bool = False) -> None:
         encoded = base64.b64encode(content).decode()

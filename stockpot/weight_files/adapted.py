@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from stockpot.errors import InputError
+from stockpot.model_files import FileState, file_state
 from stockpot.weight_files.adapters import Adapter, LowRank
 from stockpot.weight_files.safetensors_format import StoredTensor
 from stockpot.weight_files.sources import Source
@@ -80,6 +81,11 @@ class AdaptedSource(Source):
         blocks = self._changed_blocks(name, start, -(-last // num_columns))
         changed = torch.cat(list(blocks)).view(-1)
         return changed[first - start * num_columns : last - start * num_columns]
+
+    @property
+    def states(self) -> list[FileState]:
+        """The states of the files that its digest is of: of the adapter's configuration, too."""
+        return [*super().states, file_state(self.adapter.config.path)]
 
     @cached_property
     def digest(self) -> str:

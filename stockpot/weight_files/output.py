@@ -12,20 +12,24 @@ import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import torch
 from torch import Tensor
 
 from stockpot.atomic_files import write_text
 from stockpot.errors import InputError
+from stockpot.locks import sole_lock
 from stockpot.weight_files.safetensors_format import build_header
 
 TensorType = tuple[torch.dtype, tuple[int, ...]]
 
 _PROGRESS = ".stockpot-progress.json"  # a name that no file of a model has
+_SECONDS_TO_FLUSH = 0.25  # after so long, what is written goes to the disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +104,37 @@ class ShardedOutput:
 
         Args:
             key: names what is written: work of another key or layout is thrown away.
+
+        Raises:
+            InputError: the place cannot take it, or another process writes to it.
         """
         heads = [build_header(shard.tensors, self._metadata)[0] for shard in self.shards]
         key = hashlib.sha256(b"".join([key.encode(), *heads])).hexdigest()
-        done = self._done(key)
-        if not done and self.work.exists():
-            shutil.rmtree(self.work)
-        self.work.mkdir(exist_ok=True)
-        self._record(key, done)
-        self._key, self._finished = key, done
-        yield [shard for shard in self.shards if shard.file_name not in done]
-        self._finish()
+        with sole_writer(self.place):
+            self.check()
+            done = self._done(key)
+            if not done and self.work.exists():
+                shutil.rmtree(self.work)
+            self.work.mkdir(exist_ok=True)
+            self._record(key, done)
+            self._key, self._finished = key, done
+            yield [shard for shard in self.shards if shard.file_name not in done]
+            self._finish()
+
+    def write_metadata(self, metadata: Mapping[str, str]) -> None:
+        """Put other metadata into the headers, of the same length; for what is known at the end.
+
+        Args:
+            metadata: text by name.
+        """
+        for shard in self.shards:
+            before, _ = build_header(shard.tensors, self._metadata)
+            head, _ = build_header(shard.tensors, metadata)
+            assert len(head) == len(before)
+            with (self.work / shard.file_name).open("r+b") as file:
+                file.write(head)
+                file.flush()
+                os.fsync(file.fileno())
 
     @contextmanager
     def writing(self, shard: Shard) -> Iterator[ShardWriter]:
@@ -122,7 +146,8 @@ class ShardedOutput:
             # Room for all of it now: a disk that is full is found before the work.
             os.posix_fallocate(descriptor, 0, len(head) + shard.num_bytes)
             _write_all(descriptor, memoryview(head), 0)
-            yield ShardWriter(descriptor, starts)
+            with _flushed_meanwhile(descriptor):
+                yield ShardWriter(descriptor, starts)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -169,6 +194,21 @@ class ShardedOutput:
         self.work.rename(self.place)
 
 
+@contextmanager
+def sole_writer(place: Path) -> Iterator[None]:
+    """Hold the place of an output, to which no other process may write meanwhile.
+
+    Raises:
+        InputError: another one does.
+    """
+
+    def refuse(holder: str) -> None:
+        raise InputError(f"{place}: {holder} writes to it; wait for it, or name another place")
+
+    with sole_lock(place.with_name(f".{place.name}.lock"), "stockpot merge", refuse):
+        yield
+
+
 @dataclass(frozen=True, slots=True)
 class ShardWriter:
     """Writes tensors, or runs of their elements, to their places in one file.
@@ -193,6 +233,24 @@ class ShardWriter:
             return
         data = elements.reshape(-1).view(torch.uint8).numpy().data
         _write_all(self.descriptor, data, self.starts[name] + first * elements.element_size())
+
+
+@contextmanager
+def _flushed_meanwhile(descriptor: int) -> Iterator[None]:
+    """Have the disk write while the processor works, so that the end waits for little."""
+    is_over = Event()
+
+    def flush() -> None:
+        while not is_over.wait(_SECONDS_TO_FLUSH):
+            os.fdatasync(descriptor)
+
+    with ThreadPoolExecutor(1) as thread:
+        flushing = thread.submit(flush)
+        try:
+            yield
+        finally:
+            is_over.set()
+        flushing.result()  # the system tells of an error once, and here it may have been
 
 
 def _write_all(descriptor: int, data: memoryview, place: int) -> None:

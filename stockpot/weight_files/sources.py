@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 
 from stockpot.errors import InputError
-from stockpot.model_files import INDEX, digest_weights, locate_weights, read_index
+from stockpot.model_files import (
+    INDEX,
+    FileState,
+    digest_weights,
+    file_state,
+    locate_weights,
+    read_index,
+)
 from stockpot.weight_files.safetensors_format import NAMES, StoredTensor, read_header
 
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt")
@@ -70,6 +77,11 @@ class Source:
         if start % itemsize:  # some writers do not align
             raw = raw.clone()
         return raw.view(stored.dtype)
+
+    @property
+    def states(self) -> list[FileState]:
+        """The states of the files that its digest is of; none of them is read."""
+        return [file_state(file) for file in self.files]
 
     @cached_property
     def digest(self) -> str:

@@ -10,6 +10,9 @@ from stockpot.keys import code_digest
 from stockpot.workloads.protocol import Workload
 from stockpot.workloads.registry import build_workload
 
+TRAINING_CODE = ("finetuning", "workloads", "seeding.py", "alignment/batch_norm.py")
+"""What makes weights of a workload and hyperparameters."""
+
 SCORING_CODE = (
     "evaluation/outputs.py",
     "evaluation/predictions.py",
@@ -47,7 +50,7 @@ class WorkloadSpec:
             "workload": self.name,
             "options": dict(self.options),
             "data": self.build().data_digest(),
-            "code": code_digest("finetuning", "workloads", "seeding.py", *self._own_code()),
+            "code": code_digest(*TRAINING_CODE, *self._own_code()),
         }
 
     def passing_inputs(self) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from stockpot.manifests import digests_of, write_manifest
 from stockpot.planning import Plan
 from stockpot.precheck_jobs import check_ingredients
 from stockpot.project import Project
-from stockpot.report_files import write_plot_files, write_report_file
+from stockpot.report_files import load_results, write_plot_files, write_report_files
+from stockpot.reporting import draw_all
 from stockpot.soup_jobs import make_soup
 from stockpot.training_jobs import train
 from stockpot.tuning_jobs import tune
@@ -80,7 +81,11 @@ def _finish(plan: Plan) -> None:
     root = plan.project.root
     files = write_plot_files(root, evaluation)
     _record(plan, "evaluate", **evaluation, files=digests_of(root, files))
-    _record(plan, "report", files=digests_of(root, [write_report_file(plan)]))
+    _record(
+        plan,
+        "report",
+        files=digests_of(root, write_report_files(plan, draw_all(load_results(root)), {})),
+    )
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,8 @@ from torch.testing import assert_close
 
 from stockpot.adapter_jobs import AdapterMergeJob, MergedAdapter, rebuild_adapter
 from stockpot.errors import InputError
-from stockpot.merge_jobs import MergeJob, read_pedigree
+from stockpot.merge_jobs import MergeJob
+from stockpot.merge_pedigree import read_pedigree
 from stockpot.weight_files import open_adapter, open_files, open_source
 
 ONTO_BASE = "method: {}\nmodels: [a, {{path: b, coefficient: 0.5}}]\nbase: base\n"

@@ -36,7 +36,8 @@ def test_files_of_diagnostics_no_longer_asked_for_are_deleted(tmp_path: Path) ->
 
     written = _record(tmp_path, {"regime": FINDING})
 
-    assert sorted((tmp_path / "results" / "diagnostics").iterdir()) == written
+    assert sorted((tmp_path / "results" / "diagnostics").iterdir()) == sorted(written)
+    assert not (tmp_path / "results" / "diagnostics" / "barriers.json").exists()
     assert list(read_finding_files(tmp_path)) == ["regime"]
 
 

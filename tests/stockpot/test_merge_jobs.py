@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stockpot.errors import InputError
-from stockpot.merge_jobs import MergeJob, read_pedigree, rebuild
+from stockpot.merge_jobs import MergeJob, rebuild
+from stockpot.merge_pedigree import read_pedigree
 
 NAMES = ["embed.weight", "layers.0.w", "layers.1.w", "layers.2.w", "head.weight"]
 

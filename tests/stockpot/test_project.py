@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,24 @@ def test_our_own_variable_goes_before_that_of_dvc(params: Path, tmp_path: Path) 
     os.environ.update(STOCKPOT_ROOT=str(tmp_path), DVC_ROOT="/no/such/folder")
 
     assert find_project(params).root == tmp_path
+
+
+def test_a_queued_experiment_has_a_root_of_its_own_and_the_state_of_the_project(
+    params: Path,
+) -> None:
+    copy = params.parent / ".dvc" / "tmp" / "exps" / "tmp123"
+    copy.mkdir(parents=True)
+    shutil.copy(params, copy)
+    os.environ["DVC_ROOT"] = str(params.parent)
+
+    project = find_project(copy / params.name)
+    export_settings(project)
+    export_settings(project)
+
+    assert project.root == copy
+    assert project.state.resolve() == params.parent / ".stockpot"
+    assert project.prefect_home.resolve() == params.parent / ".prefect"
+    assert project.mlflow_uri == f"sqlite:///{params.parent}/.stockpot/mlflow.db"
 
 
 def test_a_folder_outside_any_project_is_told_what_to_do(

@@ -5,15 +5,24 @@ import json
 
 import pytest
 
+from stockpot.atomic_files import write_text
 from stockpot.errors import InputError
+from stockpot.evaluation.judging_jobs import measured_cost_path
 from stockpot.manifests import manifest_path, read_manifest
 from stockpot.planning import Plan
-from stockpot.report_files import load_results, table_columns, write_plot_files, write_report_file
+from stockpot.report_files import (
+    load_results,
+    table_columns,
+    write_plot_files,
+    write_report_files,
+)
+from stockpot.reporting import Drawn
 
+NOTHING_DRAWN = Drawn((), ())
 MAIN_MODELS = ["base", "best ingredient", "uniform", "greedy", "top 2", "tuned", "pareto"]
 
 
-def test_metrics_are_those_of_the_main_models(plan: Plan) -> None:
+def test_metrics_are_the_few_that_one_compares(plan: Plan) -> None:
     root = plan.project.root
     evaluation = read_manifest(root, "evaluate")
 
@@ -21,11 +30,16 @@ def test_metrics_are_those_of_the_main_models(plan: Plan) -> None:
 
     metrics = json.loads(path.read_text())
     judged = {model["name"]: model["metrics"] for model in evaluation["models"]}
+    scores = ("val/accuracy", "test/accuracy", "shift/mean/accuracy")
     assert path == root / "results" / "metrics.json"
-    ensembles = {f"{kind} ensemble" for kind in ("logit", "probability", "median", "stacked")}
-    assert metrics.keys() == {*MAIN_MODELS, *ensembles}
-    assert metrics["best ingredient"] == judged[evaluation["best_ingredient"]]
-    assert metrics["greedy"] == judged["greedy"]
+    assert metrics.keys() == {"best soup", *MAIN_MODELS} - {"base"}
+    assert metrics["greedy"] == {name: judged["greedy"][name] for name in scores}
+    assert metrics["best soup"].keys() == {
+        *scores,
+        *(f"difference/{name}" for name in scores[1:]),
+        *("test/nll", "test/ece"),
+    }
+    assert metrics["best soup"]["val/accuracy"] == max(m["val/accuracy"] for m in metrics.values())
 
 
 def test_every_plot_has_its_numbers_in_a_file(plan: Plan) -> None:
@@ -35,7 +49,10 @@ def test_every_plot_has_its_numbers_in_a_file(plan: Plan) -> None:
 
     assert {path.relative_to(root).as_posix() for path in files} == {
         f"results/plots/{name}.csv"
-        for name in ("id_vs_shift", "shifts", "greedy", "tuning", "pareto")
+        for name in (
+            *("id_vs_shift", "shifts", "greedy", "tuning", "pareto"),
+            *("random_soups", "wise_ft", "reliability"),
+        )
     }
     assert all(len(list(csv.reader(path.read_text().splitlines()))) > 1 for path in files)
 
@@ -51,12 +68,32 @@ def test_files_are_the_same_for_the_same_results(plan: Plan) -> None:
 
 
 def test_the_report_shows_every_main_model(plan: Plan) -> None:
-    path = write_report_file(plan)
+    path, _ = write_report_files(plan, NOTHING_DRAWN, {})
 
     html = path.read_text()
     assert path == plan.project.root / "results" / "report.html"
     assert all(name in html for name in MAIN_MODELS)
     assert "dvc repro" in html
+
+
+def test_the_report_names_runs_and_the_measured_time(plan: Plan) -> None:
+    write_text(measured_cost_path(plan.project.root), json.dumps({"latency_ms": 1.25}))
+
+    path, _ = write_report_files(plan, NOTHING_DRAWN, {"greedy": "a1b2c3"})
+
+    html = path.read_text()
+
+    assert "<td>a1b2c3</td>" in html
+    assert "1.25 ms" in html
+
+
+def test_the_model_card_is_of_the_best_soup(plan: Plan) -> None:
+    _, path = write_report_files(plan, NOTHING_DRAWN, {})
+
+    soup = load_results(plan.project.root).best_soup
+    assert soup is not None
+    assert path == plan.project.root / "results" / "model_card.md"
+    assert soup["digest"] in path.read_text()
 
 
 def test_the_table_is_in_percent(finished: Plan) -> None:
@@ -65,15 +102,21 @@ def test_the_table_is_in_percent(finished: Plan) -> None:
 
     columns = table_columns(evaluation)
 
+    [tested] = [
+        row
+        for row in evaluation["comparisons"]
+        if (row["model"], row["place"]) == ("greedy", "shift")
+    ]
     row = {name: values[columns["model"].index("greedy")] for name, values in columns.items()}
     assert row == {
         "model": "greedy",
         "val": round(100 * greedy["val/accuracy"], 2),
         "test": round(100 * greedy["test/accuracy"], 2),
         "mean shift": round(100 * greedy["shift/mean/accuracy"], 2),
-        "shift, minus best": round(100 * greedy["difference/shift/mean/accuracy"], 2),
-        "from": round(100 * greedy["difference/shift/mean/accuracy_low"], 2),
-        "to": round(100 * greedy["difference/shift/mean/accuracy_high"], 2),
+        "shift, minus best": round(100 * tested["difference"], 2),
+        "from": round(100 * tested["low"], 2),
+        "to": round(100 * tested["high"], 2),
+        "p, Holm": tested["p_holm"],
         "models a prediction": 1,
     }
 
@@ -81,8 +124,14 @@ def test_the_table_is_in_percent(finished: Plan) -> None:
 def test_the_table_leaves_out_what_is_not_compared(finished: Plan) -> None:
     columns = table_columns(read_manifest(finished.project.root, "evaluate"))
 
+    evaluation = read_manifest(finished.project.root, "evaluate")
     rows = zip(columns["model"], columns["shift, minus best"], strict=True)
-    assert [name for name, value in rows if value is None] == ["best ingredient", "mean ingredient"]
+    compared = [name for name, value in rows if value is not None]
+    assert compared == [
+        model["name"]
+        for model in evaluation["models"]
+        if model["kind"] in ("soup", "tuned", "ensemble", "repeats")
+    ]
 
 
 def test_the_ensemble_costs_as_many_models_as_it_has(finished: Plan) -> None:

@@ -23,7 +23,8 @@ from stockpot.models import Model
 from stockpot.planning import Plan
 from stockpot.precheck_jobs import check_ingredients
 from stockpot.project import Project
-from stockpot.report_files import write_plot_files, write_report_file
+from stockpot.report_files import load_results, write_plot_files, write_report_files
+from stockpot.reporting import draw_all
 from stockpot.soup_jobs import make_soup
 from stockpot.store import Store
 from stockpot.tracking.manifests import record_from_manifest
@@ -236,7 +237,8 @@ def test_a_whole_experiment_with_both_searches_is_recorded_plotted_and_reported(
     evaluation = judge_models(plan.judged().judging_job(), "cpu")
     record("evaluate", **evaluation)
     write_plot_files(tmp_path, evaluation)
-    report = write_report_file(plan).read_text()
+    report, _ = write_report_files(plan, draw_all(load_results(tmp_path)), {})
+    page = report.read_text()
 
     assert plan.is_done("tune")
     learned, adaptive = models_of(read_manifest(tmp_path, "tune"))
@@ -253,5 +255,5 @@ def test_a_whole_experiment_with_both_searches_is_recorded_plotted_and_reported(
         ["adaptive", "1", "epoch"],
         ["adaptive", "2", "epoch"],
     ]
-    assert "History of learned" in report
-    assert "adapts_on" in report
+    assert "History of learned" in page
+    assert "adapts_on" in page

@@ -52,6 +52,19 @@ def test_the_name_holds_when_the_group_started(monkeypatch: pytest.MonkeyPatch) 
     assert pipeline_around() == f"dvc-{group}-{boot_ticks}"
 
 
+def test_experiments_of_one_queue_are_pipelines_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DVC_STAGE", "base")
+    names = []
+    for experiment in ("gamey-taus", "staid-stob"):
+        monkeypatch.setenv("DVC_EXP_NAME", experiment)
+        names.append(pipeline_around() or "")
+
+    assert names[0] != names[1]
+    assert names[0].endswith("-gamey-taus")
+
+
 def test_a_group_whose_leader_is_gone_still_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_STAGE", "base")
     monkeypatch.setattr(os, "getpgid", lambda _: 2**22 + 1)  # above the highest process number

@@ -56,18 +56,7 @@ def judged_results(num_ingredients: int = 16, diagnostics: Sequence[str] = ()) -
                     "reason": "loss became nan at step 12 of 330",
                 }
             ],
-            "precheck": {
-                "checks": [
-                    {"check": "base", "ingredient": name, "value": "same", "passed": True}
-                    for name in names[:4]
-                ],
-                "excluded": [
-                    {
-                        "name": "ingredient-03",
-                        "reason": "was not fine-tuned from this base: cosine 0.01 to it",
-                    }
-                ],
-            },
+            "precheck": _precheck(names),
         },
         soups={"soups": soups},
         tune={"tuned": [made(n, "tuned", **_study(n, names, random)) for n in ("tuned", "pareto")]},
@@ -91,6 +80,31 @@ def run_ids(results: Results) -> dict[str, str]:
     return {
         model["name"]: f"{number:032x}"
         for number, model in enumerate(results.evaluation["models"], start=1)
+    }
+
+
+def _precheck(names: Sequence[str]) -> dict[str, Any]:
+    reason = "was not fine-tuned from this base: cosine 0.01 to it"
+    checks: list[dict[str, Any]] = [
+        {
+            "ingredient": name,
+            "name": "start",
+            "passed": name != names[3],
+            "value": 0.01 if name == names[3] else 0.93,
+            "limit": 0.5,
+            "detail": reason if name == names[3] else "was fine-tuned from this base",
+        }
+        for name in names
+    ]
+    data = {"ingredient": None, "name": "val is like train", "passed": True, "value": 2.1}
+    checks.append(data | {"limit": 4.2, "detail": "feature 12 differs most, within chance (4.2)"})
+    failed = [{"name": names[3], "reason": reason}]
+    bound = {"split": "val", "num_examples": 400, "num_wrong": 4, "delta": 0.01, "choices": 34}
+    return {
+        "checks": checks,
+        "failed": failed,
+        "excluded": failed,
+        "certificate": bound | {"error_below": 0.041},
     }
 
 
@@ -326,6 +340,18 @@ def _finding(name: str) -> dict[str, Any]:
     return {
         "sentence": f"What {name} says: all but one ingredient lie in one basin.",
         "metrics": {"largest": 2.31},
-        "data": {},
+        "data": _SOUP_SIZE if name == "soup_size" else {},
         "alerts": alerts if name == "barriers" else [],
     }
+
+
+_CURVE = {
+    "mean": [0.95 + 0.02 * (1 - 1 / size) for size in range(1, 17)],
+    "low": [0.945 + 0.02 * (1 - 1 / size) for size in range(1, 17)],
+    "high": [0.955 + 0.02 * (1 - 1 / size) for size in range(1, 17)],
+    "level": 0.97,
+    "slope": -0.02,
+    "one_more": {"value": 0.0001, "low": -0.0001, "high": 0.0003},
+    "as_many_again": {"value": 0.0006, "low": -0.0002, "high": 0.0014},
+}
+_SOUP_SIZE = {"metric": "accuracy", "num_ingredients": 16, "curves": {"val": _CURVE}}

@@ -65,6 +65,7 @@ class ProjectFolder:
             (root / name).symlink_to(REPOSITORY / name)
         (root / ".dvc").mkdir()
         shutil.copy(REPOSITORY / ".dvc" / "config", root / ".dvc")
+        shutil.copytree(REPOSITORY / ".dvc" / "plots", root / ".dvc" / "plots")
         project.write_params(params)
         project.git("init", "--quiet")
         project.git("add", "--all")

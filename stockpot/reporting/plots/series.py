@@ -32,7 +32,7 @@ def main_series(evaluation: Manifest) -> list[Series]:
                 series.append(Series(model, label, BASE, "s"))
             case "ingredient":
                 series.append(Series(model, "best ingredient", INK, "D"))
-            case "ensemble":
+            case "ensemble" | "repeats":
                 marker = _ENSEMBLE_MARKERS[num_ensembles % len(_ENSEMBLE_MARKERS)]
                 series.append(Series(model, label, ENSEMBLE, marker))
                 num_ensembles += 1

@@ -50,7 +50,7 @@ def shifts(evaluation: Manifest) -> str | None:
 
 def _without_further_ensembles(series: Sequence[Series]) -> list[Series]:
     """Keep one ensemble: bars of one colour could not be told apart."""
-    ensembles = [one for one in series if one.model["kind"] == "ensemble"]
+    ensembles = [one for one in series if one.model["kind"] in ("ensemble", "repeats")]
     return [one for one in series if one not in ensembles[1:]]
 
 

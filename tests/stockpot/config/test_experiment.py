@@ -7,6 +7,7 @@ import pytest
 
 from stockpot.config import Experiment, load_experiment
 from stockpot.errors import InputError
+from stockpot.search import Constant, Names, plan_points
 
 PARAMS = """
 sweep:
@@ -70,15 +71,24 @@ def load(tmp_path: Path) -> Load:
         (
             ["sweep.search=list", "sweep.size=null", "sweep.list=[{epoch: 3}]"],
             "sweep: list: unknown hyperparameters ['epoch']; choose from ['learning_rate', "
-            "'weight_decay', 'epochs', 'batch_size', 'label_smoothing', 'mixup', 'augmentation']",
+            "'weight_decay', 'epochs', 'batch_size', 'label_smoothing', 'mixup', 'augmentation', "
+            "'optimizer', 'momentum', 'schedule', 'warmup', 'schedule_power', 'clip_norm', "
+            "'accumulation', 'precision', 'layer_decay', 'frozen', 'average', 'ema_momentum', "
+            "'swa_start', 'lawa_epochs', 'sam_radius', 'patience', 'cutmix']",
         ),
         (
+            ["sweep.search=list", "sweep.size=null", "sweep.list=[{optimizer: sdg}]"],
+            "sweep.list: unknown optimizer 'sdg', choose from ['adamp', 'adamw', 'sgd']; "
+            "did you mean 'sgd'?",
+        ),
+        (["base.epochs=0"], "base: epochs must be at least 1 without probe_epochs, got 0"),
+        (
             ["sweep.search=list", "sweep.size=null", "sweep.list=[{epochs: 2.5}]"],
-            "sweep: epochs: must be whole numbers, got 2.5; use integer or choice",
+            "sweep.list: epochs: must be whole numbers, got 2.5; use integer or choice",
         ),
         (
             ["sweep.search=list", "sweep.size=null", "sweep.list=[{learning_rate: -1}]"],
-            "sweep: learning_rate: must be in (0, inf), got -1",
+            "sweep.list: learning_rate: must be in (0, inf), got -1",
         ),
         (
             ["tune=[{name: t, objectives: [val, val]}]"],
@@ -229,6 +239,26 @@ def test_hyperparameters_that_are_not_named_are_constants(load: Load) -> None:
 
     assert distributions["batch_size"].bounds() == (32, 32)
     assert "seed" not in distributions
+
+
+def test_names_are_constants_or_choices(load: Load) -> None:
+    space = load("sweep.space={optimizer: {choice: [sgd, adamp]}, schedule: cosine}").sweep.space
+
+    assert space.distributions()["optimizer"] == Names(("sgd", "adamp"))
+    assert space.distributions()["schedule"] == Constant("cosine")
+
+
+def test_a_technique_that_is_not_searched_is_no_dimension(load: Load) -> None:
+    plain, with_sgd = (
+        plan_points("sobol", load(f"sweep.space={space}").sweep.space.distributions(), [], 4, 0)
+        for space in (
+            "{learning_rate: {uniform: [1, 2]}}",
+            "{learning_rate: {uniform: [1, 2]}, optimizer: sgd, clip_norm: 1}",
+        )
+    )
+
+    assert [p["learning_rate"] for p in plain] == [p["learning_rate"] for p in with_sgd]
+    assert {p["optimizer"] for p in with_sgd} == {"sgd"}
 
 
 def test_a_workload_of_ones_own_may_have_any_shifts(load: Load) -> None:

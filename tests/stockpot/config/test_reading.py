@@ -140,6 +140,14 @@ def test_an_unknown_name_gets_the_nearest_one_suggested(
             "sweep.space.learning_rate.choice.1: must be a valid number, unable to parse string",
         ),
         (
+            "sweep.space.optimizer=adamv",
+            "sweep.space.optimizer: must be 'adamw', 'sgd' or 'adamp', got 'adamv'; did you mean",
+        ),
+        (
+            "sweep.space.optimizer={uniform: [0, 1]}",
+            "sweep.space.optimizer: unknown distribution 'uniform', choose from ['choice']",
+        ),
+        (
             "sweep.space.learning_rate={log_uniform: [1]}",
             "sweep.space.learning_rate.log_uniform.1: is required, got nothing",
         ),
@@ -167,7 +175,7 @@ def test_a_wrong_type_is_named_with_its_field_and_value(
     [
         ("seed=-1", "seed: must be greater than or equal to 0, got -1"),
         ("seed=4294967296", "seed: must be less than 4294967296, got 4294967296"),
-        ("base.epochs=0", "base.epochs: must be greater than or equal to 1, got 0"),
+        ("base.epochs=0", "base: epochs must be at least 1 without probe_epochs, got 0"),
         ("base.learning_rate=0", "base.learning_rate: must be greater than 0, got 0"),
         ("base.learning_rate=.inf", "base.learning_rate: must be a finite number, got inf"),
         ("base.label_smoothing=1", "base.label_smoothing: must be less than 1, got 1"),

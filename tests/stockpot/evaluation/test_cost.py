@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from toy_workload import Toy
 
-from stockpot.evaluation.cost import count_flops, measured_cost_path
-from stockpot.evaluation.judging_jobs import CostJob, measure_cost
+from stockpot.evaluation.cost import count_flops
+from stockpot.evaluation.judging_jobs import CostJob, measure_cost, measured_cost_path
 from stockpot.workloads import build_workload
 from stockpot.workloads.spec import WorkloadSpec
 

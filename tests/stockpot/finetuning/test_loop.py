@@ -1,4 +1,4 @@
-"""Fine-tuning: resumed bit for bit, divergence, mixup, the schedule, and no global state."""
+"""Fine-tuning: resumed bit for bit whatever the techniques, divergence, and no global state."""
 
 from dataclasses import replace
 
@@ -7,12 +7,10 @@ import torch
 
 from stockpot.errors import InputError
 from stockpot.finetuning.hyperparameters import Hyperparameters
-from stockpot.finetuning.loop import Diverged, fine_tune, learning_rate_at
-from stockpot.finetuning.mixup import mix, mixed_loss
+from stockpot.finetuning.loop import Diverged, fine_tune
 from stockpot.finetuning.partial_state import PartialState
 from stockpot.seeding import seeded_generator
 from stockpot.workloads import build_workload
-from stockpot.workloads.batches import take
 
 WORKLOAD = build_workload("digits", seed=0)
 HOW = Hyperparameters(
@@ -45,24 +43,76 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
-@pytest.mark.parametrize("steps_done", [1, 4, 5, 6, 9])
-def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, monkeypatch, undisturbed, steps_done):
-    path = tmp_path / "state.safetensors"
+def train_killed(path, monkeypatch, how, steps_done):
+    """Train until so many steps are done, then die; then go on from what was saved."""
     save = PartialState.save
 
-    def save_and_die(state, model, optimizer, progress, *, identity):
-        save(state, model, optimizer, progress, identity=identity)
+    def save_and_die(state, parts, progress, *, identity):
+        save(state, parts, progress, identity=identity)
         if progress.step == steps_done:
             raise Killed
 
-    monkeypatch.setattr(PartialState, "save", save_and_die)
-    with pytest.raises(Killed):
-        train(partial=PartialState(path, every_seconds=0))
-    monkeypatch.undo()
-
+    with monkeypatch.context() as patch:
+        patch.setattr(PartialState, "save", save_and_die)
+        with pytest.raises(Killed):
+            train(how, partial=PartialState(path, every_seconds=0))
     assert path.exists()
-    assert same(train(partial=PartialState(path, every_seconds=0)), undisturbed)
+    return train(how, partial=PartialState(path, every_seconds=0))
+
+
+@pytest.mark.parametrize("steps_done", [1, 4, 5, 6, 9])
+def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, monkeypatch, undisturbed, steps_done):
+    path = tmp_path / "state.safetensors"
+
+    resumed = train_killed(path, monkeypatch, HOW, steps_done)
+
+    assert same(resumed, undisturbed)
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "technique",
+    [
+        {"optimizer": "sgd", "schedule": "cosine", "clip_norm": 0.1},
+        {"optimizer": "adamp", "schedule": "one_cycle", "warmup": 0.3},
+        {"schedule": "cosine_power", "accumulation": 3, "precision": "bf16"},
+        {"precision": "fp16", "layer_decay": 0.7, "clip_norm": 1.0},
+        {"probe_epochs": 1, "epochs": 1, "frozen": "features.0.*"},
+        {"average": "ema", "patience": 1},
+        {"average": "swa", "swa_start": 0.3, "sam_radius": 0.05},
+        {"average": "lawa", "lawa_epochs": 2, "cutmix": 1.0},
+    ],
+    ids=lambda technique: " ".join(f"{name}={value}" for name, value in technique.items()),
+)
+@pytest.mark.parametrize("steps_done", [5])  # an epoch's end, where most can go wrong
+def test_techniques_go_on_bit_for_bit_too(
+    tmp_path, monkeypatch, undisturbed, technique, steps_done
+):
+    how = replace(HOW, **technique)
+    whole = train(how)
+
+    resumed = train_killed(tmp_path / "state.safetensors", monkeypatch, how, steps_done)
+
+    assert same(resumed, whole)
+    assert not same(whole, undisturbed)
+
+
+def test_without_techniques_a_run_is_the_plain_loop():
+    """What a run did before there were techniques, in so many words."""
+    how = replace(HOW, mixup=0.0, augmentation=0.0)
+    model = WORKLOAD.build_model(seeded_generator(how.seed, "weights"))
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=how.weight_decay, fused=True)
+    images, targets = WORKLOAD.dataset("pretrain").tensors
+    for epoch in range(how.epochs):
+        order = torch.randperm(len(images), generator=seeded_generator(how.seed, "order", epoch))
+        for indices in order.split(how.batch_size):
+            optimizer.param_groups[0]["lr"] = how.learning_rate  # a warmup of one step is none
+            optimizer.zero_grad()
+            batch = (images[indices], targets[indices])
+            WORKLOAD.loss(model(batch[0]), batch, label_smoothing=0.1).mean().backward()
+            optimizer.step()
+
+    assert same(train(how), model.state_dict())
 
 
 def test_a_damaged_or_foreign_state_starts_over(tmp_path, undisturbed):
@@ -103,24 +153,3 @@ def test_the_start_is_where_training_begins(undisturbed):
 
     for name, tensor in undisturbed.items():
         torch.testing.assert_close(barely[name], tensor, atol=1e-9, rtol=0)
-
-
-def test_the_learning_rate_rises_over_a_tenth_and_then_stays():
-    rates = [learning_rate_at(step, 20, 1.0) for step in range(20)]
-
-    assert rates == [0.5] + [1.0] * 19
-
-
-def test_mixup_is_the_mixed_inputs_and_the_mixed_loss_by_hand():
-    batch = take(WORKLOAD.dataset("train"), torch.arange(6))
-    mixed = mix(batch, 0.25, seeded_generator(0, "partners"))
-    partners = torch.randperm(6, generator=seeded_generator(0, "partners"))
-    outputs = torch.randn(6, 10, generator=torch.Generator().manual_seed(0))
-
-    losses = mixed_loss(WORKLOAD, outputs, mixed, label_smoothing=0.0)
-
-    cross_entropy = torch.nn.functional.cross_entropy
-    one = cross_entropy(outputs, batch[1], reduction="none")
-    other = cross_entropy(outputs, batch[1][partners], reduction="none")
-    torch.testing.assert_close(mixed.first[0], 0.25 * batch[0] + 0.75 * batch[0][partners])
-    torch.testing.assert_close(losses, 0.25 * one + 0.75 * other)

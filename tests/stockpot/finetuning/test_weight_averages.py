@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
@@ -13,7 +16,7 @@ from stockpot.merging.engine import merge_states
 from stockpot.merging.recipe import Recipe
 
 State = dict[str, Tensor]
-Average = ExponentialAverage | LatestWeightAverage
+Average = ExponentialAverage | LatestWeightAverage | StochasticWeightAverage
 
 
 def _trajectory(length: int, dtype: torch.dtype = torch.float32) -> list[State]:
@@ -70,15 +73,11 @@ def test_a_debiased_ema_is_a_mean_whose_shares_sum_to_one() -> None:
 
 
 def test_swa_is_the_uniform_soup_of_its_samples() -> None:
-    trajectory = _trajectory(40)
-    average = StochasticWeightAverage(40, start=0.75, every=3)
+    samples = _trajectory(12)
 
-    for step, weights in enumerate(trajectory):
-        average.update(step, weights)
+    average = _averaged(StochasticWeightAverage(), samples)
 
-    samples = [trajectory[step] for step in (30, 33, 36, 39)]
-    assert average.num_samples == 4
-    torch.testing.assert_close(average.average()["weight"], _uniform(samples), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(average["weight"], _uniform(samples), rtol=1e-6, atol=1e-6)
 
 
 def test_lawa_of_one_is_the_latest_and_of_more_the_uniform_soup_of_those() -> None:
@@ -99,14 +98,10 @@ def test_fewer_checkpoints_than_lawa_holds_are_all_averaged() -> None:
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 1.0])
 def test_integer_buffers_are_the_latest(momentum: float) -> None:
     trajectory = _trajectory(6)
-    swa = StochasticWeightAverage(6, start=0.0)
-    for step, weights in enumerate(trajectory):
-        swa.update(step, weights)
-
     averages = [
         _averaged(ExponentialAverage(momentum), trajectory),
         _averaged(LatestWeightAverage(3), trajectory),
-        swa.average(),
+        _averaged(StochasticWeightAverage(), trajectory),
     ]
 
     assert [average["count"].item() for average in averages] == [5, 5, 5]
@@ -137,9 +132,9 @@ def test_an_average_does_not_share_memory_with_the_training() -> None:
 
 
 @pytest.mark.parametrize(
-    "average", [ExponentialAverage(), LatestWeightAverage(), StochasticWeightAverage(4)]
+    "average", [ExponentialAverage(), LatestWeightAverage(), StochasticWeightAverage()]
 )
-def test_nothing_has_no_average(average: Average | StochasticWeightAverage) -> None:
+def test_nothing_has_no_average(average: Average) -> None:
     with pytest.raises(ValueError, match="needs weights to average, got none"):
         average.average()
 
@@ -152,11 +147,6 @@ def test_nothing_has_no_average(average: Average | StochasticWeightAverage) -> N
             lambda: ExponentialAverage(1.0, debias=True),
             "EMA: momentum must be below 1 with debias, got 1",
         ),
-        (lambda: StochasticWeightAverage(4, start=1.0), "SWA: start must be in [0, 1), got 1.0"),
-        (
-            lambda: StochasticWeightAverage(4, every=0),
-            "SWA: total_steps and every must be at least 1, got 4 and 0",
-        ),
         (lambda: LatestWeightAverage(0), "LAWA: num_checkpoints must be at least 1, got 0"),
     ],
 )
@@ -165,3 +155,29 @@ def test_arguments_out_of_range_are_refused(make: type, expected: str) -> None:
         make()
 
     assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(ExponentialAverage, 0.9, warmup=True),
+        partial(ExponentialAverage, 0.9, debias=True),
+        partial(LatestWeightAverage, 3),
+        StochasticWeightAverage,
+    ],
+)
+@pytest.mark.parametrize("taken", [0, 1, 4])
+def test_what_one_held_another_goes_on_with(
+    make: Callable[[], Average], dtype: torch.dtype, taken: int
+) -> None:
+    trajectory = _trajectory(6, dtype)
+    first, second = make(), make()
+    for weights in trajectory[:taken]:
+        first.update(weights)
+
+    second.load(first.tensors(), trajectory[0])
+
+    expected, found = (_averaged(each, trajectory[taken:]) for each in (first, second))
+    assert torch.equal(found["weight"], expected["weight"])
+    assert found["weight"].dtype == dtype

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from stockpot.errors import InputError
-from stockpot.merge_jobs import read_pedigree, rebuild
+from stockpot.merge_jobs import rebuild
+from stockpot.merge_pedigree import read_pedigree
 from stockpot.merging.layer_slices import is_after_layers, layer_of, num_layers
 from tests.support.merge_files import language_model, merge, read_job, save_model
 

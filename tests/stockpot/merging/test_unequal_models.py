@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from stockpot.errors import InputError
-from stockpot.merge_jobs import read_pedigree, rebuild
+from stockpot.merge_jobs import rebuild
+from stockpot.merge_pedigree import read_pedigree
 from tests.support.merge_files import State, language_model, merge, read_job, save_model
 
 UP = "model.layers.0.mlp.up_proj.weight"

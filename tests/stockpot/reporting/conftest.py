@@ -7,7 +7,7 @@ from typing import Any
 import judged_results
 import pytest
 
-from stockpot.reporting import Results
+from stockpot.reporting import Results, render_report
 
 DIGEST = "ab" * 32
 
@@ -218,8 +218,30 @@ _EXPERIMENT = {
 @pytest.fixture
 def results() -> Results:
     """Two ingredients, one failed; two soups, two studies; uniform loses, greedy wins on shift."""
+    return _results()
+
+
+def _results() -> Results:
     manifests: list[dict[str, Any]] = [_BASE, _SWEEP, _SOUPS, _TUNE, _EVALUATION]
     return Results(*copy.deepcopy(manifests))
+
+
+@pytest.fixture(scope="session")
+def page() -> str:
+    """The report of `results`: drawing its plots takes a second."""
+    return render_report(
+        _results(),
+        _EXPERIMENT,
+        commands=["make install", "stockpot run"],
+    )
+
+
+@pytest.fixture(scope="session")
+def judged_page() -> str:
+    """The report of `judged`."""
+    judged = judged_results.judged_results(diagnostics=["barriers", "soup_size"])
+    runs = judged_results.run_ids(judged)
+    return render_report(judged, judged_results.experiment(), runs=runs, latency_ms=1.5)
 
 
 @pytest.fixture

@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import signal
+import subprocess
+import sys
+import textwrap
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -174,14 +178,24 @@ def test_the_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
     assert open_source(folder).digest == hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
-def test_what_is_read_can_be_written_to_without_a_change_of_the_file(tmp_path: Path) -> None:
+WRITES = """
+    import sys
+    from pathlib import Path
+    from stockpot.weight_files import open_source
+    open_source(Path(sys.argv[1])).read("w").zero_()
+"""
+
+
+def test_a_process_that_writes_to_what_it_has_read_ends_and_the_file_stays(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_file({"w": torch.ones(4)}, path)
-    path.chmod(0o444)
     before = path.read_bytes()
 
-    open_source(path).read("w").zero_()
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(WRITES), str(path)], check=False, timeout=60
+    )
 
+    assert ended.returncode == -signal.SIGSEGV
     assert path.read_bytes() == before
 
 

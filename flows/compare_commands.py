@@ -1,0 +1,85 @@
+"""The command that sets finished runs side by side: no flow and no Prefect server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from stockpot.comparison import Finished
+    from stockpot.planning import Plan
+    from stockpot.reporting.runs import Runs
+
+_out = Console()
+
+
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN RUN...",
+            help="A project folder, or the start of the id of an MLflow parent run.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="The page; by default results/compare.html of this project."),
+    ] = None,
+    params: Annotated[
+        str | None, typer.Option("--params", "-p", help="The experiment; by default params.yaml.")
+    ] = None,
+) -> None:
+    """Compare finished experiments: which best soup is better, and which settings differ.
+
+    The first run is what the others are compared with. The test is paired where all were judged
+    on the same test examples and their predictions are kept. It ends with a page.
+
+    stockpot compare . ../other-project
+
+    stockpot compare 1755e1e3 571a7ec2 --out sweep.html
+    """
+    from flows.launch import make_plan
+    from stockpot.atomic_files import write_text
+    from stockpot.comparison import compare_runs
+    from stockpot.reporting.compare_page import render_comparison
+
+    plan = make_plan(params, [])
+    compared = compare_runs([_finished(plan, run) for run in runs])
+    path = out or plan.project.results / "compare.html"
+    write_text(path, render_comparison(compared))
+    _show(compared)
+    _out.print(f"\nPage: [bold]{path}[/bold]", highlight=False, soft_wrap=True)
+
+
+def _finished(plan: Plan, run: str) -> Finished:
+    """Read a run: of a folder if there is such a folder, else of the tracking store."""
+    from flows.tracking import open_tracker
+    from stockpot.comparison import run_of_folder, run_of_record
+    from stockpot.project import Project
+    from stockpot.tracking import run_url
+    from stockpot.tracking.addresses import is_server
+    from tasks.session import import_from
+
+    folder = Path(run)
+    if folder.is_dir():
+        import_from(Project(folder.resolve(), folder.resolve() / "params.yaml"))
+        return run_of_folder(folder)
+    recorded = open_tracker(plan).pipeline_run(run)
+    uri = plan.tracking_uri
+    link = run_url(uri, recorded.experiment_id, recorded.run_id) if is_server(uri) else None
+    return run_of_record(recorded, plan, link)
+
+
+def _show(compared: Runs) -> None:
+    from stockpot.reporting.run_grids import terminal_table
+    from stockpot.reporting.run_verdicts import run_headline, run_verdicts
+
+    _out.print()
+    _out.print(terminal_table(compared))
+    _out.print(f"\n{run_headline(compared)}", highlight=False, markup=False)
+    for verdict in run_verdicts(compared):
+        if verdict.outcome is None:
+            _out.print(f"  {verdict.sentence}", highlight=False, markup=False)

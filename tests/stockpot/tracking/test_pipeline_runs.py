@@ -1,0 +1,55 @@
+"""Reading back what was recorded of a whole pipeline run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stockpot.errors import InputError
+from stockpot.tracking import Dataset, ModelRecord, Tracker
+
+
+def test_a_whole_run_is_read_back_by_the_start_of_its_id(
+    open_tracker: Callable[..., Tracker],
+) -> None:
+    tracker = open_tracker()
+    datasets = [Dataset("digits", "aa", "test"), Dataset("digits", "bb", "test_shift/noise")]
+    tracker.start_parent("whole", {"seed": 3, "soups.0.name": "top"}, {}, datasets=datasets)
+    tracker.log_text("results/base.json", '{"base": 1}')
+    tracker.log_text("results/diagnostics/regime.json", "{}")
+    tracker.log_text("report.html", "<p>")
+    run_id = tracker.parent_run_id or ""
+
+    run = tracker.pipeline_run(run_id[:12])
+
+    assert (run.run_id, run.experiment_id, run.name) == (run_id, tracker.experiment_id, "whole")
+    assert run.params == {"seed": "3", "soups.0.name": "top"}
+    assert run.datasets == {"test": "aa", "test_shift/noise": "bb"}
+    assert run.results == {"base.json": '{"base": 1}', "diagnostics/regime.json": "{}"}
+
+
+def test_a_run_of_another_experiment_of_the_store_is_found(tracker: Tracker, uri: str) -> None:
+    run_id = tracker.parent_run_id or ""
+    place = Path(uri.removeprefix("sqlite:///")).parent / "elsewhere"
+
+    elsewhere = Tracker.open(uri, "another experiment", place, offline=False, tags={})
+
+    assert elsewhere.pipeline_run(run_id).results == {}
+
+
+def test_a_models_run_is_no_whole_run(tracker: Tracker) -> None:
+    tracker.log_model(ModelRecord("greedy", "soup", key="key-of-a-soup"))
+
+    with pytest.raises(InputError, match="the start of one parent run's id, got that of 0"):
+        tracker.pipeline_run(tracker.run_id("key-of-a-soup") or "")
+
+
+def test_a_start_that_several_have_is_an_input_error(
+    tracker: Tracker, open_tracker: Callable[..., Tracker]
+) -> None:
+    open_tracker().start_parent("second run", {}, {})
+
+    with pytest.raises(InputError, match=r"run '': must be a project folder or .* got that of \d+"):
+        tracker.pipeline_run("")
