@@ -242,11 +242,12 @@ def _learning_rate(run: _Run, step: int) -> float:
 
 def _weights(run: _Run, steps_done: int) -> dict[str, Tensor]:
     """Return what a run gives after so many steps: the model's weights, or their average."""
+    state: dict[str, Tensor] = run.model.state_dict()
     average = run.average.average
     if average is None or not run.average.has_begun(steps_done):
-        state: dict[str, Tensor] = run.model.state_dict()
         return state
-    averaged = average.average()
+    # Frozen tensors are averages of equal ones, but for rounding.
+    averaged = average.average() | {name: state[name] for name in run.trained.frozen}
     if not has_statistics(run.model):
         return averaged
     order = _order(run, run.epochs)

@@ -46,7 +46,7 @@ def cosine_power(step: int, total: int, how: Hyperparameters) -> float:
     """
     falling, p = _cosine(_progress(step, total, how.warmup)), how.schedule_power
     if p > 1:  # expm1 keeps the digits that p^c - 1 loses where p is near 1
-        falling = math.expm1(falling * math.log(p)) / (p - 1)
+        falling = math.expm1(falling * math.log(p)) / math.expm1(math.log(p))
     return _risen(step, total, how.warmup) * falling
 
 

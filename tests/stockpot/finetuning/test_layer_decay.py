@@ -12,7 +12,10 @@ from stockpot.workloads.conv_net import ConvNet
 @pytest.mark.parametrize(
     ("names", "layers"),
     [
-        (["features.0.weight", "features.0.bias", "head.weight"], ["features.0", "features.0", "head"]),
+        (
+            ["features.0.weight", "features.0.bias", "head.weight"],
+            ["features.0", "features.0", "head"],
+        ),
         (
             [
                 "bert.embeddings.words.weight",
