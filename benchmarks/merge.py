@@ -3,15 +3,17 @@
 Six bfloat16 models of 374 M parameters (748 MB each) are made once in FOLDER, mergekit is
 installed there in an environment of its own, and each method is run with both, ROUNDS times.
 
-    python benchmarks/merge.py [FOLDER] [ROUNDS]
+    python benchmarks/merge.py [FOLDER] [ROUNDS] [METHOD ...]
 
 Limit: the time to copy the same bytes (all inputs read, one output written) with `cat`, printed
-beside. Memory is what is private to the process: page cache is left out.
+beside. Shown are seconds, seconds of processor time (of all cores: where other work slows the
+machine down, these compare better), and memory private to the process: page cache is left out.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -19,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -37,34 +40,53 @@ CASES: Mapping[str, tuple[int, bool, str]] = {
 }
 
 
+@dataclass(frozen=True)
+class Measured:
+    """One run of a command: seconds, seconds of all cores, GB of private memory at its peak."""
+
+    seconds: float
+    cpu_seconds: float
+    peak: float
+
+
 def main() -> None:
-    """Run all cases and print the table."""
+    """Run the cases and print the table."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "merge-benchmark").absolute()
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
+    chosen = sys.argv[3:] or [*CASES]
     models = [make_model(folder / f"model{number}", number) for number in range(NUM_MODELS)]
     mergekit = install_mergekit(folder / "mergekit-environment")
     stockpot = Path(sys.executable).with_name("stockpot")
     copied = statistics.median(copy_seconds(models, folder) for _ in range(rounds))
     print(f"copying the bytes of six models to one: {copied:.1f} s\n")
-    print(f"{'method':<10} {'mergekit':>16} {'stockpot':>16} {'ratio':>7}")
-    for method, (count, has_base, parameters) in CASES.items():
-        config = folder / f"{method}.yaml"
+    print(f"{'method':<10} {'mergekit':>26} {'stockpot':>26} {'ratio':>7} {'of CPU':>7}")
+    for method in chosen:
+        count, has_base, parameters = CASES[method]
+        config, out = folder / f"{method}.yaml", folder / "out"
         config.write_text(merge_file(method, models[:count], has_base, parameters))
-        seconds: dict[str, list[float]] = {"mergekit": [], "stockpot": []}
-        peaks: dict[str, list[float]] = {"mergekit": [], "stockpot": []}
+        commands = {
+            "mergekit": [str(mergekit), str(config), str(out)],
+            "stockpot": [str(stockpot), "merge", str(config), str(out)],
+        }
+        runs: dict[str, list[Measured]] = {tool: [] for tool in commands}
         for _ in range(rounds):
-            for tool, command in (
-                ("mergekit", [str(mergekit), str(config), str(folder / "out")]),
-                ("stockpot", [str(stockpot), "merge", str(config), str(folder / "out")]),
-            ):
-                shutil.rmtree(folder / "out", ignore_errors=True)
-                took, peak = run(command, folder)
-                seconds[tool].append(took)
-                peaks[tool].append(peak)
-        middle = {tool: statistics.median(values) for tool, values in seconds.items()}
-        shown = [f"{middle[tool]:6.1f} s {max(peaks[tool]):4.1f} GB" for tool in seconds]
-        ratio = middle["mergekit"] / middle["stockpot"]
-        print(f"{method:<10} {shown[0]:>16} {shown[1]:>16} {ratio:>6.1f}x", flush=True)
+            for tool, command in commands.items():
+                shutil.rmtree(out, ignore_errors=True)
+                runs[tool].append(run(command, folder))
+        print(f"{method:<10} {row(runs['mergekit'], runs['stockpot'])}", flush=True)
+
+
+def row(theirs: Sequence[Measured], ours: Sequence[Measured]) -> str:
+    """Format the medians of both tools, and their ratios."""
+    seconds = [statistics.median(one.seconds for one in runs) for runs in (theirs, ours)]
+    cpu = [statistics.median(one.cpu_seconds for one in runs) for runs in (theirs, ours)]
+    peaks = [max(one.peak for one in runs) for runs in (theirs, ours)]
+    shown = [
+        f"{s:6.1f} s {c:6.1f} CPU s {p:4.1f} GB"
+        for s, c, p in zip(seconds, cpu, peaks, strict=True)
+    ]
+    ratios = f"{seconds[0] / seconds[1]:>6.1f}x {cpu[0] / cpu[1]:>6.1f}x"
+    return f"{shown[0]:>26} {shown[1]:>26} {ratios}"
 
 
 def make_model(folder: Path, seed: int) -> Path:
@@ -143,10 +165,10 @@ def copy_seconds(models: Sequence[Path], folder: Path) -> float:
     return seconds
 
 
-def run(command: Sequence[str], folder: Path) -> tuple[float, float]:
-    """Run a command; return its seconds and its peak of private memory in GB."""
+def run(command: Sequence[str], folder: Path) -> Measured:
+    """Run a command to its end, and measure it."""
     peak = 0
-    start = time.perf_counter()
+    before, start = os.times(), time.perf_counter()
     with subprocess.Popen(
         command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as process:
@@ -158,7 +180,11 @@ def run(command: Sequence[str], folder: Path) -> tuple[float, float]:
         drained.join()
     if process.returncode:
         raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
-    return time.perf_counter() - start, peak / 1e9
+    seconds, after = time.perf_counter() - start, os.times()
+    cpu_seconds = (after.children_user - before.children_user) + (
+        after.children_system - before.children_system
+    )
+    return Measured(seconds, cpu_seconds, peak / 1e9)
 
 
 def anonymous_bytes(pid: int) -> int:

@@ -1,136 +1,175 @@
-"""Largest differences between stockpot's merges and mergekit's, on a small float32 model.
+"""Largest differences between stockpot's merges and mergekit's, on small models of two shapes.
 
-Both read the same merge files, in mergekit's form. mergekit is installed in an environment of its
-own in FOLDER. What differs by more than 1e-6 of the largest weight is explained in the last
-column: there mergekit departs from the paper, or draws its random numbers otherwise.
+A Llama and a BERT as transformers makes them, float32; both tools read the same merge files, in
+mergekit's form. mergekit is installed in an environment of its own in FOLDER, and runs there. A difference is
+relative to the largest weight of its tensor. Where entries are dropped at random, we are given
+the masks that mergekit drew.
+
+A second table is about rounding: how many entries of a linear merge of bfloat16 models are the
+bfloat16 number nearest to the exact result.
 
     python benchmarks/merge_parity.py [FOLDER]
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from merge import install_mergekit
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from torch import Tensor
 
-HIDDEN, INNER, VOCABULARY, LAYERS = 32, 96, 128, 3
+from stockpot.merge_jobs import MergeJob
+from stockpot.merging.recipe import Recipe
+
+SHAPES = ("llama", "bert")
+WEIGHTS = (0.5, 0.3, 0.4)
+LIMIT = 1e-6
 
 # Densities are such that all sizes give whole counts: elsewhere we round to the nearest count and
 # mergekit down, so that one entry a tensor may differ.
-WEIGHTS = (0.5, 0.3, 0.4)
-# Method: number of models, base, parameters of models, parameters, why it may differ.
-CASES: Mapping[str, tuple[int, bool, str, str, str]] = {
-    "linear": (3, False, "weight: {w}", "", ""),
-    "slerp": (2, True, "", "t: 0.4", ""),
-    "nuslerp": (2, False, "weight: {w}", "", ""),
-    "multislerp": (3, False, "weight: {w}", "", ""),
-    "karcher": (3, False, "", "", ""),
-    "task_arithmetic": (3, True, "weight: {w}", "lambda: 0.7", ""),
-    "ties": (3, True, "weight: {w}", "density: 0.5", ""),
-    "breadcrumbs": (3, True, "weight: {w}", "density: 0.75, gamma: 0.0625", ""),
-    "breadcrumbs_ties": (3, True, "weight: {w}", "density: 0.75, gamma: 0.0625", ""),
-    "model_stock": (3, True, "", "", ""),
-    "sce": (3, True, "", "select_topk: 0.5", ""),
-    "nearswap": (2, True, "", "t: 0.01", ""),
-    "arcee_fusion": (2, True, "", "", ""),
-    "dare_linear": (3, True, "weight: {w}", "density: 0.5", "random: other draws"),
-    "dare_ties": (3, True, "weight: {w}", "density: 0.5", "random: other draws"),
-    "della": (3, True, "weight: {w}", "density: 0.5, epsilon: 0.1", "random: other draws"),
+# Method: number of models, base, whether models have weights, parameters.
+CASES: Mapping[str, tuple[int, bool, bool, str]] = {
+    "linear": (3, False, True, ""),
+    "slerp": (2, True, False, "t: 0.4"),
+    "nuslerp": (2, False, True, ""),
+    "multislerp": (3, False, True, ""),
+    "karcher": (3, False, False, ""),
+    "task_arithmetic": (3, True, True, "lambda: 0.7"),
+    "ties": (3, True, True, "density: 0.5"),
+    "dare_linear": (3, True, True, "density: 0.5"),
+    "dare_ties": (3, True, True, "density: 0.5"),
+    "breadcrumbs": (3, True, True, "density: 0.75, gamma: 0.0625"),
+    "breadcrumbs_ties": (3, True, True, "density: 0.75, gamma: 0.0625"),
+    "della": (3, True, True, "density: 0.5, epsilon: 0.1"),
+    "della_linear": (3, True, True, "density: 0.5, epsilon: 0.1"),
+    "model_stock": (3, True, False, ""),
+    "sce": (3, True, False, "select_topk: 0.5"),
+    "nearswap": (2, True, False, "t: 0.01"),
+    "arcee_fusion": (2, True, False, ""),
 }
 
 
 def main() -> None:
-    """Run all cases and print the table."""
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "merge-benchmark").absolute()
-    mergekit = install_mergekit(folder / "mergekit-environment")
-    stockpot = Path(sys.executable).with_name("stockpot")
-    base = make_model(folder / "small-base", 0, None)
-    models = [make_model(folder / f"small{n}", n, base) for n in (1, 2, 3)]
-    print(f"{'method':<18} {'largest difference':>19} {'of the largest weight':>22}")
-    for method, (count, has_base, own, shared, why) in CASES.items():
-        lines = [f"merge_method: {method}", "dtype: float32", "models:"]
-        is_pair = has_base and count == 2
-        listed = [base, *models[: count - 1]] if is_pair else models[:count]
-        for model, weight in zip(listed, WEIGHTS, strict=False):
-            lines.append(f"  - model: {model}")
-            if own:
-                lines.append(f"    parameters: {{{own.format(w=weight)}}}")
-        lines += [f"base_model: {base}"] if has_base else []
-        lines += [f"parameters: {{{shared}}}"] if shared else []
-        config = folder / f"small-{method}.yaml"
-        config.write_text("\n".join(lines))
-        made = {}
-        for tool, command in (
-            ("mergekit", [mergekit, config, folder / "theirs"]),
-            ("stockpot", [stockpot, "merge", config, folder / "ours"]),
-        ):
-            shutil.rmtree(command[-1], ignore_errors=True)
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                made[tool] = (done.stderr.strip() or done.stdout).splitlines()[-1]
-        if made:
-            print(f"{method:<18} {made}", flush=True)
-            continue
-        theirs, ours = (load_folder(folder / name) for name in ("theirs", "ours"))
-        difference = max(float((theirs[n] - ours[n]).abs().max()) for n in ours)
-        largest = max(float(tensor.abs().max()) for tensor in ours.values())
-        print(f"{method:<18} {difference:>19.2e} {difference / largest:>22.2e}  {why}", flush=True)
+    """Run all cases and print the tables."""
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "merge-benchmark").absolute() / "parity"
+    mergekit = install_mergekit(folder.parent / "mergekit-environment")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    names = [write_case(folder, shape, method) for method in CASES for shape in SHAPES]
+    rounding = [write_rounding_case(folder, shape) for shape in SHAPES]
+    script = Path(__file__).with_name("mergekit_side.py")
+    subprocess.run(
+        [mergekit.with_name("python"), script, folder, *names, *rounding],
+        check=True,
+        stderr=subprocess.DEVNULL,
+    )
+    print(f"{'method':<18}" + "".join(f"{shape:>12}" for shape in SHAPES))
+    for method in CASES:
+        found = [largest_difference(folder, f"{shape}-{method}") for shape in SHAPES]
+        shown = "".join(f"{difference:>12.1e}" for difference in found)
+        print(f"{method:<18}{shown}{'' if max(found) <= LIMIT else '  above 1e-6'}", flush=True)
+    print("\nentries of a linear merge in bfloat16 that are nearest to the exact result")
+    for name in rounding:
+        theirs, ours = merged_by_both(folder, name)
+        shares = [share_nearest(folder, name, state) for state in (theirs, ours)]
+        print(f"{name:<18}  mergekit {shares[0]:.2%}  stockpot {shares[1]:.3%}")
 
 
-def make_model(folder: Path, seed: int, base: Path | None) -> Path:
-    """Write a small Llama-shaped model; with a base, one that was moved a little from it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    generator = torch.Generator().manual_seed(seed)
-    shapes = {
-        "model.embed_tokens.weight": (VOCABULARY, HIDDEN),
-        "lm_head.weight": (VOCABULARY, HIDDEN),
-        "model.norm.weight": (HIDDEN,),
-    }
-    for layer in range(LAYERS):
-        prefix = f"model.layers.{layer}"
-        for name in ("q", "k", "v", "o"):
-            shapes[f"{prefix}.self_attn.{name}_proj.weight"] = (HIDDEN, HIDDEN)
-        for name in ("gate", "up"):
-            shapes[f"{prefix}.mlp.{name}_proj.weight"] = (INNER, HIDDEN)
-        shapes[f"{prefix}.mlp.down_proj.weight"] = (HIDDEN, INNER)
-        for name in ("input", "post_attention"):
-            shapes[f"{prefix}.{name}_layernorm.weight"] = (HIDDEN,)
-    state = {n: torch.randn(*shape, generator=generator) for n, shape in shapes.items()}
-    if base is not None:
-        # Fine-tuned models of one base share a part of what they learnt.
-        shared = torch.Generator().manual_seed(99)
-        common = {n: torch.randn(*shapes[n], generator=shared) for n in shapes}
-        with safe_open(base / "model.safetensors", framework="pt") as opened:
-            state = {n: opened.get_tensor(n) + 0.1 * (common[n] + t) for n, t in state.items()}
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    config = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_size": HIDDEN,
-        "intermediate_size": INNER,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 4,
-        "num_hidden_layers": LAYERS,
-        "vocab_size": VOCABULARY,
-        "tie_word_embeddings": False,
-        "torch_dtype": "float32",
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
+def write_case(folder: Path, shape: str, method: str) -> str:
+    """Write a merge in mergekit's form; return its name."""
+    count, has_base, has_weights, parameters = CASES[method]
+    is_pair = has_base and count == 2  # one of them is the base
+    numbers = ["base", "1"] if is_pair else [str(number + 1) for number in range(count)]
+    lines = [f"merge_method: {method}", "dtype: float32", "models:"]
+    for number, weight in zip(numbers, WEIGHTS, strict=False):
+        lines.append(f"  - model: {folder / f'{shape}-{number}'}")
+        lines += [f"    parameters: {{weight: {weight}}}"] if has_weights else []
+    lines += [f"base_model: {folder / f'{shape}-base'}"] if has_base else []
+    lines += [f"parameters: {{{parameters}}}"] if parameters else []
+    (folder / f"{shape}-{method}.yaml").write_text("\n".join(lines))
+    return f"{shape}-{method}"
 
 
-def load_folder(folder: Path) -> dict[str, torch.Tensor]:
+def write_rounding_case(folder: Path, shape: str) -> str:
+    """Write a linear merge of bfloat16 models; return its name."""
+    models = "".join(
+        f"  - {{model: {folder / f'{shape}-{n + 1}-bfloat16'}, parameters: {{weight: {weight}}}}}\n"
+        for n, weight in enumerate(WEIGHTS)
+    )
+    name = f"{shape}-rounding"
+    text = f"merge_method: linear\nmodels:\n{models}dtype: bfloat16\n"
+    (folder / f"{name}.yaml").write_text(text)
+    return name
+
+
+def largest_difference(folder: Path, name: str) -> float:
+    """Return the largest difference relative to its tensor's largest weight."""
+    theirs, ours = merged_by_both(folder, name)
+    return max(float((theirs[n] - t).abs().max() / t.abs().max()) for n, t in ours.items())
+
+
+def merged_by_both(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return what mergekit has merged, and merge the same."""
+    masks = load_file(folder / f"{name}.masks")
+    place = folder / f"{name}.ours"
+    with_own_draws = Recipe.draws
+    Recipe.draws = lambda recipe, _name: [GivenMasks(masks)] * len(recipe.coefficients)  # type: ignore[method-assign, assignment, misc, return-value]
+    try:
+        MergeJob.read(folder / f"{name}.yaml", place).run()
+    finally:
+        Recipe.draws = with_own_draws  # type: ignore[method-assign]
+    return load_folder(folder / f"{name}.theirs"), load_folder(place)
+
+
+@dataclass(frozen=True)
+class GivenMasks:
+    """Which entries mergekit kept, in place of `Draws`; masks by the task vector's SHA-256."""
+
+    masks: Mapping[str, Tensor]
+
+    def at(self, _start: int) -> GivenMasks:
+        """Return itself: small tensors are merged in one run."""
+        return self
+
+    def kept(self, _probability: Any, like: Tensor) -> Tensor:
+        """Return 1 for entries of a task vector that were kept, and 0 for the others."""
+        key = hashlib.sha256(like.contiguous().numpy().tobytes()).hexdigest()
+        return self.masks[key].to(like.dtype).view(like.shape)
+
+
+def share_nearest(folder: Path, name: str, merged: Mapping[str, Tensor]) -> float:
+    """Return the share of entries that no other bfloat16 number is nearer to the exact mean."""
+    shape = name.partition("-")[0]
+    states = [load_folder(folder / f"{shape}-{n + 1}-bfloat16") for n in range(len(WEIGHTS))]
+    num_nearest = sum(
+        count_nearest(tensor, [state[n] for state in states]) for n, tensor in merged.items()
+    )
+    return num_nearest / sum(tensor.numel() for tensor in merged.values())
+
+
+def count_nearest(merged: Tensor, tensors: Sequence[Tensor]) -> int:
+    """Count the nearest entries; float64 holds products of bfloat16 numbers and sums exactly enough."""
+    exact = sum(t.double() * w for t, w in zip(tensors, WEIGHTS, strict=True)) / sum(WEIGHTS)
+    error = (merged.double() - exact).abs()
+    bits = merged.view(torch.int16)
+    neighbours = [(bits + step).view(torch.bfloat16).double() for step in (-1, 1)]
+    is_nearest = [~((other - exact).abs() < error) for other in neighbours]
+    return int((is_nearest[0] & is_nearest[1]).sum())
+
+
+def load_folder(folder: Path) -> dict[str, Tensor]:
     """Read all weights of a folder."""
     return {
-        name: tensor.float()
+        name: tensor
         for file in sorted(folder.glob("*.safetensors"))
         for name, tensor in load_file(file).items()
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stockpot.champion_files import champion_files
-from stockpot.evaluation.predictions import TARGETS
+from stockpot.evaluation.predictions import MERGED, TARGETS
 from stockpot.manifests import manifest_path, models_of, read_manifest
 from stockpot.project import Project
 from stockpot.stages import STAGES
@@ -18,7 +18,8 @@ def find_garbage(project: Project) -> list[Path]:
     """List what can be deleted: it is rebuilt if an experiment ever needs it again, sorted.
 
     Kept are the checkpoints that a manifest in results/ names or that have been champion, their
-    records, what was prepared of them for merge methods, and their predictions.
+    records, what was prepared of them for merge methods, and their predictions; also the values
+    of random soups, and findings.
 
     Raises:
         InputError: a manifest cannot be read; nothing is garbage until it can.
@@ -58,6 +59,7 @@ def _unnamed_predictions(
     """List kept predictions of what is neither one of these models nor was judged."""
     # Averaged predictions are judged under a digest of their own, which no weights have.
     judged = {entry["digest"] for manifest in manifests for entry in manifest.get("models", [])}
-    kept = {*digests, *judged, TARGETS}
+    # Values of models merged only to be measured are numbers by example, not outputs: small.
+    kept = {*digests, *judged, TARGETS, MERGED}
     files = (project.state / "predictions").glob("*.safetensors")
     return [path for path in files if path.name.partition(".")[0] not in kept]

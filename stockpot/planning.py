@@ -11,7 +11,7 @@ from typing import Any
 from stockpot.config import Experiment, TuneSection
 from stockpot.diagnostics.jobs import DIAGNOSTIC_NAMES, DiagnosticJob
 from stockpot.errors import InputError
-from stockpot.finetuning.hyperparameters import Hyperparameters
+from stockpot.finetuning.hyperparameters import TECHNIQUES, Hyperparameters, Value
 from stockpot.judged import Judged
 from stockpot.keys import code_digest, content_key
 from stockpot.manifests import (
@@ -23,7 +23,7 @@ from stockpot.manifests import (
 from stockpot.models import Model
 from stockpot.precheck_jobs import PrecheckJob
 from stockpot.project import Project
-from stockpot.search import Point, plan_points
+from stockpot.search import Constant, Point, plan_points
 from stockpot.seeding import derive_seed
 from stockpot.selection.ranking import rank
 from stockpot.soup_jobs import SoupJob
@@ -68,6 +68,15 @@ class Plan:
         """Return the pretraining of the base."""
         seed = derive_seed("base", self.experiment.seed) % 2**31
         return self._training("base", "base", {**self.experiment.base.model_dump(), "seed": seed})
+
+    @cached_property
+    def varied_techniques(self) -> dict[str, Value]:
+        """The techniques that differ between ingredients, with what those that lack one have."""
+        sweep = self.experiment.sweep
+        space = sweep.space.distributions()
+        varied = {name for name, axis in space.items() if not isinstance(axis, Constant)}
+        varied |= {name for point in sweep.list for name in point}
+        return {name: value for name, value in TECHNIQUES.items() if name in varied}
 
     def ingredient_jobs(self) -> list[TrainingJob]:
         """Return the fine-tuning runs of the sweep, whose base is done."""

@@ -75,6 +75,9 @@ class Session:
         record = record_from_manifest(made.to_json(), keys=keys, seconds=seconds)
         seen = [self.dataset(name) for name in (*_TRAINED_ON.get(record.kind, ()), "val")]
         files = {MAKING: making} if making else {}
+        # MLflow's parallel coordinates leave out a run that lacks a parameter of another one.
+        varied = self.plan.varied_techniques if record.kind == "ingredient" else {}
+        record = replace(record, params={**varied, **record.params})
         self.tracker.log_model(replace(record, datasets=tuple(seen), files=files))
 
     def dataset(self, name: str) -> Dataset:

@@ -16,7 +16,7 @@ from torch import Tensor
 from stockpot.checkpoints import load_tensors, save_checkpoint
 from stockpot.errors import InputError
 from stockpot.evaluation.outputs import empty_model, put_weights
-from stockpot.evaluation.predictions import open_set, test_sets
+from stockpot.evaluation.predictions import MERGED, open_set, test_sets
 from stockpot.keys import code_digest, content_key
 from stockpot.statistics.values import Floats
 from stockpot.workloads.spec import WorkloadSpec
@@ -95,7 +95,7 @@ def values_path(root: Path, workload: WorkloadSpec, merges: Sequence[Any], set_n
     metric = next(iter(workload.build().metrics))
     inputs = {"merges": merges, "set": set_name, "metric": metric, "code": code_digest(*_CODE)}
     key = content_key(merged=inputs, passing=workload.passing_inputs())
-    return root / ".stockpot" / "predictions" / f"merged.{key}.safetensors"
+    return root / ".stockpot" / "predictions" / f"{MERGED}.{key}.safetensors"
 
 
 def _read(path: Path) -> Floats | None:

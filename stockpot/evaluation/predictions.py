@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from stockpot.evaluation.outputs import Examples
 
 TARGETS = "targets"
-"""What stands in the place of a digest in the names of files of targets."""
+MERGED = "merged"
+"""What stands in the place of a digest in the names of files of targets, and of values of models
+that were merged only to be measured."""
 
 
 def val_sets(workload: WorkloadSpec) -> tuple[str, ...]:

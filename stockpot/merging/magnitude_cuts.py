@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -74,8 +75,10 @@ def find_cuts(runs: Runs, counts: Sequence[int]) -> list[list[Cut]]:
     bins = [_bin_of(totals[model], count) for model, count in asked]
     found = list(
         runs.map(
+            # Copied when what it was found by is freed: if it were kept from among these, the
+            # system's allocator would take some MB anew for each run.
             lambda run: [
-                _bits_in(run.vectors[model], chosen)
+                _bits_in(run.vectors[model], chosen).copy()
                 for (model, _), chosen in zip(asked, bins, strict=True)
             ]
         )
@@ -110,25 +113,25 @@ def _leading(bits: B) -> B:
     return bits >> (8 * bits.itemsize - 16)
 
 
-def _bits_in(values: Tensor, chosen: int) -> Tensor:
+def _bits_in(values: Tensor, chosen: int) -> NDArray[Any]:
     """Return the bits of the entries in a bin that are not 0."""
     bits = _bits(values).cpu().numpy()  # where an index of booleans takes a fifth of the time
-    held = torch.from_numpy(bits[_leading(bits) == chosen])
+    held: NDArray[Any] = bits[_leading(bits) == chosen]
     return held if chosen else held[held > 0]
 
 
-def _cut(runs: Runs, model: int, bits_per_run: Sequence[Tensor], count: int) -> Cut:
+def _cut(runs: Runs, model: int, bits_per_run: Sequence[NDArray[Any]], count: int) -> Cut:
     """Cut after the `count` largest of the entries whose bits are given, run by run."""
     if count <= 0:
         return Cut(torch.inf)
     if count > sum(len(bits) for bits in bits_per_run):
         return Cut(0.0)  # there are fewer entries that are not 0
-    bits = torch.cat(list(bits_per_run))
+    bits = torch.from_numpy(np.concatenate(bits_per_run))
     smallest = bits.topk(count, sorted=False).values.amin()
     magnitude = float(smallest.view({4: torch.float32, 8: torch.float64}[bits.itemsize]))
     equal_ones = count - int((bits > smallest).count_nonzero())
     for bounds, own in zip(runs.bounds, bits_per_run, strict=True):
-        in_run = int((own == smallest).count_nonzero())
+        in_run = int(np.count_nonzero(own == int(smallest)))
         if equal_ones <= in_run:
             run = runs.read(*bounds)
             positions = (run.vectors[model].abs() == magnitude).nonzero()

@@ -6,11 +6,12 @@ element by element, a run of elements. The number of threads does not change a b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -29,6 +30,8 @@ _TORCH_THREADS = 4  # whatever the machine has: torch's sums depend on their num
 
 _SATURATING = torch.float8_e4m3fn  # has no infinity: what is too large becomes the largest
 OnBytes = Callable[[int], None]
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def merge_to_disk(
@@ -82,7 +85,8 @@ def _merge_shard(
         try:
             # All are measured before any is merged, so that no thread waits for another.
             big = [p for p in plans if p not in alone and _is_big(p)]
-            measured = {plan.name: _measured(plan, pool.map) for plan in big}
+            spread = partial(_in_order, pool, 2 * num_threads)
+            measured = {plan.name: _measured(plan, spread) for plan in big}
             futures = {
                 pool.submit(work): num_bytes
                 for plan in plans
@@ -94,6 +98,19 @@ def _merge_shard(
                 on_bytes(futures[future])
         finally:  # on an error, or an interrupt, nothing more is started
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, num_ahead: int, function: Callable[[T], R], items: Iterable[T]
+) -> Iterator[R]:
+    """Map by threads that are never far ahead, so that few results wait for who asks for them."""
+    begun: deque[Future[R]] = deque()
+    for item in items:
+        begun.append(pool.submit(function, item))
+        if len(begun) > num_ahead:
+            yield begun.popleft().result()
+    while begun:
+        yield begun.popleft().result()
 
 
 def _is_big(plan: TensorPlan) -> bool:

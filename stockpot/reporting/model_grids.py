@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from stockpot.finetuning.hyperparameters import alike
 from stockpot.reporting import cells
 from stockpot.reporting.cells import Cell, Grid
 from stockpot.reporting.estimates import plain
@@ -15,7 +16,8 @@ def ingredients_grid(results: Results) -> Grid:
     """Build the table of ingredients: hyperparameters, val scores, and what test said later."""
     evaluation, metric = results.evaluation, results.evaluation["metric"]
     ingredients = results.sweep["ingredients"]
-    hyperparameters = _names_in(model["hyperparameters"] for model in ingredients)
+    described = alike([model["hyperparameters"] for model in ingredients])
+    hyperparameters = _names_in(described)
     judged = {model["name"]: model["metrics"] for model in models_of(evaluation, "ingredient")}
     chosen_on = {"val": f"val/{metric}", "val shifts": f"val_shift/mean/{metric}"}
     reported = {"test": f"test/{metric}", "mean shift": f"shift/mean/{metric}"}
@@ -26,14 +28,14 @@ def ingredients_grid(results: Results) -> Grid:
     rows = [
         [
             cells.header(model["name"]),
-            *(cells.setting(model["hyperparameters"].get(name)) for name in hyperparameters),
+            *(cells.setting(trained_with.get(name)) for name in hyperparameters),
             *(cells.fraction(model["scores"].get(name)) for name in chosen_on.values()),
             *(
                 cells.fraction(judged.get(model["name"], {}).get(name))
                 for name in reported.values()
             ),
         ]
-        for model in ingredients
+        for model, trained_with in zip(ingredients, described, strict=True)
     ]
     labels = [name.replace("_", " ") for name in hyperparameters]
     columns = ["ingredient", *labels, *chosen_on, *reported]

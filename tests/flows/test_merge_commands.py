@@ -91,6 +91,36 @@ def test_bad_input_ends_with_code_2_and_without_traceback(folder: Path) -> None:
     assert "Traceback" not in said
 
 
+WRITES_TO = """
+import sys
+from pathlib import Path
+from stockpot.weight_files.output import sole_writer
+with sole_writer(Path(sys.argv[1])):
+    print("writes", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_second_merge_to_one_place_says_which_process_is_at_it(folder: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITES_TO, str(folder / "merged")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "writes\n"
+
+        code, said = stockpot(folder, "merge", "merge.yaml", "merged")
+        first.communicate("\n")
+    after, _ = stockpot(folder, "merge", "merge.yaml", "merged")
+
+    assert code == 2
+    assert f"merged: process {first.pid} (stockpot merge, since " in said
+    assert after == 0
+    assert not list(folder.glob(".*"))
+
+
 def test_methods_are_listed_with_their_options(folder: Path) -> None:
     code, said = stockpot(folder, "merge", "--methods")
 

@@ -7,12 +7,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
-from stockpot.locks import any_lock, file_lock, run_lock
+from stockpot.locks import any_lock, file_lock, run_lock, sole_lock
 
 HOLD_FILE_LOCK = """
 import sys
@@ -28,6 +28,15 @@ import sys
 from pathlib import Path
 from stockpot.locks import run_lock
 with run_lock(Path(sys.argv[1]), "stockpot run", lambda holder: None):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+HOLD_SOLE_LOCK = """
+import sys
+from pathlib import Path
+from stockpot.locks import sole_lock
+with sole_lock(Path(sys.argv[1]), "stockpot merge", lambda holder: None):
     print("held", flush=True)
     sys.stdin.readline()
 """
@@ -179,6 +188,71 @@ def test_a_later_run_of_the_same_process_takes_the_lock_again(tmp_path: Path) ->
 
     assert held
     assert "(second, since " in written
+
+
+def _refuse(holder: str) -> None:
+    raise PermissionError(holder)
+
+
+def test_who_comes_second_to_a_sole_lock_is_told_of_the_holder(
+    start: Start, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.lock"
+    first = start(HOLD_SOLE_LOCK, path)
+
+    with (
+        pytest.raises(PermissionError, match=rf"^process {first.pid} \(stockpot merge, since "),
+        sole_lock(path, "second", _refuse),
+    ):
+        pytest.fail("the lock is not free")
+
+
+def test_a_sole_lock_leaves_no_file_and_can_be_taken_again(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    _release(start(HOLD_SOLE_LOCK, path))
+    is_gone = not path.exists()
+
+    with sole_lock(path, "second", _refuse):
+        written = path.read_text()
+
+    assert is_gone
+    assert written.startswith(f"process {os.getpid()} (second, since ")
+    assert not path.exists()
+
+
+def test_the_sole_lock_of_a_killed_process_is_free(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    killed = start(HOLD_SOLE_LOCK, path)
+    killed.kill()
+    killed.wait()
+
+    with sole_lock(path, "second", _refuse):
+        written = path.read_text()
+
+    assert written.startswith(f"process {os.getpid()} (second, since ")
+
+
+def test_a_sole_lock_whose_file_was_removed_is_not_held_by_two(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    inside, most, over = [], [], threading.Event()
+
+    def work() -> None:
+        while not over.is_set():
+            with suppress(PermissionError), sole_lock(path, "work", _refuse):
+                inside.append(1)
+                most.append(len(inside))
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    over.set()
+    for thread in threads:
+        thread.join()
+
+    assert len(most) > 20
+    assert max(most) == 1
 
 
 def test_any_lock_takes_the_first_that_is_free(start: Start, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -185,3 +186,35 @@ def test_a_place_that_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=expected):
         job("method: linear\nmodels: [a, b]", place).check()
+
+
+def test_an_input_that_changes_while_it_is_merged_is_told_of(
+    job: Callable[..., MergeJob], folder: Path
+) -> None:
+    made = job("method: linear\nmodels: [a, b]")
+    weights = folder / "b" / "model.safetensors"
+
+    with pytest.raises(InputError, match=r"b/model\.safetensors: has changed while it was merged"):
+        made.run(lambda _bytes: os.utime(weights, ns=(0, 0)))
+
+    assert not (folder / "merged").exists()
+
+
+def test_what_was_interrupted_goes_on_only_with_the_same_inputs(
+    job: Callable[..., MergeJob], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = job("method: linear\nmodels: [a, b]")
+    monkeypatch.setattr(MergeJob, "_complete", _fail)
+    with pytest.raises(RuntimeError, match="stopped"):
+        made.run(lambda _bytes: None)
+    monkeypatch.undo()
+    save_file({name: torch.full((2, 3), 5.0) for name in NAMES}, folder / "b/model.safetensors")
+
+    job("method: linear\nmodels: [a, b]").run(lambda _bytes: None)
+
+    merged = load_file(folder / "merged" / "model.safetensors")
+    assert merged["head.weight"].unique().tolist() == [3.0]
+
+
+def _fail(*_: object) -> None:
+    raise RuntimeError("stopped")

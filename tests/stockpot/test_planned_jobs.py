@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 
 import pytest
 
@@ -45,10 +44,11 @@ def test_a_larger_sweep_finds_the_ingredients_of_the_smaller_one(make_plan: Make
 
 def test_hyperparameters_have_the_types_that_training_needs(make_plan: MakePlan) -> None:
     plan = make_plan(
-        "sweep.space={epochs: {choice: [1.0, 2.0]}, learning_rate: 1, batch_size: 16.0}"
+        "sweep.space={epochs: {choice: [1.0, 2.0]}, learning_rate: 1, batch_size: 16.0, "
+        "optimizer: sgd, accumulation: 2.0, clip_norm: 1}"
     )
 
-    hyperparameters = asdict(plan.ingredient_jobs()[0].hyperparameters)
+    hyperparameters = plan.ingredient_jobs()[0].hyperparameters.described()
 
     assert {name: type(value) for name, value in hyperparameters.items()} == {
         "learning_rate": float,
@@ -59,7 +59,28 @@ def test_hyperparameters_have_the_types_that_training_needs(make_plan: MakePlan)
         "mixup": float,
         "augmentation": float,
         "seed": int,
+        "optimizer": str,
+        "clip_norm": float,
+        "accumulation": int,
     }
+
+
+def test_techniques_that_differ_between_ingredients_are_told_of_all(make_plan: MakePlan) -> None:
+    plan = make_plan("sweep.space={optimizer: {choice: [adamw, sgd]}, clip_norm: 1, epochs: 1}")
+
+    described = [job.hyperparameters.described() for job in plan.ingredient_jobs()]
+
+    assert {one.get("optimizer") for one in described} == {None, "sgd"}
+    assert plan.varied_techniques == {"optimizer": "adamw"}
+
+
+def test_the_techniques_of_a_base_are_its_own(make_plan: MakePlan) -> None:
+    plan = make_plan("base.schedule=cosine", "base.probe_epochs=2")
+
+    described = plan.base_job().hyperparameters.described()
+
+    assert (described["schedule"], described["probe_epochs"]) == ("cosine", 2)
+    assert "schedule" not in plan.ingredient_jobs()[0].hyperparameters.described()
 
 
 def test_one_and_one_point_zero_are_the_same_ingredient(make_plan: MakePlan) -> None:

@@ -117,10 +117,12 @@ def test_another_field_makes_another_key(job: TrainingJob, field: str, value: ob
         ("mixup", 0.5),
         ("augmentation", 0.5),
         ("seed", 50),
+        ("optimizer", "sgd"),
+        ("frozen", "features.0.*"),
     ],
 )
 def test_another_hyperparameter_makes_another_key(
-    job: TrainingJob, hyperparameter: str, value: float
+    job: TrainingJob, hyperparameter: str, value: float | str
 ) -> None:
     assert _with(job, **{hyperparameter: value}).key != job.key
 

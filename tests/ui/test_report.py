@@ -31,7 +31,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
         results,
         experiment(),
         commands=["stockpot run"],
-        links={"compare": "https://mlflow.example/"},
         runs=run_ids(results),
         latency_ms=1.2,
     )

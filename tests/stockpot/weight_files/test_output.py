@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections import namedtuple
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from stockpot.errors import InputError
 from stockpot.weight_files import ShardedOutput, open_source
+from stockpot.weight_files import output as output_module
 from stockpot.weight_files.safetensors_format import DTYPES
 
 State = dict[str, Tensor]
@@ -253,3 +255,71 @@ def test_a_disk_that_has_room_for_what_is_left_is_enough(
     output.check()
 
     assert output.work.is_dir()
+
+
+def test_a_second_writer_to_one_place_is_refused_and_told_of_the_first(tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    first, second = _output(place), _output(place)
+
+    with first.opened("key"):
+        with (
+            pytest.raises(InputError, match=rf"model: process {os.getpid()} \(stockpot merge, "),
+            second.opened("key"),
+        ):
+            pytest.fail("two write to it")
+        for shard in first.shards:
+            with first.writing(shard) as writer:
+                for name in shard.tensors:
+                    writer.write(name, _state()[name])
+
+    assert _bits({n: open_source(place).read(n) for n in _state()}) == _bits(_state())
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_place_that_another_has_filled_meanwhile_is_refused(tmp_path: Path) -> None:
+    first, second = _output(tmp_path / "model"), _output(tmp_path / "model")
+    _write(first)
+
+    with pytest.raises(InputError, match="is there already"):
+        _write(second)
+
+
+def test_metadata_that_is_known_at_the_end_is_in_every_header(tmp_path: Path) -> None:
+    output = _output(tmp_path / "model")
+
+    with output.opened("key") as shards:
+        for shard in shards:
+            with output.writing(shard) as writer:
+                for name in shard.tensors:
+                    writer.write(name, _state()[name])
+        output.write_metadata({"format": "tf"})
+
+    files = sorted((tmp_path / "model").glob("*.safetensors"))
+    assert len(files) > 1
+    for file in files:
+        with safe_open(file, framework="pt") as opened:
+            assert opened.metadata() == {"format": "tf"}
+    assert _bits({n: open_source(tmp_path / "model").read(n) for n in _state()}) == _bits(_state())
+
+
+def test_an_error_of_the_disk_while_it_is_written_to_ends_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = threading.Event()
+
+    def fail(_descriptor: int) -> None:
+        failed.set()
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(output_module, "_SECONDS_TO_FLUSH", 0.0)
+    monkeypatch.setattr(os, "fdatasync", fail)
+    output = _output(tmp_path / "model")
+
+    with (
+        pytest.raises(OSError, match="Input/output error"),
+        output.opened("key") as [shard, *_],
+        output.writing(shard),
+    ):
+        assert failed.wait(10)
+
+    assert not (tmp_path / "model").exists()

@@ -1,0 +1,99 @@
+"""What `merge_parity.py` has mergekit do, in one process of mergekit's own environment.
+
+    python mergekit_side.py FOLDER NAME...
+
+For each SHAPE in FOLDER, small models are made; then each NAME.yaml is merged to NAME.theirs. The random
+masks that mergekit drew are kept beside, by the SHA-256 of the task vector that each was for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from mergekit import sparsify
+from mergekit.config import MergeConfiguration
+from mergekit.merge import run_merge
+from mergekit.options import MergeOptions
+from safetensors.torch import save_file
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
+
+NUM_MODELS = 3
+
+
+def main() -> None:
+    """Make the models and merge them."""
+    folder, names = Path(sys.argv[1]), sys.argv[2:]
+    for shape, net in nets().items():
+        make_models(folder, shape, net)
+    masks = record_masks()
+    for name in names:
+        print(name, file=sys.stderr)
+        config = MergeConfiguration.model_validate(
+            yaml.safe_load((folder / f"{name}.yaml").read_text())
+        )
+        options = MergeOptions(copy_tokenizer=False, write_model_card=False, quiet=True)
+        masks.clear()
+        run_merge(config, str(folder / f"{name}.theirs"), options)
+        save_file(masks, folder / f"{name}.masks")
+
+
+def nets() -> dict[str, Any]:
+    """Return the nets by the name of their shape; transformers says what their tensors are."""
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 96,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 3,
+        "vocab_size": 128,
+    }
+    return {
+        "llama": LlamaForCausalLM(LlamaConfig(**sizes, num_key_value_heads=4)),
+        "bert": BertModel(BertConfig(**sizes, max_position_embeddings=64)),
+    }
+
+
+def make_models(folder: Path, shape: str, net: Any) -> None:
+    """Write a base, models that were moved a little from it, and the same in bfloat16."""
+    shapes = {name: tensor.shape for name, tensor in net.state_dict().items()}
+
+    def drawn(seed: int) -> dict[str, torch.Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        return {name: torch.randn(*size, generator=generator) for name, size in shapes.items()}
+
+    base, common = (
+        drawn(0),
+        drawn(99),
+    )  # fine-tuned models of one base share part of what they learnt
+    states = {"base": base}
+    for number in range(1, NUM_MODELS + 1):
+        own = drawn(number)
+        states[str(number)] = {n: base[n] + 0.1 * (common[n] + own[n]) for n in base}
+    for name, state in states.items():
+        for dtype in (torch.float32, torch.bfloat16):
+            suffix = "" if dtype == torch.float32 else "-bfloat16"
+            place = folder / f"{shape}-{name}{suffix}"
+            net.to(dtype).load_state_dict(state)
+            net.save_pretrained(place)
+
+
+def record_masks() -> dict[str, torch.Tensor]:
+    """Have mergekit tell which mask it uses for which task vector."""
+    masks: dict[str, torch.Tensor] = {}
+    rescale = sparsify.rescaled_masked_tensor
+
+    def recorded(tensor: torch.Tensor, mask: torch.Tensor, *further: Any) -> torch.Tensor:
+        key = hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
+        masks[key] = mask.bool().clone()
+        return rescale(tensor, mask, *further)
+
+    sparsify.rescaled_masked_tensor = recorded
+    return masks
+
+
+if __name__ == "__main__":
+    main()
