@@ -6,6 +6,7 @@ import ast
 import hashlib
 import importlib.util
 import json
+import threading
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ from stockpot.errors import InputError
 
 _KEY_LENGTH = 20  # hex digits: 80 bits, so a chance collision needs about 10^12 checkpoints
 _PACKAGE = Path(__file__).parent
+
+# Two threads that parse at once make CPython 3.11 raise SystemError ("AST constructor recursion
+# depth mismatch"): it counts the depth for all threads together.
+_parsing = threading.Lock()
 
 
 def content_key(**parts: Any) -> str:
@@ -50,7 +55,8 @@ def _python_files(name: str) -> list[Path]:
 
 def _canonical(path: Path) -> str:
     """Return the source of a file as the parser sees it, with the docstrings taken out."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    with _parsing:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and _is_docstring(body[0]):

@@ -271,6 +271,6 @@ def _on_gap(relative: float | None, num_ingredients: int) -> str:
     if relative < _UNLIKE:
         return f"{lead}: a soup follows the ensemble, and is still a model of its own."
     return (
-        f"{lead}: a soup is unlike the ensemble. Align or group the ingredients, or fine-tune them "
-        "less, before you search for coefficients."
+        f"{lead}: a soup is another model than the ensemble, for better or worse. Where barriers "
+        "or scores speak against it too, align or group the ingredients, or fine-tune them less."
     )

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import gc
+import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -117,3 +120,31 @@ def test_a_key_is_twenty_hex_digits_and_the_same_in_every_process() -> None:
 def test_a_key_of_what_is_no_number_is_refused() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         content_key(a=float("nan"))
+
+
+@pytest.fixture
+def other_threads_go_on() -> Iterator[None]:
+    """Let the collector, which runs while code is parsed, give way to other threads."""
+
+    def give_way(*_: object) -> None:
+        time.sleep(1e-4)
+
+    before = gc.get_threshold()
+    gc.callbacks.append(give_way)
+    gc.set_threshold(100)
+    yield
+    gc.set_threshold(*before)
+    gc.callbacks.remove(give_way)
+
+
+@pytest.mark.usefixtures("other_threads_go_on")
+def test_code_is_digested_in_many_threads_at_once() -> None:
+    paths = ["keys.py", "seeding.py", "errors.py", "models.py"] * 4
+
+    def digest(depth: int, path: str) -> str:
+        return digest(depth - 1, path) if depth else code_digest.__wrapped__(path)
+
+    with ThreadPoolExecutor(8) as threads:
+        together = list(threads.map(digest, range(len(paths)), paths))
+
+    assert together == [code_digest(path) for path in paths]
