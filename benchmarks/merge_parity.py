@@ -1,9 +1,9 @@
 """Largest differences between stockpot's merges and mergekit's, on small models of two shapes.
 
 A Llama and a BERT as transformers makes them, float32; both tools read the same merge files, in
-mergekit's form. mergekit is installed in an environment of its own in FOLDER, and runs there. A difference is
-relative to the largest weight of its tensor. Where entries are dropped at random, we are given
-the masks that mergekit drew.
+mergekit's form. mergekit is installed in an environment of its own in FOLDER, and runs there. A
+difference is relative to the largest weight of its tensor. Where entries are dropped at random,
+we are given the masks that mergekit drew.
 
 A second table is about rounding: how many entries of a linear merge of bfloat16 models are the
 bfloat16 number nearest to the exact result.
@@ -157,7 +157,7 @@ def share_nearest(folder: Path, name: str, merged: Mapping[str, Tensor]) -> floa
 
 
 def count_nearest(merged: Tensor, tensors: Sequence[Tensor]) -> int:
-    """Count the nearest entries; float64 holds products of bfloat16 numbers and sums exactly enough."""
+    """Count the nearest entries; float64 is exact enough for products and sums of bfloat16."""
     exact = sum(t.double() * w for t, w in zip(tensors, WEIGHTS, strict=True)) / sum(WEIGHTS)
     error = (merged.double() - exact).abs()
     bits = merged.view(torch.int16)

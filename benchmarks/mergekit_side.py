@@ -2,8 +2,9 @@
 
     python mergekit_side.py FOLDER NAME...
 
-For each SHAPE in FOLDER, small models are made; then each NAME.yaml is merged to NAME.theirs. The random
-masks that mergekit drew are kept beside, by the SHA-256 of the task vector that each was for.
+For each SHAPE in FOLDER, small models are made; then each NAME.yaml is merged to NAME.theirs. The
+random masks that mergekit drew are kept beside, by the SHA-256 of the task vector that each was
+for.
 """
 
 from __future__ import annotations

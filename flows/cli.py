@@ -18,7 +18,6 @@ from flows.compare_commands import compare
 from flows.merge_commands import explain, inspect, merge, verify
 from flows.promote_commands import promote
 from flows.reproduce_commands import reproduce
-from flows.workload_commands import check_workload
 from stockpot.errors import InputError, StageFailed
 from stockpot.stages import STAGES
 
@@ -199,10 +198,7 @@ def gc(
             _out.print("Deleted. DVC's cache has its own command: dvc gc --workspace")
 
 
-for _command in (
-    *(compare, promote, reproduce, merge, inspect, explain, verify),
-    check_workload,
-):
+for _command in (*(compare, promote, reproduce, merge, inspect, explain, verify),):
     app.command()(_command)
 
 

@@ -108,6 +108,7 @@ def explain(model: Model) -> None:
 
     stockpot explain merged
     """
+    from stockpot.config.merge import RULES
     from stockpot.merge_pedigree import read_pedigree
 
     pedigree = read_pedigree(model)
@@ -120,7 +121,7 @@ def explain(model: Model) -> None:
     _out.print(table)
     for part in pedigree.get("layers", []):
         _out.print(f"layers: {part}")
-    for name in ("output", "rank", "options", "seed", "dtype", "missing", "mismatch", "exclude"):
+    for name in ("output", "rank", "options", "seed", "dtype", *RULES[1:]):
         if name in pedigree:
             _out.print(f"{name}: {pedigree[name]}")
 

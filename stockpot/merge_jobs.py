@@ -87,7 +87,8 @@ class MergeJob:
         from stockpot.merging.unequal_models import Exceptions
 
         dtype = None if self.file.dtype is None else getattr(torch, self.file.dtype)
-        exceptions = Exceptions(self.file.missing, self.file.mismatch, tuple(self.file.exclude))
+        file = self.file
+        exceptions = Exceptions(file.missing, file.mismatch, tuple(file.exclude), file.integer)
         slices, recipes = layer_slices(self.file), recipes_for(self.file, self.sources)
         plans = plan_merge(self.sources, self.base, recipes, dtype, exceptions, slices)
         different = {

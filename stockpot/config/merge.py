@@ -61,7 +61,7 @@ class LayersEntry(Section):
         return end - first
 
 
-RULES = ("layers", "missing", "mismatch", "exclude")
+RULES = ("layers", "missing", "mismatch", "exclude", "integer")
 # What a merge into an adapter has no use for.
 _OF_MODELS = ("base", "config_from", "equal_tokenizers", *RULES)
 
@@ -86,6 +86,9 @@ class MergeFile(Section):
     )
     exclude: list[str] = Field(
         [], description="parts of names: such tensors are copied from the base or first model"
+    )
+    integer: Literal["error", "base", "first"] = Field(
+        "error", description="of integer buffers that differ: from which model they are copied"
     )
     equal_tokenizers: bool = Field(False, description="refuse models whose vocabularies differ")
     output: Literal["model", "adapter"] = Field(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open
 from torch import Tensor
@@ -25,6 +26,9 @@ def merge_states(
 ) -> dict[str, Tensor]:
     """Merge state dicts that are in memory; inputs stay as they are.
 
+    A tensor that all models hold under several names, as a head that is tied to its embedding,
+    is merged once, by the first of them, and tied again.
+
     Args:
         states: M models.
         recipe: how, with M coefficients; or how each tensor is, by its name.
@@ -36,7 +40,28 @@ def merge_states(
     names = common_names([state.keys() for state in (*states, *([] if base is None else [base]))])
     readers = [state.__getitem__ for state in states]
     base_reader = None if base is None else base.__getitem__
-    return {name: _merge_named(name, readers, base_reader, _of(recipe, name)) for name in names}
+    first_of = _first_names(names, states)
+    merged = {
+        name: _merge_named(name, readers, base_reader, _of(recipe, name))
+        for name in dict.fromkeys(first_of.values())
+    }
+    return {name: merged[first] for name, first in first_of.items()}
+
+
+def _first_names(names: Sequence[str], states: Sequence[Mapping[str, Tensor]]) -> dict[str, str]:
+    """Return, for each name, the first under which all models hold the same tensor."""
+    first_name: dict[Any, str] = {}
+    return {
+        name: first_name.setdefault(tuple(_place(state[name], name) for state in states), name)
+        for name in names
+    }
+
+
+def _place(tensor: Tensor, name: str) -> Any:
+    """Return what two names of one tensor have in common; of an empty one that is its name."""
+    if not tensor.numel():
+        return name
+    return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
 
 
 def merge_files(

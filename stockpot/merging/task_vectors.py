@@ -19,6 +19,8 @@ from stockpot.merging.runs import Run, Runs
 
 Rescale = Literal["inverse", "l1", "none"]
 
+_SORTED = 2**18  # entries, of whole rows, that are sorted at once: they stay in the cache
+
 
 def check_density(method: str, density: float) -> None:
     """Refuse a share of kept entries that is not in (0, 1]."""
@@ -94,14 +96,29 @@ def keep_probabilities(task_vector: Tensor, density: float, epsilon: float) -> T
     The rank is that of the magnitude in the row, which is the last dimension; of equal entries
     the first is the lower one. In a row of one entry it is the density.
     """
-    rows = task_vector.reshape(task_vector.shape or (1,))
-    length = rows.shape[-1]
-    order = rows.abs().argsort(dim=-1, stable=True)
+    length = task_vector.shape[-1] if task_vector.ndim else 1
+    rows = task_vector.reshape(task_vector.shape[:-1].numel(), length)
     evenly = torch.linspace(-epsilon, epsilon, length, dtype=rows.dtype, device=rows.device)
     by_rank = density + (evenly if length > 1 else evenly * 0)
     probabilities = torch.empty_like(rows, memory_format=torch.contiguous_format)
-    probabilities.scatter_(-1, order, by_rank.expand(rows.shape))
+    at_once = max(1, _SORTED // max(1, length))
+    for block, places in zip(
+        torch.split(rows, at_once), torch.split(probabilities, at_once), strict=True
+    ):
+        places.scatter_(-1, _order(block), by_rank.expand(block.shape))
     return probabilities.view(task_vector.shape)
+
+
+def _order(rows: Tensor) -> Tensor:
+    """Return the positions of each row's entries, smallest magnitude first, as a stable sort."""
+    if rows.dtype != torch.float32:
+        return rows.abs().argsort(dim=-1, stable=True)
+    # Bits of floats >= 0 are in their order, and positions make equal ones differ; numbers of 64
+    # bits are sorted in less than half the time of a stable sort of floats with its positions.
+    bits = rows.abs().view(torch.int32).long() << 32
+    keys = (bits | torch.arange(rows.shape[-1], device=rows.device)).cpu().numpy()
+    keys.sort(axis=-1)
+    return (torch.from_numpy(keys) & (2**32 - 1)).to(rows.device)
 
 
 def drop_and_rescale(

@@ -113,6 +113,6 @@ def _merge_integers(name: str, tensors: Sequence[Tensor]) -> Tensor:
     if name.endswith("num_batches_tracked"):
         return torch.stack(list(tensors)).amax(dim=0)
     raise InputError(
-        f"tensor {name!r}: integer buffers of the models differ and cannot be merged; `exclude` in "
-        "a merge file copies them"
+        f"tensor {name!r}: integer buffers of the models differ and cannot be merged; "
+        "`integer: base` or `first` in a merge file copies them"
     )

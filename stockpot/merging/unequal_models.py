@@ -14,6 +14,7 @@ from stockpot.weight_files import Source
 
 Missing = Literal["error", "skip", "base"]
 Mismatch = Literal["error", "skip", "base", "common"]
+Integer = Literal["error", "base", "first"]
 
 # Their rows are tokens or classes.
 _VOCABULARY = re.compile(
@@ -32,15 +33,28 @@ class Exceptions:
             base: as before; common: of embeddings and heads the rows that all have are merged,
             further ones kept.
         exclude: parts of names (`*` stands for anything) of tensors that are copied.
+        integer: integer buffers that differ. base: they are copied from the base, or else from
+            the first model; first: from the first model that has them. Counts of batches are
+            not copied: of these the largest is taken.
     """
 
     missing: Missing = "error"
     mismatch: Mismatch = "error"
     exclude: tuple[str, ...] = ()
+    integer: Integer = "error"
 
     def excludes(self, name: str) -> bool:
         """Say whether a tensor is to be copied, not merged."""
         return any(fnmatchcase(name, f"*{pattern}*") for pattern in self.exclude)
+
+    def copies(self, inputs: TensorInputs) -> Origin | None:
+        """Return which of integer buffers is copied, whether they differ or not; None for none."""
+        is_weight = inputs.reference.stored.dtype.is_floating_point
+        if self.integer == "error" or is_weight or inputs.name.endswith("num_batches_tracked"):
+            return None
+        if self.integer == "base":
+            return inputs.reference
+        return next((one for one in inputs.inputs if one.is_there), inputs.reference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +118,7 @@ def matched(inputs: TensorInputs, exceptions: Exceptions) -> Matched | None:
         return _copied(inputs.reference, "excluded")
     lacking = [origin for origin in inputs.origins if not origin.is_there]
     if not lacking:
-        return _of_one_shape(inputs, exceptions.mismatch, inputs.note)
+        return _of_one_shape(inputs, exceptions, inputs.note)
     without = f"{_models(lacking)} has no such tensor"
     if exceptions.missing == "base":
         first = inputs.base or inputs.inputs[0]
@@ -114,11 +128,14 @@ def matched(inputs: TensorInputs, exceptions: Exceptions) -> Matched | None:
             f"tensor {inputs.name!r}: {inputs.base.source.path} lacks it, so it has no change from "
             "the base; name it in `exclude`, or say `missing: base`"
         )
-    return _of_one_shape(inputs, exceptions.mismatch, f"{without} and takes no part")
+    return _of_one_shape(inputs, exceptions, f"{without} and takes no part")
 
 
-def _of_one_shape(inputs: TensorInputs, mismatch: Mismatch, note: str) -> Matched:
+def _of_one_shape(inputs: TensorInputs, exceptions: Exceptions, note: str) -> Matched:
     """Choose among inputs that are there, by their shapes."""
+    if (buffer := exceptions.copies(inputs)) is not None:
+        return _copied(buffer, "integers")
+    mismatch = exceptions.mismatch
     members = {n: one for n, one in enumerate(inputs.inputs) if one.is_there}
     reference = inputs.reference
     shape = reference.stored.shape

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from stockpot.model_files import (
     digest_weights,
     file_state,
     locate_weights,
+    map_file,
     read_index,
 )
 from stockpot.weight_files.safetensors_format import NAMES, StoredTensor, read_header
@@ -102,8 +102,7 @@ class _MappedFile:
     """
 
     def __init__(self, file: Path) -> None:
-        with file.open("rb") as opened:
-            self._map = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+        self._map = map_file(file)
         address = np.frombuffer(self._map, dtype=np.uint8).ctypes.data
         self.__array_interface__ = {
             "version": 3,

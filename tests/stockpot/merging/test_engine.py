@@ -201,3 +201,23 @@ def test_a_file_with_another_shape_is_refused_and_the_tensor_named(tmp_path: Pat
 
     with pytest.raises(InputError, match="tensor 'embedding' of model 1: has shape"):
         merge_files(paths, _linear([1.0, 1.0]))
+
+
+def test_a_tied_head_is_merged_once_and_stays_tied() -> None:
+    generator = torch.Generator().manual_seed(5)
+    drawn = [torch.randn(40, 30, generator=generator) for _ in range(3)]
+    base, *states = [
+        {"embed.weight": tensor, "head.weight": tensor, "first_row": tensor[0]} for tensor in drawn
+    ]
+    recipe = Recipe("dare_linear", (1.0, 0.5))  # which draws by the tensor's name
+
+    merged = merge_states(states, recipe, base)
+
+    assert merged["head.weight"] is merged["embed.weight"]
+    assert not torch.equal(merged["first_row"], merged["embed.weight"][0])
+    untied = [state | {"head.weight": state["head.weight"].clone()} for state in states]
+    one_tied = [states[0], untied[1]]
+    for others in (untied, one_tied):
+        apart = merge_states(others, recipe, base)
+        assert torch.equal(apart["embed.weight"], merged["embed.weight"])
+        assert not torch.equal(apart["head.weight"], merged["embed.weight"])

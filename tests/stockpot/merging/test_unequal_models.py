@@ -232,3 +232,58 @@ def test_a_file_alone_follows_the_same_rules(folder: Path) -> None:
     job.run(lambda _bytes: None)
 
     assert load_file(folder / "merged.safetensors")[EMBEDDING].shape == (9, 4)
+
+
+@pytest.fixture
+def buffers(tmp_path: Path) -> Path:
+    """Write a base and two models whose integer buffers differ, the second's in shape."""
+    for number, (name, ids) in enumerate({"base": [9], "a": [1], "b": [2, 2]}.items()):
+        state = {
+            "w": torch.full((2,), float(number)),
+            "position_ids": torch.tensor(ids),
+            "mask": torch.tensor([number == 1]),
+            "bn.num_batches_tracked": torch.tensor(number),
+        }
+        save_model(tmp_path / name, state)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "ids", "mask", "count"),
+    [
+        ("integer: base", [9], False, 2),
+        ("integer: first", [1], True, 2),
+        ("integer: first\nexclude: [mask]", [1], False, 2),
+    ],
+)
+def test_integer_buffers_that_differ_are_copied_from_the_model_that_is_said(
+    buffers: Path, text: str, ids: list[int], mask: bool, count: int
+) -> None:
+    merged = merge(buffers, f"method: task_arithmetic\nmodels: [a, b]\nbase: base\n{text}")
+
+    assert merged["position_ids"].tolist() == ids
+    assert merged["mask"].tolist() == [mask]
+    assert merged["bn.num_batches_tracked"].item() == count
+    assert merged["w"].tolist() == [3.0, 3.0]
+    assert ": integers: copied from " in (buffers / "merged" / "README.md").read_text()
+
+
+def test_without_a_base_integer_buffers_are_those_of_the_first_model(buffers: Path) -> None:
+    merged = merge(buffers, "method: linear\nmodels: [b, a]\ninteger: base")
+
+    assert merged["position_ids"].tolist() == [2, 2]
+
+
+def test_integer_buffers_that_differ_are_refused_with_the_way_out(buffers: Path) -> None:
+    with pytest.raises(InputError, match=r"'mask': integer .* `integer: base` or `first`"):
+        merge(buffers, "method: linear\nmodels: [a, b]\nmismatch: base")
+
+
+def test_what_was_done_with_integer_buffers_is_in_the_pedigree(buffers: Path) -> None:
+    merge(buffers, "method: linear\nmodels: [a, b]\ninteger: first")
+
+    assert read_pedigree(buffers / "merged")["integer"] == "first"
+    again = rebuild(buffers / "merged", buffers / "again", buffers)
+    again.run(lambda _bytes: None)
+    files = [buffers / name / "model.safetensors" for name in ("merged", "again")]
+    assert files[0].read_bytes() == files[1].read_bytes()
