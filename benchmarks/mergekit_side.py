@@ -21,7 +21,7 @@ from mergekit.config import MergeConfiguration
 from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
 from safetensors.torch import save_file
-from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
+from transformers import BertConfig, BertForSequenceClassification, LlamaConfig, LlamaForCausalLM
 
 NUM_MODELS = 3
 
@@ -44,7 +44,10 @@ def main() -> None:
 
 
 def nets() -> dict[str, Any]:
-    """Return the nets by the name of their shape; transformers says what their tensors are."""
+    """Return the nets by the name of their shape: transformers says what their tensors are.
+
+    mergekit 0.1.5 fails at a plain BertModel, whose `position_ids` has an alias.
+    """
     sizes = {
         "hidden_size": 32,
         "intermediate_size": 96,
@@ -54,7 +57,7 @@ def nets() -> dict[str, Any]:
     }
     return {
         "llama": LlamaForCausalLM(LlamaConfig(**sizes, num_key_value_heads=4)),
-        "bert": BertModel(BertConfig(**sizes, max_position_embeddings=64)),
+        "bert": BertForSequenceClassification(BertConfig(**sizes, max_position_embeddings=64)),
     }
 
 

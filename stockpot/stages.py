@@ -44,7 +44,7 @@ CODE = {
         *("evaluation", "workloads", "merging", "selection", "statistics", "reporting"),
         "seeding.py",
     ),
-    "report": ("reporting",),
+    "report": ("reporting", "finetuning/hyperparameters.py"),
 }
 
 

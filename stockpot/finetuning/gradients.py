@@ -44,13 +44,12 @@ class BatchGradient:
         how, device = self.hyperparameters, batch.first[-1].device
         _global_generator(device).manual_seed(derive_seed(how.seed, "model", step))
         self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=device)
+        losses = []
         for part in parts_of(batch, how.accumulation):
-            share = len(part.first[-1]) / len(batch.first[-1])
-            loss = share * batch_losses(self.workload, self.model, part, how).mean()
+            loss = batch_losses(self.workload, self.model, part, how).sum() / len(batch.first[-1])
             self.scale.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            total += loss.detach()
-        return total
+            losses.append(loss.detach())
+        return sum(losses[1:], start=losses[0])
 
 
 class LossScale(GradScaler):

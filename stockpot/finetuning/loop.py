@@ -64,13 +64,10 @@ class _Run:
     trained: TrainedParts
     optimizer: Optimizer
     scale: LossScale
+    gradient: BatchGradient
     average: RunAverage
     stopping: EarlyStopping | None
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """The number of batches of the split."""
-        return math.ceil(num_examples(self.data) / self.hyperparameters.batch_size)
+    steps_per_epoch: int
 
     @property
     def epochs(self) -> int:
@@ -155,6 +152,8 @@ def _prepare(
     steps_per_epoch = math.ceil(num_examples(data) / hyperparameters.batch_size)
     trained = TrainedParts.of(model, hyperparameters)
     trained.begin_epoch(model, hyperparameters.probe_epochs)
+    optimizer = build_optimizer(model, hyperparameters)
+    scale = LossScale(hyperparameters.precision, device)
     return _Run(
         workload=workload,
         model=model,
@@ -162,10 +161,12 @@ def _prepare(
         hyperparameters=hyperparameters,
         device=device,
         trained=trained,
-        optimizer=build_optimizer(model, hyperparameters),
-        scale=LossScale(hyperparameters.precision, device),
+        optimizer=optimizer,
+        scale=scale,
+        gradient=BatchGradient(workload, model, optimizer, scale, hyperparameters),
         average=build_average(model, hyperparameters, steps_per_epoch),
         stopping=EarlyStopping(workload, model, patience, device) if patience else None,
+        steps_per_epoch=steps_per_epoch,
     )
 
 
@@ -220,9 +221,7 @@ def _step(run: _Run, step: int, indices: Tensor) -> Tensor:
     how = run.hyperparameters
     batch = training_batch(run.workload, _examples(run, indices), how, step)
     set_learning_rate(run.optimizer, _learning_rate(run, step))
-    gradient = bind(
-        BatchGradient(run.workload, run.model, run.optimizer, run.scale, how), batch, step
-    )
+    gradient = bind(run.gradient, batch, step)
     loss = sharpness_aware(gradient, run.model, how.sam_radius) if how.sam_radius else gradient()
     run.scale.unscale_(run.optimizer)
     clip(run.optimizer, how.clip_norm)

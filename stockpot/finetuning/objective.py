@@ -78,6 +78,9 @@ def batch_losses(
 
 def parts_of(mixed: MixedBatch, count: int) -> Iterator[MixedBatch]:
     """Yield a batch in at most `count` parts of equal size, but for the last."""
+    if count == 1:
+        yield mixed
+        return
     size = -(-len(mixed.first[-1]) // count)
     firsts, seconds = (
         zip(*(torch.split(tensor, size) for tensor in each), strict=True)

@@ -110,8 +110,9 @@ class ShardedOutput:
         """
         heads = [build_header(shard.tensors, self._metadata)[0] for shard in self.shards]
         key = hashlib.sha256(b"".join([key.encode(), *heads])).hexdigest()
+        self.check()
         with sole_writer(self.place):
-            self.check()
+            self.check()  # again: another process may just have filled the place
             done = self._done(key)
             if not done and self.work.exists():
                 shutil.rmtree(self.work)

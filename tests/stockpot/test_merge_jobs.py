@@ -188,6 +188,13 @@ def test_a_place_that_cannot_be_is_refused(
         job("method: linear\nmodels: [a, b]", place).check()
 
 
+def test_a_folder_that_is_gone_since_the_check_is_no_place(job: Callable[..., MergeJob]) -> None:
+    made = job("method: linear\nmodels: [a, b]", "gone/merged")
+
+    with pytest.raises(InputError, match="gone: is not a folder that can be written to"):
+        made.run(lambda _bytes: None)
+
+
 def test_an_input_that_changes_while_it_is_merged_is_told_of(
     job: Callable[..., MergeJob], folder: Path
 ) -> None:
