@@ -57,7 +57,9 @@ def nets() -> dict[str, Any]:
     }
     return {
         "llama": LlamaForCausalLM(LlamaConfig(**sizes, num_key_value_heads=4)),
-        "bert": BertForSequenceClassification(BertConfig(**sizes, max_position_embeddings=64)),
+        "bert": BertForSequenceClassification(
+            BertConfig(**sizes, max_position_embeddings=64, num_labels=16)
+        ),
     }
 
 
