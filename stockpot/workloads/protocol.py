@@ -46,13 +46,16 @@ class Shift:
 
     Attributes:
         split: `val` (may guide choices) or `test` (reported only); never both.
-        dataset: builds the shifted copy of that split, example by example in its order. The copy
-            depends on the seed, the options and the shift's name, not on what other shifts there
-            are: predictions on it are kept when others are added.
+        dataset: builds the shifted copy of that split, example by example in its order, or a set
+            of other examples. It depends on the seed, the options and the shift's name, not on what
+            other shifts there are: predictions on it are kept when others are added.
+        is_copy: whether it holds the examples of its split, changed, in their order; False for
+            other examples, such as a file of their own.
     """
 
     split: str
     dataset: Callable[[], Dataset[Any]]
+    is_copy: bool = True
 
 
 class Workload(Protocol):
