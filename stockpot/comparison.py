@@ -178,7 +178,7 @@ def _best_values(finished: Finished, place: str) -> Floats:
     Raises:
         InputError: its predictions are not kept.
     """
-    import numpy as np
+    from stockpot.evaluation.shift_means import are_copies, mean_over_shifts
 
     best, workload = finished.run.best, finished.workload
     compute = next(iter(workload.build().metrics.values()))
@@ -195,7 +195,10 @@ def _best_values(finished: Finished, place: str) -> Floats:
                 f"{finished.root}, where `stockpot evaluate` makes them"
             ) from None
         values.append(compute(outputs, targets).double().numpy())
-    return np.asarray(np.mean(values, axis=0))
+    if place == TEST:
+        return values[0]
+    copies = are_copies(workload, finished.run.results.evaluation["test_shifts"])
+    return mean_over_shifts(values, copies)
 
 
 def _tested(first: Finished, values: Mapping[str, Mapping[str, Floats]]) -> list[dict[str, Any]]:

@@ -31,7 +31,8 @@ def effective_robustness(
 
     Args:
         test: values in [0, 1] of each model's N test examples, (N,).
-        shift: their means over the test shifts, example by example; (N,).
+        shift: values whose mean is that over the test shifts: of the same examples, (N,), or of
+            others, (M,), which are then resampled by themselves.
         kinds: of the same models; the line is fitted to those of kind `ingredient`.
         intervals: how many resamples of the N examples, and the confidence. Each resample has a
             line of its own, so an interval holds the line's uncertainty too.
@@ -50,12 +51,11 @@ def effective_robustness(
     found: dict[str, Any] = {"scale": "probit", "num_fitted": len(ingredients), "rows": []}
     if len(ingredients) < _FEWEST:
         return found | {"note": f"a line needs {_FEWEST} ingredients, got {len(ingredients)}"}
-    if not all(_are_fractions(values) for values in [*test.values(), *shift.values()]):
+    if not all(_are_fractions(values) for values in test.values()):
         return found | {"note": "the metric is no fraction, and has no probit"}
-    num_examples = len(test[ingredients[0]])
-    resamples = Bootstrap(num_examples, intervals.resamples, intervals.confidence, intervals.seed)
+    resamples = [_resamples(values[ingredients[0]], intervals) for values in (test, shift)]
     scores = {
-        name: np.stack([_probits(values[name], resamples) for values in (test, shift)])
+        name: np.stack([_probits(test[name], resamples[0]), _probits(shift[name], resamples[1])])
         for name in kinds
     }  # (2, R + 1), what was seen first
     slopes, intercepts = _lines(*np.stack([scores[name] for name in ingredients], axis=1))
@@ -70,6 +70,11 @@ def effective_robustness(
         if kind != "ingredient"
     ]
     return found | {"slope": float(slopes[0]), "intercept": float(intercepts[0]), "rows": rows}
+
+
+def _resamples(values: Floats, intervals: Intervals) -> Bootstrap:
+    """Return the resamples of examples; equal ones for as many."""
+    return Bootstrap(len(values), intervals.resamples, intervals.confidence, intervals.seed)
 
 
 def _are_fractions(values: Floats) -> bool:

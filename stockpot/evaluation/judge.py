@@ -22,6 +22,7 @@ from stockpot.evaluation.panel import OnSet, Panel
 from stockpot.evaluation.predictions import test_sets, val_sets
 from stockpot.evaluation.relative_improvement import random_soup_rows
 from stockpot.evaluation.scores import Scores, shown
+from stockpot.evaluation.shift_means import are_copies
 from stockpot.evaluation.wise_ft import wise_ft_path
 from stockpot.statistics.comparisons import compare_family
 from stockpot.statistics.estimates import Estimate
@@ -144,9 +145,11 @@ def _scores(
             if is_sound and name in temperature_of:
                 scaled = outputs / temperature_of[name]
                 scores[name].add(place, SCALED, scaled, on_set.targets)
-    for of_model in scores.values():
-        for prefix in ("val_shift", "shift"):
-            of_model.add_means(prefix, _shifts(sets, prefix))
+    for prefix in ("val_shift", "shift"):
+        shifts = _shifts(sets, prefix)
+        copies = are_copies(job.workload, shifts)
+        for of_model in scores.values():
+            of_model.add_means(prefix, shifts, copies)
     return scores
 
 

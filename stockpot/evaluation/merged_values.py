@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from stockpot.checkpoints import load_tensors, save_checkpoint
 from stockpot.errors import InputError
 from stockpot.evaluation.outputs import empty_model, put_weights
 from stockpot.evaluation.predictions import MERGED, open_set, test_sets
+from stockpot.evaluation.shift_means import are_copies, mean_over_shifts
 from stockpot.keys import code_digest, content_key
 from stockpot.statistics.values import Floats
 from stockpot.workloads.spec import WorkloadSpec
@@ -81,8 +81,10 @@ def load_values(root: Path, workload: WorkloadSpec, merges: Sequence[Any]) -> di
         return values
 
     val, test, *shifts = (load(name) for name in judged_sets(workload))
-    # All shifts hold the same examples, so an example's mean over them is one value.
-    return {"val": val, "test": test} | ({"shift": np.mean(shifts, axis=0)} if shifts else {})
+    copies = are_copies(workload, workload.test_shifts)
+    return {"val": val, "test": test} | (
+        {"shift": mean_over_shifts(shifts, copies)} if shifts else {}
+    )
 
 
 def judged_sets(workload: WorkloadSpec) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from stockpot.evaluation.metrics import TaskMetric
+from stockpot.evaluation.shift_means import mean_over_shifts
 from stockpot.statistics.values import Floats
 
 T = TypeVar("T")
@@ -47,15 +48,12 @@ class Scores:
             if math.isfinite(value):
                 self.values[name] = value
 
-    def add_means(self, prefix: str, shifts: Sequence[str]) -> None:
-        """Add the mean over shifts, `<prefix>/mean`, of each metric that all of them have.
-
-        All shifts of a split hold the same examples, so an example's mean over them is one value.
-        """
+    def add_means(self, prefix: str, shifts: Sequence[str], are_copies: Sequence[bool]) -> None:
+        """Add the mean over shifts, `<prefix>/mean`, of each metric that all of them have."""
         for metric, values in _in_all(self.values, prefix, shifts).items():
             self.values[f"{prefix}/mean/{metric}"] = float(np.mean(values))
         for metric, arrays in _in_all(self.per_example, prefix, shifts).items():
-            self.per_example[f"{prefix}/mean/{metric}"] = np.mean(arrays, axis=0)
+            self.per_example[f"{prefix}/mean/{metric}"] = mean_over_shifts(arrays, are_copies)
 
 
 def shown(set_name: str) -> str:

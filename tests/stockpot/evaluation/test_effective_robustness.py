@@ -51,6 +51,19 @@ def test_the_line_of_ingredients_is_found_and_a_soup_measured_from_it() -> None:
     assert 0 < row["low"] < row["gain"] < row["high"]
 
 
+def test_shifts_may_hold_other_and_fewer_examples_than_test() -> None:
+    soup = (0.92, _on_line(0.92)[1] + 0.05)
+    scores, kinds = INGREDIENTS | {"soup": soup}, KINDS | {"soup": "soup"}
+    test = {name: _values(pair[0], 1) for name, pair in scores.items()}
+    shift = {name: np.repeat(_values(pair[1], 2), 2)[:1900] for name, pair in scores.items()}
+
+    found = effective_robustness(test, shift, kinds, INTERVALS)
+
+    [row] = found["rows"]
+    assert row["gain"] == pytest.approx(0.05, abs=0.01)
+    assert row["low"] < row["gain"] < row["high"]
+
+
 def test_a_model_on_the_line_gains_nothing_and_beyond_the_ingredients_it_is_said() -> None:
     found = _found(INGREDIENTS | {"e": _on_line(0.99)}, KINDS | {"e": "ensemble"})
 

@@ -49,7 +49,7 @@ def test_means_are_over_the_shifts_example_by_example() -> None:
         outputs = output * torch.tensor([[1.0], [2.0], [0.0]])
         scores.add(f"shift/{shift}", [FIRST, SPREAD], outputs, TARGETS)
 
-    scores.add_means("shift", ["a", "a b", "c"])
+    scores.add_means("shift", ["a", "a b", "c"], [True] * 3)
 
     assert scores.values["shift/mean/first"] == pytest.approx(4.0)
     assert scores.values["shift/mean/spread"] == pytest.approx(8.0)
@@ -61,8 +61,8 @@ def test_a_metric_that_a_shift_lacks_has_no_mean() -> None:
     scores.add("shift/a", [FIRST, SPREAD], torch.ones(3, 1), TARGETS)
     scores.add("shift/b", [FIRST], torch.ones(3, 1), TARGETS)
 
-    scores.add_means("shift", ["a", "b"])
-    scores.add_means("val_shift", [])
+    scores.add_means("shift", ["a", "b"], [True] * 2)
+    scores.add_means("val_shift", [], [])
 
     assert {name for name in scores.values if "mean" in name} == {"shift/mean/first"}
 
