@@ -14,6 +14,8 @@ from stockpot.store import Store
 from stockpot.workloads.spec import WorkloadSpec
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from stockpot.merging.recipe import Recipe
     from stockpot.selection.greedy import Step
 
@@ -35,7 +37,7 @@ class SoupJob:
         root: the project root.
         workload: whose val split guides the choice.
         name: what the soup is called.
-        select: uniform, greedy or top_k.
+        select: uniform, greedy, top_k or wise_ft.
         k: how many ingredients `top_k` takes; None for the others.
         method: the merge method.
         options: the method's own and its preparation's, by name.
@@ -120,6 +122,8 @@ def _make(job: SoupJob, device: str) -> Model:
     from stockpot.checkpoints import verify
     from stockpot.merging.engine import merge_files
 
+    if job.select == "wise_ft":
+        return _make_on_path(job, device)
     members = list(range(len(job.ingredients)))
     if job.select == "top_k":
         members = rank(job.ingredients, job.metric)[: job.k]
@@ -138,6 +142,41 @@ def _make(job: SoupJob, device: str) -> Model:
         "steps": _steps_json(steps, job),
     }
     return Store(job.root).save("soup", job.key, job.name, merged, details)
+
+
+def _make_on_path(job: SoupJob, device: str) -> Model:
+    """Make the best model on val between the base and any of the ingredients."""
+    from stockpot.checkpoints import load_tensors, verify
+    from stockpot.evaluation.val_scores import ValScorer
+    from stockpot.merging.engine import merge_states
+    from stockpot.merging.recipe import Recipe
+    from stockpot.selection.on_paths import select_on_paths
+
+    scorer = ValScorer(job.workload.build(), device)
+    base, *states = (
+        {name: tensor.to(device) for name, tensor in load_tensors(path).items()}
+        for path in (verify(job.root, model.checkpoint) for model in (job.base, *job.ingredients))
+    )
+
+    def merged(member: int, alpha: float) -> dict[str, Tensor]:
+        return merge_states([states[member]], Recipe("wise_ft", (1.0,), {"alpha": alpha}), base)
+
+    places = select_on_paths(
+        rank(job.ingredients, job.metric), lambda *place: scorer.val(merged(*place))
+    )
+    best, chosen = places[0], job.ingredients[places[0].ingredient]
+    details = {
+        "recipe": job.recipe | {"options": {"alpha": best.alpha}},
+        "coefficients": {chosen.name: best.alpha},
+        "inputs": {chosen.name: chosen.digest},
+        "steps": [],
+        "paths": {
+            model.name: {f"{p.alpha:g}": p.score for p in places if p.ingredient == number}
+            for number, model in enumerate(job.ingredients)
+        },
+    }
+    weights = merged(best.ingredient, best.alpha)
+    return Store(job.root).save("soup", job.key, job.name, weights, details)
 
 
 def _prepare(job: SoupJob, members: Sequence[int], device: str) -> SideInformation:

@@ -112,6 +112,6 @@ class Store:
 
 def pedigree(kind: str, key: str, details: Mapping[str, Any]) -> str:
     """Return what a file's header says of a model: not what is long and in the manifest."""
-    long = {"trials", "front", "folds", "class_entropy", "layer_coefficients"}
+    long = {"trials", "front", "folds", "class_entropy", "layer_coefficients", "paths"}
     short = {name: value for name, value in details.items() if name not in long}
     return json.dumps({"kind": kind, "key": key, **short}, sort_keys=True)

@@ -187,7 +187,16 @@ class TopKRecipe(_Recipe):
     k: int = Field(ge=1, description="how many; all, where there are fewer")
 
 
-SoupRecipe = Annotated[UniformRecipe | GreedyRecipe | TopKRecipe, Field(discriminator="select")]
+class WiseFtRecipe(Section):
+    """The best point on val of those on the straight paths from the base to each ingredient."""
+
+    name: Name
+    select: Literal["wise_ft"]
+
+
+SoupRecipe = Annotated[
+    UniformRecipe | GreedyRecipe | TopKRecipe | WiseFtRecipe, Field(discriminator="select")
+]
 
 
 class RepeatsSection(Section):

@@ -60,6 +60,7 @@ def test_a_model_made_again_has_the_recorded_digest_and_scores(
     [
         "{name: s, select: greedy, method: dare_linear, options: {density: 0.7}}",
         "{name: s, select: top_k, k: 3, method: ties}",
+        "{name: s, select: wise_ft}",
         "{name: s, select: uniform, method: fisher, options: {n: 8}}",
     ],
 )

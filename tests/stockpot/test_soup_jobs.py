@@ -123,6 +123,26 @@ def test_each_greedy_step_is_tested_against_the_soup_before_it(
         soup = [*soup, step["ingredient"]] if step["accepted"] else soup
 
 
+def test_the_best_point_between_the_base_and_an_ingredient(plan: Plan, job: SoupJob) -> None:
+    soup = make_soup(replace(job, name="wise", select="wise_ft", method="wise_ft"), "cpu")
+
+    [(name, alpha)] = soup.details["coefficients"].items()
+    by_name = {model.name: model for model in plan.ingredients()}
+    base, ingredient = (
+        load_tensors(plan.project.root / model.path) for model in (plan.base(), by_name[name])
+    )
+    recipe = Recipe("wise_ft", (1.0,), {"alpha": alpha})
+    expected = merge_states([ingredient], recipe, base)
+    weights = load_tensors(plan.project.root / soup.path)
+    assert all(torch.equal(weights[n], tensor) for n, tensor in expected.items())
+    scores = {(n, a): s for n, path in soup.details["paths"].items() for a, s in path.items()}
+    assert len(scores) == 10 * len(by_name)
+    assert soup.scores["val/accuracy"] == scores[name, f"{alpha:g}"] == max(scores.values())
+    for model in by_name.values():
+        assert scores[model.name, "1"] == model.scores["val/accuracy"]
+    assert soup.details["recipe"]["options"] == {"alpha": alpha}
+
+
 def test_a_soup_that_the_store_has_is_not_made_again(
     plan: Plan, job: SoupJob, soups: dict[str, Model]
 ) -> None:

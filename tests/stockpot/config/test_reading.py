@@ -78,8 +78,8 @@ def test_a_field_of_another_recipe_is_not_suggested_for_itself(message: Message)
         ),
         (
             "soups.0.select=greddy",
-            "soups.0: unknown select 'greddy', choose from ['greedy', 'top_k', 'uniform']; "
-            "did you mean 'greedy'?",
+            "soups.0: unknown select 'greddy', choose from "
+            "['greedy', 'top_k', 'uniform', 'wise_ft']; did you mean 'greedy'?",
         ),
         (
             "tune=[{name: t, sampler: tpee}]",
