@@ -9,14 +9,17 @@ from tasks.fan_out import side_by_side
 from tasks.manifests import record_stage
 from tasks.prechecking import check_before_merging
 from tasks.run_settings import flow_session
-from tasks.training import enough_ingredients, train_model
+from tasks.training import enough_ingredients, next_ingredients, train_model
 
 
 @flow(name="sweep")
 def fine_tune_ingredients(
     params: str | None = None, overrides: tuple[str, ...] = ()
 ) -> State[None] | None:
-    """Fine-tune one ingredient a point of the search space; those that fail are recorded."""
+    """Fine-tune one ingredient a point of the search space; those that fail are recorded.
+
+    Where the search looks at the soup, it says round by round which points come next.
+    """
     with flow_session(params, overrides) as session:
         session.plan.require_before("sweep")
         if session.plan.is_done("sweep"):
@@ -25,6 +28,8 @@ def fine_tune_ingredients(
         jobs = session.plan.ingredient_jobs()
         fine_tune = train_model.with_options(retries=session.plan.experiment.sweep.retries)
         outcomes = side_by_side(fine_tune, jobs, "sweep")
+        while more := next_ingredients(jobs, outcomes):
+            jobs, outcomes = [*jobs, *more], [*outcomes, *side_by_side(fine_tune, more, "sweep")]
 
         ingredients, failed = enough_ingredients(jobs, outcomes)
         precheck = check_before_merging(ingredients)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -27,6 +27,7 @@ from stockpot.search import Constant, Point, plan_points
 from stockpot.seeding import derive_seed
 from stockpot.selection.ranking import rank
 from stockpot.soup_jobs import SoupJob
+from stockpot.soup_search import FIRST, ROUND, ProposalJob
 from stockpot.stages import CODE, STAGES, UPSTREAM, all_before
 from stockpot.training_jobs import TrainingJob
 from stockpot.tuning_jobs import TuningJob
@@ -79,19 +80,46 @@ class Plan:
         return {name: value for name, value in TECHNIQUES.items() if name in varied}
 
     def ingredient_jobs(self) -> list[TrainingJob]:
-        """Return the fine-tuning runs of the sweep, whose base is done."""
+        """Return the fine-tuning runs of the sweep, whose base is done; of a search, the first."""
         sweep = self.experiment.sweep
-        points = plan_points(
-            sweep.search,
-            sweep.space.distributions(),
-            sweep.list,
-            sweep.size,
-            self.experiment.seed,
+        space = sweep.space.distributions()
+        size = sweep.size
+        search: str = sweep.search
+        if search == "soup":
+            search, size = "sobol", min(FIRST, size or 0)
+        points = plan_points(search, space, sweep.list, size, self.experiment.seed)
+        return self.fine_tuning_jobs(points)
+
+    def proposal_job(
+        self, jobs: Sequence[TrainingJob], models: Sequence[Model | None]
+    ) -> ProposalJob | None:
+        """Return the search for the next round of ingredients; None if the sweep is whole.
+
+        Args:
+            jobs: all fine-tuning runs so far.
+            models: what they became; None for one that failed.
+        """
+        sweep = self.experiment.sweep
+        missing = (sweep.size or 0) - len(jobs)
+        if sweep.search != "soup" or missing <= 0:
+            return None
+        return ProposalJob(
+            root=self.project.root,
+            workload=self.workload,
+            metric=self.metric,
+            space=sweep.space.distributions(),
+            points=tuple(asdict(job.hyperparameters) for job in jobs),
+            models=tuple(models),
+            seed=self.experiment.seed,
+            count=min(ROUND, missing),
         )
+
+    def fine_tuning_jobs(self, points: Sequence[Point], first: int = 0) -> list[TrainingJob]:
+        """Return the fine-tuning runs at these points, the first of which has this number."""
         base = self.base()
         return [
             self._training(f"ingredient-{number:02d}", "ingredient", point, base)
-            for number, point in enumerate(points)
+            for number, point in enumerate(points, start=first)
         ]
 
     def precheck_job(self, ingredients: Sequence[Model]) -> PrecheckJob:

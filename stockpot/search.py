@@ -187,7 +187,7 @@ def plan_points(
     """Draw the hyperparameters of each ingredient.
 
     Args:
-        search: random, sobol, grid or list.
+        search: random, sobol, grid or list; `soup` begins as sobol.
         space: a distribution per hyperparameter.
         listed: for search `list`: what differs from the space's first values, a point each.
         size: how many; None for all of a grid or list.
@@ -209,7 +209,7 @@ def plan_points(
             points = [fixed | point for point in listed]
         case _:
             raise InputError(f"unknown search {search!r}; choose from grid, list, random, sobol")
-    return [{"seed": _own_seed(seed, number)} | point for number, point in enumerate(points[:size])]
+    return [{"seed": own_seed(seed, number)} | point for number, point in enumerate(points[:size])]
 
 
 def _at(space: Mapping[str, Distribution], rows: Sequence[Sequence[float]]) -> list[Point]:
@@ -249,6 +249,6 @@ def _sobol_positions(dimensions: int, size: int, seed: int) -> list[list[float]]
     return positions
 
 
-def _own_seed(seed: int, number: int) -> int:
+def own_seed(seed: int, number: int) -> int:
     """Give every ingredient a seed of its own that does not depend on the size of the sweep."""
     return derive_seed("ingredient", seed, number) % 2**31

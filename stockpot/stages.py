@@ -21,12 +21,9 @@ UPSTREAM = {
 CODE = {
     "base": ("finetuning", "workloads", *SCORING_CODE, "seeding.py", "alignment/batch_norm.py"),
     "sweep": (
-        *("finetuning", "workloads", *SCORING_CODE, "seeding.py", "search.py"),
-        *("precheck", "precheck_jobs.py", "alignment/barrier.py", "selection/ranking.py"),
-        "alignment/batch_norm.py",
-        *("merging/draws.py", "merging/engine.py", "merging/inner_products.py"),
-        *("merging/linear.py", "merging/recipe.py", "merging/registry.py", "merging/runs.py"),
-        "merging/tensor_rules.py",
+        *("finetuning", "workloads", *SCORING_CODE, "seeding.py", "search.py", "soup_search.py"),
+        *("precheck", "precheck_jobs.py", "alignment/barrier.py", "alignment/batch_norm.py"),
+        *("merging", "selection"),
     ),
     "soups": (
         *("merging", "preparation", "selection", "workloads", *SCORING_CODE),

@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from stockpot.errors import StageFailed
 from stockpot.models import Failure, Model
+from stockpot.soup_search import propose
 from stockpot.training_jobs import TrainingJob, train
 from stockpot.workers import WorkerLost
 from tasks.making import ModelFailed, make_model
@@ -29,6 +30,25 @@ def train_model(job: TrainingJob) -> Model | State[Model]:
     """Train the model of a job in a worker process; the store may have it already."""
     limit = current_session().plan.experiment.sweep.timeout_seconds
     return make_model(job, train, {"base": job.start.key} if job.start else {}, limit)
+
+
+@task(
+    name="propose-ingredients",
+    retries=1,
+    retry_delay_seconds=1,
+    retry_condition_fn=worker_was_lost,
+    cache_policy=NO_CACHE,
+)
+def next_ingredients(
+    jobs: Sequence[TrainingJob], outcomes: Sequence[Model | Exception]
+) -> list[TrainingJob]:
+    """Return the next round of a sweep that looks at its soup; none if the sweep is whole."""
+    session = current_session()
+    models = [None if isinstance(outcome, Exception) else outcome for outcome in outcomes]
+    job = session.plan.proposal_job(jobs, models)
+    if job is None:
+        return []
+    return session.plan.fine_tuning_jobs(session.workers.run(propose, job), first=len(jobs))
 
 
 @task(name="check-ingredients", cache_policy=NO_CACHE)

@@ -21,6 +21,7 @@ ENTRIES = (
     ("base", "training_jobs"),
     ("sweep", "training_jobs"),
     ("sweep", "precheck_jobs"),
+    ("sweep", "soup_search"),
     ("soups", "soup_jobs"),
     ("tune", "tuning_jobs"),
     ("evaluate", "evaluation.judging_jobs"),

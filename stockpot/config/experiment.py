@@ -100,7 +100,9 @@ class PrecheckSection(Section):
 class SweepSection(Section):
     """The fine-tuning runs: how many, over which hyperparameters, searched how."""
 
-    search: Literal["random", "sobol", "grid", "list"] = "sobol"
+    search: Literal["random", "sobol", "grid", "list", "soup"] = Field(
+        "sobol", description="soup: in rounds, each where the greedy soup gained most on val"
+    )
     size: int | None = Field(16, ge=1, description="ingredients; null: all of a grid or list")
     min_ingredients: int = Field(4, ge=1, description="fewer good ones than this is an error")
     retries: int = Field(1, ge=0, description="for a lost worker process; never for divergence")

@@ -1,0 +1,16 @@
+"""A sweep that looks at its soup, round by round."""
+
+from __future__ import annotations
+
+from projects import ProjectFolder
+
+
+def test_a_sweep_in_rounds_is_whole(finished_project: ProjectFolder) -> None:
+    finished_project.change_params(sweep={"search": "soup", "size": 10})
+
+    run = finished_project.stockpot("sweep")
+
+    assert run.code == 0, run.output
+    ingredients = finished_project.manifest("sweep")["ingredients"]
+    assert [model["name"] for model in ingredients] == [f"ingredient-{n:02d}" for n in range(10)]
+    assert len({model["digest"] for model in ingredients}) == 10
