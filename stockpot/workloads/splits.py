@@ -1,0 +1,88 @@
+"""Splits of examples that are given as one, and the check that given splits have none in common.
+
+Examples are known by their content, any hashable value: equal examples are one example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from types import MappingProxyType
+
+from stockpot.errors import InputError
+from stockpot.seeding import seeded_generator
+
+SHARES: Mapping[str, float] = MappingProxyType({"val": 0.15, "test": 0.15})
+"""What is split off; the rest is train."""
+
+_FEWEST = 3  # different examples of a class: one a split
+
+
+def split_by_seed(
+    contents: Sequence[Hashable], seed: int, *, classes: Sequence[str] | None = None
+) -> dict[str, list[int]]:
+    """Divide examples into train (70 %), val and test (15 % each), by a permutation.
+
+    Args:
+        contents: the content of each example (N,); equal ones go to one split.
+        seed: fixes the permutation.
+        classes: the class of each example (N,): each class is divided in those shares, and has
+            examples in each split. None: all examples are divided as one class.
+
+    Returns:
+        The indices of train, val and test, each in ascending order.
+
+    Raises:
+        InputError: a class has fewer than three different examples.
+    """
+    import torch
+
+    groups: dict[Hashable, list[int]] = {}
+    for index, content in enumerate(contents):
+        groups.setdefault(content, []).append(index)
+    strata: dict[str, list[list[int]]] = {}
+    for group in groups.values():
+        name = "all" if classes is None else classes[group[0]]
+        strata.setdefault(name, []).append(group)
+    parts: dict[str, list[int]] = {"train": [], "val": [], "test": []}
+    for name in sorted(strata):
+        members = strata[name]
+        if len(members) < _FEWEST:
+            raise InputError(
+                f"class {name!r} must have {_FEWEST} different examples, one a split, "
+                f"got {len(members)}"
+            )
+        generator = seeded_generator(seed, "split", name)
+        order = torch.randperm(len(members), generator=generator).tolist()
+        for place, split in zip(order, _places(len(members)), strict=True):
+            parts[split].extend(members[place])
+    return {split: sorted(indices) for split, indices in parts.items()}
+
+
+def check_disjoint(
+    contents: Mapping[str, Mapping[Hashable, str]],
+) -> None:
+    """Check that no example is in two splits.
+
+    Args:
+        contents: of each split, where its examples are (a file and line) by their content.
+
+    Raises:
+        InputError: val or test has an example of another split; how many, and the first of them.
+    """
+    names = list(contents)
+    for place, name in enumerate(names):
+        for other in names[:place]:
+            both = [content for content in contents[name] if content in contents[other]]
+            if both:
+                raise InputError(
+                    f"{name} must have no example of {other}, got {len(both)}: "
+                    f"{contents[name][both[0]]} is {contents[other][both[0]]}; remove them from "
+                    "one of the two, or give all examples as one: equal ones then stay together"
+                )
+
+
+def _places(number: int) -> list[str]:
+    """Return the split of each of so many examples: val and test first, then train."""
+    counts = {split: max(1, round(share * number)) for split, share in SHARES.items()}
+    given = [split for split, count in counts.items() for _ in range(count)]
+    return given + ["train"] * (number - len(given))
