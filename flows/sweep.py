@@ -9,7 +9,12 @@ from tasks.fan_out import side_by_side
 from tasks.manifests import record_stage
 from tasks.prechecking import check_before_merging
 from tasks.run_settings import flow_session
-from tasks.training import enough_ingredients, next_ingredients, train_model
+from tasks.training import (
+    enough_ingredients,
+    next_ingredients,
+    snapshots_of,
+    train_model,
+)
 
 
 @flow(name="sweep")
@@ -30,6 +35,9 @@ def fine_tune_ingredients(
         outcomes = side_by_side(fine_tune, jobs, "sweep")
         while more := next_ingredients(jobs, outcomes):
             jobs, outcomes = [*jobs, *more], [*outcomes, *side_by_side(fine_tune, more, "sweep")]
+        if kept := snapshots_of(jobs, outcomes):
+            outcomes = [*outcomes, *side_by_side(fine_tune, kept, "snapshots")]
+            jobs = [*jobs, *kept]
 
         ingredients, failed = enough_ingredients(jobs, outcomes)
         precheck = check_before_merging(ingredients)

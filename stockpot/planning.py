@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from stockpot.config import Experiment, TuneSection
+from stockpot.config import Experiment, SoupRecipe, TuneSection
 from stockpot.diagnostics.jobs import DIAGNOSTIC_NAMES, DiagnosticJob
 from stockpot.errors import InputError
 from stockpot.finetuning.hyperparameters import TECHNIQUES, Hyperparameters, Value
@@ -151,7 +152,7 @@ class Plan:
                 options=getattr(recipe, "options", {}),
                 base=base,
                 seed=self.experiment.seed,
-                ingredients=ingredients,
+                ingredients=_matching(ingredients, recipe),
                 metric=self.metric,
             )
             for recipe in self.experiment.soups
@@ -291,16 +292,47 @@ class Plan:
     def _training(
         self, name: str, kind: str, point: Point, base: Model | None = None
     ) -> TrainingJob:
+        hyperparameters = Hyperparameters.from_point(point)
+        num_snapshots = self.experiment.sweep.snapshots if kind == "ingredient" else 0
         return TrainingJob(
             root=self.project.root,
             workload=self.workload,
             name=name,
             kind=kind,
-            hyperparameters=Hyperparameters.from_point(point),
+            hyperparameters=hyperparameters,
             start=base.checkpoint if base else None,
             threads=self.experiment.run.threads,
             save_every_seconds=self.experiment.sweep.save_every_seconds,
+            snapshots=_epochs_kept(hyperparameters.epochs, num_snapshots),
         )
+
+
+def _epochs_kept(epochs: int, count: int) -> tuple[int, ...]:
+    """Return the epochs after which weights are kept: evenly spaced, neither start nor end."""
+    evenly = {round(epochs * number / (count + 1)) for number in range(1, count + 1)}
+    return tuple(sorted(evenly - {0, epochs}))
+
+
+def _matching(ingredients: Sequence[Model], recipe: SoupRecipe) -> tuple[Model, ...]:
+    """Return the ingredients that a recipe may use.
+
+    Raises:
+        InputError: a pattern fits none.
+    """
+    if not recipe.ingredients:
+        return tuple(ingredients)
+    names = [model.name for model in ingredients]
+    for pattern in recipe.ingredients:
+        if not fnmatch.filter(names, pattern):
+            raise InputError(
+                f"soup {recipe.name!r}: ingredients must be names or patterns of some, got "
+                f"{pattern!r}, which none of {names} fits"
+            )
+    return tuple(
+        model
+        for model in ingredients
+        if any(fnmatch.fnmatchcase(model.name, pattern) for pattern in recipe.ingredients)
+    )
 
 
 def _search(study: TuneSection) -> Search:

@@ -141,6 +141,7 @@ def _train(making: Making, root: Path, place: Path, device: str) -> dict[str, Te
     if making.base is not None:
         _lend(making.base, root, place)
     recorded = making.model
+    epoch = recorded.details.get("epoch")
     job = TrainingJob(
         root=place,
         workload=making.workload,
@@ -150,6 +151,8 @@ def _train(making: Making, root: Path, place: Path, device: str) -> dict[str, Te
         start=making.base,
         threads=making.threads,
         save_every_seconds=_NEVER,
+        snapshots=(epoch,) if epoch else (),
+        until=epoch,
     )
     made = train(job, device)
     if isinstance(made, Failure):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial as bind
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from stockpot.checkpoints import Checkpoint
 from stockpot.finetuning.hyperparameters import Hyperparameters
@@ -11,6 +14,9 @@ from stockpot.keys import content_key
 from stockpot.models import Failure, Model
 from stockpot.store import Store
 from stockpot.workloads.spec import WorkloadSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Raise it when the meaning of a checkpoint changes though no training code does.
 _CONTRACT = 1
@@ -29,6 +35,8 @@ class TrainingJob:
         start: the checkpoint to start from; None initialises the weights from the seed.
         threads: torch threads of the worker; they change the last bits of the result.
         save_every_seconds: how often the state of the run is saved, to resume from.
+        snapshots: after which epochs weights are kept, as ingredients of their own.
+        until: the epoch whose weights are meant; None for those at the end. The run is the same.
     """
 
     root: Path
@@ -39,11 +47,15 @@ class TrainingJob:
     start: Checkpoint | None
     threads: int
     save_every_seconds: float
+    snapshots: tuple[int, ...] = ()
+    until: int | None = None
 
     @property
     def key(self) -> str:
         """The content key: equal jobs make equal weights."""
+        until = {} if self.until is None else {"until": self.until}
         return content_key(
+            **until,
             contract=_CONTRACT,
             kind=self.kind,
             hyperparameters=self.hyperparameters.described(),
@@ -51,6 +63,14 @@ class TrainingJob:
             threads=self.threads,
             **self.workload.training_inputs(),
         )
+
+    @property
+    def snapshot_jobs(self) -> list[TrainingJob]:
+        """The jobs of the weights that the run keeps on its way."""
+        return [
+            replace(self, name=f"{self.name}@{epoch}", until=epoch, snapshots=(epoch,))
+            for epoch in self.snapshots
+        ]
 
     def find(self) -> Model | None:
         """Return the model if the store has it; without scores."""
@@ -83,12 +103,19 @@ def train(job: TrainingJob, device: str) -> Model | Failure:
         try:
             model = job.find() or _train(job, device)
         except Diverged as error:
-            Store(job.root).save_failure(job.kind, job.key, str(error))
-            return job.failure(str(error))
+            return _fail(job, str(error))
+        if model is None:
+            return _fail(job, f"the run stopped before epoch {job.until}")
     return score_on_val(job.root, job.workload, model, device)
 
 
-def _train(job: TrainingJob, device: str) -> Model:
+def _fail(job: TrainingJob, reason: str) -> Failure:
+    Store(job.root).save_failure(job.kind, job.key, reason)
+    return job.failure(reason)
+
+
+def _train(job: TrainingJob, device: str) -> Model | None:
+    """Train; return the model, or None if the run never was where its weights are wanted."""
     from stockpot.checkpoints import load_tensors, verify
     from stockpot.finetuning.loop import fine_tune
     from stockpot.finetuning.partial_state import PartialState
@@ -103,6 +130,18 @@ def _train(job: TrainingJob, device: str) -> Model:
         split="pretrain" if job.start is None else "train",
         device=device,
         partial=partial,
+        on_epoch=bind(_keep_snapshot, job) if job.snapshots else None,
     )
-    details = {"hyperparameters": job.hyperparameters.described()}
+    return job.find() if job.until else _save(job, weights)
+
+
+def _keep_snapshot(job: TrainingJob, epoch: int, weights: Callable[[], dict[str, Tensor]]) -> None:
+    for snapshot in job.snapshot_jobs:
+        if snapshot.until == epoch:
+            _save(snapshot, weights())
+
+
+def _save(job: TrainingJob, weights: Mapping[str, Tensor]) -> Model:
+    details: dict[str, Any] = {"hyperparameters": job.hyperparameters.described()}
+    details |= {"epoch": job.until} if job.until else {}
     return Store(job.root).save(job.kind, job.key, job.name, weights, details)

@@ -51,6 +51,18 @@ def next_ingredients(
     return session.plan.fine_tuning_jobs(session.workers.run(propose, job), first=len(jobs))
 
 
+def snapshots_of(
+    jobs: Sequence[TrainingJob], outcomes: Sequence[Model | Exception]
+) -> list[TrainingJob]:
+    """Return the jobs of the checkpoints that the runs which ended well have kept on their way."""
+    return [
+        snapshot
+        for job, outcome in zip(jobs, outcomes, strict=True)
+        if isinstance(outcome, Model)
+        for snapshot in job.snapshot_jobs
+    ]
+
+
 @task(name="check-ingredients", cache_policy=NO_CACHE)
 def enough_ingredients(
     jobs: Sequence[TrainingJob], outcomes: Sequence[Model | Exception]

@@ -110,6 +110,12 @@ class SweepSection(Section):
     save_every_seconds: float = Field(
         30, gt=0, description="how often a fine-tuning saves its state, to resume from"
     )
+    snapshots: int = Field(
+        0,
+        ge=0,
+        description="checkpoints kept along each run, evenly spaced over its epochs, as "
+        "ingredients of their own: ingredient-03@4 is that of epoch 4",
+    )
     space: SpaceSection = Field(description="a distribution, or a constant, per hyperparameter")
     list: Annotated[
         Sequence[dict[str, float | str]],
@@ -142,8 +148,14 @@ class SweepSection(Section):
         return self
 
 
-class _Recipe(Section):
+class _Choice(Section):
     name: Name
+    ingredients: Sequence[str] = Field(
+        (), description="patterns of the names of those that may go in; empty: all"
+    )
+
+
+class _Recipe(_Choice):
     method: str = Field("linear", description="merge method")
     options: dict[str, int | float | bool | str] = Field(
         {}, description="the merge method's own, and those of its preparation"
@@ -189,10 +201,9 @@ class TopKRecipe(_Recipe):
     k: int = Field(ge=1, description="how many; all, where there are fewer")
 
 
-class WiseFtRecipe(Section):
+class WiseFtRecipe(_Choice):
     """The best point on val of those on the straight paths from the base to each ingredient."""
 
-    name: Name
     select: Literal["wise_ft"]
 
 

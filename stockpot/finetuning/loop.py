@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial as bind
@@ -48,6 +48,8 @@ from stockpot.workloads.batches import num_examples, take, to_device
 from stockpot.workloads.protocol import Batch, Workload
 
 __all__ = ["Diverged", "fine_tune"]
+
+OnEpoch = Callable[[int, Callable[[], dict[str, Tensor]]], None]
 
 _RECALIBRATED = 0.2  # share of an epoch's batches from which BatchNorm statistics are measured
 
@@ -91,7 +93,7 @@ class _Run:
         return parts | ({"stopping": self.stopping} if self.stopping else {})
 
 
-def fine_tune(
+def fine_tune(  # noqa: PLR0913 (a run is told all that defines it)
     workload: Workload,
     start: Mapping[str, Tensor] | None,
     hyperparameters: Hyperparameters,
@@ -99,6 +101,7 @@ def fine_tune(
     split: str,
     device: str = "cpu",
     partial: PartialState | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> dict[str, Tensor]:
     """Train a model on one split and return its weights.
 
@@ -112,6 +115,8 @@ def fine_tune(
         split: the split to train on, `train` or `pretrain`.
         device: where to train, e.g. `cpu` or `cuda:0`.
         partial: where an unfinished run keeps its state; the file is removed at the end.
+        on_epoch: called at the end of each epoch with how many are done, those of a probe not
+            counted, and with what gives the weights that the run would end with there.
 
     Returns:
         The model's state dict, on the CPU.
@@ -127,13 +132,12 @@ def fine_tune(
         done = Progress()
         if partial is not None:
             done = partial.restore(run.parts, identity=identity)
-        _train(run, done, partial, identity)
+        _train(run, done, partial, identity, on_epoch)
         check_weights(run.model, run.total)
         weights = run.stopping.best if run.stopping else _weights(run, run.total)
     if partial is not None:
         partial.remove()
-    # Cloned, since tied weights share storage, which a safetensors file may not.
-    return {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
+    return _on_cpu(weights)
 
 
 def _prepare(
@@ -177,7 +181,13 @@ def _load(model: nn.Module, start: Mapping[str, Tensor]) -> None:
         raise InputError(f"start: its tensors must be those of the model, got {error}") from error
 
 
-def _train(run: _Run, done: Progress, partial: PartialState | None, identity: str) -> None:
+def _train(
+    run: _Run,
+    done: Progress,
+    partial: PartialState | None,
+    identity: str,
+    on_epoch: OnEpoch | None,
+) -> None:
     """Do the steps that are not done yet."""
     watch = LossWatch(run.total, done.first_loss)
     saved = time.monotonic()
@@ -187,14 +197,27 @@ def _train(run: _Run, done: Progress, partial: PartialState | None, identity: st
         run.trained.begin_epoch(run.model, epoch)
         for step, indices in _batches(run, epoch, done.step):
             watch.add(_step(run, step, indices), steps_done=step + 1)
-            if run.stopping and (step + 1) % run.steps_per_epoch == 0:
-                run.stopping.judge(_weights(run, step + 1))
+            if (step + 1) % run.steps_per_epoch == 0:
+                _end_epoch(run, step + 1, on_epoch)
             if partial is not None and time.monotonic() - saved >= partial.every_seconds:
                 watch.check()
                 progress = Progress(step + 1, watch.first_loss)
                 partial.save(run.parts, progress, identity=identity)
                 saved = time.monotonic()
         watch.check()
+
+
+def _end_epoch(run: _Run, steps_done: int, on_epoch: OnEpoch | None) -> None:
+    if run.stopping:
+        run.stopping.judge(_weights(run, steps_done))
+    epochs = steps_done // run.steps_per_epoch - run.hyperparameters.probe_epochs
+    if on_epoch and epochs > 0:
+        on_epoch(epochs, lambda: _on_cpu(_weights(run, steps_done)))
+
+
+def _on_cpu(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Clone weights, since tied ones share storage, which a safetensors file may not."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
 
 
 def _batches(run: _Run, epoch: int, first: int) -> Iterator[tuple[int, Tensor]]:

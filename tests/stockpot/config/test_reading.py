@@ -60,7 +60,7 @@ def test_a_field_of_another_recipe_is_not_suggested_for_itself(message: Message)
 
     assert said == (
         "params.yaml: soups.0.k: unknown field 'k', "
-        "choose from ['method', 'name', 'options', 'select']"
+        "choose from ['ingredients', 'method', 'name', 'options', 'select']"
     )
 
 
@@ -88,7 +88,7 @@ def test_a_field_of_another_recipe_is_not_suggested_for_itself(message: Message)
         ),
         (
             "sweep.search=sobel",
-            "sweep.search: must be 'random', 'sobol', 'grid' or 'list', got 'sobel'; "
+            "sweep.search: must be 'random', 'sobol', 'grid', 'list' or 'soup', got 'sobel'; "
             "did you mean 'sobol'?",
         ),
         (
