@@ -54,7 +54,9 @@ class BaseSection(Section):
 
     learning_rate: float = Field(3e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
-    epochs: int = Field(30, ge=0, description="of all weights; 0 only with a probe")
+    epochs: int = Field(
+        30, ge=0, description="of all weights; 0, and no probe: the workload's model as it is built"
+    )
     batch_size: int = Field(32, ge=1)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     mixup: float = Field(0.0, ge=0, description="alpha of the Beta distribution; 0 is off")
@@ -72,12 +74,6 @@ class BaseSection(Section):
         description="before the others, of the head alone: a probe that all ingredients share",
     )
     head: str = Field("", description="patterns of the names of the head's tensors; '': last layer")
-
-    @model_validator(mode="after")
-    def _something_is_trained(self) -> BaseSection:
-        if not self.epochs + self.probe_epochs:
-            raise ValueError("epochs must be at least 1 without probe_epochs, got 0")
-        return self
 
 
 class PrecheckSection(Section):

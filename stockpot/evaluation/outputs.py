@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,13 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from stockpot.seeding import seeded_generator
-from stockpot.workloads.batches import num_examples, take, to_device
+from stockpot.workloads.batches import (
+    batches_by_length,
+    in_order,
+    num_examples,
+    take,
+    to_device,
+)
 from stockpot.workloads.protocol import Batch, Workload
 
 _BATCH = 1024
@@ -24,19 +30,18 @@ class Examples:
         self._workload = workload
         self._dataset = to_device(dataset, device)
         self._device = device
-        self._parts = torch.split(torch.arange(num_examples(dataset)), _BATCH)
-        self.targets = torch.cat([self._batch(part)[-1] for part in self._parts])  # (N,)
+        every = torch.arange(num_examples(dataset))
+        self._parts = batches_by_length(self._dataset, every, _BATCH)
+        self.targets = self.of_each(lambda batch: batch[-1])  # (N,)
 
-    def batches(self) -> Iterator[Batch]:
-        """Yield all examples in their order, on the device."""
-        return (self._batch(part) for part in self._parts)
+    def of_each(self, compute: Callable[[Batch], Tensor]) -> Tensor:
+        """Compute something of every example, batch by batch on the device; in their order."""
+        return self._joined([compute(self._batch(part)) for part in self._parts])
 
     def outputs(self, model: nn.Module) -> Tensor:
         """Return the model's outputs (N, C), on the device."""
         with torch.inference_mode():
-            return torch.cat(
-                [self._workload.forward(model, self._batch(part)) for part in self._parts]
-            )
+            return self.of_each(lambda batch: self._workload.forward(model, batch))
 
     def outputs_and_losses(self, model: nn.Module) -> tuple[Tensor, Tensor]:
         """Return the model's outputs (N, C) and the loss of each example (N,), in one pass."""
@@ -46,7 +51,7 @@ class Examples:
                 batch = self._batch(part)
                 outputs.append(self._workload.forward(model, batch))
                 losses.append(self._workload.loss(outputs[-1], batch))
-        return torch.cat(outputs), torch.cat(losses)
+        return self._joined(outputs), self._joined(losses)
 
     def losses(self, outputs: Tensor) -> Tensor:
         """Return the loss of each example (N,), of outputs (N, C)."""
@@ -54,11 +59,14 @@ class Examples:
             self._workload.loss(outputs[part.to(outputs.device)], self._batch(part))
             for part in self._parts
         ]
-        return torch.cat(losses)
+        return self._joined(losses)
 
     def loss(self, outputs: Tensor) -> float:
         """Return the mean loss of outputs (N, C)."""
         return self.losses(outputs).mean().item()
+
+    def _joined(self, values: Sequence[Tensor]) -> Tensor:
+        return in_order(torch.cat(list(values)), self._parts)
 
     def _batch(self, part: Tensor) -> tuple[Tensor, ...]:
         return tuple(tensor.to(self._device) for tensor in take(self._dataset, part))

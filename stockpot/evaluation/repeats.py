@@ -53,15 +53,13 @@ def repeated_outputs(
     which averages a representation; we average what comes out.
     """
     predict, average = SOURCES[repeats.source], AVERAGES[repeats.average]
-    copies = []
+
+    def predict_once(copy: int) -> Tensor:
+        draws = seeded_generator(*stream, "repeat", copy)
+        return examples.of_each(lambda b: predict(workload, net, b, repeats.strength, draws))
+
     with torch.inference_mode():
-        for copy in range(repeats.m):
-            generator = seeded_generator(*stream, "repeat", copy)
-            parts = [
-                predict(workload, net, batch, repeats.strength, generator)
-                for batch in examples.batches()
-            ]
-            copies.append(torch.cat(parts))
+        copies = [predict_once(copy) for copy in range(repeats.m)]
         outputs = average(copies).to(copies[0].dtype)
         return outputs, examples.losses(outputs)
 

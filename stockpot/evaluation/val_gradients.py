@@ -12,7 +12,7 @@ from stockpot.errors import InputError
 from stockpot.evaluation.outputs import empty_model, put_weights
 from stockpot.seeding import seeded_generator
 from stockpot.tuning.learned import FoldScores
-from stockpot.workloads.batches import num_examples, take, to_device
+from stockpot.workloads.batches import batches_by_length, num_examples, take, to_device
 from stockpot.workloads.protocol import Batch, Workload
 
 _BATCH = 1024  # of passes without gradients
@@ -82,7 +82,7 @@ class LabelledVal(_Val):
         """Return the mean metric and the mean loss, formed in float64."""
         values, losses = [], []
         with torch.inference_mode():
-            for part in torch.split(indices, _BATCH):
+            for part in batches_by_length(self._data, indices, _BATCH):
                 batch = self._batch(part)
                 outputs = beta * self._workload.forward(self._model, batch)
                 values.append(self._metric(outputs, batch[-1]).double())
@@ -103,7 +103,8 @@ class UnlabelledVal(_Val):
         """Return the entropy, in nats, of how often each class is predicted."""
         put_weights(self._model, weights)
         with torch.inference_mode():
-            parts = torch.split(torch.arange(num_examples(self._data)), _BATCH)
+            every = torch.arange(num_examples(self._data))
+            parts = batches_by_length(self._data, every, _BATCH)
             outputs = torch.cat([self._outputs(part) for part in parts])  # (N, C)
         counts = torch.bincount(outputs.argmax(dim=1), minlength=outputs.shape[1])
         shares = counts.double() / len(outputs)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stockpot.finetuning.weight_averages import State
-from stockpot.workloads.batches import num_examples, take, to_device
+from stockpot.workloads.batches import batches_by_length, num_examples, take, to_device
 from stockpot.workloads.protocol import Workload
 
 _BATCH_SIZE = 256
@@ -75,7 +75,8 @@ class EarlyStopping:
         metric = next(iter(self._workload.metrics.values()))
         values = []
         with torch.no_grad():
-            for indices in torch.split(torch.arange(num_examples(data)), _BATCH_SIZE):
+            every = torch.arange(num_examples(data))
+            for indices in batches_by_length(data, every, _BATCH_SIZE):
                 batch = tuple(tensor.to(self._device) for tensor in take(data, indices))
                 values.append(metric(self._workload.forward(self._net, batch), batch[-1]))
         return float(torch.cat(values).double().mean())

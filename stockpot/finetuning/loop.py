@@ -44,7 +44,7 @@ from stockpot.finetuning.sam import sharpness_aware
 from stockpot.finetuning.schedules import learning_rate_at
 from stockpot.finetuning.trained_parts import TrainedParts
 from stockpot.seeding import seeded_generator
-from stockpot.workloads.batches import num_examples, take, to_device
+from stockpot.workloads.batches import num_examples, shuffled_batches, take, to_device
 from stockpot.workloads.protocol import Batch, Workload
 
 __all__ = ["Diverged", "fine_tune"]
@@ -231,8 +231,7 @@ def _batches(run: _Run, epoch: int, first: int) -> Iterator[tuple[int, Tensor]]:
 def _order(run: _Run, epoch: int) -> tuple[Tensor, ...]:
     """Return the indices of each batch of an epoch."""
     generator = seeded_generator(run.hyperparameters.seed, "order", epoch)
-    order = torch.randperm(num_examples(run.data), generator=generator).to(run.device)
-    return torch.split(order, run.hyperparameters.batch_size)
+    return shuffled_batches(run.data, run.hyperparameters.batch_size, generator)
 
 
 def _examples(run: _Run, indices: Tensor) -> Batch:

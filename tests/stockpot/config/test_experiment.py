@@ -81,7 +81,6 @@ def load(tmp_path: Path) -> Load:
             "sweep.list: unknown optimizer 'sdg', choose from ['adamp', 'adamw', 'sgd']; "
             "did you mean 'sgd'?",
         ),
-        (["base.epochs=0"], "base: epochs must be at least 1 without probe_epochs, got 0"),
         (
             ["sweep.search=list", "sweep.size=null", "sweep.list=[{epochs: 2.5}]"],
             "sweep.list: epochs: must be whole numbers, got 2.5; use integer or choice",

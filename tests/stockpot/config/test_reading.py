@@ -175,7 +175,7 @@ def test_a_wrong_type_is_named_with_its_field_and_value(
     [
         ("seed=-1", "seed: must be greater than or equal to 0, got -1"),
         ("seed=4294967296", "seed: must be less than 4294967296, got 4294967296"),
-        ("base.epochs=0", "base: epochs must be at least 1 without probe_epochs, got 0"),
+        ("base.epochs=-1", "base.epochs: must be greater than or equal to 0, got -1"),
         ("base.learning_rate=0", "base.learning_rate: must be greater than 0, got 0"),
         ("base.learning_rate=.inf", "base.learning_rate: must be a finite number, got inf"),
         ("base.label_smoothing=1", "base.label_smoothing: must be less than 1, got 1"),

@@ -153,3 +153,9 @@ def test_the_start_is_where_training_begins(undisturbed):
 
     for name, tensor in undisturbed.items():
         torch.testing.assert_close(barely[name], tensor, atol=1e-9, rtol=0)
+
+
+def test_no_epochs_give_the_model_as_it_is_built():
+    built = WORKLOAD.build_model(seeded_generator(HOW.seed, "weights")).state_dict()
+
+    assert same(train(replace(HOW, epochs=0)), built)
