@@ -1,8 +1,8 @@
 """Merge methods: one file each. `METHODS` holds all of them by name."""
 
 from stockpot.merging.arcee_fusion import arcee_fusion
-from stockpot.merging.breadcrumbs import breadcrumbs
-from stockpot.merging.breadcrumbs_ties import breadcrumbs_ties
+from stockpot.merging.breadcrumbs import breadcrumbs, breadcrumbs_rows
+from stockpot.merging.breadcrumbs_ties import breadcrumbs_ties, breadcrumbs_ties_rows
 from stockpot.merging.consensus_ta import consensus_ta
 from stockpot.merging.dare_linear import dare_linear
 from stockpot.merging.dare_ties import dare_ties
@@ -10,6 +10,7 @@ from stockpot.merging.della import della
 from stockpot.merging.della_linear import della_linear
 from stockpot.merging.fisher import fisher
 from stockpot.merging.iso_c import iso_c
+from stockpot.merging.iso_cts import iso_cts
 from stockpot.merging.karcher import karcher
 from stockpot.merging.linear import linear
 from stockpot.merging.model_stock import model_stock
@@ -33,7 +34,9 @@ __all__ = [
     "METHODS",
     "arcee_fusion",
     "breadcrumbs",
+    "breadcrumbs_rows",
     "breadcrumbs_ties",
+    "breadcrumbs_ties_rows",
     "consensus_ta",
     "dare_linear",
     "dare_ties",
@@ -41,6 +44,7 @@ __all__ = [
     "della_linear",
     "fisher",
     "iso_c",
+    "iso_cts",
     "karcher",
     "linear",
     "model_stock",

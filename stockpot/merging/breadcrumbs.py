@@ -12,6 +12,7 @@ from stockpot.merging.task_vectors import (
     check_gamma,
     check_scale,
     keep_middle,
+    keep_middle_of_rows,
     measure_middle,
     sum_weighted,
 )
@@ -65,4 +66,41 @@ def breadcrumbs(
     masked = (
         keep_middle(tensor - base, own, start) for tensor, own in zip(tensors, cuts, strict=True)
     )
+    return base + scale * sum_weighted(masked, coefficients)
+
+
+@method("breadcrumbs_rows")
+def breadcrumbs_rows(
+    tensors: Sequence[Tensor],
+    base: Tensor,
+    coefficients: Sequence[float],
+    *,
+    density: float = 0.9,
+    gamma: float = 0.01,
+    scale: float = 1.0,
+) -> Tensor:
+    """Add task vectors, with outliers and smallest entries masked row by row, to the base.
+
+    Args:
+        tensors: M same-named tensors, one a model; one shape, float32 or float64. A row is the
+            last dimension; of one dimension or none, the tensor.
+        base: what they were fine-tuned from; same shape and dtype.
+        coefficients: M numbers.
+        density: share of entries kept in each row, in (0, 1]; at least one entry is.
+        gamma: share of entries of a row that are outliers, in [0, 1); as in `breadcrumbs`.
+        scale: finite factor on the sum (the paper's alpha).
+
+    Returns:
+        The merged tensor; shape and dtype of the inputs.
+
+    Raises:
+        ValueError: an option is out of range.
+
+    Source: the paper's masks, a row at a time as in the authors' code, which counts the largest
+    entries by rows too. Of a row so short that `gamma` makes up no entry none is an outlier.
+    """
+    check_density("breadcrumbs_rows", density)
+    check_gamma("breadcrumbs_rows", gamma)
+    check_scale("breadcrumbs_rows", scale)
+    masked = (keep_middle_of_rows(tensor - base, density, gamma) for tensor in tensors)
     return base + scale * sum_weighted(masked, coefficients)

@@ -12,6 +12,7 @@ from stockpot.merging.task_vectors import (
     check_gamma,
     check_scale,
     keep_middle,
+    keep_middle_of_rows,
     measure_middle,
     merge_agreeing,
 )
@@ -66,4 +67,40 @@ def breadcrumbs_ties(
     masked = (
         keep_middle(tensor - base, own, start) for tensor, own in zip(tensors, cuts, strict=True)
     )
+    return base + scale * merge_agreeing(masked, coefficients, normalize=False)
+
+
+@method("breadcrumbs_ties_rows")
+def breadcrumbs_ties_rows(
+    tensors: Sequence[Tensor],
+    base: Tensor,
+    coefficients: Sequence[float],
+    *,
+    density: float = 0.9,
+    gamma: float = 0.01,
+    scale: float = 1.0,
+) -> Tensor:
+    """Mask task vectors as `breadcrumbs_rows` does, and sum those that agree in sign.
+
+    Args:
+        tensors: M same-named tensors, one a model; one shape, float32 or float64. A row is the
+            last dimension; of one dimension or none, the tensor.
+        base: what they were fine-tuned from; same shape and dtype.
+        coefficients: M numbers.
+        density: share of entries kept in each row, in (0, 1]; at least one entry is.
+        gamma: share of entries of a row that are outliers, in [0, 1); as in `breadcrumbs_ties`.
+        scale: finite factor on the merged task vector.
+
+    Returns:
+        The merged tensor; shape and dtype of the inputs.
+
+    Raises:
+        ValueError: an option is out of range.
+
+    Source: as `breadcrumbs_ties`, with the masks of `breadcrumbs_rows`.
+    """
+    check_density("breadcrumbs_ties_rows", density)
+    check_gamma("breadcrumbs_ties_rows", gamma)
+    check_scale("breadcrumbs_ties_rows", scale)
+    masked = (keep_middle_of_rows(tensor - base, density, gamma) for tensor in tensors)
     return base + scale * merge_agreeing(masked, coefficients, normalize=False)

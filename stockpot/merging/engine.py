@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
 from torch import Tensor
 
 from stockpot.errors import InputError
 from stockpot.merging.recipe import Recipe, RecipeOf
-from stockpot.merging.tensor_rules import merge_running_vars, merge_tensor
+from stockpot.merging.runs import Run, Runs
+from stockpot.merging.tensor_rules import check_shapes, merge_running_vars, merge_tensor
+from stockpot.merging.whole_model import is_of_model, measure_models
 
 _VAR, _MEAN = "running_var", "running_mean"
 
@@ -41,10 +45,8 @@ def merge_states(
     readers = [state.__getitem__ for state in states]
     base_reader = None if base is None else base.__getitem__
     first_of = _first_names(names, states)
-    merged = {
-        name: _merge_named(name, readers, base_reader, _of(recipe, name))
-        for name in dict.fromkeys(first_of.values())
-    }
+    recipes = {name: _of(recipe, name) for name in dict.fromkeys(first_of.values())}
+    merged = _merge_all(recipes, readers, base_reader)
     return {name: merged[first] for name, first in first_of.items()}
 
 
@@ -88,13 +90,39 @@ def merge_files(
             different.check(has_base=base is not None)
         readers = [file.get_tensor for file in opened[: len(paths)]]
         base_reader = None if base is None else opened[-1].get_tensor
-        return {
-            name: _merge_named(name, readers, base_reader, one) for name, one in recipes.items()
-        }
+        return _merge_all(recipes, readers, base_reader)
 
 
 def _of(recipe: Recipe | RecipeOf, name: str) -> Recipe:
     return recipe if isinstance(recipe, Recipe) else recipe(name)
+
+
+def _merge_all(
+    recipes: Mapping[str, Recipe], readers: Sequence[Reader], base_reader: Reader | None
+) -> dict[str, Tensor]:
+    weights = {
+        name: recipe
+        for name, recipe in recipes.items()
+        if is_of_model(recipe) and "running_" not in name and readers[0](name).is_floating_point()
+    }
+    measured = {**recipes, **measure_models(weights, partial(_runs_of, readers, base_reader))}
+    return {n: _merge_named(n, readers, base_reader, recipe) for n, recipe in measured.items()}
+
+
+def _runs_of(readers: Sequence[Reader], base_reader: Reader | None, name: str) -> Runs:
+    """Return all entries of a tensor, read anew for each run, so that none stays in memory."""
+
+    def read(first: int, last: int) -> Run:
+        parts = [reader(name).reshape(-1)[first:last] for reader in all_readers]
+        dtypes = [torch.float32, *(part.dtype for part in parts)]
+        dtype = reduce(torch.promote_types, dtypes)
+        wide = [part.to(dtype) for part in parts]
+        return Run(first, wide[: len(readers)], wide[-1] if base_reader else None)
+
+    all_readers = [*readers, *([base_reader] if base_reader else [])]
+    shapes = [reader(name).shape for reader in all_readers]
+    check_shapes(name, shapes)
+    return Runs(len(readers), shapes[0].numel(), read)
 
 
 def _merge_named(

@@ -15,6 +15,7 @@ from stockpot.merging.recipe import Recipe, RecipeOf
 from stockpot.merging.tensor_rules import statistics_shares
 from stockpot.merging.tied_weights import with_tied_heads
 from stockpot.merging.unequal_models import Exceptions, Matched, check_none_missing, matched
+from stockpot.merging.whole_model import check_scopes
 from stockpot.weight_files import Source, TensorType
 
 _COPY = Recipe("passthrough", (1.0,))
@@ -57,6 +58,11 @@ class TensorPlan:
     def origins(self) -> tuple[Origin, ...]:
         """The inputs and, if there is one, the base."""
         return self.inputs if self.base is None else (*self.inputs, self.base)
+
+    @property
+    def is_weight(self) -> bool:
+        """Whether a method merges it: integers and statistics of BatchNorm are no weights."""
+        return self.type[0].is_floating_point and "running_" not in self.name
 
     @property
     def working_dtype(self) -> torch.dtype:
@@ -102,6 +108,7 @@ def plan_merge(
     for plan in plans:
         _check_kinds(plan)
         _check_statistics(plan)
+    check_scopes({plan.name: plan.recipe for plan in plans if plan.is_weight})
     return plans
 
 

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from stockpot.errors import InputError, unknown_name
 from stockpot.merging.registry import METHODS, Method
+from stockpot.merging.runs import Run
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from stockpot.merging.draws import Draws
-    from stockpot.merging.runs import Run, Runs
+    from stockpot.merging.runs import Runs
+
+
+@dataclass(frozen=True, slots=True)
+class OfModel:
+    """What was measured of whole models, by a method whose scope they are.
+
+    Attributes:
+        measured: the method's own.
+        starts: name of a tensor -> position of its first entry in the model.
+    """
+
+    measured: Any
+    starts: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +44,7 @@ class Recipe:
             depend on which others take part; by default their positions.
         side_information: for methods that take it, one mapping a model, from a tensor's name to
             what is known of it; a tensor that is not in it has none.
+        of_model: what was measured of the whole models; None where tensors are by themselves.
     """
 
     method: str
@@ -38,6 +53,7 @@ class Recipe:
     seed: int = 0
     model_ids: tuple[str, ...] = ()
     side_information: tuple[Mapping[str, Any], ...] = ()
+    of_model: OfModel | None = field(default=None, compare=False)
 
     def check(self, *, has_base: bool) -> None:
         """Refuse what the method cannot do, before anything is read.
@@ -53,6 +69,10 @@ class Recipe:
         Raises:
             InputError: the method cannot merge them.
         """
+        if self.of_model is not None:
+            flat_base = None if base is None else base.reshape(-1)
+            run = Run(0, [tensor.reshape(-1) for tensor in tensors], flat_base)
+            return self.merge_run(name, run, self.of_model.measured).view(tensors[0].shape)
         method, draws = self.method_itself, self.draws(name)
         side = [known.get(name) for known in self.side_information]
         try:
@@ -62,11 +82,15 @@ class Recipe:
 
     def measured(self, name: str, runs: Runs) -> Any:
         """Measure what the method must know of the whole tensors called `name`."""
+        if self.of_model is not None:
+            return self.of_model.measured
         return self.method_itself.measured(runs, self.draws(name), self.options)
 
     def merge_run(self, name: str, run: Run, measured: Any) -> Tensor:
         """Merge a run of the tensors called `name`; as with `merge`."""
         method, draws = self.method_itself, self.draws(name)
+        if self.of_model is not None:
+            run = replace(run, start=run.start + self.of_model.starts[name])
         try:
             return method.merge_run(run, self.coefficients, draws, measured, self.options)
         except ValueError as error:

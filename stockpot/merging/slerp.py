@@ -9,6 +9,7 @@ import torch
 
 from stockpot.merging.inner_products import gram, gram_of_runs
 from stockpot.merging.registry import method
+from stockpot.merging.whole_model import Scope, check_scope
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,22 +18,29 @@ _LARGEST_COSINE = 0.9995  # nearer to a line the sine is too small to divide by
 
 
 @method("slerp", num_models=(2, 2), is_symmetric=False, is_elementwise=True, measure=gram_of_runs)
-def slerp(tensors: Sequence[Tensor], *, t: float, measured: Tensor | None = None) -> Tensor:
+def slerp(
+    tensors: Sequence[Tensor],
+    *,
+    t: float,
+    scope: Scope = "tensor",
+    measured: Tensor | None = None,
+) -> Tensor:
     """Go the fraction t of the way from the first model to the second, along a great circle.
 
     Vectors that are (nearly) on one line, in the same or in opposite directions, are
     interpolated linearly; so are pairs with a vector of zeros.
 
     Args:
-        tensors: two same-named tensors; one shape, float32 or float64. Each is one vector.
+        tensors: two same-named tensors; one shape, float32 or float64.
         t: how far to go, in [0, 1]; 0 gives the first, 1 the second, bit for bit.
-        measured: inner products (2, 2) of the whole tensors, where these are parts.
+        scope: what is a vector: each `tensor`, or the whole `model`, which has one angle.
+        measured: inner products (2, 2) of the whole vectors, where these are parts.
 
     Returns:
         The merged tensor; shape and dtype of the inputs.
 
     Raises:
-        ValueError: `t` is outside [0, 1].
+        ValueError: `t` is outside [0, 1], or there is no such scope.
 
     Source: Shoemake 1985, on vectors of any length. mergekit takes a vector of
     zeros as orthogonal to all others, and divides by the sine of (nearly) opposite vectors,
@@ -40,6 +48,7 @@ def slerp(tensors: Sequence[Tensor], *, t: float, measured: Tensor | None = None
     """
     if not 0 <= t <= 1:
         raise ValueError(f"slerp: t must be in [0, 1], got {t}")
+    check_scope("slerp", scope)
     return along_great_circle(tensors[0], tensors[1], t, measured)
 
 

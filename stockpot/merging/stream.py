@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from stockpot.merging.freed_memory import keep_freed_memory
 from stockpot.merging.merge_plan import TensorPlan
 from stockpot.merging.runs import Run, Runs, run_bounds
 from stockpot.merging.tensor_rules import merge_running_vars, merge_tensor
+from stockpot.merging.whole_model import measure_models
 from stockpot.weight_files import ShardedOutput
 from stockpot.weight_files.output import ShardWriter
 
@@ -57,12 +59,12 @@ def merge_to_disk(
         InputError: a value is not finite, in an input or after rounding to the output's dtype.
     """
     keep_freed_memory()
-    by_name = {plan.name: plan for plan in plans}
     before = torch.get_num_threads()
     try:
         with output.opened(key) as shards:
             waiting = {name for shard in shards for name in shard.tensors}
             on_bytes(sum(p.num_input_bytes for p in plans if p.name not in waiting))
+            by_name = _with_models_measured(plans, num_threads) if waiting else {}
             for shard in shards:
                 with output.writing(shard) as writer:
                     own = [by_name[name] for name in shard.tensors]
@@ -70,6 +72,19 @@ def merge_to_disk(
             write_beside(output.work)
     finally:
         torch.set_num_threads(before)
+
+
+def _with_models_measured(plans: Sequence[TensorPlan], num_threads: int) -> dict[str, TensorPlan]:
+    """Return the plans by name, with what methods must know of whole models."""
+    by_name = {plan.name: plan for plan in plans}
+    torch.set_num_threads(1)
+    with ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        spread = partial(_in_order, pool, 2 * num_threads)
+        recipes = measure_models(
+            {plan.name: plan.recipe for plan in plans if plan.is_weight},
+            lambda name: _runs(by_name[name], spread),
+        )
+    return by_name | {n: replace(by_name[n], recipe=recipe) for n, recipe in recipes.items()}
 
 
 def _merge_shard(
@@ -119,8 +134,11 @@ def _is_big(plan: TensorPlan) -> bool:
 
 def _measured(plan: TensorPlan, spread: Any = map) -> Any:
     """Measure the whole tensors, where the method needs it."""
-    read = partial(_run, plan)
-    return plan.recipe.measured(plan.name, Runs(len(plan.inputs), plan.num_elements, read, spread))
+    return plan.recipe.measured(plan.name, _runs(plan, spread))
+
+
+def _runs(plan: TensorPlan, spread: Any = map) -> Runs:
+    return Runs(len(plan.inputs), plan.num_elements, partial(_run, plan), spread)
 
 
 def _pieces(
@@ -137,11 +155,7 @@ def _pieces(
 
 
 def _is_elementwise(plan: TensorPlan) -> bool:
-    return (
-        plan.recipe.method_itself.is_elementwise
-        and plan.type[0].is_floating_point
-        and "running_" not in plan.name
-    )
+    return plan.recipe.method_itself.is_elementwise and plan.is_weight
 
 
 def _merge_whole(plan: TensorPlan, writer: ShardWriter) -> None:

@@ -7,7 +7,7 @@ holds one at a time; an election of signs needs all of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -90,23 +90,49 @@ def keep_middle(task_vector: Tensor, cuts: Sequence[Cut], start: int = 0) -> Ten
     return keep_largest(task_vector, end, start) - keep_largest(task_vector, outliers, start)
 
 
+def keep_middle_of_rows(task_vector: Tensor, density: float, gamma: float) -> Tensor:
+    """Keep the middle of each row, as `measure_middle` finds it for a whole task vector.
+
+    A row is the last dimension; all of a task vector without dimensions.
+    """
+    rows = _rows_of(task_vector)
+    length = rows.shape[-1]
+    kept = num_kept(length, density)
+    outliers = min(int(gamma * length), length - kept)
+    result = torch.zeros_like(rows, memory_format=torch.contiguous_format)
+    for block, places in _blocks(rows, result):
+        # Backwards, so that of equal entries the first is the larger one.
+        ascending = length - 1 - _order(block.flip(-1))
+        middle = ascending[:, length - outliers - kept : length - outliers]
+        places.scatter_(-1, middle, block.gather(-1, middle))
+    return result.view(task_vector.shape)
+
+
 def keep_probabilities(task_vector: Tensor, density: float, epsilon: float) -> Tensor:
     """Return how likely each entry is kept: evenly spread over density +- epsilon by its rank.
 
     The rank is that of the magnitude in the row, which is the last dimension; of equal entries
     the first is the lower one. In a row of one entry it is the density.
     """
-    length = task_vector.shape[-1] if task_vector.ndim else 1
-    rows = task_vector.reshape(task_vector.shape[:-1].numel(), length)
+    rows = _rows_of(task_vector)
+    length = rows.shape[-1]
     evenly = torch.linspace(-epsilon, epsilon, length, dtype=rows.dtype, device=rows.device)
     by_rank = density + (evenly if length > 1 else evenly * 0)
     probabilities = torch.empty_like(rows, memory_format=torch.contiguous_format)
-    at_once = max(1, _SORTED // max(1, length))
-    for block, places in zip(
-        torch.split(rows, at_once), torch.split(probabilities, at_once), strict=True
-    ):
+    for block, places in _blocks(rows, probabilities):
         places.scatter_(-1, _order(block), by_rank.expand(block.shape))
     return probabilities.view(task_vector.shape)
+
+
+def _rows_of(tensor: Tensor) -> Tensor:
+    length = tensor.shape[-1] if tensor.ndim else 1
+    return tensor.reshape(tensor.shape[:-1].numel(), length)
+
+
+def _blocks(rows: Tensor, places: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield as many rows of both as are sorted at once."""
+    at_once = max(1, _SORTED // max(1, rows.shape[-1]))
+    yield from zip(torch.split(rows, at_once), torch.split(places, at_once), strict=True)
 
 
 def _order(rows: Tensor) -> Tensor:

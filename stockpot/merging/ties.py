@@ -13,6 +13,7 @@ from stockpot.merging.task_vectors import (
     check_scale,
     merge_agreeing,
 )
+from stockpot.merging.whole_model import Scope, check_scope
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +35,7 @@ def ties(
     density: float = 0.2,
     scale: float = 1.0,
     normalize: bool = True,
+    scope: Scope = "tensor",
     measured: Sequence[Cut] | None = None,
     start: int = 0,
 ) -> Tensor:
@@ -46,7 +48,10 @@ def ties(
         density: share of entries kept in each task vector, in (0, 1]; at least one entry is.
         scale: finite factor on the merged task vector (the paper's lambda).
         normalize: whether agreeing entries are averaged (the paper) or summed.
-        measured: where the largest entries of each whole task vector end, where these are parts.
+        scope: of which the density is kept: of each `tensor`, or of the whole `model`, which is
+            the paper's method and reads all models once more before it merges.
+        measured: where the largest entries of each whole task vector end, where these are parts of
+            a tensor or of a model.
         start: position of the first entry of the part.
 
     Returns:
@@ -56,14 +61,16 @@ def ties(
     Raises:
         ValueError: an option is out of range.
 
-    Source: Algorithm 1. The paper trims over all tensors of a model at once; we trim each on
-    its own, as mergekit does, since a model then need not be in memory as a whole. Exactly the
-    density is kept, of equal entries the first. A sum of 0 elects no sign, where mergekit elects
-    the positive one and the authors' code the more frequent one over the model: neither entry is
-    better than its opposite. Averages are over magnitudes of coefficients, see `merge_agreeing`.
+    Source: Algorithm 1. The paper trims over all tensors of a model at once; by default we trim
+    each on its own, as mergekit does, so that every tensor keeps a share and models are read
+    once. Exactly the density is kept, of equal entries the first. A sum of 0 elects no sign,
+    where mergekit elects the positive one and the authors' code the more frequent one over the
+    model: neither entry is better than its opposite. Averages are over magnitudes of
+    coefficients, see `merge_agreeing`.
     """
     check_density("ties", density)
     check_scale("ties", scale)
+    check_scope("ties", scope)
     cuts = measured or measure_largest(Runs.of(tensors, base), [], {"density": density})
     trimmed = (
         keep_largest(tensor - base, cut, start) for tensor, cut in zip(tensors, cuts, strict=True)
