@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +87,7 @@ def judge(job: JudgingJob) -> dict[str, Any]:
         InputError: the predictions of a model on a set are not kept.
     """
     judgement = _judge(job)
+    random_soups = _random_soups(judgement)
     return {
         "metric": judgement.metric,
         "higher_is_better": {n: m.higher_is_better for n, m in judgement.metrics.items()},
@@ -97,10 +98,10 @@ def judge(job: JudgingJob) -> dict[str, Any]:
         "num_test": len(judgement.test.targets),
         "val_shifts": list(job.workload.val_shifts),
         "test_shifts": list(job.workload.test_shifts),
-        "models": _models(judgement),
+        "models": _models(judgement, random_soups["rows"]),
         "comparisons": _comparisons(judgement),
         "greedy": _greedy(job),
-        "random_soups": _random_soups(judgement),
+        "random_soups": random_soups,
         "wise_ft": _wise_ft(judgement),
         "effective_robustness": _effective_robustness(judgement),
         "reliability": _reliability(judgement),
@@ -158,9 +159,20 @@ def _shifts(sets: tuple[str, ...], prefix: str) -> list[str]:
     return [p.removeprefix(f"{prefix}/") for p in places if p.startswith(f"{prefix}/")]
 
 
-def _models(judgement: _Judgement) -> list[dict[str, Any]]:
+def _models(
+    judgement: _Judgement, random_soups: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return who was judged with all metrics; `ri/<place>` is of random soups of the same size."""
     return [
-        identity | {"metrics": _metrics(judgement, name)}
+        identity
+        | {
+            "metrics": _metrics(judgement, name)
+            | {
+                f"ri/{row['place']}": row["ri"]
+                for row in random_soups
+                if (row["model"], row["pool"]) == (name, "matched")
+            }
+        }
         for name, identity in judgement.panel.identities.items()
     ]
 

@@ -49,7 +49,7 @@ def metric_grids(evaluation: Manifest) -> list[tuple[str, Grid]]:
         name.rpartition("/")[::2]
         for model in models
         for name in model["metrics"]
-        if not name.startswith("difference/") and not name.endswith(("_low", "_high"))
+        if not name.startswith(("difference/", "ri/")) and not name.endswith(("_low", "_high"))
     )
     places = {
         place: [metric for where, metric in names if where == place]

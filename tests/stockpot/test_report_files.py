@@ -148,3 +148,13 @@ def test_results_need_every_stage(plan: Plan, stage: str) -> None:
 
     with pytest.raises(InputError, match=f"run `stockpot {stage}` first"):
         load_results(plan.project.root)
+
+
+def test_what_a_soup_has_over_random_ones_is_a_metric_of_it(finished: Plan) -> None:
+    evaluation = read_manifest(finished.project.root, "evaluate")
+    rows = [row for row in evaluation["random_soups"]["rows"] if row["pool"] == "matched"]
+
+    of_models = {model["name"]: model["metrics"] for model in evaluation["models"]}
+
+    assert {row["place"] for row in rows} == {"val", "test", "shift"}
+    assert all(of_models[row["model"]][f"ri/{row['place']}"] == row["ri"] for row in rows)
