@@ -206,13 +206,14 @@ def _merge_tuned(making: Making, place: Path) -> dict[str, Tensor]:
 
     assert making.base is not None, "a soup has ingredients, and they a base"
     details = making.model.details
-    method, per = details["recipe"]["method"], details["recipe"].get("per", "model")
+    recipe = details["recipe"]
+    method, per, options = recipe["method"], recipe.get("per", "model"), recipe.get("options", {})
     named = details.get("layer_coefficients", {"model": details["coefficients"]})
     names = [name for name, _ in making.ingredients]
     rows = {group: [row[name] for name in names] for group, row in named.items()}
     paths = [place / reference.path for _, reference in making.ingredients]
     base = place / making.base.path if METHODS[method].needs_base else None
-    return merge_files(paths, recipes(method, per, rows), base)
+    return merge_files(paths, recipes(method, per, rows, options), base)
 
 
 def _lend(reference: Checkpoint, root: Path, place: Path) -> None:

@@ -91,7 +91,7 @@ def _tune(job: TuningJob, device: str) -> Model:
     used = _used(found, len(paths))
     rows = {group: [row[position] for position in used] for group, row in found.rows.items()}
     base = verify(job.root, job.base.checkpoint) if METHODS[found.method].needs_base else None
-    recipe_of = recipes(found.method, found.per, rows)
+    recipe_of = recipes(found.method, found.per, rows, found.options)
     merged = merge_files([paths[position] for position in used], recipe_of, base)
     names = [job.ingredients[position].name for position in used]
     details = {
@@ -108,6 +108,8 @@ def _tune(job: TuningJob, device: str) -> Model:
 
 
 def _used(found: Found, num_models: int) -> list[int]:
-    """Return the positions of the models that any group uses; all if none does."""
+    """Return the positions of the models that any group uses; all if none does, or all vote."""
     every = range(num_models)
+    if found.method == "elected_sum":
+        return list(every)
     return [p for p in every if any(row[p] for row in found.rows.values())] or list(every)

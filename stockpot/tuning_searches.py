@@ -34,6 +34,7 @@ class Found:
         rows: the coefficients (M,) of each group of tensors, by its name.
         trials: what was tried, in order, for the manifest.
         details: of this kind of search, for the manifest.
+        options: the merge method's own.
     """
 
     method: str
@@ -41,6 +42,7 @@ class Found:
     rows: Mapping[str, Sequence[float]]
     trials: list[dict[str, Any]]
     details: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,8 @@ class EntropySearch:
         steps: how many batches.
         batch_size: examples a step.
         learning_rate: of Adam.
+        density: share of each task vector's entries that take part, the largest of the model,
+            where they have the elected sign (AdaMerging++); None: all of them.
     """
 
     per: str
@@ -162,6 +166,7 @@ class EntropySearch:
     steps: int
     batch_size: int
     learning_rate: float
+    density: float | None = None
 
     @property
     def study(self) -> dict[str, Any]:
@@ -171,8 +176,19 @@ class EntropySearch:
     @property
     def recipe(self) -> dict[str, Any]:
         """The search, as it stands in manifests; it says that it saw inputs it is scored on."""
-        head = {"search": "entropy", "method": "task_arithmetic", "adapts_on": "val"}
-        return {**head, "objectives": ["val"], **asdict(self)}
+        head = {"search": "entropy", "method": self._method, "adapts_on": "val"}
+        own = asdict(self)
+        del own["density"]
+        options = {"options": self._elected} if self._elected else {}
+        return {**head, "objectives": ["val"], **own, **options}
+
+    @property
+    def _method(self) -> str:
+        return "elected_sum" if self._elected else "task_arithmetic"
+
+    @property
+    def _elected(self) -> dict[str, Any] | None:
+        return None if self.density is None else {"density": self.density, "scope": "model"}
 
     def find(self, job: TuningJob, states: Sequence[State], device: str) -> Found:
         """Lower the entropy; labels are read after the search, for the trials' scores."""
@@ -185,7 +201,7 @@ class EntropySearch:
         workload = job.workload.build()
         base = load_tensors(verify(job.root, job.base.checkpoint))
         moved = [_moved(state, device) for state in states]
-        mixture = Mixture(moved, self.per, _moved(base, device))
+        mixture = Mixture(moved, self.per, _moved(base, device), self._elected)
         val = UnlabelledVal(workload, device, batch_size=self.batch_size, seed=job.seed)
         merged = merge_adaptively(
             mixture,
@@ -204,7 +220,8 @@ class EntropySearch:
             "is_collapsed": merged.is_collapsed,
             "front": [],
         }
-        return Found("task_arithmetic", self.per, merged.best.rows, trials, details)
+        rows, options = merged.best.rows, self._elected or {}
+        return Found(self._method, self.per, rows, trials, details, options)
 
 
 Search = OptunaSearch | GradientSearch | EntropySearch

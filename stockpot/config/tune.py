@@ -59,6 +59,13 @@ class EntropyTuning(_Search):
     steps: int = Field(500, ge=1, description="batches")
     batch_size: int = Field(16, ge=1)
     learning_rate: float = Field(1e-3, gt=0, description="of Adam")
+    density: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="AdaMerging++: the share of each task vector that is kept, the largest entries "
+        "where they have the elected sign; null: all",
+    )
 
 
 def _with_search(content: Any) -> Any:

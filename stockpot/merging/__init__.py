@@ -8,6 +8,7 @@ from stockpot.merging.dare_linear import dare_linear
 from stockpot.merging.dare_ties import dare_ties
 from stockpot.merging.della import della
 from stockpot.merging.della_linear import della_linear
+from stockpot.merging.elected_sum import elected_sum
 from stockpot.merging.fisher import fisher
 from stockpot.merging.iso_c import iso_c
 from stockpot.merging.iso_cts import iso_cts
@@ -42,6 +43,7 @@ __all__ = [
     "dare_ties",
     "della",
     "della_linear",
+    "elected_sum",
     "fisher",
     "iso_c",
     "iso_cts",

@@ -41,17 +41,43 @@ def merge_states(
     Raises:
         InputError: names, shapes or values do not allow it; the message names the tensor.
     """
-    names = common_names([state.keys() for state in (*states, *([] if base is None else [base]))])
     readers = [state.__getitem__ for state in states]
     base_reader = None if base is None else base.__getitem__
-    first_of = _first_names(names, states)
+    first_of = _first_names(states, base)
     recipes = {name: _of(recipe, name) for name in dict.fromkeys(first_of.values())}
-    merged = _merge_all(recipes, readers, base_reader)
+    measured = _measured(recipes, readers, base_reader)
+    merged = {n: _merge_named(n, readers, base_reader, one) for n, one in measured.items()}
     return {name: merged[first] for name, first in first_of.items()}
 
 
-def _first_names(names: Sequence[str], states: Sequence[Mapping[str, Tensor]]) -> dict[str, str]:
+def measure_states(
+    states: Sequence[Mapping[str, Tensor]],
+    recipe: Recipe | RecipeOf,
+    base: Mapping[str, Tensor] | None = None,
+) -> dict[str, Recipe]:
+    """Return how each tensor is merged, with what there is to know of the whole models.
+
+    Merging by these recipes, also with other coefficients, measures nothing again.
+
+    Args:
+        states: M models.
+        recipe: as for `merge_states`.
+        base: what the models were fine-tuned from, for methods that use it.
+
+    Raises:
+        InputError: names do not allow it.
+    """
+    readers = [state.__getitem__ for state in states]
+    names = dict.fromkeys(_first_names(states, base).values())
+    recipes = {name: _of(recipe, name) for name in names}
+    return _measured(recipes, readers, None if base is None else base.__getitem__)
+
+
+def _first_names(
+    states: Sequence[Mapping[str, Tensor]], base: Mapping[str, Tensor] | None
+) -> dict[str, str]:
     """Return, for each name, the first under which all models hold the same tensor."""
+    names = common_names([state.keys() for state in (*states, *([] if base is None else [base]))])
     first_name: dict[Any, str] = {}
     return {
         name: first_name.setdefault(tuple(_place(state[name], name) for state in states), name)
@@ -90,23 +116,23 @@ def merge_files(
             different.check(has_base=base is not None)
         readers = [file.get_tensor for file in opened[: len(paths)]]
         base_reader = None if base is None else opened[-1].get_tensor
-        return _merge_all(recipes, readers, base_reader)
+        measured = _measured(recipes, readers, base_reader)
+        return {n: _merge_named(n, readers, base_reader, one) for n, one in measured.items()}
 
 
 def _of(recipe: Recipe | RecipeOf, name: str) -> Recipe:
     return recipe if isinstance(recipe, Recipe) else recipe(name)
 
 
-def _merge_all(
+def _measured(
     recipes: Mapping[str, Recipe], readers: Sequence[Reader], base_reader: Reader | None
-) -> dict[str, Tensor]:
+) -> dict[str, Recipe]:
     weights = {
         name: recipe
         for name, recipe in recipes.items()
         if is_of_model(recipe) and "running_" not in name and readers[0](name).is_floating_point()
     }
-    measured = {**recipes, **measure_models(weights, partial(_runs_of, readers, base_reader))}
-    return {n: _merge_named(n, readers, base_reader, recipe) for n, recipe in measured.items()}
+    return {**recipes, **measure_models(weights, partial(_runs_of, readers, base_reader))}
 
 
 def _runs_of(readers: Sequence[Reader], base_reader: Reader | None, name: str) -> Runs:

@@ -79,8 +79,8 @@ def check_scopes(recipes: Mapping[str, Recipe]) -> None:
 
 
 def is_of_model(recipe: Recipe) -> bool:
-    """Whether the scope of a recipe is the model."""
-    return recipe.options.get("scope") == "model"
+    """Whether the scope of a recipe is the model, which was not measured yet."""
+    return recipe.options.get("scope") == "model" and recipe.of_model is None
 
 
 def _of_models(recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:

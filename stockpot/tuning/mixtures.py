@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from stockpot.merging.engine import merge_states
+from stockpot.merging.engine import measure_states, merge_states
 from stockpot.merging.recipe import Recipe, RecipeOf
 
 State = dict[str, Tensor]
@@ -26,22 +28,24 @@ GROUPS: Mapping[str, Callable[[str], str]] = MappingProxyType(
 """The group of a tensor by its name, for each value of `per` in params.yaml."""
 
 
-def recipes(method: str, per: str, rows: Rows) -> RecipeOf:
+def recipes(
+    method: str, per: str, rows: Rows, options: Mapping[str, Any] = MappingProxyType({})
+) -> RecipeOf:
     """Return how each tensor is merged: by the coefficients of its group.
 
     Args:
         method: a merge method that takes coefficients.
         per: one of `GROUPS`.
         rows: the coefficients of each group.
+        options: the method's own.
     """
+    return lambda name: Recipe(method, _row(name, rows[GROUPS[per](name)]), options)
 
-    def recipe_of(name: str) -> Recipe:
-        row = tuple(rows[GROUPS[per](name)])
-        # Statistics are means of the models', which all coefficients of 0 do not define.
-        is_statistic = "running_" in name
-        return Recipe(method, (1.0,) * len(row) if is_statistic and not sum(row) else row)
 
-    return recipe_of
+def _row(name: str, row: Sequence[float]) -> tuple[float, ...]:
+    # Statistics are means of the models', which all coefficients of 0 do not define.
+    is_undefined = "running_" in name and not sum(row)
+    return (1.0,) * len(row) if is_undefined else tuple(row)
 
 
 class Mixture:
@@ -62,6 +66,7 @@ class Mixture:
         states: Sequence[Mapping[str, Tensor]],
         per: str,
         base: Mapping[str, Tensor] | None = None,
+        elected: Mapping[str, Any] | None = None,
     ) -> None:
         """Hold the models.
 
@@ -70,11 +75,19 @@ class Mixture:
             per: what has coefficients of its own, one of `GROUPS`.
             base: what the models were fine-tuned from: with it, coefficients multiply task
                 vectors that are added to it; without, models.
+            elected: options of `elected_sum`, which then prepares the task vectors; None: they
+                are taken as they are.
         """
         self._states, self._per, self._base = states, per, base
-        self._method = "linear" if base is None else "task_arithmetic"
         self.groups = tuple(dict.fromkeys(GROUPS[per](name) for name in states[0]))
         self.shape = (len(self.groups), len(states))
+        method = "linear" if base is None else "task_arithmetic"
+        self._vectors: list[State] | None = None
+        if elected is not None:
+            assert base is not None, "an election is among task vectors"
+            method, self._vectors = "elected_sum", _elected(states, base, elected)
+        ones = self.rows(torch.ones(self.shape))
+        self._measured = measure_states(states, recipes(method, per, ones, elected or {}), base)
 
     def rows(self, coefficients: Tensor) -> dict[str, tuple[float, ...]]:
         """Return the coefficients (L, M) as plain numbers by group."""
@@ -82,7 +95,13 @@ class Mixture:
 
     def weights(self, rows: Rows) -> State:
         """Merge the models."""
-        return merge_states(self._states, recipes(self._method, self._per, rows), self._base)
+        return merge_states(
+            self._states,
+            lambda name: replace(
+                self._measured[name], coefficients=_row(name, rows[GROUPS[self._per](name)])
+            ),
+            self._base,
+        )
 
     def pull_back(self, gradient: Mapping[str, Tensor]) -> Tensor:
         """Return the gradient of the coefficients (L, M), float64, from that of the weights.
@@ -94,7 +113,31 @@ class Mixture:
         for name, slope in gradient.items():
             row = pulled[self.groups.index(GROUPS[self._per](name))]
             slope_wide = slope.double()
-            for model, state in enumerate(self._states):
-                part = state[name] if self._base is None else state[name] - self._base[name]
-                row[model] += float((slope_wide * part).sum())
+            for model in range(len(self._states)):
+                row[model] += float((slope_wide * self._part(model, name)).sum())
         return pulled
+
+    def _part(self, model: int, name: str) -> Tensor:
+        """Return what the coefficient of a model multiplies."""
+        if self._vectors is not None:
+            return self._vectors[model][name]
+        tensor = self._states[model][name]
+        return tensor if self._base is None else tensor - self._base[name]
+
+
+def _elected(
+    states: Sequence[Mapping[str, Tensor]],
+    base: Mapping[str, Tensor],
+    options: Mapping[str, Any],
+) -> list[State]:
+    """Return the task vectors as `elected_sum` prepares them: what it makes of each alone."""
+    names = [n for n, t in base.items() if t.is_floating_point() and "running_" not in n]
+    zeros = {name: torch.zeros_like(base[name]) for name in names}
+    vectors = [{name: state[name] - base[name] for name in names} for state in states]
+    all_vote = Recipe("elected_sum", (1.0,) * len(states), options)
+    measured = measure_states(vectors, all_vote, zeros)
+
+    def of_one(row: tuple[float, ...]) -> State:
+        return merge_states(vectors, lambda n: replace(measured[n], coefficients=row), zeros)
+
+    return [of_one(tuple(row)) for row in torch.eye(len(states)).tolist()]

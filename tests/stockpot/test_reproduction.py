@@ -81,6 +81,7 @@ def test_a_soup_of_another_method_is_made_again(
     [
         "{name: t, search: gradient, per: layer, epochs: 2}",
         "{name: t, search: entropy, per: layer, steps: 2}",
+        "{name: t, search: entropy, per: layer, steps: 2, density: 0.3}",
     ],
 )
 def test_a_tuned_soup_with_coefficients_of_layers_is_made_again(

@@ -36,6 +36,7 @@ from stockpot.workloads.spec import WorkloadSpec
 
 WEIGHTS = [[[1.0, 0.2], [0.5, 0.3]], [[0.1, 0.9], [-0.4, 1.2]], [[0.6, -0.5], [0.9, 0.8]]]
 LEARNED = GradientSearch("layer", epochs=3, batch_size=8, learning_rate=0.3)
+ELECTED = {"density": 0.5, "scope": "model"}
 ADAPTIVE = EntropySearch("layer", init=0.3, steps=7, batch_size=16, learning_rate=0.1)
 
 MakeJob = Callable[[Search], TuningJob]
@@ -132,6 +133,25 @@ def test_coefficients_of_groups_are_reported_by_their_mean(make_job: MakeJob) ->
 
     for name, value in soup.details["coefficients"].items():
         assert value == fmean(row[name] for row in _rows(soup).values())
+
+
+def test_an_adaptive_merge_of_elected_task_vectors_is_what_its_recipe_says(
+    make_job: MakeJob,
+) -> None:
+    job = make_job(replace(ADAPTIVE, density=0.5, learning_rate=1.0, init=0.5))
+
+    soup = tune(job, "cpu")
+
+    recipe = soup.details["recipe"]
+    assert (recipe["method"], recipe["options"]) == ("elected_sum", ELECTED)
+    # A model with a coefficient of 0 voted, so it stays among the inputs.
+    rows = {group: tuple(row.values()) for group, row in _rows(soup).items()}
+    assert any(value == 0 for row in rows.values() for value in row)
+    assert len(soup.details["inputs"]) == 3
+    of = recipes("elected_sum", "layer", rows, ELECTED)
+    (base,) = _states([job.base], job.root)
+    merged = merge_states(_states(job.ingredients, job.root), of, base)
+    assert torch.equal(load_tensors(job.root / soup.path)["weight"], merged["weight"])
 
 
 def test_an_adaptive_merge_is_the_base_and_its_task_vectors(make_job: MakeJob) -> None:

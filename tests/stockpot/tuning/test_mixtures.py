@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from stockpot.tuning.mixtures import GROUPS, Mixture
+from stockpot.merging.engine import merge_states
+from stockpot.tuning.mixtures import GROUPS, Mixture, recipes
 
 State = dict[str, Tensor]
 
@@ -49,10 +53,16 @@ def test_a_tensor_of_the_model_itself_is_a_layer_of_its_own() -> None:
     assert [GROUPS["layer"](name) for name in ("weight", "a.b.weight")] == ["weight", "a.b"]
 
 
+ELECTED = {"density": 0.4, "scope": "model"}
+
+
+@pytest.mark.parametrize("elected", [None, ELECTED], ids=["whole", "elected"])
 @pytest.mark.parametrize("per", sorted(GROUPS))
-def test_the_gradient_of_task_vectors_is_that_of_finite_differences(per: str) -> None:
+def test_the_gradient_of_task_vectors_is_that_of_finite_differences(
+    per: str, elected: Mapping[str, Any] | None
+) -> None:
     *states, base = _states(4)
-    mixture = Mixture(states, per, base)
+    mixture = Mixture(states, per, base, elected)
     coefficients = torch.rand(
         mixture.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64
     )
@@ -81,6 +91,17 @@ def test_task_vectors_times_zero_are_the_base() -> None:
     merged = mixture.weights(mixture.rows(torch.zeros(mixture.shape)))
 
     assert all(torch.equal(tensor, base[name]) for name, tensor in merged.items())
+
+
+def test_elected_task_vectors_are_merged_as_the_engine_merges_them_whatever_the_rows() -> None:
+    *states, base = _states(4)
+    mixture = Mixture(states, "layer", base, ELECTED)
+
+    for rows in ({"0": (0.3, 0.0, 0.9), "2": (0.0, 0.2, 0.1)}, {"0": (0.0,) * 3, "2": (1.0,) * 3}):
+        merged = mixture.weights(rows)
+
+        expected = merge_states(states, recipes("elected_sum", "layer", rows, ELECTED), base)
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in merged.items())
 
 
 def test_one_task_vector_times_one_is_its_model() -> None:
