@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Generator, Tensor, nn
+
+from stockpot.workloads.initialisation import drawn
 
 
 class ConvNet(nn.Module):
@@ -30,12 +31,4 @@ class ConvNet(nn.Module):
 
 def build_conv_net(num_classes: int, generator: Generator) -> ConvNet:
     """Build a net whose weights come from `generator` alone (He et al. 2015; biases are 0)."""
-    with torch.device("meta"):  # torch's own initialisation would draw from the global generator
-        net = ConvNet(num_classes)
-    net.to_empty(device="cpu")
-    for parameter in net.parameters():
-        if parameter.ndim > 1:
-            nn.init.kaiming_normal_(parameter, nonlinearity="relu", generator=generator)
-        else:
-            nn.init.zeros_(parameter)
-    return net
+    return drawn(lambda: ConvNet(num_classes), generator)

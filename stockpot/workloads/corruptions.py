@@ -1,7 +1,8 @@
-"""Seven corruptions of small grey images: the shifts of the digits workload.
+"""Seven corruptions of images: the shifts of the workloads of images.
 
-Each takes images (N, 1, H, W), float32 in [0, 1], and a CPU generator, and returns images of the
+Each takes images (N, C, H, W), float32 in [0, 1], and a CPU generator, and returns images of the
 same shape and range. Equal generators give equal results; the inputs are left as they are.
+Lengths are in units of an eighth of the height: a pixel of the digits workload.
 """
 
 from __future__ import annotations
@@ -30,19 +31,22 @@ def rotate(images: Tensor, generator: Generator) -> Tensor:
 
 
 def translate(images: Tensor, generator: Generator) -> Tensor:
-    """Move each image by 0.75 to 1.25 pixels along both axes, either way."""
-    pixels = [_uniform(images, 0.75, 1.25, generator) * _sign(images, generator) for _ in range(2)]
-    return transform(images, right=pixels[0], down=pixels[1])
+    """Move each image by 0.75 to 1.25 units along both axes, either way."""
+    units = [_uniform(images, 0.75, 1.25, generator) * _sign(images, generator) for _ in range(2)]
+    return transform(images, right=_unit(images) * units[0], down=_unit(images) * units[1])
 
 
 def blur(images: Tensor, generator: Generator) -> Tensor:  # noqa: ARG001 (one signature for all)
-    """Convolve with a Gaussian of standard deviation 1.1 pixels, cut off at 2 pixels."""
-    offsets = torch.arange(-2.0, 3.0, device=images.device)
-    kernel = torch.exp(-0.5 * (offsets / 1.1) ** 2)
+    """Convolve with a Gaussian of standard deviation 1.1 units, cut off at 2 units."""
+    reach = round(2 * _unit(images))
+    offsets = torch.arange(-float(reach), reach + 1, device=images.device)
+    kernel = torch.exp(-0.5 * (offsets / (1.1 * _unit(images))) ** 2)
     kernel = kernel / kernel.sum()
-    padded = functional.pad(images, (2, 2, 2, 2), mode="replicate")
-    rows = functional.conv2d(padded, kernel.view(1, 1, 1, 5))
-    return functional.conv2d(rows, kernel.view(1, 1, 5, 1)).clamp(0, 1)
+    channels = images.flatten(0, 1).unsqueeze(1)  # (N C, 1, H, W)
+    padded = functional.pad(channels, [reach] * 4, mode="replicate")
+    rows = functional.conv2d(padded, kernel.view(1, 1, 1, -1))
+    blurred = functional.conv2d(rows, kernel.view(1, 1, -1, 1))
+    return blurred.view(images.shape).clamp(0, 1)
 
 
 def contrast(images: Tensor, generator: Generator) -> Tensor:
@@ -53,7 +57,7 @@ def contrast(images: Tensor, generator: Generator) -> Tensor:
 
 
 def occlude(images: Tensor, generator: Generator) -> Tensor:
-    """Blacken a square of half the image's height, anywhere inside each image."""
+    """Blacken a square of 0.4 of the image's height, anywhere inside each image."""
     height, width = images.shape[-2:]
     side = round(0.4 * height)
     top = _uniform(images, 0, height - side + 1, generator).floor()
@@ -82,7 +86,7 @@ def transform(
     """Turn, enlarge and move each image about its centre, bilinear, black outside.
 
     Args:
-        images: (N, 1, H, W) in [0, 1].
+        images: (N, C, H, W) in [0, 1].
         degrees: (N,) counterclockwise turn; none if not given.
         zoom: (N,) factor on the content's size; 1 if not given.
         right: (N,) pixels to the right; 0 if not given.
@@ -113,6 +117,11 @@ def _uniform(images: Tensor, low: float, high: float, generator: Generator) -> T
     """Draw one number an image in [low, high); (N,)."""
     drawn = torch.rand(len(images), generator=generator).to(images.device)
     return low + (high - low) * drawn
+
+
+def _unit(images: Tensor) -> float:
+    """Return an eighth of the images' height, in pixels."""
+    return images.shape[-2] / 8
 
 
 def _sign(images: Tensor, generator: Generator) -> Tensor:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from stockpot.errors import InputError, unknown_name
 from stockpot.seeding import seeded_generator
+from stockpot.workloads.chosen_shifts import split_of_each
+from stockpot.workloads.classification import accuracy, cross_entropies
 from stockpot.workloads.protocol import Batch, Metric, Shift, Task
 
 if TYPE_CHECKING:
@@ -28,11 +30,6 @@ _SIZES: Mapping[str, int] = MappingProxyType(
 )
 _NUM_CLASSES = 10
 _VERSION = 1  # raise it when the splits or the corruptions change: it is part of the digest
-
-
-def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return 1.0 for each example whose largest output is its target, else 0.0; (N,)."""
-    return (outputs.argmax(dim=-1) == targets).float()
 
 
 class Digits:
@@ -60,18 +57,9 @@ class Digits:
     metrics: Mapping[str, Metric]
 
     def __init__(self, seed: int, val_shifts: Sequence[str], test_shifts: Sequence[str]) -> None:
-        names = [*val_shifts, *test_shifts]
-        for name in names:
-            if name not in self.shift_names:
-                raise unknown_name("shift of the digits workload", name, self.shift_names)
-            if names.count(name) > 1:
-                raise InputError(f"digits: a shift is of val or of test, once, got {names}")
         self.metrics = MappingProxyType({"accuracy": accuracy})
         self._seed = seed
-        self._shift_splits = {
-            **dict.fromkeys(val_shifts, "val"),
-            **dict.fromkeys(test_shifts, "test"),
-        }
+        self._shift_splits = split_of_each("digits", val_shifts, test_shifts, self.shift_names)
         self._datasets: dict[str, TensorDataset] = {}
 
     def data_digest(self) -> str:
@@ -134,11 +122,7 @@ class Digits:
 
     def loss(self, outputs: Tensor, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
         """Return the cross entropy of each example; (N,)."""
-        from torch.nn import functional
-
-        return functional.cross_entropy(
-            outputs, batch[-1], reduction="none", label_smoothing=label_smoothing
-        )
+        return cross_entropies(outputs, batch[-1], label_smoothing)
 
     def _shifted(self, name: str, split: str) -> TensorDataset:
         """Return the copy of `split` under the corruption `name`."""

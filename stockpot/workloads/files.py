@@ -1,8 +1,10 @@
-"""Where the files of a workload are."""
+"""Where the files of a workload are, and what is in them."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+from functools import cache
 from pathlib import Path
 
 
@@ -13,3 +15,15 @@ def project_path(text: str) -> Path:
     the working directory.
     """
     return Path(os.environ.get("STOCKPOT_ROOT", ".")) / Path(text).expanduser()
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file; read once a process, unless its size or time change."""
+    state = path.stat()
+    return _digest(path, state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _digest(path: Path, size: int, changed: int) -> str:  # noqa: ARG001 (they tell files apart)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

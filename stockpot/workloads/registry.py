@@ -14,7 +14,12 @@ from typing import Any
 from stockpot.errors import InputError, unknown_name
 from stockpot.workloads.protocol import MEMBERS, TASKS, Workload
 
-_BUILT_IN: Mapping[str, str] = MappingProxyType({"digits": "stockpot.workloads.digits:Digits"})
+_BUILT_IN: Mapping[str, str] = MappingProxyType(
+    {
+        "digits": "stockpot.workloads.digits:Digits",
+        "fashion_mnist": "stockpot.workloads.fashion_mnist:FashionMnist",
+    }
+)
 
 
 def build_workload(

@@ -1,0 +1,33 @@
+"""Which shifts an experiment chose, and of which split each one is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from stockpot.errors import InputError, unknown_name
+
+
+def split_of_each(
+    workload: str,
+    val_shifts: Sequence[str],
+    test_shifts: Sequence[str],
+    known: Iterable[str] | None = None,
+) -> dict[str, str]:
+    """Return the split of each chosen shift: `val` or `test`.
+
+    Args:
+        workload: its name, for messages.
+        val_shifts: the shifts of val.
+        test_shifts: the shifts of test.
+        known: the shifts that there are; None if the caller looks for them itself.
+
+    Raises:
+        InputError: a shift is unknown or named twice.
+    """
+    names = [*val_shifts, *test_shifts]
+    for name in names:
+        if known is not None and name not in known:
+            raise unknown_name(f"shift of the {workload} workload", name, known)
+        if names.count(name) > 1:
+            raise InputError(f"{workload}: a shift is of val or of test, once, got {names}")
+    return {**dict.fromkeys(val_shifts, "val"), **dict.fromkeys(test_shifts, "test")}

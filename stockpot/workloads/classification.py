@@ -1,0 +1,28 @@
+"""What all workloads of the task classification have in common: metric and loss."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return 1.0 for each example whose largest output is its target, else 0.0; (N,)."""
+    return (outputs.argmax(dim=-1) == targets).float()
+
+
+def cross_entropies(outputs: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
+    """Return the cross entropy of each example, in nats; (N,).
+
+    Args:
+        outputs: logits (N, C).
+        targets: classes (N,).
+        label_smoothing: share of each target spread over all classes, in [0, 1).
+    """
+    from torch.nn import functional
+
+    return functional.cross_entropy(
+        outputs, targets, reduction="none", label_smoothing=label_smoothing
+    )
