@@ -102,12 +102,14 @@ class GradientSearch:
         epochs: how many, at most.
         batch_size: examples a step.
         learning_rate: of AdamW.
+        sampling: how coefficients of a step come from the free numbers, one of `SAMPLINGS`.
     """
 
     per: str
     epochs: int
     batch_size: int
     learning_rate: float
+    sampling: str = "darts"
 
     @property
     def study(self) -> dict[str, Any]:
@@ -125,6 +127,7 @@ class GradientSearch:
         from stockpot.evaluation.val_scores import ValScorer
         from stockpot.tuning.learned import learn_coefficients
         from stockpot.tuning.mixtures import Mixture
+        from stockpot.tuning.samplings import SAMPLINGS
 
         workload = job.workload.build()
         mixture = Mixture([_moved(state, device) for state in states], self.per)
@@ -135,6 +138,7 @@ class GradientSearch:
             val.judge,
             epochs=self.epochs,
             learning_rate=self.learning_rate,
+            sampling=SAMPLINGS[self.sampling](job.seed),
         )
         score = ValScorer(workload, device).val
         trials = _trials_of(learned.epochs, lambda rows: score(mixture.weights(rows)), "uniform")

@@ -44,6 +44,9 @@ class GradientTuning(_Search):
     epochs: int = Field(5, ge=1, description="the best one counts; it may be the start")
     batch_size: int = Field(32, ge=1)
     learning_rate: float = Field(0.05, gt=0, description="of AdamW")
+    sampling: Literal["darts", "drnas", "gdas"] = Field(
+        "darts", description="softmax; draws from a Dirichlet; one drawn ingredient for each `per`"
+    )
 
 
 class EntropyTuning(_Search):

@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import count
 
 import torch
-from torch import Tensor
 from torch.optim import AdamW
 
 from stockpot.errors import InputError
 from stockpot.tuning.mixtures import Mixture, Rows, State
+from stockpot.tuning.samplings import Sampling
 
 Loss = Callable[[State, float], tuple[float, State, float]]
 """(weights, beta) -> the loss of beta times the logits, and its gradients for both."""
@@ -72,8 +73,9 @@ def learn_coefficients(
     *,
     epochs: int,
     learning_rate: float,
+    sampling: Sampling,
 ) -> LearnedCoefficients:
-    """Fit coefficients, softmax of free numbers, and an inverse temperature to a loss.
+    """Fit coefficients, made of free numbers, and an inverse temperature to a loss.
 
     Averaging lowers confidence, which beta makes up for, so that coefficients need not; it moves
     no argmax and is not part of the soup's weights.
@@ -84,6 +86,7 @@ def learn_coefficients(
         judge: scores weights and beta on both halves of val.
         epochs: how many at most are used: the best one may be an earlier one.
         learning_rate: of AdamW, without weight decay; constant.
+        sampling: how free numbers become coefficients; in the paper they are their softmax.
 
     Raises:
         InputError: a loss is not finite.
@@ -96,27 +99,23 @@ def learn_coefficients(
     optimizer = AdamW([raw, beta], lr=learning_rate, weight_decay=0.0)
 
     def state_after(number: int) -> Epoch:
-        rows = mixture.rows(raw.softmax(dim=1))
+        rows = mixture.rows(sampling.settled(raw))
         return Epoch(number, rows, float(beta), judge(mixture.weights(rows), float(beta)))
 
-    done = [state_after(0)]
+    done, step = [state_after(0)], count()
     for number in range(1, epochs + 1):
+        progress = (number - 1) / max(1, epochs - 1)
         for loss in batches(number):
-            alpha = raw.softmax(dim=1)
-            value, gradient, slope = loss(mixture.weights(mixture.rows(alpha)), float(beta))
+            drawn = sampling.draw(raw, next(step), progress)
+            value, gradient, slope = loss(mixture.weights(mixture.rows(drawn.alpha)), float(beta))
             if not math.isfinite(value):
                 raise InputError(
                     f"learned soup: the loss must be finite, got {value} in epoch {number}; "
                     "lower learning_rate"
                 )
-            raw.grad = through_softmax(alpha, mixture.pull_back(gradient))
+            raw.grad = drawn.pull_back(mixture.pull_back(gradient))
             beta.grad = torch.tensor(slope, dtype=torch.float64)
             optimizer.step()
         done.append(state_after(number))
     best = max(done, key=lambda epoch: (epoch.scores.score, -epoch.scores.loss, -epoch.number))
     return LearnedCoefficients(best, done)
-
-
-def through_softmax(alpha: Tensor, slopes: Tensor) -> Tensor:
-    """Return the gradient for the numbers whose softmax is `alpha` (L, M), from that for alpha."""
-    return alpha * (slopes - (alpha * slopes).sum(dim=1, keepdim=True))

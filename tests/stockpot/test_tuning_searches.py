@@ -118,7 +118,21 @@ def test_a_learned_soup_starts_from_the_uniform_one_and_lists_every_epoch(
         "epochs": 3,
         "batch_size": 8,
         "learning_rate": 0.3,
+        "sampling": "darts",
     }
+
+
+def test_drawn_ingredients_end_with_one_of_them_for_each_layer(make_job: MakeJob) -> None:
+    job = make_job(replace(LEARNED, sampling="gdas", epochs=12))
+
+    soup = tune(job, "cpu")
+
+    chosen = soup.details["coefficients"]
+    assert soup.details["recipe"]["sampling"] == "gdas"
+    assert list(chosen.values()) == [1.0]
+    (model,) = (model for model in job.ingredients if model.name in chosen)
+    (state,) = _states([model], job.root)
+    assert torch.equal(load_tensors(job.root / soup.path)["weight"], state["weight"])
 
 
 def test_one_coefficient_a_model_needs_no_table(make_job: MakeJob) -> None:

@@ -15,9 +15,9 @@ from stockpot.tuning.learned import (
     LearnedCoefficients,
     Loss,
     learn_coefficients,
-    through_softmax,
 )
 from stockpot.tuning.mixtures import Mixture
+from stockpot.tuning.samplings import SAMPLINGS, Darts, through_softmax
 
 State = dict[str, Tensor]
 
@@ -67,7 +67,12 @@ def _learn(
     judge: Callable[[State, float], FoldScores] = _judge,
 ) -> LearnedCoefficients:
     return learn_coefficients(
-        Mixture(states, per), batches, judge, epochs=epochs, learning_rate=0.05
+        Mixture(states, per),
+        batches,
+        judge,
+        epochs=epochs,
+        learning_rate=0.05,
+        sampling=Darts(),
     )
 
 
@@ -159,6 +164,36 @@ def test_the_gradient_for_the_free_numbers_is_that_of_finite_differences() -> No
     torch.testing.assert_close(
         ours.flatten(), torch.tensor(expected, dtype=torch.float64), rtol=1e-5, atol=1e-9
     )
+
+
+def _quadratic(weights: State, beta: float) -> tuple[float, State, float]:  # noqa: ARG001 (unused)
+    """Half the squared distance from a first layer of the third and a second layer of the first."""
+    states = _states(3)
+    targets = {"first.weight": states[2], "second.weight": states[0]}
+    away = {name: weights[name] - targets[name][name] for name in weights}
+    return sum(float((t * t).sum()) / 2 for t in away.values()), away, 0.0
+
+
+@pytest.mark.parametrize("sampling", ["drnas", "gdas"])
+def test_draws_lead_to_the_ingredients_that_are_best(sampling: str) -> None:
+    def judge(weights: State, beta: float) -> FoldScores:
+        loss = _quadratic(weights, beta)[0]
+        return FoldScores(-loss, loss, loss)
+
+    learned = learn_coefficients(
+        Mixture(_states(3), "layer"),
+        lambda epoch: [_quadratic] * 40,  # noqa: ARG005 (each epoch is the same)
+        judge,
+        epochs=10,
+        learning_rate=0.1,
+        sampling=SAMPLINGS[sampling](0),
+    )
+
+    first, second = learned.epochs[-1].rows["first"], learned.epochs[-1].rows["second"]
+    assert learned.epochs[0].rows["first"] == pytest.approx((1 / 3,) * 3)
+    assert (first.index(max(first)), second.index(max(second))) == (2, 0)
+    assert min(max(first), max(second)) > 0.9
+    assert learned.best.scores.loss < learned.epochs[0].scores.loss
 
 
 def test_equal_scores_keep_the_epoch_with_the_lower_loss_and_then_the_earlier_one() -> None:
