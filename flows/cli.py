@@ -18,6 +18,7 @@ from flows.compare_commands import compare
 from flows.merge_commands import explain, inspect, merge, verify
 from flows.promote_commands import promote
 from flows.reproduce_commands import reproduce
+from flows.workload_commands import check_workload, new
 from stockpot.errors import InputError, StageFailed
 from stockpot.stages import STAGES
 
@@ -198,7 +199,7 @@ def gc(
             _out.print("Deleted. DVC's cache has its own command: dvc gc --workspace")
 
 
-for _command in (*(compare, promote, reproduce, merge, inspect, explain, verify),):
+for _command in (new, check_workload, compare, promote, reproduce, merge, inspect, explain, verify):
     app.command()(_command)
 
 

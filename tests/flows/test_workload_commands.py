@@ -1,0 +1,78 @@
+"""The commands for workloads of one's own, as people type them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.workload_commands import check_workload
+from stockpot.errors import InputError
+
+SUPPORT = Path(__file__).parents[1] / "support"
+
+
+def stockpot(folder: Path, *arguments: str) -> tuple[int, str]:
+    """Run the command in a folder, where modules of the tests can be imported."""
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("stockpot")), *arguments],
+        cwd=folder,
+        env=os.environ | {"COLUMNS": "160", "PYTHONPATH": str(SUPPORT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_each_check_is_a_line_and_a_failure_says_what_to_change(tmp_path: Path) -> None:
+    code, output = stockpot(tmp_path, "check-workload", "broken_workloads:Leak")
+
+    lines = [line.split("  ")[0] for line in output.splitlines()]
+    assert code == 1
+    assert "failed  splits are disjoint" in output
+    assert "keep equal examples in one split" in output
+    assert "skipped shifts keep the order        no shift is named" in output
+    assert lines.count("failed") == 1
+    assert "16 ok, 1 failed" not in output  # the skipped ones are counted apart
+    assert output.rstrip().endswith("1 failed, 3 skipped")
+
+
+def test_options_and_shifts_reach_the_workload(tmp_path: Path) -> None:
+    arguments = ("toy_workload:Toy", "--option", "sizes=12,1", "--val-shift", "far")
+
+    code, output = stockpot(tmp_path, "check-workload", *arguments)
+
+    assert code == 1
+    assert "dataset('test'): must have 2 examples at least, got 1" in output
+    assert "ok      shifts repeat" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "nowhere:Own"}, "module 'nowhere' cannot be imported"),
+        ({"name": "toy_workload:Toy", "options": ["sizes"]}, "must look like NAME=VALUE, got 's"),
+        ({"name": "toy_workload:Toy", "options": ["size=1"]}, "unexpected keyword .* 'size'"),
+        ({"options": ["sizes=2,2"]}, "options and shifts must go with a name, got none"),
+        ({"params": "nowhere.yaml"}, "nowhere.yaml: no such file"),
+    ],
+)
+def test_what_cannot_be_built_is_bad_input(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_workload(**arguments)
+
+
+def test_new_lists_what_it_wrote_and_refuses_to_do_so_twice(tmp_path: Path) -> None:
+    first = stockpot(tmp_path, "new", "mine")
+    again = stockpot(tmp_path, "new", "mine")
+
+    assert first[0] == 0
+    assert "mine/workload.py" in first[1]
+    assert "cd mine && stockpot check-workload && stockpot run" in first[1]
+    assert again[0] == 2
+    assert "must have no file of a project yet" in again[1]
