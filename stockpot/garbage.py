@@ -18,8 +18,8 @@ def find_garbage(project: Project) -> list[Path]:
     """List what can be deleted: it is rebuilt if an experiment ever needs it again, sorted.
 
     Kept are the checkpoints that a manifest in results/ names or that have been champion, their
-    records, what was prepared of them for merge methods, and their predictions; also the values
-    of random soups, and findings.
+    records and adapters, what was prepared of them for merge methods, and their predictions; also
+    the values of random soups, and findings.
 
     Raises:
         InputError: a manifest cannot be read; nothing is garbage until it can.
@@ -28,7 +28,8 @@ def find_garbage(project: Project) -> list[Path]:
     manifests = [read_manifest(root, s) for s in STAGES if manifest_path(root, s).is_file()]
     models = [model for manifest in manifests for model in models_of(manifest)]
     named = {root / model.path for model in models} | set(champion_files(root))
-    named |= {path.with_suffix(".json") for path in named}
+    adapters = {file for path in named for file in Store.adapter_files(path)}
+    named |= {path.with_suffix(".json") for path in named} | adapters
     failed = {failure["key"] for manifest in manifests for failure in manifest.get("failed", [])}
     unnamed = [
         path for path in Store(root).files() if path not in named and path.stem not in failed
@@ -48,9 +49,12 @@ def find_garbage(project: Project) -> list[Path]:
 
 
 def delete(paths: Sequence[Path]) -> None:
-    """Delete files; one that is gone already is fine."""
+    """Delete files, and the folders of adapters; one that is gone already is fine."""
     for path in paths:
         path.unlink(missing_ok=True)
+    for folder in {path.parent for path in paths if path.parent.suffix == ".adapter"}:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _unnamed_predictions(

@@ -2,7 +2,9 @@
 
 A model is two files, `checkpoints/<folder>/<key>.safetensors` and, written after it, a record
 `<key>.json`. Without the record, the model is not there. A record may also say that the model
-cannot be made; the reason is then as final as the weights would be.
+cannot be made; the reason is then as final as the weights would be. An adapter that was merged
+into the weights is a folder beside them, `<key>.adapter`, as PEFT has it; it, too, is there before
+the record.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from stockpot.models import Model
 if TYPE_CHECKING:
     from torch import Tensor
 
+_ADAPTER, _ADAPTER_FILES = ".adapter", ("adapter_model.safetensors", "adapter_config.json")
 # A folder a kind: DVC lets no two stages share an output folder.
 FOLDERS = {"base": "base", "ingredient": "ingredients", "soup": "soups", "tuned": "tuned"}
 
@@ -43,6 +46,8 @@ class Store:
             return None
         path = self._weights(kind, key)
         if not path.is_file() or path.stat().st_size != record["bytes"]:
+            return None
+        if "adapter" in record["details"] and not self.adapter_files(path):
             return None
         relative = path.relative_to(self.root).as_posix()
         return Model(name=name, kind=kind, key=key, path=relative, **record)
@@ -75,6 +80,21 @@ class Store:
         assert model is not None
         return model
 
+    def save_adapter(
+        self, kind: str, key: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]
+    ) -> str:
+        """Write an adapter beside weights that are saved next; return its folder, from the root."""
+        folder = self._weights(kind, key).with_suffix(_ADAPTER)
+        save_checkpoint(folder / _ADAPTER_FILES[0], tensors, {"format": "pt"})
+        write_text(folder / _ADAPTER_FILES[1], json.dumps(config, indent=2, sort_keys=True) + "\n")
+        return folder.relative_to(self.root).as_posix()
+
+    @staticmethod
+    def adapter_files(weights: Path) -> list[Path]:
+        """List the files of the adapter beside weights; none if one is missing."""
+        files = [weights.with_suffix(_ADAPTER) / name for name in _ADAPTER_FILES]
+        return files if all(path.is_file() for path in files) else []
+
     def save_failure(self, kind: str, key: str, reason: str) -> None:
         """Record that a model cannot be made, so that no later run tries it again."""
         self._write_record(kind, key, {"failed": reason})
@@ -92,7 +112,9 @@ class Store:
 
     def files(self) -> list[Path]:
         """List the files of all models, sorted; not those that DVC keeps beside the folders."""
-        return sorted(p for p in (self.root / "checkpoints").glob("*/*") if p.is_file())
+        folder = self.root / "checkpoints"
+        found = (*folder.glob("*/*"), *folder.glob(f"*/*{_ADAPTER}/*"))
+        return sorted(path for path in found if path.is_file())
 
     def _weights(self, kind: str, key: str) -> Path:
         return self.root / "checkpoints" / FOLDERS[kind] / f"{key}.safetensors"

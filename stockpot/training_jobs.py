@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial as bind
 from pathlib import Path
@@ -16,7 +16,7 @@ from stockpot.store import Store
 from stockpot.workloads.spec import WorkloadSpec
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from stockpot.finetuning.adapters import TunedWeights
 
 # Raise it when the meaning of a checkpoint changes though no training code does.
 _CONTRACT = 1
@@ -135,13 +135,18 @@ def _train(job: TrainingJob, device: str) -> Model | None:
     return job.find() if job.until else _save(job, weights)
 
 
-def _keep_snapshot(job: TrainingJob, epoch: int, weights: Callable[[], dict[str, Tensor]]) -> None:
+def _keep_snapshot(job: TrainingJob, epoch: int, weights: Callable[[], TunedWeights]) -> None:
     for snapshot in job.snapshot_jobs:
         if snapshot.until == epoch:
             _save(snapshot, weights())
 
 
-def _save(job: TrainingJob, weights: Mapping[str, Tensor]) -> Model:
+def _save(job: TrainingJob, weights: TunedWeights) -> Model:
+    store = Store(job.root)
     details: dict[str, Any] = {"hyperparameters": job.hyperparameters.described()}
     details |= {"epoch": job.until} if job.until else {}
-    return Store(job.root).save(job.kind, job.key, job.name, weights, details)
+    if adapter := weights.adapter:
+        base = job.start.path if job.start else None
+        config = {**adapter.config, "base_model_name_or_path": base}
+        details["adapter"] = store.save_adapter(job.kind, job.key, adapter.tensors, config)
+    return store.save(job.kind, job.key, job.name, weights, details)

@@ -10,7 +10,14 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from stockpot.config.section import Section
 from stockpot.errors import unknown_name
-from stockpot.finetuning.hyperparameters import Average, Optimizer, Precision, Schedule
+from stockpot.finetuning.hyperparameters import (
+    Adapter,
+    AdapterInit,
+    Average,
+    Optimizer,
+    Precision,
+    Schedule,
+)
 from stockpot.search import Choice, Constant, Distribution, Integer, LogUniform, Names, Uniform
 
 Interval = tuple[float, float]
@@ -80,13 +87,33 @@ class AverageChoice(Section):
     choice: list[Average] = Field(min_length=1)
 
 
+class AdapterChoice(Section):
+    """One of several kinds of adapter."""
+
+    choice: list[Adapter] = Field(min_length=1)
+
+
+class AdapterInitChoice(Section):
+    """One of several starts of an adapter."""
+
+    choice: list[AdapterInit] = Field(min_length=1)
+
+
 class PatternsChoice(Section):
     """One of several lists of name patterns, each one text with spaces."""
 
     choice: list[str] = Field(min_length=1)
 
 
-_NAME_CHOICES = (OptimizerChoice, ScheduleChoice, PrecisionChoice, AverageChoice, PatternsChoice)
+_NAME_CHOICES = (
+    OptimizerChoice,
+    ScheduleChoice,
+    PrecisionChoice,
+    AverageChoice,
+    AdapterChoice,
+    AdapterInitChoice,
+    PatternsChoice,
+)
 _KINDS = ("choice", "integer", "log_uniform", "uniform")
 
 
@@ -130,6 +157,12 @@ PrecisionField = Annotated[
 ]
 AverageField = Annotated[
     Annotated[AverageChoice, _Choice] | Annotated[Average, _Constant], *_of_names
+]
+AdapterField = Annotated[
+    Annotated[AdapterChoice, _Choice] | Annotated[Adapter, _Constant], *_of_names
+]
+AdapterInitField = Annotated[
+    Annotated[AdapterInitChoice, _Choice] | Annotated[AdapterInit, _Constant], *_of_names
 ]
 PatternsField = Annotated[
     Annotated[PatternsChoice, _Choice] | Annotated[str, _Constant], *_of_names

@@ -9,6 +9,8 @@ from typing import Any, get_args
 from pydantic import Field, field_validator, model_validator
 
 from stockpot.config.distributions import (
+    AdapterField,
+    AdapterInitField,
     AverageField,
     HyperparameterField,
     OptimizerField,
@@ -21,6 +23,8 @@ from stockpot.config.section import Section
 from stockpot.errors import unknown_name
 from stockpot.finetuning.hyperparameters import (
     TECHNIQUES,
+    Adapter,
+    AdapterInit,
     Average,
     Optimizer,
     Precision,
@@ -83,6 +87,20 @@ class SpaceSection(Section):
     cutmix: HyperparameterField = Field(
         0.0, description="alpha of the Beta distribution, for images; 0 is off"
     )
+    adapter: AdapterField = Field(
+        "none", description="trained in place of the weights, then merged into them; by PEFT"
+    )
+    adapter_rank: HyperparameterField = Field(8, description="of an adapter's change of a layer")
+    adapter_alpha: HyperparameterField = Field(
+        8.0, description="of lora and dora; their factors' product is multiplied by alpha / rank"
+    )
+    adapter_init: AdapterInitField = Field(
+        "default", description="eva: in the main directions of the layers' inputs"
+    )
+    adapter_targets: PatternsField = Field(
+        "",
+        description="patterns of layers' names, e.g. '*.query *.value'; '': all but the head",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -143,12 +161,16 @@ _RANGES: dict[str, tuple[str, float, float, str, bool]] = {
     "sam_radius": ("[", 0, math.inf, ")", False),
     "patience": ("[", 0, math.inf, ")", True),
     "cutmix": ("[", 0, math.inf, ")", False),
+    "adapter_rank": ("[", 1, math.inf, ")", True),
+    "adapter_alpha": ("(", 0, math.inf, ")", False),
 }
 _NAMES: dict[str, tuple[str, ...]] = {
     "optimizer": get_args(Optimizer),
     "schedule": get_args(Schedule),
     "precision": get_args(Precision),
     "average": get_args(Average),
+    "adapter": get_args(Adapter),
+    "adapter_init": get_args(AdapterInit),
 }
 
 

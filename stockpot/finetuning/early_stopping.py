@@ -45,9 +45,14 @@ class EarlyStopping:
         """Say whether the run should end."""
         return self._waited >= self._patience
 
-    def judge(self, weights: State) -> None:
-        """Score the weights at the end of an epoch."""
-        score = self._score(weights)
+    def judge(self, weights: State, scored: State) -> None:
+        """Score the weights at the end of an epoch.
+
+        Args:
+            weights: what is kept of them: what an average or an adapter goes on from.
+            scored: the same as the model's own tensors.
+        """
+        score = self._score(scored)
         self._waited += 1
         if not self.best or score > self._best_score:
             self.best = {name: tensor.detach().clone() for name, tensor in weights.items()}

@@ -13,6 +13,8 @@ Optimizer: TypeAlias = Literal["adamw", "sgd", "adamp"]
 Schedule: TypeAlias = Literal["constant", "cosine", "one_cycle", "cosine_power"]
 Precision: TypeAlias = Literal["float32", "bf16", "fp16"]
 Average: TypeAlias = Literal["none", "ema", "swa", "lawa"]
+Adapter: TypeAlias = Literal["none", "lora", "dora", "bone"]
+AdapterInit: TypeAlias = Literal["default", "eva"]
 
 _KINDS = {"int": int, "float": float}
 
@@ -52,6 +54,11 @@ class Hyperparameters:
         patience: epochs without a better score on val after which the run ends with the best
             weights; 0 never looks.
         cutmix: parameter of the Beta distribution of CutMix, at least 0; 0 is no CutMix.
+        adapter: what is trained in place of the weights, and merged into them at the end.
+        adapter_rank: r of its factors, or of Bone's block, at least 1.
+        adapter_alpha: of LoRA and DoRA, above 0; the factors' product counts alpha / r times.
+        adapter_init: what the factor A starts as; `eva` is the inputs' main directions.
+        adapter_targets: patterns of names of layers; none is all that can have it but the head.
     """
 
     learning_rate: float
@@ -81,6 +88,11 @@ class Hyperparameters:
     sam_radius: float = 0.0
     patience: int = 0
     cutmix: float = 0.0
+    adapter: Adapter = "none"
+    adapter_rank: int = 8
+    adapter_alpha: float = 8.0
+    adapter_init: AdapterInit = "default"
+    adapter_targets: str = ""
 
     @classmethod
     def from_point(cls, point: Mapping[str, Value]) -> Hyperparameters:

@@ -21,11 +21,14 @@ def parameter_groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
         model: whose parameters that need no gradient are left out.
         decay: factor from a layer to the one before it, in (0, 1]; 1 makes one group.
     """
-    named = {name: one for name, one in model.named_parameters() if one.requires_grad}
+    named = dict(model.named_parameters())
     if decay == 1:
-        return [{"params": [*named.values()], "lr_scale": 1.0}]
+        trained = [one for one in named.values() if one.requires_grad]
+        return [{"params": trained, "lr_scale": 1.0}]
     layers: dict[str, list[nn.Parameter]] = {}
     for layer, parameter in zip(layers_of([*named]), named.values(), strict=True):
+        if not parameter.requires_grad:
+            continue
         layers.setdefault(layer, []).append(parameter)
     return [
         {"params": parameters, "lr_scale": decay ** (len(layers) - 1 - place)}

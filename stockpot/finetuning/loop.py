@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from stockpot.errors import InputError
+from stockpot.finetuning.adapters import Adapter, TunedWeights, on_cpu, put_adapter_in
 from stockpot.finetuning.divergence import Diverged, LossWatch, check_weights
 from stockpot.finetuning.early_stopping import EarlyStopping
 from stockpot.finetuning.gradients import BatchGradient, LossScale, clip
@@ -49,7 +50,7 @@ from stockpot.workloads.protocol import Batch, Workload
 
 __all__ = ["Diverged", "fine_tune"]
 
-OnEpoch = Callable[[int, Callable[[], dict[str, Tensor]]], None]
+OnEpoch = Callable[[int, Callable[[], TunedWeights]], None]
 
 _RECALIBRATED = 0.2  # share of an epoch's batches from which BatchNorm statistics are measured
 
@@ -64,6 +65,7 @@ class _Run:
     hyperparameters: Hyperparameters
     device: str
     trained: TrainedParts
+    adapter: Adapter | None
     optimizer: Optimizer
     scale: LossScale
     gradient: BatchGradient
@@ -102,7 +104,7 @@ def fine_tune(  # noqa: PLR0913 (a run is told all that defines it)
     device: str = "cpu",
     partial: PartialState | None = None,
     on_epoch: OnEpoch | None = None,
-) -> dict[str, Tensor]:
+) -> TunedWeights:
     """Train a model on one split and return its weights.
 
     Equal arguments give equal bits on one machine and number of threads, also when the run was
@@ -119,12 +121,12 @@ def fine_tune(  # noqa: PLR0913 (a run is told all that defines it)
             counted, and with what gives the weights that the run would end with there.
 
     Returns:
-        The model's state dict, on the CPU.
+        The model's state dict, on the CPU; an adapter is merged into it, and stands beside it.
 
     Raises:
         Diverged: a loss is not finite or beyond all bounds, or a weight is not finite.
         InputError: `start` or a name pattern does not fit the model, or the workload's inputs do
-            not fit mixup or CutMix.
+            not fit mixup or CutMix, or the adapter does not fit the model.
     """
     with _own_random_state(device):
         run = _prepare(workload, start, hyperparameters, split, device)
@@ -137,7 +139,7 @@ def fine_tune(  # noqa: PLR0913 (a run is told all that defines it)
         weights = run.stopping.best if run.stopping else _weights(run, run.total)
     if partial is not None:
         partial.remove()
-    return _on_cpu(weights)
+    return _result(run, weights)
 
 
 def _prepare(
@@ -154,7 +156,11 @@ def _prepare(
     model.to(device)
     data, patience = to_device(workload.dataset(split), device), hyperparameters.patience
     steps_per_epoch = math.ceil(num_examples(data) / hyperparameters.batch_size)
-    trained = TrainedParts.of(model, hyperparameters)
+    stopping = EarlyStopping(workload, model, patience, device) if patience else None
+    trained, adapter = TrainedParts.of(model, hyperparameters), None
+    if hyperparameters.adapter != "none":
+        adapter = put_adapter_in(workload, model, data, hyperparameters, device)
+        trained = adapter.trained
     trained.begin_epoch(model, hyperparameters.probe_epochs)
     optimizer = build_optimizer(model, hyperparameters)
     scale = LossScale(hyperparameters.precision, device)
@@ -165,11 +171,12 @@ def _prepare(
         hyperparameters=hyperparameters,
         device=device,
         trained=trained,
+        adapter=adapter,
         optimizer=optimizer,
         scale=scale,
         gradient=BatchGradient(workload, model, optimizer, scale, hyperparameters),
         average=build_average(model, hyperparameters, steps_per_epoch),
-        stopping=EarlyStopping(workload, model, patience, device) if patience else None,
+        stopping=stopping,
         steps_per_epoch=steps_per_epoch,
     )
 
@@ -209,15 +216,18 @@ def _train(
 
 def _end_epoch(run: _Run, steps_done: int, on_epoch: OnEpoch | None) -> None:
     if run.stopping:
-        run.stopping.judge(_weights(run, steps_done))
+        weights = _weights(run, steps_done)
+        run.stopping.judge(weights, run.adapter.merged(weights) if run.adapter else weights)
     epochs = steps_done // run.steps_per_epoch - run.hyperparameters.probe_epochs
     if on_epoch and epochs > 0:
-        on_epoch(epochs, lambda: _on_cpu(_weights(run, steps_done)))
+        on_epoch(epochs, lambda: _result(run, _weights(run, steps_done)))
 
 
-def _on_cpu(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Clone weights, since tied ones share storage, which a safetensors file may not."""
-    return {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
+def _result(run: _Run, weights: Mapping[str, Tensor]) -> TunedWeights:
+    """Return what a run gives whose weights, or best ones, or their average these are."""
+    if run.adapter:
+        return run.adapter.result(weights)
+    return TunedWeights({name: on_cpu(tensor) for name, tensor in weights.items()})
 
 
 def _batches(run: _Run, epoch: int, first: int) -> Iterator[tuple[int, Tensor]]:

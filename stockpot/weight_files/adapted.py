@@ -206,10 +206,12 @@ def _placed(adapter: Adapter, module: str, change: LowRank, stored: StoredTensor
     is_transposed = fits_transposed and (adapter.config.fan_in_fan_out or not fits_plain)
     if change.magnitude is not None:
         length = adapter.stored(change.magnitude)
-        if is_transposed or len(a) > 2 or length.shape != (b[0],):
+        lengths = (b[0],) if len(a) == 2 else (1, b[0], *[1] * (len(a) - 2))
+        if is_transposed or length.shape != lengths:
             raise InputError(
-                f"{where}: DoRA is supported for weights (out, in) with lengths (out,), got "
-                f"{stored.shape} and {length.shape}; merge it with PEFT"
+                f"{where}: DoRA is supported for weights (out, in) with lengths (out,), and of "
+                f"convolutions with (1, out, 1...), got {stored.shape} and {length.shape}; merge "
+                "it with PEFT"
             )
     return PlacedChange(change, is_transposed)
 

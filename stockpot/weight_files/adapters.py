@@ -34,7 +34,8 @@ class LowRank:
         rank: r.
         scaling: the factor on B A.
         is_embedding: whether the weight is a table, (in, out), as that of embeddings.
-        magnitude: the name of DoRA's row lengths (out,); None without DoRA.
+        magnitude: the name of DoRA's row lengths (out,), of convolutions (1, out, 1...); None
+            without DoRA.
     """
 
     a: str

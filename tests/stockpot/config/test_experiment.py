@@ -74,7 +74,8 @@ def load(tmp_path: Path) -> Load:
             "'weight_decay', 'epochs', 'batch_size', 'label_smoothing', 'mixup', 'augmentation', "
             "'optimizer', 'momentum', 'schedule', 'warmup', 'schedule_power', 'clip_norm', "
             "'accumulation', 'precision', 'layer_decay', 'frozen', 'average', 'ema_momentum', "
-            "'swa_start', 'lawa_epochs', 'sam_radius', 'patience', 'cutmix']",
+            "'swa_start', 'lawa_epochs', 'sam_radius', 'patience', 'cutmix', 'adapter', "
+            "'adapter_rank', 'adapter_alpha', 'adapter_init', 'adapter_targets']",
         ),
         (
             ["sweep.search=list", "sweep.size=null", "sweep.list=[{optimizer: sdg}]"],

@@ -81,6 +81,10 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, monkeypatch, undist
         {"average": "ema", "patience": 1},
         {"average": "swa", "swa_start": 0.3, "sam_radius": 0.05},
         {"average": "lawa", "lawa_epochs": 2, "cutmix": 1.0},
+        {"adapter": "lora", "average": "ema", "patience": 1},
+        {"adapter": "dora", "average": "swa", "swa_start": 0.3, "sam_radius": 0.05},
+        {"adapter": "bone", "average": "lawa", "layer_decay": 0.7},
+        {"adapter": "lora", "adapter_init": "eva", "precision": "bf16"},
     ],
     ids=lambda technique: " ".join(f"{name}={value}" for name, value in technique.items()),
 )
