@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import State, flow
 from prefect.states import Completed
 
+from tasks.data_check import check_data_first
 from tasks.fan_out import all_results, side_by_side
 from tasks.manifests import record_stage
 from tasks.run_settings import flow_session
@@ -18,6 +19,7 @@ def pretrain_base(params: str | None = None, overrides: tuple[str, ...] = ()) ->
         if session.plan.is_done("base"):
             return Completed(name="Skipped", message="up to date")
 
+        check_data_first()
         [base] = all_results(side_by_side(train_model, [session.plan.base_job()], "base"))
 
         record_stage("base", {"base": base.to_json()})
