@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stockpot.atomic_files import write_text
 from stockpot.beside_weights import adapt_config, copy_beside, model_card
-from stockpot.config.merge import RULES, MergeFile
+from stockpot.config.merge import RULES, MergeFile, model_and_adapter
 from stockpot.config.merge_forms import load_merge
 from stockpot.errors import InputError
 from stockpot.keys import content_key
@@ -63,16 +63,12 @@ class MergeJob:
     @cached_property
     def sources(self) -> list[Source]:
         """The models, opened."""
-        from stockpot.weight_files import open_source
-
-        return [open_source(self._path(entry.path), self.base) for entry in self.file.entries]
+        return [self._open(entry.path, self.base) for entry in self.file.entries]
 
     @cached_property
     def base(self) -> Source | None:
         """The base, opened."""
-        from stockpot.weight_files import open_source
-
-        return None if self.file.base is None else open_source(self._path(self.file.base))
+        return None if self.file.base is None else self._open(self.file.base)
 
     @cached_property
     def plans(self) -> list[TensorPlan]:
@@ -193,10 +189,10 @@ class MergeJob:
     def notes(self) -> list[str]:
         """What is out of the ordinary, from headers and a small part of the heads."""
         unused = unused_tensors(self.plans, self._models) if self.file.missing == "base" else {}
-        paths = [source.path.resolve() for source in self.sources]
+        paths = [_resolved(source) for source in self.sources]
         return [
             *exceptions_taken(self.plans, unused),
-            *self._equal_inputs(paths, self.base and self.base.path.resolve()),
+            *self._equal_inputs(paths, self.base and _resolved(self.base)),
             *different_heads(self.plans),
         ]
 
@@ -216,7 +212,7 @@ class MergeJob:
     def _write_beside(self, folder: Path) -> None:
         """Copy config and tokenizer, and write the model card."""
         origin = (
-            self._path(self.file.config_from)
+            model_and_adapter(self.folder, self.file.config_from)[0]
             if self.file.config_from
             else (self.base or self.sources[0]).folder
         )
@@ -229,8 +225,16 @@ class MergeJob:
         notes = dict.fromkeys([*self.notes, *self.notes_on_contents])
         write_text(folder / "README.md", model_card(self.place.name, self.pedigree, list(notes)))
 
-    def _path(self, path: str) -> Path:
-        return self.folder / Path(path).expanduser()
+    def _open(self, name: str, base: Source | None = None) -> Source:
+        """Open a model, an adapter on the base, or an adapter on the model that its name says."""
+        from stockpot.weight_files import is_adapter, open_source
+
+        path, adapter = model_and_adapter(self.folder, name)
+        if adapter is None:
+            return open_source(path, base)
+        if not is_adapter(adapter):
+            raise InputError(f"{name}: what comes after '+' must be a LoRA adapter's folder")
+        return open_source(adapter, open_source(path))
 
     @property
     def _models(self) -> list[Source]:
@@ -269,6 +273,10 @@ def rebuild(path: Path, place: Path, folder: Path) -> MergeJob:
     for source, record in zip(sources, recorded, strict=True):
         check_unchanged(source.path, source.digest, record["digest"])
     return job
+
+
+def _resolved(source: Source) -> tuple[Path, ...]:
+    return tuple(file.resolve() for file in source.files)
 
 
 def _check_recipe(plan: TensorPlan, *, has_base: bool) -> None:

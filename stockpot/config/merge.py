@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -22,7 +23,9 @@ _EXACT_WITHOUT_BASE = ("linear", "task_arithmetic")  # the sum of changes is the
 class ModelEntry(Section):
     """One model that is merged."""
 
-    path: str = Field(description="a folder, a .safetensors file or a file of PyTorch weights")
+    path: str = Field(
+        description="a folder, a .safetensors file, a file of PyTorch weights; or model+adapter"
+    )
     coefficient: float | list[float] | list[Rule] = Field(
         1.0, description="a number; or a list over the layers' depth; or a list of filter and value"
     )
@@ -142,6 +145,20 @@ class MergeFile(Section):
 
     def _says(self, field: str) -> bool:
         return bool(getattr(self, field) != type(self).model_fields[field].default)
+
+
+def model_and_adapter(folder: Path, name: str) -> tuple[Path, Path | None]:
+    """Return where a model is, and the adapter on it if `name` is `model+adapter`, as in mergekit.
+
+    Args:
+        folder: to which both are relative.
+        name: as it stands in a merge file; what is there by the whole name has no adapter.
+    """
+    whole = folder / Path(name).expanduser()
+    model, plus, adapter = name.partition("+")
+    if not plus or whole.exists():
+        return whole, None
+    return folder / Path(model).expanduser(), folder / Path(adapter).expanduser()
 
 
 def value_at(value: Value, name: str, depth: float) -> Scalar:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import Field
 
-from stockpot.config.merge import Dtype, LayerSource, MergeFile, Scalar
+from stockpot.config.merge import Dtype, LayerSource, MergeFile, Scalar, model_and_adapter
 from stockpot.config.reading import read_yaml, validated
 from stockpot.config.section import Section
 from stockpot.errors import InputError
@@ -87,7 +87,8 @@ def model_paths(path: Path) -> list[Path]:
     Raises:
         InputError: it is not YAML.
     """
-    return [path.parent / Path(name).expanduser() for name in _named_models(read_yaml(path))]
+    named = [model_and_adapter(path.parent, name) for name in _named_models(read_yaml(path))]
+    return [part for parts in named for part in parts if part is not None]
 
 
 def _named_models(content: Any) -> list[str]:

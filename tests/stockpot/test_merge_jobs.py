@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from adapter_folders import factors, randn, save_adapter
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -101,6 +102,67 @@ def test_coefficients_follow_depth_and_filters(merge: Merge) -> None:
     assert merged["layers.2.w"].unique().tolist() == [3.0]
     assert merged["embed.weight"].unique().tolist() == [2.5]  # (1 * 1 + 3 * 3) / 4: depth 0
     assert merged["head.weight"].unique().tolist() == [3.0]  # depth 1
+
+
+@pytest.fixture
+def adapter(folder: Path) -> Tensor:
+    """Write an adapter `lora` of the head, and return its change of the weight."""
+    a, b = randn(2, 3, seed=1), randn(2, 2, seed=2)
+    save_adapter(folder / "lora", factors("head", a, b))
+    return 2 * b @ a
+
+
+def test_a_model_and_an_adapter_joined_by_a_plus_are_the_adapter_on_that_model(
+    merge: Merge, adapter: Tensor
+) -> None:
+    merged = merge(
+        "merge_method: task_arithmetic\nbase_model: a\nmodels:\n"
+        "  - {model: b+lora, parameters: {weight: 0.5}}\n"
+        "  - {model: a+lora, parameters: {weight: 1}}\n"
+    )
+
+    # The base is 1; the changes are 2 + the adapter's, half of it, and the adapter's alone.
+    torch.testing.assert_close(merged["head.weight"], 1 + 0.5 * (2 + adapter) + adapter)
+    assert merged["embed.weight"].unique().tolist() == [2.0]
+
+
+def test_one_adapter_on_two_models_is_not_said_to_be_the_same_model_twice(
+    job: Callable[..., MergeJob],
+    adapter: Tensor,  # noqa: ARG001 (it is there)
+) -> None:
+    made = job("method: linear\nmodels: [a+lora, b+lora]")
+
+    made.check()
+
+    assert made.notes == []
+
+
+def test_the_base_may_be_a_model_with_an_adapter_and_it_can_be_made_again(
+    merge: Merge, folder: Path, adapter: Tensor
+) -> None:
+    merged = merge("method: task_arithmetic\nmodels: [b]\nbase: a+lora\noptions: {scale: 0.5}")
+
+    again = rebuild(folder / "merged", folder / "again", folder)
+    again.run(lambda _bytes: None)
+
+    torch.testing.assert_close(merged["head.weight"], 2 + 0.5 * adapter)
+    assert torch.equal(
+        load_file(folder / "again" / "model.safetensors")["head.weight"], merged["head.weight"]
+    )
+    assert json.loads((folder / "merged" / "config.json").read_text()) == {"model": "a"}
+
+
+def test_a_name_with_a_plus_is_the_model_of_that_name_if_there_is_one(
+    merge: Merge, folder: Path
+) -> None:
+    save_model(folder / "a+b", 9.0)
+
+    assert merge("method: linear\nmodels: [a+b]")["head.weight"].unique().tolist() == [9.0]
+
+
+def test_what_comes_after_a_plus_must_be_an_adapter(job: Callable[..., MergeJob]) -> None:
+    with pytest.raises(InputError, match=r"^a\+b: what comes after '\+' must be a LoRA adapter's"):
+        job("method: linear\nmodels: [a+b]").check()
 
 
 def test_dtype_is_of_the_output(merge: Merge) -> None:

@@ -196,11 +196,12 @@ def test_the_models_that_a_file_of_either_form_names_are_found_without_a_look_at
     tmp_path: Path,
 ) -> None:
     ours, theirs = tmp_path / "ours.yaml", tmp_path / "theirs.yaml"
-    ours.write_text("method: tie\nmodels: [a, {path: b, coefficient: 0.5}]\nbase: /c\n")
+    ours.write_text("method: tie\nmodels: [a, {path: b+d, coefficient: 0.5}]\nbase: /c\n")
     theirs.write_text(
         "merge_method: no\nbase_model: c\nslices:\n"
         "- sources: [{model: a, layer_range: [0, 1]}, {model: b, layer_range: [0, 1]}]\n"
     )
 
-    assert sorted(model_paths(ours)) == [Path("/c"), tmp_path / "a", tmp_path / "b"]
+    named = [Path("/c"), *(tmp_path / name for name in ("a", "b", "d"))]
+    assert sorted(model_paths(ours)) == named
     assert sorted(model_paths(theirs)) == [tmp_path / "a", tmp_path / "b", tmp_path / "c"]
