@@ -11,10 +11,10 @@ from torch import Tensor
 from stockpot.errors import InputError
 from stockpot.merging.engine import merge_states
 from stockpot.merging.recipe import Recipe
-from stockpot.merging.sparse import (
+from stockpot.merging.sparse import average_sparse
+from stockpot.merging.sparse_masks import (
     Mask,
     apply_mask,
-    average_sparse,
     density_after,
     magnitude_mask,
     nonzero_mask,
