@@ -13,7 +13,10 @@ def set_digest(workload: WorkloadSpec, name: str) -> str:
         workload: whose.
         name: pretrain, train, val, test, `val_shift/<name>` or `test_shift/<name>`.
     """
+    split, _, shift = name.partition("_shift/")
+    file = workload.shift_files(split).get(shift)
     return content_key(
+        **({"file": file} if file else {}),
         workload=workload.name,
         options=dict(workload.options),
         data=workload.build().data_digest(),

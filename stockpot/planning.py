@@ -278,6 +278,8 @@ class Plan:
             del content["sweep"][field]
         content["run"] = {"threads": content["run"]["threads"]}
         content["test_shifts"] = content["workload"]["test_shifts"]
+        if files := self.workload.shift_files("test"):
+            content["test_shifts"] = [content["test_shifts"], files]
         sections = {
             "base": ("base", "run"),
             "sweep": ("sweep", "run"),

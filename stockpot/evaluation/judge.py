@@ -29,6 +29,7 @@ from stockpot.statistics.estimates import Estimate
 from stockpot.statistics.greedy_decisions import greedy_decisions
 from stockpot.statistics.intervals import Intervals
 from stockpot.statistics.values import Floats
+from stockpot.workloads.protocol import noted_of
 
 _SUMMARIES = ("val", "val_shift/mean", "test", "shift/mean")
 """Places where every mean over examples has an interval; elsewhere the first metric alone has."""
@@ -296,8 +297,8 @@ def _calibrated(judgement: _Judgement, *kinds: str) -> list[str]:
 
 
 def _notes(judgement: _Judgement) -> list[str]:
-    """Say which metrics are not of all that they seem to be of."""
-    notes = []
+    """Say which metrics are not of all that they seem to be of, and what the workload adds."""
+    notes = noted_of(judgement.job.workload.build())
     for place, on_set in (("val", judgement.val), ("test", judgement.test)):
         some = on_set.outputs[judgement.panel.best]
         absent = absent_classes(some, on_set.targets) if judgement.panel.is_classification else []

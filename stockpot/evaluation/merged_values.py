@@ -95,8 +95,8 @@ def judged_sets(workload: WorkloadSpec) -> tuple[str, ...]:
 def values_path(root: Path, workload: WorkloadSpec, merges: Sequence[Any], set_name: str) -> Path:
     """Return where the values of merged models on a set are kept."""
     metric = next(iter(workload.build().metrics))
-    inputs = {"merges": merges, "set": set_name, "metric": metric, "code": code_digest(*_CODE)}
-    key = content_key(merged=inputs, passing=workload.passing_inputs())
+    inputs = {"merges": merges, "metric": metric, "code": code_digest(*_CODE)}
+    key = content_key(merged=inputs, passing=workload.passing_inputs(set_name))
     return root / ".stockpot" / "predictions" / f"{MERGED}.{key}.safetensors"
 
 

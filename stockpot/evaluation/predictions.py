@@ -40,7 +40,7 @@ def test_sets(workload: WorkloadSpec) -> tuple[str, ...]:
 
 def predictions_path(root: Path, workload: WorkloadSpec, digest: str, set_name: str) -> Path:
     """Return where the outputs on a set of the weights with this digest are kept."""
-    key = content_key(set=set_name, **workload.passing_inputs())
+    key = content_key(**workload.passing_inputs(set_name))
     return root / ".stockpot" / "predictions" / f"{digest}.{key}.safetensors"
 
 

@@ -44,13 +44,15 @@ def alerts(results: Results) -> list[Alert]:
 
 
 def doubts(results: Results) -> list[str]:
-    """Say what speaks against the data rather than against a model."""
+    """Say what speaks against the data, or the metrics, rather than against a model."""
     checks = results.sweep.get("precheck", {}).get("checks", [])
-    return [
+    of_data = [
         f"It is not certain that {check['name']}: {check['detail']}"
         for check in checks
         if check["ingredient"] is None and not check["passed"]
     ]
+    notes = results.evaluation.get("notes", [])
+    return [*of_data, *(f"{note[0].upper()}{note[1:]}" for note in notes)]
 
 
 def checked(results: Results) -> list[str]:

@@ -51,11 +51,14 @@ class Shift:
             other shifts there are: predictions on it are kept when others are added.
         is_copy: whether it holds the examples of its split, changed, in their order; False for
             other examples, such as a file of their own.
+        digest: SHA-256 (hex) of a file of its own, which `data_digest` leaves out, so that nothing
+            is trained again for another shift; empty if there is none.
     """
 
     split: str
     dataset: Callable[[], Dataset[Any]]
     is_copy: bool = True
+    digest: str = ""
 
 
 class Workload(Protocol):
@@ -99,3 +102,12 @@ class Workload(Protocol):
     def loss(self, outputs: Tensor, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
         """Return the loss of each example; (N,)."""
         ...
+
+
+def noted_of(workload: Workload) -> list[str]:
+    """Return what a workload has to say of its data, such as that texts were cut.
+
+    It has a method `notes` if it has something to say at all; that may read all splits.
+    """
+    notes: Callable[[], list[str]] | None = getattr(workload, "notes", None)
+    return notes() if notes else []

@@ -14,10 +14,12 @@ from typing import Any
 from stockpot.errors import InputError, unknown_name
 from stockpot.workloads.protocol import MEMBERS, TASKS, Workload
 
-_BUILT_IN: Mapping[str, str] = MappingProxyType(
+BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
         "digits": "stockpot.workloads.digits:Digits",
         "fashion_mnist": "stockpot.workloads.fashion_mnist:FashionMnist",
+        "text_classification": "stockpot.workloads.text_classification:TextClassification",
+        "causal_lm": "stockpot.workloads.causal_lm:CausalLanguageModel",
     }
 )
 
@@ -76,9 +78,9 @@ def shift_names(name: str) -> tuple[str, ...] | None:
 
 
 def _built_in(name: str) -> str:
-    if name not in _BUILT_IN:
-        raise unknown_name("workload", name, _BUILT_IN)
-    return _BUILT_IN[name]
+    if name not in BUILT_IN:
+        raise unknown_name("workload", name, BUILT_IN)
+    return BUILT_IN[name]
 
 
 def _imported(name: str) -> Any:

@@ -53,13 +53,17 @@ class WorkloadSpec:
             "code": code_digest(*TRAINING_CODE, *self._own_code()),
         }
 
-    def passing_inputs(self) -> dict[str, Any]:
-        """Return what outputs on one set depend on, beside the weights and the set's name.
+    def passing_inputs(self, set_name: str) -> dict[str, Any]:
+        """Return what outputs on one set depend on, beside the weights.
 
         Neither on which other sets there are, nor on what is made of outputs.
         """
         code = ("evaluation/outputs.py", "evaluation/predictions.py", "workloads", "seeding.py")
+        split, _, shift = set_name.partition("_shift/")
+        file = self.shift_files(split).get(shift)
         return {
+            "set": set_name,
+            **({"file": file} if file else {}),
             "workload": self.name,
             "seed": self.seed,
             "options": dict(self.options),
@@ -71,10 +75,19 @@ class WorkloadSpec:
         """Return what val scores depend on, beside the weights; which test shifts is not of it."""
         described = asdict(self)
         del described["test_shifts"]
+        files = self.shift_files("val")
         return {
+            **({"files": files} if files else {}),
             "spec": described,
             "data": self.build().data_digest(),
             "code": code_digest(*SCORING_CODE, "workloads", "seeding.py", *self._own_code()),
+        }
+
+    def shift_files(self, split: str) -> dict[str, str]:
+        """Return the digests of the shifts of a split that have files of their own, by name."""
+        shifts = self.build().shifts()
+        return {
+            n: shift.digest for n, shift in shifts.items() if shift.split == split and shift.digest
         }
 
     def _own_code(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The formats of tables: CSV, JSONL and Parquet files, read into columns of cells.
+"""The formats of tables: CSV, JSONL and Parquet files, read into columns of cells; and plain text.
 
 Importing this module imports no pyarrow.
 """
@@ -20,11 +20,14 @@ from stockpot.errors import InputError
 Cell = str | int | float | None
 """Text, a number, or None for a missing value."""
 
+PLAIN = ".txt"
+"""The ending of plain text."""
+
 _Columns = dict[str, list[Cell]]
 _Read = tuple[_Columns, Sequence[int] | None]
 
 
-def _cell(value: Any) -> Cell:
+def as_cell(value: Any) -> Cell:
     """Return a value as a cell: whole floats as integers, so that 1.0 and 1 are one class."""
     if value is None or value == "":
         return None
@@ -93,7 +96,7 @@ def _read_jsonl(path: Path) -> _Read:
         rows.append(row)
         lines.append(line)
     names = dict.fromkeys(name for row in rows for name in row)  # in order of appearance
-    return {name: [_cell(row.get(name)) for row in rows] for name in names}, lines
+    return {name: [as_cell(row.get(name)) for row in rows] for name in names}, lines
 
 
 def _read_parquet(path: Path) -> _Read:
@@ -105,9 +108,15 @@ def _read_parquet(path: Path) -> _Read:
     except (pyarrow.ArrowException, OSError) as error:
         raise InputError(f"{path}: must be a Parquet file, got {error}") from error
     columns = table.to_pydict()
-    return {name: [_cell(value) for value in cells] for name, cells in columns.items()}, None
+    return {name: [as_cell(value) for value in cells] for name, cells in columns.items()}, None
+
+
+def _read_plain(path: Path) -> _Read:
+    """Read a whole text as one row with the column `text`."""
+    text = _text(path)
+    return {"text": [text] if text else []}, [1]
 
 
 READERS: Mapping[str, Callable[[Path], _Read]] = MappingProxyType(
-    {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
+    {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet, PLAIN: _read_plain}
 )

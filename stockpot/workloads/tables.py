@@ -119,7 +119,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> Table:
 
     Args:
         path: a file that ends in .csv (comma-separated, with a header), .jsonl (an object a
-            line) or .parquet.
+            line) or .parquet; or in .txt, of which the whole text is one row, `text`.
         columns: the columns to keep, in this order; None keeps all.
 
     Returns:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from stockpot.config import Experiment, load_experiment
 from stockpot.errors import InputError
 from stockpot.merging import METHODS
+from stockpot.workloads.registry import BUILT_IN
 
 Load = Callable[..., Experiment]
 Message = Callable[..., str]
@@ -69,7 +70,8 @@ def test_a_field_of_another_recipe_is_not_suggested_for_itself(message: Message)
     [
         (
             "workload.name=digit",
-            "workload: unknown workload 'digit', choose from ['digits']; did you mean 'digits'?",
+            f"workload: unknown workload 'digit', choose from {sorted(BUILT_IN)}; "
+            "did you mean 'digits'?",
         ),
         (
             "soups.0.method=linaer",

@@ -174,7 +174,7 @@ def test_one_file_is_train_and_its_shifts_stand_beside_it(tmp_path):
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        ((), r"must have a file train with one of \['.csv', '.jsonl', '.parquet'\], got \[\]"),
+        ((), r"must have a file train with one of \['.csv', .*'.txt'\], got \[\]"),
         (
             ("train.csv", "val.csv"),
             r"must have both val and test, or neither, got \['train', 'val'\]",
@@ -198,3 +198,12 @@ def test_a_shift_without_a_file_is_named_with_those_there_are(tmp_path, name):
 
     with pytest.raises(InputError, match=rf"unknown shift.*{name!r}, choose from \['tweets'\]"):
         find_shift(data, name)
+
+
+def test_a_plain_text_is_one_row(tmp_path):
+    (tmp_path / "a.txt").write_text("first\n\nlast\n")
+
+    table = read_table(tmp_path / "a.txt", ["text"])
+
+    assert table.texts("text") == ["first\n\nlast\n"]
+    assert table.where(0).endswith("a.txt:1")

@@ -1,0 +1,232 @@
+"""The causal_lm workload: a language model of transformers that predicts the next token of texts.
+
+Importing this module, building a `CausalLanguageModel` and asking for its digest import no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar
+
+from stockpot.errors import InputError, unknown_name
+from stockpot.workloads.chosen_shifts import split_of_each
+from stockpot.workloads.pretrained import Pretrained
+from stockpot.workloads.protocol import Batch, Metric, Shift, Task
+from stockpot.workloads.split_rows import Rows, rows_of_splits
+from stockpot.workloads.table_formats import PLAIN
+from stockpot.workloads.tables import SPLITS, Table
+from stockpot.workloads.text_data import open_data
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor, nn
+
+    from stockpot.workloads.batches import TokenDataset
+
+_log = logging.getLogger("stockpot")
+
+_NO_TOKEN = -100  # a target that does not count
+_USUAL_LENGTH = 512
+_VERSION = 1  # raise it when the splits or their tokens change: it is part of the digest
+
+Sequences = list[list[int]]
+
+
+def log_likelihood(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean log-probability of each text's tokens, in nats; (N,).
+
+    Args:
+        outputs: the loss of each token (N, T), 0 where none counts.
+        targets: the tokens (N, T), -100 where none counts.
+    """
+    return -outputs.sum(dim=1) / (targets != _NO_TOKEN).sum(dim=1)
+
+
+class CausalLanguageModel:
+    """Texts, split by their files or by the seed, with other files as shifts.
+
+    Each row of a table is a text, with the end of text after it. A plain text is cut into blocks of
+    `max_length` tokens, of which a rest that fills none is left out. The net is what
+    `AutoModelForCausalLM` makes of the model, in float32.
+
+    Args:
+        seed: fixes the splits, where they are not files.
+        val_shifts: names of files beside those of the splits, which may guide choices.
+        test_shifts: such names, which are reported only; none of `val_shifts`.
+        model: a folder with model and tokenizer, or an id on the hub.
+        data: a folder with train, val and test as tables (CSV, JSONL, Parquet) or plain texts
+            (.txt), or train alone; one file; or an id on the hub.
+        text: the column of the texts.
+        max_length: tokens of a block, or after which a text is cut; 0 is 512, or the most that the
+            model takes.
+
+    Raises:
+        InputError: a shift is named twice; a file is missing; or transformers is not installed.
+    """
+
+    shift_names: ClassVar[tuple[str, ...] | None] = None
+    task: Task = "language_model"
+    metrics: Mapping[str, Metric]
+
+    def __init__(  # noqa: PLR0913 (three of every workload, four of its own)
+        self,
+        seed: int,
+        val_shifts: Sequence[str],
+        test_shifts: Sequence[str],
+        *,
+        model: str,
+        data: str,
+        text: str = "text",
+        max_length: int = 0,
+    ) -> None:
+        self.metrics = MappingProxyType({"log_likelihood": log_likelihood})
+        self._seed = seed
+        self._shift_splits = split_of_each("causal_lm", val_shifts, test_shifts)
+        self._pretrained = Pretrained(model)
+        self._data = open_data(data, self._shift_splits)
+        self._text = text
+        self._max_length = max_length
+        self._datasets: dict[str, TokenDataset] = {}
+        self._notes: dict[str, str] = {}
+
+    def data_digest(self) -> str:
+        """Return the SHA-256 (hex) of the splits' and the model's files, and the seed."""
+        described = {
+            "data": self._data.digest(),
+            "model": self._pretrained.digest(),
+            "seed": self._seed,
+            "version": _VERSION,
+        }
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+    def build_model(self, generator: Generator) -> nn.Module:
+        """Build the net with the pretrained weights; what they lack is from `generator` alone."""
+        return self._pretrained.build("AutoModelForCausalLM", generator)
+
+    def dataset(self, split: str) -> TokenDataset:
+        """Return token ids (N, T), mask (N, T) and the next tokens (N, T), -100 where none is.
+
+        Raises:
+            InputError: there is no such split; or a table is damaged or lacks a column or a
+                value; or val or test has a text of another split.
+        """
+        if split not in SPLITS:
+            raise unknown_name("split of the causal_lm workload", split, SPLITS)
+        if split not in self._datasets:
+            table, indices = self._rows[split]
+            sequences = self._sequences[table]
+            self._datasets[split] = self._tensors([sequences[index] for index in indices])
+        return self._datasets[split]
+
+    def shifts(self) -> Mapping[str, Shift]:
+        """Return the chosen shifts: the texts of the files of their names."""
+        return {
+            name: Shift(
+                split,
+                partial(self._shifted, name),
+                is_copy=False,
+                digest=self._data.shift_digest(name),
+            )
+            for name, split in self._shift_splits.items()
+        }
+
+    def notes(self) -> list[str]:
+        """Say of which splits and shifts texts were cut."""
+        self.dataset("train")
+        for name in self._shift_splits:
+            self._shifted(name)
+        return list(self._notes.values())
+
+    def augment(self, batch: Batch, strength: float, generator: Generator) -> Batch:  # noqa: ARG002 (there is none)
+        """Return the texts as they are."""
+        return batch
+
+    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the loss of each next token, in nats, and 0 where there is none; (N, T)."""
+        from torch.nn import functional
+
+        from stockpot.workloads.tokens import inputs_of
+
+        inputs = inputs_of(batch)
+        targets = batch[-1]
+        longest = inputs["input_ids"].shape[1]
+        logits: Tensor = model(**inputs, use_cache=False).logits  # (N, longest, V)
+        losses = functional.cross_entropy(
+            logits.transpose(1, 2), targets[:, :longest], reduction="none", ignore_index=_NO_TOKEN
+        )
+        return functional.pad(losses, (0, targets.shape[1] - longest))
+
+    def loss(self, outputs: Tensor, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
+        """Return the mean loss of each text's tokens, in nats; (N,).
+
+        Raises:
+            InputError: targets are to be smoothed.
+        """
+        if label_smoothing:
+            raise InputError(
+                f"causal_lm: label_smoothing must be 0, since outputs are losses of tokens, "
+                f"got {label_smoothing}"
+            )
+        return -log_likelihood(outputs, batch[-1])
+
+    @cached_property
+    def _rows(self) -> dict[str, Rows]:
+        contents = {
+            name: [tuple(tokens) for tokens in sequences]
+            for name, sequences in self._sequences.items()
+        }
+        return rows_of_splits(contents, self._where, self._seed)
+
+    @cached_property
+    def _sequences(self) -> dict[str, Sequences]:
+        """The tokens of each table's texts or blocks."""
+        return {name: self._tokenized(name, table) for name, table in self._tables.items()}
+
+    @cached_property
+    def _tables(self) -> dict[str, Table]:
+        return self._data.splits((self._text,))
+
+    def _where(self, table: str, row: int) -> str:
+        found = self._tables[table]
+        return f"{found.path}: block {row + 1}" if found.path.suffix == PLAIN else found.where(row)
+
+    def _shifted(self, name: str) -> TokenDataset:
+        key = f"shift {name}"
+        if key not in self._datasets:
+            table = self._data.shift(name, (self._text,))
+            self._datasets[key] = self._tensors(self._tokenized(key, table))
+        return self._datasets[key]
+
+    def _tokenized(self, name: str, table: Table) -> Sequences:
+        from stockpot.workloads.sequences import blocks, documents
+
+        tokenizer = self._pretrained.tokenizer
+        usual = min(_USUAL_LENGTH, self._pretrained.longest)
+        longest = self._pretrained.check_length(self._max_length or usual)
+        texts = table.texts(self._text)
+        if table.path.suffix == PLAIN:
+            return blocks(tokenizer, texts[0], longest, table.path)
+        sequences, num_cut = documents(tokenizer, texts, longest, table.where)
+        if num_cut:
+            self._notes[name] = (
+                f"{num_cut} of {len(texts)} texts of {name} are longer than {longest} tokens: what "
+                "follows is cut off"
+            )
+            _log.warning(self._notes[name])
+        return sequences
+
+    def _tensors(self, sequences: Sequences) -> TokenDataset:
+        import torch
+
+        from stockpot.workloads.batches import TokenDataset
+        from stockpot.workloads.tokens import padded
+
+        tokens = padded(sequences, self._pretrained.tokenizer.pad_token_id or 0)
+        ids, mask = tokens.inputs["input_ids"], tokens.inputs["attention_mask"]
+        targets = torch.full_like(ids, _NO_TOKEN)
+        targets[:, :-1] = ids[:, 1:].masked_fill(mask[:, 1:] == 0, _NO_TOKEN)
+        return TokenDataset(ids, mask, targets, lengths=tokens.lengths)

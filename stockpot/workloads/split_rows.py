@@ -1,0 +1,51 @@
+"""Which rows of which table each split is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+
+from stockpot.workloads.splits import check_disjoint, split_by_seed
+
+Rows = tuple[str, Sequence[int]]
+"""A table's name, that of a split, and indices of its rows."""
+
+
+def rows_of_splits(
+    contents: Mapping[str, Sequence[Hashable]],
+    where: Callable[[str, int], str],
+    seed: int,
+    classes: Sequence[str] | None = None,
+) -> dict[str, Rows]:
+    """Find the rows of pretrain, train, val and test.
+
+    Args:
+        contents: of each table, named for its split, what is in each of its rows. Without val and
+            test, these are split off train; without pretrain, that is train.
+        where: tells a place from a table's name and a row, for messages.
+        seed: fixes what is split off.
+        classes: of the rows of train, each of which is divided by itself.
+
+    Raises:
+        InputError: val or test has an example of another split; or a class has too few examples.
+    """
+    rows: dict[str, Rows] = {
+        name: (name, range(len(contents[name])))
+        for name in ("pretrain", "train")
+        if name in contents
+    }
+    if "val" in contents:
+        rows |= {name: (name, range(len(contents[name]))) for name in ("val", "test")}
+    else:
+        parts = split_by_seed(contents["train"], seed, classes=classes)
+        rows |= {name: ("train", indices) for name, indices in parts.items()}
+    for first in ("pretrain", "train"):  # which may have examples in common
+        kept = [name for name in (first, "val", "test") if name in rows]
+        check_disjoint({name: _places(rows[name], contents, where) for name in kept})
+    return {"pretrain": rows["train"], **rows}
+
+
+def _places(
+    rows: Rows, contents: Mapping[str, Sequence[Hashable]], where: Callable[[str, int], str]
+) -> dict[Hashable, str]:
+    table, indices = rows
+    return {contents[table][index]: where(table, index) for index in indices}

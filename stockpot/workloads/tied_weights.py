@@ -1,0 +1,53 @@
+"""Tied weights, such as a language model's embeddings and output layer, as one tensor.
+
+A state dict names a tied parameter once for each place, so that merging would average it twice,
+and random methods would give its two names different values. Here it has one name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+
+def hold_tied_weights_once(net: nn.Module) -> None:
+    """Make the state dict of `net` name tied parameters once, and loading it tie them again.
+
+    Their name is the first one, as in `named_parameters()`.
+    """
+    first = {id(parameter): name for name, parameter in net.named_parameters()}
+    tied = {
+        name: first[id(parameter)]
+        for name, parameter in net.named_parameters(remove_duplicate=False)
+        if name != first[id(parameter)]
+    }
+    if tied:
+        hooked: Any = net  # torch leaves these methods untyped
+        hooked.register_state_dict_post_hook(partial(_leave_out, tied))
+        hooked.register_load_state_dict_pre_hook(partial(_put_in, tied))
+        hooked.register_load_state_dict_post_hook(partial(_tie, tied))
+
+
+def _leave_out(
+    tied: Mapping[str, str], _net: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any
+) -> None:
+    for name in tied:
+        state.pop(prefix + name, None)
+
+
+def _put_in(
+    tied: Mapping[str, str], _net: nn.Module, state: dict[str, Any], prefix: str, *_rest: Any
+) -> None:
+    for name, source in tied.items():
+        if prefix + source in state:
+            state[prefix + name] = state[prefix + source]
+
+
+def _tie(tied: Mapping[str, str], net: nn.Module, _incompatible: Any) -> None:
+    """Make the places share one parameter, where loading has given each its own."""
+    for name, source in tied.items():
+        module, _, leaf = name.rpartition(".")
+        setattr(net.get_submodule(module), leaf, net.get_parameter(source))
