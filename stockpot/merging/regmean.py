@@ -51,7 +51,7 @@ def regmean(
         raise ValueError(f"regmean: ridge must be finite and at least 0, got {ridge}")
     parts = positive_shares("regmean", coefficients)
     known = [gram for gram in grams if gram is not None]
-    if len(known) < len(tensors):
+    if len(known) < len(tensors) or not tensors[0].numel():
         return linear(tensors, parts)
     num_groups, num_inputs = known[0].shape[:2]
     matrices = [t.double().reshape(num_groups, -1, num_inputs).mT for t in tensors]  # (G, D, out)

@@ -145,7 +145,7 @@ class ShardedOutput:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
         try:
             # Room for all of it now: a disk that is full is found before the work.
-            os.posix_fallocate(descriptor, 0, len(head) + shard.num_bytes)
+            self._allocate(descriptor, len(head) + shard.num_bytes)
             _write_all(descriptor, memoryview(head), 0)
             with _flushed_meanwhile(descriptor):
                 yield ShardWriter(descriptor, starts)
@@ -154,6 +154,20 @@ class ShardedOutput:
             os.close(descriptor)
         self._finished = [*self._finished, shard.file_name]
         self._record(self._key, self._finished)
+
+    def _allocate(self, descriptor: int, num_bytes: int) -> None:
+        """Take the room of a file at once, so that no write to it can lack any.
+
+        Raises:
+            InputError: there is not enough.
+        """
+        try:
+            os.posix_fallocate(descriptor, 0, num_bytes)
+        except OSError as error:
+            raise InputError(
+                f"{self.place}: a file of {num_bytes / 1e9:.2f} GB could not be made "
+                f"({error.strerror}); make room and run it again, finished files stay"
+            ) from error
 
     def _layout(self, tensors: Mapping[str, TensorType], limit: float) -> list[Shard]:
         groups: list[dict[str, TensorType]] = [{}]

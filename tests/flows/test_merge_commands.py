@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from adapter_folders import factors, randn, save_adapter
 from safetensors.torch import load_file, save_file
 
 from flows.merge_commands import explain, merge, verify
+from stockpot.errors import InputError
 
 
 @pytest.fixture
@@ -89,6 +92,115 @@ def test_bad_input_ends_with_code_2_and_without_traceback(folder: Path) -> None:
     assert code == 2
     assert "did you mean 'linear'" in said
     assert "Traceback" not in said
+
+
+def _cut_short(folder: Path) -> str:
+    path = folder / "b.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    return "b.safetensors"
+
+
+def _flip_a_byte_of_the_header(folder: Path) -> str:
+    path = folder / "b.safetensors"
+    content = bytearray(path.read_bytes())
+    content[8] ^= 1
+    path.write_bytes(content)
+    return "b.safetensors"
+
+
+def _make_a_value_infinite(folder: Path) -> str:
+    path = folder / "b.safetensors"
+    path.write_bytes(path.read_bytes()[:-4] + b"\x00\x00\x80\x7f")  # float32 inf, by one bad byte
+    return "'w'"
+
+
+def _put_code_in_a_pickle(folder: Path) -> str:
+    torch.save({"w": Path.touch}, folder / "b.pt")
+    return _replace_b(folder, "b.pt")
+
+
+def _point_the_index_outside(folder: Path) -> str:
+    (folder / "b").mkdir()
+    index = {"weight_map": {"w": "../b.safetensors"}}
+    (folder / "b" / "model.safetensors.index.json").write_text(json.dumps(index))
+    return _replace_b(folder, "b")
+
+
+def _lose_a_shard(folder: Path) -> str:
+    (folder / "b").mkdir()
+    index = {"weight_map": {"w": "part.safetensors"}}
+    (folder / "b" / "model.safetensors.index.json").write_text(json.dumps(index))
+    _replace_b(folder, "b")
+    return "part.safetensors"
+
+
+def _make_a_shard_unreadable(folder: Path) -> str:
+    said = _lose_a_shard(folder)
+    (folder / "b" / "part.safetensors").symlink_to("part.safetensors")  # also for root
+    return said
+
+
+def _replace_b(folder: Path, name: str) -> str:
+    (folder / "merge.yaml").write_text(f"method: linear\nmodels: [a.safetensors, {name}]")
+    return name
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _cut_short,
+        _flip_a_byte_of_the_header,
+        _make_a_value_infinite,
+        _put_code_in_a_pickle,
+        _point_the_index_outside,
+        _lose_a_shard,
+        _make_a_shard_unreadable,
+    ],
+)
+def test_a_damaged_input_is_named_and_nothing_else_is_touched(
+    folder: Path, damage: Callable[[Path], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = damage(folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    with pytest.raises(InputError, match=named):
+        merge(folder / "merge.yaml", folder / "merged")
+
+    capsys.readouterr()
+    assert not (folder / "merged").exists()
+    after = {path: path.read_bytes() for path in before}
+    assert after == before
+
+
+SMALL_FILES = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_a_file_that_the_disk_has_no_room_for_is_an_error_and_can_be_made_later(
+    folder: Path,
+) -> None:
+    command = [str(Path(sys.executable).with_name("stockpot")), "merge", "merge.yaml", "merged"]
+    inputs = {path: path.read_bytes() for path in folder.glob("*.safetensors")}
+
+    done = subprocess.run(
+        [sys.executable, "-c", SMALL_FILES, *command],
+        cwd=folder,
+        env=os.environ | {"COLUMNS": "300"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    is_there = (folder / "merged").exists()
+    later, _ = stockpot(folder, "merge", "merge.yaml", "merged")
+
+    assert done.returncode == 2
+    assert "GB could not be made (File too large); make room and run it again" in done.stderr
+    assert not is_there
+    assert later == 0
+    assert {path: path.read_bytes() for path in inputs} == inputs
 
 
 WRITES_TO = """
