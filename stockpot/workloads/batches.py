@@ -10,8 +10,9 @@ from typing import Any, cast
 
 import torch
 from torch import Generator, Tensor
-from torch.utils.data import Dataset, TensorDataset, default_collate
+from torch.utils.data import Dataset, Subset, TensorDataset, default_collate
 
+from stockpot.workloads.pixels import PixelDataset, as_numbers
 from stockpot.workloads.protocol import Batch
 
 _POOL = 50  # batches of an epoch whose examples are sorted by length together
@@ -39,10 +40,11 @@ def take(dataset: Dataset[Any], indices: Tensor) -> Batch:
     A `TensorDataset` is indexed directly, on the device where it is; any other dataset is read
     example by example, and its batch is on the CPU.
     """
+    if isinstance(dataset, PixelDataset):
+        images, targets = _selected(dataset, indices)
+        return as_numbers(images), targets
     if isinstance(dataset, TensorDataset):
-        return tuple(
-            tensor.index_select(0, indices.to(tensor.device)) for tensor in dataset.tensors
-        )
+        return _selected(dataset, indices)
     return tuple(default_collate([dataset[index] for index in indices.tolist()]))
 
 
@@ -53,7 +55,17 @@ def to_device(dataset: Dataset[Any], device: str) -> Dataset[Any]:
     tensors = [tensor.to(device) for tensor in dataset.tensors]
     if isinstance(dataset, TokenDataset):
         return TokenDataset(*tensors, lengths=dataset.lengths)
-    return TensorDataset(*tensors)
+    return PixelDataset(*tensors) if isinstance(dataset, PixelDataset) else TensorDataset(*tensors)
+
+
+def subset(dataset: Dataset[Any], indices: Tensor) -> Dataset[Any]:
+    """Return the examples of `dataset` at `indices` (N,), in that order, as one of its kind."""
+    if not isinstance(dataset, TensorDataset):
+        return Subset(dataset, indices.tolist())
+    tensors = _selected(dataset, indices)
+    if isinstance(dataset, TokenDataset):
+        return TokenDataset(*tensors, lengths=dataset.lengths[indices])
+    return PixelDataset(*tensors) if isinstance(dataset, PixelDataset) else TensorDataset(*tensors)
 
 
 def num_examples(dataset: Dataset[Any]) -> int:
@@ -122,3 +134,8 @@ def in_order(values: Tensor, batches: tuple[Tensor, ...]) -> Tensor:
     if torch.equal(order, torch.arange(len(order))):
         return values
     return values[order.argsort().to(values.device)]
+
+
+def _selected(dataset: TensorDataset, indices: Tensor) -> tuple[Tensor, ...]:
+    """Return rows of a data set's tensors, on the device where they are."""
+    return tuple(tensor.index_select(0, indices.to(tensor.device)) for tensor in dataset.tensors)

@@ -17,8 +17,8 @@ class PixelDataset(TensorDataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         """Return one image (C, H, W) and its target."""
-        image, target = super().__getitem__(index)
-        return as_numbers(image), target
+        images, targets = self.tensors
+        return as_numbers(images[index]), targets[index]
 
 
 def as_numbers(images: Tensor) -> Tensor:

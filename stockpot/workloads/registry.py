@@ -18,6 +18,8 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
         "digits": "stockpot.workloads.digits:Digits",
         "fashion_mnist": "stockpot.workloads.fashion_mnist:FashionMnist",
+        "image_folder": "stockpot.workloads.image_folder:ImageFolder",
+        "tabular": "stockpot.workloads.tabular:Tabular",
         "text_classification": "stockpot.workloads.text_classification:TextClassification",
         "causal_lm": "stockpot.workloads.causal_lm:CausalLanguageModel",
     }

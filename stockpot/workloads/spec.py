@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,6 +21,9 @@ SCORING_CODE = (
     "evaluation/val_scores.py",
 )
 """What makes val scores of a workload and weights; the rest of `evaluation` judges."""
+
+
+_IS_CODE = re.compile(r"[\w.]+:\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,9 @@ class WorkloadSpec:
         }
 
     def _own_code(self) -> tuple[str, ...]:
-        return (self.name.partition(":")[0],) if ":" in self.name else ()
+        """Name the user's modules: that of the workload, and that of a model it builds."""
+        names = (self.name, str(dict(self.options).get("model", "")))
+        return tuple(name.partition(":")[0] for name in names if _IS_CODE.fullmatch(name))
 
 
 @lru_cache(maxsize=4)

@@ -1,0 +1,166 @@
+"""The image_folder workload: images in folders that are named for their classes.
+
+Importing this module, building an `ImageFolder` and asking for its digest import no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from stockpot.errors import InputError, unknown_name
+from stockpot.workloads.chosen_shifts import split_of_each
+from stockpot.workloads.classification import accuracy, cross_entropies
+from stockpot.workloads.files import file_digest, project_path
+from stockpot.workloads.image_files import ImageFile, classes_of, find_images, split_images
+from stockpot.workloads.own_model import build_own, check_found
+from stockpot.workloads.protocol import Batch, Metric, Shift, Task
+from stockpot.workloads.tables import SPLITS
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor, nn
+    from torch.utils.data import Dataset
+
+_SMALLEST = 16  # pixels a side: the net halves it three times, to 2, the least for BatchNorm
+_MOST_BYTES = 2**31  # of a split in memory; the images of a larger one are read batch by batch
+_MEAN, _DEVIATION = 0.5, 0.25
+_VERSION = 1  # raise it when the splits or their pixels change: it is part of the digest
+
+
+class ImageFolder:
+    """Images in classes, split by their folders or by the seed, with seven corruptions as shifts.
+
+    Images are scaled and cut to squares; models get them as (x - 0.5) / 0.25 of x in [0, 1].
+
+    Args:
+        seed: fixes the splits, where they are not folders, and the shifted copies.
+        val_shifts: corruptions applied to `val`.
+        test_shifts: corruptions applied to `test`; none of `val_shifts`.
+        data: a folder with the folders train, val and test, each with a folder of images a class;
+            or with a folder a class.
+        side: height and width of the images, in pixels.
+        colour: whether they have three channels, or one.
+        model: `module:function`, which builds a model for a number of classes; none is a small
+            residual net.
+
+    Raises:
+        InputError: a shift is unknown or named twice, an option is out of range, the model's
+            function is not found, or the folders are not those of classes.
+    """
+
+    shift_names: ClassVar[tuple[str, ...]] = (
+        "noise",
+        "rotate",
+        "translate",
+        "blur",
+        "contrast",
+        "occlude",
+        "scale",
+    )
+    task: Task = "classification"
+    metrics: Mapping[str, Metric]
+
+    def __init__(  # noqa: PLR0913 (three of every workload, four of its own)
+        self,
+        seed: int,
+        val_shifts: Sequence[str],
+        test_shifts: Sequence[str],
+        *,
+        data: str,
+        side: int = 32,
+        colour: bool = True,
+        model: str = "",
+    ) -> None:
+        if side < _SMALLEST:
+            raise InputError(f"image_folder: side must be at least {_SMALLEST}, got {side}")
+        if model:
+            check_found(model)
+        self.metrics = MappingProxyType({"accuracy": accuracy})
+        self._seed = seed
+        self._shift_splits = split_of_each(
+            "image_folder", val_shifts, test_shifts, self.shift_names
+        )
+        self._found = find_images(project_path(data))
+        self._classes = classes_of(next(iter(self._found.values())))
+        self._side, self._colour = side, colour
+        self._model = model
+        self._datasets: dict[str, Dataset[Any]] = {}
+
+    def data_digest(self) -> str:
+        """Return the SHA-256 (hex) of the files, their classes and splits."""
+        described = {
+            "images": {
+                name: [(file_digest(image.path), image.label) for image in images]
+                for name, images in self._found.items()
+            },
+            "seed": self._seed,
+            "version": _VERSION,
+        }
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+    def build_model(self, generator: Generator) -> nn.Module:
+        """Build the residual net or the user's own, initialised from `generator` alone."""
+        if self._model:
+            return build_own(self._model, len(self._classes), generator)
+        from stockpot.workloads.residual_net import build_residual_net
+
+        return build_residual_net(3 if self._colour else 1, len(self._classes), generator)
+
+    def dataset(self, split: str) -> Dataset[Any]:
+        """Return images (C, side, side), float32 in [0, 1], and targets of a split.
+
+        Raises:
+            InputError: there is no such split; an image cannot be read; or val or test has an
+                image of another split.
+        """
+        if split not in SPLITS:
+            raise unknown_name("split of the image_folder workload", split, SPLITS)
+        if split not in self._datasets:
+            self._datasets[split] = self._read(split, None)
+        return self._datasets[split]
+
+    def shifts(self) -> Mapping[str, Shift]:
+        """Return the chosen shifts; each copy depends on the seed and its name alone."""
+        return {
+            name: Shift(split, partial(self._read, split, name))
+            for name, split in self._shift_splits.items()
+        }
+
+    def augment(self, batch: Batch, strength: float, generator: Generator) -> Batch:
+        """Flip, turn, resize, move and brighten each image at random."""
+        from stockpot.workloads.image_batches import augmented
+
+        return augmented(batch, strength, generator)
+
+    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the logits of normalised images; (N, C)."""
+        logits: Tensor = model((batch[0] - _MEAN) / _DEVIATION)
+        return logits
+
+    def loss(self, outputs: Tensor, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
+        """Return the cross entropy of each example; (N,)."""
+        return cross_entropies(outputs, batch[-1], label_smoothing)
+
+    def _read(self, split: str, shift: str | None) -> Dataset[Any]:
+        """Return a split, or its copy under a corruption; in memory if it fits there."""
+        from stockpot.workloads.image_sets import LazyImages, in_memory
+
+        images = self._images[split]
+        places = {name: place for place, name in enumerate(self._classes)}
+        lazy = LazyImages(
+            paths=[image.path for image in images],
+            targets=[places[image.label] for image in images],
+            side=self._side,
+            colour=self._colour,
+            corruption=shift,
+            seed=self._seed,
+        )
+        return in_memory(lazy) if lazy.num_bytes <= _MOST_BYTES else lazy
+
+    @cached_property
+    def _images(self) -> Mapping[str, list[ImageFile]]:
+        return split_images(self._found, self._seed)

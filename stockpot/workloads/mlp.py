@@ -1,0 +1,51 @@
+"""A multilayer perceptron with BatchNorm."""
+
+from __future__ import annotations
+
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from stockpot.workloads.initialisation import drawn
+
+
+class _RowNorm(nn.BatchNorm1d):
+    """BatchNorm that normalises a single row, which has no variance, by its statistics.
+
+    An epoch's last batch may be one.
+    """
+
+    def forward(self, rows: Tensor) -> Tensor:
+        if self.training and len(rows) == 1:
+            return functional.batch_norm(
+                rows, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        return super().forward(rows)
+
+
+class Mlp(nn.Module):
+    """Two hidden layers, each normalised over the batch.
+
+    Its BatchNorm statistics are not those of an average of such nets: they are measured anew.
+    """
+
+    def __init__(self, num_features: int, num_hidden: int, num_outputs: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Linear(num_features, num_hidden, bias=False),
+            _RowNorm(num_hidden),
+            nn.ReLU(),
+            nn.Linear(num_hidden, num_hidden, bias=False),
+            _RowNorm(num_hidden),
+            nn.ReLU(),
+        )
+        self.head = nn.Linear(num_hidden, num_outputs)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the outputs for features (N, D); (N, `num_outputs`)."""
+        outputs: Tensor = self.head(self.features(features))
+        return outputs
+
+
+def build_mlp(num_features: int, num_hidden: int, num_outputs: int, generator: Generator) -> Mlp:
+    """Build a net whose weights come from `generator` alone."""
+    return drawn(lambda: Mlp(num_features, num_hidden, num_outputs), generator)

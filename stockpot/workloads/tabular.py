@@ -1,0 +1,293 @@
+"""The tabular workload: rows of a table, in classes or with a number to predict.
+
+Importing this module, building a `Tabular` and asking for its digest import no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar
+
+from stockpot.errors import InputError, unknown_name
+from stockpot.workloads.chosen_shifts import split_of_each
+from stockpot.workloads.classification import accuracy, cross_entropies
+from stockpot.workloads.files import project_path
+from stockpot.workloads.protocol import Batch, Metric, Shift, Task
+from stockpot.workloads.split_rows import rows_of_splits
+from stockpot.workloads.table_features import (
+    Feature,
+    NumberFeature,
+    encode,
+    learn_features,
+    note_gaps,
+    row_contents,
+    target_numbers,
+)
+from stockpot.workloads.tables import SPLITS, Table, find_shift, find_splits, read_table
+from stockpot.workloads.text_data import FolderData
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor, nn
+    from torch.utils.data import TensorDataset
+
+_log = logging.getLogger("stockpot")
+
+_TASKS: Mapping[str, Task] = MappingProxyType(
+    {"classification": "classification", "regression": "regression"}
+)
+_NOISE = 0.2  # standard deviations of a feature
+_VERSION = 1  # raise it when the splits or their features change: it is part of the digest
+
+
+def minus_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return minus the absolute error of each example, in the target's unit; (N,)."""
+    return -(outputs - targets).abs()
+
+
+class Tabular:
+    """Rows of tables, split by their files or by the seed, with other files as shifts.
+
+    Numbers are standardised by train's mean and deviation, and texts are one-hot by train's
+    categories. The net is an MLP with BatchNorm; for regression it puts out the target's unit.
+
+    Args:
+        seed: fixes the splits, where they are not files.
+        val_shifts: names of files beside those of the splits, which may guide choices.
+        test_shifts: such names, which are reported only; none of `val_shifts`.
+        data: a folder with the tables train, val and test (CSV, JSONL or Parquet), or train
+            alone; or one file.
+        target: the column to predict.
+        task: classification or regression.
+        features: the columns to predict it from, with commas between; none is all others.
+        categorical: those whose numbers are categories, with commas between.
+        hidden: units of each of the two hidden layers.
+
+    Raises:
+        InputError: a shift is named twice, a file is missing, or an option is out of range.
+    """
+
+    shift_names: ClassVar[tuple[str, ...] | None] = None
+    task: Task
+    metrics: Mapping[str, Metric]
+
+    def __init__(  # noqa: PLR0913 (three of every workload, six of its own)
+        self,
+        seed: int,
+        val_shifts: Sequence[str],
+        test_shifts: Sequence[str],
+        *,
+        data: str,
+        target: str,
+        task: str = "classification",
+        features: str = "",
+        categorical: str = "",
+        hidden: int = 64,
+    ) -> None:
+        if task not in _TASKS:
+            raise unknown_name("task of the tabular workload", task, _TASKS)
+        if hidden < 1:
+            raise InputError(f"tabular: hidden must be at least 1, got {hidden}")
+        self.task = _TASKS[task]
+        by_task: Mapping[Task, dict[str, Metric]] = {
+            "classification": {"accuracy": accuracy},
+            "regression": {"minus_error": minus_error},
+        }
+        self.metrics = MappingProxyType(by_task[self.task])
+        self._seed = seed
+        self._shift_splits = split_of_each("tabular", val_shifts, test_shifts)
+        self._data = FolderData(project_path(data))
+        find_splits(self._data.path)
+        for name in self._shift_splits:
+            find_shift(self._data.path, name)
+        self._target = target
+        self._named = _listed("features", features)
+        self._categorical = _listed("categorical", categorical)
+        if target in self._named:
+            raise InputError(f"tabular: features must not have the target, got {target!r}")
+        self._hidden = hidden
+        self._datasets: dict[str, TensorDataset] = {}
+        self._notes: dict[Path, str] = {}
+
+    def data_digest(self) -> str:
+        """Return the SHA-256 (hex) of the splits' files and the seed."""
+        described = {"data": self._data.digest(), "seed": self._seed, "version": _VERSION}
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+    def build_model(self, generator: Generator) -> nn.Module:
+        """Build the MLP, initialised from `generator` alone."""
+        from stockpot.workloads.mlp import build_mlp
+
+        width = sum(feature.width for feature in self._features)
+        num_outputs = len(self._classes) if self.task == "classification" else 1
+        return build_mlp(width, self._hidden, num_outputs, generator)
+
+    def dataset(self, split: str) -> TensorDataset:
+        """Return features (N, D), float32, and targets (N,): classes, or float32 numbers.
+
+        Raises:
+            InputError: there is no such split; or a table is damaged, lacks a column, has a cell
+                of another type or an unknown class; or val or test has an example of another
+                split.
+        """
+        if split not in SPLITS:
+            raise unknown_name("split of the tabular workload", split, SPLITS)
+        table, indices = self._rows[split]
+        return self._kept(split, self._tables[table], indices)
+
+    def shifts(self) -> Mapping[str, Shift]:
+        """Return the chosen shifts: the rows of the files of their names."""
+        return {
+            name: Shift(
+                split,
+                partial(self._shifted, name),
+                is_copy=False,
+                digest=self._data.shift_digest(name),
+            )
+            for name, split in self._shift_splits.items()
+        }
+
+    def notes(self) -> list[str]:
+        """Say in which columns of splits and shifts cells are missing or of no known category."""
+        for split in SPLITS:
+            self.dataset(split)
+        for name in self._shift_splits:
+            self._shifted(name)
+        return list(self._notes.values())
+
+    def augment(self, batch: Batch, strength: float, generator: Generator) -> Batch:
+        """Add Gaussian noise to numbers: 0.2 of their standard deviation at strength 1."""
+        if strength == 0:
+            return batch
+        import torch
+
+        features, targets = batch
+        # Drawn on the CPU, so that every device sees the same bits.
+        drawn = torch.randn(features.shape, generator=generator).to(features.device)
+        return features + _NOISE * strength * self._is_number.to(features.device) * drawn, targets
+
+    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the logits (N, C), or numbers in the target's unit (N,)."""
+        outputs: Tensor = model(batch[0])
+        if self.task == "classification":
+            return outputs
+        mean, scale = self._target_scale
+        return mean + scale * outputs.squeeze(1)
+
+    def loss(self, outputs: Tensor, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
+        """Return the cross entropy, or squared error in train's deviations, of each row; (N,)."""
+        if self.task == "classification":
+            return cross_entropies(outputs, batch[-1], label_smoothing)
+        return ((outputs - batch[-1]) / self._target_scale[1]).square()
+
+    @cached_property
+    def _tables(self) -> dict[str, Table]:
+        """The table of each split that has a file, with the columns of train that are used."""
+        paths = find_splits(self._data.path)
+        columns = [*self._named, self._target] if self._named else None
+        train = read_table(paths["train"], columns)
+        if self._target not in train.columns:
+            choices = sorted(train.columns)
+            raise unknown_name(f"target column in {paths['train']}:", self._target, choices)
+        if len(train.columns) < 2:
+            raise InputError(
+                f"{paths['train']}: must have a column beside {self._target!r}, got none"
+            )
+        others = {name: path for name, path in paths.items() if name != "train"}
+        tables = {name: read_table(path, [*train.columns]) for name, path in others.items()}
+        return {"train": train, **tables}
+
+    @cached_property
+    def _features(self) -> list[Feature]:
+        train = self._tables["train"]
+        columns = [column for column in train.columns if column != self._target]
+        for column in self._categorical:
+            if column not in columns:
+                raise unknown_name("column in the option categorical", column, columns)
+        return learn_features(train, columns, self._categorical)
+
+    @cached_property
+    def _is_number(self) -> Tensor:
+        """1 for each feature that is a number, 0 for categories and gaps; (D,)."""
+        import torch
+
+        firsts = [float(isinstance(feature, NumberFeature)) for feature in self._features]
+        widths = [feature.width for feature in self._features]
+        pairs = zip(firsts, widths, strict=True)
+        return torch.tensor(
+            [value for first, width in pairs for value in [first] + [0.0] * (width - 1)]
+        )
+
+    @cached_property
+    def _classes(self) -> tuple[str, ...]:
+        train = self._tables["train"]
+        classes = train.classes(self._target)
+        if len(classes) < 2:
+            raise InputError(
+                f"{train.path}: {self._target!r} must have two classes or more, got {classes[0]!r}"
+            )
+        return classes
+
+    @cached_property
+    def _target_scale(self) -> tuple[float, float]:
+        """Mean and standard deviation of train's targets."""
+        values = target_numbers(self._tables["train"], self._target)
+        return float(values.mean()), float(values.std()) or 1.0
+
+    @cached_property
+    def _rows(self) -> dict[str, tuple[str, Sequence[int]]]:
+        """Which rows of which table each split is."""
+        tables, classes = self._tables, None
+        if self.task == "classification":
+            classes = tables["train"].texts(self._target)
+            for name in {"val", "test"} & {*tables}:
+                tables[name].targets(self._target, self._classes)
+                tables[name].check_all_present(self._target, self._classes)
+        contents = {name: row_contents(table) for name, table in tables.items()}
+        return rows_of_splits(
+            contents, lambda name, row: tables[name].where(row), self._seed, classes
+        )
+
+    def _shifted(self, name: str) -> TensorDataset:
+        path = find_shift(self._data.path, name)
+        table = read_table(path, [*self._tables["train"].columns])
+        return self._kept(f"shift {name}", table, range(table.num_rows))
+
+    def _kept(self, name: str, table: Table, indices: Sequence[int]) -> TensorDataset:
+        """Return features and targets of rows of a table, made when they are first asked for."""
+        if name not in self._datasets:
+            self._datasets[name] = self._encoded(table, indices)
+            self._note_gaps(table)
+        return self._datasets[name]
+
+    def _note_gaps(self, table: Table) -> None:
+        gaps = "; ".join(note_gaps(table, self._features))
+        if gaps and table.path not in self._notes:
+            self._notes[table.path] = f"{table.path}: {gaps}"
+            _log.warning(self._notes[table.path])
+
+    def _encoded(self, table: Table, indices: Sequence[int]) -> TensorDataset:
+        import torch
+        from torch.utils.data import TensorDataset
+
+        rows = torch.tensor(indices)
+        features = torch.from_numpy(encode(table, self._features))[rows]
+        if self.task == "classification":
+            targets = torch.tensor(table.targets(self._target, self._classes))
+        else:
+            targets = torch.from_numpy(target_numbers(table, self._target)).float()
+        return TensorDataset(features, targets[rows])
+
+
+def _listed(option: str, text: str) -> list[str]:
+    """Return the names that an option lists, with commas between."""
+    names = [name.strip() for name in text.split(",")] if text else []
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"tabular: {option} must name each column once, got {name!r} twice")
+    return names
