@@ -13,6 +13,7 @@ from stockpot.config import Experiment, SoupRecipe, TuneSection
 from stockpot.diagnostics.jobs import DIAGNOSTIC_NAMES, DiagnosticJob
 from stockpot.errors import InputError
 from stockpot.finetuning.hyperparameters import TECHNIQUES, Hyperparameters, Value
+from stockpot.finetuning.large_batches import adapted
 from stockpot.judged import Judged
 from stockpot.keys import code_digest, content_key
 from stockpot.manifests import (
@@ -305,7 +306,7 @@ class Plan:
             start=base.checkpoint if base else None,
             threads=self.experiment.run.threads,
             save_every_seconds=self.experiment.sweep.save_every_seconds,
-            snapshots=_epochs_kept(hyperparameters.epochs, num_snapshots),
+            snapshots=_epochs_kept(adapted(hyperparameters).epochs, num_snapshots),
         )
 
 

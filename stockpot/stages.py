@@ -19,7 +19,10 @@ UPSTREAM = {
 
 # Code of the package that a stage's results depend on; dvc.yaml lists the same.
 CODE = {
-    "base": ("finetuning", "workloads", *SCORING_CODE, "seeding.py", "alignment/batch_norm.py"),
+    "base": (
+        *("finetuning", "workloads", *SCORING_CODE, "seeding.py", "alignment/batch_norm.py"),
+        "merging/sparse_masks.py",
+    ),
     "sweep": (
         *("finetuning", "workloads", *SCORING_CODE, "seeding.py", "search.py", "soup_search.py"),
         *("precheck", "precheck_jobs.py", "alignment/barrier.py", "alignment/batch_norm.py"),

@@ -16,6 +16,8 @@ from stockpot.store import Store
 from stockpot.workloads.spec import WorkloadSpec
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from stockpot.finetuning.adapters import TunedWeights
 
 # Raise it when the meaning of a checkpoint changes though no training code does.
@@ -131,8 +133,19 @@ def _train(job: TrainingJob, device: str) -> Model | None:
         device=device,
         partial=partial,
         on_epoch=bind(_keep_snapshot, job) if job.snapshots else None,
+        scores=_scores(job, device),
     )
     return job.find() if job.until else _save(job, weights)
+
+
+def _scores(job: TrainingJob, device: str) -> Tensor | None:
+    """Return the scores of train's examples that all runs from one start share, if asked for."""
+    from stockpot.finetuning.kept_scores import train_scores
+
+    how, start = job.hyperparameters, job.start
+    if start is None or not how.prunes_data:
+        return None
+    return train_scores(job.root, job.workload, start, how, device)
 
 
 def _keep_snapshot(job: TrainingJob, epoch: int, weights: Callable[[], TunedWeights]) -> None:

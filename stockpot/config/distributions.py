@@ -14,8 +14,11 @@ from stockpot.finetuning.hyperparameters import (
     Adapter,
     AdapterInit,
     Average,
+    Compiler,
+    Difficulty,
     Optimizer,
     Precision,
+    Sampler,
     Schedule,
 )
 from stockpot.search import Choice, Constant, Distribution, Integer, LogUniform, Names, Uniform
@@ -99,6 +102,24 @@ class AdapterInitChoice(Section):
     choice: list[AdapterInit] = Field(min_length=1)
 
 
+class SamplerChoice(Section):
+    """One of several ways to draw examples."""
+
+    choice: list[Sampler] = Field(min_length=1)
+
+
+class DifficultyChoice(Section):
+    """One of several scores of examples."""
+
+    choice: list[Difficulty] = Field(min_length=1)
+
+
+class CompilerChoice(Section):
+    """Compiled or not."""
+
+    choice: list[Compiler] = Field(min_length=1)
+
+
 class PatternsChoice(Section):
     """One of several lists of name patterns, each one text with spaces."""
 
@@ -112,6 +133,9 @@ _NAME_CHOICES = (
     AverageChoice,
     AdapterChoice,
     AdapterInitChoice,
+    SamplerChoice,
+    DifficultyChoice,
+    CompilerChoice,
     PatternsChoice,
 )
 _KINDS = ("choice", "integer", "log_uniform", "uniform")
@@ -163,6 +187,15 @@ AdapterField = Annotated[
 ]
 AdapterInitField = Annotated[
     Annotated[AdapterInitChoice, _Choice] | Annotated[AdapterInit, _Constant], *_of_names
+]
+SamplerField = Annotated[
+    Annotated[SamplerChoice, _Choice] | Annotated[Sampler, _Constant], *_of_names
+]
+DifficultyField = Annotated[
+    Annotated[DifficultyChoice, _Choice] | Annotated[Difficulty, _Constant], *_of_names
+]
+CompilerField = Annotated[
+    Annotated[CompilerChoice, _Choice] | Annotated[Compiler, _Constant], *_of_names
 ]
 PatternsField = Annotated[
     Annotated[PatternsChoice, _Choice] | Annotated[str, _Constant], *_of_names

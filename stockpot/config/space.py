@@ -12,10 +12,13 @@ from stockpot.config.distributions import (
     AdapterField,
     AdapterInitField,
     AverageField,
+    CompilerField,
+    DifficultyField,
     HyperparameterField,
     OptimizerField,
     PatternsField,
     PrecisionField,
+    SamplerField,
     ScheduleField,
     as_distribution,
 )
@@ -26,8 +29,11 @@ from stockpot.finetuning.hyperparameters import (
     Adapter,
     AdapterInit,
     Average,
+    Compiler,
+    Difficulty,
     Optimizer,
     Precision,
+    Sampler,
     Schedule,
     Value,
 )
@@ -101,6 +107,31 @@ class SpaceSection(Section):
         "",
         description="patterns of layers' names, e.g. '*.query *.value'; '': all but the head",
     )
+    ghost_batch: HyperparameterField = Field(
+        0, description="examples that BatchNorm normalises together; 0 is the batch"
+    )
+    reference_batch: HyperparameterField = Field(
+        0,
+        description="batch size that learning_rate and epochs are meant for; both are changed for "
+        "batch_size, so that there are as many steps; 0 changes nothing",
+    )
+    sampler: SamplerField = Field("shuffle", description="which examples an epoch draws")
+    sampler_mix: HyperparameterField = Field(
+        0.0, description="share of draws by gradient norm; 0 lets it rise from 0 to 1 along a run"
+    )
+    kept_data: HyperparameterField = Field(
+        1.0, description="share of train that is trained on: the hardest for the base"
+    )
+    dropped_data: HyperparameterField = Field(
+        0.0, description="share of train, harder still, that is left out as mislabelled"
+    )
+    difficulty: DifficultyField = Field(
+        "el2n", description="what kept_data and dropped_data rank examples by"
+    )
+    sparsity: HyperparameterField = Field(
+        0.0, description="share of the weights, the base's smallest, that are 0 throughout"
+    )
+    compiler: CompilerField = Field("none", description="inductor: torch.compile, for long runs")
 
     @model_validator(mode="before")
     @classmethod
@@ -163,6 +194,12 @@ _RANGES: dict[str, tuple[str, float, float, str, bool]] = {
     "cutmix": ("[", 0, math.inf, ")", False),
     "adapter_rank": ("[", 1, math.inf, ")", True),
     "adapter_alpha": ("(", 0, math.inf, ")", False),
+    "ghost_batch": ("[", 0, math.inf, ")", True),
+    "reference_batch": ("[", 0, math.inf, ")", True),
+    "sampler_mix": ("[", 0, 1, "]", False),
+    "kept_data": ("(", 0, 1, "]", False),
+    "dropped_data": ("[", 0, 1, ")", False),
+    "sparsity": ("[", 0, 1, ")", False),
 }
 _NAMES: dict[str, tuple[str, ...]] = {
     "optimizer": get_args(Optimizer),
@@ -171,6 +208,9 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "average": get_args(Average),
     "adapter": get_args(Adapter),
     "adapter_init": get_args(AdapterInit),
+    "sampler": get_args(Sampler),
+    "difficulty": get_args(Difficulty),
+    "compiler": get_args(Compiler),
 }
 
 

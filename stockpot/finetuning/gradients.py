@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
+from stockpot.finetuning.gradient_norm_sampler import GradientNormSampler
 from stockpot.finetuning.hyperparameters import Hyperparameters
 from stockpot.finetuning.mixup import MixedBatch
-from stockpot.finetuning.objective import batch_losses, parts_of
+from stockpot.finetuning.objective import batch_outputs, losses_of, parts_of
+from stockpot.finetuning.random_state import global_generator
 from stockpot.seeding import derive_seed
 from stockpot.workloads.protocol import Workload
 
@@ -27,6 +29,7 @@ class BatchGradient:
         optimizer: of the model; its gradients are taken away first.
         scale: of losses in fp16, without which small gradients would be 0; else it does nothing.
         hyperparameters: the run's.
+        sampler: weights the losses of the examples that it drew; None for a plain run.
     """
 
     workload: Workload
@@ -34,6 +37,7 @@ class BatchGradient:
     optimizer: Optimizer
     scale: LossScale
     hyperparameters: Hyperparameters
+    sampler: GradientNormSampler | None = None
 
     def __call__(self, batch: MixedBatch, step: int) -> Tensor:
         """Take the gradient, times the scale, and return the mean loss.
@@ -42,14 +46,18 @@ class BatchGradient:
         after the other. Without BatchNorm, and but for rounding, it is that of the whole batch.
         """
         how, device = self.hyperparameters, batch.first[-1].device
-        _global_generator(device).manual_seed(derive_seed(how.seed, "model", step))
+        global_generator(device).manual_seed(derive_seed(how.seed, "model", step))
         self.optimizer.zero_grad(set_to_none=True)
-        losses = []
+        means = []
         for part in parts_of(batch, how.accumulation):
-            loss = batch_losses(self.workload, self.model, part, how).sum() / len(batch.first[-1])
+            outputs = batch_outputs(self.workload, self.model, part, how)
+            losses = losses_of(self.workload, outputs, part, how)
+            if self.sampler:
+                losses = self.sampler.weighted(losses, outputs, part)
+            loss = losses.sum() / len(batch.first[-1])
             self.scale.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            losses.append(loss.detach())
-        return sum(losses[1:], start=losses[0])
+            means.append(loss.detach())
+        return sum(means[1:], start=means[0])
 
 
 class LossScale(GradScaler):
@@ -81,10 +89,3 @@ def clip(optimizer: Optimizer, longest: float) -> None:
     if longest:
         everything = [one for group in optimizer.param_groups for one in group["params"]]
         nn.utils.clip_grad_norm_(everything, longest)
-
-
-def _global_generator(device: torch.device) -> Generator:
-    """Return the generator that a model on `device` draws from."""
-    if device.type == "cuda":
-        return torch.cuda.default_generators[device.index or 0]
-    return torch.default_generator

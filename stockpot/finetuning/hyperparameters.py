@@ -10,9 +10,12 @@ Value: TypeAlias = float | str
 """A hyperparameter's: a number, or a name."""
 
 Optimizer: TypeAlias = Literal["adamw", "sgd", "adamp"]
-Schedule: TypeAlias = Literal["constant", "cosine", "one_cycle", "cosine_power"]
+Schedule: TypeAlias = Literal["constant", "linear", "cosine", "one_cycle", "cosine_power"]
 Precision: TypeAlias = Literal["float32", "bf16", "fp16"]
 Average: TypeAlias = Literal["none", "ema", "swa", "lawa"]
+Sampler: TypeAlias = Literal["shuffle", "gradient_norm", "gradient_norm_biased"]
+Difficulty: TypeAlias = Literal["el2n", "grand"]
+Compiler: TypeAlias = Literal["none", "inductor"]
 Adapter: TypeAlias = Literal["none", "lora", "dora", "bone"]
 AdapterInit: TypeAlias = Literal["default", "eva"]
 
@@ -54,6 +57,16 @@ class Hyperparameters:
         patience: epochs without a better score on val after which the run ends with the best
             weights; 0 never looks.
         cutmix: parameter of the Beta distribution of CutMix, at least 0; 0 is no CutMix.
+        ghost_batch: examples that BatchNorm normalises together, at least 0; 0 is the batch.
+        reference_batch: batch size that the learning rate and the epochs are meant for, at least
+            0; 0 is `batch_size`.
+        sampler: which examples an epoch draws.
+        sampler_mix: share of draws by gradient norm, in [0, 1]; 0 lets it rise along the run.
+        kept_data: share of the split that is trained on, the hardest, in (0, 1].
+        dropped_data: share of the split that is left out as too hard, in [0, 1).
+        difficulty: what `kept_data` and `dropped_data` rank examples by.
+        sparsity: share of the weights that are 0 throughout, in [0, 1).
+        compiler: what the model is compiled by.
         adapter: what is trained in place of the weights, and merged into them at the end.
         adapter_rank: r of its factors, or of Bone's block, at least 1.
         adapter_alpha: of LoRA and DoRA, above 0; the factors' product counts alpha / r times.
@@ -88,6 +101,15 @@ class Hyperparameters:
     sam_radius: float = 0.0
     patience: int = 0
     cutmix: float = 0.0
+    ghost_batch: int = 0
+    reference_batch: int = 0
+    sampler: Sampler = "shuffle"
+    sampler_mix: float = 0.0
+    kept_data: float = 1.0
+    dropped_data: float = 0.0
+    difficulty: Difficulty = "el2n"
+    sparsity: float = 0.0
+    compiler: Compiler = "none"
     adapter: Adapter = "none"
     adapter_rank: int = 8
     adapter_alpha: float = 8.0
@@ -100,6 +122,11 @@ class Hyperparameters:
         kinds = {field.name: _KINDS.get(str(field.type), str) for field in fields(cls)}
         values: dict[str, Any] = {name: kinds[name](value) for name, value in point.items()}
         return cls(**values)
+
+    @property
+    def prunes_data(self) -> bool:
+        """Whether a run leaves out some of the split's examples."""
+        return self.kept_data < 1 or self.dropped_data > 0
 
     def described(self) -> dict[str, Value]:
         """Return what is recorded and hashed: all, but for techniques that are left out."""

@@ -10,8 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial as bind
 from typing import Any
 
@@ -20,12 +19,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
-from stockpot.errors import InputError
 from stockpot.finetuning.adapters import Adapter, TunedWeights, on_cpu, put_adapter_in
+from stockpot.finetuning.compilation import compiled, compiling
+from stockpot.finetuning.data_pruning import difficulty_scores, pruned
 from stockpot.finetuning.divergence import Diverged, LossWatch, check_weights
 from stockpot.finetuning.early_stopping import EarlyStopping
+from stockpot.finetuning.gradient_norm_sampler import GradientNormSampler
 from stockpot.finetuning.gradients import BatchGradient, LossScale, clip
 from stockpot.finetuning.hyperparameters import Hyperparameters
+from stockpot.finetuning.large_batches import adapted
 from stockpot.finetuning.objective import training_batch
 from stockpot.finetuning.optimizers import build_optimizer, set_learning_rate
 from stockpot.finetuning.partial_state import (
@@ -35,6 +37,7 @@ from stockpot.finetuning.partial_state import (
     Progress,
     Resumable,
 )
+from stockpot.finetuning.random_state import own_random_state
 from stockpot.finetuning.run_average import (
     RunAverage,
     build_average,
@@ -43,6 +46,7 @@ from stockpot.finetuning.run_average import (
 )
 from stockpot.finetuning.sam import sharpness_aware
 from stockpot.finetuning.schedules import learning_rate_at
+from stockpot.finetuning.starting_model import starting_model
 from stockpot.finetuning.trained_parts import TrainedParts
 from stockpot.seeding import seeded_generator
 from stockpot.workloads.batches import num_examples, shuffled_batches, take, to_device
@@ -92,6 +96,7 @@ class _Run:
             "scale": self.scale,
             "average": self.average,
         }
+        parts |= {"sampler": self.gradient.sampler} if self.gradient.sampler else {}
         return parts | ({"stopping": self.stopping} if self.stopping else {})
 
 
@@ -104,6 +109,7 @@ def fine_tune(  # noqa: PLR0913 (a run is told all that defines it)
     device: str = "cpu",
     partial: PartialState | None = None,
     on_epoch: OnEpoch | None = None,
+    scores: Tensor | None = None,
 ) -> TunedWeights:
     """Train a model on one split and return its weights.
 
@@ -119,6 +125,7 @@ def fine_tune(  # noqa: PLR0913 (a run is told all that defines it)
         partial: where an unfinished run keeps its state; the file is removed at the end.
         on_epoch: called at the end of each epoch with how many are done, those of a probe not
             counted, and with what gives the weights that the run would end with there.
+        scores: how hard each example is, (N,), for a run that keeps the hardest; None computes it.
 
     Returns:
         The model's state dict, on the CPU; an adapter is merged into it, and stands beside it.
@@ -128,13 +135,13 @@ def fine_tune(  # noqa: PLR0913 (a run is told all that defines it)
         InputError: `start` or a name pattern does not fit the model, or the workload's inputs do
             not fit mixup or CutMix, or the adapter does not fit the model.
     """
-    with _own_random_state(device):
-        run = _prepare(workload, start, hyperparameters, split, device)
-        identity = json.dumps([asdict(hyperparameters), split, run.total, start is None])
-        done = Progress()
-        if partial is not None:
-            done = partial.restore(run.parts, identity=identity)
-        _train(run, done, partial, identity, on_epoch)
+    how = adapted(hyperparameters)
+    with own_random_state(device):
+        run = _prepare(workload, start, how, split, device, scores)
+        identity = json.dumps([asdict(how), split, run.total, start is None])
+        done = partial.restore(run.parts, identity=identity) if partial else Progress()
+        with compiling(how.compiler):
+            _train(run, done, partial, identity, on_epoch)
         check_weights(run.model, run.total)
         weights = run.stopping.best if run.stopping else _weights(run, run.total)
     if partial is not None:
@@ -145,47 +152,43 @@ def fine_tune(  # noqa: PLR0913 (a run is told all that defines it)
 def _prepare(
     workload: Workload,
     start: Mapping[str, Tensor] | None,
-    hyperparameters: Hyperparameters,
+    how: Hyperparameters,
     split: str,
     device: str,
+    scores: Tensor | None,
 ) -> _Run:
     """Build the model, the data and the parts of a run, all on the device."""
-    model = workload.build_model(seeded_generator(hyperparameters.seed, "weights"))
-    if start is not None:
-        _load(model, start)
-    model.to(device)
-    data, patience = to_device(workload.dataset(split), device), hyperparameters.patience
-    steps_per_epoch = math.ceil(num_examples(data) / hyperparameters.batch_size)
+    model = starting_model(workload, start, how, device)
+    data, patience = to_device(workload.dataset(split), device), how.patience
+    if how.prunes_data:
+        if scores is None:
+            scores = difficulty_scores(workload, start, how, split=split, device=device)
+        data = pruned(data, scores, how)
+    steps_per_epoch = math.ceil(num_examples(data) / how.batch_size)
     stopping = EarlyStopping(workload, model, patience, device) if patience else None
-    trained, adapter = TrainedParts.of(model, hyperparameters), None
-    if hyperparameters.adapter != "none":
-        adapter = put_adapter_in(workload, model, data, hyperparameters, device)
+    trained, adapter = TrainedParts.of(model, how), None
+    if how.adapter != "none":
+        adapter = put_adapter_in(workload, model, data, how, device)
         trained = adapter.trained
-    trained.begin_epoch(model, hyperparameters.probe_epochs)
-    optimizer = build_optimizer(model, hyperparameters)
-    scale = LossScale(hyperparameters.precision, device)
+    trained.begin_epoch(model, how.probe_epochs)
+    called, optimizer = compiled(model, how.compiler), build_optimizer(model, how)
+    scale = LossScale(how.precision, device)
+    sampler = GradientNormSampler.of(workload, num_examples(data), how, device)
     return _Run(
         workload=workload,
         model=model,
         data=data,
-        hyperparameters=hyperparameters,
+        hyperparameters=how,
         device=device,
         trained=trained,
         adapter=adapter,
         optimizer=optimizer,
         scale=scale,
-        gradient=BatchGradient(workload, model, optimizer, scale, hyperparameters),
-        average=build_average(model, hyperparameters, steps_per_epoch),
+        gradient=BatchGradient(workload, called, optimizer, scale, how, sampler),
+        average=build_average(model, how, steps_per_epoch),
         stopping=stopping,
         steps_per_epoch=steps_per_epoch,
     )
-
-
-def _load(model: nn.Module, start: Mapping[str, Tensor]) -> None:
-    try:
-        model.load_state_dict(start)
-    except RuntimeError as error:
-        raise InputError(f"start: its tensors must be those of the model, got {error}") from error
 
 
 def _train(
@@ -232,14 +235,21 @@ def _result(run: _Run, weights: Mapping[str, Tensor]) -> TunedWeights:
 
 def _batches(run: _Run, epoch: int, first: int) -> Iterator[tuple[int, Tensor]]:
     """Yield the number and the indices of each step of an epoch that is not before `first`."""
-    for position, indices in enumerate(_order(run, epoch)):
+    for position, indices in enumerate(_drawn(run, epoch)):
         step = epoch * run.steps_per_epoch + position
         if step >= first:
             yield step, indices
 
 
+def _drawn(run: _Run, epoch: int) -> tuple[Tensor, ...]:
+    """Return the indices of each batch of an epoch that is trained."""
+    how, sampler = run.hyperparameters, run.gradient.sampler
+    rows = sampler.draw(epoch, seeded_generator(how.seed, "draws", epoch)) if sampler else None
+    return _order(run, epoch) if rows is None else torch.split(rows, how.batch_size)
+
+
 def _order(run: _Run, epoch: int) -> tuple[Tensor, ...]:
-    """Return the indices of each batch of an epoch."""
+    """Return the indices of each batch of an epoch that takes each example once."""
     generator = seeded_generator(run.hyperparameters.seed, "order", epoch)
     return shuffled_batches(run.data, run.hyperparameters.batch_size, generator)
 
@@ -252,6 +262,8 @@ def _step(run: _Run, step: int, indices: Tensor) -> Tensor:
     """Do one step and return the mean loss of its batch."""
     how = run.hyperparameters
     batch = training_batch(run.workload, _examples(run, indices), how, step)
+    if run.gradient.sampler:
+        batch = replace(batch, rows=indices.to(run.device))
     set_learning_rate(run.optimizer, _learning_rate(run, step))
     gradient = bind(run.gradient, batch, step)
     loss = sharpness_aware(gradient, run.model, how.sam_radius) if how.sam_radius else gradient()
@@ -285,14 +297,3 @@ def _weights(run: _Run, steps_done: int) -> dict[str, Tensor]:
     few = order[: max(1, round(_RECALIBRATED * len(order)))]
     batches = [_examples(run, indices) for indices in few]
     return recalibrated(run.model, averaged, run.workload, batches, run.trained.frozen)
-
-
-@contextmanager
-def _own_random_state(device: str) -> Iterator[None]:
-    """Restore the global random state afterwards.
-
-    A model's dropout can only draw from that state, so each step seeds it inside this fork.
-    """
-    kind, index = torch.device(device).type, torch.device(device).index or 0
-    with torch.random.fork_rng(devices=[index] if kind == "cuda" else []):
-        yield

@@ -20,11 +20,13 @@ class MixedBatch:
         first: the mixed inputs with each example's own targets.
         second: the same mixed inputs with its partner's targets.
         share: how much of each input is the example's own, in [0, 1].
+        rows: which examples of the split these are, (N,), where someone needs to know.
     """
 
     first: Batch
     second: Batch
     share: float
+    rows: Tensor | None = None
 
 
 def draw_share(alpha: float, seed: int) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from itertools import repeat
 
 import torch
 from torch import Tensor, nn
@@ -63,14 +64,28 @@ def training_batch(
 def batch_losses(
     workload: Workload, model: nn.Module, mixed: MixedBatch, hyperparameters: Hyperparameters
 ) -> Tensor:
-    """Return the loss of each example of what `training_batch` gave, or a part of it; (N,).
+    """Return the loss of each example of what `training_batch` gave, or a part of it; (N,)."""
+    outputs = batch_outputs(workload, model, mixed, hyperparameters)
+    return losses_of(workload, outputs, mixed, hyperparameters)
 
-    Half precision is for the forward pass alone: losses are of float32 outputs.
+
+def batch_outputs(
+    workload: Workload, model: nn.Module, mixed: MixedBatch, hyperparameters: Hyperparameters
+) -> Tensor:
+    """Return the outputs for what `training_batch` gave, or a part of it; (N, C).
+
+    Half precision is for the forward pass alone: outputs are at least float32.
     """
-    smoothing = hyperparameters.label_smoothing
     with _precision(hyperparameters.precision, mixed.first[-1].device):
         outputs = workload.forward(model, mixed.first)
-    outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+    return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+
+
+def losses_of(
+    workload: Workload, outputs: Tensor, mixed: MixedBatch, hyperparameters: Hyperparameters
+) -> Tensor:
+    """Return the loss of each example, of outputs (N, C); (N,)."""
+    smoothing = hyperparameters.label_smoothing
     if mixed.share == 1:
         return workload.loss(outputs, mixed.first, label_smoothing=smoothing)
     return mixed_loss(workload, outputs, mixed, label_smoothing=smoothing)
@@ -86,8 +101,9 @@ def parts_of(mixed: MixedBatch, count: int) -> Iterator[MixedBatch]:
         zip(*(torch.split(tensor, size) for tensor in each), strict=True)
         for each in (mixed.first, mixed.second)
     )
-    for first, second in zip(firsts, seconds, strict=True):
-        yield MixedBatch(first, second, mixed.share)
+    rows = repeat(None) if mixed.rows is None else torch.split(mixed.rows, size)
+    for first, second, own_rows in zip(firsts, seconds, rows, strict=False):
+        yield MixedBatch(first, second, mixed.share, own_rows)
 
 
 def _cuts(how: Hyperparameters, step: int) -> bool:

@@ -30,6 +30,15 @@ def constant(step: int, total: int, how: Hyperparameters) -> float:
     return _risen(step, total, how.warmup)
 
 
+def linear(step: int, total: int, how: Hyperparameters) -> float:
+    """Return the share: a linear warmup, then a straight line to 0.
+
+    What pruned models are retrained with, from the rate they were trained with (Zimmer et al.
+    2023, https://arxiv.org/abs/2111.00843).
+    """
+    return _risen(step, total, how.warmup) * (1 - _progress(step, total, how.warmup))
+
+
 def cosine(step: int, total: int, how: Hyperparameters) -> float:
     """Return the share: a linear warmup, then half a cosine to 0.
 
@@ -65,6 +74,7 @@ def one_cycle(step: int, total: int, how: Hyperparameters) -> float:
 
 SCHEDULES: Mapping[str, Callable[[int, int, Hyperparameters], float]] = {
     "constant": constant,
+    "linear": linear,
     "cosine": cosine,
     "cosine_power": cosine_power,
     "one_cycle": one_cycle,

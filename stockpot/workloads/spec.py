@@ -11,7 +11,10 @@ from stockpot.keys import code_digest
 from stockpot.workloads.protocol import Workload
 from stockpot.workloads.registry import build_workload
 
-TRAINING_CODE = ("finetuning", "workloads", "seeding.py", "alignment/batch_norm.py")
+TRAINING_CODE = (
+    *("finetuning", "workloads", "seeding.py"),
+    *("alignment/batch_norm.py", "merging/sparse_masks.py"),
+)
 """What makes weights of a workload and hyperparameters."""
 
 SCORING_CODE = (

@@ -61,7 +61,13 @@ def test_the_cosine_power_near_one_is_the_cosine() -> None:
     assert near == pytest.approx(_rates(50, schedule="cosine"), abs=1e-6)
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "cosine_power"])
+def test_the_linear_schedule_is_a_line_to_zero() -> None:
+    rates = _rates(5, schedule="linear")
+
+    assert rates == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2])
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "cosine_power"])
 def test_a_warmup_rises_to_where_the_fall_begins(schedule: str) -> None:
     rates = _rates(10, schedule=schedule, warmup=0.4)
 
@@ -69,6 +75,6 @@ def test_a_warmup_rises_to_where_the_fall_begins(schedule: str) -> None:
     assert rates[4:] == sorted(rates[4:], reverse=True)
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "cosine_power", "one_cycle"])
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "cosine_power", "one_cycle"])
 def test_a_run_of_one_step_has_a_rate(schedule: str) -> None:
     assert 0 < _rates(1, schedule=schedule, warmup=0.1)[0] <= 1

@@ -1,0 +1,79 @@
+"""Ghost BatchNorm (Hoffer et al. 2017, https://arxiv.org/abs/1705.08741).
+
+It keeps the noise that statistics of small batches have when batches are large; `large_batches.py`
+has its schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from stockpot.errors import InputError
+
+
+class _GhostBatches(nn.modules.batchnorm._BatchNorm):
+    """BatchNorm whose batch is cut into ghost batches, each normalised by itself.
+
+    Running statistics take in one ghost batch after the other (algorithm 1). In eval mode it is
+    BatchNorm, and so are its tensors' names: models can be merged and loaded as ever.
+
+    Attributes:
+        ghost_batch: examples of a ghost batch; the last one may be larger or smaller.
+    """
+
+    ghost_batch: int
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Normalise inputs (N, C, ...)."""
+        if not self.training:
+            return super().forward(inputs)
+        parts = self._parts(inputs)
+        return torch.cat([super(_GhostBatches, self).forward(part) for part in parts])
+
+    def _parts(self, inputs: Tensor) -> Iterator[Tensor]:
+        """Yield ghost batches; one of a single value a channel, which has no variance, is none."""
+        *parts, last = torch.split(inputs, self.ghost_batch)
+        if parts and last.numel() == self.num_features:
+            *parts, before = parts
+            last = inputs[-len(before) - len(last) :]
+        yield from parts
+        yield last
+
+
+class _GhostBatches1d(_GhostBatches, nn.BatchNorm1d):
+    pass
+
+
+class _GhostBatches2d(_GhostBatches, nn.BatchNorm2d):
+    pass
+
+
+class _GhostBatches3d(_GhostBatches, nn.BatchNorm3d):
+    pass
+
+
+_GHOSTS: dict[type[nn.Module], type[nn.Module]] = {
+    nn.BatchNorm1d: _GhostBatches1d,
+    nn.BatchNorm2d: _GhostBatches2d,
+    nn.BatchNorm3d: _GhostBatches3d,
+}
+
+
+def use_ghost_batches(model: nn.Module, size: int) -> None:
+    """Let each BatchNorm layer of a model normalise ghost batches of `size` examples, in place.
+
+    Raises:
+        InputError: the model has no BatchNorm layer.
+    """
+    norms = [module for module in model.modules() if type(module) in _GHOSTS]
+    if not norms:
+        raise InputError("ghost_batch: the model must have BatchNorm layers, got none; set it to 0")
+    for norm in norms:
+        # As torch's parametrizations do: parameters, buffers, hooks and whoever holds the layer
+        # stay what they are.
+        norm.__class__ = _GHOSTS[type(norm)]
+        cast("_GhostBatches", norm).ghost_batch = size
