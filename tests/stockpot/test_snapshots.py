@@ -121,3 +121,12 @@ def test_a_pattern_that_names_no_ingredient_is_refused(make_plan: MakePlan) -> N
 
     with pytest.raises(InputError, match=r"soup 's': ingredients must be .*got 'imported-\*'"):
         plan.soup_jobs()
+
+
+def test_snapshots_are_spaced_over_the_epochs_that_a_large_batch_takes(make_plan: MakePlan) -> None:
+    large = "sweep.space={epochs: 3, batch_size: 64, reference_batch: 16}"
+
+    job = make_plan(large, "sweep.snapshots=2").ingredient_jobs()[0]
+
+    assert job.snapshots == (4, 8)
+    assert _trained(job.snapshot_jobs[1]).name == "ingredient-00@8"
