@@ -49,6 +49,11 @@ def _check_goes_together(how: Hyperparameters) -> None:
         raise InputError(
             f"adapter: trains no head, got probe_epochs {how.probe_epochs}; probe in the base"
         )
+    if how.ghost_batch:
+        raise InputError(
+            f"ghost_batch: must be 0 with an adapter, which leaves BatchNorm in eval mode, got "
+            f"{how.ghost_batch}"
+        )
     if how.adapter == "bone" and how.adapter_init != "default":
         raise InputError(
             f"adapter_init: must be 'default' for bone, which starts from zeros, got "

@@ -128,7 +128,7 @@ def put_adapter_in(
     starts: dict[str, Tensor] = {}
     if how.adapter_init == "eva":
         starts = main_directions(workload, model, data, device, how, layers)
-        layers = {name: layer for name, layer in layers.items() if len(starts[name])}
+        layers = {name: layer for name, layer in layers.items() if len(starts.get(name, ()))}
     lora = _lora_config(peft, how, layers, {name: len(starts[name]) for name in starts})
     torch.default_generator.manual_seed(derive_seed(how.seed, "adapter"))
     peft.inject_adapter_in_model(_bone_config(peft, lora) if how.adapter == "bone" else lora, model)

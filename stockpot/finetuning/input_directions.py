@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,18 +33,19 @@ def main_directions(
     data: Dataset[Any],
     device: str,
     how: Hyperparameters,
-    layers: Iterable[str],
+    layers: Collection[str],
 ) -> dict[str, Tensor]:
     """Return the first factor A of each adapted layer; (rank, inputs), of orthonormal rows.
 
     Rows are the leading right-singular vectors of the layer's inputs about their mean, in eval
     mode, of as many batches as it takes until a batch hardly turns them (cosine 0.99); padding is
     left out. Ranks are redistributed: of all layers' directions those are kept that explain most
-    of their layer's variance, as many as all ranks together. A layer may be left with none.
+    of their layer's variance, as many as all ranks together. A layer may be left with none,
+    and one that is never called is left out.
 
     Args:
         workload: runs the model.
-        model: on the device, without an adapter.
+        model: on the device, without an adapter; it is left in eval mode.
         data: the split that will be trained on; it is not augmented.
         device: where the model is.
         how: has the rank, and the seed of the order of examples.
@@ -79,9 +81,11 @@ def main_directions(
     def mask(indices: Tensor, _config: Any) -> Tensor | None:
         return examples(indices)[1] if isinstance(data, TokenDataset) else None
 
+    model.eval()
+    called = _called(model, layers, partial(forward, model, batches[0]))
     config = LoraConfig(
         r=how.adapter_rank,
-        target_modules="|".join(re.escape(name) for name in layers),
+        target_modules="|".join(re.escape(name) for name in called),
         init_lora_weights="eva",
         eva_config=EvaConfig(),
     )
@@ -94,7 +98,21 @@ def main_directions(
         prepare_layer_inputs_fn=_rows,
         show_progress_bar=False,
     )
-    return directions
+    return {name: directions[name].float() for name in called}
+
+
+def _called(model: nn.Module, layers: Collection[str], run: Callable[[], None]) -> list[str]:
+    """Return the layers that a pass goes through: not, say, a pooler whose outputs none wants."""
+    called: set[str] = set()
+    hooks = [
+        model.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: called.add(name))
+        for name in layers
+    ]
+    with torch.no_grad():
+        run()
+    for hook in hooks:
+        hook.remove()
+    return [name for name in layers if name in called]
 
 
 def _rows(inputs: Any, mask: Tensor | None, _layer: str) -> Tensor:
@@ -102,4 +120,4 @@ def _rows(inputs: Any, mask: Tensor | None, _layer: str) -> Tensor:
     tensor: Tensor = inputs if isinstance(inputs, Tensor) else inputs[0]
     if mask is not None and tensor.ndim == 3:  # (N, T, inputs), with T as long as the batch needs
         tensor = tensor[mask[:, : tensor.shape[1]].bool()]
-    return tensor.reshape(-1, tensor.shape[-1])
+    return tensor.reshape(-1, tensor.shape[-1]).contiguous()

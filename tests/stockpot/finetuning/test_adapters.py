@@ -274,6 +274,29 @@ def test_eva_leaves_padding_out() -> None:
     assert_close(svd(start @ right[:2].T)[1], torch.ones(2), rtol=0, atol=0.01)
 
 
+class Unused(nn.Module):
+    """A layer whose inputs are not contiguous, and one that is never called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used = nn.Linear(8, 8)
+        self.unused = nn.Linear(8, 8)
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        outputs: Tensor = self.head(self.used(images[:, 0].transpose(1, 2)).mean(dim=1))
+        return outputs
+
+
+def test_eva_leaves_out_a_layer_that_is_never_called() -> None:
+    how = _how(adapter="lora", adapter_init="eva", adapter_rank=2)
+
+    adapter = _adapted(how, Unused())
+
+    assert [name for name in adapter.trained.trained if "unused" in name] == []
+    assert len(_factors(adapter, "used")[0]) == 2
+
+
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
@@ -386,6 +409,7 @@ def test_both_factors_of_a_lone_adapted_layer_have_one_learning_rate() -> None:
         ({"adapter_targets": "wide attention.*"}, r"adapter_targets: .* got 'attention.\*'; these"),
         ({"adapter_targets": "convolution", "adapter": "bone"}, "got 'convolution'"),
         ({"frozen": "[cwn]*"}, "'lora' needs a layer that it can change"),
+        ({"ghost_batch": 32}, "ghost_batch: must be 0 with an adapter"),
         ({"probe_epochs": 1}, "trains no head, got probe_epochs 1"),
         ({"adapter": "bone", "adapter_init": "eva"}, "adapter_init: must be 'default' for bone"),
         ({"adapter": "bone", "adapter_rank": 21}, "at most 20 for layer 'narrow', .* got 21"),
