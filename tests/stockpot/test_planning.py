@@ -62,7 +62,7 @@ def test_a_change_makes_those_stages_stale_that_depend_on_it(
         ("finetuning", {"base", "sweep", "diagnose"}),
         ("search.py", {"sweep"}),
         ("precheck", {"sweep"}),
-        ("merging", {"soups", "tune", "diagnose", "evaluate"}),
+        ("merging", {"sweep", "soups", "tune", "diagnose", "evaluate"}),
         ("tuning", {"tune"}),
         ("reporting", {"evaluate", "report"}),
         ("evaluation/val_scores.py", {"base", "sweep", "soups", "tune"}),
