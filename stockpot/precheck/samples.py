@@ -93,15 +93,18 @@ def _sample(split: Dataset[Any], generator: Generator) -> Batch:
 
 def _features(parts: list[Batch], task: Task, generator: Generator) -> tuple[Tensor, list[str]]:
     """Return floating-point inputs and the targets of all examples, (N, D), with names."""
-    *inputs, targets = (torch.cat(pair) for pair in zip(*parts, strict=True))
+    *inputs, labels = zip(*parts, strict=True)
     columns, names = [], []
-    for number, tensor in enumerate(inputs):
-        if tensor.is_floating_point():  # the means of token numbers mean nothing
-            flat = tensor.flatten(1).float()
+    for number, pair in enumerate(inputs):
+        if pair[0].is_floating_point():  # the means of token numbers mean nothing
+            flat = torch.cat(pair).flatten(1).float()
             kept = torch.randperm(flat.shape[1], generator=generator)[:_MOST_FEATURES].sort().values
             columns.append(flat[:, kept])
             which = f"input {number} " if len(inputs) > 1 else "input "
             names += [f"{which}feature {place}" for place in kept.tolist()]
+    if task == "language_model":  # tokens too, and the splits may differ in length
+        return torch.cat(columns, dim=1) if columns else labels[0], names
+    targets = torch.cat(labels)
     if task == "classification" and targets.ndim == 1:
         classes = torch.tensor(sorted(set(targets.tolist())))
         columns.append((targets[:, None] == classes).float())

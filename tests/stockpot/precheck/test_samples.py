@@ -96,3 +96,17 @@ def test_token_numbers_are_not_compared() -> None:
     check = check_samples(tokens, tokens, "language_model", 0.01, Generator().manual_seed(0))
 
     assert (check.passed, check.detail) == (True, "nothing to compare")
+
+
+@pytest.mark.parametrize("task", ["classification", "language_model"])
+def test_texts_of_splits_may_be_padded_to_different_lengths(task) -> None:
+    short, long = (torch.ones(12, size, dtype=torch.long) for size in (5, 7))
+    classes = torch.arange(12) % 2
+    train, val = (
+        TensorDataset(tokens, tokens, classes if task == "classification" else tokens)
+        for tokens in (short, long)
+    )
+
+    check = check_samples(train, val, task, 0.01, Generator().manual_seed(0))
+
+    assert check.passed
