@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Code that a soup, or what is told of it, depends on.
 _CODE = (
     *("merging", "preparation", "selection", "statistics/paired.py", "statistics/values.py"),
-    *("soup_jobs.py", "seeding.py"),
+    *("soup_jobs.py", "seeding.py", "alignment/batch_norm.py"),
 )
 
 # What was computed of ingredients, by position, for each of their tensors, by name.
@@ -121,6 +121,7 @@ def make_soup(job: SoupJob, device: str) -> Model:
 def _make(job: SoupJob, device: str) -> Model:
     from stockpot.checkpoints import verify
     from stockpot.merging.engine import merge_files
+    from stockpot.preparation.recalibration import Recalibration
 
     if job.select == "wise_ft":
         return _make_on_path(job, device)
@@ -135,6 +136,7 @@ def _make(job: SoupJob, device: str) -> Model:
     paths = [verify(job.root, model.checkpoint) for model in chosen]
     base = verify(job.root, job.base.checkpoint)
     merged = merge_files(paths, job.merging(members, side), base if job.uses_base else None)
+    merged = Recalibration(job.workload.build(), device)(merged, len(chosen) + job.uses_base)
     details = {
         "recipe": job.recipe,
         "coefficients": {model.name: 1 / len(chosen) for model in chosen},
@@ -150,6 +152,7 @@ def _make_on_path(job: SoupJob, device: str) -> Model:
     from stockpot.evaluation.val_scores import ValScorer
     from stockpot.merging.engine import merge_states
     from stockpot.merging.recipe import Recipe
+    from stockpot.preparation.recalibration import Recalibration
     from stockpot.selection.on_paths import select_on_paths
 
     scorer = ValScorer(job.workload.build(), device)
@@ -158,8 +161,11 @@ def _make_on_path(job: SoupJob, device: str) -> Model:
         for path in (verify(job.root, model.checkpoint) for model in (job.base, *job.ingredients))
     )
 
+    recalibrated = Recalibration(job.workload.build(), device)
+
     def merged(member: int, alpha: float) -> dict[str, Tensor]:
-        return merge_states([states[member]], Recipe("wise_ft", (1.0,), {"alpha": alpha}), base)
+        recipe = Recipe("wise_ft", (1.0,), {"alpha": alpha})
+        return recalibrated(merge_states([states[member]], recipe, base), 2)
 
     places = select_on_paths(
         rank(job.ingredients, job.metric), lambda *place: scorer.val(merged(*place))
@@ -206,19 +212,26 @@ def _greedy_steps(job: SoupJob, side: SideInformation, device: str) -> list[Step
     from stockpot.evaluation.val_scores import ValScorer
     from stockpot.merging.engine import merge_states
     from stockpot.merging.stack import IngredientStack
+    from stockpot.preparation.recalibration import Recalibration
     from stockpot.selection.greedy import select_greedy
 
     states = [load_tensors(verify(job.root, model.checkpoint)) for model in job.ingredients]
     scorer = ValScorer(job.workload.build(), device)
+    recalibrated = Recalibration(job.workload.build(), device)
     order = rank(job.ingredients, job.metric)
     if job.method == "linear":
         stack = IngredientStack(states, device)
-        return select_greedy(order, lambda members: scorer.val_values(stack.mean_of(members)))
+        return select_greedy(
+            order, lambda m: scorer.val_values(recalibrated(stack.mean_of(m), len(m)))
+        )
     base = load_tensors(verify(job.root, job.base.checkpoint)) if job.uses_base else None
     return select_greedy(
         order,
         lambda members: scorer.val_values(
-            merge_states([states[member] for member in members], job.merging(members, side), base)
+            recalibrated(
+                merge_states([states[m] for m in members], job.merging(members, side), base),
+                len(members) + job.uses_base,
+            )
         ),
     )
 

@@ -77,15 +77,17 @@ def _values(job: ProposalJob, device: str) -> list[float]:
     from stockpot.checkpoints import load_tensors, verify
     from stockpot.evaluation.val_scores import ValScorer
     from stockpot.merging.stack import IngredientStack
+    from stockpot.preparation.recalibration import Recalibration
     from stockpot.selection.gains import soup_gains
 
     pool = [model for model in job.models if model is not None]
     if len(pool) < 2:
         return [0.0] * len(job.models)
     scorer = ValScorer(job.workload.build(), device)
+    recalibrated = Recalibration(job.workload.build(), device)
     stack = IngredientStack([load_tensors(verify(job.root, m.checkpoint)) for m in pool], device)
     gains = soup_gains(
-        rank(pool, job.metric), lambda members: scorer.val_values(stack.mean_of(members))
+        rank(pool, job.metric), lambda m: scorer.val_values(recalibrated(stack.mean_of(m), len(m)))
     )
     of_pool = iter(gains)
     return [min(gains) if model is None else next(of_pool) for model in job.models]

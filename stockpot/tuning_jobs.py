@@ -54,7 +54,7 @@ class TuningJob:
             scoring=self.workload.scoring_inputs(),
             code=code_digest(
                 *("merging", "selection", "tuning", "tuning_jobs.py", "tuning_searches.py"),
-                "seeding.py",
+                *("preparation", "alignment/batch_norm.py", "seeding.py"),
             ),
         )
 
@@ -84,6 +84,7 @@ def _tune(job: TuningJob, device: str) -> Model:
     from stockpot.checkpoints import load_tensors, verify
     from stockpot.merging import METHODS
     from stockpot.merging.engine import merge_files
+    from stockpot.preparation.recalibration import Recalibration
     from stockpot.tuning.mixtures import recipes
 
     paths = [verify(job.root, model.checkpoint) for model in job.ingredients]
@@ -93,6 +94,7 @@ def _tune(job: TuningJob, device: str) -> Model:
     base = verify(job.root, job.base.checkpoint) if METHODS[found.method].needs_base else None
     recipe_of = recipes(found.method, found.per, rows, found.options)
     merged = merge_files([paths[position] for position in used], recipe_of, base)
+    merged = Recalibration(job.workload.build(), device)(merged, len(used) + (base is not None))
     names = [job.ingredients[position].name for position in used]
     details = {
         "recipe": job.recipe,

@@ -13,8 +13,6 @@ from stockpot.selection.ranking import rank
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stockpot.evaluation.val_scores import ValScorer
-    from stockpot.merging.stack import IngredientStack
     from stockpot.tuning.adamerging import Pass
     from stockpot.tuning.learned import Epoch
     from stockpot.tuning.mixtures import Rows
@@ -74,14 +72,20 @@ class OptunaSearch:
         """Search on val and its shifts, from the uniform, greedy and best single soup on."""
         from stockpot.evaluation.val_scores import ValScorer
         from stockpot.merging.stack import IngredientStack
+        from stockpot.preparation.recalibration import Recalibration
         from stockpot.tuning.study import tune_coefficients
 
         stack, scorer = IngredientStack(states, device), ValScorer(job.workload.build(), device)
+        recalibrated = Recalibration(job.workload.build(), device)
         objectives = {"val": scorer.val, "val_shift": scorer.val_shift}
+
+        def merged(coefficients: Sequence[float]) -> State:
+            return recalibrated(stack.merge(coefficients), sum(c != 0 for c in coefficients))
+
         found = tune_coefficients(
             job.root / ".stockpot" / "studies" / f"{job.study_key}.log",
-            lambda c: tuple(objectives[name](stack.merge(c)) for name in self.objectives),
-            _warm_starts(job, stack, scorer),
+            lambda c: _values([objectives[name] for name in self.objectives], merged(c)),
+            _warm_starts(job, lambda m: scorer.val_values(recalibrated(stack.mean_of(m), len(m)))),
             num_objectives=len(self.objectives),
             sampler=self.sampler,
             trials=self.trials,
@@ -236,14 +240,18 @@ SEARCHES: Mapping[str, Callable[..., Search]] = MappingProxyType(
 """The kinds of search by the name that params.yaml uses."""
 
 
+def _values(objectives: Sequence[Callable[[State], float]], weights: State) -> tuple[float, ...]:
+    return tuple(objective(weights) for objective in objectives)
+
+
 def _warm_starts(
-    job: TuningJob, stack: IngredientStack, scorer: ValScorer
+    job: TuningJob, score: Callable[[Sequence[int]], Tensor]
 ) -> dict[str, list[float]]:
     """Return the uniform, greedy and best single soup as points of the unit box."""
     from stockpot.selection.greedy import select_greedy
 
     order = rank(job.ingredients, job.metric)
-    steps = select_greedy(order, lambda members: scorer.val_values(stack.mean_of(members)))
+    steps = select_greedy(order, score)
     greedy = {step.ingredient for step in steps if step.accepted}
     positions = range(len(job.ingredients))
     return {

@@ -27,9 +27,11 @@ from stockpot.diagnostics.shapley import (
 )
 from stockpot.diagnostics.subjects import Subject, Subjects
 from stockpot.evaluation.outputs import Examples
+from stockpot.evaluation.shift_means import mean_over_shifts
 from stockpot.keys import content_key
 from stockpot.locks import file_lock
 from stockpot.merging.stack import IngredientStack
+from stockpot.preparation.recalibration import Recalibration
 from stockpot.seeding import seeded_generator
 from stockpot.statistics.values import Floats
 
@@ -92,12 +94,14 @@ def _score(subjects: Subjects, members: Sequence[Subject], by_digest: Sequence[i
     groups = _orders(subjects.seed, by_digest)
     subsets, weights = _subsets_and_weights(len(members), groups)
     stack = IngredientStack([members[place].weights for place in by_digest], subjects.device)
+    recalibrated = Recalibration(subjects.workload, subjects.device)
     row_of = {place: row for row, place in enumerate(by_digest)}
     scores: dict[Members, Floats] = {}
     totals: list[Floats] = []
     for column, subset in zip(weights.T, subsets, strict=True):
         rows = sorted(row_of[place] for place in subset)
-        values = _values(subjects, stack.mean_of(rows) if rows else subjects.base.weights)
+        merged = recalibrated(stack.mean_of(rows), len(rows)) if rows else subjects.base.weights
+        values = _values(subjects, merged)
         scores[subset] = np.array([one.mean() for one in values])
         totals = totals or [np.zeros((len(weights), len(one))) for one in values]
         for place, one in enumerate(values):
@@ -118,8 +122,9 @@ def _values(subjects: Subjects, weights: Mapping[str, Tensor]) -> list[Floats]:
 
     values = [measured(subjects.val)]
     if shifts := subjects.val_shifts:
-        # All shifts hold the same examples, so an example's mean over them is one value.
-        values.append(np.mean([measured(examples) for examples in shifts.values()], axis=0))
+        known = subjects.workload.shifts()
+        are_copies = [known[name].is_copy for name in shifts]
+        values.append(mean_over_shifts([measured(e) for e in shifts.values()], are_copies))
     return values
 
 

@@ -21,7 +21,7 @@ from stockpot.keys import code_digest, content_key
 from stockpot.statistics.values import Floats
 from stockpot.workloads.spec import WorkloadSpec
 
-_CODE = ("merging", "evaluation/merged_values.py")
+_CODE = ("merging", "preparation", "alignment/batch_norm.py", "evaluation/merged_values.py")
 
 
 def keep_values(

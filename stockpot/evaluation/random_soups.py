@@ -124,6 +124,11 @@ def measure_random_soups(job: RandomSoupsJob, device: str) -> None:
     from stockpot.checkpoints import load_tensors, verify
     from stockpot.evaluation.merged_values import keep_values
     from stockpot.merging.stack import IngredientStack
+    from stockpot.preparation.recalibration import Recalibration
+
+    @cache
+    def recalibrated() -> Recalibration:
+        return Recalibration(job.workload.build(), device)
 
     @cache
     def stack() -> IngredientStack:
@@ -132,9 +137,9 @@ def measure_random_soups(job: RandomSoupsJob, device: str) -> None:
 
     def weights(place: int) -> dict[str, Tensor]:
         row = rows[place]
-        if job.pool == "dirichlet":
-            return stack().merge(row)
-        return stack().mean_of([position for position, value in enumerate(row) if value])
+        used = [position for position, value in enumerate(row) if value]
+        merged = stack().merge(row) if job.pool == "dirichlet" else stack().mean_of(used)
+        return recalibrated()(merged, len(used))
 
     rows = job.coefficients
     keep_values(job.root, job.workload, job.merges, weights, device)

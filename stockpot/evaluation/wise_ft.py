@@ -79,6 +79,11 @@ def measure_wise_ft(job: WiseFtJob, device: str) -> None:
     from stockpot.evaluation.merged_values import keep_values
     from stockpot.merging.engine import merge_states
     from stockpot.merging.recipe import Recipe
+    from stockpot.preparation.recalibration import Recalibration
+
+    @cache
+    def recalibrated() -> Recalibration:
+        return Recalibration(job.workload.build(), device)
 
     @cache
     def weights_of(model_name: str) -> dict[str, Tensor]:
@@ -88,7 +93,8 @@ def measure_wise_ft(job: WiseFtJob, device: str) -> None:
 
     def weights(place: int) -> dict[str, Tensor]:
         recipe = Recipe("wise_ft", (1.0,), {"alpha": job.alphas[place]})
-        return merge_states([weights_of(job.soup.name)], recipe, weights_of(job.base.name))
+        merged = merge_states([weights_of(job.soup.name)], recipe, weights_of(job.base.name))
+        return recalibrated()(merged, 2)
 
     keep_values(job.root, job.workload, job.merges, weights, device)
 

@@ -10,7 +10,7 @@ from stockpot.seeding import seeded_generator
 from stockpot.workloads.batches import num_examples, take
 from stockpot.workloads.protocol import Batch, Workload
 
-_BATCH = 32  # unfolded, the inputs of a convolution are many times as large
+BATCH = 32  # unfolded, the inputs of a convolution are many times as large
 
 
 def train_batches(workload: Workload, n: int, *, seed: int, device: str) -> Iterator[Batch]:
@@ -21,5 +21,5 @@ def train_batches(workload: Workload, n: int, *, seed: int, device: str) -> Iter
     dataset = workload.dataset("train")
     generator = seeded_generator(seed, "train examples")
     chosen = torch.randperm(num_examples(dataset), generator=generator)[:n]
-    for part in torch.split(chosen, _BATCH):
+    for part in torch.split(chosen, BATCH):
         yield tuple(tensor.to(device) for tensor in take(dataset, part))
