@@ -66,7 +66,8 @@ class SoupJob:
             recipe=self.recipe,
             base=self.base.digest,
             seed=self.seed,
-            ingredients=[[model.digest, dict(model.scores)] for model in self.ingredients],
+            # Names too: the record of a soup tells of its ingredients by name.
+            ingredients=[[m.name, m.digest, dict(m.scores)] for m in self.ingredients],
             scoring=self.workload.scoring_inputs(),
             code=code_digest(*_CODE),
         )

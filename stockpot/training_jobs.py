@@ -70,7 +70,7 @@ class TrainingJob:
     def snapshot_jobs(self) -> list[TrainingJob]:
         """The jobs of the weights that the run keeps on its way."""
         return [
-            replace(self, name=f"{self.name}@{epoch}", until=epoch, snapshots=(epoch,))
+            replace(self, name=f"{self.name}-epoch-{epoch}", until=epoch, snapshots=(epoch,))
             for epoch in self.snapshots
         ]
 

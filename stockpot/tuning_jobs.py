@@ -41,7 +41,8 @@ class TuningJob:
     @property
     def key(self) -> str:
         """The content key: equal jobs make equal soups."""
-        return content_key(study=self.study_key, recipe=self.recipe)
+        names = [model.name for model in self.ingredients]  # its record tells of them by name
+        return content_key(study=self.study_key, recipe=self.recipe, names=names)
 
     @property
     def study_key(self) -> str:

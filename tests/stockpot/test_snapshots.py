@@ -47,7 +47,7 @@ def test_a_checkpoint_on_the_way_is_where_a_shorter_run_ends(job: TrainingJob) -
     expected, weights = (load_tensors(job.root / model.path) for model in (shorter, kept))
     assert all(torch.equal(weights[name], tensor) for name, tensor in expected.items())
     assert kept.scores == shorter.scores
-    assert (kept.name, second.name) == ("ingredient-00@1", "ingredient-00@3")
+    assert (kept.name, second.name) == ("ingredient-00-epoch-1", "ingredient-00-epoch-3")
     assert kept.details["epoch"] == 1
     assert len({end.digest, kept.digest, _trained(second).digest}) == 3
 
@@ -129,4 +129,4 @@ def test_snapshots_are_spaced_over_the_epochs_that_a_large_batch_takes(make_plan
     job = make_plan(large, "sweep.snapshots=2").ingredient_jobs()[0]
 
     assert job.snapshots == (4, 8)
-    assert _trained(job.snapshot_jobs[1]).name == "ingredient-00@8"
+    assert _trained(job.snapshot_jobs[1]).name == "ingredient-00-epoch-8"

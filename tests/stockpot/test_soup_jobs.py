@@ -155,6 +155,16 @@ def test_a_soup_that_the_store_has_is_not_made_again(
     assert job.find() is not None
 
 
+def test_a_soup_of_ingredients_that_were_renamed_tells_of_them_by_their_new_names(
+    job: SoupJob,
+) -> None:
+    renamed = tuple(replace(model, name=f"new-{model.name}") for model in job.ingredients)
+
+    soup = make_soup(replace(job, ingredients=renamed), "cpu")
+
+    assert all(name.startswith("new-") for name in soup.details["coefficients"])
+
+
 def test_a_soup_whose_weights_are_gone_is_made_to_the_same_bits(
     plan: Plan, job: SoupJob, soups: dict[str, Model]
 ) -> None:
