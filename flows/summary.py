@@ -83,6 +83,9 @@ def show_status(plan: Plan, console: Console) -> None:
         stale = stale or not plan.is_done(stage)
         table.add_row(stage, "to do" if stale else "done", _counted(plan, stage))
     console.print(table)
+    for imports in plan.imports.values():
+        for line in imports.listed():
+            console.print(f"  {line}", highlight=False, markup=False)
     console.print("\nNext: [bold]stockpot run[/bold]" if stale else "\nEverything is up to date.")
 
 

@@ -6,6 +6,7 @@ from prefect import State, flow
 from prefect.states import Completed
 
 from tasks.fan_out import side_by_side
+from tasks.importing import import_checkpoints
 from tasks.manifests import record_stage
 from tasks.prechecking import check_before_merging
 from tasks.run_settings import flow_session
@@ -21,7 +22,7 @@ from tasks.training import (
 def fine_tune_ingredients(
     params: str | None = None, overrides: tuple[str, ...] = ()
 ) -> State[None] | None:
-    """Fine-tune one ingredient a point of the search space; those that fail are recorded.
+    """Import ingredients, fine-tune one a point of the search space; those that fail are recorded.
 
     Where the search looks at the soup, it says round by round which points come next.
     """
@@ -29,6 +30,8 @@ def fine_tune_ingredients(
         session.plan.require_before("sweep")
         if session.plan.is_done("sweep"):
             return Completed(name="Skipped", message="up to date")
+
+        imports, imported = import_checkpoints("sweep")
 
         jobs = session.plan.ingredient_jobs()
         fine_tune = train_model.with_options(retries=session.plan.experiment.sweep.retries)
@@ -39,7 +42,7 @@ def fine_tune_ingredients(
             outcomes = [*outcomes, *side_by_side(fine_tune, kept, "snapshots")]
             jobs = [*jobs, *kept]
 
-        ingredients, failed = enough_ingredients(jobs, outcomes)
+        ingredients, failed = enough_ingredients([*imports, *jobs], [*imported, *outcomes])
         precheck = check_before_merging(ingredients)
         record_stage("sweep", {"ingredients": ingredients, "failed": failed, "precheck": precheck})
     return None

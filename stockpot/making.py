@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from stockpot.checkpoints import Checkpoint
 from stockpot.errors import InputError
+from stockpot.import_jobs import ImportJob
 from stockpot.models import Model
 from stockpot.selection.ranking import rank
 from stockpot.soup_jobs import SoupJob
@@ -67,8 +68,10 @@ class Making:
         )
 
 
-def making_of(job: TrainingJob | SoupJob | TuningJob, model: Model) -> Making:
+def making_of(job: TrainingJob | ImportJob | SoupJob | TuningJob, model: Model) -> Making:
     """Return what it takes to make the model of a job again."""
+    if isinstance(job, ImportJob):
+        return Making(model, job.workload, base=job.start)
     if isinstance(job, TrainingJob):
         return Making(model, job.workload, threads=job.threads, base=job.start)
     merged = _merged(job, model)

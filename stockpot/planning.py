@@ -14,6 +14,7 @@ from stockpot.diagnostics.jobs import DIAGNOSTIC_NAMES, DiagnosticJob
 from stockpot.errors import InputError
 from stockpot.finetuning.hyperparameters import TECHNIQUES, Hyperparameters, Value
 from stockpot.finetuning.large_batches import adapted
+from stockpot.imported import Imports
 from stockpot.judged import Judged
 from stockpot.keys import code_digest, content_key
 from stockpot.manifests import (
@@ -70,7 +71,18 @@ class Plan:
     def base_job(self) -> TrainingJob:
         """Return the pretraining of the base."""
         seed = derive_seed("base", self.experiment.seed) % 2**31
-        return self._training("base", "base", {**self.experiment.base.model_dump(), "seed": seed})
+        point = self.experiment.base.model_dump(exclude={"import_"})
+        return self._training("base", "base", {**point, "seed": seed})
+
+    @cached_property
+    def imports(self) -> Mapping[str, Imports]:
+        """What is imported instead of being trained, by the stage that it belongs to."""
+        base, sweep = self.experiment.base, self.experiment.sweep
+        root, path = self.project.root, base.import_
+        return {
+            "base": Imports(root, self.workload, "base", (path,) if path else (), "stop"),
+            "sweep": Imports(root, self.workload, "ingredient", sweep.imports, sweep.on_foreign),
+        }
 
     @cached_property
     def varied_techniques(self) -> dict[str, Value]:
@@ -87,6 +99,8 @@ class Plan:
         space = sweep.space.distributions()
         size = sweep.size
         search: str = sweep.search
+        if size == 0:
+            return []
         if search == "soup":
             search, size = "sobol", min(FIRST, size or 0)
         points = plan_points(search, space, sweep.list, size, self.experiment.seed)
@@ -253,6 +267,7 @@ class Plan:
         return content_key(
             params=self._params(stage),
             upstream={name: _content(manifest) for name, manifest in upstream.items()},
+            imports=self.imports[stage].inputs() if stage in self.imports else [],
             scoring=self.workload.scoring_inputs(),
             code=code_digest(*CODE[stage]),
         )
@@ -265,6 +280,8 @@ class Plan:
             return False
         manifest = read_manifest(root, stage)
         if any(not failure["final"] for failure in manifest.get("failed", [])):
+            return False
+        if stage in self.imports and not self.imports[stage].are_known():
             return False
         return manifest["inputs"] == self.inputs(stage) and outputs_are_there(root, manifest)
 

@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stockpot.checkpoints import Checkpoint, verify
-from stockpot.errors import StageFailed
+from stockpot.errors import InputError, StageFailed
 from stockpot.finetuning.hyperparameters import Hyperparameters
+from stockpot.import_jobs import HeaderJob, ImportJob, check_headers, import_weights
+from stockpot.importing.digests import DigestCache
+from stockpot.importing.sources import source_at
 from stockpot.making import Making
 from stockpot.models import Failure, Model
 from stockpot.soup_jobs import SoupJob
@@ -82,17 +85,21 @@ def rebuild(making: Making, root: Path, place: Path, sets: Sequence[str], device
 
     Raises:
         InputError: weights that it is made from are missing or damaged.
-        StageFailed: the training diverged.
+        StageFailed: the training diverged, or what was imported is another file today.
     """
     from stockpot.checkpoints import save_checkpoint
 
     recorded = making.model
     if making.ingredients:
         tensors = _merge(making, root, place, device)
+    elif "imported" in recorded.details:
+        tensors = _import(making, root, place, device)
     else:
         tensors = _train(making, root, place, device)
     path = place / "again.safetensors"
-    header = pedigree(recorded.kind, recorded.key, recorded.details)
+    # Where an imported file was is not in the header: equal files have equal digests.
+    details = {name: value for name, value in recorded.details.items() if name != "source"}
+    header = pedigree(recorded.kind, recorded.key, details)
     digest = save_checkpoint(path, tensors, {"stockpot": header})
     again = Checkpoint(path.name, recorded.key, digest)
     return Rebuilt(digest, _scores(making, again, place, device, sets))
@@ -160,6 +167,39 @@ def _train(making: Making, root: Path, place: Path, device: str) -> dict[str, Te
     return load_tensors(place / made.path)
 
 
+def _import(making: Making, root: Path, place: Path, device: str) -> dict[str, Tensor]:
+    """Import the recorded source once more: how it was trained is not known here."""
+    from stockpot.checkpoints import load_tensors
+
+    recorded, place_of_source = making.model, making.model.details["source"]
+    where = f"{recorded.name}: cannot be trained again, it was imported from {place_of_source}"
+    path = root / place_of_source
+    if not path.exists():
+        raise InputError(f"{where}, which is not there")
+    source = source_at(root, path, recorded.name)
+    [digest] = DigestCache(place / ".stockpot").digest([source.files])
+    expected = recorded.details["imported"]["digest"]
+    if digest != expected:
+        raise StageFailed(f"{where}, whose digest is {digest[:12]}, recorded {expected[:12]}")
+    if making.base is not None:
+        _lend(making.base, root, place)
+    headers = check_headers(HeaderJob(making.workload, ((source.shown, path),)), device)
+    job = ImportJob(
+        root=place,
+        workload=making.workload,
+        kind=recorded.kind,
+        source=source,
+        digest=digest,
+        form=headers.form,
+        start=making.base,
+        foreign=headers.problems[0],
+    )
+    made = import_weights(job, device)
+    if isinstance(made, Failure):
+        raise StageFailed(f"{where}, and cannot be imported again: {made.reason}")
+    return load_tensors(place / made.path)
+
+
 def _merge(making: Making, root: Path, place: Path, device: str) -> dict[str, Tensor]:
     from stockpot.merging import METHODS
 
@@ -170,7 +210,7 @@ def _merge(making: Making, root: Path, place: Path, device: str) -> dict[str, Te
     is_tuned = making.model.kind == "tuned"
     if not is_tuned or METHODS[recipe["method"]].needs_base:
         _lend(making.base, root, place)
-    return _merge_tuned(making, place) if is_tuned else _merge_soup(making, place, device)
+    return (_merge_tuned if is_tuned else _merge_soup)(making, place, device)
 
 
 def _merge_soup(making: Making, place: Path, device: str) -> dict[str, Tensor]:
@@ -198,10 +238,11 @@ def _merge_soup(making: Making, place: Path, device: str) -> dict[str, Tensor]:
     return load_tensors(place / make_soup(job, device).path)
 
 
-def _merge_tuned(making: Making, place: Path) -> dict[str, Tensor]:
+def _merge_tuned(making: Making, place: Path, device: str) -> dict[str, Tensor]:
     """Merge by the recorded coefficients; they are not searched again."""
     from stockpot.merging import METHODS
     from stockpot.merging.engine import merge_files
+    from stockpot.preparation.recalibration import Recalibration
     from stockpot.tuning.mixtures import recipes
 
     assert making.base is not None, "a soup has ingredients, and they a base"
@@ -213,7 +254,9 @@ def _merge_tuned(making: Making, place: Path) -> dict[str, Tensor]:
     rows = {group: [row[name] for name in names] for group, row in named.items()}
     paths = [place / reference.path for _, reference in making.ingredients]
     base = place / making.base.path if METHODS[method].needs_base else None
-    return merge_files(paths, recipes(method, per, rows, options), base)
+    merged = merge_files(paths, recipes(method, per, rows, options), base)
+    recalibrated = Recalibration(making.workload.build(), device)
+    return recalibrated(merged, len(paths) + (base is not None))
 
 
 def _lend(reference: Checkpoint, root: Path, place: Path) -> None:

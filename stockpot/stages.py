@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stockpot.import_jobs import IMPORTING_CODE
 from stockpot.workloads.spec import SCORING_CODE
 
 STAGES = ("base", "sweep", "soups", "tune", "diagnose", "evaluate", "report")
@@ -21,19 +22,21 @@ UPSTREAM = {
 CODE = {
     "base": (
         *("finetuning", "workloads", *SCORING_CODE, "seeding.py", "alignment/batch_norm.py"),
-        "merging/sparse_masks.py",
+        *("merging/sparse_masks.py", *IMPORTING_CODE),
     ),
     "sweep": (
         *("finetuning", "workloads", *SCORING_CODE, "seeding.py", "search.py", "soup_search.py"),
         *("precheck", "precheck_jobs.py", "alignment/barrier.py", "alignment/batch_norm.py"),
-        *("merging", "selection"),
+        *("merging", "selection", "preparation", *IMPORTING_CODE),
     ),
     "soups": (
         *("merging", "preparation", "selection", "workloads", *SCORING_CODE),
+        "alignment/batch_norm.py",
         *("statistics/paired.py", "statistics/values.py", "soup_jobs.py", "seeding.py"),
     ),
     "tune": (
-        *("merging", "selection", "tuning", "workloads", *SCORING_CODE),
+        *("merging", "preparation", "selection", "tuning", "workloads", *SCORING_CODE),
+        "alignment/batch_norm.py",
         *("tuning_jobs.py", "tuning_searches.py", "seeding.py"),
     ),
     "diagnose": (
@@ -42,7 +45,7 @@ CODE = {
     ),
     "evaluate": (
         *("evaluation", "workloads", "merging", "selection", "statistics", "reporting"),
-        "seeding.py",
+        *("preparation", "alignment/batch_norm.py", "seeding.py"),
     ),
     "report": ("reporting", "finetuning/hyperparameters.py"),
 }

@@ -10,6 +10,7 @@ from prefect import State
 from prefect.logging import get_run_logger
 from prefect.states import Completed
 
+from stockpot.import_jobs import ImportJob
 from stockpot.making import making_of
 from stockpot.models import Failure, Model
 from stockpot.soup_jobs import SoupJob
@@ -31,7 +32,7 @@ class ModelFailed(RuntimeError):
 
 
 def make_model(
-    job: TrainingJob | SoupJob | TuningJob,
+    job: TrainingJob | ImportJob | SoupJob | TuningJob,
     work: Callable[[Any, str], Model | Failure],
     keys: Mapping[str, str],
     timeout_seconds: float | None = None,

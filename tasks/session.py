@@ -72,11 +72,15 @@ class Session:
         """
         from stockpot.tracking import MAKING, record_from_manifest
 
-        record = record_from_manifest(made.to_json(), keys=keys, seconds=seconds)
-        seen = [self.dataset(name) for name in (*_TRAINED_ON.get(record.kind, ()), "val")]
+        entry = made.to_json()
+        record = record_from_manifest(entry, keys=keys, seconds=seconds)
+        is_trained = "imported" not in entry
+        trained_on = _TRAINED_ON.get(record.kind, ()) if is_trained else ()
+        seen = [self.dataset(name) for name in (*trained_on, "val")]
         files = {MAKING: making} if making else {}
         # MLflow's parallel coordinates leave out a run that lacks a parameter of another one.
-        varied = self.plan.varied_techniques if record.kind == "ingredient" else {}
+        is_varied = record.kind == "ingredient" and is_trained
+        varied = self.plan.varied_techniques if is_varied else {}
         record = replace(record, params={**varied, **record.params})
         self.tracker.log_model(replace(record, datasets=tuple(seen), files=files))
 

@@ -9,6 +9,7 @@ from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 
 from stockpot.errors import StageFailed
+from stockpot.import_jobs import ImportJob
 from stockpot.models import Failure, Model
 from stockpot.soup_search import propose
 from stockpot.training_jobs import TrainingJob, train
@@ -65,7 +66,7 @@ def snapshots_of(
 
 @task(name="check-ingredients", cache_policy=NO_CACHE)
 def enough_ingredients(
-    jobs: Sequence[TrainingJob], outcomes: Sequence[Model | Exception]
+    jobs: Sequence[TrainingJob | ImportJob], outcomes: Sequence[Model | Exception]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Split what came of a sweep into ingredients and failures, as the manifest holds them.
 
@@ -89,7 +90,7 @@ def enough_ingredients(
     return ingredients, [failure.to_json() for failure in failures]
 
 
-def _failure_of(job: TrainingJob, error: Exception) -> Failure:
+def _failure_of(job: TrainingJob | ImportJob, error: Exception) -> Failure:
     """Return the failure of one job; an error that is no such thing is raised again."""
     if isinstance(error, ModelFailed):
         return error.failure

@@ -52,6 +52,12 @@ class WorkloadSection(Section):
 class BaseSection(Section):
     """How the base is pretrained: the model that every ingredient starts from."""
 
+    import_: str | None = Field(
+        None,
+        alias="import",
+        description="path of a model of the workload that is the base as it is; then nothing is "
+        "pretrained, and the fields below do nothing",
+    )
     learning_rate: float = Field(3e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     epochs: int = Field(
@@ -74,6 +80,13 @@ class BaseSection(Section):
         description="before the others, of the head alone: a probe that all ingredients share",
     )
     head: str = Field("", description="patterns of the names of the head's tensors; '': last layer")
+
+    @field_validator("import_")
+    @classmethod
+    def _path_stays_inside(cls, path: str | None) -> str | None:
+        if path is not None:
+            _check_inside(path)
+        return path
 
 
 class PrecheckSection(Section):
@@ -99,7 +112,23 @@ class SweepSection(Section):
     search: Literal["random", "sobol", "grid", "list", "soup"] = Field(
         "sobol", description="soup: in rounds, each where the greedy soup gained most on val"
     )
-    size: int | None = Field(16, ge=1, description="ingredients; null: all of a grid or list")
+    import_: str | Sequence[str] = Field(
+        (),
+        alias="import",
+        description="paths of checkpoints that are ingredients as they are, or patterns of some, "
+        "e.g. runs/*/model.safetensors; relative ones start from the project's folder",
+    )
+    on_foreign: Literal["exclude", "stop"] = Field(
+        "exclude",
+        description="an imported checkpoint of another model, or with NaN in it, is named and left "
+        "out (exclude), or stops the run (stop)",
+    )
+    size: int | None = Field(
+        16,
+        ge=0,
+        description="ingredients that are trained; null: all of a grid or list; 0: imported ones "
+        "alone",
+    )
     min_ingredients: int = Field(4, ge=1, description="fewer good ones than this is an error")
     retries: int = Field(1, ge=0, description="for a lost worker process; never for divergence")
     timeout_seconds: float = Field(3600, gt=0, description="for one ingredient")
@@ -110,9 +139,12 @@ class SweepSection(Section):
         0,
         ge=0,
         description="checkpoints kept along each run, evenly spaced over its epochs, as "
-        "ingredients of their own: ingredient-03@4 is that of epoch 4",
+        "ingredients of their own: ingredient-03-epoch-4 is one",
     )
-    space: SpaceSection = Field(description="a distribution, or a constant, per hyperparameter")
+    space: SpaceSection = Field(
+        SpaceSection.model_construct(),
+        description="a distribution, or a constant, per hyperparameter; not needed with size 0",
+    )
     list: Annotated[
         Sequence[dict[str, float | str]],
         Field(description="search: list; hyperparameters of each ingredient, over the space"),
@@ -123,6 +155,26 @@ class SweepSection(Section):
     @classmethod
     def _listed_values_are_possible(cls, points: Sequence[Point]) -> Sequence[Point]:
         return [SpaceSection.checked_point(point) for point in points]
+
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """The patterns of what is imported."""
+        return (self.import_,) if isinstance(self.import_, str) else tuple(self.import_)
+
+    @field_validator("import_")
+    @classmethod
+    def _patterns_stay_inside(cls, patterns: str | Sequence[str]) -> str | Sequence[str]:
+        for pattern in [patterns] if isinstance(patterns, str) else patterns:
+            _check_inside(pattern)
+        return patterns
+
+    @model_validator(mode="after")
+    def _there_are_ingredients(self) -> SweepSection:
+        if self.size == 0 and not self.imports:
+            raise ValueError("size must be at least 1 without import, got 0")
+        if self.size != 0 and "space" not in self.model_fields_set:
+            raise ValueError("space is required where size is not 0, got nothing")
+        return self
 
     @model_validator(mode="after")
     def _the_search_can_give_that_many(self) -> SweepSection:
@@ -137,7 +189,7 @@ class SweepSection(Section):
                 f"got {self.size}"
             )
         size = limit if self.size is None else self.size
-        if size is not None and self.min_ingredients > size:
+        if size is not None and not self.imports and self.min_ingredients > size:
             raise ValueError(
                 f"min_ingredients must be at most size ({size}), got {self.min_ingredients}"
             )
@@ -306,8 +358,14 @@ class Experiment(Section):
         return self
 
 
+def _check_inside(path: str) -> None:
+    """Refuse a path, or a pattern of some, that leaves the project's folder on its way."""
+    if not path or ".." in path.split("/"):
+        raise ValueError(f"must be in the project's folder or absolute, got {path!r}")
+
+
 def _is_taken(name: str) -> bool:
     """Say whether a model that is no soup has this name, or a line of the table."""
     kinds = ("logit", "probability", "median", "stacked", "mean")
     taken = {"base", "best ingredient", *(f"{kind} ensemble" for kind in kinds)}
-    return name in taken or name.startswith("ingredient-")
+    return name in taken or name.startswith(("ingredient-", "imported-"))

@@ -189,7 +189,13 @@ def _fields_at(place: Place, kind: type[Section]) -> list[str]:
         if isinstance(part, str):
             fields = [s.model_fields[part] for s in sections if part in s.model_fields]
             sections = [inner for field in fields for inner in _sections_in(field.annotation)]
-    return sorted({name for section in sections for name in section.model_fields})
+    return sorted(
+        {
+            field.alias or name
+            for section in sections
+            for name, field in section.model_fields.items()
+        }
+    )
 
 
 def _sections_in(annotation: Any) -> list[type[Section]]:

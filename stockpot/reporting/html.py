@@ -88,6 +88,7 @@ def _tables(results: Results, runs: Mapping[str, str], latency_ms: float | None)
         "recipes": model_grids.recipes_grid(results),
         "coefficients": model_grids.coefficients_grid(results),
         "ingredients": model_grids.ingredients_grid(results),
+        "imported": model_grids.imported_grid(results),
         "failed": model_grids.failed_grid(results),
         "access": access_grid(results),
         "digests": model_grids.digests_grid(results, runs),

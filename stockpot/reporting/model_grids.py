@@ -16,8 +16,13 @@ def ingredients_grid(results: Results) -> Grid:
     """Build the table of ingredients: hyperparameters, val scores, and what test said later."""
     evaluation, metric = results.evaluation, results.evaluation["metric"]
     ingredients = results.sweep["ingredients"]
-    described = alike([model["hyperparameters"] for model in ingredients])
-    hyperparameters = _names_in(described)
+    trained = [model for model in ingredients if "imported" not in model]
+    told = alike([model["hyperparameters"] for model in trained])
+    # Of an imported one it is not known that it did without the techniques it does not name.
+    described = {model["name"]: model["hyperparameters"] for model in ingredients} | {
+        model["name"]: values for model, values in zip(trained, told, strict=True)
+    }
+    hyperparameters = _names_in(described.values())
     judged = {model["name"]: model["metrics"] for model in models_of(evaluation, "ingredient")}
     chosen_on = {"val": f"val/{metric}", "val shifts": f"val_shift/mean/{metric}"}
     reported = {"test": f"test/{metric}", "mean shift": f"shift/mean/{metric}"}
@@ -28,18 +33,34 @@ def ingredients_grid(results: Results) -> Grid:
     rows = [
         [
             cells.header(model["name"]),
-            *(cells.setting(trained_with.get(name)) for name in hyperparameters),
+            *(cells.setting(described[model["name"]].get(name)) for name in hyperparameters),
             *(cells.fraction(model["scores"].get(name)) for name in chosen_on.values()),
             *(
                 cells.fraction(judged.get(model["name"], {}).get(name))
                 for name in reported.values()
             ),
         ]
-        for model, trained_with in zip(ingredients, described, strict=True)
+        for model in ingredients
     ]
     labels = [name.replace("_", " ") for name in hyperparameters]
     columns = ["ingredient", *labels, *chosen_on, *reported]
     return Grid(columns, rows, frozenset({evaluation["best_ingredient"]}))
+
+
+def imported_grid(results: Results) -> Grid:
+    """Build the table of what was imported: from where, which file, and what made it fit."""
+    models = [results.base["base"], *results.sweep["ingredients"]]
+    rows = [
+        [
+            cells.header(model["name"]),
+            Cell(model["source"]),
+            Cell(model["imported"]["digest"][:16]),
+            Cell("; ".join(model["imported"]["notes"]) or "-"),
+        ]
+        for model in models
+        if "imported" in model
+    ]
+    return Grid(["model", "source", "SHA-256 begins", "notes"], rows)
 
 
 def failed_grid(results: Results) -> Grid:

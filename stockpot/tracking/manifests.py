@@ -43,7 +43,7 @@ def record_from_manifest(
         params=_params(model, keys),
         metrics={} if failed else {**model["scores"], **_cost(model)},
         curves=_curves(model),
-        tags={"stockpot.recipe": model["recipe"]["name"]} if "recipe" in model else {},
+        tags=_tags(model),
         inputs=_inputs(kind, coefficients, keys),
         datasets=tuple(datasets),
         status="FAILED" if failed else "FINISHED",
@@ -51,6 +51,15 @@ def record_from_manifest(
         note=_note(model, keys),
         seconds=seconds,
     )
+
+
+def _tags(model: Mapping[str, Any]) -> dict[str, str]:
+    """Name a soup's recipe, or the file that a model was imported from and that file's digest."""
+    tags = {"stockpot.recipe": model["recipe"]["name"]} if "recipe" in model else {}
+    if imported := model.get("imported"):
+        tags["stockpot.source"] = model["source"]
+        tags["stockpot.source_digest"] = imported["digest"]
+    return tags
 
 
 def _params(model: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Scalar]:

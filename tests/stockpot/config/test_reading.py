@@ -182,7 +182,7 @@ def test_a_wrong_type_is_named_with_its_field_and_value(
         ("base.learning_rate=.inf", "base.learning_rate: must be a finite number, got inf"),
         ("base.label_smoothing=1", "base.label_smoothing: must be less than 1, got 1"),
         ("base.augmentation=1.5", "base.augmentation: must be less than or equal to 1, got 1.5"),
-        ("sweep.size=0", "sweep.size: must be greater than or equal to 1, got 0"),
+        ("sweep.size=-1", "sweep.size: must be greater than or equal to 0, got -1"),
         ("sweep.timeout_seconds=0", "sweep.timeout_seconds: must be greater than 0, got 0"),
         ("soups=[]", "soups: must have at least 1 item after validation, not 0, got []"),
         (

@@ -1,0 +1,79 @@
+"""Taking checkpoints that others have trained: their headers first, then their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from prefect import State, task
+from prefect.cache_policies import NO_CACHE
+
+from stockpot.import_jobs import Headers, ImportJob, check_headers, import_weights
+from stockpot.models import Model
+from tasks.fan_out import side_by_side
+from tasks.making import ModelFailed, make_model
+from tasks.retries import worker_was_lost
+from tasks.session import current_session
+
+Stage = Literal["base", "sweep"]
+
+
+@task(
+    name="check-headers",
+    task_run_name="check-headers-{stage}",
+    retries=1,
+    retry_delay_seconds=1,
+    retry_condition_fn=worker_was_lost,
+    cache_policy=NO_CACHE,
+)
+def check_imports(stage: Stage) -> Headers:
+    """Compare all that a stage imports with the workload's model; no weights are read.
+
+    Raises:
+        InputError: some are of another model, and that is to stop.
+    """
+    session = current_session()
+    imports = session.plan.imports[stage]
+    if not imports.patterns:
+        return Headers("", ())
+    headers = session.workers.run(check_headers, imports.header_job())
+    imports.require_fit(headers)
+    return headers
+
+
+@task(
+    name="import",
+    task_run_name="import-{job.name}",
+    retries=1,
+    retry_delay_seconds=1,
+    retry_condition_fn=worker_was_lost,
+    cache_policy=NO_CACHE,
+)
+def import_model(job: ImportJob) -> Model | State[Model]:
+    """Copy one checkpoint into the store in a worker process; the store may have it already."""
+    return make_model(job, import_weights, {"base": job.start.key} if job.start else {})
+
+
+def import_checkpoints(stage: Stage) -> tuple[list[ImportJob], list[Model | Exception]]:
+    """Import all that a stage imports; return the jobs and what came of each.
+
+    Raises:
+        InputError: some cannot be used, and that is to stop.
+    """
+    imports = current_session().plan.imports[stage]
+    headers = check_imports(stage)
+    if not headers.problems:
+        return [], []
+    start = None if stage == "base" else current_session().plan.base().checkpoint
+    jobs = imports.jobs(headers, start)
+    outcomes = side_by_side(import_model, jobs, "imports")
+    imports.refuse(_unusable(jobs, outcomes))
+    return jobs, outcomes
+
+
+def _unusable(jobs: Sequence[ImportJob], outcomes: Sequence[Model | Exception]) -> list[str]:
+    return [
+        f"{job.name}: {outcome}"
+        for job, outcome in zip(jobs, outcomes, strict=True)
+        if isinstance(outcome, ModelFailed) and not job.twin
+    ]
