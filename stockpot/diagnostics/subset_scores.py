@@ -38,6 +38,7 @@ from stockpot.statistics.values import Floats
 PLACES = {"val": "val", "val_shift": "val shifts"}
 """What subsets are scored on, in words; on val shifts it is the mean."""
 
+_BY_PLACE = ("by_size", "shapley", "without")
 _MAX_EXACT = 8  # members: 256 subsets, all of which are scored
 
 
@@ -170,20 +171,20 @@ def _keep(path: Path, scored: Survey) -> None:
         "present": present,
         "scores": np.array(list(scored.scores.values())),
         "order_errors": scored.order_errors,
-        "by_size": np.array(scored.by_size),  # places hold the same examples
-        "shapley": np.array(scored.shapley),
-        "without": np.array(scored.without),
     }
+    for name in _BY_PLACE:  # places may hold different numbers of examples
+        for place, array in enumerate(getattr(scored, name)):
+            arrays[f"{name}.{place}"] = array
     save_checkpoint(path, {name: torch.from_numpy(array) for name, array in arrays.items()}, {})
 
 
 def _read(path: Path) -> Survey:
     arrays = {name: tensor.numpy() for name, tensor in load_tensors(path).items()}
     subsets = [tuple(np.flatnonzero(row).tolist()) for row in arrays["present"]]
+    num_places = arrays["scores"].shape[1]
+    by_place = {n: tuple(arrays[f"{n}.{place}"] for place in range(num_places)) for n in _BY_PLACE}
     return Survey(
         scores=dict(zip(subsets, arrays["scores"], strict=True)),
-        by_size=tuple(arrays["by_size"]),
-        shapley=tuple(arrays["shapley"]),
-        without=tuple(arrays["without"]),
         order_errors=arrays["order_errors"],
+        **by_place,
     )

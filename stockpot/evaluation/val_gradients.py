@@ -47,8 +47,14 @@ class LabelledVal(_Val):
         """Open val and split it by the seed; an odd example is for the fit.
 
         Raises:
-            InputError: val has fewer than 2 examples.
+            InputError: val has fewer than 2 examples, or outputs are losses, which are no better
+                when multiplied.
         """
+        if workload.task == "language_model":
+            raise InputError(
+                "learned soup: must have a workload of classes or values, got a language model; "
+                "use search: optuna"
+            )
         super().__init__(workload, device, batch_size=batch_size, seed=seed)
         self._metric = next(iter(workload.metrics.values()))
         count = num_examples(self._data)
@@ -92,6 +98,19 @@ class LabelledVal(_Val):
 
 class UnlabelledVal(_Val):
     """The inputs of val, whose targets no number depends on."""
+
+    def __init__(self, workload: Workload, device: str, *, batch_size: int, seed: int) -> None:
+        """Open val.
+
+        Raises:
+            InputError: outputs are no logits of classes.
+        """
+        if workload.task != "classification":
+            raise InputError(
+                f"adamerging: must have a workload of classes, got the task {workload.task!r}; "
+                "use search: optuna"
+            )
+        super().__init__(workload, device, batch_size=batch_size, seed=seed)
 
     def batches(self, number: int) -> Iterator[Callable[[State], tuple[float, State]]]:
         """Yield the entropy on each batch of a pass."""

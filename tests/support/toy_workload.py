@@ -92,3 +92,13 @@ class Toy:
     def _moved(self, name: str, split: str) -> TensorDataset:
         points, targets = self.dataset(split).tensors
         return TensorDataset(points + torch.tensor([float(len(name)), 0.0]), targets)
+
+
+class Elsewhere(Toy):
+    """The toy workload whose shifts are other points than those of their splits, and 8 of them."""
+
+    def shifts(self) -> Mapping[str, Shift]:
+        return {
+            name: Shift(shift.split, partial(self._moved, name, "train"), is_copy=False)
+            for name, shift in super().shifts().items()
+        }

@@ -141,3 +141,15 @@ def test_every_pass_shows_every_input_once() -> None:
     assert len(batches) == 3  # 41 inputs in batches of 16
     values = [entropy({"weight": WEIGHT})[0] for entropy in batches]
     assert all(first != second for first, second in pairwise(values))
+
+
+class OfTask(Toy):
+    """The toy workload, called a language model."""
+
+    task = "language_model"
+
+
+@pytest.mark.parametrize("kind", [LabelledVal, UnlabelledVal])
+def test_a_language_model_has_no_outputs_to_search_with(kind: type) -> None:
+    with pytest.raises(InputError, match=r"got .*language.model.*; use search: optuna"):
+        kind(OfTask(0, [], []), "cpu", batch_size=8, seed=0)
