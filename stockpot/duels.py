@@ -28,7 +28,7 @@ class Duel:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the paired test says; fractions.
+    """What the paired test says, in the metric's own unit.
 
     Attributes:
         is_promoted: whether the challenger wins.

@@ -22,6 +22,7 @@ from stockpot.reporting import (
 )
 from stockpot.reporting.estimates import Estimate
 from stockpot.reporting.results import best_ingredient, best_soup, models_of
+from stockpot.reporting.units import unit_of
 
 _MADE = ("base", "sweep", "soups", "tune")
 
@@ -49,7 +50,9 @@ def write_plot_files(root: Path, evaluation: dict[str, Any]) -> list[Path]:
 
 
 def compared_metrics(evaluation: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Return the few metrics that experiments are compared by, for `dvc metrics`; fractions.
+    """Return the few metrics that experiments are compared by, for `dvc metrics`.
+
+    Fractions stay fractions there, and are not in percent.
 
     Args:
         evaluation: its manifest.
@@ -102,21 +105,23 @@ def write_report_files(plan: Plan, drawn: Drawn, runs: Mapping[str, str]) -> lis
 
 
 def table_columns(evaluation: dict[str, Any]) -> dict[str, list[str | float | None]]:
-    """Return the table of results as columns, for MLflow and Prefect; scores in percent."""
-    rows = results_table(evaluation)
+    """Return the table of results as columns, for MLflow and Prefect; fractions in percent."""
+    rows, unit = results_table(evaluation), unit_of(evaluation)
+
+    def written(estimate: Estimate | None, part: Literal["value", "low", "high"]) -> float | None:
+        if estimate is None:
+            return None
+        return round(unit.factor * float(getattr(estimate, part)), unit.decimals + 1)
+
     shifted = [row.against_shift.difference if row.against_shift else None for row in rows]
     return {
         "model": [row.name for row in rows],
-        "val": [_percent(row.val, "value") for row in rows],
-        "test": [_percent(row.test, "value") for row in rows],
-        "mean shift": [_percent(row.shift, "value") for row in rows],
-        "shift, minus best": [_percent(difference, "value") for difference in shifted],
-        "from": [_percent(difference, "low") for difference in shifted],
-        "to": [_percent(difference, "high") for difference in shifted],
+        "val": [written(row.val, "value") for row in rows],
+        "test": [written(row.test, "value") for row in rows],
+        "mean shift": [written(row.shift, "value") for row in rows],
+        "shift, minus best": [written(difference, "value") for difference in shifted],
+        "from": [written(difference, "low") for difference in shifted],
+        "to": [written(difference, "high") for difference in shifted],
         "p, Holm": [row.against_shift.p if row.against_shift else None for row in rows],
         "models a prediction": [row.num_models for row in rows],
     }
-
-
-def _percent(estimate: Estimate | None, part: Literal["value", "low", "high"]) -> float | None:
-    return None if estimate is None else round(100 * getattr(estimate, part), 2)

@@ -41,13 +41,13 @@ CODE = {
     ),
     "diagnose": (
         *("diagnostics", "statistics", "alignment", "merging", "preparation", "finetuning"),
-        *("workloads", "evaluation", "reporting/csv_files.py", "seeding.py"),
+        *("workloads", "evaluation", "reporting/csv_files.py", "metric_units.py", "seeding.py"),
     ),
     "evaluate": (
         *("evaluation", "workloads", "merging", "selection", "statistics", "reporting"),
-        *("preparation", "alignment/batch_norm.py", "seeding.py"),
+        *("preparation", "alignment/batch_norm.py", "metric_units.py", "seeding.py"),
     ),
-    "report": ("reporting", "finetuning/hyperparameters.py"),
+    "report": ("reporting", "metric_units.py", "finetuning/hyperparameters.py"),
 }
 
 

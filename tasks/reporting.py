@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from stockpot.promotion import best_soup
 from stockpot.report_files import load_results, table_columns, write_plot_files, write_report_files
 from stockpot.reporting import draw_all
+from stockpot.reporting.units import unit_of
 from stockpot.tracking import log_results
 from tasks.session import current_session
 
@@ -42,8 +43,10 @@ def write_report() -> list[Path]:
 def publish_table(report: Path) -> None:
     """Show the table of results in Prefect's UI and on the MLflow run."""
     session = current_session()
-    columns = table_columns(load_results(session.root).evaluation)
+    evaluation = load_results(session.root).evaluation
+    columns = table_columns(evaluation)
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    create_table_artifact(rows, key="results", description="Models, judged; points are percent")
+    description = f"Models, judged: {unit_of(evaluation).scores}"
+    create_table_artifact(rows, key="results", description=description)
     create_link_artifact(report.as_uri(), "report.html", key="report", description="The report")
     session.tracker.log_table("results.json", columns)

@@ -18,6 +18,7 @@ from stockpot.diagnostics.subjects import Subject, Subjects
 from stockpot.merging.engine import merge_states
 from stockpot.merging.inner_products import task_vector_gram
 from stockpot.merging.recipe import Recipe
+from stockpot.metric_units import Unit, unit_in
 
 State: TypeAlias = Mapping[str, Tensor]
 Score: TypeAlias = Callable[[State], tuple[float, float]]
@@ -25,8 +26,8 @@ Score: TypeAlias = Callable[[State], tuple[float, float]]
 
 _MOST = 32  # ingredients: 496 pairs
 _POINTS = 11  # of a line
-_SAFE = 0.02  # of the metric: what one may lose between two models without a warning
-_APART = 0.05  # of the metric: a model that loses so much with most others does not belong
+_SAFE = 0.02  # of a fraction, or of a usual score: what one may lose without a warning
+_APART = 0.05  # likewise: a model that loses so much with most others does not belong
 _WORST = 1e6  # nats
 _HALF = Recipe("linear", (1.0, 1.0))
 
@@ -77,9 +78,10 @@ def barriers(subjects: Subjects) -> Finding:
     if len(chosen) > 1:
         lines.append(_line("furthest_two", first, second, score))
     names = [one.name for one in chosen]
-    alerts = apart(names, measured, subjects.metric)
+    alerts = apart(names, measured, subjects.unit)
     data = {
         "metric": subjects.metric,
+        "unit": subjects.unit.to_json(),
         "ingredients": names,
         "num_ingredients": len(subjects.ingredients),
         "metric_changes": _changes(measured.metric_lines),
@@ -118,7 +120,7 @@ def both_lines(
     return Line(losses.shares, tuple(metrics)), losses
 
 
-def apart(names: Sequence[str], measured: Midpoints, metric: str) -> list[Alert]:
+def apart(names: Sequence[str], measured: Midpoints, unit: Unit) -> list[Alert]:
     """Name models that lose much when averaged with most of the others.
 
     It is a barrier, or, of a model that is bad itself and so expects nothing of the mean, a mean
@@ -128,6 +130,7 @@ def apart(names: Sequence[str], measured: Midpoints, metric: str) -> list[Alert]
     size = len(names)
     if size < 3:
         return []
+    far = _APART * unit.size
     usual = median(measured.metrics[i][i] for i in range(size))
     alerts, lines = [], measured.metric_lines
     for place, name in enumerate(names):
@@ -135,14 +138,13 @@ def apart(names: Sequence[str], measured: Midpoints, metric: str) -> list[Alert]
         barrier = median_low(lines[place][other].accuracy_barrier for other in others)
         middle = median_high(measured.metrics[place][other] for other in others)
         own = measured.metrics[place][place]
-        if barrier > _APART:
-            said = f"a barrier of {_points(barrier)} points of {metric}"
+        if barrier > far:
+            said = f"a barrier of {unit.score(barrier)} {unit.points_of_metric}"
             alerts.append(Alert(name, f"{said} lies between it and most other ingredients"))
-        elif usual - middle > _APART:
-            said = f"its mean with another ingredient scores {_percent(middle)} (median)"
-            alerts.append(
-                Alert(name, f"{said}, it alone {_percent(own)}, ingredients {_percent(usual)}")
-            )
+        elif usual - middle > far:
+            said = f"its mean with another ingredient scores {unit.score_in_full(middle)} (median)"
+            scored = f"it alone {unit.score_in_full(own)}, ingredients {unit.score_in_full(usual)}"
+            alerts.append(Alert(name, f"{said}, {scored}"))
     return alerts if 2 * len(alerts) < size else []
 
 
@@ -213,15 +215,16 @@ def _sentence(data: Mapping[str, Any], alerts: Sequence[Alert]) -> str:
         return "There is one ingredient, so there is nothing to average it with."
     which = f"all {all_of}" if len(names) == all_of else f"the {len(names)} outermost of {all_of}"
     changes, rises = _pairs(data, "metric_changes"), _pairs(data, "loss_changes")
+    unit = unit_in(data)
     seen = (
-        f"The mean of two of {which} ingredients scores {_signed(min(changes))} to "
-        f"{_signed(max(changes))} points of {data['metric']} against what the two score on average "
-        f"(loss {min(rises):+.3g} to {max(rises):+.3g})"
+        f"The mean of two of {which} ingredients scores {unit.signed(min(changes))} to "
+        f"{unit.signed(max(changes))} {unit.points_of_metric} against what the two score on "
+        f"average (loss {min(rises):+.3g} to {max(rises):+.3g})"
     )
     if alerts:
         named = ", ".join(alert.model for alert in alerts)
         return f"{seen}. {named} should not be averaged with the others."
-    share = sum(change < -_SAFE for change in changes) / len(changes)
+    share = sum(change < -_SAFE * unit.size for change in changes) / len(changes)
     if share == 0:
         return f"{seen}. They lie in one basin, so averaging them is safe."
     if share > 0.5:
@@ -230,18 +233,10 @@ def _sentence(data: Mapping[str, Any], alerts: Sequence[Alert]) -> str:
             "shorter or at a lower learning rate."
         )
     return (
-        f"{seen}. {100 * share:.0f} % of the pairs lose more than {100 * _SAFE:.0f} points, so "
+        f"{seen}. {100 * share:.0f} % of the pairs lose more than {_safe_words(unit)}, so "
         "choose what goes into a soup: greedy leaves out what does harm."
     )
 
 
-def _signed(value: float) -> str:
-    return f"{100 * value:+.1f}"
-
-
-def _points(value: float) -> str:
-    return f"{100 * value:.1f}"
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
+def _safe_words(unit: Unit) -> str:
+    return f"{100 * _SAFE:.0f} {'points' if unit.is_fraction else '% of a usual score'}"

@@ -10,6 +10,7 @@ import numpy as np
 from stockpot.diagnostics.finding import Alert, Finding
 from stockpot.diagnostics.subjects import Subject, Subjects
 from stockpot.diagnostics.subset_scores import PLACES, places, survey
+from stockpot.metric_units import Unit
 from stockpot.statistics.holm import holm
 from stockpot.statistics.paired import paired_test
 from stockpot.statistics.values import Floats
@@ -32,9 +33,15 @@ def contributions(subjects: Subjects) -> Finding:
         members = [member for member in subjects.ingredients if member.name in chosen]
         if 1 < len(members) < len(subjects.ingredients):
             groups.append(_group(subjects, greedy.name, members))
-    data = {"metric": subjects.metric, "places": list(places(subjects)), "groups": groups}
-    sentence = " ".join(_about(group) for group in groups)
-    return Finding(sentence, _metrics(groups[0]), data, _alerts(groups))
+    unit = subjects.unit
+    data = {
+        "metric": subjects.metric,
+        "unit": unit.to_json(),
+        "places": list(places(subjects)),
+        "groups": groups,
+    }
+    sentence = " ".join(_about(group, unit) for group in groups)
+    return Finding(sentence, _metrics(groups[0]), data, _alerts(groups, unit))
 
 
 def _best_greedy_soup(subjects: Subjects) -> Subject | None:
@@ -99,13 +106,13 @@ def _is_harmful(row: Mapping[str, Any]) -> bool:
     return bool(row["change"]["val"] > 0 and row["p"] < _LEVEL)
 
 
-def _alerts(groups: Sequence[Mapping[str, Any]]) -> tuple[Alert, ...]:
+def _alerts(groups: Sequence[Mapping[str, Any]], unit: Unit) -> tuple[Alert, ...]:
     """Name the ingredients without which a mean is better by more than chance explains."""
     return tuple(
         Alert(
             row["ingredient"],
-            f"without it the mean of {_named(group)} is {_points(row['change']['val'])} points "
-            f"better on val ({row['won']} examples better, {row['lost']} worse, "
+            f"without it the mean of {_named(group)} is {_points(unit, row['change']['val'])} "
+            f"{unit.points} better on val ({row['won']} examples better, {row['lost']} worse, "
             f"p = {row['p']:.2g})",
         )
         for group in groups
@@ -114,29 +121,29 @@ def _alerts(groups: Sequence[Mapping[str, Any]]) -> tuple[Alert, ...]:
     )
 
 
-def _about(group: Mapping[str, Any]) -> str:
+def _about(group: Mapping[str, Any], unit: Unit) -> str:
     """Say who adds most and least to a mean, and whether one should go."""
     rows = group["rows"]
-    extremes = "; ".join(_most_and_least(group, place) for place in group["score"])
+    extremes = "; ".join(_most_and_least(group, place, unit) for place in group["score"])
     worth = f"The mean of {_named(group)} scores {extremes} (Shapley values)."
     harmful = [row["ingredient"] for row in rows if _is_harmful(row)]
     if harmful:
         return f"{worth} It is better on val without {' or '.join(harmful)}: leave that out."
     changes = sorted(row["change"]["val"] for row in rows)
     return (
-        f"{worth} Without any one of them it changes by {_points(changes[0])} to "
-        f"{_points(changes[-1])} on val: none makes it worse by more than chance explains."
+        f"{worth} Without any one of them it changes by {_points(unit, changes[0])} to "
+        f"{_points(unit, changes[-1])} on val: none makes it worse by more than chance explains."
     )
 
 
-def _most_and_least(group: Mapping[str, Any], place: str) -> str:
+def _most_and_least(group: Mapping[str, Any], place: str, unit: Unit) -> str:
     ordered = sorted(group["rows"], key=lambda row: row["shapley"][place])
     least, most = ordered[0], ordered[-1]
     total = group["score"][place] - group["base"][place]
     return (
-        f"{_points(total)} points on {PLACES[place]} against the base, to which "
-        f"{most['ingredient']} adds most ({_value(most, place)}) and {least['ingredient']} least "
-        f"({_value(least, place)})"
+        f"{_points(unit, total)} {unit.points} on {PLACES[place]} against the base, to which "
+        f"{most['ingredient']} adds most ({_value(most, place, unit)}) and {least['ingredient']} "
+        f"least ({_value(least, place, unit)})"
     )
 
 
@@ -146,10 +153,10 @@ def _named(group: Mapping[str, Any]) -> str:
     return f"all {num} ingredients" if is_all else f"the {num} ingredients of {group['name']!r}"
 
 
-def _value(row: Mapping[str, Any], place: str) -> str:
-    error = 100 * row["error"][place]
-    return f"{_points(row['shapley'][place])} \N{PLUS-MINUS SIGN} {error:.2f}"
+def _value(row: Mapping[str, Any], place: str, unit: Unit) -> str:
+    error = _points(unit, row["error"][place]).removeprefix("+")
+    return f"{_points(unit, row['shapley'][place])} \N{PLUS-MINUS SIGN} {error}"
 
 
-def _points(difference: float) -> str:
-    return f"{100 * difference:+.2f}"
+def _points(unit: Unit, difference: float) -> str:
+    return unit.signed(difference, more=1)

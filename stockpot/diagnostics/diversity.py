@@ -10,6 +10,7 @@ from torch import Tensor
 
 from stockpot.diagnostics.finding import Finding
 from stockpot.diagnostics.subjects import Subjects
+from stockpot.metric_units import Unit, unit_in
 
 _MOST = 0.75  # of the ensemble's gain
 _FEW = 0.01  # disagreement below it leaves averaging nothing to do
@@ -29,6 +30,7 @@ def diversity(subjects: Subjects) -> Finding:
     compared = {name: _compare(subjects, name) for name in sets}
     data = {
         "metric": subjects.metric,
+        "unit": subjects.unit.to_json(),
         "ingredients": [model.name for model in subjects.ingredients],
         "best_soup": subjects.best_soup.name if subjects.soups else None,
         "sets": compared,
@@ -164,18 +166,20 @@ def _sentence(data: Mapping[str, Any]) -> str:
     names = [*data["sets"]]
     widest = max(names, key=lambda name: data["sets"][name]["disagreement"])
     shown = dict.fromkeys(["val", widest])
-    parts = [_on_set(name, data["sets"][name], data["best_soup"]) for name in shown]
+    unit = unit_in(data)
+    parts = [_on_set(name, data["sets"][name], data["best_soup"], unit) for name in shown]
     return " ".join([*parts, _conclusion(data["sets"][widest], data["best_soup"])])
 
 
-def _on_set(name: str, values: Mapping[str, Any], soup: str | None) -> str:
-    gains = f"the ensemble has {_points(values['ensemble_gain'])}"
+def _on_set(name: str, values: Mapping[str, Any], soup: str | None, unit: Unit) -> str:
+    gains = f"the ensemble has {unit.signed(values['ensemble_gain'])} {unit.points}"
     if soup is not None:
-        gains += f" and the best soup, {soup}, {_points(values['soup_gains'][soup])}"
+        gain = unit.signed(values["soup_gains"][soup])
+        gains += f" and the best soup, {soup}, {gain} {unit.points}"
     return (
         f"On {name} two ingredients decide differently on {_percent(values['disagreement'])} % of "
         f"the examples, and at least one is right on {_percent(values['oracle'])} %; against the "
-        f"mean ingredient ({_percent(values['mean_score'])} %) {gains}."
+        f"mean ingredient ({unit.score_in_full(values['mean_score'])}) {gains}."
     )
 
 
@@ -196,7 +200,3 @@ def _conclusion(values: Mapping[str, Any], soup: str | None) -> str:
 
 def _percent(fraction: float) -> str:
     return f"{100 * fraction:.1f}"
-
-
-def _points(difference: float) -> str:
-    return f"{100 * difference:+.1f} points"

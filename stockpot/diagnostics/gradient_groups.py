@@ -17,6 +17,7 @@ from stockpot.diagnostics.subjects import Subjects, mean_state
 from stockpot.finetuning.hyperparameters import Hyperparameters
 from stockpot.finetuning.objective import training_losses
 from stockpot.merging.inner_products import cosines_of, gram
+from stockpot.metric_units import unit_in
 from stockpot.models import Model
 from stockpot.workloads.protocol import Batch
 
@@ -57,6 +58,7 @@ def gradient_groups(subjects: Subjects) -> Finding:
         "metric": subjects.metric,
         "ingredients": names,
         "cosines": [[round(value, 4) for value in row] for row in cosines.tolist()],
+        "unit": subjects.unit.to_json(),
         "threshold": THRESHOLD,
         "cut": {"mean": round(value, 4), "part": [names[place] for place in part]},
         "all": {"metric": round(metric, 6), "loss": round(loss, 6)},
@@ -144,7 +146,7 @@ def describe(data: Mapping[str, Any]) -> str:
         )
     best = max(groups, key=lambda group: float(group["metric"]))
     sizes = ", ".join(str(len(group["ingredients"])) for group in groups)
-    gain = 100 * (best["metric"] - data["all"]["metric"])
+    gain, unit = best["metric"] - data["all"]["metric"], unit_in(data)
     advice = (
         "make a soup of each group"
         if gain > 0
@@ -153,6 +155,6 @@ def describe(data: Mapping[str, Any]) -> str:
     return (
         f"At the uniform soup the training objectives oppose each other: {len(groups)} groups (of "
         f"{sizes}), with a mean cosine of {mean:.2f} between the first two. The best group's soup "
-        f"scores {100 * best['metric']:.1f} % on val, {gain:+.1f} points against the soup of all: "
-        f"{advice}."
+        f"scores {unit.score_in_full(best['metric'])} on val, {unit.signed(gain)} {unit.points} "
+        f"against the soup of all: {advice}."
     )

@@ -30,7 +30,7 @@ DIAGNOSTIC_NAMES: tuple[DiagnosticName, ...] = get_args(DiagnosticName)
 # Beside `evaluation` and `workloads`, which a workload's scoring inputs hold.
 CODE = (
     *("diagnostics", "statistics", "alignment", "merging", "preparation", "finetuning"),
-    "seeding.py",
+    *("metric_units.py", "seeding.py"),
 )
 
 

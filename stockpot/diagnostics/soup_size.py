@@ -14,16 +14,17 @@ from stockpot.diagnostics.finding import Finding
 from stockpot.diagnostics.shapley import Members
 from stockpot.diagnostics.subjects import Subjects
 from stockpot.diagnostics.subset_scores import PLACES, Survey, places, survey
+from stockpot.metric_units import Unit
 from stockpot.statistics.values import Floats, snapped
 
 _BAND = (0.1, 0.9)  # quantiles over subsets of one size
 _LEAST = 4  # ingredients: without any one of them, two sizes from 2 on are left to fit
-_WORTH_TRAINING = 0.001  # a tenth of a point; less is not worth as many trainings again
+_WORTH_TRAINING = 0.001  # of a fraction, or of a usual score; less is not worth as many trainings
 
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What further ingredients would add to the score, with its 95 % interval; fractions."""
+    """What further ingredients would add to the score, and its 95 % interval; not in percent."""
 
     value: float
     low: float
@@ -48,8 +49,13 @@ def soup_size(subjects: Subjects) -> Finding:
         for name in ("one_more", "as_many_again")
         if name in curve
     }
-    data = {"metric": subjects.metric, "num_ingredients": num, "curves": curves}
-    return Finding(_sentence(num, curves), metrics, data)
+    data = {
+        "metric": subjects.metric,
+        "unit": subjects.unit.to_json(),
+        "num_ingredients": num,
+        "curves": curves,
+    }
+    return Finding(_sentence(num, curves, subjects.unit), metrics, data)
 
 
 def _curve(surveyed: Survey, place: int, num: int) -> dict[str, Any]:
@@ -122,23 +128,24 @@ def _means_without(member: int, scores: Mapping[Members, float]) -> dict[int, fl
     return {size: fmean(own) for size, own in by_size.items()}
 
 
-def _sentence(num: int, curves: Mapping[str, Mapping[str, Any]]) -> str:
+def _sentence(num: int, curves: Mapping[str, Mapping[str, Any]], unit: Unit) -> str:
     means = curves["val"]["mean"]
     seen = (
-        f"On val one ingredient scores {100 * means[0]:.1f} % on average and the mean of all {num} "
-        f"{100 * means[-1]:.1f} %{_reached(means)}."
+        f"On val one ingredient scores {unit.score_in_full(means[0])} on average and the mean of "
+        f"all {num} {unit.score_in_full(means[-1])}{_reached(means)}."
     )
     if num < _LEAST:
         return f"{seen} These are too few to tell what more would add; {_LEAST} would do."
     more = " and ".join(
-        f"{_points(curve['as_many_again']['value'])} points on {PLACES[place]} (95 % interval "
-        f"{_points(curve['as_many_again']['low'])} to {_points(curve['as_many_again']['high'])})"
+        f"{_points(unit, curve['as_many_again']['value'])} {unit.points} on {PLACES[place]} (95 % "
+        f"interval {_points(unit, curve['as_many_again']['low'])} to "
+        f"{_points(unit, curve['as_many_again']['high'])})"
         for place, curve in curves.items()
     )
-    one = " and ".join(_points(curve["one_more"]["value"]) for curve in curves.values())
+    one = " and ".join(_points(unit, curve["one_more"]["value"]) for curve in curves.values())
     return (
         f"{seen} {num} more like them would change that by {more}, one more by {one}: "
-        f"{_advice(curves)}."
+        f"{_advice(curves, unit)}."
     )
 
 
@@ -151,11 +158,12 @@ def _reached(means: list[float]) -> str:
     return f"; {enough} are enough for nine tenths of that gain"
 
 
-def _advice(curves: Mapping[str, Mapping[str, Any]]) -> str:
+def _advice(curves: Mapping[str, Mapping[str, Any]], unit: Unit) -> str:
+    worth = _WORTH_TRAINING * unit.size
     doubled = {PLACES[place]: curve["as_many_again"] for place, curve in curves.items()}
     helped = [place for place, gain in doubled.items() if gain["low"] > 0]
     worse = [place for place, gain in doubled.items() if gain["high"] < 0]
-    if any(doubled[place]["value"] >= _WORTH_TRAINING for place in helped):
+    if any(doubled[place]["value"] >= worth for place in helped):
         return (
             f"training more helps on {' and '.join(helped)}, if that gain is worth as many "
             "trainings again"
@@ -165,12 +173,12 @@ def _advice(curves: Mapping[str, Mapping[str, Any]]) -> str:
             f"more of them would make the mean worse on {' and '.join(worse)}, so choose among "
             "them or train them closer to each other"
         )
-    if all(gain["high"] < _WORTH_TRAINING for gain in doubled.values()):
+    if all(gain["high"] < worth for gain in doubled.values()):
         return "training more of them is not worth it"
     if helped:
         return "training more of them is hardly worth that much"
     return "too few ingredients or val examples to tell whether training more helps"
 
 
-def _points(difference: float) -> str:
-    return f"{100 * difference:+.2f}"
+def _points(unit: Unit, difference: float) -> str:
+    return unit.signed(difference, more=1)

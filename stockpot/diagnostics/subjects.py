@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from stockpot.checkpoints import load_tensors, verify
 from stockpot.evaluation.outputs import Examples, empty_model, put_weights
 from stockpot.evaluation.predictions import load_outputs, predict
+from stockpot.metric_units import Unit, unit_of_scores
 from stockpot.models import Model
 from stockpot.seeding import seeded_generator
+from stockpot.statistics.values import are_fractions
 from stockpot.workloads.batches import num_examples, take, to_device
 from stockpot.workloads.protocol import Batch, Workload
 from stockpot.workloads.spec import WorkloadSpec
@@ -135,6 +137,21 @@ class Subjects:
         outputs = self.val.outputs(self.net(weights))
         values = self.workload.metrics[self.metric](outputs, self.val.targets)
         return values.double().mean().item(), self.val.loss(outputs)
+
+    @cached_property
+    def unit(self) -> Unit:
+        """The unit of the metric, by the values of all models on val."""
+        targets = self.val.targets.cpu()
+        values = {
+            one.name: self.workload.metrics[self.metric](self.outputs(one, "val"), targets)
+            .double()
+            .numpy()
+            for one in (self.base, *self.ingredients, *self.soups)
+        }
+        usual = [float(values[one.name].mean()) for one in self.ingredients]
+        return unit_of_scores(
+            self.metric, usual, is_fraction=all(are_fractions(v) for v in values.values())
+        )
 
     @cached_property
     def _net(self) -> nn.Module:

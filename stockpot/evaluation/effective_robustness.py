@@ -10,7 +10,7 @@ from scipy.special import ndtr, ndtri
 
 from stockpot.statistics.bootstrap import Bootstrap
 from stockpot.statistics.intervals import Intervals
-from stockpot.statistics.values import Floats
+from stockpot.statistics.values import Floats, are_fractions
 
 _FEWEST = 3  # ingredients: a line through two fits them whatever they are
 _MOST = 0.9  # of the resamples must have a line
@@ -51,7 +51,7 @@ def effective_robustness(
     found: dict[str, Any] = {"scale": "probit", "num_fitted": len(ingredients), "rows": []}
     if len(ingredients) < _FEWEST:
         return found | {"note": f"a line needs {_FEWEST} ingredients, got {len(ingredients)}"}
-    if not all(_are_fractions(values) for values in test.values()):
+    if not all(are_fractions(values) for values in test.values()):
         return found | {"note": "the metric is no fraction, and has no probit"}
     resamples = [_resamples(values[ingredients[0]], intervals) for values in (test, shift)]
     scores = {
@@ -75,10 +75,6 @@ def effective_robustness(
 def _resamples(values: Floats, intervals: Intervals) -> Bootstrap:
     """Return the resamples of examples; equal ones for as many."""
     return Bootstrap(len(values), intervals.resamples, intervals.confidence, intervals.seed)
-
-
-def _are_fractions(values: Floats) -> bool:
-    return bool(values.min() >= 0 and values.max() <= 1)
 
 
 def _probits(values: Floats, resamples: Bootstrap) -> Floats:

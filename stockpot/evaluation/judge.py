@@ -21,7 +21,7 @@ from stockpot.evaluation.metrics.classification import absent_classes
 from stockpot.evaluation.panel import OnSet, Panel
 from stockpot.evaluation.predictions import test_sets, val_sets
 from stockpot.evaluation.relative_improvement import random_soup_rows
-from stockpot.evaluation.scores import Scores, shown
+from stockpot.evaluation.scores import Scores, shown, which_are_fractions
 from stockpot.evaluation.shift_means import are_copies
 from stockpot.evaluation.wise_ft import wise_ft_path
 from stockpot.statistics.comparisons import compare_family
@@ -92,6 +92,7 @@ def judge(job: JudgingJob) -> dict[str, Any]:
     return {
         "metric": judgement.metric,
         "higher_is_better": {n: m.higher_is_better for n, m in judgement.metrics.items()},
+        "is_fraction": which_are_fractions(judgement.metrics, judgement.scores.values()),
         "best_ingredient": judgement.panel.best,
         "confidence": job.confidence,
         "bootstrap": job.bootstrap,

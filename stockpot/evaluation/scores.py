@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stockpot.evaluation.metrics import TaskMetric
 from stockpot.evaluation.shift_means import mean_over_shifts
-from stockpot.statistics.values import Floats
+from stockpot.statistics.values import Floats, are_fractions
 
 T = TypeVar("T")
 
@@ -54,6 +54,30 @@ class Scores:
             self.values[f"{prefix}/mean/{metric}"] = float(np.mean(values))
         for metric, arrays in _in_all(self.per_example, prefix, shifts).items():
             self.per_example[f"{prefix}/mean/{metric}"] = mean_over_shifts(arrays, are_copies)
+
+
+def which_are_fractions(
+    metrics: Mapping[str, TaskMetric], scores: Iterable[Scores]
+) -> dict[str, bool]:
+    """Say of each metric whether it is a fraction, and so is written in percent.
+
+    Where the metric does not say so itself, it is one if every value of every model, example by
+    example in every place, lies in [0, 1].
+    """
+    per_example = [of_model.per_example for of_model in scores]
+
+    def has_fractions(metric: str) -> bool:
+        return all(
+            are_fractions(values)
+            for of_model in per_example
+            for name, values in of_model.items()
+            if name.rpartition("/")[2] == metric
+        )
+
+    return {
+        name: has_fractions(name) if metric.is_fraction is None else metric.is_fraction
+        for name, metric in metrics.items()
+    }
 
 
 def shown(set_name: str) -> str:

@@ -11,7 +11,7 @@ from stockpot.reporting.results import Manifest, best_soup, models_of
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """Mean scores of something that is no checkpoint of this run; fractions.
+    """Mean scores of something that is no checkpoint of this run.
 
     Attributes:
         name: what the table calls it.

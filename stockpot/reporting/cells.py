@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from stockpot.metric_units import Unit
 from stockpot.reporting.comparisons import Comparison
-from stockpot.reporting.estimates import Estimate, metric_text, p_words, percent, plain, points
+from stockpot.reporting.estimates import Estimate, p_words, percent, plain, read_estimate
 from stockpot.reporting.verdict import Outcome
 
 
@@ -46,22 +47,28 @@ def header(model: str) -> Cell:
     return Cell(model, model=model)
 
 
-def score(estimate: Estimate | None) -> Cell:
-    """Write a score in percent, with its interval."""
+def score(estimate: Estimate | None, unit: Unit) -> Cell:
+    """Write a score, with its interval."""
     if estimate is None:
         return Cell("-")
-    return Cell(percent(estimate.value), interval(estimate, percent), estimate.value)
+    written = typeset(interval(estimate, unit.score))
+    return Cell(typeset(unit.score(estimate.value)), written, estimate.value)
 
 
-def difference(compared: Comparison | None) -> Cell:
-    """Write a difference in points, starred where it is no accident, with interval and p."""
+def value(score: float | None, unit: Unit) -> Cell:
+    """Write a score of which no interval is known."""
+    return Cell("-") if score is None else Cell(typeset(unit.score(score)), sort=score)
+
+
+def difference(compared: Comparison | None, unit: Unit) -> Cell:
+    """Write a difference, starred where it is no accident, with interval and p."""
     if compared is None:
         return Cell("-")
     tones = {Outcome.WORSE: "worse", Outcome.NO_DIFFERENCE: "", Outcome.BETTER: "better"}
     star = "" if compared.outcome is Outcome.NO_DIFFERENCE else " *"
     return Cell(
-        typeset(f"{points(compared.difference.value)}{star}"),
-        typeset(f"{interval(compared.difference, points)}, {p_words(compared.p)}"),
+        typeset(f"{unit.difference(compared.difference.value)}{star}"),
+        typeset(f"{interval(compared.difference, unit.difference)}, {p_words(compared.p)}"),
         compared.difference.value,
         tones[compared.outcome],
     )
@@ -89,17 +96,9 @@ def number(value: float | None, write: Callable[[float], str] = plain) -> Cell:
     return Cell("-") if value is None else Cell(typeset(write(value)), sort=float(value))
 
 
-def metric(name: str, metrics: Mapping[str, float], place: str) -> Cell:
-    """Write the metric `name` of the set `place`, with its interval where one was computed."""
-    full = f"{place}/{name}"
-    if full not in metrics:
-        return Cell("-")
-    estimate = Estimate(metrics[full], metrics.get(f"{full}_low"), metrics.get(f"{full}_high"))
-
-    def write(value: float) -> str:
-        return typeset(metric_text(name, value))
-
-    return Cell(write(estimate.value), interval(estimate, write), estimate.value)
+def metric(unit: Unit, metrics: Mapping[str, float], place: str) -> Cell:
+    """Write the unit's metric of the set `place`, with its interval where one was computed."""
+    return score(read_estimate(metrics, f"{place}/{unit.metric}"), unit)
 
 
 def setting(value: Any) -> Cell:

@@ -21,7 +21,7 @@ def render_comparison(compared: Runs) -> str:
         headline=run_headline(compared),
         verdicts=run_verdicts(compared),
         caveat=run_caveat(compared),
-        metric=evaluation["metric"],
+        unit=compared.unit,
         confidence=confidence_words(compared.confidence),
         star=star_words(evaluation),
         plots=list(_plots(compared.runs)),

@@ -16,7 +16,7 @@ class Comparison:
     """One model minus the best ingredient, at one place.
 
     Attributes:
-        difference: of the means, a fraction, with its interval.
+        difference: of the means, with its interval.
         outcome: better, no difference, or worse.
         p: after Holm's correction over its family.
     """

@@ -145,7 +145,7 @@ def _pareto(study: Model) -> Iterator[Cells]:
 def _random_soups(evaluation: Manifest) -> Iterator[Cells]:
     for row in evaluation.get("random_soups", {}).get("rows", []):
         where = (row["model"], row["place"], row["pool"], row["size"])
-        yield *where, row["mean"], row["sd"], row["ri"]
+        yield *where, row["mean"], row["sd"], 100 * row["ri"]
 
 
 def _wise_ft(evaluation: Manifest) -> Iterator[Cells]:

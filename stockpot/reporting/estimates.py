@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# Metrics that are not shares of anything, by how their names begin.
-_UNBOUNDED = ("nll", "brier", "temperature", "loss", "perplexity", "rmse", "mae", "r2")
+from stockpot.metric_units import Unit
+
+_SHARE = Unit("share")
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A fraction, or a difference of two, with its interval where one was computed."""
+    """A score, or a difference of two, with its interval where one was computed."""
 
     value: float
     low: float | None = None
@@ -40,20 +41,12 @@ def estimate_of(metrics: Mapping[str, float], name: str) -> Estimate:
 
 def percent(fraction: float) -> str:
     """Write a fraction as a percentage: 0.965 is 96.5."""
-    return f"{100 * fraction:.1f}"
+    return _SHARE.score(fraction)
 
 
 def points(difference: float) -> str:
-    """Write a difference of fractions in percentage points, signed: 0.041 is +4.1.
-
-    The sign of what rounds to zero stays, so that an interval from +0.0 reads as above zero.
-    """
-    return "0.0" if difference == 0 else f"{100 * difference:+.1f}"
-
-
-def metric_text(metric: str, value: float) -> str:
-    """Write a score: what is a fraction by nature in percent, all else as it is."""
-    return f"{value:.3f}" if metric.startswith(_UNBOUNDED) else percent(value)
+    """Write a difference of fractions in percentage points, signed: 0.041 is +4.1."""
+    return _SHARE.difference(difference)
 
 
 def counted(number: float) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from stockpot.reporting.results import Manifest, Results
+from stockpot.reporting.units import unit_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,9 @@ def _evaluation_plots(evaluation: Manifest) -> Iterator[Plot]:
 def _greedy_plots(results: Results) -> list[Plot]:
     from stockpot.reporting.plots import greedy_path
 
-    metric = results.evaluation["metric"]
+    unit = unit_of(results.evaluation)
     shown = [
-        Plot(f"Path of {soup['name']}", _GREEDY, greedy_path(soup, metric, number))
+        Plot(f"Path of {soup['name']}", _GREEDY, greedy_path(soup, unit, number))
         for number, soup in enumerate(results.soups["soups"], start=1)
         if soup["steps"]
     ]
@@ -71,9 +72,9 @@ def _pareto_plots(results: Results) -> list[Plot]:
 def _tuning_plots(results: Results) -> list[Plot]:
     from stockpot.reporting.plots import tuning_history
 
-    metric = results.evaluation["metric"]
+    unit = unit_of(results.evaluation)
     shown = [
-        Plot(f"History of {study['name']}", _HISTORY, tuning_history(study, metric, number))
+        Plot(f"History of {study['name']}", _HISTORY, tuning_history(study, unit, number))
         for number, study in enumerate(results.tune["tuned"], start=1)
         if study["trials"]
     ]

@@ -15,6 +15,7 @@ from stockpot.reporting.protocol import access_grid, protocol, settings
 from stockpot.reporting.recipe_words import recipe_words
 from stockpot.reporting.results import Results
 from stockpot.reporting.table import star_words
+from stockpot.reporting.units import unit_of
 from stockpot.reporting.verdict import (
     caveat,
     ensemble_sentence,
@@ -48,6 +49,7 @@ def render_report(
         title=experiment.get("track", {}).get("experiment", "stockpot"),
         results=results,
         evaluation=results.evaluation,
+        unit=unit_of(results.evaluation),
         headline=headline(results.evaluation),
         verdicts=verdicts(results.evaluation),
         greedy=greedy_sentence(results.evaluation),
@@ -62,7 +64,7 @@ def render_report(
         diagnostics=figures.diagnostics,
         tables=_tables(results, runs or {}, latency_ms),
         fronts=[study for study in results.tune["tuned"] if study["front"]],
-        front_grid=model_grids.front_grid,
+        front_grid=lambda study: model_grids.front_grid(study, unit_of(results.evaluation)),
         best=_best(results, runs or {}),
         protocol=protocol(results, experiment),
         settings=settings(experiment),
@@ -103,7 +105,7 @@ def _best(results: Results, runs: Mapping[str, str]) -> dict[str, str | Grid] | 
     name = str(soup["name"])
     return {
         "name": name,
-        "words": recipe_words(soup, results.evaluation["metric"]),
+        "words": recipe_words(soup, unit_of(results.evaluation)),
         "grid": model_grids.best_recipe_grid(results, soup),
         "command": f"stockpot reproduce {shlex.quote(runs.get(name, name))}",
     }

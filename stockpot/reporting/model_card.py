@@ -8,17 +8,13 @@ from typing import Any
 
 import yaml
 
+from stockpot.metric_units import Unit
 from stockpot.reporting.alerts import alerts
-from stockpot.reporting.estimates import (
-    Estimate,
-    confidence_words,
-    metric_text,
-    percent,
-    plain,
-)
+from stockpot.reporting.estimates import Estimate, confidence_words, plain
 from stockpot.reporting.recipe_words import recipe_words
 from stockpot.reporting.results import Manifest, Model, Results
 from stockpot.reporting.table import Row, difference_cell, results_table, star_words
+from stockpot.reporting.units import unit_of
 from stockpot.reporting.verdict import headline
 
 # Kinds of rows that the evaluation compares the soup with, beside itself.
@@ -112,7 +108,7 @@ def _about(results: Results, soup: Model) -> str:
 
 
 def _recipe(results: Results, soup: Model) -> Iterator[str]:
-    yield recipe_words(soup, results.evaluation["metric"])
+    yield recipe_words(soup, unit_of(results.evaluation))
     known = {model["name"]: model for model in results.sweep["ingredients"]}
     rows = [
         (
@@ -135,20 +131,22 @@ def _warnings(results: Results) -> Iterator[str]:
 
 
 def _evaluation(results: Results, soup: Model) -> Iterator[str]:
-    evaluation = results.evaluation
+    evaluation, unit = results.evaluation, unit_of(results.evaluation)
     shifts = evaluation["test_shifts"]
+    points = ", in points" if unit.is_fraction else ""
     under = f"; mean shift is over {', '.join(shifts)}" if shifts else ""
     yield (
-        f"{evaluation['metric']} in %, on {evaluation['num_test']:,} test examples that no choice "
+        f"{unit.scores}, on {evaluation['num_test']:,} test examples that no choice "
         f"has seen, with {confidence_words(evaluation['confidence'])}s{under}. Differences are to "
-        f"the best ingredient on val ({evaluation['best_ingredient']}), in points; "
+        f"the best ingredient on val ({evaluation['best_ingredient']}){points}; "
         f"{star_words(evaluation)}."
     )
     shown = [r for r in results_table(evaluation) if r.kind in _COMPARED or r.model == soup["name"]]
     columns = ["model", "test", *(["mean shift", "shift - best"] if shifts else []), "test - best"]
-    yield _table([*columns, "models run"], [_row(row, has_shift=bool(shifts)) for row in shown])
+    rows = [_row(row, unit, has_shift=bool(shifts)) for row in shown]
+    yield _table([*columns, "models run"], rows)
     other = [
-        f"{name.replace('_', ' ')} {metric_text(name, metrics[f'test/{name}'])}"
+        f"{name.replace('_', ' ')} {unit_of(evaluation, name).score(metrics[f'test/{name}'])}"
         for metrics in [_metrics_of(evaluation, soup)]
         for name in ("nll", "ece", "nll_scaled", "ece_scaled")
         if f"test/{name}" in metrics
@@ -157,18 +155,20 @@ def _evaluation(results: Results, soup: Model) -> Iterator[str]:
         yield f"On test it also has {', '.join(other)} (scaled: after one temperature, from val)."
 
 
-def _row(row: Row, *, has_shift: bool) -> list[str]:
-    shift = [_score(row.shift), difference_cell(row.against_shift)] if has_shift else []
-    scores = [_score(row.test), *shift, difference_cell(row.against_test)]
+def _row(row: Row, unit: Unit, *, has_shift: bool) -> list[str]:
+    under_shift = [_score(row.shift, unit), difference_cell(row.against_shift, unit)]
+    shift = under_shift if has_shift else []
+    scores = [_score(row.test, unit), *shift, difference_cell(row.against_test, unit)]
     return [row.name, *scores, f"{row.num_models}"]
 
 
-def _score(estimate: Estimate | None) -> str:
+def _score(estimate: Estimate | None, unit: Unit) -> str:
     if estimate is None:
         return "-"
     if estimate.low is None or estimate.high is None:
-        return percent(estimate.value)
-    return f"{percent(estimate.value)} ({percent(estimate.low)} to {percent(estimate.high)})"
+        return unit.score(estimate.value)
+    bounds = f"{unit.score(estimate.low)} to {unit.score(estimate.high)}"
+    return f"{unit.score(estimate.value)} ({bounds})"
 
 
 def _reproduce(soup: Model, runs: Mapping[str, str]) -> Iterator[str]:

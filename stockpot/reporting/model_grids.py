@@ -6,16 +6,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from stockpot.finetuning.hyperparameters import alike
+from stockpot.metric_units import Unit
 from stockpot.reporting import cells
 from stockpot.reporting.cells import Cell, Grid
 from stockpot.reporting.estimates import plain
 from stockpot.reporting.results import Model, Results, models_of, objective_values
+from stockpot.reporting.units import unit_of
 
 
 def ingredients_grid(results: Results) -> Grid:
     """Build the table of ingredients: hyperparameters, val scores, and what test said later."""
     evaluation, metric = results.evaluation, results.evaluation["metric"]
-    ingredients = results.sweep["ingredients"]
+    ingredients, unit = results.sweep["ingredients"], unit_of(evaluation)
     trained = [model for model in ingredients if "imported" not in model]
     told = alike([model["hyperparameters"] for model in trained])
     # Of an imported one it is not known that it did without the techniques it does not name.
@@ -34,9 +36,9 @@ def ingredients_grid(results: Results) -> Grid:
         [
             cells.header(model["name"]),
             *(cells.setting(described[model["name"]].get(name)) for name in hyperparameters),
-            *(cells.fraction(model["scores"].get(name)) for name in chosen_on.values()),
+            *(cells.value(model["scores"].get(name), unit) for name in chosen_on.values()),
             *(
-                cells.fraction(judged.get(model["name"], {}).get(name))
+                cells.value(judged.get(model["name"], {}).get(name), unit)
                 for name in reported.values()
             ),
         ]
@@ -100,7 +102,7 @@ def recipes_grid(results: Results) -> Grid:
     return Grid(["soup", "kind", "recipe", "ingredients"], rows)
 
 
-def front_grid(study: Model) -> Grid:
+def front_grid(study: Model, unit: Unit) -> Grid:
     """Build the table of a Pareto front: the trade-offs one could have chosen."""
     rows = []
     for point in study["front"]:
@@ -112,8 +114,8 @@ def front_grid(study: Model) -> Grid:
         rows.append(
             [
                 Cell(str(point["number"])),
-                cells.fraction(values["val"]),
-                cells.fraction(values["val_shift"]),
+                cells.value(values["val"], unit),
+                cells.value(values["val_shift"], unit),
                 Cell(shown),
             ]
         )

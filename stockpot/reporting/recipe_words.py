@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from stockpot.reporting.estimates import percent, plain
+from stockpot.metric_units import Unit
+from stockpot.reporting.estimates import plain
 from stockpot.reporting.results import Model
 
 _NAMED = ("name", "select", "method", "objectives", "sampler", "search", "trials")
 
 
-def recipe_words(soup: Model, metric: str) -> str:
+def recipe_words(soup: Model, unit: Unit) -> str:
     """Say how a soup was made: what was chosen how, merged how, and its score on val.
 
     Args:
         soup: from the soups or the tune manifest.
-        metric: what choices looked at.
+        unit: of the metric that choices looked at.
     """
     recipe = soup["recipe"]
     options = {name: value for name, value in recipe.items() if name not in _NAMED}
     told = f" ({plain(options)})" if options else ""
     used = sum(value != 0 for value in soup["coefficients"].values())
-    score = percent(soup["scores"][f"val/{metric}"])
+    score = unit.score_in_full(soup["scores"][f"val/{unit.metric}"])
+    scored = f"{score} {unit.metric}" if unit.is_fraction else f"{unit.metric} {score}"
     return (
         f"{_chosen(soup)}, merged by {recipe.get('method', 'linear')}{told}: {used} "
-        f"ingredient{'s' if used != 1 else ''}, {score} % {metric} on val."
+        f"ingredient{'s' if used != 1 else ''}, {scored} on val."
     )
 
 

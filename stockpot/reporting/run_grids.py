@@ -22,10 +22,10 @@ def best_grid(runs: Runs) -> Grid:
         [
             _header(run, run.best["name"]),
             Cell(run.best["name"]),
-            cells.score(run.score(TEST)),
-            cells.score(run.score(SHIFT)),
-            cells.difference(runs.comparison(run.label, TEST)),
-            cells.difference(runs.comparison(run.label, SHIFT)),
+            cells.score(run.score(TEST), runs.unit),
+            cells.score(run.score(SHIFT), runs.unit),
+            cells.difference(runs.comparison(run.label, TEST), runs.unit),
+            cells.difference(runs.comparison(run.label, SHIFT), runs.unit),
             cells.number(run.results.evaluation["num_test"]),
         ]
         for run in runs.runs
@@ -68,11 +68,12 @@ def digests_grid(runs: Sequence[Run]) -> Grid:
 
 def terminal_table(runs: Runs) -> Table:
     """Lay the best soups out for a terminal of 100 columns."""
-    evaluation = runs.runs[0].results.evaluation
+    evaluation, unit = runs.runs[0].results.evaluation, runs.unit
+    points = "points" if unit.is_fraction else "difference"
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0, caption_justify="left")
     table.caption = Text(
-        f"{evaluation['metric']} in %, [{confidence_words(runs.confidence)}] of each run's best "
-        f"soup on val\n- first: points to that of {runs.runs[0].label}, paired; "
+        f"{unit.scores}, [{confidence_words(runs.confidence)}] of each run's best "
+        f"soup on val\n- first: {points} to that of {runs.runs[0].label}, paired; "
         f"{star_words(evaluation)}",
         style="dim",
     )
@@ -83,9 +84,10 @@ def terminal_table(runs: Runs) -> Table:
     for header in ("test - first", "shift - first"):
         table.add_column(header, overflow="fold")
     for run in runs.runs:
-        scores = [score_cell(run.score(place)) for place in (TEST, SHIFT)]
+        scores = [score_cell(run.score(place), unit) for place in (TEST, SHIFT)]
         compared = [runs.comparison(run.label, place) for place in (TEST, SHIFT)]
-        texts = [run.label, run.best["name"], *scores, *map(difference_cell, compared)]
+        differences = [difference_cell(found, unit) for found in compared]
+        texts = [run.label, run.best["name"], *scores, *differences]
         table.add_row(*map(Text, texts))
     return table
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from stockpot.metric_units import Unit
 from stockpot.reporting.comparisons import SHIFT, TEST
-from stockpot.reporting.estimates import Estimate, confidence_words, p_words, percent, points
+from stockpot.reporting.estimates import Estimate, confidence_words, p_words
 from stockpot.reporting.runs import Run, Runs
-from stockpot.reporting.verdict import ON_TEST, UNDER_SHIFT, Outcome
+from stockpot.reporting.verdict import ON_TEST, UNDER_SHIFT, Outcome, could_see_words
 
 _PLACES = {SHIFT: UNDER_SHIFT, TEST: ON_TEST}
 
@@ -66,7 +67,7 @@ def _verdicts(runs: Runs) -> Iterator[RunVerdict]:
 
 def _tested_sentence(runs: Runs, run: Run, place: str) -> str:
     tested = next(row for row in runs.tested if (row["model"], row["place"]) == (run.label, place))
-    first, outcome = runs.runs[0], Outcome(tested["outcome"])
+    first, outcome, unit = runs.runs[0], Outcome(tested["outcome"]), runs.unit
     if run.best["digest"] == first.best["digest"] != "":
         return f"{_named(run)} is the same model as {_named(first)}, {_PLACES[place]} and anywhere."
     if tested["won"] == tested["lost"] == 0:
@@ -78,13 +79,12 @@ def _tested_sentence(runs: Runs, run: Run, place: str) -> str:
     could_see = ""
     if outcome is Outcome.NO_DIFFERENCE:
         what = f"no difference seen between {_named(run)} and {_named(first)} {_PLACES[place]}"
-        if tested["detectable"] is not None:
-            seen = percent(tested["detectable"])
-            could_see = f"; one of {seen} points would be seen 4 times of 5"
-    bounds = f"{points(tested['low'])} to {points(tested['high'])}"
+        could_see = could_see_words(tested["detectable"], unit)
+    bounds = unit.bounds(tested["low"], tested["high"])
     return (
-        f"{what}: {points(tested['difference'])} points ({confidence_words(runs.confidence)} "
-        f"{bounds}), +{tested['won']} and -{tested['lost']} of {tested['n']} examples, "
+        f"{what}: {unit.difference_in_full(tested['difference'])} "
+        f"({confidence_words(runs.confidence)} {bounds}), "
+        f"+{tested['won']} and -{tested['lost']} of {tested['n']} examples, "
         f"{p_words(tested['p_holm'])}{could_see}"
     )
 
@@ -93,17 +93,18 @@ def _untested_sentence(runs: Runs, run: Run, place: str) -> str:
     """Put the scores side by side, and say why no more can be said."""
     first = runs.runs[0]
     own, other = run.score(place), first.score(place)
-    against = f" against {_score(other)} of {_named(first)}" if other else ""
+    against = f" against {_score(other, runs.unit)} of {_named(first)}" if other else ""
     why = runs.untested[run.label, place]
-    return f"{_named(run)}, {_PLACES[place]}: {_score(own)}{against}; not tested, as {why}"
+    scored = f"{_score(own, runs.unit)}{against}"
+    return f"{_named(run)}, {_PLACES[place]}: {scored}; not tested, as {why}"
 
 
-def _score(estimate: Estimate | None) -> str:
+def _score(estimate: Estimate | None, unit: Unit) -> str:
     assert estimate is not None
     if estimate.low is None or estimate.high is None:
-        return f"{percent(estimate.value)} %"
-    bounds = f"{percent(estimate.low)} to {percent(estimate.high)}"
-    return f"{percent(estimate.value)} % ({bounds})"
+        return unit.score_in_full(estimate.value)
+    bounds = f"{unit.score(estimate.low)} to {unit.score(estimate.high)}"
+    return f"{unit.score_in_full(estimate.value)} ({bounds})"
 
 
 def _named(run: Run) -> str:

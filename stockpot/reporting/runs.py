@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from stockpot.metric_units import Unit
 from stockpot.reporting.comparisons import SHIFT, TEST, Comparison, comparison
 from stockpot.reporting.estimates import Estimate, read_estimate
 from stockpot.reporting.results import Model, Results, best_ingredient, best_soup
+from stockpot.reporting.units import unit_of
 
 METRIC_PLACES = {SHIFT: "shift/mean", TEST: "test"}
 """What metrics call the places of a comparison."""
@@ -61,9 +63,20 @@ class Runs:
         """Return the confidence of the intervals."""
         return float(self.runs[0].results.evaluation["confidence"])
 
+    @property
+    def unit(self) -> Unit:
+        """The unit of the metric."""
+        return unit_of_runs(self.runs)
+
     def comparison(self, label: str, place: str) -> Comparison | None:
         """Return how a run compares with the first; None where it was not tested."""
         return comparison({"comparisons": self.tested}, label, place)
+
+
+def unit_of_runs(runs: Sequence[Run]) -> Unit:
+    """Return the unit of the first metric; a fraction is one in all runs."""
+    units = [unit_of(run.results.evaluation) for run in runs]
+    return next((unit for unit in units if not unit.is_fraction), units[0])
 
 
 def differing_settings(runs: Sequence[Run]) -> dict[str, list[str | None]]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from stockpot.metric_units import Unit
 from stockpot.reporting import cells
 from stockpot.reporting.cells import Cell, Grid
 from stockpot.reporting.estimates import Estimate, counted, p_words, percent, points
 from stockpot.reporting.results import Manifest, Results, main_models
 from stockpot.reporting.table import BEST, Row, results_table
+from stockpot.reporting.units import unit_of
 
 
 def results_grid(results: Results, latency_ms: float | None) -> Grid:
@@ -18,19 +21,20 @@ def results_grid(results: Results, latency_ms: float | None) -> Grid:
         results: the run.
         latency_ms: of one model and one batch, where it was measured.
     """
-    rows = results_table(results.evaluation)
+    rows, unit = results_table(results.evaluation), unit_of(results.evaluation)
+    calibrations = [unit_of(results.evaluation, name) for name in ("nll", "ece")]
     has_shift = bool(results.evaluation["test_shifts"])
     has_calibration = any("test/nll" in row.metrics for row in rows)
     columns = ["model", "val", "test", "mean shift", "shift - best", "test - best", "NLL", "ECE"]
     table = [
         [
             Cell(row.name, detail=row.detail, model=row.model),
-            cells.score(row.val),
-            cells.score(row.test),
-            cells.score(row.shift),
-            cells.difference(row.against_shift),
-            cells.difference(row.against_test),
-            *(_calibration(row.metrics, name) for name in ("nll", "ece")),
+            cells.score(row.val, unit),
+            cells.score(row.test, unit),
+            cells.score(row.shift, unit),
+            cells.difference(row.against_shift, unit),
+            cells.difference(row.against_test, unit),
+            *(_calibration(row.metrics, one) for one in calibrations),
             _cost(row, latency_ms),
         ]
         for row in rows
@@ -57,10 +61,11 @@ def metric_grids(evaluation: Manifest) -> list[tuple[str, Grid]]:
     }
     grids = []
     for place, metrics in places.items():
+        units = [unit_of(evaluation, name) for name in metrics]
         rows = [
             [
                 cells.header(model["name"]),
-                *(cells.metric(name, model["metrics"], place) for name in metrics),
+                *(cells.metric(unit, model["metrics"], place) for unit in units),
             ]
             for model in models
         ]
@@ -90,13 +95,14 @@ def cost_grid(evaluation: Manifest, latency_ms: float | None) -> Grid:
 
 def comparisons_grid(evaluation: Manifest) -> Grid | None:
     """Build the table of all tests against the best ingredient; None where none was made."""
+    unit = unit_of(evaluation)
     rows = [
         [
             cells.header(tested["model"]),
             Cell(tested["place"]),
             Cell(
-                cells.typeset(points(tested["difference"])),
-                cells.typeset(f"{points(tested['low'])} to {points(tested['high'])}"),
+                cells.typeset(unit.difference(tested["difference"])),
+                cells.typeset(unit.bounds(tested["low"], tested["high"])),
                 tested["difference"],
                 tested["outcome"] if tested["outcome"] in ("better", "worse") else "",
             ),
@@ -105,7 +111,7 @@ def comparisons_grid(evaluation: Manifest) -> Grid | None:
             cells.number(tested["n"]),
             cells.number(tested["p"], _p),
             cells.number(tested["p_holm"], _p),
-            cells.number(tested["detectable"], lambda value: f"{100 * value:.1f}"),
+            cells.number(tested["detectable"], unit.score),
             Cell(tested["test"]),
             Cell(tested["outcome"]),
         ]
@@ -120,12 +126,17 @@ def comparisons_grid(evaluation: Manifest) -> Grid | None:
 
 def random_soups_grid(evaluation: Manifest) -> Grid | None:
     """Build the table of soups against random ones; None where none were made."""
+    unit = unit_of(evaluation)
     rows = [
         [
             cells.header(row["model"]),
             Cell(row["place"]),
             Cell(_pool_words(row)),
-            Cell(percent(row["mean"]), f"sd {100 * row['sd']:.2f}", row["mean"]),
+            Cell(
+                cells.typeset(unit.score(row["mean"])),
+                f"sd {unit.signed(row['sd'], more=1).removeprefix('+')}",
+                row["mean"],
+            ),
             Cell(
                 cells.typeset(f"{100 * row['ri']:+.2f} %"),
                 cells.typeset(f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}"),
@@ -145,7 +156,7 @@ def conformal_grid(evaluation: Manifest) -> Grid | None:
         [
             cells.header(row["model"]),
             cells.fraction(1 - row["alpha"]),
-            cells.score(Estimate(row["coverage"], row["low"], row["high"])),
+            _share(Estimate(row["coverage"], row["low"], row["high"])),
             cells.number(row["mean_size"], lambda value: f"{value:.2f}"),
         ]
         for row in evaluation.get("conformal", [])
@@ -188,10 +199,15 @@ def _place_words(place: str) -> str:
     return f"{kinds[kind]}: {name}" if name else kinds[kind]
 
 
-def _calibration(metrics: Mapping[str, float], name: str) -> Cell:
+def _share(estimate: Estimate) -> Cell:
+    """Write what is a share whatever the metric is, in percent."""
+    return Cell(percent(estimate.value), cells.interval(estimate, percent), estimate.value)
+
+
+def _calibration(metrics: Mapping[str, float], unit: Unit) -> Cell:
     """Write a metric on test, and behind it what temperature scaling makes of it."""
-    cell = cells.metric(name, metrics, "test")
-    scaled = cells.metric(f"{name}_scaled", metrics, "test")
+    cell = cells.metric(unit, metrics, "test")
+    scaled = cells.metric(replace(unit, metric=f"{unit.metric}_scaled"), metrics, "test")
     detail = f"scaled {scaled.text}" if scaled.sort is not None else ""
     return Cell(cell.text, detail, cell.sort)
 

@@ -10,16 +10,12 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from stockpot.metric_units import Unit
 from stockpot.reporting.baselines import Baseline, random_soups, wise_ft
 from stockpot.reporting.comparisons import SHIFT, TEST, Comparison, comparison
-from stockpot.reporting.estimates import (
-    Estimate,
-    confidence_words,
-    percent,
-    points,
-    read_estimate,
-)
+from stockpot.reporting.estimates import Estimate, confidence_words, read_estimate
 from stockpot.reporting.results import Manifest, Model, best_ingredient, models_of
+from stockpot.reporting.units import unit_of
 from stockpot.reporting.verdict import Outcome
 
 BEST = "best ingredient"
@@ -34,7 +30,7 @@ class Row:
         detail: what it is, where the name alone does not say.
         model: the model's name in the manifests; "" for a mean of several.
         kind: base, ingredient, soup, tuned, ensemble, or baseline: no checkpoint of this run.
-        val: score on val; a fraction, as are all that follow. None where it was not recorded.
+        val: score on val, not in percent; None where it was not recorded.
         test: score on test.
         shift: mean score over the test shifts; None where there are none.
         against_shift: `shift` compared with that of the best ingredient, paired.
@@ -77,21 +73,20 @@ def results_table(evaluation: Manifest) -> list[Row]:
     return rows
 
 
-def score_cell(estimate: Estimate | None) -> str:
+def score_cell(estimate: Estimate | None, unit: Unit) -> str:
     """Write a score with its interval: 96.5 [94.5,98.2]."""
     if estimate is None:
         return "-"
-    return f"{percent(estimate.value)}{_bounds(estimate, percent)}"
+    return f"{unit.score(estimate.value)}{_bounds(estimate, unit.score)}"
 
 
-def difference_cell(compared: Comparison | None) -> str:
+def difference_cell(compared: Comparison | None, unit: Unit) -> str:
     """Write a difference, a star where it is no accident, and the interval."""
     if compared is None:
         return "-"
     star = " " if compared.outcome is Outcome.NO_DIFFERENCE else "*"
-    return (
-        f"{points(compared.difference.value)}{star}{_bounds(compared.difference, points)}".rstrip()
-    )
+    difference = f"{unit.difference(compared.difference.value)}{star}"
+    return f"{difference}{_bounds(compared.difference, unit.difference)}".rstrip()
 
 
 def star_words(evaluation: Manifest) -> str:
@@ -114,8 +109,10 @@ def render_terminal(rows: Sequence[Row], evaluation: Manifest) -> Table:
     for header in (*(["shift - best"] if has_shift else []), "test - best"):
         table.add_column(header, overflow="fold")
     table.add_column("cost", justify="right")
+    unit = unit_of(evaluation)
     for row in rows:
-        table.add_row(*_cells(row, has_shift=has_shift), style="bold" if row.name == BEST else "")
+        style = "bold" if row.name == BEST else ""
+        table.add_row(*_cells(row, unit, has_shift=has_shift), style=style)
     return table
 
 
@@ -171,33 +168,35 @@ def _mean_row(ingredients: Sequence[Model], metric: str) -> Row:
     )
 
 
-def _cells(row: Row, *, has_shift: bool) -> list[Text]:
+def _cells(row: Row, unit: Unit, *, has_shift: bool) -> list[Text]:
     scores = [
-        Text(percent(row.val.value) if row.val else "-"),
-        Text(score_cell(row.test)),
-        *([Text(score_cell(row.shift))] if has_shift else []),
+        Text(unit.score(row.val.value) if row.val else "-"),
+        Text(score_cell(row.test, unit)),
+        *([Text(score_cell(row.shift, unit))] if has_shift else []),
     ]
-    differences = [row.against_shift] if has_shift else []
-    differences.append(row.against_test)
+    compared = [row.against_shift] if has_shift else []
+    differences = [_difference(one, unit) for one in [*compared, row.against_test]]
     # Text, not str: rich would read [94.5,98.2], or a name in brackets, as markup.
-    return [Text(row.name), *scores, *map(_difference, differences), Text(f"{row.num_models}x")]
+    return [Text(row.name), *scores, *differences, Text(f"{row.num_models}x")]
 
 
-def _difference(compared: Comparison | None) -> Text:
+def _difference(compared: Comparison | None, unit: Unit) -> Text:
     if compared is None:
         return Text("-")
     colours = {Outcome.WORSE: "red", Outcome.NO_DIFFERENCE: "", Outcome.BETTER: "green"}
     value_width = len("+99.9*")  # so that the intervals of a column start at one place
-    padding = " " * (value_width - 1 - len(points(compared.difference.value)))
-    return Text(padding + difference_cell(compared), style=colours[compared.outcome])
+    padding = " " * (value_width - 1 - len(unit.difference(compared.difference.value)))
+    return Text(padding + difference_cell(compared, unit), style=colours[compared.outcome])
 
 
 def _caption(evaluation: Manifest, *, has_shift: bool) -> Text:
-    interval = confidence_words(evaluation["confidence"])
+    interval, unit = confidence_words(evaluation["confidence"]), unit_of(evaluation)
+    best = evaluation["best_ingredient"]
+    points = "points" if unit.is_fraction else "difference"
     shifts = f"; mean shift: {', '.join(evaluation['test_shifts'])}" if has_shift else ""
     return Text(
-        f"{evaluation['metric']} in %, [{interval}]{shifts}\n"
-        f"- best: points to the best ingredient ({evaluation['best_ingredient']}, chosen on val), "
+        f"{unit.scores}, [{interval}]{shifts}\n"
+        f"- best: {points} to the best ingredient ({best}, chosen on val), "
         f"paired; {star_words(evaluation)}\n"
         "cost: models run for one prediction",
         style="dim",

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from stockpot.reporting.estimates import confidence_words, p_words, points
+from stockpot.metric_units import Unit
+from stockpot.reporting.estimates import confidence_words, p_words
 from stockpot.reporting.results import Manifest, models_of
+from stockpot.reporting.units import unit_of
 
 UNDER_SHIFT = "under shift"
 ON_TEST = "on test"
@@ -42,8 +44,9 @@ def verdicts(evaluation: Manifest) -> list[Verdict]:
         One verdict a soup and place; the losses first, then those under shift, then those on test,
         each in the order of the manifest.
     """
+    unit = unit_of(evaluation)
     found = [
-        _verdict(tested, evaluation["confidence"])
+        _verdict(tested, evaluation["confidence"], unit)
         for tested in _tested(evaluation, "soup", "tuned")
     ]
     return sorted(found, key=lambda verdict: verdict.outcome is not Outcome.WORSE)
@@ -101,33 +104,35 @@ def _tested(evaluation: Manifest, *kinds: str) -> list[Mapping[str, Any]]:
     ]
 
 
-def _verdict(tested: Mapping[str, Any], confidence: float) -> Verdict:
+def _verdict(tested: Mapping[str, Any], confidence: float, unit: Unit) -> Verdict:
     outcome, place, model = Outcome(tested["outcome"]), _PLACES[tested["place"]], tested["model"]
     soup = model if model.endswith("soup") else f"{model} soup"
     what, could_see = f"{soup} is {outcome} than the best ingredient {place}", ""
     if outcome is Outcome.NO_DIFFERENCE:
         what = f"no difference seen between {soup} and the best ingredient {place}"
-        could_see = _could_see(tested["detectable"])
-    bounds = f"{points(tested['low'])} to {points(tested['high'])}"
+        could_see = could_see_words(tested["detectable"], unit)
+    bounds = unit.bounds(tested["low"], tested["high"])
     evidence = (
-        f"{points(tested['difference'])} points ({confidence_words(confidence)} {bounds}), "
+        f"{unit.difference_in_full(tested['difference'])} "
+        f"({confidence_words(confidence)} {bounds}), "
         f"+{tested['won']} and -{tested['lost']} of {tested['n']} examples, "
         f"{p_words(tested['p_holm'])}"
     )
     return Verdict(model, place, outcome, f"{what}: {evidence}{could_see}")
 
 
-def _could_see(detectable: float | None) -> str:
+def could_see_words(detectable: float | None, unit: Unit) -> str:
     """Say which difference the examples would have shown, as far as that is known."""
     if detectable is None:
         return ""
-    return f"; one of {100 * detectable:.1f} points would be seen 4 times of 5"
+    return f"; one of {unit.score(detectable)} {unit.points} would be seen 4 times of 5"
 
 
 def _gain(evaluation: Manifest, ensemble: str) -> str:
     """Say by how much an ensemble exceeds the best ingredient; nothing where it was not tested."""
+    unit = unit_of(evaluation)
     places = [
-        f"{_PLACES[tested['place']]} {points(tested['difference'])} points "
+        f"{_PLACES[tested['place']]} {unit.difference_in_full(tested['difference'])} "
         f"({_OUTCOME_WORDS[Outcome(tested['outcome'])]}, {p_words(tested['p_holm'])})"
         for tested in _tested(evaluation, "ensemble")
         if tested["model"] == ensemble

@@ -15,6 +15,12 @@ def is_right_or_wrong(values: Floats) -> bool:
     return bool(np.isin(values, (0, 1)).all())
 
 
+def are_fractions(values: Floats) -> bool:
+    """Say whether all values lie in [0, 1]; those that are NaN say nothing."""
+    known = values[~np.isnan(values)]
+    return bool(((known >= 0) & (known <= 1)).all())
+
+
 def snapped(values: Floats, scale: float) -> Floats:
     """Round to multiples of about 1e-12 of `scale`, so that equal sums compare as equal.
 

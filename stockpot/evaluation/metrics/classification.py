@@ -98,16 +98,16 @@ def ece_adaptive(outputs: Tensor, targets: Tensor) -> float:
 
 
 CLASSIFICATION = (
-    mean_metric("accuracy", is_right, higher_is_better=True),
-    TaskMetric("balanced_accuracy", True, balanced_accuracy),
-    TaskMetric("f1_macro", True, f1_macro),
+    mean_metric("accuracy", is_right, higher_is_better=True, is_fraction=True),
+    TaskMetric("balanced_accuracy", True, balanced_accuracy, is_fraction=True),
+    TaskMetric("f1_macro", True, f1_macro, is_fraction=True),
     mean_metric("nll", nll_of_each, higher_is_better=False),
     mean_metric("brier", brier_of_each, higher_is_better=False),
-    TaskMetric("ece", False, ece),
-    TaskMetric("ece_adaptive", False, ece_adaptive),
-    TaskMetric("ap_macro", True, ap_macro),
-    TaskMetric("ap_pooled", True, ap_pooled),
-    TaskMetric("auroc", True, auroc),
+    TaskMetric("ece", False, ece, is_fraction=True),
+    TaskMetric("ece_adaptive", False, ece_adaptive, is_fraction=True),
+    TaskMetric("ap_macro", True, ap_macro, is_fraction=True),
+    TaskMetric("ap_pooled", True, ap_pooled, is_fraction=True),
+    TaskMetric("auroc", True, auroc, is_fraction=True),
 )
 
 

@@ -26,7 +26,7 @@ def metrics_of(workload: Workload) -> dict[str, TaskMetric]:
     Where both have a name, the workload's own metric stands.
     """
     own = {
-        name: mean_metric(name, per_example, higher_is_better=True)
+        name: mean_metric(name, per_example, higher_is_better=True, is_fraction=None)
         for name, per_example in workload.metrics.items()
     }
     return own | {m.name: m for m in TASK_METRICS[workload.task] if m.name not in own}

@@ -1,4 +1,4 @@
-"""Axes in percent, limits that keep what matters large, and legends below the plot."""
+"""Axes in a metric's unit, limits that keep what matters large, and legends below the plot."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from stockpot.metric_units import Unit
 from stockpot.reporting.estimates import Estimate
 
 WIDTH = 6.2  # inches; narrow enough to be read on a phone, where the page shrinks it
@@ -30,6 +31,24 @@ def percent_axis(axis: Axis, max_intervals: int = 6) -> None:
     """
     axis.set_major_locator(MaxNLocator(max_intervals))
     axis.set_major_formatter(lambda fraction, _: f"{100 * fraction:.5g} %")
+
+
+def score_axis(axis: Axis, unit: Unit, max_intervals: int = 6) -> None:
+    """Write the ticks of scores: of fractions in percent, of all else as they are."""
+    if unit.is_fraction:
+        percent_axis(axis, max_intervals)
+        return
+    axis.set_major_locator(MaxNLocator(max_intervals))
+    axis.set_major_formatter(lambda score, _: f"{score:.6g}".replace("-", "\N{MINUS SIGN}"))
+
+
+def difference_axis(axis: Axis, unit: Unit) -> None:
+    """Write the ticks of differences of scores, signed."""
+
+    def written(value: float, _: float) -> str:
+        return f"{unit.factor * value:+.3g}".replace("-", "\N{MINUS SIGN}") if value else "0"
+
+    axis.set_major_formatter(written)
 
 
 def limits(values: Sequence[float], margin: float = 0.06) -> Interval:

@@ -7,13 +7,14 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from stockpot.metric_units import Unit, unit_in
 from stockpot.reporting.plots.axes import new_figure
 from stockpot.reporting.plots.heat_map import draw_heat_map, heat_map_height
 from stockpot.reporting.plots.series import shorten
 from stockpot.reporting.plots.svg import INK, QUIET, SOUPS, house_style, tip, to_svg
 
 _LINES = 2.6  # inches
-_WORTH_SEEING = 0.02  # of the metric: a smaller largest loss does not fill a cell
+_WORTH_SEEING = 0.02  # of a fraction, or of a usual score: a smaller largest loss fills no cell
 _LOOKS = {"base_to_soup": (SOUPS[0], "o"), "furthest_two": (SOUPS[1], "D")}
 
 
@@ -36,7 +37,7 @@ def barriers(data: Mapping[str, Any]) -> str | None:
         if lines:
             _draw_lines(panels.pop(), lines)
         if panels:
-            _draw_pairs(panels[0], names, data["metric_changes"], data["metric"])
+            _draw_pairs(panels[0], names, data["metric_changes"], unit_in(data))
         return to_svg(
             figure,
             "barriers",
@@ -47,20 +48,21 @@ def barriers(data: Mapping[str, Any]) -> str | None:
 
 
 def _draw_pairs(
-    axes: Axes, names: Sequence[str], changes: Sequence[Sequence[float]], metric: str
+    axes: Axes, names: Sequence[str], changes: Sequence[Sequence[float]], unit: Unit
 ) -> None:
     falls = [[-change for change in row] for row in changes]
     off_diagonal = [value for i, row in enumerate(falls) for j, value in enumerate(row) if i != j]
-    scale = (min(off_diagonal), max(_WORTH_SEEING, *off_diagonal))
-    draw_heat_map(axes, names, falls, scale, lambda fall: f"{_signed(-fall)}")
+    scale = (min(off_diagonal), max(_WORTH_SEEING * unit.size, *off_diagonal))
+    draw_heat_map(axes, names, falls, scale, lambda fall: _signed(unit, -fall))
+    measured = f"points of {unit.metric}" if unit.is_fraction else unit.metric
     axes.set_title(
-        f"points of {metric} half-way, against the mean of the two:\n"
-        f"{_signed(-scale[0])} (faint) to {_signed(-scale[1])} (full)"
+        f"{measured} half-way, against the mean of the two:\n"
+        f"{_signed(unit, -scale[0])} (faint) to {_signed(unit, -scale[1])} (full)"
     )
 
 
-def _signed(value: float) -> str:
-    return f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}")
+def _signed(unit: Unit, value: float) -> str:
+    return unit.signed(value).replace("-", "\N{MINUS SIGN}")
 
 
 def _draw_lines(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from stockpot.reporting.estimates import points
+from stockpot.metric_units import Unit, unit_in
 from stockpot.reporting.plots.axes import legend_below, new_figure
 from stockpot.reporting.plots.series import shorten
 from stockpot.reporting.plots.svg import INK, SOUPS, house_style, tip, to_svg
@@ -36,8 +36,8 @@ def contributions(data: Mapping[str, Any]) -> str | None:
         )
         for (name, rows), (worth, without) in zip(groups, panels, strict=True):
             for place, row in enumerate(rows):
-                _draw(worth, place, row, "shapley", data["places"])
-                _draw(without, place, row, "change", data["places"])
+                _draw(worth, place, row, "shapley", data)
+                _draw(without, place, row, "change", data)
             worth.set_yticks(
                 range(len(rows)), [shorten(row["ingredient"], 18) for row in rows], fontsize=8.5
             )
@@ -45,9 +45,9 @@ def contributions(data: Mapping[str, Any]) -> str | None:
             worth.set_title(f"{shorten(name)}: Shapley value")
             without.set_title("without it")
         for axes in panels.flat:
-            _set_axis(axes)
+            _set_axis(axes, unit_in(data))
         for axes in panels[-1]:
-            axes.set_xlabel("points")
+            axes.set_xlabel(unit_in(data).differences)
         legend_below(figure, panels[0][0])
         return to_svg(
             figure,
@@ -67,7 +67,8 @@ def _shown(rows: Sequence[Row]) -> list[Row]:
     return [*ordered[:half], *ordered[len(ordered) - half :]]
 
 
-def _draw(axes: Axes, place: int, row: Row, field: str, sets: Sequence[str]) -> None:
+def _draw(axes: Axes, place: int, row: Row, field: str, data: Row) -> None:
+    sets, unit = data["places"], unit_in(data)
     for number, (name, value) in enumerate((name, row[field][name]) for name in sets):
         marker, colour, label = _LOOKS[name]
         height = place + 0.25 * (number - (len(sets) - 1) / 2)
@@ -81,13 +82,13 @@ def _draw(axes: Axes, place: int, row: Row, field: str, sets: Sequence[str]) -> 
             color=colour,
             markersize=5,
             label="" if place else label,
-            gid=tip(f"{row['ingredient']}: {points(value)} points {label}"),
+            gid=tip(f"{row['ingredient']}: {unit.difference_in_full(value)} {label}"),
         )
 
 
-def _set_axis(axes: Axes) -> None:
+def _set_axis(axes: Axes, unit: Unit) -> None:
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(lambda value, _: points(value) if value else "0")
+    axes.xaxis.set_major_formatter(lambda value, _: unit.difference(value) if value else "0")

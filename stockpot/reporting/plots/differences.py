@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from stockpot.metric_units import Unit
 from stockpot.reporting.comparisons import SHIFT, TEST, Comparison, comparison
-from stockpot.reporting.estimates import p_words, points
-from stockpot.reporting.plots.axes import error_lengths, new_figure
+from stockpot.reporting.estimates import p_words
+from stockpot.reporting.plots.axes import difference_axis, error_lengths, new_figure
 from stockpot.reporting.plots.series import Series, main_series
 from stockpot.reporting.plots.svg import GRID, INK, house_style, tip, to_svg
 from stockpot.reporting.results import Manifest
+from stockpot.reporting.units import unit_of
 from stockpot.reporting.verdict import Outcome
 
 _PLACES = {SHIFT: "under shift (mean)", TEST: "on test"}
@@ -32,14 +34,15 @@ def differences(evaluation: Manifest) -> str | None:
     shown = [place for place in _PLACES if any(compared[place].values())]
     if not shown:
         return None
+    unit = unit_of(evaluation)
     with house_style():
         figure = new_figure(1.1 + 0.32 * len(series))
         panels = figure.subplots(1, len(shown), sharey=True, sharex=True, squeeze=False)[0]
         for axes, place in zip(panels, shown, strict=True):
             _draw_band(axes, _detectable(evaluation, place))
-            _draw_panel(axes, series, [compared[place][s.model["name"]] for s in series])
+            _draw_panel(axes, unit, series, [compared[place][s.model["name"]] for s in series])
             axes.set_title(_PLACES[place])
-        figure.supxlabel("points more than the best ingredient", fontsize=10)
+        figure.supxlabel(f"{unit.differences} more than the best ingredient", fontsize=10)
         return to_svg(
             figure,
             "differences",
@@ -65,26 +68,23 @@ def _draw_band(axes: Axes, detectable: float) -> None:
 
 
 def _draw_panel(
-    axes: Axes, series: Sequence[Series], compared: Sequence[Comparison | None]
+    axes: Axes, unit: Unit, series: Sequence[Series], compared: Sequence[Comparison | None]
 ) -> None:
     axes.axvline(0, color=INK, linewidth=1)
     for row, (one, found) in enumerate(zip(series, compared, strict=True)):
         if found is not None:
-            _draw_interval(axes, row, one, found)
+            _draw_interval(axes, row, one, found, unit)
     axes.set_yticks(range(len(series)), [one.label for one in series])
     axes.set_ylim(len(series) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(lambda value, _: _tick(value))
+    difference_axis(axes.xaxis, unit)
 
 
-def _tick(difference: float) -> str:
-    return f"{100 * difference:+.3g}".replace("-", "\N{MINUS SIGN}") if difference else "0"
-
-
-def _draw_interval(axes: Axes, row: int, series: Series, found: Comparison) -> None:
+def _draw_interval(axes: Axes, row: int, series: Series, found: Comparison, unit: Unit) -> None:
     difference = found.difference
+    told = f"{unit.difference_in_full(difference.value)}, {p_words(found.p)}"
     axes.errorbar(
         difference.value,
         row,
@@ -101,5 +101,5 @@ def _draw_interval(axes: Axes, row: int, series: Series, found: Comparison) -> N
         fillstyle="none" if found.outcome is Outcome.NO_DIFFERENCE else "full",
         markeredgewidth=1.6,
         markersize=11 if series.marker == "*" else 7.5,
-        gid=tip(f"{series.model['name']}: {points(difference.value)} points, {p_words(found.p)}"),
+        gid=tip(f"{series.model['name']}: {told}"),
     )

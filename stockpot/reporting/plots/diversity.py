@@ -7,8 +7,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from stockpot.reporting.estimates import percent, points
-from stockpot.reporting.plots.axes import new_figure, percent_axis
+from stockpot.metric_units import Unit, unit_in
+from stockpot.reporting.estimates import percent
+from stockpot.reporting.plots.axes import difference_axis, new_figure, percent_axis
 from stockpot.reporting.plots.heat_map import draw_heat_map, heat_map_height
 from stockpot.reporting.plots.series import merged_look, shorten
 from stockpot.reporting.plots.svg import ENSEMBLE, INK, QUIET, house_style, tip, to_svg
@@ -24,7 +25,7 @@ def diversity(data: Mapping[str, Any]) -> str | None:
     with house_style():
         figure = new_figure(sum(heights))
         gains, pairs = figure.subplots(2, 1, height_ratios=heights)
-        _draw_gains(gains, data["sets"])
+        _draw_gains(gains, data["sets"], unit_in(data))
         _draw_pairs(pairs, data)
         return to_svg(
             figure,
@@ -35,7 +36,7 @@ def diversity(data: Mapping[str, Any]) -> str | None:
         )
 
 
-def _draw_gains(axes: Axes, sets: Mapping[str, Mapping[str, Any]]) -> None:
+def _draw_gains(axes: Axes, sets: Mapping[str, Mapping[str, Any]], unit: Unit) -> None:
     axes.axhline(0, color=INK, linewidth=1)
     for number, (name, values) in enumerate(sets.items()):
         looks = {"logit ensemble": (values["ensemble_gain"], ENSEMBLE, "*")} | {
@@ -62,11 +63,12 @@ def _draw_gains(axes: Axes, sets: Mapping[str, Mapping[str, Any]]) -> None:
                 color=colour,
                 markersize=11 if marker == "*" else 7,
                 label="" if number else shorten(model),
-                gid=tip(f"{model}: {points(gain)} points on {name}"),
+                gid=tip(f"{model}: {unit.difference_in_full(gain)} on {name}"),
             )
     percent_axis(axes.xaxis)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:+.3g}" if value else "0")
-    axes.set(xlabel="disagreement of two ingredients", ylabel="points over the mean ingredient")
+    difference_axis(axes.yaxis, unit)
+    axes.set_xlabel("disagreement of two ingredients")
+    axes.set_ylabel(f"{unit.differences} over the mean ingredient")
     axes.margins(x=0.15, y=0.15)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 

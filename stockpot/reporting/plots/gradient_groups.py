@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from stockpot.reporting.estimates import percent
+from stockpot.metric_units import unit_in
 from stockpot.reporting.plots.axes import new_figure
 from stockpot.reporting.plots.heat_map import draw_heat_map, heat_map_height
 from stockpot.reporting.plots.svg import house_style, to_svg
@@ -22,7 +22,7 @@ def gradient_groups(data: Mapping[str, Any]) -> str | None:
     """
     if not data:
         return None
-    groups = data["groups"]
+    groups, unit = data["groups"], unit_in(data)
     placed = [
         (letter, data["ingredients"].index(name), name)
         for letter, group in zip(ascii_uppercase, groups, strict=False)
@@ -39,7 +39,7 @@ def gradient_groups(data: Mapping[str, Any]) -> str | None:
         told = [f"cosine of gradients: {_written(faint)} (faint) to 1 (full)"]
         if len(groups) > 1:
             told += [
-                f"group {letter}: its soup scores {percent(group['metric'])} % on val"
+                f"group {letter}: its soup scores {unit.score_in_full(group['metric'])} on val"
                 for letter, group in zip(ascii_uppercase, groups, strict=False)
             ]
             _letter(axes, [letter for letter, _, _ in placed])

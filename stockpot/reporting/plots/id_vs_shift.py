@@ -6,18 +6,20 @@ from statistics import NormalDist
 
 from matplotlib.axes import Axes
 
-from stockpot.reporting.estimates import Estimate, estimate_of, percent
+from stockpot.metric_units import Unit
+from stockpot.reporting.estimates import Estimate, estimate_of
 from stockpot.reporting.plots.axes import (
     error_lengths,
     interval_ends,
     legend_below,
     limits,
     new_figure,
-    percent_axis,
+    score_axis,
 )
 from stockpot.reporting.plots.series import Series, main_series
 from stockpot.reporting.plots.svg import QUIET, house_style, tip, to_svg
 from stockpot.reporting.results import Manifest, Model, models_of
+from stockpot.reporting.units import unit_of
 
 Point = tuple[Estimate, Estimate]
 
@@ -32,16 +34,17 @@ def id_vs_shift(evaluation: Manifest) -> str | None:
     with house_style():
         figure = new_figure(4.6)
         axes = figure.add_subplot()
-        metric = evaluation["metric"]
+        unit = unit_of(evaluation)
+        metric = unit.metric
         others = [model for model in evaluation["models"] if model["kind"] != "base"]
         _zoom(axes, [_point(model, metric) for model in others])
         _draw_ingredients(axes, models_of(evaluation, "ingredient"), evaluation)
         _draw_line(axes, evaluation)
         for series in main_series(evaluation):
-            _draw(axes, series, _point(series.model, metric))
+            _draw(axes, series, _point(series.model, metric), unit)
         axes.set(xlabel=f"{metric} on test", ylabel=f"mean {metric} under shift")
-        percent_axis(axes.xaxis)
-        percent_axis(axes.yaxis)
+        score_axis(axes.xaxis, unit)
+        score_axis(axes.yaxis, unit)
         legend_below(figure, axes)
         return to_svg(
             figure,
@@ -63,6 +66,7 @@ def _zoom(axes: Axes, points: list[Point]) -> None:
 
 def _draw_ingredients(axes: Axes, ingredients: list[Model], evaluation: Manifest) -> None:
     others = [m for m in ingredients if m["name"] != evaluation["best_ingredient"]]
+    unit = unit_of(evaluation)
     for number, model in enumerate(others):
         test, shift = _point(model, evaluation["metric"])
         axes.plot(
@@ -72,7 +76,7 @@ def _draw_ingredients(axes: Axes, ingredients: list[Model], evaluation: Manifest
             color=QUIET,
             markersize=4.5,
             label="" if number else "other ingredients",
-            gid=tip(f"{model['name']}: test {percent(test.value)}, shift {percent(shift.value)}"),
+            gid=tip(f"{model['name']}: {_where(test, shift, unit)}"),
         )
 
 
@@ -95,10 +99,13 @@ def _draw_line(axes: Axes, evaluation: Manifest) -> None:
     axes.plot(tests, shifts, color=QUIET, linewidth=1.2, linestyle=(0, (4, 3)), label=label)
 
 
-def _draw(axes: Axes, series: Series, point: Point) -> None:
+def _where(test: Estimate, shift: Estimate, unit: Unit) -> str:
+    return f"test {unit.score(test.value)}, shift {unit.score(shift.value)}"
+
+
+def _draw(axes: Axes, series: Series, point: Point, unit: Unit) -> None:
     test, shift = point
     inside = axes.get_xlim()[0] <= test.value and axes.get_ylim()[0] <= shift.value
-    where = f"test {percent(test.value)}, shift {percent(shift.value)}"
     label = series.label if inside else f"{series.label} (outside)"
     axes.errorbar(
         test.value,
@@ -117,5 +124,5 @@ def _draw(axes: Axes, series: Series, point: Point) -> None:
         color=series.colour,
         markersize=12 if series.marker == "*" else 8,
         label=label,
-        gid=tip(f"{series.model['name']}: {where}"),
+        gid=tip(f"{series.model['name']}: {_where(test, shift, unit)}"),
     )

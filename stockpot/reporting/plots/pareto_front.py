@@ -6,17 +6,18 @@ from collections.abc import Iterable, Mapping
 
 from matplotlib.axes import Axes
 
-from stockpot.reporting.estimates import percent
+from stockpot.metric_units import Unit
 from stockpot.reporting.plots.axes import (
     legend_below,
     limits,
     new_figure,
-    percent_axis,
+    score_axis,
     without_lowest,
 )
 from stockpot.reporting.plots.series import main_series
 from stockpot.reporting.plots.svg import INK, QUIET, house_style, tip, to_svg
 from stockpot.reporting.results import Model, Results, objective_values
+from stockpot.reporting.units import unit_of
 
 Point = tuple[float, float]
 
@@ -31,13 +32,14 @@ def pareto_front(study: Model, results: Results, number: int = 1) -> str | None:
     """
     if len(study["recipe"]["objectives"]) < 2:
         return None
-    metric = results.evaluation["metric"]
+    unit = unit_of(results.evaluation)
+    metric = unit.metric
     trials = [_point(objective_values(study, trial["values"])) for trial in study["trials"]]
     front = [_point(objective_values(study, point["values"])) for point in study["front"]]
     with house_style():
         figure = new_figure(4.6)
         axes = figure.add_subplot()
-        compared = _draw_models(axes, results, metric)
+        compared = _draw_models(axes, results, unit)
         axes.set_xlim(*_zoom(trials, [*front, *compared], 0))
         axes.set_ylim(*_zoom(trials, [*front, *compared], 1))
         _draw_trials(axes, trials)
@@ -52,8 +54,8 @@ def pareto_front(study: Model, results: Results, number: int = 1) -> str | None:
             label=f"front ({len(front)})",
         )
         axes.set(xlabel=f"{metric} on val", ylabel=f"mean {metric} on val shifts")
-        percent_axis(axes.xaxis)
-        percent_axis(axes.yaxis)
+        score_axis(axes.xaxis, unit)
+        score_axis(axes.yaxis, unit)
         legend_below(figure, axes)
         return to_svg(
             figure,
@@ -94,14 +96,15 @@ def _draw_trials(axes: Axes, trials: list[Point]) -> None:
     )
 
 
-def _draw_models(axes: Axes, results: Results, metric: str) -> list[Point]:
+def _draw_models(axes: Axes, results: Results, unit: Unit) -> list[Point]:
     """Draw what has scores on both: all ingredients, and the soups in their own colours."""
-    names = (f"val/{metric}", f"val_shift/mean/{metric}")
+    names = (f"val/{unit.metric}", f"val_shift/mean/{unit.metric}")
     looks = {series.model["name"]: series for series in main_series(results.evaluation)}
     drawn = []
     for place, model in enumerate([*results.sweep["ingredients"], *results.merged]):
         point = (model["scores"][names[0]], model["scores"][names[1]])
-        gid = tip(f"{model['name']}: val {percent(point[0])}, val shifts {percent(point[1])}")
+        told = f"val {unit.score(point[0])}, val shifts {unit.score(point[1])}"
+        gid = tip(f"{model['name']}: {told}")
         look = looks.get(model["name"])
         if model["kind"] == "ingredient":
             label = "" if place else "ingredients"

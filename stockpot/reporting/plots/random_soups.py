@@ -7,12 +7,14 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from stockpot.metric_units import Unit
 from stockpot.reporting.baselines import random_rows
 from stockpot.reporting.estimates import percent
-from stockpot.reporting.plots.axes import new_figure, percent_axis
+from stockpot.reporting.plots.axes import new_figure, score_axis
 from stockpot.reporting.plots.series import Series, main_series
 from stockpot.reporting.plots.svg import QUIET, house_style, tip, to_svg
 from stockpot.reporting.results import Manifest
+from stockpot.reporting.units import unit_of
 
 Row = Mapping[str, Any]
 
@@ -30,15 +32,16 @@ def random_soups(evaluation: Manifest) -> str | None:
     shown = [place for place in _PLACES if any(place in found for found in rows.values())]
     if not shown:
         return None
+    unit = unit_of(evaluation)
     with house_style():
         figure = new_figure(1.1 + 0.36 * len(series))
         panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
         for axes, place in zip(panels, shown, strict=True):
             score, title = _PLACES[place]
-            name = f"{score}/{evaluation['metric']}"
-            _draw_panel(axes, series, [rows[one.model["name"]].get(place) for one in series], name)
+            drawn = [rows[one.model["name"]].get(place) for one in series]
+            _draw_panel(axes, series, drawn, score, unit)
             axes.set_title(title)
-        figure.supxlabel(evaluation["metric"], fontsize=10)
+        figure.supxlabel(unit.metric, fontsize=10)
         return to_svg(
             figure,
             "random-soups",
@@ -49,19 +52,20 @@ def random_soups(evaluation: Manifest) -> str | None:
 
 
 def _draw_panel(
-    axes: Axes, series: Sequence[Series], rows: Sequence[Row | None], name: str
+    axes: Axes, series: Sequence[Series], rows: Sequence[Row | None], where: str, unit: Unit
 ) -> None:
     for place, (one, row) in enumerate(zip(series, rows, strict=True)):
         if row is not None:
-            _draw(axes, place, one, row, one.model["metrics"][name])
+            _draw(axes, place, one, row, (one.model["metrics"][f"{where}/{unit.metric}"], unit))
     axes.set_yticks(range(len(series)), [one.label for one in series])
     axes.set_ylim(len(series) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
-    percent_axis(axes.xaxis, 4)
+    score_axis(axes.xaxis, unit, 4)
 
 
-def _draw(axes: Axes, place: int, series: Series, row: Row, score: float) -> None:
+def _draw(axes: Axes, place: int, series: Series, row: Row, scored: tuple[float, Unit]) -> None:
+    score, unit = scored
     mean, spread = row["mean"], row["sd"]
     axes.plot([mean - 2 * spread, mean + 2 * spread], [place, place], color=QUIET, linewidth=5)
     size = "of any size" if row["size"] is None else f"of {row['size']}"
@@ -72,7 +76,7 @@ def _draw(axes: Axes, place: int, series: Series, row: Row, score: float) -> Non
         color=QUIET,
         markersize=14,
         markeredgewidth=2,
-        gid=tip(f"random soups {size}: {percent(mean)} on average"),
+        gid=tip(f"random soups {size}: {unit.score(mean)} on average"),
     )
     axes.plot(
         score,
@@ -81,7 +85,7 @@ def _draw(axes: Axes, place: int, series: Series, row: Row, score: float) -> Non
         color=series.colour,
         markersize=8,
         gid=tip(
-            f"{series.model['name']}: {percent(score)}, beats {percent(row['percentile'])} % of "
+            f"{series.model['name']}: {unit.score(score)}, beats {percent(row['percentile'])} % of "
             f"random soups {size}"
         ),
     )

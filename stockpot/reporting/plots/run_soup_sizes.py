@@ -8,11 +8,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from stockpot.reporting.estimates import percent
-from stockpot.reporting.plots.axes import legend_below, new_figure, percent_axis
+from stockpot.metric_units import Unit
+from stockpot.reporting.plots.axes import legend_below, new_figure, score_axis
 from stockpot.reporting.plots.series import merged_look, shorten
 from stockpot.reporting.plots.svg import house_style, tip, to_svg
-from stockpot.reporting.runs import Run
+from stockpot.reporting.runs import Run, unit_of_runs
 
 _TITLES = {"val": "on val", "val_shift": "on val shifts (mean)"}
 
@@ -23,18 +23,19 @@ def run_soup_sizes(runs: Sequence[Run]) -> str | None:
     places = [place for place in _TITLES if any(place in of_run for of_run in curves.values())]
     if not places:
         return None
+    unit = unit_of_runs(runs)
     with house_style():
         figure = new_figure(3.6)
         panels = figure.subplots(1, len(places), squeeze=False)[0]
         for axes, place in zip(panels, places, strict=True):
             for number, of_run in curves.items():
                 if place in of_run:
-                    _draw(axes, number, runs[number], of_run[place]["mean"])
+                    _draw(axes, (number, runs[number]), of_run[place]["mean"], unit)
             axes.set_title(_TITLES[place])
             axes.set_xlabel("ingredients in the mean")
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-            percent_axis(axes.yaxis)
-        panels[0].set_ylabel(f"{runs[0].results.evaluation['metric']} of the mean")
+            score_axis(axes.yaxis, unit)
+        panels[0].set_ylabel(f"{unit.metric} of the mean")
         legend_below(figure, panels[0])
         return to_svg(
             figure,
@@ -50,11 +51,12 @@ def _curves(run: Run) -> Mapping[str, Any]:
     return curves
 
 
-def _draw(axes: Axes, number: int, run: Run, means: Sequence[float]) -> None:
+def _draw(axes: Axes, numbered: tuple[int, Run], means: Sequence[float], unit: Unit) -> None:
+    number, run = numbered
     colour, marker = merged_look(number)
     sizes = range(1, len(means) + 1)
     axes.plot(sizes, means, color=colour, linewidth=1.2)
     for size, score in zip(sizes, means, strict=True):
-        text = tip(f"{run.label}: {size} ingredients {percent(score)}")
+        text = tip(f"{run.label}: {size} ingredients {unit.score(score)}")
         label = shorten(run.label) if size == 1 else ""
         axes.plot(size, score, marker, color=colour, markersize=4.5, gid=text, label=label)

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from stockpot.reporting.estimates import percent
-from stockpot.reporting.plots.axes import legend_below, limits, new_figure, percent_axis
+from stockpot.metric_units import Unit, unit_in
+from stockpot.reporting.plots.axes import legend_below, limits, new_figure, score_axis
 from stockpot.reporting.plots.svg import INK, SOUPS, house_style, tip, to_svg
 
 Curve = Mapping[str, Any]
@@ -31,7 +31,7 @@ def soup_size(data: Mapping[str, Any]) -> str | None:
         figure = new_figure(3.4)
         panels = figure.subplots(1, len(curves), squeeze=False)[0]
         for axes, (place, curve) in zip(panels, curves.items(), strict=True):
-            _draw(axes, place, curve)
+            _draw(axes, place, curve, unit_in(data))
         panels[0].set_ylabel(f"{data['metric']} of the mean")
         legend_below(figure, panels[0])
         return to_svg(
@@ -43,7 +43,7 @@ def soup_size(data: Mapping[str, Any]) -> str | None:
         )
 
 
-def _draw(axes: Axes, place: str, curve: Curve) -> None:
+def _draw(axes: Axes, place: str, curve: Curve, unit: Unit) -> None:
     marker, colour, title = _LOOKS[place]
     num = len(curve["mean"])
     sizes = range(1, num + 1)
@@ -58,7 +58,7 @@ def _draw(axes: Axes, place: str, curve: Curve) -> None:
             color=colour,
             markersize=4.5,
             label="mean score" if size == 1 else "",
-            gid=tip(f"{size} of {num} ingredients, on {title}: {percent(score)}"),
+            gid=tip(f"{size} of {num} ingredients, on {title}: {unit.score(score)}"),
         )
     if "slope" in curve:
         further = np.linspace(2, 2 * num, 60)
@@ -68,4 +68,4 @@ def _draw(axes: Axes, place: str, curve: Curve) -> None:
     axes.set_title(f"on {title}")
     axes.set_xlabel("ingredients in the mean")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    percent_axis(axes.yaxis)
+    score_axis(axes.yaxis, unit)

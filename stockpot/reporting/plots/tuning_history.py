@@ -8,12 +8,12 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from stockpot.reporting.estimates import percent
+from stockpot.metric_units import Unit
 from stockpot.reporting.plots.axes import (
     legend_below,
     limits,
     new_figure,
-    percent_axis,
+    score_axis,
     without_lowest,
 )
 from stockpot.reporting.plots.svg import INK, QUIET, SOUPS, house_style, tip, to_svg
@@ -33,12 +33,12 @@ _OTHER_LOOK = ("P", SOUPS[3])
 _AXIS_NAMES = {"val": "on val", "val_shift": "on val shifts (mean)"}
 
 
-def tuning_history(study: Model, metric: str, number: int = 1) -> str | None:
+def tuning_history(study: Model, unit: Unit, number: int = 1) -> str | None:
     """Draw a panel an objective, warm starts marked; None for a study without trials.
 
     Args:
         study: from the tune manifest.
-        metric: what the objectives measure.
+        unit: of the metric that the objectives measure.
         number: tells several studies of one page apart.
     """
     if not study["trials"]:
@@ -48,9 +48,9 @@ def tuning_history(study: Model, metric: str, number: int = 1) -> str | None:
         figure = new_figure(1.0 + 2.3 * len(objectives))
         panels = figure.subplots(len(objectives), 1, sharex=True, squeeze=False)[:, 0]
         for axes, objective in zip(panels, objectives, strict=True):
-            _draw_panel(axes, study, objective)
-            axes.set_ylabel(f"{metric} {_AXIS_NAMES[objective]}")
-            percent_axis(axes.yaxis)
+            _draw_panel(axes, study, objective, unit)
+            axes.set_ylabel(f"{unit.metric} {_AXIS_NAMES[objective]}")
+            score_axis(axes.yaxis, unit)
         panels[-1].set_xlabel("trial")
         legend_below(figure, panels[0])
         return to_svg(
@@ -62,7 +62,7 @@ def tuning_history(study: Model, metric: str, number: int = 1) -> str | None:
         )
 
 
-def _draw_panel(axes: Axes, study: Model, objective: str) -> None:
+def _draw_panel(axes: Axes, study: Model, objective: str, unit: Unit) -> None:
     values = {
         trial["number"]: objective_values(study, trial["values"])[objective]
         for trial in study["trials"]
@@ -75,10 +75,10 @@ def _draw_panel(axes: Axes, study: Model, objective: str) -> None:
     sources = dict.fromkeys([*_FOUND, *(trial["source"] for trial in study["trials"])])
     for source in sources:
         trials = [trial["number"] for trial in study["trials"] if trial["source"] == source]
-        _draw_trials(axes, source, {number: values[number] for number in trials})
+        _draw_trials(axes, source, {number: values[number] for number in trials}, unit)
 
 
-def _draw_trials(axes: Axes, source: str, values: Mapping[int, float]) -> None:
+def _draw_trials(axes: Axes, source: str, values: Mapping[int, float], unit: Unit) -> None:
     """Draw the trials of one source; those below the axis are counted in the legend."""
     bottom, _ = axes.get_ylim()
     inside = {number: value for number, value in values.items() if value >= bottom}
@@ -93,5 +93,5 @@ def _draw_trials(axes: Axes, source: str, values: Mapping[int, float]) -> None:
             color=colour,
             markersize=4 if source in _FOUND else 8,
             label="" if place else label,
-            gid=tip(f"trial {number}, {source}: {percent(value)}"),
+            gid=tip(f"trial {number}, {source}: {unit.score(value)}"),
         )

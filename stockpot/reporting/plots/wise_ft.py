@@ -7,11 +7,12 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from stockpot.reporting.estimates import percent
-from stockpot.reporting.plots.axes import legend_below, limits, new_figure, percent_axis
+from stockpot.metric_units import Unit
+from stockpot.reporting.plots.axes import legend_below, limits, new_figure, score_axis
 from stockpot.reporting.plots.series import Series, main_series
 from stockpot.reporting.plots.svg import house_style, tip, to_svg
 from stockpot.reporting.results import Manifest
+from stockpot.reporting.units import unit_of
 
 _PLACES = {"val": "val", "test": "test", "shift": "test shifts (mean)"}
 
@@ -26,17 +27,18 @@ def wise_ft(evaluation: Manifest) -> str | None:
     if not series:
         return None
     places = [place for place in _PLACES if all(path.get(place) for path in paths.values())]
+    unit = unit_of(evaluation)
     with house_style():
         figure = new_figure(3.6)
         panels = figure.subplots(1, len(places), sharex=True, squeeze=False)[0]
         for axes, place in zip(panels, places, strict=True):
             for one in series:
-                _draw(axes, one, paths[one.model["name"]], place)
+                _draw(axes, one, paths[one.model["name"]], place, unit)
             axes.set_title(_PLACES[place])
             axes.set_xticks([0, 0.5, 1], ["base", "0.5", "soup"])
             axes.set_ylim(*limits([v for path in paths.values() for v in _upper(path[place])]))
-            percent_axis(axes.yaxis)
-        panels[0].set_ylabel(evaluation["metric"])
+            score_axis(axes.yaxis, unit)
+        panels[0].set_ylabel(unit.metric)
         legend_below(figure, panels[0])
         return to_svg(
             figure,
@@ -53,7 +55,7 @@ def _upper(scores: Sequence[float]) -> Sequence[float]:
     return [score for score in scores if score >= floor] or scores
 
 
-def _draw(axes: Axes, series: Series, path: Mapping[str, Any], place: str) -> None:
+def _draw(axes: Axes, series: Series, path: Mapping[str, Any], place: str, unit: Unit) -> None:
     axes.plot(path["alphas"], path[place], color=series.colour, linewidth=1.1, alpha=0.6)
     # Of equals the one nearest to the soup, as in the table.
     best = max(range(len(path["alphas"])), key=lambda n: (path["val"][n], path["alphas"][n]))
@@ -67,5 +69,5 @@ def _draw(axes: Axes, series: Series, path: Mapping[str, Any], place: str) -> No
             fillstyle="none" if number == best else "full",
             markeredgewidth=1.8 if number == best else 0.5,
             label="" if number else series.label,
-            gid=tip(f"{series.model['name']}: alpha {alpha:g}, {percent(score)}"),
+            gid=tip(f"{series.model['name']}: alpha {alpha:g}, {unit.score(score)}"),
         )

@@ -11,6 +11,7 @@ from poisoned_sweep import State, Sweep, hyperparameters, make_digits, quick_swe
 
 from stockpot.diagnostics.barriers import Midpoints, apart, barriers, both_lines, midpoints
 from stockpot.finetuning.loop import fine_tune
+from stockpot.metric_units import Unit
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +104,20 @@ def test_the_one_that_does_harm_is_named(tmp_path: Path, sweep: Sweep, poison: s
 def test_of_two_camps_nobody_is_named() -> None:
     camps = [[0.9 if i // 2 == j // 2 else 0.3 for j in range(4)] for i in range(4)]
 
-    assert apart(list("abcd"), Midpoints(camps, camps), "accuracy") == []
+    assert apart(list("abcd"), Midpoints(camps, camps), Unit("accuracy")) == []
+
+
+def test_what_is_no_fraction_is_measured_by_a_usual_score() -> None:
+    def named(fall: float) -> list[str]:
+        """Let the means with the last of four models be worse by so much."""
+        odd = [[-40.0 - fall * (i != j and 3 in (i, j)) for j in range(4)] for i in range(4)]
+        unit = Unit("minus_error", is_fraction=False, size=40.0)
+        return [alert.reason for alert in apart(list("abcd"), Midpoints(odd, odd), unit)]
+
+    assert named(1.9) == []  # below a twentieth of 40
+    assert named(2.1) == [
+        "a barrier of 2.1 in minus_error lies between it and most other ingredients"
+    ]
 
 
 def test_one_ingredient_without_soups_has_nothing_to_compare(tmp_path: Path, sweep: Sweep) -> None:

@@ -31,9 +31,11 @@ def test_the_verdict_says_what_was_judged(evaluation: dict[str, Any]) -> None:
     rest = {name: value for name, value in evaluation.items() if name not in parts}
 
     directions = {m.name: m.higher_is_better for m in TASK_METRICS["classification"]}
+    fractions = {m.name: m.name not in ("nll", "brier") for m in TASK_METRICS["classification"]}
     assert rest == {
         "metric": "accuracy",
         "higher_is_better": directions | {"first output": True},
+        "is_fraction": fractions | {"first output": False},  # the margin of predictions is above 1
         "best_ingredient": "ingredient-01",
         "confidence": 0.9,
         "bootstrap": 200,

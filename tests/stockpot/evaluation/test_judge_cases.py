@@ -44,7 +44,9 @@ def test_the_logit_ensembles_output_is_the_mean_of_outputs(
     assert evaluation["best_ingredient"] == "ingredient-01"
     assert metrics_of(evaluation, "logit ensemble")["test/first output"] == 1.0
     assert metrics_of(evaluation, "ingredient-02")["difference/test/first output"] == -6.0
-    assert "note" in evaluation["effective_robustness"]  # the metric is no fraction
+    assert "note" in evaluation["effective_robustness"]
+    assert evaluation["is_fraction"]["first output"] is False
+    assert evaluation["is_fraction"]["accuracy"] is True
 
 
 def test_greedy_soups_say_which_decisions_were_noise(job: JudgingJob) -> None:
@@ -181,6 +183,10 @@ def test_other_tasks_are_judged_by_their_own_metrics(
     expected = {"first output", *(metric.name for metric in TASK_METRICS[task])}
     judged = {model["name"]: model["metrics"] for model in evaluation["models"]}
     assert evaluation["higher_is_better"].keys() == expected
+    # What was drawn lies in [0, 1]; what the task adds is never a fraction.
+    assert [name for name, is_one in evaluation["is_fraction"].items() if is_one] == [
+        "first output"
+    ]
     assert [name for name in judged if "ensemble" in name] == ensembles
     for values in judged.values():
         assert values.keys() >= {f"test/{name}" for name in expected}

@@ -15,6 +15,7 @@ from stockpot.diagnostics.similarity import foreign
 from stockpot.evaluation.outputs import Examples, empty_model, put_weights
 from stockpot.evaluation.val_scores import ValScorer
 from stockpot.merging.inner_products import cosines_of, task_vector_gram
+from stockpot.metric_units import Unit
 from stockpot.precheck.check import Check
 from stockpot.precheck.examination import Candidates, examine
 
@@ -134,7 +135,7 @@ def test_the_diagnostics_name_the_poison_too(sweep: Sweep, poison: str) -> None:
         return float(hits.mean()), val.loss(outputs)
 
     gram = task_vector_gram(states, sweep.base)
-    by_barrier = apart(names, midpoints(states, score), "accuracy")
+    by_barrier = apart(names, midpoints(states, score), Unit("accuracy"))
     by_direction = foreign(names, cosines_of(gram).numpy(), gram.diagonal().sqrt().tolist())
 
     assert [alert.model for alert in by_barrier] == ["odd"]

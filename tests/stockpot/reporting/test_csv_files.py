@@ -146,7 +146,7 @@ def test_judged_numbers_are_in_their_files(tmp_path: Path, judged: Results) -> N
     lines = {path.stem: path.read_text().splitlines() for path in tmp_path.iterdir()}
     rows = judged.evaluation["random_soups"]["rows"]
     assert (
-        lines["random_soups"][1] == f"uniform,val,matched,16,{rows[0]['mean']},0.004,0.31,accuracy"
+        lines["random_soups"][1] == f"uniform,val,matched,16,{rows[0]['mean']},0.004,31.0,accuracy"
     )
     assert lines["wise_ft"][1] == "uniform,0.0,0.94,0.94,0.72,accuracy"
     assert lines["reliability"][1] == f"ingredient-01,false,0.35,{0.35 - 0.06},10"

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import matplotlib as mpl
 import pytest
 
+from stockpot.metric_units import Unit
 from stockpot.reporting import Results
 from stockpot.reporting.plots import (
     calibration,
@@ -23,15 +24,16 @@ from stockpot.reporting.plots import (
 )
 
 SVG = "{http://www.w3.org/2000/svg}"
+ACCURACY = Unit("accuracy")
 
 PLOTS: dict[str, Callable[[Results], str | None]] = {
     "differences": lambda results: differences(results.evaluation),
     "id_vs_shift": lambda results: id_vs_shift(results.evaluation),
     "shifts": lambda results: shifts(results.evaluation),
-    "greedy_path": lambda results: greedy_path(results.soups["soups"][1], "accuracy"),
+    "greedy_path": lambda results: greedy_path(results.soups["soups"][1], ACCURACY),
     "pareto_front": lambda results: pareto_front(results.tune["tuned"][1], results),
-    "tuning_history": lambda results: tuning_history(results.tune["tuned"][0], "accuracy"),
-    "tuning_history_of_two": lambda results: tuning_history(results.tune["tuned"][1], "accuracy"),
+    "tuning_history": lambda results: tuning_history(results.tune["tuned"][0], ACCURACY),
+    "tuning_history_of_two": lambda results: tuning_history(results.tune["tuned"][1], ACCURACY),
 }
 
 every_plot = pytest.mark.parametrize("plot", PLOTS.values(), ids=PLOTS.keys())
@@ -139,7 +141,7 @@ def test_what_there_is_nothing_of_is_not_drawn(plain_results: Results) -> None:
 
     assert id_vs_shift(evaluation) is None
     assert shifts(evaluation) is None
-    assert greedy_path(plain_results.soups["soups"][0], "accuracy") is None
+    assert greedy_path(plain_results.soups["soups"][0], ACCURACY) is None
 
 
 def test_a_study_with_one_objective_has_no_front(results: Results) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from stockpot.metric_units import Unit
 from stockpot.reporting import Outcome, Results, render_terminal, results_table
 from stockpot.reporting.comparisons import Comparison
 from stockpot.reporting.estimates import Estimate
@@ -74,11 +75,11 @@ def test_a_single_ingredient_has_no_mean(plain_results: Results) -> None:
 def test_a_star_marks_a_difference_that_was_found(
     estimate: Estimate, outcome: Outcome, text: str
 ) -> None:
-    assert difference_cell(Comparison(estimate, outcome, 0.01)) == text
+    assert difference_cell(Comparison(estimate, outcome, 0.01), Unit("accuracy")) == text
 
 
 def test_what_was_not_compared_is_a_dash() -> None:
-    assert difference_cell(None) == "-"
+    assert difference_cell(None, Unit("accuracy")) == "-"
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_what_was_not_compared_is_a_dash() -> None:
     [(Estimate(0.965, 0.945, 0.982), "96.5 [94.5,98.2]"), (Estimate(0.5), "50.0"), (None, "-")],
 )
 def test_a_score_has_its_interval(estimate: Estimate | None, text: str) -> None:
-    assert score_cell(estimate) == text
+    assert score_cell(estimate, Unit("accuracy")) == text
 
 
 def test_the_terminal_table_fits_100_columns_on_single_lines(evaluation: dict[str, Any]) -> None:
