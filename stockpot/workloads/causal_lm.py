@@ -116,6 +116,8 @@ class CausalLanguageModel:
         """
         if split not in SPLITS:
             raise unknown_name("split of the causal_lm workload", split, SPLITS)
+        if self._rows[split] == self._rows["train"]:
+            split = "train"  # which may be pretrain too
         if split not in self._datasets:
             table, indices = self._rows[split]
             sequences = self._sequences[table]
@@ -136,10 +138,11 @@ class CausalLanguageModel:
 
     def notes(self) -> list[str]:
         """Say of which splits and shifts texts were cut."""
-        self.dataset("train")
+        self.dataset("train")  # all splits are read together
         for name in self._shift_splits:
             self._shifted(name)
-        return list(self._notes.values())
+        names = [*SPLITS, *(f"shift {name}" for name in self._shift_splits)]
+        return [self._notes[name] for name in names if name in self._notes]
 
     def augment(self, batch: Batch, strength: float, generator: Generator) -> Batch:  # noqa: ARG002 (there is none)
         """Return the texts as they are."""

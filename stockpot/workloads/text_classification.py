@@ -13,7 +13,7 @@ from functools import cached_property, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
-from stockpot.errors import unknown_name
+from stockpot.errors import InputError, unknown_name
 from stockpot.workloads.chosen_shifts import split_of_each
 from stockpot.workloads.classification import accuracy, cross_entropies
 from stockpot.workloads.pretrained import Pretrained
@@ -108,6 +108,8 @@ class TextClassification:
         """
         if split not in SPLITS:
             raise unknown_name("split of the text_classification workload", split, SPLITS)
+        if self._rows[split] == self._rows["train"]:
+            split = "train"  # which may be pretrain too
         table, indices = self._rows[split]
         return self._kept(split, self._tables[table], indices)
 
@@ -129,7 +131,8 @@ class TextClassification:
             self.dataset(split)
         for name in self._shift_splits:
             self._shifted(name)
-        return list(self._notes.values())
+        names = [*SPLITS, *(f"shift {name}" for name in self._shift_splits)]
+        return [self._notes[name] for name in names if name in self._notes]
 
     def augment(self, batch: Batch, strength: float, generator: Generator) -> Batch:
         """Hide tokens at random behind the mask, or the unknown, token: 15 % at strength 1.
@@ -184,7 +187,13 @@ class TextClassification:
 
     @cached_property
     def _classes(self) -> tuple[str, ...]:
-        return self._tables["train"].classes(self._label)
+        train = self._tables["train"]
+        classes = train.classes(self._label)
+        if len(classes) < 2:
+            raise InputError(
+                f"{train.path}: {self._label!r} must have two classes or more, got {classes[0]!r}"
+            )
+        return classes
 
     def _shifted(self, name: str) -> TokenDataset:
         table = self._data.shift(name, (*self._texts, self._label))

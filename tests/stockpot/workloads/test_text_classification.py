@@ -182,7 +182,7 @@ def test_max_length_cuts_earlier(make: Make) -> None:
 
     assert workload.dataset("train").tensors[0].shape == (12, 5)
     assert [note.partition(" texts")[0] for note in workload.notes()] == [
-        *("12 of 12", "12 of 12", "2 of 2", "2 of 2", "2 of 2"),
+        *("12 of 12", "2 of 2", "2 of 2", "2 of 2"),
     ]
 
 
@@ -241,6 +241,11 @@ def test_augmentation_hides_words_and_nothing_else(make: Make) -> None:
         ("train.csv", "text,label\ngood,+\nbad,\n", "train.csv:3: 'label' must have a value"),
         ("train.csv", b"text,label\nK\xf6ln,+\n", "train.csv:2: must be UTF-8, got the byte 0xf6"),
         ("train.csv", "text,label\n", "train.csv: must have rows"),
+        (
+            "train.csv",
+            "text,label\na,+\nit,+\n",
+            "'label' must have two classes or more, got '\\+'",
+        ),
     ],
 )
 def test_data_that_cannot_be_right_is_named(
