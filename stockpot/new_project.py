@@ -11,12 +11,13 @@ from types import MappingProxyType
 from stockpot.atomic_files import write_text
 from stockpot.errors import InputError
 
-# By their places in a project; the template's own .gitignore would be obeyed in this package.
+# By their places in a project; git would obey a template called .gitignore in this package, and DVC
+# take one called dvc.yaml for stages of its own.
 _TEMPLATES: Mapping[str, str] = MappingProxyType(
     {
         "workload.py": "workload.py",
         "params.yaml": "params.yaml",
-        "dvc.yaml": "dvc.yaml",
+        "dvc.yaml": "dvc_stages.yaml",
         "prefect.yaml": "prefect.yaml",
         "README.md": "README.md",
         "tests/test_workload.py": "tests/test_workload.py",

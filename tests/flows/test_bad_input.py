@@ -18,7 +18,7 @@ SET = {
         "evaluate.confidence: must be less than 1",
     ),
     "an empty space": ("sweep.space={}", "sweep.space: is empty"),
-    "size 0": ("sweep.size=0", "sweep.size: must be greater than or equal to 1, got 0"),
+    "size 0": ("sweep.size=0", "sweep: size must be at least 1 without import, got 0"),
     "an unknown workload": ("workload.name=digit", "unknown workload 'digit', .* mean 'digits'"),
     "an unknown method": ("soups.0.method=liner", "unknown merge method 'liner', .* mean 'linear'"),
     "an unknown sampler": ("tune.0.sampler=tpee", "tune.0.sampler: .* got 'tpee'; .* mean 'tpe'"),
@@ -79,7 +79,7 @@ def test_a_field_that_cannot_be_used_is_named(
 def test_all_errors_of_a_file_are_shown_at_once(project: ProjectFolder) -> None:
     arguments = ("--set", "sweep.size=0", "--set", "evaluate.bootstrap=1")
 
-    assert_refused(project, "sweep.size: .* evaluate.bootstrap: ", *arguments)
+    assert_refused(project, "sweep: size .* evaluate.bootstrap: ", *arguments)
 
 
 def test_broken_yaml_is_shown_with_its_place(project: ProjectFolder) -> None:

@@ -75,7 +75,9 @@ def load(tmp_path: Path) -> Load:
             "'optimizer', 'momentum', 'schedule', 'warmup', 'schedule_power', 'clip_norm', "
             "'accumulation', 'precision', 'layer_decay', 'frozen', 'average', 'ema_momentum', "
             "'swa_start', 'lawa_epochs', 'sam_radius', 'patience', 'cutmix', 'adapter', "
-            "'adapter_rank', 'adapter_alpha', 'adapter_init', 'adapter_targets']",
+            "'adapter_rank', 'adapter_alpha', 'adapter_init', 'adapter_targets', 'ghost_batch', "
+            "'reference_batch', 'sampler', 'sampler_mix', 'kept_data', 'dropped_data', "
+            "'difficulty', 'sparsity', 'compiler']",
         ),
         (
             ["sweep.search=list", "sweep.size=null", "sweep.list=[{optimizer: sdg}]"],
