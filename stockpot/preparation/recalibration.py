@@ -12,7 +12,7 @@ from stockpot.preparation.train_examples import BATCH, train_batches
 from stockpot.workloads.batches import num_examples
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from stockpot.workloads.protocol import Batch, Workload
 
@@ -35,13 +35,6 @@ class Recalibration:
     def __init__(self, workload: Workload, device: str) -> None:
         self._workload = workload
         self._device = device
-        self._model = empty_model(workload, device)
-        self._names = [
-            f"{name}.{statistic}" if name else statistic
-            for name, module in self._model.named_modules()
-            if module in batch_norms(self._model)
-            for statistic in _STATISTICS
-        ]
 
     def __call__(self, weights: Mapping[str, Tensor], num_models: int) -> dict[str, Tensor]:
         """Return weights with new statistics.
@@ -53,13 +46,28 @@ class Recalibration:
         Returns:
             The same tensors, but for the statistics, which are on the device of the weights.
         """
-        if num_models < 2 or not self._names:
-            return dict(weights)
+        if num_models < 2 or not any(name.endswith("running_mean") for name in weights):
+            return dict(weights)  # without a net, which is a large one to build for nothing
         own = {name: tensor.to(self._device) for name, tensor in weights.items()}
         put_weights(self._model, own | {name: own[name].clone() for name in self._names})
         recalibrate_batch_norm(self._model, self._workload.forward, self._batches, fraction=1.0)
         measured = self._model.state_dict()
         return dict(weights) | {n: measured[n].to(weights[n].device) for n in self._names}
+
+    @cached_property
+    def _model(self) -> nn.Module:
+        return empty_model(self._workload, self._device)
+
+    @cached_property
+    def _names(self) -> list[str]:
+        """The names of all statistics."""
+        norms = batch_norms(self._model)
+        return [
+            f"{name}.{statistic}" if name else statistic
+            for name, module in self._model.named_modules()
+            if module in norms
+            for statistic in _STATISTICS
+        ]
 
     @cached_property
     def _batches(self) -> list[Batch]:

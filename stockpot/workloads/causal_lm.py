@@ -9,12 +9,12 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from stockpot.errors import InputError, unknown_name
-from stockpot.workloads.chosen_shifts import split_of_each
+from stockpot.workloads.chosen_shifts import shifts_of_files, split_of_each
 from stockpot.workloads.pretrained import Pretrained
 from stockpot.workloads.protocol import Batch, Metric, Shift, Task
 from stockpot.workloads.split_rows import Rows, rows_of_splits
@@ -126,15 +126,7 @@ class CausalLanguageModel:
 
     def shifts(self) -> Mapping[str, Shift]:
         """Return the chosen shifts: the texts of the files of their names."""
-        return {
-            name: Shift(
-                split,
-                partial(self._shifted, name),
-                is_copy=False,
-                digest=self._data.shift_digest(name),
-            )
-            for name, split in self._shift_splits.items()
-        }
+        return shifts_of_files(self._shift_splits, self._shifted, self._data.shift_digest)
 
     def notes(self) -> list[str]:
         """Say of which splits and shifts texts were cut."""
@@ -206,6 +198,7 @@ class CausalLanguageModel:
 
     def _tokenized(self, name: str, table: Table) -> Sequences:
         from stockpot.workloads.sequences import blocks, documents
+        from stockpot.workloads.tokens import cut_note
 
         tokenizer = self._pretrained.tokenizer
         usual = min(_USUAL_LENGTH, self._pretrained.longest)
@@ -215,10 +208,7 @@ class CausalLanguageModel:
             return blocks(tokenizer, texts[0], longest, table.path)
         sequences, num_cut = documents(tokenizer, texts, longest, table.where)
         if num_cut:
-            self._notes[name] = (
-                f"{num_cut} of {len(texts)} texts of {name} are longer than {longest} tokens: what "
-                "follows is cut off"
-            )
+            self._notes[name] = cut_note(num_cut, len(texts), name, longest)
             _log.warning(self._notes[name])
         return sequences
 

@@ -1,10 +1,22 @@
-"""Which shifts an experiment chose, and of which split each one is."""
+"""Which shifts an experiment chose, and of which split each one is.
+
+Importing this module imports no torch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from stockpot.errors import InputError, unknown_name
+from stockpot.workloads.protocol import Shift
+
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
+
+CORRUPTION_NAMES = ("noise", "rotate", "translate", "blur", "contrast", "occlude", "scale")
+"""The shifts of images, by name; `corruptions.py` has what each does."""
 
 
 def split_of_each(
@@ -31,3 +43,21 @@ def split_of_each(
         if names.count(name) > 1:
             raise InputError(f"{workload}: a shift is of val or of test, once, got {names}")
     return {**dict.fromkeys(val_shifts, "val"), **dict.fromkeys(test_shifts, "test")}
+
+
+def shifts_of_files(
+    splits: Mapping[str, str],
+    read: Callable[[str], Dataset[Any]],
+    digest: Callable[[str], str],
+) -> dict[str, Shift]:
+    """Return the chosen shifts, where each is a file of other examples.
+
+    Args:
+        splits: the split of each shift, `val` or `test`.
+        read: returns the examples of a shift.
+        digest: returns the digest of its file.
+    """
+    return {
+        name: Shift(split, partial(read, name), is_copy=False, digest=digest(name))
+        for name, split in splits.items()
+    }

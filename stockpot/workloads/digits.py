@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from stockpot.errors import InputError, unknown_name
 from stockpot.seeding import seeded_generator
-from stockpot.workloads.chosen_shifts import split_of_each
+from stockpot.workloads.chosen_shifts import CORRUPTION_NAMES, split_of_each
 from stockpot.workloads.classification import accuracy, cross_entropies
 from stockpot.workloads.protocol import Batch, Metric, Shift, Task
 
@@ -44,15 +44,7 @@ class Digits:
         InputError: a shift is unknown or named twice.
     """
 
-    shift_names: ClassVar[tuple[str, ...]] = (
-        "noise",
-        "rotate",
-        "translate",
-        "blur",
-        "contrast",
-        "occlude",
-        "scale",
-    )
+    shift_names: ClassVar[tuple[str, ...]] = CORRUPTION_NAMES
     task: Task = "classification"
     metrics: Mapping[str, Metric]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from stockpot.errors import InputError, unknown_name
 from stockpot.seeding import seeded_generator
-from stockpot.workloads.chosen_shifts import split_of_each
+from stockpot.workloads.chosen_shifts import CORRUPTION_NAMES, split_of_each
 from stockpot.workloads.classification import accuracy, cross_entropies
 from stockpot.workloads.files import file_digest, project_path
 from stockpot.workloads.idx_files import find_idx, idx_shape, read_idx
@@ -57,15 +57,7 @@ class FashionMnist:
             has fewer images than the sizes ask for.
     """
 
-    shift_names: ClassVar[tuple[str, ...]] = (
-        "noise",
-        "rotate",
-        "translate",
-        "blur",
-        "contrast",
-        "occlude",
-        "scale",
-    )
+    shift_names: ClassVar[tuple[str, ...]] = CORRUPTION_NAMES
     task: Task = "classification"
     metrics: Mapping[str, Metric]
 

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stockpot.errors import InputError, unknown_name
-from stockpot.workloads.chosen_shifts import split_of_each
+from stockpot.workloads.chosen_shifts import CORRUPTION_NAMES, split_of_each
 from stockpot.workloads.classification import accuracy, cross_entropies
 from stockpot.workloads.files import file_digest, project_path
 from stockpot.workloads.image_files import ImageFile, classes_of, find_images, split_images
@@ -52,15 +52,7 @@ class ImageFolder:
             function is not found, or the folders are not those of classes.
     """
 
-    shift_names: ClassVar[tuple[str, ...]] = (
-        "noise",
-        "rotate",
-        "translate",
-        "blur",
-        "contrast",
-        "occlude",
-        "scale",
-    )
+    shift_names: ClassVar[tuple[str, ...]] = CORRUPTION_NAMES
     task: Task = "classification"
     metrics: Mapping[str, Metric]
 

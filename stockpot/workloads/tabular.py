@@ -9,13 +9,13 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from stockpot.errors import InputError, unknown_name
-from stockpot.workloads.chosen_shifts import split_of_each
+from stockpot.workloads.chosen_shifts import shifts_of_files, split_of_each
 from stockpot.workloads.classification import accuracy, cross_entropies
 from stockpot.workloads.files import project_path
 from stockpot.workloads.protocol import Batch, Metric, Shift, Task
@@ -142,15 +142,7 @@ class Tabular:
 
     def shifts(self) -> Mapping[str, Shift]:
         """Return the chosen shifts: the rows of the files of their names."""
-        return {
-            name: Shift(
-                split,
-                partial(self._shifted, name),
-                is_copy=False,
-                digest=self._data.shift_digest(name),
-            )
-            for name, split in self._shift_splits.items()
-        }
+        return shifts_of_files(self._shift_splits, self._shifted, self._data.shift_digest)
 
     def notes(self) -> list[str]:
         """Say in which columns of splits and shifts cells are missing or of no known category."""

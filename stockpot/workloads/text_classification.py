@@ -9,12 +9,12 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from stockpot.errors import InputError, unknown_name
-from stockpot.workloads.chosen_shifts import split_of_each
+from stockpot.workloads.chosen_shifts import shifts_of_files, split_of_each
 from stockpot.workloads.classification import accuracy, cross_entropies
 from stockpot.workloads.pretrained import Pretrained
 from stockpot.workloads.protocol import Batch, Metric, Shift, Task
@@ -115,15 +115,7 @@ class TextClassification:
 
     def shifts(self) -> Mapping[str, Shift]:
         """Return the chosen shifts: the texts of the files of their names."""
-        return {
-            name: Shift(
-                split,
-                partial(self._shifted, name),
-                is_copy=False,
-                digest=self._data.shift_digest(name),
-            )
-            for name, split in self._shift_splits.items()
-        }
+        return shifts_of_files(self._shift_splits, self._shifted, self._data.shift_digest)
 
     def notes(self) -> list[str]:
         """Say of which splits and shifts texts were cut."""
@@ -209,7 +201,7 @@ class TextClassification:
         import torch
 
         from stockpot.workloads.batches import TokenDataset
-        from stockpot.workloads.tokens import tokenize
+        from stockpot.workloads.tokens import cut_note, tokenize
 
         all_targets = torch.tensor(table.targets(self._label, self._classes))
         columns = [table.texts(column) for column in self._texts]
@@ -217,10 +209,7 @@ class TextClassification:
         longest = self._pretrained.check_length(self._max_length)
         tokens = tokenize(self._pretrained.tokenizer, texts, pairs[0] if pairs else None, longest)
         if tokens.num_cut:
-            self._notes[name] = (
-                f"{tokens.num_cut} of {len(texts)} texts of {name} are longer than {longest} "
-                "tokens: what follows is cut off"
-            )
+            self._notes[name] = cut_note(tokens.num_cut, len(texts), name, longest)
             _log.warning(self._notes[name])
         targets = all_targets[torch.tensor(indices)]
         return TokenDataset(*tokens.inputs.values(), targets, lengths=tokens.lengths)

@@ -113,3 +113,11 @@ def _filled(sequences: Sequence[Sequence[int]], mask: Tensor, padding: int) -> T
     rows = torch.full(mask.shape, padding)
     rows[mask == 1] = torch.tensor([token for tokens in sequences for token in tokens])
     return rows
+
+
+def cut_note(num_cut: int, num_texts: int, name: str, longest: int) -> str:
+    """Say that texts of a split or shift were cut."""
+    return (
+        f"{num_cut} of {num_texts} texts of {name} are longer than {longest} tokens: what follows "
+        "is cut off"
+    )
