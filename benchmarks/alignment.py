@@ -19,9 +19,9 @@ import torch
 from alignment_nets import ResidualNet, Transformer
 from digits_pairs import TRAININGS, Barriers, Pair, Training
 
-from stockpot.alignment import align_to_first, repair
 from stockpot.merging.engine import merge_states
 from stockpot.merging.recipe import Recipe
+from stockpot.soups.alignment import align_to_first, repair
 
 COLUMNS = ("REPAIR", "weights + REPAIR", "activations", "activations + REPAIR")
 

@@ -26,9 +26,9 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
-from stockpot.finetuning.hyperparameters import Hyperparameters
-from stockpot.finetuning.loop import fine_tune
-from stockpot.finetuning.partial_state import PartialState
+from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
+from stockpot.ingredients.finetuning.loop import fine_tune
+from stockpot.ingredients.finetuning.partial_state import PartialState
 from stockpot.workloads.protocol import Workload
 from stockpot.workloads.text_classification import TextClassification
 

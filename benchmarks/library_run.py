@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from stockpot.config import load_experiment
-from stockpot.diagnostics.jobs import diagnose_models
-from stockpot.evaluation.judging_jobs import judge_models, measure_baseline, predict_model
-from stockpot.finding_files import write_finding_files
-from stockpot.manifests import digests_of, write_manifest
-from stockpot.models import Model
-from stockpot.planning import Plan
-from stockpot.precheck_jobs import check_ingredients
-from stockpot.project import Project
-from stockpot.report_files import load_results, write_plot_files, write_report_files
+from stockpot.experiment.jobs.diagnosing import diagnose_models
+from stockpot.experiment.jobs.finding_files import write_finding_files
+from stockpot.experiment.jobs.judging import judge_models, measure_baseline, predict_model
+from stockpot.experiment.jobs.prechecking import check_ingredients
+from stockpot.experiment.jobs.soups import make_soup
+from stockpot.experiment.jobs.training import train
+from stockpot.experiment.jobs.tuning import tune
+from stockpot.experiment.plan import Plan
+from stockpot.experiment.report_files import load_results, write_plot_files, write_report_files
 from stockpot.reporting import draw_all
-from stockpot.soup_jobs import make_soup
-from stockpot.training_jobs import train
-from stockpot.tuning_jobs import tune
+from stockpot.storage.manifests import digests_of, write_manifest
+from stockpot.storage.models import Model
+from stockpot.storage.project import Project
 from stockpot.workers import WorkerPool
 
 
@@ -114,6 +114,6 @@ def _side_by_side(pool: WorkerPool, work: Any, jobs: Sequence[Any]) -> list[Any]
 
 def _import_all(seconds: float, _device: str) -> None:
     """Import what the jobs need, and keep the worker busy so that every worker gets one call."""
-    for module in ("sklearn.datasets", "stockpot.evaluation.judge", "stockpot.tuning.study"):
+    for module in ("sklearn.datasets", "stockpot.judging.judge", "stockpot.soups.tuning.study"):
         importlib.import_module(module)
     time.sleep(seconds)

@@ -20,7 +20,7 @@ import torch
 from merge import make_model
 from safetensors import safe_open
 
-from stockpot.merge_pedigree import read_pedigree
+from stockpot.disk_merging.pedigree import read_pedigree
 from stockpot.merging import METHODS
 from stockpot.merging.engine import merge_states
 from stockpot.merging.recipe import Recipe

@@ -27,7 +27,7 @@ from merge import install_mergekit
 from safetensors.torch import load_file
 from torch import Tensor
 
-from stockpot.merge_jobs import MergeJob
+from stockpot.disk_merging.job import MergeJob
 from stockpot.merging.recipe import Recipe
 
 SHAPES = ("llama", "bert")

@@ -19,13 +19,13 @@ import numpy as np
 from library_run import plan_in, warm_pool
 from scipy.stats import t
 
-from stockpot.evaluation.predictions import load_outputs, load_targets, predict, test_sets
-from stockpot.manifests import write_manifest
-from stockpot.models import Failure, Model
-from stockpot.planning import Plan
-from stockpot.soup_jobs import SoupJob, make_soup
-from stockpot.soup_search import propose
-from stockpot.training_jobs import TrainingJob, train
+from stockpot.experiment.jobs.proposing import propose
+from stockpot.experiment.jobs.soups import SoupJob, make_soup
+from stockpot.experiment.jobs.training import TrainingJob, train
+from stockpot.experiment.plan import Plan
+from stockpot.scoring.predictions import load_outputs, load_targets, predict, test_sets
+from stockpot.storage.manifests import write_manifest
+from stockpot.storage.models import Failure, Model
 from stockpot.workers import WorkerPool
 
 PARAMS = """

@@ -20,7 +20,7 @@ from flows.promote_commands import promote
 from flows.reproduce_commands import reproduce
 from flows.workload_commands import check_workload, new
 from stockpot.errors import InputError, StageFailed
-from stockpot.stages import STAGES
+from stockpot.experiment.stages import STAGES
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -184,7 +184,7 @@ def gc(
     stockpot gc --yes
     """
     from flows.launch import make_plan
-    from stockpot.garbage import delete, find_garbage
+    from stockpot.experiment.garbage import delete, find_garbage
     from tasks.session import hold_run_lock
 
     plan = make_plan(params, [])

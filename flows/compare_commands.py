@@ -9,9 +9,9 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from stockpot.comparison import Finished
-    from stockpot.planning import Plan
-    from stockpot.reporting.runs import Runs
+    from stockpot.experiment.comparison import Finished
+    from stockpot.experiment.plan import Plan
+    from stockpot.reporting.compare.runs import Runs
 
 _out = Console()
 
@@ -42,9 +42,9 @@ def compare(
     stockpot compare 1755e1e3 571a7ec2 --out sweep.html
     """
     from flows.launch import make_plan
-    from stockpot.atomic_files import write_text
-    from stockpot.comparison import compare_runs
-    from stockpot.reporting.compare_page import render_comparison
+    from stockpot.experiment.comparison import compare_runs
+    from stockpot.reporting.compare.compare_page import render_comparison
+    from stockpot.storage.atomic_files import write_text
 
     plan = make_plan(params, [])
     compared = compare_runs([_finished(plan, run) for run in runs])
@@ -56,9 +56,9 @@ def compare(
 
 def _finished(plan: Plan, run: str) -> Finished:
     """Read a run: of a folder if there is such a folder, else of the tracking store."""
-    from flows.tracking import open_tracker
-    from stockpot.comparison import run_of_folder, run_of_record
-    from stockpot.project import Project
+    from stockpot.experiment.comparison import run_of_folder, run_of_record
+    from stockpot.experiment.opening import open_tracker
+    from stockpot.storage.project import Project
     from stockpot.tracking import run_url
     from stockpot.tracking.addresses import is_server
     from tasks.session import import_from
@@ -74,8 +74,8 @@ def _finished(plan: Plan, run: str) -> Finished:
 
 
 def _show(compared: Runs) -> None:
-    from stockpot.reporting.run_grids import terminal_table
-    from stockpot.reporting.run_verdicts import run_headline, run_verdicts
+    from stockpot.reporting.compare.run_grids import terminal_table
+    from stockpot.reporting.compare.run_verdicts import run_headline, run_verdicts
 
     _out.print()
     _out.print(terminal_table(compared))

@@ -15,10 +15,10 @@ from rich.console import Console
 
 from flows.server import prefect_server
 from stockpot.config import load_experiment
-from stockpot.planning import Plan
-from stockpot.project import export_settings, find_project
-from stockpot.stages import STAGES
-from stockpot.versioning import adopt_outputs
+from stockpot.experiment.plan import Plan
+from stockpot.experiment.stages import STAGES
+from stockpot.storage.dvc import adopt_outputs
+from stockpot.storage.project import export_settings, find_project
 from stockpot.workers import WorkersStopped
 from tasks.session import Session, hold_run_lock, import_from, open_session
 

@@ -26,8 +26,8 @@ from rich.table import Table
 from stockpot.errors import InputError, StageFailed
 
 if TYPE_CHECKING:
-    from stockpot.adapter_jobs import AdapterMergeJob
-    from stockpot.merge_jobs import MergeJob
+    from stockpot.disk_merging.adapter_job import AdapterMergeJob
+    from stockpot.disk_merging.job import MergeJob
 
 _out, _err = Console(), Console(stderr=True)
 
@@ -73,8 +73,8 @@ def merge(
         raise InputError("merge: needs CONFIG and OUT; `stockpot merge --help` shows an example")
     if not dry_run:
         _digest_ahead(config)
-    from stockpot.adapter_jobs import AdapterMergeJob
-    from stockpot.merge_jobs import MergeJob
+    from stockpot.disk_merging.adapter_job import AdapterMergeJob
+    from stockpot.disk_merging.job import MergeJob
 
     job = MergeJob.read(config, place)
     if job.file.output == "adapter":
@@ -97,8 +97,8 @@ def merge(
 
 def _digest_ahead(config: Path) -> None:
     """Digest the models while torch is imported."""
-    from stockpot.config.merge_forms import model_paths
-    from stockpot.model_files import digest_ahead
+    from stockpot.disk_merging.mergekit_form import model_paths
+    from stockpot.storage.weights.model_files import digest_ahead
 
     digest_ahead(model_paths(config))
 
@@ -108,8 +108,8 @@ def explain(model: Model) -> None:
 
     stockpot explain merged
     """
-    from stockpot.config.merge import RULES
-    from stockpot.merge_pedigree import read_pedigree
+    from stockpot.disk_merging.merge_file import RULES
+    from stockpot.disk_merging.pedigree import read_pedigree
 
     pedigree = read_pedigree(model)
     _out.print(f"{model}: {pedigree['method']}, made by stockpot {pedigree['version']}")
@@ -131,9 +131,9 @@ def verify(model: Model, inputs: Inputs = Path()) -> None:
 
     stockpot verify merged --inputs ~/models
     """
-    from stockpot.adapter_jobs import rebuild_adapter
-    from stockpot.merge_jobs import rebuild
-    from stockpot.weight_files import is_adapter, open_files
+    from stockpot.disk_merging.adapter_job import rebuild_adapter
+    from stockpot.disk_merging.job import rebuild
+    from stockpot.storage.weights import is_adapter, open_files
 
     with tempfile.TemporaryDirectory(dir=model.absolute().parent) as folder:
         place = Path(folder) / f"again{model.suffix}"
@@ -167,8 +167,8 @@ def inspect(
 
     stockpot inspect fine-tuned-a fine-tuned-b --base pretrained --weights
     """
-    from stockpot.inspection import compare_headers, compare_weights
-    from stockpot.weight_files import open_source
+    from stockpot.disk_merging.inspection import compare_headers, compare_weights
+    from stockpot.storage.weights import open_source
 
     base_source = None if base is None else open_source(base)
     sources = [open_source(path, base_source) for path in models]

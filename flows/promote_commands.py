@@ -35,17 +35,17 @@ def promote(
     stockpot promote --rollback
     """
     from flows.launch import make_plan
-    from flows.tracking import open_tracker
-    from stockpot.devices import choose_devices
-    from stockpot.duels import judge_duel
-    from stockpot.git_state import describe_commit
-    from stockpot.promotion import (
+    from stockpot.experiment.challenge import judge_duel
+    from stockpot.experiment.opening import open_tracker
+    from stockpot.experiment.promotion import (
         challenge_of,
         registered_name,
         roll_back,
         write_promotion_file,
     )
-    from stockpot.promotion import promote as challenge_champion
+    from stockpot.experiment.promotion import promote as challenge_champion
+    from stockpot.storage.git_state import describe_commit
+    from stockpot.workers import choose_devices
     from tasks.session import hold_run_lock
 
     plan = make_plan(params, overrides or [])

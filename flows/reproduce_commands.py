@@ -12,8 +12,8 @@ from rich.console import Console
 from stockpot.errors import InputError
 
 if TYPE_CHECKING:
-    from stockpot.planning import Plan
-    from stockpot.reproduction import Reproduction
+    from stockpot.experiment.plan import Plan
+    from stockpot.experiment.reproduction import Reproduction
     from stockpot.tracking import Tracker
 
 _out = Console()
@@ -38,7 +38,7 @@ def reproduce(
     stockpot reproduce greedy ingredient-03
     """
     from flows.launch import make_plan
-    from flows.tracking import open_tracker
+    from stockpot.experiment.opening import open_tracker
 
     plan = make_plan(params, [])
     tracker = open_tracker(plan)
@@ -50,8 +50,8 @@ def reproduce(
 
 def _run_id(plan: Plan, tracker: Tracker, run: str) -> str:
     """Return the id of a model's run by its name in this project; an id is left as it is."""
-    from stockpot.manifests import manifest_path, models_of, read_manifest
-    from stockpot.stages import STAGES
+    from stockpot.experiment.stages import STAGES
+    from stockpot.storage.manifests import manifest_path, models_of, read_manifest
 
     root = plan.project.root
     done = [stage for stage in STAGES if manifest_path(root, stage).is_file()]
@@ -65,10 +65,9 @@ def _run_id(plan: Plan, tracker: Tracker, run: str) -> str:
 
 
 def _reproduce(plan: Plan, tracker: Tracker, run_id: str) -> Reproduction:
-    from stockpot.devices import choose_devices
-    from stockpot.making import read_making
-    from stockpot.reproduction import compare, rebuild, scored_sets
-    from stockpot.workers import WorkerPool
+    from stockpot.experiment.provenance import read_making
+    from stockpot.experiment.reproduction import compare, rebuild, scored_sets
+    from stockpot.workers import WorkerPool, choose_devices
     from tasks.session import run_tags
 
     run = tracker.recorded_run(run_id)

@@ -20,9 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
-from stockpot.atomic_files import write_text
 from stockpot.errors import InputError, StageFailed
-from stockpot.project import Project
+from stockpot.storage.atomic_files import write_text
+from stockpot.storage.project import Project
 
 _RECORD = "prefect-server.json"
 _START_SECONDS = 120

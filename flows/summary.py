@@ -9,19 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from stockpot.errors import InputError
-from stockpot.finding_files import read_finding_files
-from stockpot.manifests import models_of, read_manifest
-from stockpot.planning import Plan
-from stockpot.report_files import load_results
-from stockpot.reporting import (
-    Results,
-    alerts,
-    doubts,
-    headline,
-    render_terminal,
-    results_table,
-)
-from stockpot.stages import STAGES
+from stockpot.experiment.jobs.finding_files import read_finding_files
+from stockpot.experiment.plan import Plan
+from stockpot.experiment.report_files import load_results
+from stockpot.experiment.stages import STAGES
+from stockpot.reporting import Results, doubts, headline, render_terminal, results_table
+from stockpot.reporting.words.alerts import alerts
+from stockpot.storage.manifests import models_of, read_manifest
 
 # Diagnostics whose sentence says what to do next.
 _TOLD = ("soup_size",)

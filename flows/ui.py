@@ -11,11 +11,11 @@ from contextlib import ExitStack
 from rich.console import Console
 
 from flows.server import free_port, project_server, start_process, wait_until_healthy
-from flows.tracking import open_tracker
-from stockpot.manifests import manifest_path, models_of, read_manifest
-from stockpot.models import Model
-from stockpot.planning import Plan
-from stockpot.promotion import CHAMPION, registered_name
+from stockpot.experiment.opening import open_tracker
+from stockpot.experiment.plan import Plan
+from stockpot.experiment.promotion import CHAMPION, registered_name
+from stockpot.storage.manifests import manifest_path, models_of, read_manifest
+from stockpot.storage.models import Model
 from stockpot.tracking import compare_url, experiment_url, registered_model_url, run_url
 from stockpot.tracking.addresses import is_server
 

@@ -16,7 +16,7 @@ from stockpot.errors import InputError
 from stockpot.workloads.spec import WorkloadSpec
 
 if TYPE_CHECKING:
-    from stockpot.workload_checks import Checked
+    from stockpot.workloads.checks import CheckResult
 
 _out = Console()
 _COLOURS = {"ok": "green", "failed": "red", "skipped": "yellow"}
@@ -33,7 +33,7 @@ def new(
 
     stockpot new my_project && cd my_project && stockpot run
     """
-    from stockpot.new_project import write_project
+    from flows.new_project import write_project
 
     for path in write_project(Path(folder)):
         _out.print(f"  {path}", highlight=False)
@@ -103,7 +103,7 @@ def _named(name: str, seed: int, options: list[str]) -> WorkloadSpec:
 
 def _show_checks(spec: WorkloadSpec) -> int:
     """Print a line a check, as it ends; return how many failed."""
-    from stockpot.workload_checks import check_workload as checks_of
+    from stockpot.workloads.checks import check_workload as checks_of
 
     counts = dict.fromkeys(_COLOURS, 0)
     _out.print(f"workload {spec.name}", highlight=False)
@@ -115,7 +115,7 @@ def _show_checks(spec: WorkloadSpec) -> int:
     return counts["failed"]
 
 
-def _show(checked: Checked) -> None:
+def _show(checked: CheckResult) -> None:
     line = Text.assemble(
         (f"{checked.outcome:8}", _COLOURS[checked.outcome]), f"{checked.name:{_WIDTH}} "
     )

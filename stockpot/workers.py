@@ -19,14 +19,15 @@ from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
-from stockpot.locks import any_lock
+from stockpot.storage.locks import any_lock
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.2
+_NVIDIA = Path("/dev/nvidiactl")  # there is one where NVIDIA's driver is
 
 # Workers are forks of one process that has imported this once, in 3 s; a lost one is replaced at
 # once. It runs no torch code, so no thread and no CUDA context is there to be lost by the fork.
@@ -36,6 +37,30 @@ _IMPORTED_ONCE = ["torch", "torch._dynamo", "safetensors.torch", "optuna"]
 # The forking process listens on a socket in the temporary folder, whose path has 107 bytes at most
 # and 32 bytes below that folder.
 _LONGEST_TEMPORARY_FOLDER = 75
+
+
+def choose_devices(
+    devices: Literal["auto", "cpu"] | Sequence[str], workers: Literal["auto"] | int
+) -> list[str]:
+    """Return one device name a worker, e.g. `["cuda:0", "cuda:1"]` or `["cpu", "cpu"]`.
+
+    Args:
+        devices: auto (every GPU, else the CPU), cpu, or a list of names.
+        workers: how many in all, dealt over the devices in turn; auto is one a GPU or CPU core.
+    """
+    named = _found() if devices == "auto" else [devices] if isinstance(devices, str) else [*devices]
+    cores = len(os.sched_getaffinity(0))
+    count = workers if workers != "auto" else cores if named == ["cpu"] else len(named)
+    return [named[worker % len(named)] for worker in range(count)]
+
+
+def _found() -> list[str]:
+    """Find the GPUs without importing torch, which would cost a second for nothing on a CPU."""
+    if not _NVIDIA.exists():
+        return ["cpu"]
+    import torch
+
+    return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
 
 
 class WorkerLost(RuntimeError):

@@ -9,8 +9,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from stockpot.diagnostics.finding import Finding
-from stockpot.diagnostics.jobs import DiagnosticJob, diagnose_models
-from stockpot.finding_files import write_finding_files
+from stockpot.experiment.jobs.diagnosing import DiagnosticJob, diagnose_models
+from stockpot.experiment.jobs.finding_files import write_finding_files
 from tasks.retries import worker_was_lost
 from tasks.session import current_session
 

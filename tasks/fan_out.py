@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 from prefect import Task
 from prefect.futures import as_completed
 
-from stockpot.progress import stage_progress
+from tasks.progress import stage_progress
 from tasks.session import current_session
 
 T = TypeVar("T")

@@ -8,8 +8,8 @@ from typing import Literal
 from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 
-from stockpot.import_jobs import Headers, ImportJob, check_headers, import_weights
-from stockpot.models import Model
+from stockpot.experiment.jobs.importing import Headers, ImportJob, check_headers, import_weights
+from stockpot.storage.models import Model
 from tasks.fan_out import side_by_side
 from tasks.making import ModelFailed, make_model
 from tasks.retries import worker_was_lost

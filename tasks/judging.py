@@ -7,18 +7,15 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from stockpot.data_sets import judged_set_names
-from stockpot.evaluation.judging_jobs import (
-    BaselineJob,
-    CostJob,
-    JudgingJob,
-    PredictionJob,
+from stockpot.experiment.jobs.judging import (
     judge_models,
     measure_baseline,
     measure_cost,
     predict_model,
 )
+from stockpot.judging.job import BaselineJob, CostJob, JudgingJob, PredictionJob
 from stockpot.tracking import ModelRecord
+from stockpot.workloads.data_sets import judged_set_names
 from tasks.retries import worker_was_lost
 from tasks.session import current_session
 

@@ -10,12 +10,12 @@ from prefect import State
 from prefect.logging import get_run_logger
 from prefect.states import Completed
 
-from stockpot.import_jobs import ImportJob
-from stockpot.making import making_of
-from stockpot.models import Failure, Model
-from stockpot.soup_jobs import SoupJob
-from stockpot.training_jobs import TrainingJob
-from stockpot.tuning_jobs import TuningJob
+from stockpot.experiment.jobs.importing import ImportJob
+from stockpot.experiment.jobs.soups import SoupJob
+from stockpot.experiment.jobs.training import TrainingJob
+from stockpot.experiment.jobs.tuning import TuningJob
+from stockpot.experiment.provenance import making_of
+from stockpot.storage.models import Failure, Model
 from tasks.session import current_session
 
 

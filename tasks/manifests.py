@@ -9,8 +9,8 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from stockpot.manifests import digests_of, write_manifest
-from stockpot.store import Store
+from stockpot.storage.manifests import digests_of, write_manifest
+from stockpot.storage.store import Store
 from tasks.session import current_session
 
 

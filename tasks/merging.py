@@ -5,9 +5,9 @@ from __future__ import annotations
 from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 
-from stockpot.models import Model
-from stockpot.soup_jobs import SoupJob, make_soup
-from stockpot.tuning_jobs import TuningJob, tune
+from stockpot.experiment.jobs.soups import SoupJob, make_soup
+from stockpot.experiment.jobs.tuning import TuningJob, tune
+from stockpot.storage.models import Model
 from tasks.making import make_model
 from tasks.retries import worker_was_lost
 

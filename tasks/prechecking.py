@@ -8,8 +8,8 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from stockpot.models import Model
-from stockpot.precheck_jobs import check_ingredients, settle
+from stockpot.experiment.jobs.prechecking import check_ingredients, settle
+from stockpot.storage.models import Model
 from tasks.retries import worker_was_lost
 from tasks.session import current_session
 

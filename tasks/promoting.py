@@ -5,15 +5,15 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from stockpot.duels import judge_duel
-from stockpot.git_state import describe_commit
-from stockpot.promotion import (
+from stockpot.experiment.challenge import judge_duel
+from stockpot.experiment.promotion import (
     Promotion,
     challenge_of,
     promote,
     registered_name,
     write_promotion_file,
 )
+from stockpot.storage.git_state import describe_commit
 from tasks.session import current_session
 
 

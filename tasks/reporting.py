@@ -9,10 +9,15 @@ from prefect import task
 from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from stockpot.promotion import best_soup
-from stockpot.report_files import load_results, table_columns, write_plot_files, write_report_files
+from stockpot.experiment.promotion import best_soup
+from stockpot.experiment.report_files import (
+    load_results,
+    table_columns,
+    write_plot_files,
+    write_report_files,
+)
 from stockpot.reporting import draw_all
-from stockpot.reporting.units import unit_of
+from stockpot.reporting.words.units import unit_of
 from stockpot.tracking import log_results
 from tasks.session import current_session
 

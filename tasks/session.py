@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, Literal
 from rich.console import Console
 
 from stockpot.config import load_experiment
-from stockpot.data_sets import judged_set_names, set_digest
-from stockpot.devices import choose_devices
-from stockpot.locks import run_lock
-from stockpot.models import Failure, Model
-from stockpot.planning import Plan
-from stockpot.project import Project, export_settings, find_project
-from stockpot.versioning import pipeline_around
-from stockpot.workers import WorkerPool
+from stockpot.experiment.plan import Plan
+from stockpot.storage.dvc import pipeline_around
+from stockpot.storage.locks import run_lock
+from stockpot.storage.models import Failure, Model
+from stockpot.storage.project import Project, export_settings, find_project
+from stockpot.workers import WorkerPool, choose_devices
+from stockpot.workloads.data_sets import judged_set_names, set_digest
 
 if TYPE_CHECKING:
     from stockpot.tracking import Dataset, Tracker
@@ -175,8 +174,8 @@ def _open_tracker(plan: Plan, devices: Sequence[str]) -> Tracker:
 
 def run_tags(plan: Plan, devices: Sequence[str]) -> dict[str, str]:
     """Return the tags of all runs: what results may depend on besides params.yaml."""
-    from stockpot.git_state import describe_commit
-    from stockpot.making import environment
+    from stockpot.experiment.provenance import environment
+    from stockpot.storage.git_state import describe_commit
 
     tags = {
         "stockpot.seed": str(plan.experiment.seed),

@@ -9,10 +9,10 @@ from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 
 from stockpot.errors import StageFailed
-from stockpot.import_jobs import ImportJob
-from stockpot.models import Failure, Model
-from stockpot.soup_search import propose
-from stockpot.training_jobs import TrainingJob, train
+from stockpot.experiment.jobs.importing import ImportJob
+from stockpot.experiment.jobs.proposing import propose
+from stockpot.experiment.jobs.training import TrainingJob, train
+from stockpot.storage.models import Failure, Model
 from stockpot.workers import WorkerLost
 from tasks.making import ModelFailed, make_model
 from tasks.retries import worker_was_lost

@@ -6,7 +6,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from stockpot.versioning import adopt_outputs
+from stockpot.storage.dvc import adopt_outputs
 from tasks.session import current_session
 
 

@@ -11,8 +11,8 @@ from typer.main import get_command
 from flows.cli import app
 from stockpot.config import json_schema, load_experiment
 from stockpot.config.reference import reference_page
+from stockpot.experiment.stages import CODE, UPSTREAM
 from stockpot.merging import METHODS
-from stockpot.stages import CODE, UPSTREAM
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

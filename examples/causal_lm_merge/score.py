@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from train import LENGTH, MODELS, TEXTS
 
-from stockpot.checkpoints import load_tensors
-from stockpot.evaluation.metrics import metrics_of
-from stockpot.evaluation.outputs import Examples, empty_model, put_weights
+from stockpot.scoring.metrics import metrics_of
+from stockpot.storage.checkpoints import load_tensors
 from stockpot.workloads import build_workload
+from stockpot.workloads.passes import Examples, empty_model, put_weights
 
 MODELS_SHOWN = ("base", "code", "prose", "linear", "ties")
 

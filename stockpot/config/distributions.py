@@ -8,9 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from stockpot.config.section import Section
 from stockpot.errors import unknown_name
-from stockpot.finetuning.hyperparameters import (
+from stockpot.ingredients.finetuning.hyperparameters import (
     Adapter,
     AdapterInit,
     Average,
@@ -21,7 +20,16 @@ from stockpot.finetuning.hyperparameters import (
     Sampler,
     Schedule,
 )
-from stockpot.search import Choice, Constant, Distribution, Integer, LogUniform, Names, Uniform
+from stockpot.ingredients.points import (
+    Choice,
+    Constant,
+    Distribution,
+    Integer,
+    LogUniform,
+    Names,
+    Uniform,
+)
+from stockpot.yaml_files import Section
 
 Interval = tuple[float, float]
 

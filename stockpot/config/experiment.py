@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from stockpot.config.section import Fraction, Name, Section
 from stockpot.config.space import SpaceSection
 from stockpot.config.tune import OptunaTuning, TuneSection
-from stockpot.diagnostics.jobs import DiagnosticName
 from stockpot.errors import unknown_name
-from stockpot.finetuning.hyperparameters import Optimizer, Precision, Schedule
-from stockpot.search import Point
+from stockpot.ingredients.finetuning.hyperparameters import Optimizer, Precision, Schedule
+from stockpot.ingredients.points import Point
 from stockpot.workloads import shift_names
+from stockpot.yaml_files import Fraction, Name, Section
+
+DiagnosticName = Literal[
+    "barriers",
+    "similarity",
+    "gradient_groups",
+    "loss_plane",
+    "geometry",
+    "regime",
+    "diversity",
+    "contributions",
+    "soup_size",
+]
+DIAGNOSTIC_NAMES: tuple[DiagnosticName, ...] = get_args(DiagnosticName)
+"""All diagnostics, in the order of the report."""
 
 
 class WorkloadSection(Section):
@@ -178,7 +191,7 @@ class SweepSection(Section):
 
     @model_validator(mode="after")
     def _the_search_can_give_that_many(self) -> SweepSection:
-        from stockpot.search import available
+        from stockpot.ingredients.points import available
 
         limit = available(self.search, self.space.distributions(), self.list)
         if self.size is None and limit is None:
@@ -223,7 +236,7 @@ class _Recipe(_Choice):
     def _method_can_merge_so(self) -> _Recipe:
         if self.method != "linear" or self.options:
             from stockpot.merging.recipe import Recipe
-            from stockpot.preparation import split_options
+            from stockpot.soups.preparation import split_options
 
             _, options = split_options(self.method, self.options)
             Recipe(self.method, (1.0, 1.0), options).check(has_base=True)

@@ -22,9 +22,8 @@ from stockpot.config.distributions import (
     ScheduleField,
     as_distribution,
 )
-from stockpot.config.section import Section
 from stockpot.errors import unknown_name
-from stockpot.finetuning.hyperparameters import (
+from stockpot.ingredients.finetuning.hyperparameters import (
     TECHNIQUES,
     Adapter,
     AdapterInit,
@@ -37,7 +36,8 @@ from stockpot.finetuning.hyperparameters import (
     Schedule,
     Value,
 )
-from stockpot.search import Choice, Constant, Distribution, Names, Numbers, Point
+from stockpot.ingredients.points import Choice, Constant, Distribution, Names, Numbers, Point
+from stockpot.yaml_files import Section
 
 
 class SpaceSection(Section):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from stockpot.config.section import Name, Section
+from stockpot.yaml_files import Name, Section
 
 
 class _Search(Section):

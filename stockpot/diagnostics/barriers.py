@@ -12,11 +12,11 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from stockpot.alignment.barrier import Line, score_line
+from stockpot.diagnostics.context import DiagnosticContext, LoadedModel
 from stockpot.diagnostics.finding import Alert, Finding
-from stockpot.diagnostics.subjects import Subject, Subjects
+from stockpot.diagnostics.line import Line, score_line
 from stockpot.merging.engine import merge_states
-from stockpot.merging.inner_products import task_vector_gram
+from stockpot.merging.methods.inner_products import task_vector_gram
 from stockpot.merging.recipe import Recipe
 from stockpot.metric_units import Unit, unit_in
 
@@ -55,7 +55,7 @@ class Midpoints:
         return _lines(self.losses)
 
 
-def barriers(subjects: Subjects) -> Finding:
+def barriers(context: DiagnosticContext) -> Finding:
     """Measure barriers between each two ingredients, and along two whole lines.
 
     The lines are those from the base to the best soup and between the two ingredients that are
@@ -63,27 +63,27 @@ def barriers(subjects: Subjects) -> Finding:
 
     Source: of the definition, `alignment/barrier.py`.
     """
-    chosen, (first, second) = _furthest(subjects)
+    chosen, (first, second) = _furthest(context)
 
     def score(weights: State) -> tuple[float, float]:
-        metric, loss = subjects.val_scores(weights)
+        metric, loss = context.val_scores(weights)
         return metric, min(loss, _WORST) if not math.isnan(
             loss
         ) else _WORST  # JSON has no inf, no nan
 
     measured = midpoints([one.weights for one in chosen], score)
     lines = []
-    if subjects.soups:
-        lines.append(_line("base_to_soup", subjects.base, subjects.best_soup, score))
+    if context.soups:
+        lines.append(_line("base_to_soup", context.base, context.best_soup, score))
     if len(chosen) > 1:
         lines.append(_line("furthest_two", first, second, score))
     names = [one.name for one in chosen]
-    alerts = apart(names, measured, subjects.unit)
+    alerts = apart(names, measured, context.unit)
     data = {
-        "metric": subjects.metric,
-        "unit": subjects.unit.to_json(),
+        "metric": context.metric,
+        "unit": context.unit.to_json(),
         "ingredients": names,
-        "num_ingredients": len(subjects.ingredients),
+        "num_ingredients": len(context.ingredients),
         "metric_changes": _changes(measured.metric_lines),
         "loss_changes": _changes(measured.loss_lines),
         "midpoint_metrics": _rounded(measured.metrics),
@@ -148,18 +148,20 @@ def apart(names: Sequence[str], measured: Midpoints, unit: Unit) -> list[Alert]:
     return alerts if 2 * len(alerts) < size else []
 
 
-def _furthest(subjects: Subjects) -> tuple[list[Subject], tuple[Subject, Subject]]:
+def _furthest(
+    context: DiagnosticContext,
+) -> tuple[list[LoadedModel], tuple[LoadedModel, LoadedModel]]:
     """Return the ingredients furthest from their mean, in their order, and the furthest two."""
-    gram = task_vector_gram([one.weights for one in subjects.ingredients], subjects.base.weights)
+    gram = task_vector_gram([one.weights for one in context.ingredients], context.base.weights)
     to_mean = gram.diagonal() - 2 * gram.mean(dim=1)  # squared, but for what is the same for all
     kept = sorted(to_mean.argsort(descending=True, stable=True)[:_MOST].tolist())
     squared = gram.diagonal()[:, None] + gram.diagonal() - 2 * gram
     first, second = divmod(int(torch.argmax(squared)), len(gram))
-    ingredients = subjects.ingredients
+    ingredients = context.ingredients
     return [ingredients[place] for place in kept], (ingredients[first], ingredients[second])
 
 
-def _line(kind: str, first: Subject, second: Subject, score: Score) -> dict[str, Any]:
+def _line(kind: str, first: LoadedModel, second: LoadedModel, score: Score) -> dict[str, Any]:
     metrics, losses = both_lines(first.weights, second.weights, score)
     return {
         "kind": kind,

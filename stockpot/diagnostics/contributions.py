@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from stockpot.diagnostics.context import DiagnosticContext, LoadedModel
 from stockpot.diagnostics.finding import Alert, Finding
-from stockpot.diagnostics.subjects import Subject, Subjects
 from stockpot.diagnostics.subset_scores import PLACES, places, survey
 from stockpot.metric_units import Unit
 from stockpot.statistics.holm import holm
@@ -19,52 +19,52 @@ _ALL = "all ingredients"
 _LEVEL = 0.05  # of all tests of one group together
 
 
-def contributions(subjects: Subjects) -> Finding:
+def contributions(context: DiagnosticContext) -> Finding:
     """Tell what each ingredient adds to the mean of all, and to that of the best greedy soup.
 
     A subset is worth the score of its uniform mean, none the score of the base.
     """
-    if len(subjects.ingredients) == 1:
+    if len(context.ingredients) == 1:
         return Finding("There is one ingredient, so there is nothing that it could add to.")
-    groups = [_group(subjects, _ALL, subjects.ingredients)]
-    greedy = _best_greedy_soup(subjects)
+    groups = [_group(context, _ALL, context.ingredients)]
+    greedy = _best_greedy_soup(context)
     if greedy is not None:
         chosen = greedy.model.details["coefficients"]
-        members = [member for member in subjects.ingredients if member.name in chosen]
-        if 1 < len(members) < len(subjects.ingredients):
-            groups.append(_group(subjects, greedy.name, members))
-    unit = subjects.unit
+        members = [member for member in context.ingredients if member.name in chosen]
+        if 1 < len(members) < len(context.ingredients):
+            groups.append(_group(context, greedy.name, members))
+    unit = context.unit
     data = {
-        "metric": subjects.metric,
+        "metric": context.metric,
         "unit": unit.to_json(),
-        "places": list(places(subjects)),
+        "places": list(places(context)),
         "groups": groups,
     }
     sentence = " ".join(_about(group, unit) for group in groups)
     return Finding(sentence, _metrics(groups[0]), data, _alerts(groups, unit))
 
 
-def _best_greedy_soup(subjects: Subjects) -> Subject | None:
+def _best_greedy_soup(context: DiagnosticContext) -> LoadedModel | None:
     """Return the greedy soup with the highest val score; the first of equals."""
-    greedy = [soup for soup in subjects.soups if soup.model.details.get("steps")]
-    score = f"val/{subjects.metric}"
+    greedy = [soup for soup in context.soups if soup.model.details.get("steps")]
+    score = f"val/{context.metric}"
     return max(greedy, key=lambda soup: soup.model.scores[score], default=None)
 
 
-def _group(subjects: Subjects, name: str, members: Sequence[Subject]) -> dict[str, Any]:
+def _group(context: DiagnosticContext, name: str, members: Sequence[LoadedModel]) -> dict[str, Any]:
     """Look at one set of ingredients."""
-    surveyed = survey(subjects, members)
+    surveyed = survey(context, members)
     everyone = tuple(range(len(members)))
     errors = [
         np.hypot(standard_errors(values), of_orders)
         for values, of_orders in zip(surveyed.shapley, surveyed.order_errors.T, strict=True)
     ]
     nothing = np.zeros_like(surveyed.without[0][0])
-    tests = [paired_test(change, nothing, seed=subjects.seed) for change in surveyed.without[0]]
+    tests = [paired_test(change, nothing, seed=context.seed) for change in surveyed.without[0]]
     adjusted = holm([test.p for test in tests])
 
     def by_place(values: Iterable[float]) -> dict[str, float]:
-        return {place: float(v) for place, v in zip(places(subjects), values, strict=True)}
+        return {place: float(v) for place, v in zip(places(context), values, strict=True)}
 
     rows = [
         {

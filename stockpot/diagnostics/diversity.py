@@ -8,39 +8,39 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stockpot.diagnostics.context import DiagnosticContext
 from stockpot.diagnostics.finding import Finding
-from stockpot.diagnostics.subjects import Subjects
 from stockpot.metric_units import Unit, unit_in
 
 _MOST = 0.75  # of the ensemble's gain
 _FEW = 0.01  # disagreement below it leaves averaging nothing to do
 
 
-def diversity(subjects: Subjects) -> Finding:
+def diversity(context: DiagnosticContext) -> Finding:
     """Compare the predictions of all ingredients on val and its shifts, example by example.
 
     Source: Kuncheva and Whitaker 2003, https://doi.org/10.1023/A:1022859003006 (disagreement,
     correlation of errors, Q statistic, interrater agreement kappa).
     """
-    if len(subjects.ingredients) < 2:
+    if len(context.ingredients) < 2:
         return Finding("One ingredient has no other to disagree with.")
-    if not is_classification(subjects):
+    if not is_classification(context):
         return Finding("Ingredients are compared by their decisions, and this workload has none.")
-    sets = ["val", *(f"val_shift/{name}" for name in subjects.val_shifts)]
-    compared = {name: _compare(subjects, name) for name in sets}
+    sets = ["val", *(f"val_shift/{name}" for name in context.val_shifts)]
+    compared = {name: _compare(context, name) for name in sets}
     data = {
-        "metric": subjects.metric,
-        "unit": subjects.unit.to_json(),
-        "ingredients": [model.name for model in subjects.ingredients],
-        "best_soup": subjects.best_soup.name if subjects.soups else None,
+        "metric": context.metric,
+        "unit": context.unit.to_json(),
+        "ingredients": [model.name for model in context.ingredients],
+        "best_soup": context.best_soup.name if context.soups else None,
         "sets": compared,
     }
     return Finding(_sentence(data), _metrics(compared), data)
 
 
-def is_classification(subjects: Subjects) -> bool:
+def is_classification(context: DiagnosticContext) -> bool:
     """Say whether the outputs are logits (N, C) of classes."""
-    return subjects.workload.task == "classification"
+    return context.workload.task == "classification"
 
 
 def disagreement(predictions: Tensor) -> Tensor:
@@ -107,19 +107,19 @@ def kappa(right: Tensor) -> float | None:
     return 1 - split / (mean * (1 - mean))
 
 
-def _compare(subjects: Subjects, set_name: str) -> dict[str, Any]:
+def _compare(context: DiagnosticContext, set_name: str) -> dict[str, Any]:
     """Return what ingredients, their ensemble and soups do on one set."""
     shift = set_name.partition("_shift/")[2]
-    targets = (subjects.val_shifts[shift] if shift else subjects.val).targets.cpu()
-    outputs = torch.stack([subjects.outputs(model, set_name) for model in subjects.ingredients])
+    targets = (context.val_shifts[shift] if shift else context.val).targets.cpu()
+    outputs = torch.stack([context.outputs(model, set_name) for model in context.ingredients])
     predictions = outputs.argmax(dim=2)  # (M, N)
     right = predictions == targets
-    scores = [_score(subjects, own, targets) for own in outputs]
+    scores = [_score(context, own, targets) for own in outputs]
     mean = sum(scores) / len(scores)
     apart = disagreement(predictions)
     merged = {
-        soup.name: _score(subjects, subjects.outputs(soup, set_name), targets) - mean
-        for soup in subjects.soups
+        soup.name: _score(context, context.outputs(soup, set_name), targets) - mean
+        for soup in context.soups
     }
     return {
         "num_examples": len(targets),
@@ -131,13 +131,13 @@ def _compare(subjects: Subjects, set_name: str) -> dict[str, Any]:
         "error_correlation": error_correlation(right),
         "q_statistic": q_statistic(right),
         "kappa": kappa(right),
-        "ensemble_gain": _score(subjects, outputs.double().mean(dim=0), targets) - mean,
+        "ensemble_gain": _score(context, outputs.double().mean(dim=0), targets) - mean,
         "soup_gains": merged,
     }
 
 
-def _score(subjects: Subjects, outputs: Tensor, targets: Tensor) -> float:
-    values = subjects.workload.metrics[subjects.metric](outputs, targets)
+def _score(context: DiagnosticContext, outputs: Tensor, targets: Tensor) -> float:
+    values = context.workload.metrics[context.metric](outputs, targets)
     return float(values.double().mean())
 
 

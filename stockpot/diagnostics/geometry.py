@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stockpot.alignment.batch_norm import batch_norms
-from stockpot.alignment.responses import unit_rows, watched
 from stockpot.diagnostics.cka import kernel
+from stockpot.diagnostics.context import DiagnosticContext, LoadedModel
 from stockpot.diagnostics.finding import Finding
 from stockpot.diagnostics.layers import weighted_layers
-from stockpot.diagnostics.subjects import Subject, Subjects
+from stockpot.workloads.batch_norm import batch_norms
 from stockpot.workloads.protocol import Batch, Workload
+from stockpot.workloads.responses import unit_rows, watched
 
 _PROBE = 256  # examples of val
 _MAX_LAYERS = 16  # a kernel a layer and model is kept: 256 KB
@@ -37,38 +37,38 @@ class Representation:
     variances: dict[str, float] = field(default_factory=dict)
 
 
-def geometry(subjects: Subjects) -> Finding:
+def geometry(context: DiagnosticContext) -> Finding:
     """Compare what the layers of all models write about the same examples of val.
 
     Source: CKA as in `cka.py`; layer against layer, inputs and targets as in Alleman et al. 2023,
     https://arxiv.org/abs/2401.13558, whose claims on activation functions are not ours;
     variances as in Jordan et al. 2022, https://arxiv.org/abs/2211.08403.
     """
-    batch = subjects.probe("val", _PROBE)
+    batch = context.probe("val", _PROBE)
     if len(batch[-1]) < 4:
         return Finding(f"Val has {len(batch[-1])} examples; representations need 4 to compare.")
-    net = subjects.net(subjects.base.weights)
-    layers = [*weighted_layers(subjects.workload, net, batch, at_most=_MAX_LAYERS)]
+    net = context.net(context.base.weights)
+    layers = [*weighted_layers(context.workload, net, batch, at_most=_MAX_LAYERS)]
     if not layers:
         return Finding("The net has no module with weights, so there are no layers to compare.")
     data = {
         "probe": len(batch[-1]),
         "layers": layers,
         "has_batch_norm": bool(batch_norms(net)),
-        "best_soup": subjects.best_soup.name if subjects.soups else None,
-    } | _compare(subjects, batch, layers)
+        "best_soup": context.best_soup.name if context.soups else None,
+    } | _compare(context, batch, layers)
     return Finding(_sentence(data), _metrics(data), data)
 
 
-def _compare(subjects: Subjects, batch: Batch, layers: Sequence[str]) -> dict[str, Any]:
+def _compare(context: DiagnosticContext, batch: Batch, layers: Sequence[str]) -> dict[str, Any]:
     """Return the CKA of each two ingredients, and what each model is like, layer by layer."""
-    models = [subjects.base, *subjects.ingredients, *subjects.soups]
+    models = [context.base, *context.ingredients, *context.soups]
     seen = [
-        represent(subjects.workload, subjects.net(model.weights), batch, layers) for model in models
+        represent(context.workload, context.net(model.weights), batch, layers) for model in models
     ]
     similar = torch.stack([_similarities(seen, layer) for layer in layers])  # (L, K, K)
     known = references(batch)
-    names = [one.name for one in subjects.ingredients]
+    names = [one.name for one in context.ingredients]
     pairs = similar[:, 1 : 1 + len(names), 1 : 1 + len(names)]
     rows = []
     for place, (model, own) in enumerate(zip(models, seen, strict=True)):
@@ -140,7 +140,7 @@ def _similarities(seen: Sequence[Representation], layer: str) -> Tensor:
     return product.double().cpu()
 
 
-def _parents(model: Subject, names: Sequence[str]) -> list[str]:
+def _parents(model: LoadedModel, names: Sequence[str]) -> list[str]:
     """Name the ingredients that are in a soup; all others, for what is no soup."""
     coefficients: Mapping[str, float] = model.model.details.get("coefficients", {})
     mixed = [name for name in names if coefficients.get(name)]
@@ -229,5 +229,5 @@ def _on_soup(row: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     tool = "recalibrate_batch_norm" if data["has_batch_norm"] else "repair"
     return (
         f"The variance of the best soup, {row['name']}, collapses: it has {kept}; {repair} "
-        f"(stockpot.alignment.{tool})."
+        f"(stockpot.soups.alignment.{tool})."
     )

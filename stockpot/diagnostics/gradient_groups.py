@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stockpot.diagnostics.context import DiagnosticContext, mean_state
 from stockpot.diagnostics.finding import Finding
 from stockpot.diagnostics.minimum_cuts import Floats, minimum_cut, split_into_groups
-from stockpot.diagnostics.subjects import Subjects, mean_state
-from stockpot.finetuning.hyperparameters import Hyperparameters
-from stockpot.finetuning.objective import training_losses
-from stockpot.merging.inner_products import cosines_of, gram
+from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
+from stockpot.ingredients.finetuning.objective import training_losses
+from stockpot.merging.methods.inner_products import cosines_of, gram
 from stockpot.metric_units import unit_in
-from stockpot.models import Model
+from stockpot.storage.models import Model
 from stockpot.workloads.protocol import Batch
 
 Objective: TypeAlias = Callable[[nn.Module], Tensor]
@@ -29,7 +29,7 @@ MAX_GROUPS = 4
 _BATCHES, _BATCH_SIZE = 8, 64
 
 
-def gradient_groups(subjects: Subjects) -> Finding:
+def gradient_groups(context: DiagnosticContext) -> Finding:
     """Compare the gradients of all ingredients' training objectives at their uniform soup.
 
     All see the same examples of train, so that gradients differ by the objectives alone; the
@@ -39,30 +39,30 @@ def gradient_groups(subjects: Subjects) -> Finding:
     Source: Hu et al. 2022, https://arxiv.org/abs/2203.15207: gradients at shared weights, there
     of a supernet's children.
     """
-    ingredients = subjects.ingredients
+    ingredients = context.ingredients
     if len(ingredients) == 1:
         return Finding("There is one ingredient, so there are no gradients to compare.")
     if any(not _is_objective_known(one.model) for one in ingredients):
         return Finding("How some ingredients were trained is not known, so no gradients are.")
     everyone = mean_state([one.weights for one in ingredients])
-    batches = _batches(subjects)
+    batches = _batches(context)
     objectives = [
-        _objectives(subjects, one.model.details["hyperparameters"], batches) for one in ingredients
+        _objectives(context, one.model.details["hyperparameters"], batches) for one in ingredients
     ]
-    cosines = gradient_cosines(subjects.net(everyone), objectives)
+    cosines = gradient_cosines(context.net(everyone), objectives)
     groups = split_into_groups(cosines, threshold=THRESHOLD, max_groups=MAX_GROUPS)
     value, part = minimum_cut(cosines)
     names = [one.name for one in ingredients]
-    metric, loss = subjects.val_scores(everyone)
+    metric, loss = context.val_scores(everyone)
     data = {
-        "metric": subjects.metric,
+        "metric": context.metric,
         "ingredients": names,
         "cosines": [[round(value, 4) for value in row] for row in cosines.tolist()],
-        "unit": subjects.unit.to_json(),
+        "unit": context.unit.to_json(),
         "threshold": THRESHOLD,
         "cut": {"mean": round(value, 4), "part": [names[place] for place in part]},
         "all": {"metric": round(metric, 6), "loss": round(loss, 6)},
-        "groups": [_group(subjects, group) for group in groups],
+        "groups": [_group(context, group) for group in groups],
     }
     pairs = [cosines[i, j] for i, j in combinations(range(len(names)), 2)]
     metrics = {
@@ -105,28 +105,28 @@ def _is_objective_known(model: Model) -> bool:
     return "hyperparameters" in model.details and "imported" not in model.details
 
 
-def _batches(subjects: Subjects) -> list[Batch]:
+def _batches(context: DiagnosticContext) -> list[Batch]:
     """Return examples of train in batches, the same ones every time."""
-    examples = subjects.probe("train", _BATCHES * _BATCH_SIZE)
+    examples = context.probe("train", _BATCHES * _BATCH_SIZE)
     pieces = [torch.split(tensor, _BATCH_SIZE) for tensor in examples]
     return list(zip(*pieces, strict=True))
 
 
 def _objectives(
-    subjects: Subjects, hyperparameters: Mapping[str, Any], batches: Sequence[Batch]
+    context: DiagnosticContext, hyperparameters: Mapping[str, Any], batches: Sequence[Batch]
 ) -> list[Objective]:
     trained_with = Hyperparameters(**hyperparameters)
 
     def loss(batch: Batch, step: int, net: nn.Module) -> Tensor:
-        return training_losses(subjects.workload, net, batch, trained_with, step).mean()
+        return training_losses(context.workload, net, batch, trained_with, step).mean()
 
     return [partial(loss, batch, step) for step, batch in enumerate(batches)]
 
 
-def _group(subjects: Subjects, members: Sequence[int]) -> dict[str, Any]:
+def _group(context: DiagnosticContext, members: Sequence[int]) -> dict[str, Any]:
     """Return who is in a group, and how the group's own soup scores on val."""
-    chosen = [subjects.ingredients[member] for member in members]
-    metric, loss = subjects.val_scores(mean_state([one.weights for one in chosen]))
+    chosen = [context.ingredients[member] for member in members]
+    metric, loss = context.val_scores(mean_state([one.weights for one in chosen]))
     return {
         "ingredients": [one.name for one in chosen],
         "metric": round(metric, 6),

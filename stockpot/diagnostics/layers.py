@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from stockpot.alignment.responses import watched
 from stockpot.workloads.protocol import Batch, Workload
+from stockpot.workloads.responses import watched
 
 
 def weighted_layers(

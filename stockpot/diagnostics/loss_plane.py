@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stockpot.diagnostics.context import DiagnosticContext, LoadedModel
 from stockpot.diagnostics.finding import Finding
-from stockpot.diagnostics.subjects import Subject, Subjects
 from stockpot.merging.engine import merge_states
-from stockpot.merging.inner_products import task_vector_gram
+from stockpot.merging.methods.inner_products import task_vector_gram
 from stockpot.merging.recipe import Recipe
 
 State: TypeAlias = Mapping[str, Tensor]
@@ -74,7 +74,7 @@ class Plane:
         return 1 - second - third, second, third
 
 
-def loss_plane(subjects: Subjects) -> Finding:
+def loss_plane(context: DiagnosticContext) -> Finding:
     """Measure the loss on a grid in the plane through base, best ingredient and best soup.
 
     Where these lie on one line, as with a soup of one ingredient, another ingredient takes the
@@ -82,26 +82,26 @@ def loss_plane(subjects: Subjects) -> Finding:
 
     Source: Garipov et al. 2018, https://arxiv.org/abs/1802.10026, on the plane through three nets.
     """
-    models = [*subjects.ingredients, *subjects.soups]
+    models = [*context.ingredients, *context.soups]
     # (M, M); of all models, since they are shown as projections.
-    gram = task_vector_gram([one.weights for one in models], subjects.base.weights).numpy()
-    chosen = _corners(subjects, models, gram)
+    gram = task_vector_gram([one.weights for one in models], context.base.weights).numpy()
+    chosen = _corners(context, models, gram)
     if chosen is None:
         return Finding("All models lie on one line through the base, so there is no plane to show.")
     plane, second, third = chosen
-    corners = [subjects.base.weights, models[second].weights, models[third].weights]
+    corners = [context.base.weights, models[second].weights, models[third].weights]
     places = [plane.place(gram[[second, third], place]) for place in range(len(models))]
     x, y = _axes([(0.0, 0.0), places[second], places[third]])
-    loss_of = _probe_loss(subjects)
+    loss_of = _probe_loss(context)
     losses = [[loss_of(_at(plane, corners, a, b)) for a in x] for b in y]
     data = {
-        "corners": [subjects.base.name, models[second].name, models[third].name],
-        "probe": len(subjects.probe("val", _PROBE)[-1]),
+        "corners": [context.base.name, models[second].name, models[third].name],
+        "probe": len(context.probe("val", _PROBE)[-1]),
         "x": [round(value, 5) for value in x],
         "y": [round(value, 5) for value in y],
         "losses": [[round(value, 5) for value in row] for row in losses],
         "models": [
-            _shown(subjects.base, (0.0, 0.0), 0.0, loss_of),
+            _shown(context.base, (0.0, 0.0), 0.0, loss_of),
             *(
                 _shown(model, xy, float(gram[place, place]), loss_of)
                 for place, (model, xy) in enumerate(zip(models, places, strict=True))
@@ -114,12 +114,12 @@ def loss_plane(subjects: Subjects) -> Finding:
 
 
 def _corners(
-    subjects: Subjects, models: Sequence[Subject], gram: Floats
+    context: DiagnosticContext, models: Sequence[LoadedModel], gram: Floats
 ) -> tuple[Plane, int, int] | None:
     """Choose two models that span a plane with the base: the best ingredient and the best soup."""
-    metric, num = f"val/{subjects.metric}", len(subjects.ingredients)
+    metric, num = f"val/{context.metric}", len(context.ingredients)
     ranked = sorted(range(num), key=lambda place: -models[place].model.scores[metric])
-    soups = [models.index(subjects.best_soup)] if subjects.soups else []
+    soups = [models.index(context.best_soup)] if context.soups else []
     for second in ranked:
         for third in [*soups, *ranked]:
             plane = Plane.through(gram[np.ix_([second, third], [second, third])])
@@ -141,21 +141,24 @@ def _at(plane: Plane, corners: Sequence[State], x: float, y: float) -> State:
     return merge_states(corners, Recipe("linear", plane.coefficients(x, y)))
 
 
-def _probe_loss(subjects: Subjects) -> Callable[[State], float]:
+def _probe_loss(context: DiagnosticContext) -> Callable[[State], float]:
     """Return what tells the mean loss of weights on some examples of val."""
-    batch = subjects.probe("val", _PROBE)
+    batch = context.probe("val", _PROBE)
 
     def loss_of(weights: State) -> float:
         with torch.inference_mode():
-            outputs = subjects.workload.forward(subjects.net(weights), batch)
-            loss = subjects.workload.loss(outputs, batch).mean()
+            outputs = context.workload.forward(context.net(weights), batch)
+            loss = context.workload.loss(outputs, batch).mean()
             return float(loss.nan_to_num(_WORST).clamp(max=_WORST))  # JSON has no inf, no nan
 
     return loss_of
 
 
 def _shown(
-    model: Subject, place: tuple[float, float], squared: float, loss_of: Callable[[State], float]
+    model: LoadedModel,
+    place: tuple[float, float],
+    squared: float,
+    loss_of: Callable[[State], float],
 ) -> dict[str, Any]:
     """Return where a model's projection is, how far off the plane it is itself, and its loss."""
     x, y = place

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stockpot.alignment.responses import watched
+from stockpot.diagnostics.context import DiagnosticContext, LoadedModel, State, mean_state
 from stockpot.diagnostics.finding import Finding
 from stockpot.diagnostics.layers import weighted_layers
-from stockpot.diagnostics.subjects import State, Subject, Subjects, mean_state
 from stockpot.diagnostics.tangent_kernel import KernelSize, alignment, kernel_size, tangent_kernel
 from stockpot.workloads.protocol import Batch, Workload
+from stockpot.workloads.responses import watched
 
 _PROBE = 32  # examples of val
 _MAX_JACOBIAN_MB = 512
@@ -48,30 +48,30 @@ class Run:
     signs: dict[str, Tensor] = field(default_factory=dict)
 
 
-def regime(subjects: Subjects) -> Finding:
+def regime(context: DiagnosticContext) -> Finding:
     """Compare ingredients and soups with the base: weights, tangent kernel, representation.
 
     Source: Liu et al. 2023, https://arxiv.org/abs/2310.08513 (measures of rich and lazy
     learning; its claim on initial ranks is not ours). Where a net is linear in its weights,
     averaging weights is averaging outputs; beyond, the gap is of second order in the task vectors.
     """
-    batch = subjects.probe("val", _PROBE)
-    net = subjects.net(subjects.base.weights)
-    layers = [*weighted_layers(subjects.workload, net, batch)]
+    batch = context.probe("val", _PROBE)
+    net = context.net(context.base.weights)
+    layers = [*weighted_layers(context.workload, net, batch)]
     if not layers:
         return Finding("The net has no module with weights, so there is nothing to compare.")
-    models = [subjects.base, *subjects.ingredients, *subjects.soups]
-    runs = {m.name: run(subjects.workload, subjects.net(m.weights), batch, layers) for m in models}
+    models = [context.base, *context.ingredients, *context.soups]
+    runs = {m.name: run(context.workload, context.net(m.weights), batch, layers) for m in models}
     size = kernel_size(
         {name: parameter.numel() for name, parameter in net.named_parameters()},
         len(batch[-1]),
-        runs[subjects.base.name].outputs[0].numel(),
+        runs[context.base.name].outputs[0].numel(),
         _MAX_JACOBIAN_MB * 2**18,
     )
-    kernels = _kernel_distances(subjects, models[1:], batch, size)
+    kernels = _kernel_distances(context, models[1:], batch, size)
     names = [name for name, _ in net.named_parameters()]
     rows = [
-        _compare(model, subjects.base, names, runs) | {"ntk_distance": kernels.get(model.name)}
+        _compare(model, context.base, names, runs) | {"ntk_distance": kernels.get(model.name)}
         for model in models[1:]
     ]
     data = {
@@ -82,9 +82,9 @@ def regime(subjects: Subjects) -> Finding:
             "all_params": sum(parameter.numel() for parameter in net.parameters()),
         },
         "models": rows,
-        "gaps": _gaps(subjects, batch, layers, runs),
+        "gaps": _gaps(context, batch, layers, runs),
     }
-    return Finding(_sentence(data, len(subjects.ingredients)), _metrics(data), data)
+    return Finding(_sentence(data, len(context.ingredients)), _metrics(data), data)
 
 
 def run(workload: Workload, net: nn.Module, batch: Batch, layers: Sequence[str]) -> Run:
@@ -168,25 +168,25 @@ def soup_ensemble_gap(
 
 
 def _kernel_distances(
-    subjects: Subjects, models: Sequence[Subject], batch: Batch, size: KernelSize
+    context: DiagnosticContext, models: Sequence[LoadedModel], batch: Batch, size: KernelSize
 ) -> dict[str, float]:
     """Return how far each model's tangent kernel has turned from the base's, where it exists."""
     if not size.groups:
         return {}
     rows = tuple(tensor[: size.num_rows] for tensor in batch)
 
-    def kernel(model: Subject) -> Tensor:
-        return tangent_kernel(subjects.workload, subjects.net(model.weights), rows, size.groups)
+    def kernel(model: LoadedModel) -> Tensor:
+        return tangent_kernel(context.workload, context.net(model.weights), rows, size.groups)
 
     try:
-        base = kernel(subjects.base)
+        base = kernel(context.base)
     except RuntimeError:  # vmap cannot follow the net
         return {}
     return {model.name: 1 - alignment(kernel(model), base) for model in models}
 
 
 def _compare(
-    model: Subject, base: Subject, names: Sequence[str], runs: Mapping[str, Run]
+    model: LoadedModel, base: LoadedModel, names: Sequence[str], runs: Mapping[str, Run]
 ) -> dict[str, Any]:
     own, start = runs[model.name], runs[base.name]
     total, by_module = displacements(base.weights, model.weights, names)
@@ -207,20 +207,20 @@ def _compare(
 
 
 def _gaps(
-    subjects: Subjects, batch: Batch, layers: Sequence[str], runs: Mapping[str, Run]
+    context: DiagnosticContext, batch: Batch, layers: Sequence[str], runs: Mapping[str, Run]
 ) -> list[dict[str, Any]]:
     """Return the gap of the average of all ingredients, then of each soup that has coefficients."""
-    names = [model.name for model in subjects.ingredients]
-    average = subjects.net(mean_state([model.weights for model in subjects.ingredients]))
-    mixed = run(subjects.workload, average, batch, layers)
+    names = [model.name for model in context.ingredients]
+    average = context.net(mean_state([model.weights for model in context.ingredients]))
+    mixed = run(context.workload, average, batch, layers)
     soups = [(_AVERAGE, mixed, dict.fromkeys(names, 1 / len(names)))]
-    for soup in subjects.soups:
+    for soup in context.soups:
         details = soup.model.details
         coefficients = details.get("coefficients", {})
         is_average = abs(sum(coefficients.values()) - 1) < 1e-3
         if is_average and "layer_coefficients" not in details:
             soups.append((soup.name, runs[soup.name], coefficients))
-    base = runs[subjects.base.name].outputs
+    base = runs[context.base.name].outputs
     rows = []
     for name, own, coefficients in soups:
         outputs = [runs[ingredient].outputs for ingredient in coefficients]

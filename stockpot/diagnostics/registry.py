@@ -6,19 +6,18 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from stockpot.diagnostics.barriers import barriers
+from stockpot.diagnostics.context import DiagnosticContext
 from stockpot.diagnostics.contributions import contributions
 from stockpot.diagnostics.diversity import diversity
 from stockpot.diagnostics.finding import Finding
 from stockpot.diagnostics.geometry import geometry
 from stockpot.diagnostics.gradient_groups import gradient_groups
-from stockpot.diagnostics.jobs import DiagnosticName
 from stockpot.diagnostics.loss_plane import loss_plane
 from stockpot.diagnostics.regime import regime
 from stockpot.diagnostics.similarity import similarity
 from stockpot.diagnostics.soup_size import soup_size
-from stockpot.diagnostics.subjects import Subjects
 
-DIAGNOSTICS: Mapping[DiagnosticName, Callable[[Subjects], Finding]] = MappingProxyType(
+DIAGNOSTICS: Mapping[str, Callable[[DiagnosticContext], Finding]] = MappingProxyType(
     {
         "barriers": barriers,
         "similarity": similarity,

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
 from scipy.spatial.distance import squareform
 
+from stockpot.diagnostics.context import DiagnosticContext
 from stockpot.diagnostics.finding import Alert, Finding
-from stockpot.diagnostics.subjects import Subjects
-from stockpot.merging.inner_products import cosines_of, task_vector_gram
+from stockpot.merging.methods.inner_products import cosines_of, task_vector_gram
 
 CUT = 0.9  # of the mean of 1 - cosine: groups whose mean cosine is below 0.1 are apart
 _FOREIGN = 0.25  # a cosine below this share of the usual one is of something else
@@ -40,16 +40,16 @@ class Clusters:
     links: list[list[float]]
 
 
-def similarity(subjects: Subjects) -> Finding:
+def similarity(context: DiagnosticContext) -> Finding:
     """Compare the task vectors of all ingredients: angles, lengths and groups.
 
     Source: Ilharco et al. 2023, https://arxiv.org/abs/2212.04089, who find task vectors of
     different tasks nearly orthogonal.
     """
-    names = [one.name for one in subjects.ingredients]
+    names = [one.name for one in context.ingredients]
     if len(names) == 1:
         return Finding("There is one ingredient, so there are no two task vectors to compare.")
-    gram = task_vector_gram([one.weights for one in subjects.ingredients], subjects.base.weights)
+    gram = task_vector_gram([one.weights for one in context.ingredients], context.base.weights)
     cosines: Floats = cosines_of(gram).numpy()
     norms = gram.diagonal().clamp(min=0).sqrt().tolist()
     found = cluster(cosines)

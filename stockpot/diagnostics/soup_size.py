@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import t
 
+from stockpot.diagnostics.context import DiagnosticContext
 from stockpot.diagnostics.finding import Finding
 from stockpot.diagnostics.shapley import Members
-from stockpot.diagnostics.subjects import Subjects
 from stockpot.diagnostics.subset_scores import PLACES, Survey, places, survey
 from stockpot.metric_units import Unit
 from stockpot.statistics.values import Floats, snapped
@@ -31,18 +31,18 @@ class Gain:
     high: float
 
 
-def soup_size(subjects: Subjects) -> Finding:
+def soup_size(context: DiagnosticContext) -> Finding:
     """Tell what one more ingredient, and as many again, would add to the mean of all.
 
     The expected score of a mean of k ingredients is a + b / k where the loss is a quadratic form
     of the weights, as the mean of k independent draws has 1 / k of their variance. It is fitted
     from k = 2 on: a lone ingredient is too far from the others for that.
     """
-    num = len(subjects.ingredients)
+    num = len(context.ingredients)
     if num == 1:
         return Finding("There is one ingredient, so there is no mean whose size could matter.")
-    surveyed = survey(subjects, subjects.ingredients)
-    curves = {place: _curve(surveyed, number, num) for number, place in enumerate(places(subjects))}
+    surveyed = survey(context, context.ingredients)
+    curves = {place: _curve(surveyed, number, num) for number, place in enumerate(places(context))}
     metrics = {
         f"{place}/{name}": curve[name]["value"]
         for place, curve in curves.items()
@@ -50,12 +50,12 @@ def soup_size(subjects: Subjects) -> Finding:
         if name in curve
     }
     data = {
-        "metric": subjects.metric,
-        "unit": subjects.unit.to_json(),
+        "metric": context.metric,
+        "unit": context.unit.to_json(),
         "num_ingredients": num,
         "curves": curves,
     }
-    return Finding(_sentence(num, curves, subjects.unit), metrics, data)
+    return Finding(_sentence(num, curves, context.unit), metrics, data)
 
 
 def _curve(surveyed: Survey, place: int, num: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stockpot.checkpoints import load_tensors, save_checkpoint
+from stockpot.diagnostics.context import DiagnosticContext, LoadedModel
 from stockpot.diagnostics.shapley import (
     Members,
     Order,
@@ -25,15 +25,15 @@ from stockpot.diagnostics.shapley import (
     passed_subsets,
     random_orders,
 )
-from stockpot.diagnostics.subjects import Subject, Subjects
-from stockpot.evaluation.outputs import Examples
-from stockpot.evaluation.shift_means import mean_over_shifts
-from stockpot.keys import content_key
-from stockpot.locks import file_lock
 from stockpot.merging.stack import IngredientStack
-from stockpot.preparation.recalibration import Recalibration
+from stockpot.scoring.shift_means import mean_over_shifts
 from stockpot.seeding import seeded_generator
+from stockpot.soups.preparation.recalibration import Recalibration
 from stockpot.statistics.values import Floats
+from stockpot.storage.checkpoints import load_tensors, save_checkpoint
+from stockpot.storage.keys import content_key
+from stockpot.storage.locks import file_lock
+from stockpot.workloads.passes import Examples
 
 PLACES = {"val": "val", "val_shift": "val shifts"}
 """What subsets are scored on, in words; on val shifts it is the mean."""
@@ -63,46 +63,48 @@ class Survey:
     order_errors: Floats
 
 
-def places(subjects: Subjects) -> tuple[str, ...]:
+def places(context: DiagnosticContext) -> tuple[str, ...]:
     """Name what subsets are scored on: val and, where there are any, the val shifts."""
-    return tuple(PLACES) if subjects.val_shifts else ("val",)
+    return tuple(PLACES) if context.val_shifts else ("val",)
 
 
-def survey(subjects: Subjects, members: Sequence[Subject]) -> Survey:
+def survey(context: DiagnosticContext, members: Sequence[LoadedModel]) -> Survey:
     """Score means of some ingredients, or read what another diagnostic has kept of them.
 
     Means are summed, and orders drawn, in the order of the digests: the order of the members
     decides nothing but the order of the rows.
 
     Args:
-        subjects: whose val and val shifts are scored on.
+        context: whose val and val shifts are scored on.
         members: ingredients, at least two.
     """
     by_digest = sorted(range(len(members)), key=lambda place: members[place].model.digest)
-    if subjects.shared is None:
-        return _score(subjects, members, by_digest)
+    if context.shared is None:
+        return _score(context, members, by_digest)
     names = content_key(members=[member.name for member in members])
-    path = subjects.shared / f"{names}.safetensors"
+    path = context.shared / f"{names}.safetensors"
     with file_lock(path.with_suffix(".lock")):
         if path.is_file():
             return _read(path)
-        scored = _score(subjects, members, by_digest)
+        scored = _score(context, members, by_digest)
         _keep(path, scored)
     return scored
 
 
-def _score(subjects: Subjects, members: Sequence[Subject], by_digest: Sequence[int]) -> Survey:
-    groups = _orders(subjects.seed, by_digest)
+def _score(
+    context: DiagnosticContext, members: Sequence[LoadedModel], by_digest: Sequence[int]
+) -> Survey:
+    groups = _orders(context.seed, by_digest)
     subsets, weights = _subsets_and_weights(len(members), groups)
-    stack = IngredientStack([members[place].weights for place in by_digest], subjects.device)
-    recalibrated = Recalibration(subjects.workload, subjects.device)
+    stack = IngredientStack([members[place].weights for place in by_digest], context.device)
+    recalibrated = Recalibration(context.workload, context.device)
     row_of = {place: row for row, place in enumerate(by_digest)}
     scores: dict[Members, Floats] = {}
     totals: list[Floats] = []
     for column, subset in zip(weights.T, subsets, strict=True):
         rows = sorted(row_of[place] for place in subset)
-        merged = recalibrated(stack.mean_of(rows), len(rows)) if rows else subjects.base.weights
-        values = _values(subjects, merged)
+        merged = recalibrated(stack.mean_of(rows), len(rows)) if rows else context.base.weights
+        values = _values(context, merged)
         scores[subset] = np.array([one.mean() for one in values])
         totals = totals or [np.zeros((len(weights), len(one))) for one in values]
         for place, one in enumerate(values):
@@ -112,18 +114,18 @@ def _score(subjects: Subjects, members: Sequence[Subject], by_digest: Sequence[i
     return Survey(scores, by_size, shapley, without, errors)
 
 
-def _values(subjects: Subjects, weights: Mapping[str, Tensor]) -> list[Floats]:
+def _values(context: DiagnosticContext, weights: Mapping[str, Tensor]) -> list[Floats]:
     """Return the metric of each example: (N,) a place, averaged over shifts by example."""
-    net = subjects.net(weights)
-    metric = subjects.workload.metrics[subjects.metric]
+    net = context.net(weights)
+    metric = context.workload.metrics[context.metric]
 
     def measured(examples: Examples) -> Floats:
         values: Tensor = metric(examples.outputs(net), examples.targets)
         return values.double().cpu().numpy()
 
-    values = [measured(subjects.val)]
-    if shifts := subjects.val_shifts:
-        known = subjects.workload.shifts()
+    values = [measured(context.val)]
+    if shifts := context.val_shifts:
+        known = context.workload.shifts()
         are_copies = [known[name].is_copy for name in shifts]
         values.append(mean_over_shifts([measured(e) for e in shifts.values()], are_copies))
     return values

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from stockpot.evaluation.outputs import CalledModel
+from stockpot.workloads.passes import CalledModel
 from stockpot.workloads.protocol import Batch, Workload
 
 _FEWEST_ROWS = 8  # fewer say little; rather leave parameters out

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stockpot.merging.engine import merge_states
-from stockpot.merging.linear import linear
+from stockpot.merging.methods.linear import linear
 from stockpot.merging.recipe import Recipe
 
 State = dict[str, Tensor]

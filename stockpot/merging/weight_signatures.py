@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stockpot.merging.inner_products import gram
+from stockpot.merging.methods.inner_products import gram
 
 
 def extract_signature(corrupted: Tensor, clean: Tensor, pretrained: Tensor) -> Tensor:

@@ -3,14 +3,14 @@
 Importing this package loads neither matplotlib nor jinja2; only writing the report does.
 """
 
-from stockpot.reporting.alerts import alerts, doubts
 from stockpot.reporting.csv_files import write_csv_files, write_finding_csv_files
-from stockpot.reporting.explanations import Drawn, draw_all
+from stockpot.reporting.diagnostics import Drawn, draw_all
 from stockpot.reporting.html import render_report
 from stockpot.reporting.model_card import model_card
 from stockpot.reporting.results import Results
-from stockpot.reporting.table import Row, render_terminal, results_table
-from stockpot.reporting.verdict import Outcome, Verdict, headline, verdicts
+from stockpot.reporting.tables.table import Row, render_terminal, results_table
+from stockpot.reporting.words.alerts import alerts, doubts
+from stockpot.reporting.words.verdict import Outcome, Verdict, headline, verdicts
 
 __all__ = [
     "Drawn",

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stockpot.atomic_files import write_text
 from stockpot.reporting.results import Manifest, Model, Results, main_models, objective_values
+from stockpot.storage.atomic_files import write_text
 
 Cell = str | int | float | None  # None is written as an empty cell
 Cells = Sequence[Cell]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from stockpot.reporting.results import Manifest, Results
-from stockpot.reporting.units import unit_of
+from stockpot.reporting.words.units import unit_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,17 +6,17 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stockpot.reporting import model_grids, score_grids
-from stockpot.reporting.alerts import alerts, checked, doubts, looked_for
-from stockpot.reporting.cells import Grid
-from stockpot.reporting.explanations import Drawn, draw_all
+from stockpot.reporting.diagnostics import Drawn, draw_all
 from stockpot.reporting.pages import page_template
-from stockpot.reporting.protocol import access_grid, protocol, settings
-from stockpot.reporting.recipe_words import recipe_words
 from stockpot.reporting.results import Results
-from stockpot.reporting.table import star_words
-from stockpot.reporting.units import unit_of
-from stockpot.reporting.verdict import (
+from stockpot.reporting.tables import model_grids, score_grids
+from stockpot.reporting.tables.cells import Grid
+from stockpot.reporting.tables.protocol import access_grid, protocol, settings
+from stockpot.reporting.tables.table import star_words
+from stockpot.reporting.words.alerts import alerts, checked, doubts, looked_for
+from stockpot.reporting.words.recipe_words import recipe_words
+from stockpot.reporting.words.units import unit_of
+from stockpot.reporting.words.verdict import (
     caveat,
     ensemble_sentence,
     greedy_sentence,

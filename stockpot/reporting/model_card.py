@@ -9,13 +9,13 @@ from typing import Any
 import yaml
 
 from stockpot.metric_units import Unit
-from stockpot.reporting.alerts import alerts
-from stockpot.reporting.estimates import Estimate, confidence_words, plain
-from stockpot.reporting.recipe_words import recipe_words
 from stockpot.reporting.results import Manifest, Model, Results
-from stockpot.reporting.table import Row, difference_cell, results_table, star_words
-from stockpot.reporting.units import unit_of
-from stockpot.reporting.verdict import headline
+from stockpot.reporting.tables.table import Row, difference_cell, results_table, star_words
+from stockpot.reporting.words.alerts import alerts
+from stockpot.reporting.words.estimates import Estimate, confidence_words, plain
+from stockpot.reporting.words.recipe_words import recipe_words
+from stockpot.reporting.words.units import unit_of
+from stockpot.reporting.words.verdict import headline
 
 # Kinds of rows that the evaluation compares the soup with, beside itself.
 _COMPARED = ("base", "ingredient", "baseline", "ensemble")

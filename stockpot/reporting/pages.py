@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def page_template(name: str) -> Template:
-    """Return a page's template, one of the *.html.jinja files beside this module."""
+    """Return a page's template, one of the *.html.jinja files in templates/."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-    folder = files("stockpot.reporting")
+    folder = files("stockpot.reporting") / "templates"
     environment = Environment(
         loader=FunctionLoader(lambda file: folder.joinpath(file).read_text(encoding="utf-8")),
         autoescape=True,

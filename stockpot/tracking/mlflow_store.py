@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from stockpot.errors import InputError, StageFailed
-from stockpot.locks import file_lock
+from stockpot.storage.locks import file_lock
 from stockpot.tracking.addresses import is_server, redacted
 from stockpot.tracking.artifacts import put_artifact, show_as_table
 from stockpot.tracking.availability import StoreAwayError, explain, is_away, probe

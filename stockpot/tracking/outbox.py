@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stockpot.atomic_files import write_text
-from stockpot.locks import file_lock
+from stockpot.storage.atomic_files import write_text
+from stockpot.storage.locks import file_lock
 from stockpot.tracking.records import Record
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset, default_collate
 
-from stockpot.workloads.pixels import PixelDataset, as_numbers
+from stockpot.workloads.images.pixels import PixelDataset, as_numbers
 from stockpot.workloads.protocol import Batch
 
 _POOL = 50  # batches of an epoch whose examples are sorted by length together

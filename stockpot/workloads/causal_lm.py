@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from stockpot.errors import InputError, unknown_name
 from stockpot.workloads.chosen_shifts import shifts_of_files, split_of_each
-from stockpot.workloads.pretrained import Pretrained
 from stockpot.workloads.protocol import Batch, Metric, Shift, Task
-from stockpot.workloads.split_rows import Rows, rows_of_splits
-from stockpot.workloads.table_formats import PLAIN
-from stockpot.workloads.tables import SPLITS, Table
-from stockpot.workloads.text_data import open_data
+from stockpot.workloads.tables.reading import SPLITS, Table
+from stockpot.workloads.tables.split_rows import Rows, rows_of_splits
+from stockpot.workloads.tables.table_formats import PLAIN
+from stockpot.workloads.texts.pretrained import Pretrained
+from stockpot.workloads.texts.text_data import open_data
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -144,7 +144,7 @@ class CausalLanguageModel:
         """Return the loss of each next token, in nats, and 0 where there is none; (N, T)."""
         from torch.nn import functional
 
-        from stockpot.workloads.tokens import inputs_of
+        from stockpot.workloads.texts.tokens import inputs_of
 
         inputs = inputs_of(batch)
         targets = batch[-1]
@@ -197,8 +197,8 @@ class CausalLanguageModel:
         return self._datasets[key]
 
     def _tokenized(self, name: str, table: Table) -> Sequences:
-        from stockpot.workloads.sequences import blocks, documents
-        from stockpot.workloads.tokens import cut_note
+        from stockpot.workloads.texts.sequences import blocks, documents
+        from stockpot.workloads.texts.tokens import cut_note
 
         tokenizer = self._pretrained.tokenizer
         usual = min(_USUAL_LENGTH, self._pretrained.longest)
@@ -216,7 +216,7 @@ class CausalLanguageModel:
         import torch
 
         from stockpot.workloads.batches import TokenDataset
-        from stockpot.workloads.tokens import padded
+        from stockpot.workloads.texts.tokens import padded
 
         tokens = padded(sequences, self._pretrained.tokenizer.pad_token_id or 0)
         ids, mask = tokens.inputs["input_ids"], tokens.inputs["attention_mask"]

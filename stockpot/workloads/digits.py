@@ -63,7 +63,7 @@ class Digits:
 
     def build_model(self, generator: Generator) -> nn.Module:
         """Build the conv net, initialised from `generator` alone."""
-        from stockpot.workloads.conv_net import build_conv_net
+        from stockpot.workloads.images.conv_net import build_conv_net
 
         return build_conv_net(_NUM_CLASSES, generator)
 
@@ -95,7 +95,7 @@ class Digits:
             return batch
         import torch
 
-        from stockpot.workloads.corruptions import transform
+        from stockpot.workloads.images.corruptions import transform
 
         images, targets = batch
         # Drawn on the CPU, so that every device sees the same bits.
@@ -120,7 +120,7 @@ class Digits:
         """Return the copy of `split` under the corruption `name`."""
         from torch.utils.data import TensorDataset
 
-        from stockpot.workloads.corruptions import CORRUPTIONS
+        from stockpot.workloads.images.corruptions import CORRUPTIONS
 
         images, targets = self.dataset(split).tensors
         generator = seeded_generator(self._seed, "digits shift", name)

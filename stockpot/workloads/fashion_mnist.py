@@ -18,7 +18,7 @@ from stockpot.seeding import seeded_generator
 from stockpot.workloads.chosen_shifts import CORRUPTION_NAMES, split_of_each
 from stockpot.workloads.classification import accuracy, cross_entropies
 from stockpot.workloads.files import file_digest, project_path
-from stockpot.workloads.idx_files import find_idx, idx_shape, read_idx
+from stockpot.workloads.images.idx_files import find_idx, idx_shape, read_idx
 from stockpot.workloads.protocol import Batch, Metric, Shift, Task
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class FashionMnist:
 
     def build_model(self, generator: Generator) -> nn.Module:
         """Build the conv net, initialised from `generator` alone."""
-        from stockpot.workloads.fashion_net import build_fashion_net
+        from stockpot.workloads.images.fashion_net import build_fashion_net
 
         return build_fashion_net(_NUM_CLASSES, generator)
 
@@ -122,7 +122,7 @@ class FashionMnist:
 
     def augment(self, batch: Batch, strength: float, generator: Generator) -> Batch:
         """Flip, turn, resize, move and brighten each image at random."""
-        from stockpot.workloads.image_batches import augmented
+        from stockpot.workloads.images.image_batches import augmented
 
         return augmented(batch, strength, generator)
 
@@ -167,7 +167,7 @@ class FashionMnist:
         """Return the copy of `split` under the corruption `name`."""
         from torch.utils.data import TensorDataset
 
-        from stockpot.workloads.image_batches import corrupted
+        from stockpot.workloads.images.image_batches import corrupted
 
         images, targets = self.dataset(split).tensors
         generator = seeded_generator(self._seed, "fashion_mnist shift", name)

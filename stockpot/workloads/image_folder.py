@@ -16,10 +16,10 @@ from stockpot.errors import InputError, unknown_name
 from stockpot.workloads.chosen_shifts import CORRUPTION_NAMES, split_of_each
 from stockpot.workloads.classification import accuracy, cross_entropies
 from stockpot.workloads.files import file_digest, project_path
-from stockpot.workloads.image_files import ImageFile, classes_of, find_images, split_images
+from stockpot.workloads.images.image_files import ImageFile, classes_of, find_images, split_images
 from stockpot.workloads.own_model import build_own, check_found
 from stockpot.workloads.protocol import Batch, Metric, Shift, Task
-from stockpot.workloads.tables import SPLITS
+from stockpot.workloads.tables.reading import SPLITS
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -98,7 +98,7 @@ class ImageFolder:
         """Build the residual net or the user's own, initialised from `generator` alone."""
         if self._model:
             return build_own(self._model, len(self._classes), generator)
-        from stockpot.workloads.residual_net import build_residual_net
+        from stockpot.workloads.images.residual_net import build_residual_net
 
         return build_residual_net(3 if self._colour else 1, len(self._classes), generator)
 
@@ -124,7 +124,7 @@ class ImageFolder:
 
     def augment(self, batch: Batch, strength: float, generator: Generator) -> Batch:
         """Flip, turn, resize, move and brighten each image at random."""
-        from stockpot.workloads.image_batches import augmented
+        from stockpot.workloads.images.image_batches import augmented
 
         return augmented(batch, strength, generator)
 
@@ -139,7 +139,7 @@ class ImageFolder:
 
     def _read(self, split: str, shift: str | None) -> Dataset[Any]:
         """Return a split, or its copy under a corruption; in memory if it fits there."""
-        from stockpot.workloads.image_sets import LazyImages, in_memory
+        from stockpot.workloads.images.image_sets import LazyImages, in_memory
 
         images = self._images[split]
         places = {name: place for place, name in enumerate(self._classes)}

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
-from stockpot.keys import code_digest
+from stockpot.storage.keys import code_digest
 from stockpot.workloads.protocol import Workload
 from stockpot.workloads.registry import build_workload
 
@@ -89,6 +89,11 @@ class WorkloadSpec:
             "data": self.build().data_digest(),
             "code": code_digest(*SCORING_CODE, "workloads", "seeding.py", *self._own_code()),
         }
+
+    def shift_sets(self, split: str) -> list[str]:
+        """Name the sets of a split's shifts: `val_shift/<name>` or `test_shift/<name>`."""
+        shifts = self.build().shifts()
+        return [f"{split}_shift/{name}" for name, shift in shifts.items() if shift.split == split]
 
     def shift_files(self, split: str) -> dict[str, str]:
         """Return the digests of the shifts of a split that have files of their own, by name."""

@@ -19,8 +19,9 @@ from stockpot.workloads.chosen_shifts import shifts_of_files, split_of_each
 from stockpot.workloads.classification import accuracy, cross_entropies
 from stockpot.workloads.files import project_path
 from stockpot.workloads.protocol import Batch, Metric, Shift, Task
-from stockpot.workloads.split_rows import rows_of_splits
-from stockpot.workloads.table_features import (
+from stockpot.workloads.tables.reading import SPLITS, Table, find_shift, find_splits, read_table
+from stockpot.workloads.tables.split_rows import rows_of_splits
+from stockpot.workloads.tables.table_features import (
     Feature,
     NumberFeature,
     encode,
@@ -29,8 +30,7 @@ from stockpot.workloads.table_features import (
     row_contents,
     target_numbers,
 )
-from stockpot.workloads.tables import SPLITS, Table, find_shift, find_splits, read_table
-from stockpot.workloads.text_data import FolderData
+from stockpot.workloads.texts.text_data import FolderData
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -121,7 +121,7 @@ class Tabular:
 
     def build_model(self, generator: Generator) -> nn.Module:
         """Build the MLP, initialised from `generator` alone."""
-        from stockpot.workloads.mlp import build_mlp
+        from stockpot.workloads.tables.mlp import build_mlp
 
         width = sum(feature.width for feature in self._features)
         num_outputs = len(self._classes) if self.task == "classification" else 1

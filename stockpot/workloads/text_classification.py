@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, ClassVar
 from stockpot.errors import InputError, unknown_name
 from stockpot.workloads.chosen_shifts import shifts_of_files, split_of_each
 from stockpot.workloads.classification import accuracy, cross_entropies
-from stockpot.workloads.pretrained import Pretrained
 from stockpot.workloads.protocol import Batch, Metric, Shift, Task
-from stockpot.workloads.split_rows import rows_of_splits
-from stockpot.workloads.tables import SPLITS, Table
-from stockpot.workloads.text_data import open_data
+from stockpot.workloads.tables.reading import SPLITS, Table
+from stockpot.workloads.tables.split_rows import rows_of_splits
+from stockpot.workloads.texts.pretrained import Pretrained
+from stockpot.workloads.texts.text_data import open_data
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -147,7 +147,7 @@ class TextClassification:
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the logits of texts, cut to the longest of them; (N, C)."""
-        from stockpot.workloads.tokens import inputs_of
+        from stockpot.workloads.texts.tokens import inputs_of
 
         logits: Tensor = model(**inputs_of(batch)).logits
         return logits
@@ -201,7 +201,7 @@ class TextClassification:
         import torch
 
         from stockpot.workloads.batches import TokenDataset
-        from stockpot.workloads.tokens import cut_note, tokenize
+        from stockpot.workloads.texts.tokens import cut_note, tokenize
 
         all_targets = torch.tensor(table.targets(self._label, self._classes))
         columns = [table.texts(column) for column in self._texts]

@@ -100,7 +100,7 @@ def test_another_tuning_runs_only_tune_evaluate_and_report(
 def test_changed_code_reruns_the_stages_that_depend_on_it(finished_project: ProjectFolder) -> None:
     finished_project.own_code()
     before = finished_project.times()
-    change_code(finished_project, "stockpot/reporting/verdict.py")
+    change_code(finished_project, "stockpot/reporting/words/verdict.py")
 
     dry = finished_project.dvc("repro", "--dry")
     run = finished_project.stockpot("run")
@@ -190,7 +190,7 @@ def test_changed_training_code_makes_everything_anew(
 ) -> None:
     finished_project.own_code()
     before = finished_project.times()
-    change_code(finished_project, "stockpot/finetuning/loop.py")
+    change_code(finished_project, "stockpot/ingredients/finetuning/loop.py")
 
     finished = finished_project.finish(*command)
 

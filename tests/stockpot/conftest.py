@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 
 from stockpot.config import load_experiment
-from stockpot.diagnostics.jobs import diagnose_models
-from stockpot.evaluation.judging_jobs import judge_models, measure_baseline, predict_model
-from stockpot.finding_files import write_finding_files
-from stockpot.manifests import digests_of, write_manifest
-from stockpot.planning import Plan
-from stockpot.precheck_jobs import check_ingredients
-from stockpot.project import Project
-from stockpot.report_files import load_results, write_plot_files, write_report_files
+from stockpot.experiment.jobs.diagnosing import diagnose_models
+from stockpot.experiment.jobs.finding_files import write_finding_files
+from stockpot.experiment.jobs.judging import judge_models, measure_baseline, predict_model
+from stockpot.experiment.jobs.prechecking import check_ingredients
+from stockpot.experiment.jobs.soups import make_soup
+from stockpot.experiment.jobs.training import train
+from stockpot.experiment.jobs.tuning import tune
+from stockpot.experiment.plan import Plan
+from stockpot.experiment.report_files import load_results, write_plot_files, write_report_files
 from stockpot.reporting import draw_all
-from stockpot.soup_jobs import make_soup
-from stockpot.training_jobs import train
-from stockpot.tuning_jobs import tune
+from stockpot.storage.manifests import digests_of, write_manifest
+from stockpot.storage.project import Project
 
 PARAMS = """
 base: {epochs: 4}

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from stockpot import devices
-from stockpot.devices import choose_devices
+from stockpot import workers as devices
+from stockpot.workers import choose_devices
 
 CORES = len(os.sched_getaffinity(0))
 

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from stockpot.workloads.conv_net import ConvNet
+from stockpot.workloads.images.conv_net import ConvNet
 
 INPUT_SHAPE = (1, 8, 8)
 

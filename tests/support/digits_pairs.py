@@ -11,7 +11,9 @@ import torch
 from alignment_nets import PreNormMlp, ResidualNet, mlp, outputs
 from torch import Generator, Tensor, nn
 
-from stockpot.alignment import (
+from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
+from stockpot.ingredients.finetuning.loop import fine_tune
+from stockpot.soups.alignment import (
     Line,
     align_to_first,
     match_weights,
@@ -20,11 +22,9 @@ from stockpot.alignment import (
     score_line,
     trace_spec,
 )
-from stockpot.finetuning.hyperparameters import Hyperparameters
-from stockpot.finetuning.loop import fine_tune
 from stockpot.workloads.batches import take
-from stockpot.workloads.conv_net import ConvNet
 from stockpot.workloads.digits import Digits, accuracy
+from stockpot.workloads.images.conv_net import ConvNet
 
 State: TypeAlias = Mapping[str, Tensor]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from stockpot.finetuning.hyperparameters import Hyperparameters
-from stockpot.finetuning.loop import fine_tune
-from stockpot.finetuning.partial_state import PartialState
+from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
+from stockpot.ingredients.finetuning.loop import fine_tune
+from stockpot.ingredients.finetuning.partial_state import PartialState
 from stockpot.workloads.protocol import Workload
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from stockpot.merge_jobs import MergeJob
+from stockpot.disk_merging.job import MergeJob
 
 State = dict[str, Tensor]
 

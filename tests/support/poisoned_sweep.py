@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from stockpot.finetuning.hyperparameters import Hyperparameters
-from stockpot.finetuning.loop import fine_tune
+from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
+from stockpot.ingredients.finetuning.loop import fine_tune
 from stockpot.seeding import seeded_generator
 from stockpot.workloads.digits import Digits
 
@@ -38,7 +38,7 @@ class NextDigits(Digits):
 
 
 def make_digits(kind: type[Digits] = Digits, seed: int = 0) -> Digits:
-    """Build the digits, or digits of another kind, with the shifts of `made_subjects.DIGITS`."""
+    """Build the digits, or digits of another kind, with the shifts of `made_context.DIGITS`."""
     return kind(seed, ["blur"], ["noise"])
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stockpot.evaluation.predictions import keep_tensors, predictions_path, targets_path
-from stockpot.models import Model
+from stockpot.scoring.predictions import keep_tensors, predictions_path, targets_path
+from stockpot.storage.models import Model
 from stockpot.workloads.spec import WorkloadSpec
 
 # Of each of the 6 val and 4 test examples: is the model right? 1 yes, 0 no.

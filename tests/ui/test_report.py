@@ -11,7 +11,7 @@ import pytest
 from judged_results import experiment, judged_results, run_ids
 
 from stockpot.reporting import render_report
-from stockpot.reporting.explanations import DIAGNOSTICS
+from stockpot.reporting.diagnostics import DIAGNOSTICS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

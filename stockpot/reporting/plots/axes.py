@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from stockpot.metric_units import Unit
-from stockpot.reporting.estimates import Estimate
+from stockpot.reporting.words.estimates import Estimate
 
 WIDTH = 6.2  # inches; narrow enough to be read on a phone, where the page shrinks it
 

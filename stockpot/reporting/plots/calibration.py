@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from stockpot.reporting.estimates import percent
 from stockpot.reporting.plots.axes import new_figure, percent_axis
 from stockpot.reporting.plots.series import Series, main_series
 from stockpot.reporting.plots.svg import house_style, tip, to_svg
 from stockpot.reporting.results import Manifest
+from stockpot.reporting.words.estimates import percent
 
 _PLACES = {"test": "on test", "shift/mean": "under shift (mean)"}
 

@@ -8,14 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from stockpot.metric_units import Unit
-from stockpot.reporting.comparisons import SHIFT, TEST, Comparison, comparison
-from stockpot.reporting.estimates import p_words
 from stockpot.reporting.plots.axes import difference_axis, error_lengths, new_figure
 from stockpot.reporting.plots.series import Series, main_series
 from stockpot.reporting.plots.svg import GRID, INK, house_style, tip, to_svg
 from stockpot.reporting.results import Manifest
-from stockpot.reporting.units import unit_of
-from stockpot.reporting.verdict import Outcome
+from stockpot.reporting.words.comparisons import SHIFT, TEST, Comparison, comparison
+from stockpot.reporting.words.estimates import p_words
+from stockpot.reporting.words.units import unit_of
+from stockpot.reporting.words.verdict import Outcome
 
 _PLACES = {SHIFT: "under shift (mean)", TEST: "on test"}
 

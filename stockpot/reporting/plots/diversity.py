@@ -8,11 +8,11 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from stockpot.metric_units import Unit, unit_in
-from stockpot.reporting.estimates import percent
 from stockpot.reporting.plots.axes import difference_axis, new_figure, percent_axis
 from stockpot.reporting.plots.heat_map import draw_heat_map, heat_map_height
 from stockpot.reporting.plots.series import merged_look, shorten
 from stockpot.reporting.plots.svg import ENSEMBLE, INK, QUIET, house_style, tip, to_svg
+from stockpot.reporting.words.estimates import percent
 
 _GAINS = 2.9  # inches
 

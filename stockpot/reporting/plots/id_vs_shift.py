@@ -7,7 +7,6 @@ from statistics import NormalDist
 from matplotlib.axes import Axes
 
 from stockpot.metric_units import Unit
-from stockpot.reporting.estimates import Estimate, estimate_of
 from stockpot.reporting.plots.axes import (
     error_lengths,
     interval_ends,
@@ -19,7 +18,8 @@ from stockpot.reporting.plots.axes import (
 from stockpot.reporting.plots.series import Series, main_series
 from stockpot.reporting.plots.svg import QUIET, house_style, tip, to_svg
 from stockpot.reporting.results import Manifest, Model, models_of
-from stockpot.reporting.units import unit_of
+from stockpot.reporting.words.estimates import Estimate, estimate_of
+from stockpot.reporting.words.units import unit_of
 
 Point = tuple[Estimate, Estimate]
 

@@ -17,7 +17,7 @@ from stockpot.reporting.plots.axes import (
 from stockpot.reporting.plots.series import main_series
 from stockpot.reporting.plots.svg import INK, QUIET, house_style, tip, to_svg
 from stockpot.reporting.results import Model, Results, objective_values
-from stockpot.reporting.units import unit_of
+from stockpot.reporting.words.units import unit_of
 
 Point = tuple[float, float]
 

@@ -8,13 +8,13 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from stockpot.metric_units import Unit
-from stockpot.reporting.baselines import random_rows
-from stockpot.reporting.estimates import percent
 from stockpot.reporting.plots.axes import new_figure, score_axis
 from stockpot.reporting.plots.series import Series, main_series
 from stockpot.reporting.plots.svg import QUIET, house_style, tip, to_svg
 from stockpot.reporting.results import Manifest
-from stockpot.reporting.units import unit_of
+from stockpot.reporting.tables.baselines import random_rows
+from stockpot.reporting.words.estimates import percent
+from stockpot.reporting.words.units import unit_of
 
 Row = Mapping[str, Any]
 

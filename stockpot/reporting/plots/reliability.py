@@ -7,11 +7,11 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from stockpot.reporting.estimates import percent
 from stockpot.reporting.plots.axes import legend_below, new_figure, percent_axis
 from stockpot.reporting.plots.series import Series, main_series
 from stockpot.reporting.plots.svg import INK, house_style, tip, to_svg
 from stockpot.reporting.results import Manifest
+from stockpot.reporting.words.estimates import percent
 
 _PANELS = {"bins": "as trained or merged", "scaled": "after temperature scaling on val"}
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from stockpot.metric_units import Unit
-from stockpot.reporting.estimates import estimate_of
 from stockpot.reporting.plots.axes import (
     WIDTH,
     error_lengths,
@@ -18,7 +17,8 @@ from stockpot.reporting.plots.axes import (
 from stockpot.reporting.plots.series import Series, main_series, shorten
 from stockpot.reporting.plots.svg import INK, house_style, tip, to_svg
 from stockpot.reporting.results import Manifest
-from stockpot.reporting.units import unit_of
+from stockpot.reporting.words.estimates import estimate_of
+from stockpot.reporting.words.units import unit_of
 
 _GROUP_WIDTH = 0.84  # of the distance between two groups
 

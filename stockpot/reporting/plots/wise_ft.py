@@ -12,7 +12,7 @@ from stockpot.reporting.plots.axes import legend_below, limits, new_figure, scor
 from stockpot.reporting.plots.series import Series, main_series
 from stockpot.reporting.plots.svg import house_style, tip, to_svg
 from stockpot.reporting.results import Manifest
-from stockpot.reporting.units import unit_of
+from stockpot.reporting.words.units import unit_of
 
 _PLACES = {"val": "val", "test": "test", "shift": "test shifts (mean)"}
 

@@ -7,7 +7,7 @@ import pytest
 
 from stockpot.config import Experiment, load_experiment
 from stockpot.errors import InputError
-from stockpot.search import Constant, Names, plan_points
+from stockpot.ingredients.points import Constant, Names, plan_points
 
 PARAMS = """
 sweep:

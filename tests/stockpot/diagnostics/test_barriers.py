@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_subjects import make_subjects
+from made_context import make_context
 from poisoned_sweep import State, Sweep, hyperparameters, make_digits, quick_sweep
 
 from stockpot.diagnostics.barriers import Midpoints, apart, barriers, both_lines, midpoints
-from stockpot.finetuning.loop import fine_tune
+from stockpot.ingredients.finetuning.loop import fine_tune
 from stockpot.metric_units import Unit
 
 
@@ -67,7 +67,7 @@ def test_ingredients_of_one_base_have_no_barrier_and_a_model_none_with_itself(
 ) -> None:
     states = [*sweep.good[:3], sweep.good[0]]
 
-    finding = barriers(make_subjects(tmp_path, sweep.base, states))
+    finding = barriers(make_context(tmp_path, sweep.base, states))
 
     assert "averaging them is safe" in finding.sentence
     assert finding.metrics["loss_barrier"] < 0.01
@@ -83,7 +83,7 @@ def test_two_trainings_from_different_initialisations_have_one(
 ) -> None:
     other = fine_tune(make_digits(), None, hyperparameters(epochs=16, seed=5), split="train")
 
-    finding = barriers(make_subjects(tmp_path, sweep.base, [sweep.other_start, other]))
+    finding = barriers(make_context(tmp_path, sweep.base, [sweep.other_start, other]))
 
     assert finding.metrics["metric_barrier"] > 0.1
     assert finding.metrics["loss_barrier"] > 0.1
@@ -95,7 +95,7 @@ def test_two_trainings_from_different_initialisations_have_one(
 def test_the_one_that_does_harm_is_named(tmp_path: Path, sweep: Sweep, poison: str) -> None:
     states = [*sweep.good[:2], getattr(sweep, poison), *sweep.good[2:4]]
 
-    finding = barriers(make_subjects(tmp_path, sweep.base, states))
+    finding = barriers(make_context(tmp_path, sweep.base, states))
 
     assert [alert.model for alert in finding.alerts] == ["ingredient-02"]
     assert "ingredient-02 should not be averaged" in finding.sentence
@@ -121,9 +121,9 @@ def test_what_is_no_fraction_is_measured_by_a_usual_score() -> None:
 
 
 def test_one_ingredient_without_soups_has_nothing_to_compare(tmp_path: Path, sweep: Sweep) -> None:
-    subjects = replace(make_subjects(tmp_path, sweep.base, [sweep.good[0]]), soups=())
+    context = replace(make_context(tmp_path, sweep.base, [sweep.good[0]]), soups=())
 
-    finding = barriers(subjects)
+    finding = barriers(context)
 
     assert finding.sentence.startswith("There is one ingredient")
     assert finding.metrics == {}

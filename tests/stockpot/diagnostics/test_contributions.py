@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_subjects import make_subjects_of
+from made_context import make_context_of
 from torch import Tensor
 
+from stockpot.diagnostics.context import DiagnosticContext
 from stockpot.diagnostics.contributions import contributions, standard_errors
 from stockpot.diagnostics.finding import Finding
-from stockpot.diagnostics.subjects import Subjects
 from stockpot.workloads.spec import WorkloadSpec
 
 SPEC = WorkloadSpec("toy_workload:Toy", 0, ("near",), (), (("sizes", "60,4"),))
@@ -23,15 +23,15 @@ GOOD = torch.eye(2)
 
 def _subjects(
     root: Path, weights: Sequence[Tensor], greedy: Sequence[int] = (), spec: WorkloadSpec = SPEC
-) -> Subjects:
+) -> DiagnosticContext:
     """Make ingredients of these weights, and a greedy soup of some of them."""
     states = [{"weight": weight} for weight in weights]
-    subjects = make_subjects_of(spec, root, {"weight": torch.zeros(2, 2)}, states)
+    context = make_context_of(spec, root, {"weight": torch.zeros(2, 2)}, states)
     coefficients = {f"ingredient-{n:02d}": 1 / len(greedy) for n in greedy}
     details = {"coefficients": coefficients, "steps": [{"accepted": True}]}
-    (soup,) = subjects.soups
+    (soup,) = context.soups
     chosen = replace(soup, model=replace(soup.model, name="greedy", details=details))
-    return replace(subjects, soups=(chosen, soup) if greedy else (soup,))
+    return replace(context, soups=(chosen, soup) if greedy else (soup,))
 
 
 def _rows(finding: Finding, group: int = 0) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_subjects import DIGITS, initial_state, make_subjects, make_subjects_of, moved
+from made_context import DIGITS, initial_state, make_context, make_context_of, moved
 from torch import Tensor
 
 from stockpot.diagnostics.diversity import (
@@ -64,7 +64,7 @@ def test_kappa_of_three_models_by_its_formula() -> None:
 
 
 def test_ingredients_that_complement_each_other_gain_by_averaging(tmp_path: Path) -> None:
-    finding = diversity(make_subjects_of(TOY, tmp_path, {"weight": torch.eye(2)}, TURNED))
+    finding = diversity(make_context_of(TOY, tmp_path, {"weight": torch.eye(2)}, TURNED))
 
     on_val = finding.data["sets"]["val"]
     assert list(finding.data["sets"]) == ["val", "val_shift/near"]
@@ -79,7 +79,7 @@ def test_ingredients_that_complement_each_other_gain_by_averaging(tmp_path: Path
 def test_identical_ingredients_leave_nothing_to_average(tmp_path: Path) -> None:
     base = initial_state(DIGITS.build())
 
-    finding = diversity(make_subjects(tmp_path, base, [base, base, base]))
+    finding = diversity(make_context(tmp_path, base, [base, base, base]))
 
     assert finding.metrics["disagreement/val"] == 0
     assert "nearly one model" in finding.sentence
@@ -87,7 +87,7 @@ def test_identical_ingredients_leave_nothing_to_average(tmp_path: Path) -> None:
 
 
 def test_soups_that_miss_the_ensembles_gain_are_said_to(tmp_path: Path) -> None:
-    subjects = make_subjects_of(
+    context = make_context_of(
         TOY,
         tmp_path,
         {"weight": torch.eye(2)},
@@ -95,13 +95,13 @@ def test_soups_that_miss_the_ensembles_gain_are_said_to(tmp_path: Path) -> None:
         {"broken": {"weight": -torch.eye(2)}},
     )
 
-    assert "misses what the ensemble gains" in diversity(subjects).sentence
+    assert "misses what the ensemble gains" in diversity(context).sentence
 
 
 def test_one_ingredient_and_other_tasks_have_nothing_to_compare(tmp_path: Path) -> None:
     base = initial_state(DIGITS.build())
-    one = make_subjects(tmp_path / "one", base, [base], soups={})
-    two = make_subjects(tmp_path / "two", base, [base, moved(base, 0.1, 0)], soups={})
+    one = make_context(tmp_path / "one", base, [base], soups={})
+    two = make_context(tmp_path / "two", base, [base, moved(base, 0.1, 0)], soups={})
     two.workload.__dict__["task"] = "regression"
     try:
         other = diversity(two)
@@ -115,7 +115,7 @@ def test_one_ingredient_and_other_tasks_have_nothing_to_compare(tmp_path: Path) 
 
 def test_kept_predictions_are_read_instead_of_passing_the_model_again(tmp_path: Path) -> None:
     base = initial_state(DIGITS.build())
-    made = make_subjects(tmp_path, base, [base, moved(base, 0.5, 0)])
+    made = make_context(tmp_path, base, [base, moved(base, 0.5, 0)])
     kept = replace(made, spec=DIGITS)
     first = kept.outputs(kept.ingredients[1], "val_shift/blur")
     (tmp_path / kept.ingredients[1].model.path).unlink()

@@ -5,11 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_subjects import DIGITS, initial_state, make_subjects, make_subjects_of, moved
+from made_context import DIGITS, initial_state, make_context, make_context_of, moved
 from torch import Tensor, nn
 
-from stockpot.alignment import layer_cosines, permute, random_permutations, trace_spec
-from stockpot.alignment.permutations import check_spec
 from stockpot.diagnostics.geometry import (
     Representation,
     geometry,
@@ -18,6 +16,8 @@ from stockpot.diagnostics.geometry import (
     variance_ratios,
 )
 from stockpot.diagnostics.layers import weighted_layers
+from stockpot.soups.alignment import layer_cosines, permute, random_permutations, trace_spec
+from stockpot.soups.alignment.permutations import check_spec
 from stockpot.workloads.spec import WorkloadSpec
 
 LAYERS = ["features.0", "features.2", "features.5", "head"]
@@ -40,7 +40,7 @@ def test_ingredients_with_permuted_units_are_alike_while_their_weights_are_not(
     sizes = check_spec(spec, base)
     other = permute(base, spec, random_permutations(sizes, torch.Generator().manual_seed(1)))
 
-    data = geometry(make_subjects(tmp_path, base, [base, other])).data
+    data = geometry(make_context(tmp_path, base, [base, other])).data
 
     assert layer_cosines(base, other)["features.5.weight"].whole < 0.3
     for matrix in data["pairs"]["layers"].values():
@@ -50,7 +50,7 @@ def test_ingredients_with_permuted_units_are_alike_while_their_weights_are_not(
 def test_a_soup_of_identical_ingredients_keeps_their_variance_and_geometry(
     tmp_path: Path, base: dict[str, Tensor]
 ) -> None:
-    finding = geometry(make_subjects(tmp_path, base, [base, base, base]))
+    finding = geometry(make_context(tmp_path, base, [base, base, base]))
 
     assert finding.data["layers"] == LAYERS
     assert _ratios(finding.data) == pytest.approx([1, 1, 1, 1], abs=1e-3)
@@ -66,11 +66,11 @@ def test_unrelated_nets_are_unlike_and_the_variance_of_their_average_collapses(
 ) -> None:
     others = [initial_state(DIGITS.build(), seed) for seed in range(1, 5)]
 
-    finding = geometry(make_subjects(tmp_path, base, others))
+    finding = geometry(make_context(tmp_path, base, others))
 
     assert min(_ratios(finding.data)) < 0.3
     assert "collapses" in finding.sentence
-    assert "stockpot.alignment.repair" in finding.sentence
+    assert "stockpot.soups.alignment.repair" in finding.sentence
 
 
 def test_each_model_is_compared_with_inputs_targets_and_all_other_ingredients(
@@ -78,7 +78,7 @@ def test_each_model_is_compared_with_inputs_targets_and_all_other_ingredients(
 ) -> None:
     ingredients = [moved(base, 0.1, seed) for seed in range(3)]
 
-    data = geometry(make_subjects(tmp_path, base, ingredients)).data
+    data = geometry(make_context(tmp_path, base, ingredients)).data
 
     rows = {row["name"]: row for row in data["models"]}
     assert list(rows) == ["base", "ingredient-00", "ingredient-01", "ingredient-02", "uniform"]
@@ -93,7 +93,7 @@ def test_each_model_is_compared_with_inputs_targets_and_all_other_ingredients(
 def test_one_ingredient_has_no_pair_and_no_soup_no_ratio(
     tmp_path: Path, base: dict[str, Tensor]
 ) -> None:
-    finding = geometry(make_subjects(tmp_path, base, [base], soups={}))
+    finding = geometry(make_context(tmp_path, base, [base], soups={}))
 
     assert finding.metrics == {}
     assert "one ingredient" in finding.sentence
@@ -104,7 +104,7 @@ def test_a_val_split_of_three_examples_is_too_small(tmp_path: Path) -> None:
     spec = WorkloadSpec("toy_workload:Toy", seed=0, options=(("sizes", "3,4"),))
     weights = {"weight": torch.eye(2)}
 
-    finding = geometry(make_subjects_of(spec, tmp_path, weights, [weights, weights]))
+    finding = geometry(make_context_of(spec, tmp_path, weights, [weights, weights]))
 
     assert "3 examples" in finding.sentence
     assert finding.data == {}

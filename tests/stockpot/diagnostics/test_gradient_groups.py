@@ -8,7 +8,7 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 import torch
-from made_subjects import initial_state, make_subjects
+from made_context import initial_state, make_context
 from poisoned_sweep import (
     NextDigits,
     State,
@@ -18,6 +18,7 @@ from poisoned_sweep import (
 )
 from torch import Tensor, nn
 
+from stockpot.diagnostics.context import DiagnosticContext, mean_state
 from stockpot.diagnostics.gradient_groups import (
     Objective,
     describe,
@@ -26,12 +27,11 @@ from stockpot.diagnostics.gradient_groups import (
 )
 from stockpot.diagnostics.minimum_cuts import split_into_groups
 from stockpot.diagnostics.similarity import cluster
-from stockpot.diagnostics.subjects import Subjects, mean_state
-from stockpot.evaluation.outputs import empty_model, put_weights
-from stockpot.finetuning.loop import fine_tune
-from stockpot.finetuning.objective import training_losses
-from stockpot.merging.inner_products import cosines_of, task_vector_gram
+from stockpot.ingredients.finetuning.loop import fine_tune
+from stockpot.ingredients.finetuning.objective import training_losses
+from stockpot.merging.methods.inner_products import cosines_of, task_vector_gram
 from stockpot.workloads.digits import Digits
+from stockpot.workloads.passes import empty_model, put_weights
 
 CONVENTIONS = (Digits, Digits, NextDigits, Digits, NextDigits, NextDigits)
 PARTITION = [[0, 1, 3], [2, 4, 5]]
@@ -85,21 +85,21 @@ def test_gradients_of_a_case_computed_by_hand() -> None:
     np.testing.assert_allclose(cosines, expected, atol=1e-6)
 
 
-def _trained(subjects: Subjects, *strengths: float) -> Subjects:
+def _trained(context: DiagnosticContext, *strengths: float) -> DiagnosticContext:
     """Say of each ingredient that it was trained with some augmentation."""
     trained = []
-    for one, strength in zip(subjects.ingredients, strengths, strict=True):
+    for one, strength in zip(context.ingredients, strengths, strict=True):
         with_ = asdict(hyperparameters(augmentation=strength, mixup=strength, seed=3))
         details = MappingProxyType({"hyperparameters": with_})
         trained.append(replace(one, model=replace(one.model, details=details)))
-    return replace(subjects, ingredients=tuple(trained))
+    return replace(context, ingredients=tuple(trained))
 
 
 def test_ingredients_of_one_objective_belong_in_one_soup(tmp_path: Path) -> None:
     sweep = quick_sweep()
-    subjects = _trained(make_subjects(tmp_path, sweep.base, sweep.good[:3]), 0.0, 0.0, 0.5)
+    context = _trained(make_context(tmp_path, sweep.base, sweep.good[:3]), 0.0, 0.0, 0.5)
 
-    finding = gradient_groups(subjects)
+    finding = gradient_groups(context)
 
     assert "They belong in one soup" in finding.sentence
     assert finding.metrics["num_groups"] == 1
@@ -127,8 +127,8 @@ def test_the_sentence_for_groups_that_oppose_each_other_says_what_a_split_is_wor
 def test_one_ingredient_or_an_unknown_training_is_said_in_words(tmp_path: Path) -> None:
     state: State = initial_state(make_digits())
 
-    alone = gradient_groups(make_subjects(tmp_path / "one", state, [state]))
-    unknown = gradient_groups(make_subjects(tmp_path / "two", state, [state, state]))
+    alone = gradient_groups(make_context(tmp_path / "one", state, [state]))
+    unknown = gradient_groups(make_context(tmp_path / "two", state, [state, state]))
 
     assert alone.sentence.startswith("There is one ingredient")
     assert "is not known" in unknown.sentence

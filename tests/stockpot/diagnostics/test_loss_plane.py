@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_subjects import initial_state, make_subjects, moved
+from made_context import initial_state, make_context, moved
 from poisoned_sweep import make_digits, quick_sweep
 
+from stockpot.diagnostics.context import mean_state
 from stockpot.diagnostics.finding import Finding
 from stockpot.diagnostics.loss_plane import Plane, loss_plane
-from stockpot.diagnostics.subjects import mean_state
 
 
 def _plane(second: tuple[float, float, float], third: tuple[float, float, float]) -> Plane | None:
@@ -64,7 +64,7 @@ def test_three_points_on_a_line_span_no_plane(
 def finding(tmp_path_factory: pytest.TempPathFactory) -> Finding:
     """Of the uniform soup of three good ingredients."""
     sweep = quick_sweep()
-    return loss_plane(make_subjects(tmp_path_factory.mktemp("plane"), sweep.base, sweep.good[:3]))
+    return loss_plane(make_context(tmp_path_factory.mktemp("plane"), sweep.base, sweep.good[:3]))
 
 
 def test_the_grid_is_around_the_corners_and_names_them(finding: Finding) -> None:
@@ -97,7 +97,7 @@ def test_where_the_soup_is_the_best_ingredient_another_ingredient_spans_the_plan
     states = [moved(base, 0.3, seed) for seed in range(2)]
     soups = {"greedy": states[0]}
 
-    data = loss_plane(make_subjects(tmp_path, base, states, soups)).data
+    data = loss_plane(make_context(tmp_path, base, states, soups)).data
 
     assert data["corners"] == ["base", "ingredient-00", "ingredient-01"]
 
@@ -107,8 +107,8 @@ def test_without_a_plane_nothing_is_shown(tmp_path: Path) -> None:
     other = moved(base, 0.3, 0)
     half = mean_state([base, other])
 
-    one = loss_plane(make_subjects(tmp_path / "one", base, [other]))
-    on_a_line = loss_plane(replace(make_subjects(tmp_path / "b", base, [other, half]), soups=()))
+    one = loss_plane(make_context(tmp_path / "one", base, [other]))
+    on_a_line = loss_plane(replace(make_context(tmp_path / "b", base, [other, half]), soups=()))
 
     assert (one.data, on_a_line.data) == ({}, {})
     assert "no plane" in one.sentence

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_subjects import DIGITS, initial_state, make_subjects, make_subjects_of, moved
+from made_context import DIGITS, initial_state, make_context, make_context_of, moved
 from torch import Tensor, nn
 
 from stockpot.diagnostics import regime as regime_file
+from stockpot.diagnostics.context import mean_state
 from stockpot.diagnostics.regime import (
     displacements,
     effective_rank,
@@ -17,7 +18,6 @@ from stockpot.diagnostics.regime import (
     sign_agreement,
     soup_ensemble_gap,
 )
-from stockpot.diagnostics.subjects import mean_state
 from stockpot.workloads.spec import WorkloadSpec
 
 TOY = WorkloadSpec("toy_workload:Toy", seed=0, options=(("sizes", "40,4"),))
@@ -31,7 +31,7 @@ def base() -> dict[str, Tensor]:
 def test_an_ingredient_that_is_the_base_did_not_move(
     tmp_path: Path, base: dict[str, Tensor]
 ) -> None:
-    finding = regime(make_subjects(tmp_path, base, [base, base]))
+    finding = regime(make_context(tmp_path, base, [base, base]))
 
     assert finding.metrics == pytest.approx(
         {
@@ -54,7 +54,7 @@ def test_a_linear_net_has_its_kernel_and_its_ensemble_whatever_the_weights(
         {"weight": torch.randn(2, 2, generator=torch.Generator().manual_seed(n))} for n in range(3)
     ]
 
-    finding = regime(make_subjects_of(TOY, tmp_path, {"weight": torch.eye(2)}, ingredients))
+    finding = regime(make_context_of(TOY, tmp_path, {"weight": torch.eye(2)}, ingredients))
 
     assert finding.metrics["displacement"] > 0.5
     assert finding.metrics["ntk_distance"] == pytest.approx(0, abs=1e-6)
@@ -67,7 +67,7 @@ def test_small_steps_are_lazy_and_large_ones_are_not(
     tmp_path: Path, base: dict[str, Tensor]
 ) -> None:
     near, far = (
-        regime(make_subjects(tmp_path / name, base, [moved(base, size, n) for n in range(2)]))
+        regime(make_context(tmp_path / name, base, [moved(base, size, n) for n in range(2)]))
         for name, size in (("near", 0.01), ("far", 1.5))
     )
 
@@ -164,7 +164,7 @@ def test_a_net_too_large_for_its_kernel_is_compared_by_the_rest(
 ) -> None:
     monkeypatch.setattr(regime_file, "_MAX_JACOBIAN_MB", 0)
 
-    finding = regime(make_subjects(tmp_path, base, [moved(base, 0.1, 0)]))
+    finding = regime(make_context(tmp_path, base, [moved(base, 0.1, 0)]))
 
     assert "ntk_distance" not in finding.metrics
     assert "could not be computed" in finding.sentence

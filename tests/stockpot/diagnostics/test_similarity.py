@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_subjects import initial_state, make_subjects, moved
+from made_context import initial_state, make_context, moved
 from poisoned_sweep import State, make_digits, quick_sweep
 
 from stockpot.diagnostics.similarity import cluster, foreign, similarity
-from stockpot.merging.inner_products import cosines_of, task_vector_gram
+from stockpot.merging.methods.inner_products import cosines_of, task_vector_gram
 
 
 def _vectors(*rows: tuple[float, float]) -> list[State]:
@@ -77,7 +77,7 @@ def test_a_task_vector_that_is_too_short_to_matter_accuses_nobody() -> None:
 def test_ingredients_of_one_base_are_one_group(tmp_path: Path) -> None:
     sweep = quick_sweep()
 
-    finding = similarity(make_subjects(tmp_path, sweep.base, sweep.good[:5]))
+    finding = similarity(make_context(tmp_path, sweep.base, sweep.good[:5]))
 
     assert "one group" in finding.sentence
     assert finding.metrics["num_clusters"] == 1
@@ -89,7 +89,7 @@ def test_an_ingredient_of_another_start_is_named_and_stands_alone(tmp_path: Path
     sweep = quick_sweep()
     states = [*sweep.good[:3], sweep.other_start, *sweep.good[3:5]]
 
-    finding = similarity(make_subjects(tmp_path, sweep.base, states))
+    finding = similarity(make_context(tmp_path, sweep.base, states))
 
     assert [alert.model for alert in finding.alerts] == ["ingredient-03"]
     assert finding.data["labels"] == [0, 0, 0, 1, 0, 0]
@@ -100,10 +100,10 @@ def test_unusual_sets_of_ingredients_are_said_in_words(tmp_path: Path) -> None:
     base = initial_state(make_digits())
     strangers = [moved(base, 1.0, seed) for seed in range(3)]
 
-    alone = similarity(make_subjects(tmp_path / "one", base, [base]))
-    equal = similarity(make_subjects(tmp_path / "equal", base, strangers[:1] * 2))
-    unmoved = similarity(make_subjects(tmp_path / "unmoved", base, [base, base]))
-    apart = similarity(make_subjects(tmp_path / "apart", base, strangers))
+    alone = similarity(make_context(tmp_path / "one", base, [base]))
+    equal = similarity(make_context(tmp_path / "equal", base, strangers[:1] * 2))
+    unmoved = similarity(make_context(tmp_path / "unmoved", base, [base, base]))
+    apart = similarity(make_context(tmp_path / "apart", base, strangers))
 
     assert alone.data == {}
     assert equal.data["cosines"] == [[1, 1], [1, 1]]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_subjects import make_subjects_of
+from made_context import make_context_of
 from torch import Tensor
 
 from stockpot.diagnostics.finding import Finding
@@ -19,7 +19,7 @@ SPEC = WorkloadSpec("toy_workload:Toy", 0, ("near",), (), (("sizes", "60,4"),))
 
 def _finding(root: Path, weights: list[Tensor]) -> Finding:
     states = [{"weight": weight} for weight in weights]
-    return soup_size(make_subjects_of(SPEC, root, {"weight": torch.eye(2)}, states))
+    return soup_size(make_context_of(SPEC, root, {"weight": torch.eye(2)}, states))
 
 
 def _noisy(number: int, size: float) -> list[Tensor]:

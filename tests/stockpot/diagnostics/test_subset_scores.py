@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_subjects import make_subjects_of, mean_state
+from made_context import make_context_of, mean_state
 from torch import Tensor
 
-from stockpot.diagnostics.subjects import Subjects
+from stockpot.diagnostics.context import DiagnosticContext
 from stockpot.diagnostics.subset_scores import Survey, places, survey
 from stockpot.workloads.spec import WorkloadSpec
 
@@ -24,24 +24,24 @@ def _weights(number: int) -> list[dict[str, Tensor]]:
     return [{"weight": torch.eye(2) + 0.3 * n * noise[n]} for n in range(number)]
 
 
-def _subjects(root: Path, number: int, spec: WorkloadSpec = SPEC) -> Subjects:
-    return make_subjects_of(spec, root, {"weight": torch.ones(2, 2)}, _weights(number))
+def _subjects(root: Path, number: int, spec: WorkloadSpec = SPEC) -> DiagnosticContext:
+    return make_context_of(spec, root, {"weight": torch.ones(2, 2)}, _weights(number))
 
 
-def _by_name(subjects: Subjects, surveyed: Survey) -> dict[frozenset[str], list[float]]:
-    names = [member.name for member in subjects.ingredients]
+def _by_name(context: DiagnosticContext, surveyed: Survey) -> dict[frozenset[str], list[float]]:
+    names = [member.name for member in context.ingredients]
     return {
         frozenset(names[member] for member in subset): list(scores)
         for subset, scores in surveyed.scores.items()
     }
 
 
-def _scores_of(subjects: Subjects, members: Sequence[int]) -> list[float]:
+def _scores_of(context: DiagnosticContext, members: Sequence[int]) -> list[float]:
     """Score a soup as every soup is: merged by the engine, then passed over the data."""
-    chosen = [subjects.ingredients[member].weights for member in members]
-    net = subjects.net(mean_state(chosen) if chosen else subjects.base.weights)
-    metric = subjects.workload.metrics[subjects.metric]
-    sets = [subjects.val, *subjects.val_shifts.values()]
+    chosen = [context.ingredients[member].weights for member in members]
+    net = context.net(mean_state(chosen) if chosen else context.base.weights)
+    metric = context.workload.metrics[context.metric]
+    sets = [context.val, *context.val_shifts.values()]
     val, *shifts = (metric(one.outputs(net), one.targets).double().mean().item() for one in sets)
     return [val, sum(shifts) / len(shifts)]
 
@@ -49,19 +49,19 @@ def _scores_of(subjects: Subjects, members: Sequence[int]) -> list[float]:
 def test_a_subset_scores_what_the_soup_of_it_scores_and_none_what_the_base_does(
     tmp_path: Path,
 ) -> None:
-    subjects = _subjects(tmp_path, 4)
+    context = _subjects(tmp_path, 4)
 
-    surveyed = survey(subjects, subjects.ingredients)
+    surveyed = survey(context, context.ingredients)
 
     assert len(surveyed.scores) == 16
     for subset, scores in surveyed.scores.items():
-        assert scores == pytest.approx(_scores_of(subjects, subset)), subset
+        assert scores == pytest.approx(_scores_of(context, subset)), subset
 
 
 def test_what_is_read_of_the_scores_is_their_mean_over_examples(tmp_path: Path) -> None:
-    subjects = _subjects(tmp_path, 3)
+    context = _subjects(tmp_path, 3)
 
-    surveyed = survey(subjects, subjects.ingredients)
+    surveyed = survey(context, context.ingredients)
 
     scores = surveyed.scores
     for place in range(2):
@@ -81,10 +81,10 @@ def test_what_is_read_of_the_scores_is_their_mean_over_examples(tmp_path: Path) 
 def test_of_many_members_some_subsets_are_scored_and_values_still_add_up(
     tmp_path: Path, number: int
 ) -> None:
-    subjects = _subjects(tmp_path, number)
+    context = _subjects(tmp_path, number)
     everyone = tuple(range(number))
 
-    surveyed = survey(subjects, subjects.ingredients)
+    surveyed = survey(context, context.ingredients)
 
     assert len(surveyed.scores) < 700
     singles = [surveyed.scores[member,][0] for member in everyone]
@@ -99,22 +99,22 @@ def test_of_many_members_some_subsets_are_scored_and_values_still_add_up(
 
 @pytest.mark.parametrize("number", [4, 9])
 def test_the_order_of_the_ingredients_is_without_effect(tmp_path: Path, number: int) -> None:
-    subjects = _subjects(tmp_path, number)
-    turned = replace(subjects, ingredients=subjects.ingredients[::-1])
+    context = _subjects(tmp_path, number)
+    turned = replace(context, ingredients=context.ingredients[::-1])
 
-    first = survey(subjects, subjects.ingredients)
+    first = survey(context, context.ingredients)
     second = survey(turned, turned.ingredients)
 
-    assert _by_name(subjects, first) == _by_name(turned, second)
+    assert _by_name(context, first) == _by_name(turned, second)
     np.testing.assert_allclose(first.shapley[0], second.shapley[0][::-1], atol=1e-12)
 
 
 @pytest.mark.parametrize("workload", ["Toy", "Elsewhere"])
 def test_another_diagnostic_reads_what_the_first_one_kept(tmp_path: Path, workload: str) -> None:
     spec = replace(SPEC, name=f"toy_workload:{workload}")
-    subjects = replace(_subjects(tmp_path, 9, spec), shared=tmp_path / "shared")
-    first = survey(subjects, subjects.ingredients)
-    closed = replace(subjects, ingredients=_without_files(subjects))
+    context = replace(_subjects(tmp_path, 9, spec), shared=tmp_path / "shared")
+    first = survey(context, context.ingredients)
+    closed = replace(context, ingredients=_without_files(context))
 
     second = survey(closed, closed.ingredients)
 
@@ -126,27 +126,27 @@ def test_another_diagnostic_reads_what_the_first_one_kept(tmp_path: Path, worklo
     np.testing.assert_array_equal(first.order_errors, second.order_errors)
 
 
-def _without_files(subjects: Subjects) -> tuple[object, ...]:
+def _without_files(context: DiagnosticContext) -> tuple[object, ...]:
     """Return the ingredients as another process sees them, with their weights gone."""
-    for member in subjects.ingredients:
+    for member in context.ingredients:
         (member.root / member.model.path).unlink()
-    return tuple(replace(member) for member in subjects.ingredients)
+    return tuple(replace(member) for member in context.ingredients)
 
 
 def test_other_members_are_kept_apart(tmp_path: Path) -> None:
-    subjects = replace(_subjects(tmp_path, 4), shared=tmp_path / "shared")
-    survey(subjects, subjects.ingredients)
+    context = replace(_subjects(tmp_path, 4), shared=tmp_path / "shared")
+    survey(context, context.ingredients)
 
-    fewer = survey(subjects, subjects.ingredients[:2])
+    fewer = survey(context, context.ingredients[:2])
 
     assert fewer.scores.keys() == {(), (0,), (1,), (0, 1)}
 
 
 def test_without_val_shifts_val_alone_is_scored(tmp_path: Path) -> None:
-    subjects = _subjects(tmp_path, 3, replace(SPEC, val_shifts=()))
+    context = _subjects(tmp_path, 3, replace(SPEC, val_shifts=()))
 
-    surveyed = survey(subjects, subjects.ingredients)
+    surveyed = survey(context, context.ingredients)
 
-    assert places(subjects) == ("val",)
+    assert places(context) == ("val",)
     assert surveyed.scores[0, 1].shape == (1,)
     assert len(surveyed.shapley) == 1

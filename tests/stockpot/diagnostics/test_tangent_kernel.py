@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from made_subjects import DIGITS
+from made_context import DIGITS
 from torch import Tensor, nn
 
 from stockpot.diagnostics.tangent_kernel import KernelSize, alignment, kernel_size, tangent_kernel

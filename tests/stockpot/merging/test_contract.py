@@ -14,7 +14,7 @@ from torch import Tensor
 from stockpot.errors import InputError
 from stockpot.merging import METHODS
 from stockpot.merging.draws import Draws
-from stockpot.merging.fisher import Fisher
+from stockpot.merging.methods.fisher import Fisher
 from stockpot.merging.registry import Method
 
 SHAPES = [(), (1,), (7,), (64,), (3, 5), (2, 3, 3, 3)]

@@ -32,7 +32,7 @@ from stockpot.merging import (
     wudi,
 )
 from stockpot.merging.draws import Draws
-from stockpot.merging.fisher import Fisher
+from stockpot.merging.methods.fisher import Fisher
 
 SHAPES = st.lists(st.integers(0, 6), max_size=4)
 MATRICES = st.lists(st.integers(1, 8), min_size=2, max_size=2)

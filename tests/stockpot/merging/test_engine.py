@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stockpot.checkpoints import save_checkpoint
 from stockpot.errors import InputError
 from stockpot.merging.engine import merge_files, merge_states
 from stockpot.merging.recipe import Recipe
 from stockpot.merging.stack import IngredientStack
+from stockpot.storage.checkpoints import save_checkpoint
 
 State = dict[str, Tensor]
 

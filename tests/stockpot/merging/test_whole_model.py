@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from stockpot.disk_merging import stream
+from stockpot.disk_merging.plan import plan_merge
+from stockpot.disk_merging.stream import merge_to_disk
+from stockpot.disk_merging.unequal_models import Exceptions
 from stockpot.errors import InputError
-from stockpot.merging import runs, slerp, stream, ties
+from stockpot.merging import runs, slerp, ties
 from stockpot.merging.engine import merge_files, merge_states
-from stockpot.merging.merge_plan import plan_merge
 from stockpot.merging.recipe import Recipe
-from stockpot.merging.stream import merge_to_disk
-from stockpot.merging.unequal_models import Exceptions
-from stockpot.weight_files import ShardedOutput, open_source
+from stockpot.storage.weights import ShardedOutput, open_source
 
 State = dict[str, Tensor]
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from judged_results import judged_results
 
 from stockpot.reporting import Results
-from stockpot.reporting.model_grids import imported_grid, ingredients_grid
+from stockpot.reporting.tables.model_grids import imported_grid, ingredients_grid
 
 
 def with_an_imported_one() -> Results:

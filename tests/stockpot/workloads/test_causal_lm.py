@@ -13,17 +13,17 @@ from safetensors.torch import load_file
 from tiny_transformers import WORDS, write_csv, write_llama
 from torch.nn import functional
 
-from stockpot.checkpoints import load_tensors, save_checkpoint
 from stockpot.errors import InputError
-from stockpot.evaluation.metrics import metrics_of
-from stockpot.evaluation.outputs import Examples, empty_model, put_weights
-from stockpot.finetuning.hyperparameters import Hyperparameters
-from stockpot.finetuning.loop import fine_tune
+from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
+from stockpot.ingredients.finetuning.loop import fine_tune
 from stockpot.merging.engine import merge_states
 from stockpot.merging.recipe import Recipe
+from stockpot.scoring.metrics import metrics_of
 from stockpot.seeding import seeded_generator
+from stockpot.storage.checkpoints import load_tensors, save_checkpoint
 from stockpot.workloads import build_workload
 from stockpot.workloads.causal_lm import CausalLanguageModel
+from stockpot.workloads.passes import Examples, empty_model, put_weights
 
 TEXTS = ["the film is good", "it is a very long book", "a poor film", "it is bad"]
 HOW = Hyperparameters(

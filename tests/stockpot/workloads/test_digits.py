@@ -8,7 +8,7 @@ from toy_workload import Toy
 from stockpot.errors import InputError
 from stockpot.workloads import build_workload, shift_names
 from stockpot.workloads.batches import num_examples, take
-from stockpot.workloads.corruptions import CORRUPTIONS
+from stockpot.workloads.images.corruptions import CORRUPTIONS
 
 SPLITS = {"pretrain": 300, "train": 700, "val": 400, "test": 397}
 

@@ -9,7 +9,7 @@ from idx_folders import write_idx, write_idx_folder
 
 from stockpot.errors import InputError
 from stockpot.workloads import build_workload, shift_names
-from stockpot.workloads.idx_files import idx_shape, read_idx
+from stockpot.workloads.images.idx_files import idx_shape, read_idx
 
 SIZES = {"pretrain_size": 10, "train_size": 30, "val_size": 15}
 

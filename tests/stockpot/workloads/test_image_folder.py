@@ -11,8 +11,8 @@ from PIL import Image
 from stockpot.errors import InputError
 from stockpot.workloads import build_workload, shift_names
 from stockpot.workloads.batches import num_examples, subset, take, to_device
-from stockpot.workloads.image_files import read_pixels
-from stockpot.workloads.image_sets import LazyImages, in_memory
+from stockpot.workloads.images.image_files import read_pixels
+from stockpot.workloads.images.image_sets import LazyImages, in_memory
 from stockpot.workloads.spec import WorkloadSpec
 
 COLOURS = {"ant": (200, 30, 30), "bee": (30, 30, 200)}

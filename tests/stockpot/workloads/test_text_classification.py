@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 from tiny_transformers import write_bert, write_csv
 
 from stockpot.errors import InputError
-from stockpot.evaluation.outputs import Examples, empty_model, put_weights
-from stockpot.finetuning.hyperparameters import Hyperparameters
-from stockpot.finetuning.loop import fine_tune
+from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
+from stockpot.ingredients.finetuning.loop import fine_tune
 from stockpot.seeding import seeded_generator
 from stockpot.workloads import build_workload
+from stockpot.workloads.passes import Examples, empty_model, put_weights
 from stockpot.workloads.text_classification import TextClassification
 
 SENTENCES = [

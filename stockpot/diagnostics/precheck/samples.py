@@ -1,0 +1,116 @@
+"""Whether val looks like train: class proportions and the means of inputs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import Dataset
+
+from stockpot.diagnostics.precheck.check import Check, rounded
+from stockpot.workloads.batches import num_examples, take
+from stockpot.workloads.protocol import Batch, Task
+
+_MOST_EXAMPLES = 2000  # of each split
+_MOST_FEATURES = 256  # of the inputs
+_ROUNDING = 1e-5
+_ORDERS_PER_ALARM = 10  # random orders for each one in which chance alone may be as far off
+
+
+def check_samples(
+    train: Dataset[Any], val: Dataset[Any], task: Task, delta: float, generator: Generator
+) -> Check:
+    """Check that val's class proportions and mean inputs are those of train, but for chance.
+
+    All means together leave their band with a probability of at most `delta` if both splits are
+    drawn from one distribution.
+
+    Args:
+        train: of which the first ingredients were trained.
+        val: on which choices are made.
+        task: classes are compared one by one.
+        delta: in (0, 1).
+        generator: draws examples, features and orders; on the CPU.
+    """
+    parts = [_sample(split, generator) for split in (train, val)]
+    features, names = _features(parts, task, generator)
+    if not names:
+        return Check(None, "val is like train", True, None, None, "nothing to compare")
+    num_train = len(parts[0][-1])
+    value, limit, worst = largest_difference(
+        features[:num_train], features[num_train:], delta, generator
+    )
+    detail = (
+        f"{names[worst]} differs most, by {value:.2f} standard deviations, which for "
+        f"{num_train} and {len(features) - num_train} examples is "
+        f"{'within' if value <= limit else 'beyond'} chance ({limit:.2f})"
+    )
+    return Check(None, "val is like train", value <= limit, rounded(value), rounded(limit), detail)
+
+
+def largest_difference(
+    first: Tensor, second: Tensor, delta: float, generator: Generator
+) -> tuple[float, float, int]:
+    """Compare the means of all features of two samples.
+
+    Args:
+        first: (N, D), D at least 1.
+        second: (M, D).
+        delta: in (0, 1).
+        generator: draws the orders; on the CPU.
+
+    Returns:
+        The largest difference, in standard deviations of the feature; the limit that samples of
+        one distribution exceed with a probability of at most `delta`; and which feature it is.
+
+    Source: Westfall & Young 1993, Resampling-Based Multiple Testing: the distribution of the
+    largest one under random relabelling, which is exact for any distribution of features.
+    """
+    pooled = torch.cat([first, second]).double()
+    spread = pooled.std(dim=0, correction=0)
+    # A constant feature differs by 0, whatever is divided by.
+    standard = (pooled - pooled.mean(dim=0)) / spread.where(spread > 0, 1)
+    total, size = len(pooled), len(second)
+    scale = 1 / len(first) + 1 / size  # from the sum over `second`, all features having mean 0
+    seen = scale * standard[len(first) :].sum(dim=0).abs()
+    num_orders = math.ceil(_ORDERS_PER_ALARM / delta) - 1
+    chosen = torch.zeros(num_orders, total, dtype=torch.float32)
+    orders = torch.rand(num_orders, total, generator=generator).argsort(dim=1)[:, :size]
+    chosen.scatter_(1, orders, 1.0)
+    by_chance = scale * (chosen @ standard.float()).abs().amax(dim=1).double()
+    # Above it are fewer orders than `delta` allows, the one seen included; equal sums may differ
+    # by rounding.
+    limit = (1 + _ROUNDING) * by_chance.sort(descending=True).values[_ORDERS_PER_ALARM - 1]
+    return float(seen.max()), float(limit), int(seen.argmax())
+
+
+def _sample(split: Dataset[Any], generator: Generator) -> Batch:
+    chosen = torch.randperm(num_examples(split), generator=generator)[:_MOST_EXAMPLES]
+    return tuple(tensor.cpu() for tensor in take(split, chosen))
+
+
+def _features(parts: list[Batch], task: Task, generator: Generator) -> tuple[Tensor, list[str]]:
+    """Return floating-point inputs and the targets of all examples, (N, D), with names."""
+    *inputs, labels = zip(*parts, strict=True)
+    columns, names = [], []
+    for number, pair in enumerate(inputs):
+        if pair[0].is_floating_point():  # the means of token numbers mean nothing
+            flat = torch.cat(pair).flatten(1).float()
+            kept = torch.randperm(flat.shape[1], generator=generator)[:_MOST_FEATURES].sort().values
+            columns.append(flat[:, kept])
+            which = f"input {number} " if len(inputs) > 1 else "input "
+            names += [f"{which}feature {place}" for place in kept.tolist()]
+    if task == "language_model":  # tokens too, and the splits may differ in length
+        return torch.cat(columns, dim=1) if columns else labels[0], names
+    targets = torch.cat(labels)
+    if task == "classification" and targets.ndim == 1:
+        classes = torch.tensor(sorted(set(targets.tolist())))
+        columns.append((targets[:, None] == classes).float())
+        names += [f"the share of class {c}" for c in classes.tolist()]
+    elif task == "regression":
+        flat = targets.reshape(len(targets), -1).float()
+        columns.append(flat)
+        names += [f"target {place}" for place in range(flat.shape[1])]
+    return (torch.cat(columns, dim=1) if columns else targets), names

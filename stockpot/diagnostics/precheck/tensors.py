@@ -1,0 +1,138 @@
+"""Checks of weights alone: are these models that can be averaged, with one start?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from stockpot.diagnostics.precheck.check import Check, rounded
+from stockpot.merging.methods.inner_products import task_vector_gram, weight_names
+
+State: TypeAlias = Mapping[str, Tensor]
+
+_OWN = 0.2  # a weight that is less like the base's (cosine) did not start there,
+_USUAL = 0.5  # if the others' are more like it than this
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def check_tensors(name: str, state: State, base: State) -> list[Check]:
+    """Check that an ingredient can be merged at all: tensors, values and buffers.
+
+    Args:
+        name: of the ingredient.
+        state: its tensors.
+        base: those of the base.
+    """
+    differences = list(_differences(state, base))
+    shared = [own for own in state if own in base and state[own].shape == base[own].shape]
+    bad = sum(int((~torch.isfinite(state[own])).sum()) for own in state)
+    integers = [
+        own
+        for own in shared
+        if not state[own].is_floating_point()
+        and not own.endswith(_STATISTICS)
+        and not torch.equal(state[own], base[own])
+    ]
+    statistics = [own for own in shared if own.endswith(_STATISTICS)]
+    pooled = "statistics of normalisation are pooled" if statistics else "no buffers to reconcile"
+    return [
+        Check(
+            ingredient=name,
+            name="tensors",
+            passed=not differences,
+            value=len(differences),
+            limit=0,
+            detail=differences[0] if differences else "names, shapes and dtypes are the base's",
+        ),
+        Check(
+            ingredient=name,
+            name="finite",
+            passed=bad == 0,
+            value=bad,
+            limit=0,
+            detail=f"{bad} values are not finite" if bad else "all values are finite",
+        ),
+        Check(
+            ingredient=name,
+            name="buffers",
+            passed=not integers,
+            value=len(integers),
+            limit=0,
+            detail=f"its integer buffer {integers[0]!r} is not the base's" if integers else pooled,
+        ),
+    ]
+
+
+def check_starts(names: Sequence[str], states: Sequence[State], base: State) -> list[Check]:
+    """Check that all weights of M ingredients were fine-tuned from the base.
+
+    An ingredient of another start has weights with a cosine near 0 to the base's. What the others'
+    cosines are says whether that is unusual: after long training it need not be.
+    """
+    gram = task_vector_gram(states, base)
+    norms = gram.diagonal().clamp(min=0).sqrt().tolist()
+    base_norm = float(sum(base[n].double().square().sum() for n in weight_names(base))) ** 0.5
+    weights = [n for n in weight_names(base) if base[n].ndim >= 2 and bool(base[n].any())]
+    cosines = {n: [_cosine(state[n], base[n]) for state in states] for n in weights}
+    checks = []
+    for place, name in enumerate(names):
+        others = [norm for other, norm in enumerate(norms) if other != place]
+        far = (
+            f"its task vector is {norms[place] / (base_norm or 1):.2g} times as long as the base, "
+            f"{norms[place] / (median(others or norms) or 1):.2g} times as long as the others'"
+        )
+        strange = [n for n in weights if _is_strange(cosines[n], place)]
+        lowest = min(strange or weights, key=lambda n: cosines[n][place], default=None)
+        value = 1.0 if lowest is None else cosines[lowest][place]
+        started = (
+            f"its {lowest!r} has a cosine of {value:.2f} with the base's, the others' have "
+            f"{_others_median(cosines[lowest], place):.2f}: another start, or far from it; {far}"
+            if lowest is not None and strange
+            else far
+        )
+        checks.append(Check(name, "start", not strange, rounded(value), _OWN, started))
+    return checks
+
+
+def check_duplicates(names: Sequence[str], states: Sequence[State]) -> list[Check]:
+    """Check that no two ingredients are the same: one of them would count twice."""
+    checks = []
+    for place, name in enumerate(names):
+        twin = next((p for p in range(place) if _are_equal(states[p], states[place])), None)
+        said = "no other is equal" if twin is None else f"it is {names[twin]} once more"
+        checks.append(Check(name, "duplicate", twin is None, float(twin is not None), 0, said))
+    return checks
+
+
+def _differences(state: State, base: State) -> Iterator[str]:
+    for name in sorted(state.keys() ^ base.keys()):
+        yield f"it lacks {name!r}" if name in base else f"{name!r} is not in the base"
+    for name in sorted(state.keys() & base.keys()):
+        own, other = state[name], base[name]
+        if (own.shape, own.dtype) != (other.shape, other.dtype):
+            forms = [f"{tuple(tensor.shape)} {tensor.dtype}" for tensor in (own, other)]
+            yield f"{name!r} is {forms[0]}, the base's {forms[1]}".replace("torch.", "")
+
+
+def _cosine(first: Tensor, second: Tensor) -> float:
+    one, other = first.double().flatten(), second.double().flatten()
+    norms = float(one.norm() * other.norm())
+    return float(one @ other) / norms if norms else 0.0
+
+
+def _is_strange(cosines: Sequence[float], place: int) -> bool:
+    return len(cosines) > 1 and cosines[place] < _OWN and _others_median(cosines, place) >= _USUAL
+
+
+def _others_median(values: Sequence[float], place: int) -> float:
+    return median(value for other, value in enumerate(values) if other != place)
+
+
+def _are_equal(first: State, second: State) -> bool:
+    return first.keys() == second.keys() and all(
+        torch.equal(tensor, second[name]) for name, tensor in first.items()
+    )

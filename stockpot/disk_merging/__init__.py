@@ -1,0 +1,1 @@
+"""Merging models on disk, of any size, without a project."""

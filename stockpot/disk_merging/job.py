@@ -1,0 +1,294 @@
+"""Merging models on disk: planned from headers, forecast, and done."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stockpot.disk_merging.merge_file import RULES, MergeFile, model_and_adapter
+from stockpot.disk_merging.mergekit_form import load_merge
+from stockpot.disk_merging.model_folder import adapt_config, copy_beside, model_card
+from stockpot.disk_merging.notes import (
+    different_heads,
+    equal_inputs,
+    exceptions_taken,
+    unused_tensors,
+)
+from stockpot.disk_merging.pedigree import (
+    check_unchanged,
+    pedigree_metadata,
+    read_pedigree,
+    recorded_models,
+)
+from stockpot.disk_merging.recipes import layer_slices, recipes_for
+from stockpot.disk_merging.vocabularies import check_equal_vocabularies
+from stockpot.errors import InputError
+from stockpot.storage.atomic_files import write_text
+from stockpot.storage.keys import content_key
+from stockpot.storage.weights.model_files import FileState, digest_ahead
+
+if TYPE_CHECKING:
+    from stockpot.disk_merging.plan import TensorPlan
+    from stockpot.storage.weights import ShardedOutput, Source
+
+_NO_DIGEST = "0" * 64  # in place of one that is not known yet
+_MAX_SHARD_BYTES = 5_000_000_000
+
+
+@dataclass(frozen=True)
+class MergeJob:
+    """One merge of models on disk.
+
+    Attributes:
+        file: how they are merged, our own form.
+        folder: to which paths in it are relative.
+        place: where the merged model will be: a folder, or a name that ends in `.safetensors`.
+    """
+
+    file: MergeFile
+    folder: Path
+    place: Path
+
+    @classmethod
+    def read(cls, config: Path, place: Path) -> MergeJob:
+        """Read a merge file.
+
+        Raises:
+            InputError: it says what cannot be done.
+        """
+        return cls(load_merge(config), config.parent, place)
+
+    @cached_property
+    def sources(self) -> list[Source]:
+        """The models, opened."""
+        return [self._open(entry.path, self.base) for entry in self.file.entries]
+
+    @cached_property
+    def base(self) -> Source | None:
+        """The base, opened."""
+        return None if self.file.base is None else self._open(self.file.base)
+
+    @cached_property
+    def plans(self) -> list[TensorPlan]:
+        """What is done for each tensor.
+
+        Raises:
+            InputError: the models do not belong together, or the method cannot merge them so.
+        """
+        import torch
+
+        from stockpot.disk_merging.plan import plan_merge
+        from stockpot.disk_merging.unequal_models import Exceptions
+
+        dtype = None if self.file.dtype is None else getattr(torch, self.file.dtype)
+        file = self.file
+        exceptions = Exceptions(file.missing, file.mismatch, tuple(file.exclude), file.integer)
+        slices, recipes = layer_slices(self.file), recipes_for(self.file, self.sources)
+        plans = plan_merge(self.sources, self.base, recipes, dtype, exceptions, slices)
+        different = {
+            repr((plan.recipe.method, plan.recipe.coefficients, plan.recipe.options)): plan
+            for plan in plans
+        }
+        for plan in different.values():
+            _check_recipe(plan, has_base=self.base is not None)
+        return plans
+
+    @cached_property
+    def output(self) -> ShardedOutput:
+        """The files of the merged model, laid out; with room for the digests in the pedigree."""
+        from stockpot.disk_merging.vocabulary_rows import OutputWithKeptRows
+
+        metadata = pedigree_metadata(self._pedigree(lambda _source: _NO_DIGEST))
+        return OutputWithKeptRows(self.place, self.plans, metadata, _MAX_SHARD_BYTES)
+
+    @property
+    def pedigree(self) -> dict[str, Any]:
+        """All that the merged weights depend on; it reads every input once, for its digest."""
+        return self._pedigree(lambda source: source.digest)
+
+    def _pedigree(self, digest_of: Callable[[Source], str]) -> dict[str, Any]:
+        return {
+            "version": version("stockpot"),
+            "method": self.file.method,
+            "options": self.file.options,
+            "seed": self.file.seed,
+            "dtype": self.file.dtype,
+            "models": [
+                {
+                    "path": entry.path,
+                    "digest": digest_of(source),
+                    "coefficient": entry.coefficient,
+                }
+                for source, entry in zip(self.sources, self.file.entries, strict=True)
+            ],
+            "base": self.base and {"path": self.file.base, "digest": digest_of(self.base)},
+            **self.file.rules,
+        }
+
+    @property
+    def forecast(self) -> dict[str, float]:
+        """What it will take: GB read, written and in memory, from headers alone."""
+        types = [plan.type for plan in self.plans]
+        written = sum(math.prod(shape) * dtype.itemsize for dtype, shape in types)
+        held = max(((len(plan.inputs) + 2) * plan.num_elements for plan in self.plans), default=0)
+        return {
+            "GB to read": sum(plan.num_input_bytes for plan in self.plans) / 1e9,
+            "GB to write": written / 1e9,
+            "GB of memory at most": 4 * held / 1e9,
+            "GB free on the disk": shutil.disk_usage(self.place.absolute().parent).free / 1e9,
+        }
+
+    def check(self) -> None:
+        """Refuse what cannot be done, before any weight is read.
+
+        Raises:
+            InputError: with what is wrong.
+        """
+        if self.place.exists():
+            raise InputError(f"{self.place}: is there already; remove it or name another place")
+        if not self.place.absolute().parent.is_dir():
+            raise InputError(f"{self.place.absolute().parent}: no such folder")
+        assert self.plans is not None
+        if self.file.equal_tokenizers:
+            check_equal_vocabularies([source.folder for source in self._models])
+
+    def run(self, on_bytes: Callable[[int], None]) -> None:
+        """Merge; what was interrupted goes on with the first shard that was not finished.
+
+        Raises:
+            InputError: the place cannot take it, or a value is not finite.
+        """
+        from stockpot.disk_merging.stream import merge_to_disk
+
+        # Their digests are formed while they are merged, so files are told apart by their state.
+        states = self._states()
+        digest_ahead(file for model in self._models for file in model.files)
+        merge_to_disk(
+            self.plans,
+            self.output,
+            content_key(states=states, **self._pedigree(lambda _source: _NO_DIGEST)),
+            num_threads=os.cpu_count() or 1,
+            on_bytes=on_bytes,
+            write_beside=lambda folder: self._complete(folder, states),
+        )
+
+    def _states(self) -> list[FileState]:
+        return [state for model in self._models for state in model.states]
+
+    def _complete(self, folder: Path, states: Sequence[FileState]) -> None:
+        """Write what is known once all is read, and what lies beside the weights."""
+        self.output.write_metadata(pedigree_metadata(self.pedigree))
+        for before, now in zip(states, self._states(), strict=True):
+            if before != now:
+                raise InputError(f"{now[0]}: has changed while it was merged; merge again")
+        self._write_beside(folder)
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """What is out of the ordinary, from headers and a small part of the heads."""
+        unused = unused_tensors(self.plans, self._models) if self.file.missing == "base" else {}
+        paths = [_resolved(source) for source in self.sources]
+        return [
+            *exceptions_taken(self.plans, unused),
+            *self._equal_inputs(paths, self.base and _resolved(self.base)),
+            *different_heads(self.plans),
+        ]
+
+    @property
+    def notes_on_contents(self) -> list[str]:
+        """Which inputs are equal, which is known once all of each is read."""
+        digests = [source.digest for source in self.sources]
+        return self._equal_inputs(digests, self.base and self.base.digest)
+
+    def _equal_inputs(self, ids: Sequence[object], base: object | None) -> list[str]:
+        from stockpot.merging import METHODS
+
+        if self.file.layers:
+            return []  # layers of one model may well stand there twice
+        return equal_inputs(ids, base, has_task_vectors=METHODS[self.file.method].takes_base)
+
+    def _write_beside(self, folder: Path) -> None:
+        """Copy config and tokenizer, and write the model card."""
+        origin = (
+            model_and_adapter(self.folder, self.file.config_from)[0]
+            if self.file.config_from
+            else (self.base or self.sources[0]).folder
+        )
+        if origin is not None and origin.is_dir():
+            copy_beside(origin, folder)
+            paths = [entry.path for entry in self.file.entries]
+            sources = dict(zip(paths, self.sources, strict=True))
+            names = {plan.name for plan in self.plans}
+            adapt_config(folder, self.file.layers, sources, self.base, names)
+        notes = dict.fromkeys([*self.notes, *self.notes_on_contents])
+        write_text(folder / "README.md", model_card(self.place.name, self.pedigree, list(notes)))
+
+    def _open(self, name: str, base: Source | None = None) -> Source:
+        """Open a model, an adapter on the base, or an adapter on the model that its name says."""
+        from stockpot.storage.weights import is_adapter, open_source
+
+        path, adapter = model_and_adapter(self.folder, name)
+        if adapter is None:
+            return open_source(path, base)
+        if not is_adapter(adapter):
+            raise InputError(f"{name}: what comes after '+' must be a LoRA adapter's folder")
+        return open_source(adapter, open_source(path))
+
+    @property
+    def _models(self) -> list[Source]:
+        """The models, and the base if there is one."""
+        return [*self.sources, *([self.base] if self.base else [])]
+
+
+def rebuild(path: Path, place: Path, folder: Path) -> MergeJob:
+    """Return the merge that made a model, to make it again.
+
+    Args:
+        path: the merged model.
+        place: where it will be made again.
+        folder: to which the paths of its inputs are relative.
+
+    Raises:
+        InputError: an input is missing, or is not what it was.
+    """
+    pedigree = read_pedigree(path)
+    base = pedigree["base"]
+    file = MergeFile.model_validate(
+        {
+            "method": pedigree["method"],
+            "options": pedigree["options"],
+            "seed": pedigree["seed"],
+            "dtype": pedigree["dtype"],
+            "models": None if "layers" in pedigree else recorded_models(pedigree),
+            "base": base and base["path"],
+            **{rule: pedigree[rule] for rule in RULES if rule in pedigree},
+        }
+    )
+    job = MergeJob(file, folder, place)
+    recorded = [*pedigree["models"], *([base] if base else [])]
+    sources = [*job.sources, *([job.base] if job.base else [])]
+    digest_ahead(file for source in sources for file in source.files)
+    for source, record in zip(sources, recorded, strict=True):
+        check_unchanged(source.path, source.digest, record["digest"])
+    return job
+
+
+def _resolved(source: Source) -> tuple[Path, ...]:
+    return tuple(file.resolve() for file in source.files)
+
+
+def _check_recipe(plan: TensorPlan, *, has_base: bool) -> None:
+    """Refuse what a method cannot do; if only some models take part, say of which tensor."""
+    try:
+        plan.recipe.check(has_base=has_base)
+    except InputError as error:
+        if not plan.note:
+            raise
+        raise InputError(f"tensor {plan.name!r}: {plan.note}: {error}") from error

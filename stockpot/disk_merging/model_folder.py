@@ -1,0 +1,147 @@
+"""What lies beside merged weights: configuration, tokenizer, model card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Container, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stockpot.disk_merging.merge_file import LayersEntry
+from stockpot.storage.atomic_files import write_text
+
+if TYPE_CHECKING:
+    from stockpot.storage.weights import Source
+
+# Configuration, tokenizer and generation settings.
+_COPIED = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken")
+_NUM_LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+
+
+def copy_beside(origin: Path, folder: Path) -> None:
+    """Copy what lies beside a model's weights."""
+    from stockpot.storage.weights.adapter_config import CONFIG
+
+    for pattern in _COPIED:
+        for file in sorted(origin.glob(pattern)):
+            if not file.name.endswith((".index.json", CONFIG)):
+                shutil.copy(file, folder)
+
+
+def adapt_config(
+    folder: Path,
+    layers: Sequence[LayersEntry],
+    sources: Mapping[str, Source],
+    base: Source | None,
+    names: Container[str],
+) -> None:
+    """Say in the copied config.json what is other than in the model it comes from.
+
+    Args:
+        folder: of the merged model.
+        layers: from which models they come; empty if models are merged whole.
+        sources: the models by their path in the merge file.
+        base: the base; None without a base.
+        names: of the tensors that are written.
+    """
+    from stockpot.disk_merging.origins import Origin
+    from stockpot.disk_merging.tied_heads import is_tied, tied_names
+    from stockpot.storage.weights.model_config import read_config
+
+    config = read_config(folder)
+    if not config:
+        return
+    if layers:
+        configs = {path: read_config(source.folder) for path, source in sources.items()}
+        _set_layers(config, layers, configs)
+    models = [*sources.values(), *([base] if base else [])]
+    pair = tied_names(dict.fromkeys(name for model in models for name in model.tensors))
+    if pair is not None and any(is_tied(Origin(model, pair[1])) for model in models):
+        config["tie_word_embeddings"] = pair[1] not in names
+    write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+
+
+def _set_layers(
+    config: dict[str, Any], layers: Sequence[LayersEntry], configs: Mapping[str, dict[str, Any]]
+) -> None:
+    """Set how many layers there are, and of which type, if config.json lists that."""
+    inner = _text_config(config)
+    field = next((name for name in _NUM_LAYERS if name in inner), None)
+    if field is None:
+        return
+    inner[field] = sum(part.num_layers for part in layers)
+    if "layer_types" in inner:
+        inner["layer_types"] = [
+            kind for part in layers for kind in _types(part, configs, inner["layer_types"])
+        ]
+
+
+def model_card(name: str, pedigree: Mapping[str, Any], notes: Sequence[str]) -> str:
+    """Return the model card: what was merged, how, and how to make it again.
+
+    Args:
+        name: of the merged model.
+        pedigree: what its weights depend on.
+        notes: what is out of the ordinary.
+    """
+    has_layers = "layers" in pedigree
+    rows = [
+        f"| {Path(m['path']).name} | {_coefficient(m, has_layers=has_layers)} | "
+        f"`{m['digest'][:16]}` |"
+        for m in pedigree["models"]
+    ]
+    base = pedigree["base"]
+    based = f"Base: {Path(base['path']).name} (`{base['digest'][:16]}`).\n\n" if base else ""
+    listed = "\n".join(f"- {note}" for note in notes)
+    return (
+        "---\ntags: [merge, stockpot]\n---\n\n"
+        f"# {name}\n\n"
+        f"Merged by stockpot {pedigree['version']} with `{pedigree['method']}`"
+        f"{_listed(pedigree['options'])}.\n\n{based}"
+        "| model | coefficient | SHA-256 |\n|---|---|---|\n" + "\n".join(rows) + "\n\n"
+        f"{_layers_table(pedigree.get('layers', []))}"
+        + (f"Out of the ordinary:\n\n{listed}\n\n" if notes else "")
+        + "The whole pedigree stands in the header of the weights: `stockpot explain` prints "
+        "it, `stockpot verify` makes the model again and compares.\n"
+    )
+
+
+def _coefficient(model: Mapping[str, Any], *, has_layers: bool) -> str:
+    return "by layers" if has_layers else str(model["coefficient"])
+
+
+def _layers_table(layers: Sequence[Mapping[str, Any]]) -> str:
+    if not layers:
+        return ""
+    rows, start = [], 0
+    for part in layers:
+        first, end = part["models"][0]["range"]
+        sources = ", ".join(
+            f"{Path(m['path']).name} {m['range'][0]} to {m['range'][1] - 1} "
+            f"(coefficient {m['coefficient']})"
+            for m in part["models"]
+        )
+        rows.append(f"| {start} to {start + end - first - 1} | {sources} | {part['options']} |")
+        start += end - first
+    return "| layers | from | options |\n|---|---|---|\n" + "\n".join(rows) + "\n\n"
+
+
+def _types(
+    part: LayersEntry, configs: Mapping[str, dict[str, Any]], default: list[Any]
+) -> list[Any]:
+    """List the types of a part's layers, as its first model has them."""
+    model = part.models[0]
+    listed: list[Any] = _text_config(configs[model.path]).get("layer_types", default)
+    return listed[model.range[0] : model.range[1]]
+
+
+def _text_config(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the part about the language model, where a configuration has several."""
+    text = config.get("text_config")
+    return text if isinstance(text, dict) else config
+
+
+def _listed(options: Mapping[str, Any]) -> str:
+    shown = ", ".join(f"{name}: {value}" for name, value in options.items())
+    return f" ({shown})" if shown else ""

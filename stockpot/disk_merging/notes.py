@@ -1,0 +1,82 @@
+"""What is out of the ordinary in a merge: said before it starts, and in the model card."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stockpot.disk_merging.plan import TensorPlan
+    from stockpot.storage.weights import Source
+
+_SAMPLE = 2**16  # entries of a head that are looked at
+
+
+def exceptions_taken(plans: Sequence[TensorPlan], unused: Mapping[str, str]) -> list[str]:
+    """Say which tensors are not merged as all others are.
+
+    Args:
+        plans: what is done for each tensor.
+        unused: names of tensors that are left out, each with the model that has it.
+    """
+    names_of: dict[str, list[str]] = {}
+    for plan in plans:
+        if plan.note:
+            names_of.setdefault(plan.note, []).append(plan.name)
+    for name, model in unused.items():
+        names_of.setdefault(f"left out: only {model} has it", []).append(name)
+    return [f"{_some(names)}: {note}" for note, names in names_of.items()]
+
+
+def equal_inputs(
+    ids: Sequence[object], base: object | None, *, has_task_vectors: bool
+) -> list[str]:
+    """Say which models are the same, and whether the base is one of them.
+
+    Args:
+        ids: what tells models apart: paths, or digests.
+        base: the same of the base; None without a base.
+        has_task_vectors: whether the method merges changes from the base.
+    """
+    pairs = itertools.combinations(enumerate(ids), 2)
+    notes = [
+        f"models {one} and {other} are equal: one of them counts twice"
+        for (one, first), (other, second) in pairs
+        if first == second
+    ]
+    if base is not None and has_task_vectors:
+        notes += [
+            f"model {number} is the base: its task vector is 0, and it dilutes what is averaged"
+            for number, own in enumerate(ids)
+            if own == base
+        ]
+    return notes
+
+
+def different_heads(plans: Sequence[TensorPlan]) -> list[str]:
+    """Say which heads were initialised differently, from a small part of each."""
+    import torch
+
+    from stockpot.disk_merging.inspection import compare_heads, is_head
+
+    rows_of = {}
+    for plan in plans:
+        is_matrix = plan.type[0].is_floating_point and len(plan.type[1]) == 2
+        if is_head(plan.name) and is_matrix and len(plan.origins) > 1:
+            size = min(plan.num_elements, _SAMPLE)
+            runs = [o.source.read_run(o.name, 0, size).float() for o in plan.origins]
+            rows_of[plan.name] = torch.stack(runs)
+    return [finding.text for finding in compare_heads(rows_of)]
+
+
+def unused_tensors(plans: Sequence[TensorPlan], models: Sequence[Source]) -> dict[str, str]:
+    """Return the tensors that the output does not have, each with the first model that has it."""
+    used = {plan.name for plan in plans}
+    held = {name: model for model in reversed(models) for name in model.tensors}
+    return {name: model.path.name for name, model in held.items() if name not in used}
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown

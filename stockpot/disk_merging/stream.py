@@ -1,0 +1,245 @@
+"""Merging models on disk, of any size: each tensor is read once, merged and written in place.
+
+What is in memory is one tensor of every model (and its float32 form), or, where a method works
+element by element, a run of elements. The number of threads does not change a bit of the result.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from stockpot.disk_merging.freed_memory import keep_freed_memory
+from stockpot.disk_merging.plan import TensorPlan
+from stockpot.errors import InputError
+from stockpot.merging.runs import Run, Runs, run_bounds
+from stockpot.merging.tensor_rules import merge_running_vars, merge_tensor
+from stockpot.merging.whole_model import measure_models
+from stockpot.storage.weights import ShardedOutput
+from stockpot.storage.weights.output import ShardWriter
+
+_PIECE = 2**21  # elements that one thread takes of a big tensor: some whole runs
+_ALONE = 2**22  # a tensor with more elements than this is merged alone, by torch's threads
+_TORCH_THREADS = 4  # whatever the machine has: torch's sums depend on their number
+
+_SATURATING = torch.float8_e4m3fn  # has no infinity: what is too large becomes the largest
+OnBytes = Callable[[int], None]
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def merge_to_disk(
+    plans: Sequence[TensorPlan],
+    output: ShardedOutput,
+    key: str,
+    *,
+    num_threads: int,
+    on_bytes: OnBytes,
+    write_beside: Callable[[Path], None] = lambda _folder: None,
+) -> None:
+    """Merge all tensors into the files of `output`, which appear once all are whole.
+
+    Args:
+        plans: what is merged.
+        output: laid out for the tensors of `plans`.
+        key: names the work: one that was interrupted goes on under the same key.
+        num_threads: how many tensors, or pieces of big ones, are merged at once.
+        on_bytes: called with the number of input bytes after each piece of work.
+        write_beside: called with the folder of the finished weights, before it gets its name.
+
+    Raises:
+        InputError: a value is not finite, in an input or after rounding to the output's dtype.
+    """
+    keep_freed_memory()
+    before = torch.get_num_threads()
+    try:
+        with output.opened(key) as shards:
+            waiting = {name for shard in shards for name in shard.tensors}
+            on_bytes(sum(p.num_input_bytes for p in plans if p.name not in waiting))
+            by_name = _with_models_measured(plans, num_threads) if waiting else {}
+            for shard in shards:
+                with output.writing(shard) as writer:
+                    own = [by_name[name] for name in shard.tensors]
+                    _merge_shard(own, writer, num_threads, on_bytes)
+            write_beside(output.work)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _with_models_measured(plans: Sequence[TensorPlan], num_threads: int) -> dict[str, TensorPlan]:
+    """Return the plans by name, with what methods must know of whole models."""
+    by_name = {plan.name: plan for plan in plans}
+    torch.set_num_threads(1)
+    with ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        spread = partial(_in_order, pool, 2 * num_threads)
+        recipes = measure_models(
+            {plan.name: plan.recipe for plan in plans if plan.is_weight},
+            lambda name: _runs(by_name[name], spread),
+        )
+    return by_name | {n: replace(by_name[n], recipe=recipe) for n, recipe in recipes.items()}
+
+
+def _merge_shard(
+    plans: Sequence[TensorPlan], writer: ShardWriter, num_threads: int, on_bytes: OnBytes
+) -> None:
+    alone = [p for p in plans if not _is_elementwise(p) and p.num_elements > _ALONE]
+    torch.set_num_threads(_TORCH_THREADS)
+    for plan in alone:
+        _merge_whole(plan, writer)
+        on_bytes(plan.num_input_bytes)
+    torch.set_num_threads(1)
+    with ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            # All are measured before any is merged, so that no thread waits for another.
+            big = [p for p in plans if p not in alone and _is_big(p)]
+            spread = partial(_in_order, pool, 2 * num_threads)
+            measured = {plan.name: _measured(plan, spread) for plan in big}
+            futures = {
+                pool.submit(work): num_bytes
+                for plan in plans
+                if plan not in alone
+                for work, num_bytes in _pieces(plan, measured.get(plan.name), writer)
+            }
+            for future in as_completed(futures):
+                future.result()
+                on_bytes(futures[future])
+        finally:  # on an error, or an interrupt, nothing more is started
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, num_ahead: int, function: Callable[[T], R], items: Iterable[T]
+) -> Iterator[R]:
+    """Map by threads that are never far ahead, so that few results wait for who asks for them."""
+    begun: deque[Future[R]] = deque()
+    for item in items:
+        begun.append(pool.submit(function, item))
+        if len(begun) > num_ahead:
+            yield begun.popleft().result()
+    while begun:
+        yield begun.popleft().result()
+
+
+def _is_big(plan: TensorPlan) -> bool:
+    return _is_elementwise(plan) and plan.num_elements > _PIECE
+
+
+def _measured(plan: TensorPlan, spread: Any = map) -> Any:
+    """Measure the whole tensors, where the method needs it."""
+    return plan.recipe.measured(plan.name, _runs(plan, spread))
+
+
+def _runs(plan: TensorPlan, spread: Any = map) -> Runs:
+    return Runs(len(plan.inputs), plan.num_elements, partial(_run, plan), spread)
+
+
+def _pieces(
+    plan: TensorPlan, measured: Any, writer: ShardWriter
+) -> Iterator[tuple[Callable[[], None], int]]:
+    """Split the work on a tensor, if its elements do not need each other."""
+    if not _is_big(plan):
+        yield partial(_merge_whole, plan, writer), plan.num_input_bytes
+        return
+    for first in range(0, plan.num_elements, _PIECE):
+        last = min(first + _PIECE, plan.num_elements)
+        before, after = (plan.num_input_bytes * n // plan.num_elements for n in (first, last))
+        yield partial(_merge_runs, plan, measured, writer, first, last), after - before
+
+
+def _is_elementwise(plan: TensorPlan) -> bool:
+    return plan.recipe.method_itself.is_elementwise and plan.is_weight
+
+
+def _merge_whole(plan: TensorPlan, writer: ShardWriter) -> None:
+    if _is_elementwise(plan):
+        _merge_runs(plan, _measured(plan), writer, 0, plan.num_elements)
+        return
+    try:
+        merged = _merged_variance(plan) if plan.inputs[0].is_variance else _merged(plan)
+    except InputError:
+        _check_finite(plan)
+        raise
+    writer.write(plan.name, _rounded(plan, merged))
+
+
+def _merged(plan: TensorPlan) -> Tensor:
+    """Merge a whole tensor in the working dtype, so that it is rounded once, at the end."""
+    tensors = [origin.read().to(plan.working_dtype) for origin in plan.inputs]
+    base = None if plan.base is None else plan.base.read().to(plan.working_dtype)
+    return merge_tensor(plan.name, tensors, plan.recipe, base)
+
+
+def _merged_variance(plan: TensorPlan) -> Tensor:
+    variances = [origin.read().double() for origin in plan.inputs]
+    means = [origin.mean.read() for origin in plan.inputs]
+    return merge_running_vars(plan.name, variances, means, plan.recipe.coefficients)
+
+
+def _merge_runs(
+    plan: TensorPlan, measured: Any, writer: ShardWriter, first: int, last: int
+) -> None:
+    """Merge the elements from `first` to `last` of flattened tensors, a run at a time."""
+    for start, end in run_bounds(first, last):
+        # In one expression, so that a run's memory is free before the next one is read.
+        merged = plan.recipe.merge_run(plan.name, _finite_run(plan, start, end), measured)
+        writer.write(plan.name, _rounded(plan, merged), start)
+
+
+def _finite_run(plan: TensorPlan, first: int, last: int) -> Run:
+    """Read a run; a method may drop what is not finite, so the inputs are looked at."""
+    run = _run(plan, first, last)
+    # Finite values may have a sum that is not.
+    if not all(
+        torch.isfinite(tensor.sum()) for tensor in (*run.tensors, run.base) if tensor is not None
+    ):
+        _check_finite(plan)
+    return run
+
+
+def _run(plan: TensorPlan, first: int, last: int) -> Run:
+    dtype = plan.working_dtype
+    runs = [o.source.read_run(o.name, first, last).to(dtype) for o in plan.origins]
+    base = None if plan.base is None else runs.pop()
+    return Run(first, runs, base if plan.recipe.method_itself.takes_base else None)
+
+
+def _rounded(plan: TensorPlan, merged: Tensor) -> Tensor:
+    """Round to the output's dtype, once; what is not finite then was so before, or is too large."""
+    rounded = merged.to(plan.type[0])
+    if rounded.is_floating_point() and (
+        # Finite values may have a sum that is not: it only says where to look more closely.
+        not torch.isfinite(rounded.sum(dtype=torch.float32)) or rounded.dtype == _SATURATING
+    ):
+        _check_rounded(plan, merged, rounded)
+    return rounded
+
+
+def _check_rounded(plan: TensorPlan, merged: Tensor, rounded: Tensor) -> None:
+    limit = torch.finfo(rounded.dtype).max
+    too_large = rounded.dtype == _SATURATING and bool((merged.abs() > limit).any())
+    if torch.isfinite(rounded.double()).all() and not too_large:
+        return
+    _check_finite(plan)
+    if not torch.isfinite(merged).all():
+        raise InputError(f"tensor {plan.name!r}: {plan.recipe.method} gives values not finite")
+    raise InputError(
+        f"tensor {plan.name!r}: the merged values reach {merged.abs().max():.3g}, the largest "
+        f"in {plan.type[0]} is {limit:.3g}; choose a wider dtype"
+    )
+
+
+def _check_finite(plan: TensorPlan) -> None:
+    means = [origin.mean for origin in plan.inputs if origin.is_variance]
+    for origin in (*plan.origins, *means):
+        if not torch.isfinite(origin.read().to(plan.working_dtype)).all():
+            raise InputError(
+                f"{origin.stored.file}: tensor {origin.name!r}: has a value that is not finite"
+            )

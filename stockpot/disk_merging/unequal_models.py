@@ -1,0 +1,193 @@
+"""What is done where models have other tensors, or tensors of other shapes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from stockpot.disk_merging.origins import Origin, TensorInputs
+from stockpot.errors import InputError
+from stockpot.storage.weights import Source
+
+Missing = Literal["error", "skip", "base"]
+Mismatch = Literal["error", "skip", "base", "common"]
+Integer = Literal["error", "base", "first"]
+
+# Their rows are tokens or classes.
+_VOCABULARY = re.compile(
+    r"embed|wte|word_embeddings|(^|\.)(lm_head|head|classifier|score|fc|output)\."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Exceptions:
+    """What is done where models do not match.
+
+    Attributes:
+        missing: tensors that some models lack. skip: those take no part in them; base: they are
+            copied from the base, or else from the first model.
+        mismatch: tensors of other shapes than the base's, or else the first model's. skip and
+            base: as before; common: of embeddings and heads the rows that all have are merged,
+            further ones kept.
+        exclude: parts of names (`*` stands for anything) of tensors that are copied.
+        integer: integer buffers that differ. base: they are copied from the base, or else from
+            the first model; first: from the first model that has them. Counts of batches are
+            not copied: of these the largest is taken.
+    """
+
+    missing: Missing = "error"
+    mismatch: Mismatch = "error"
+    exclude: tuple[str, ...] = ()
+    integer: Integer = "error"
+
+    def excludes(self, name: str) -> bool:
+        """Say whether a tensor is to be copied, not merged."""
+        return any(fnmatchcase(name, f"*{pattern}*") for pattern in self.exclude)
+
+    def copies(self, inputs: TensorInputs) -> Origin | None:
+        """Return which of integer buffers is copied, whether they differ or not; None for none."""
+        is_weight = inputs.reference.stored.dtype.is_floating_point
+        if self.integer == "error" or is_weight or inputs.name.endswith("num_batches_tracked"):
+            return None
+        if self.integer == "base":
+            return inputs.reference
+        return next((one for one in inputs.inputs if one.is_there), inputs.reference)
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """The inputs of one tensor, now of one shape.
+
+    Attributes:
+        inputs: those that take part.
+        members: the numbers of their models; None where a tensor is copied.
+        base: the base's tensor; None without a base, and where a tensor is copied.
+        kept: whose rows beyond those of `inputs` the output keeps; None for none.
+        note: the exception that was taken; empty for none.
+    """
+
+    inputs: tuple[Origin, ...]
+    members: tuple[int, ...] | None
+    base: Origin | None
+    kept: Origin | None = None
+    note: str = ""
+
+
+def check_none_missing(
+    listed: Sequence[TensorInputs], models: Sequence[Source], exceptions: Exceptions
+) -> None:
+    """Refuse models with other tensors, if that is what is to be done.
+
+    Raises:
+        InputError: with the first model that differs, and some of the tensors.
+    """
+    differing: dict[tuple[int, int], list[str]] = {}
+    for inputs in listed:
+        lacking = [origin for origin in inputs.origins if not origin.is_there]
+        if exceptions.missing != "error" or not lacking or exceptions.excludes(inputs.name):
+            continue
+        first = inputs.inputs[0]
+        other = inputs.reference if not first.is_there else lacking[0]
+        numbers = [_number_of(origin.source, models) for origin in (other, first)]
+        differing.setdefault((numbers[0], numbers[1]), []).append(inputs.name)
+    for (number, first_number), names in differing.items():
+        raise InputError(
+            f"model {number}: tensors {sorted(names)[:3]} are not in both it and model "
+            f"{first_number}; merge models of one base, or say what is done with them: "
+            "`missing: skip` or `base`, or `exclude`"
+        )
+
+
+def matched(inputs: TensorInputs, exceptions: Exceptions) -> Matched | None:
+    """Choose the inputs of one tensor that take part in its merge.
+
+    Args:
+        inputs: where they would be.
+        exceptions: what is done where they are not, or differ.
+
+    Returns:
+        None for a tensor that is left out of the output.
+
+    Raises:
+        InputError: shapes differ and may not, or only the base lacks the tensor.
+    """
+    if exceptions.excludes(inputs.name):
+        return _copied(inputs.reference, "excluded")
+    lacking = [origin for origin in inputs.origins if not origin.is_there]
+    if not lacking:
+        return _of_one_shape(inputs, exceptions, inputs.note)
+    without = f"{_models(lacking)} has no such tensor"
+    if exceptions.missing == "base":
+        first = inputs.base or inputs.inputs[0]
+        return _copied(first, without) if first.is_there else None
+    if inputs.base is not None and not inputs.base.is_there:
+        raise InputError(
+            f"tensor {inputs.name!r}: {inputs.base.source.path} lacks it, so it has no change from "
+            "the base; name it in `exclude`, or say `missing: base`"
+        )
+    return _of_one_shape(inputs, exceptions, f"{without} and takes no part")
+
+
+def _of_one_shape(inputs: TensorInputs, exceptions: Exceptions, note: str) -> Matched:
+    """Choose among inputs that are there, by their shapes."""
+    if (buffer := exceptions.copies(inputs)) is not None:
+        return _copied(buffer, "integers")
+    mismatch = exceptions.mismatch
+    members = {n: one for n, one in enumerate(inputs.inputs) if one.is_there}
+    reference = inputs.reference
+    shape = reference.stored.shape
+    odd = {n: one for n, one in members.items() if one.stored.shape != shape}
+    if not odd:
+        return Matched(tuple(members.values()), tuple(members), inputs.base, note=note)
+    if mismatch == "common" and _have_rows_in_common(inputs.name, [reference, *members.values()]):
+        return _common_rows(replace(inputs, inputs=tuple(members.values())), tuple(members), note)
+    other = f"{_models(odd.values())} has another shape"
+    if mismatch == "base":
+        return _copied(reference, other)
+    if mismatch == "skip":
+        rest = {n: one for n, one in members.items() if n not in odd}
+        if not rest:
+            return _copied(reference, other)
+        note = "; ".join(filter(None, [note, f"{other} and takes no part"]))
+        return Matched(tuple(rest.values()), tuple(rest), inputs.base, note=note)
+    number, one = next(iter(odd.items()))
+    raise InputError(
+        f"tensor {inputs.name!r} of model {number}: has shape {one.stored.shape}, "
+        f"{reference.source.path} has {shape}; merge models of one base, or say what is done: "
+        f"`mismatch: skip` or `base`, or `common` for padded vocabularies, or `exclude`"
+    )
+
+
+def _have_rows_in_common(name: str, origins: Sequence[Origin]) -> bool:
+    shapes = [origin.stored.shape for origin in origins]
+    return bool(_VOCABULARY.search(name)) and all(
+        shape and shape[1:] == shapes[0][1:] for shape in shapes
+    )
+
+
+def _common_rows(inputs: TensorInputs, members: tuple[int, ...], note: str) -> Matched:
+    reference = inputs.reference
+    common = min(origin.stored.shape[0] for origin in inputs.origins)
+    num_rows = reference.stored.shape[0]
+    cut = tuple(replace(origin, num_rows=common) for origin in inputs.inputs)
+    base = None if inputs.base is None else replace(inputs.base, num_rows=common)
+    padded = f"the {common} rows that all have are merged"
+    if common < num_rows:
+        padded += f"; rows {common} to {num_rows - 1} are those of {reference.model}"
+    kept = reference if common < num_rows else None
+    return Matched(cut, members, base, kept, "; ".join(filter(None, [note, padded])))
+
+
+def _copied(origin: Origin, reason: str) -> Matched:
+    return Matched((origin,), None, None, note=f"{reason}: copied from {origin.model}")
+
+
+def _models(origins: Iterable[Origin]) -> str:
+    return ", ".join(dict.fromkeys(origin.model for origin in origins))
+
+
+def _number_of(source: Source, models: Sequence[Source]) -> int:
+    return next(number for number, model in enumerate(models) if model is source)

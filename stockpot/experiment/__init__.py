@@ -1,0 +1,1 @@
+"""An experiment from plan to verdict: jobs, stages, provenance, promotion, comparison."""

@@ -1,0 +1,165 @@
+"""Making one base or ingredient: found in the store, or trained, saved and scored on val."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial as bind
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
+from stockpot.storage.checkpoints import Checkpoint
+from stockpot.storage.keys import content_key
+from stockpot.storage.models import Failure, Model
+from stockpot.storage.store import Store
+from stockpot.workloads.spec import WorkloadSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stockpot.ingredients.finetuning.adapters import TunedWeights
+
+# Raise it when the meaning of a checkpoint changes though no training code does.
+_CONTRACT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """One fine-tuning run, as plain values that a worker process can be sent.
+
+    Attributes:
+        root: the project root.
+        workload: what to train on.
+        name: what the model is called.
+        kind: base or ingredient.
+        hyperparameters: how to train.
+        start: the checkpoint to start from; None initialises the weights from the seed.
+        threads: torch threads of the worker; they change the last bits of the result.
+        save_every_seconds: how often the state of the run is saved, to resume from.
+        snapshots: after which epochs weights are kept, as ingredients of their own.
+        until: the epoch whose weights are meant; None for those at the end. The run is the same.
+    """
+
+    root: Path
+    workload: WorkloadSpec
+    name: str
+    kind: str
+    hyperparameters: Hyperparameters
+    start: Checkpoint | None
+    threads: int
+    save_every_seconds: float
+    snapshots: tuple[int, ...] = ()
+    until: int | None = None
+
+    @property
+    def key(self) -> str:
+        """The content key: equal jobs make equal weights."""
+        until = {} if self.until is None else {"until": self.until}
+        return content_key(
+            **until,
+            contract=_CONTRACT,
+            kind=self.kind,
+            hyperparameters=self.hyperparameters.described(),
+            start=self.start.digest if self.start else None,
+            threads=self.threads,
+            **self.workload.training_inputs(),
+        )
+
+    @property
+    def snapshot_jobs(self) -> list[TrainingJob]:
+        """The jobs of the weights that the run keeps on its way."""
+        return [
+            replace(self, name=f"{self.name}-epoch-{epoch}", until=epoch, snapshots=(epoch,))
+            for epoch in self.snapshots
+        ]
+
+    def find(self) -> Model | None:
+        """Return the model if the store has it; without scores."""
+        return Store(self.root).find(self.kind, self.key, self.name)
+
+    def known_failure(self) -> Failure | None:
+        """Return why the model cannot be made, if a run has found out before."""
+        reason = Store(self.root).failure(self.kind, self.key)
+        return None if reason is None else self.failure(reason)
+
+    def failure(self, reason: str, *, final: bool = True) -> Failure:
+        """Build the record of a failure of this job."""
+        return Failure(self.name, self.key, self.hyperparameters.described(), reason, final)
+
+
+def train(job: TrainingJob, device: str) -> Model | Failure:
+    """Make the model of a job and score it on val; what the store has is not made again.
+
+    Runs in a worker process.
+
+    Returns:
+        The model, or the failure of a run that diverged.
+    """
+    from stockpot.ingredients.finetuning.divergence import Diverged
+    from stockpot.scoring.val_scores import score_on_val
+
+    with Store(job.root).lock(job.key):
+        if known := job.known_failure():
+            return known
+        try:
+            model = job.find() or _train(job, device)
+        except Diverged as error:
+            return _fail(job, str(error))
+        if model is None:
+            return _fail(job, f"the run stopped before epoch {job.until}")
+    return score_on_val(job.root, job.workload, model, device)
+
+
+def _fail(job: TrainingJob, reason: str) -> Failure:
+    Store(job.root).save_failure(job.kind, job.key, reason)
+    return job.failure(reason)
+
+
+def _train(job: TrainingJob, device: str) -> Model | None:
+    """Train; return the model, or None if the run never was where its weights are wanted."""
+    from stockpot.ingredients.finetuning.loop import fine_tune
+    from stockpot.ingredients.finetuning.partial_state import PartialState
+    from stockpot.storage.checkpoints import load_tensors, verify
+
+    partial = PartialState(
+        job.root / ".stockpot" / "partial" / f"{job.key}.safetensors", job.save_every_seconds
+    )
+    weights = fine_tune(
+        job.workload.build(),
+        load_tensors(verify(job.root, job.start)) if job.start else None,
+        job.hyperparameters,
+        split="pretrain" if job.start is None else "train",
+        device=device,
+        partial=partial,
+        on_epoch=bind(_keep_snapshot, job) if job.snapshots else None,
+        scores=_scores(job, device),
+    )
+    return job.find() if job.until else _save(job, weights)
+
+
+def _scores(job: TrainingJob, device: str) -> Tensor | None:
+    """Return the scores of train's examples that all runs from one start share, if asked for."""
+    from stockpot.ingredients.finetuning.score_cache import train_scores
+
+    how, start = job.hyperparameters, job.start
+    if start is None or not how.prunes_data:
+        return None
+    return train_scores(job.root, job.workload, start, how, device)
+
+
+def _keep_snapshot(job: TrainingJob, epoch: int, weights: Callable[[], TunedWeights]) -> None:
+    for snapshot in job.snapshot_jobs:
+        if snapshot.until == epoch:
+            _save(snapshot, weights())
+
+
+def _save(job: TrainingJob, weights: TunedWeights) -> Model:
+    store = Store(job.root)
+    details: dict[str, Any] = {"hyperparameters": job.hyperparameters.described()}
+    details |= {"epoch": job.until} if job.until else {}
+    if adapter := weights.adapter:
+        base = job.start.path if job.start else None
+        config = {**adapter.config, "base_model_name_or_path": base}
+        details["adapter"] = store.save_adapter(job.kind, job.key, adapter.tensors, config)
+    return store.save(job.kind, job.key, job.name, weights, details)

@@ -1,0 +1,118 @@
+"""Making one tuned soup: found in the store, or its coefficients searched on val and merged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from stockpot.experiment.jobs.searches import Found, Search
+from stockpot.storage.keys import code_digest, content_key
+from stockpot.storage.models import Model
+from stockpot.storage.store import Store
+from stockpot.workloads.spec import WorkloadSpec
+
+
+@dataclass(frozen=True, slots=True)
+class TuningJob:
+    """One search for coefficients, as plain values that a worker process can be sent.
+
+    Attributes:
+        root: the project root.
+        workload: whose val split and val shifts are the objectives.
+        name: what the tuned soup is called.
+        search: how coefficients are found.
+        seed: of the search.
+        base: what the ingredients were fine-tuned from.
+        ingredients: what is mixed, with val scores.
+        metric: the val score that orders the ingredients, by its name in the scores.
+    """
+
+    root: Path
+    workload: WorkloadSpec
+    name: str
+    search: Search
+    seed: int
+    base: Model
+    ingredients: tuple[Model, ...]
+    metric: str
+
+    @property
+    def key(self) -> str:
+        """The content key: equal jobs make equal soups."""
+        names = [model.name for model in self.ingredients]  # its record tells of them by name
+        return content_key(study=self.study_key, recipe=self.recipe, names=names)
+
+    @property
+    def study_key(self) -> str:
+        """Names the study, which jobs of several keys may share."""
+        return content_key(
+            study=self.search.study,
+            seed=self.seed,
+            base=self.base.digest,
+            ingredients=[[model.digest, dict(model.scores)] for model in self.ingredients],
+            scoring=self.workload.scoring_inputs(),
+            code=code_digest(
+                *("merging", "selection", "tuning", "tuning_jobs.py", "tuning_searches.py"),
+                *("preparation", "alignment/batch_norm.py", "seeding.py"),
+            ),
+        )
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The recipe, as it stands in manifests."""
+        return {"name": self.name, **self.search.recipe}
+
+    def find(self) -> Model | None:
+        """Return the tuned soup if the store has it; without scores."""
+        return Store(self.root).find("tuned", self.key, self.name)
+
+
+def tune(job: TuningJob, device: str) -> Model:
+    """Make the tuned soup of a job and score it on val; what the store has is not made again.
+
+    Runs in a worker process.
+    """
+    from stockpot.scoring.val_scores import score_on_val
+
+    with Store(job.root).lock(job.study_key):
+        tuned = job.find() or _tune(job, device)
+    return score_on_val(job.root, job.workload, tuned, device)
+
+
+def _tune(job: TuningJob, device: str) -> Model:
+    from stockpot.merging import METHODS
+    from stockpot.merging.engine import merge_files
+    from stockpot.soups.preparation.recalibration import Recalibration
+    from stockpot.soups.tuning.mixtures import recipes
+    from stockpot.storage.checkpoints import load_tensors, verify
+
+    paths = [verify(job.root, model.checkpoint) for model in job.ingredients]
+    found = job.search.find(job, [load_tensors(path) for path in paths], device)
+    used = _used(found, len(paths))
+    rows = {group: [row[position] for position in used] for group, row in found.rows.items()}
+    base = verify(job.root, job.base.checkpoint) if METHODS[found.method].needs_base else None
+    recipe_of = recipes(found.method, found.per, rows, found.options)
+    merged = merge_files([paths[position] for position in used], recipe_of, base)
+    merged = Recalibration(job.workload.build(), device)(merged, len(used) + (base is not None))
+    names = [job.ingredients[position].name for position in used]
+    details = {
+        "recipe": job.recipe,
+        "coefficients": dict(zip(names, map(fmean, zip(*rows.values(), strict=True)), strict=True)),
+        "inputs": {job.ingredients[p].name: job.ingredients[p].digest for p in used},
+        "trials": found.trials,
+        **found.details,
+    }
+    if found.per != "model":
+        table = {group: dict(zip(names, row, strict=True)) for group, row in rows.items()}
+        details["layer_coefficients"] = table
+    return Store(job.root).save("tuned", job.key, job.name, merged, details)
+
+
+def _used(found: Found, num_models: int) -> list[int]:
+    """Return the positions of the models that any group uses; all if none does, or all vote."""
+    every = range(num_models)
+    if found.method == "elected_sum":
+        return list(every)
+    return [p for p in every if any(row[p] for row in found.rows.values())] or list(every)

@@ -1,0 +1,367 @@
+"""What a run would do, worked out before anything is started: jobs, and which stages are done."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from stockpot.config import Experiment, SoupRecipe, TuneSection
+from stockpot.config.experiment import DIAGNOSTIC_NAMES
+from stockpot.errors import InputError
+from stockpot.experiment.jobs.diagnosing import DiagnosticJob
+from stockpot.experiment.jobs.imports import Imports
+from stockpot.experiment.jobs.judging import Judged
+from stockpot.experiment.jobs.prechecking import PrecheckJob
+from stockpot.experiment.jobs.proposing import FIRST, ROUND, ProposalJob
+from stockpot.experiment.jobs.searches import SEARCHES, Search
+from stockpot.experiment.jobs.soups import SoupJob
+from stockpot.experiment.jobs.training import TrainingJob
+from stockpot.experiment.jobs.tuning import TuningJob
+from stockpot.experiment.stages import CODE, STAGES, UPSTREAM, all_before
+from stockpot.ingredients.finetuning.hyperparameters import TECHNIQUES, Hyperparameters, Value
+from stockpot.ingredients.finetuning.large_batches import adapted
+from stockpot.ingredients.points import Constant, Point, plan_points
+from stockpot.seeding import derive_seed
+from stockpot.storage.keys import code_digest, content_key
+from stockpot.storage.manifests import (
+    manifest_path,
+    models_of,
+    outputs_are_there,
+    read_manifest,
+)
+from stockpot.storage.models import Model
+from stockpot.storage.project import Project
+from stockpot.storage.ranking import rank
+from stockpot.workloads.spec import WorkloadSpec
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The jobs of an experiment, and what each stage's results depend on."""
+
+    project: Project
+    experiment: Experiment
+
+    @cached_property
+    def workload(self) -> WorkloadSpec:
+        """The workload as plain values."""
+        section = self.experiment.workload
+        return WorkloadSpec(
+            name=section.name,
+            seed=self.experiment.seed,
+            val_shifts=tuple(section.val_shifts),
+            test_shifts=tuple(section.test_shifts),
+            options=tuple(sorted(section.options.items())),
+        )
+
+    @cached_property
+    def metric(self) -> str:
+        """The val score that choices use, by its name in the scores."""
+        return f"val/{next(iter(self.workload.build().metrics))}"
+
+    @property
+    def tracking_uri(self) -> str:
+        """Where MLflow records go: params.yaml, else the environment, else the project's own."""
+        named = self.experiment.track.uri or os.environ.get("MLFLOW_TRACKING_URI")
+        return named or self.project.mlflow_uri
+
+    def base_job(self) -> TrainingJob:
+        """Return the pretraining of the base."""
+        seed = derive_seed("base", self.experiment.seed) % 2**31
+        point = self.experiment.base.model_dump(exclude={"import_"})
+        return self._training("base", "base", {**point, "seed": seed})
+
+    @cached_property
+    def imports(self) -> Mapping[str, Imports]:
+        """What is imported instead of being trained, by the stage that it belongs to."""
+        base, sweep = self.experiment.base, self.experiment.sweep
+        root, path = self.project.root, base.import_
+        return {
+            "base": Imports(root, self.workload, "base", (path,) if path else (), "stop"),
+            "sweep": Imports(root, self.workload, "ingredient", sweep.imports, sweep.on_foreign),
+        }
+
+    @cached_property
+    def varied_techniques(self) -> dict[str, Value]:
+        """The techniques that differ between ingredients, with what those that lack one have."""
+        sweep = self.experiment.sweep
+        space = sweep.space.distributions()
+        varied = {name for name, axis in space.items() if not isinstance(axis, Constant)}
+        varied |= {name for point in sweep.list for name in point}
+        return {name: value for name, value in TECHNIQUES.items() if name in varied}
+
+    def ingredient_jobs(self) -> list[TrainingJob]:
+        """Return the fine-tuning runs of the sweep, whose base is done; of a search, the first."""
+        sweep = self.experiment.sweep
+        space = sweep.space.distributions()
+        size = sweep.size
+        search: str = sweep.search
+        if size == 0:
+            return []
+        if search == "soup":
+            search, size = "sobol", min(FIRST, size or 0)
+        points = plan_points(search, space, sweep.list, size, self.experiment.seed)
+        return self.fine_tuning_jobs(points)
+
+    def proposal_job(
+        self, jobs: Sequence[TrainingJob], models: Sequence[Model | None]
+    ) -> ProposalJob | None:
+        """Return the search for the next round of ingredients; None if the sweep is whole.
+
+        Args:
+            jobs: all fine-tuning runs so far.
+            models: what they became; None for one that failed.
+        """
+        sweep = self.experiment.sweep
+        missing = (sweep.size or 0) - len(jobs)
+        if sweep.search != "soup" or missing <= 0:
+            return None
+        return ProposalJob(
+            root=self.project.root,
+            workload=self.workload,
+            metric=self.metric,
+            space=sweep.space.distributions(),
+            points=tuple(asdict(job.hyperparameters) for job in jobs),
+            models=tuple(models),
+            seed=self.experiment.seed,
+            count=min(ROUND, missing),
+        )
+
+    def fine_tuning_jobs(self, points: Sequence[Point], first: int = 0) -> list[TrainingJob]:
+        """Return the fine-tuning runs at these points, the first of which has this number."""
+        base = self.base()
+        return [
+            self._training(f"ingredient-{number:02d}", "ingredient", point, base)
+            for number, point in enumerate(points, start=first)
+        ]
+
+    def precheck_job(self, ingredients: Sequence[Model]) -> PrecheckJob:
+        """Return the check of a sweep's ingredients, before any of them is merged."""
+        section = self.experiment.sweep.precheck
+        return PrecheckJob(
+            root=self.project.root,
+            workload=self.workload,
+            seed=self.experiment.seed,
+            base=self.base(),
+            ingredients=tuple(ingredients),
+            metric=self.metric,
+            max_barrier=section.max_barrier,
+            delta=section.delta,
+            on_fail=section.on_fail,
+        )
+
+    def soup_jobs(self) -> list[SoupJob]:
+        """Return the soups, whose sweep is done."""
+        base, ingredients = self.base(), self.ingredients()
+        return [
+            SoupJob(
+                root=self.project.root,
+                workload=self.workload,
+                name=recipe.name,
+                select=recipe.select,
+                k=getattr(recipe, "k", None),
+                method=getattr(recipe, "method", recipe.select),
+                options=getattr(recipe, "options", {}),
+                base=base,
+                seed=self.experiment.seed,
+                ingredients=_matching(ingredients, recipe),
+                metric=self.metric,
+            )
+            for recipe in self.experiment.soups
+        ]
+
+    def tuning_jobs(self) -> list[TuningJob]:
+        """Return the searches for coefficients, whose sweep is done."""
+        base, ingredients = self.base(), self.ingredients()
+        best_first = [ingredients[p] for p in rank(ingredients, self.metric)]
+        return [
+            TuningJob(
+                root=self.project.root,
+                workload=self.workload,
+                name=study.name,
+                search=_search(study),
+                seed=self.experiment.seed,
+                base=base,
+                ingredients=tuple(best_first[: study.top_k]),
+                metric=self.metric,
+            )
+            for study in self.experiment.tune
+        ]
+
+    def base(self) -> Model:
+        """Return the base, which is trained."""
+        return models_of(read_manifest(self.project.root, "base"))[0]
+
+    def ingredients(self) -> tuple[Model, ...]:
+        """Return what may go into soups, of the sweep, which is done.
+
+        An ingredient that the check before merging has excluded is still one of the models that
+        are judged.
+        """
+        manifest = read_manifest(self.project.root, "sweep")
+        excluded = {entry["name"] for entry in manifest["precheck"]["excluded"]}
+        return tuple(model for model in models_of(manifest) if model.name not in excluded)
+
+    def models(self) -> tuple[Model, ...]:
+        """Return all models that are judged, in the order of the table."""
+        stages = UPSTREAM["evaluate"]
+        return tuple(
+            model
+            for stage in stages
+            for model in models_of(read_manifest(self.project.root, stage))
+        )
+
+    def diagnostic_jobs(self) -> list[DiagnosticJob]:
+        """Return the diagnostics that were asked for, of the models that were made."""
+        chosen = self.experiment.diagnose
+        return [
+            DiagnosticJob(
+                root=self.project.root,
+                workload=self.workload,
+                name=name,
+                seed=self.experiment.seed,
+                metric=self.metric.removeprefix("val/"),
+                base=self.base(),
+                ingredients=self.ingredients(),
+                soups=tuple(model for model in self.models() if model.kind in ("soup", "tuned")),
+            )
+            for name in DIAGNOSTIC_NAMES
+            if chosen == "all" or name in chosen
+        ]
+
+    def judged(self) -> Judged:
+        """Return the jobs of the evaluation, all of whose models are made."""
+        return Judged(
+            root=self.project.root,
+            workload=self.workload,
+            models=self.models(),
+            allowed=self.ingredients(),
+            metric=self.metric,
+            seed=self.experiment.seed,
+            section=self.experiment.evaluate,
+        )
+
+    def require_before(self, stage: str) -> None:
+        """Refuse to start a stage on results that params.yaml no longer describes.
+
+        Raises:
+            InputError: a stage before it is not done.
+        """
+        for name in all_before(stage):
+            if not self.is_done(name):
+                raise InputError(
+                    f"stage {stage!r} needs {name!r}, which is not up to date; "
+                    f"run `stockpot {name}` first, or `stockpot run` for all"
+                )
+
+    def inputs(self, stage: str) -> str:
+        """Hash all that a stage's results depend on; what it reads must be there.
+
+        Raises:
+            InputError: a stage before it has not run.
+        """
+        upstream = {name: read_manifest(self.project.root, name) for name in UPSTREAM[stage]}
+        return content_key(
+            params=self._params(stage),
+            upstream={name: _content(manifest) for name, manifest in upstream.items()},
+            imports=self.imports[stage].inputs() if stage in self.imports else [],
+            scoring=self.workload.scoring_inputs(),
+            code=code_digest(*CODE[stage]),
+        )
+
+    def is_done(self, stage: str) -> bool:
+        """Say whether a stage's manifest is of these inputs and all that it names is there."""
+        root = self.project.root
+        needed = (*UPSTREAM[stage], stage)
+        if not all(manifest_path(root, name).is_file() for name in needed):
+            return False
+        manifest = read_manifest(root, stage)
+        if any(not failure["final"] for failure in manifest.get("failed", [])):
+            return False
+        if stage in self.imports and not self.imports[stage].are_known():
+            return False
+        return manifest["inputs"] == self.inputs(stage) and outputs_are_there(root, manifest)
+
+    def first_to_do(self) -> str | None:
+        """Return the first stage that is not done; None if all are."""
+        return next((stage for stage in STAGES if not self.is_done(stage)), None)
+
+    def _params(self, stage: str) -> Mapping[str, Any]:
+        """Return the sections of params.yaml that a stage's results depend on."""
+        content = self.experiment.model_dump(mode="json")
+        for field in ("retries", "timeout_seconds", "save_every_seconds"):
+            del content["sweep"][field]
+        content["run"] = {"threads": content["run"]["threads"]}
+        content["test_shifts"] = content["workload"]["test_shifts"]
+        if files := self.workload.shift_files("test"):
+            content["test_shifts"] = [content["test_shifts"], files]
+        sections = {
+            "base": ("base", "run"),
+            "sweep": ("sweep", "run"),
+            "soups": ("soups",),
+            "tune": ("tune",),
+            "diagnose": ("diagnose",),
+            "evaluate": ("evaluate", "test_shifts"),
+            "report": tuple(content),
+        }
+        return {name: content[name] for name in ("seed", *sections[stage])}
+
+    def _training(
+        self, name: str, kind: str, point: Point, base: Model | None = None
+    ) -> TrainingJob:
+        hyperparameters = Hyperparameters.from_point(point)
+        num_snapshots = self.experiment.sweep.snapshots if kind == "ingredient" else 0
+        return TrainingJob(
+            root=self.project.root,
+            workload=self.workload,
+            name=name,
+            kind=kind,
+            hyperparameters=hyperparameters,
+            start=base.checkpoint if base else None,
+            threads=self.experiment.run.threads,
+            save_every_seconds=self.experiment.sweep.save_every_seconds,
+            snapshots=_epochs_kept(adapted(hyperparameters).epochs, num_snapshots),
+        )
+
+
+def _epochs_kept(epochs: int, count: int) -> tuple[int, ...]:
+    """Return the epochs after which weights are kept: evenly spaced, neither start nor end."""
+    evenly = {round(epochs * number / (count + 1)) for number in range(1, count + 1)}
+    return tuple(sorted(evenly - {0, epochs}))
+
+
+def _matching(ingredients: Sequence[Model], recipe: SoupRecipe) -> tuple[Model, ...]:
+    """Return the ingredients that a recipe may use.
+
+    Raises:
+        InputError: a pattern fits none.
+    """
+    if not recipe.ingredients:
+        return tuple(ingredients)
+    names = [model.name for model in ingredients]
+    for pattern in recipe.ingredients:
+        if not fnmatch.filter(names, pattern):
+            raise InputError(
+                f"soup {recipe.name!r}: ingredients must be names or patterns of some, got "
+                f"{pattern!r}, which none of {names} fits"
+            )
+    return tuple(
+        model
+        for model in ingredients
+        if any(fnmatch.fnmatchcase(model.name, pattern) for pattern in recipe.ingredients)
+    )
+
+
+def _search(study: TuneSection) -> Search:
+    settings = study.model_dump(exclude={"name", "top_k", "search"})
+    lists = {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}
+    return SEARCHES[study.search](**settings | lists)
+
+
+def _content(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a manifest says was made; how it came to be does not matter downstream."""
+    return {name: value for name, value in manifest.items() if name != "inputs"}

@@ -1,0 +1,280 @@
+"""Promotion: a challenger becomes champion only by winning the paired test on the test split."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from stockpot.errors import InputError, StageFailed, unknown_name
+from stockpot.experiment.challenge import Duel, Verdict
+from stockpot.experiment.plan import Plan
+from stockpot.storage.atomic_files import write_text
+from stockpot.storage.champion_files import remember_champion
+from stockpot.storage.checkpoints import Checkpoint
+from stockpot.storage.models import Model
+from stockpot.storage.ranking import rank
+from stockpot.workloads.data_sets import set_digest
+from stockpot.workloads.spec import WorkloadSpec
+
+if TYPE_CHECKING:
+    from stockpot.tracking import ModelRegistry, RegisteredVersion
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+"""The aliases in MLflow's registry."""
+
+_REPLACED = "stockpot.replaced"  # a version's tag: the champion before it, 0 if there was none
+_ROLLED_BACK = "stockpot.rolled_back"  # when it was taken back
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """A model that would be champion.
+
+    Attributes:
+        root: the project root.
+        workload: what is judged on.
+        model: the challenger.
+        level: p has to be below it.
+        resamples: of the bootstrap, where the interval needs one.
+        is_named: the user asked for this model, even if it was rolled back.
+        commit: of the project.
+    """
+
+    root: Path
+    workload: WorkloadSpec
+    model: Model
+    level: float
+    resamples: int
+    is_named: bool
+    commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """What came of a challenge.
+
+    Attributes:
+        outcome: `first` (there was no champion), `promoted`, `kept` or `is champion`.
+        sentence: the same with its reason, for people.
+        name: of the registered model.
+        model: the challenger.
+        version: its version there; 0 if it was not registered.
+        champion: the version that is champion now.
+        verdict: of the test, if there was one.
+    """
+
+    outcome: Literal["first", "promoted", "kept", "is champion"]
+    sentence: str
+    name: str
+    model: str
+    version: int
+    champion: int
+    verdict: Verdict | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form in results/promotion.json."""
+        return asdict(self)
+
+
+def challenge_of(plan: Plan, name: str | None, commit: str) -> Challenge:
+    """Return the challenge by a model of the experiment, by default its best soup on val.
+
+    Raises:
+        InputError: no model is called so, or the experiment is not evaluated.
+    """
+    if not all(plan.is_done(stage) for stage in ("base", "sweep", "soups", "tune", "evaluate")):
+        raise InputError("promote: the experiment must be evaluated; run `stockpot run` first")
+    models = plan.models()
+    names = [model.name for model in models]
+    if name is None:
+        model = best_soup(plan)
+    elif name in names:
+        model = models[names.index(name)]
+    else:
+        raise unknown_name("model", name, names)
+    return Challenge(
+        root=plan.project.root,
+        workload=plan.workload,
+        model=model,
+        level=plan.experiment.promote.level,
+        resamples=plan.experiment.evaluate.bootstrap,
+        is_named=name is not None,
+        commit=commit,
+    )
+
+
+def best_soup(plan: Plan) -> Model:
+    """Return the best soup or tuned soup on val, of an experiment whose soups are made."""
+    soups = [model for model in plan.models() if model.kind in ("soup", "tuned")]
+    return soups[rank(soups, plan.metric)[0]]
+
+
+def registered_name(plan: Plan) -> str:
+    """Return the name of the registered model: promote.name, else the experiment's."""
+    return plan.experiment.promote.name or plan.experiment.track.experiment
+
+
+def promote(
+    registry: ModelRegistry, challenge: Challenge, judge: Callable[[Duel], Verdict]
+) -> Promotion:
+    """Register a challenger, and make it champion if it wins or if there is no champion.
+
+    Args:
+        registry: the registered model.
+        challenge: by whom.
+        judge: `judge_duel`, here or in a worker process.
+
+    Raises:
+        InputError: the champion is of another workload, or neither its predictions nor its
+            weights are here.
+        StageFailed: the registry does not answer, or another promotion came between.
+    """
+    result = partial(Promotion, name=registry.name, model=challenge.model.name)
+    champion = registry.alias(CHAMPION)
+    if champion and champion.tags["stockpot.digest"] == challenge.model.digest:
+        number, sentence = champion.number, f"{_title(champion)} is champion already."
+        return result("is champion", sentence, version=number, champion=number)
+    if champion and champion.tags["stockpot.workload"] != challenge.workload.name:
+        raise InputError(
+            f"promote.name {registry.name!r}: its champion was made for workload "
+            f"{champion.tags['stockpot.workload']!r}, got {challenge.workload.name!r}; "
+            "choose another name for this one's champion"
+        )
+    version = _version_of(registry, challenge)
+    if champion is None:
+        sentence = f"{_title(version)} is champion: there was none."
+        _crown(registry, challenge, version, None, sentence)
+        return result("first", sentence, version=version.number, champion=version.number)
+    if _ROLLED_BACK in version.tags and not challenge.is_named:
+        sentence = (
+            f"{_title(version)} does not replace {_title(champion)}: it was rolled back on "
+            f"{version.tags[_ROLLED_BACK]}; name it to promote it all the same."
+        )
+        return result("kept", sentence, version=version.number, champion=champion.number)
+    verdict = judge(_duel(challenge, champion))
+    _refuse_if_changed(registry, champion)
+    sentence = _sentence(version, champion, verdict) + _other_data(challenge, champion)
+    judged = partial(result, sentence=sentence, version=version.number, verdict=verdict)
+    if verdict.is_promoted:
+        _crown(registry, challenge, version, champion, sentence)
+        return judged("promoted", champion=version.number)
+    registry.describe(version.number, sentence, {})
+    return judged("kept", champion=champion.number)
+
+
+def roll_back(registry: ModelRegistry) -> str:
+    """Put the champion back that the present one replaced; return what was done, in a sentence.
+
+    Raises:
+        InputError: there is no champion, or none before it.
+        StageFailed: the registry does not answer.
+    """
+    champion = registry.alias(CHAMPION)
+    if champion is None:
+        raise InputError(f"promote --rollback: {registry.name!r} has no champion")
+    number = int(champion.tags.get(_REPLACED, 0))
+    previous = registry.version(number) if number else None
+    if previous is None:
+        raise InputError(
+            f"promote --rollback: {_title(champion)} has replaced no other version of "
+            f"{registry.name!r} that is still there"
+        )
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    sentence = f"{_title(previous)} is champion again; {_title(champion)} was rolled back."
+    registry.set_alias(CHAMPION, previous.number)
+    registry.describe(champion.number, sentence, {_ROLLED_BACK: now})
+    return sentence
+
+
+def write_promotion_file(root: Path, promotion: Promotion) -> Path:
+    """Write results/promotion.json, for the report and for scripts; return it."""
+    path = root / "results" / "promotion.json"
+    write_text(path, json.dumps(promotion.to_json(), indent=2, sort_keys=True) + "\n")
+    return path
+
+
+def _version_of(registry: ModelRegistry, challenge: Challenge) -> RegisteredVersion:
+    """Return the challenger's version, registered unless an earlier challenge has done so."""
+    model, workload = challenge.model, challenge.workload
+    known = registry.versions("stockpot.digest", model.digest)
+    rolled_back = next((version for version in known if _ROLLED_BACK in version.tags), None)
+    if rolled_back is not None and not challenge.is_named:
+        return rolled_back
+    # One that was champion keeps whom it replaced: that is the way back.
+    version = next((version for version in known if _REPLACED not in version.tags), None)
+    if version is None:
+        tags = {
+            "stockpot.model": model.name,
+            "stockpot.kind": model.kind,
+            "stockpot.path": model.path,
+            "stockpot.workload": workload.name,
+            "stockpot.test_set": set_digest(workload, "test"),
+            "stockpot.git_commit": challenge.commit,
+        }
+        version = registry.register(model.key, model.path, model.digest, tags)
+    registry.set_alias(CHALLENGER, version.number)
+    return version
+
+
+def _crown(
+    registry: ModelRegistry,
+    challenge: Challenge,
+    version: RegisteredVersion,
+    replaced: RegisteredVersion | None,
+    sentence: str,
+) -> None:
+    remember_champion(challenge.root, challenge.model.path)
+    number = 0 if replaced is None else replaced.number
+    tags = {_REPLACED: str(number), "stockpot.test_set": set_digest(challenge.workload, "test")}
+    registry.describe(version.number, sentence, tags)
+    registry.set_alias(CHAMPION, version.number)
+    registry.drop_alias(CHALLENGER)
+
+
+def _duel(challenge: Challenge, champion: RegisteredVersion) -> Duel:
+    tags = champion.tags
+    return Duel(
+        root=challenge.root,
+        workload=challenge.workload,
+        challenger=challenge.model.checkpoint,
+        champion=Checkpoint(tags["stockpot.path"], tags["stockpot.key"], tags["stockpot.digest"]),
+        level=challenge.level,
+        resamples=challenge.resamples,
+    )
+
+
+def _refuse_if_changed(registry: ModelRegistry, champion: RegisteredVersion) -> None:
+    """Keep two promotions at once from undoing each other; MLflow has no lock for it."""
+    now = registry.alias(CHAMPION)
+    if now is None or now.number != champion.number:
+        raise StageFailed(
+            f"promote: the champion of {registry.name!r} changed while the challenger was judged; "
+            "run it again"
+        )
+
+
+def _title(version: RegisteredVersion) -> str:
+    return f"{version.tags['stockpot.model']!r} (version {version.number})"
+
+
+def _sentence(version: RegisteredVersion, champion: RegisteredVersion, verdict: Verdict) -> str:
+    verb = "replaces" if verdict.is_promoted else "does not replace"
+    found = verdict.comparison
+    detectable = found["detectable"]
+    shows = f" So many examples can be expected to show {detectable:.4f}." if detectable else ""
+    return (
+        f"{_title(version)} {verb} {_title(champion)} as champion. {verdict.reason} "
+        f"On test it has {verdict.challenger:.4f} against {verdict.champion:.4f}; the interval of "
+        f"the difference is {found['low']:+.4f} to {found['high']:+.4f}.{shows}"
+    )
+
+
+def _other_data(challenge: Challenge, champion: RegisteredVersion) -> str:
+    """Say so where the champion won its title on other test data."""
+    same = champion.tags["stockpot.test_set"] == set_digest(challenge.workload, "test")
+    return "" if same else " Its title was won on other test data; both were judged on the present."

@@ -1,0 +1,127 @@
+"""The files of the last stages, written from the manifests: metrics, plots, report, model card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from stockpot.experiment.jobs.finding_files import read_finding_files
+from stockpot.experiment.jobs.judging import measured_latency
+from stockpot.experiment.plan import Plan
+from stockpot.reporting import (
+    Drawn,
+    Results,
+    model_card,
+    render_report,
+    results_table,
+    write_csv_files,
+)
+from stockpot.reporting.results import best_ingredient, best_soup, models_of
+from stockpot.reporting.words.estimates import Estimate
+from stockpot.reporting.words.units import unit_of
+from stockpot.storage.atomic_files import write_text
+from stockpot.storage.manifests import read_manifest
+
+_MADE = ("base", "sweep", "soups", "tune")
+
+
+def load_results(root: Path) -> Results:
+    """Read the manifests and the findings that the report is made of.
+
+    Raises:
+        InputError: a stage has not run.
+    """
+    return Results(
+        **{name: read_manifest(root, name) for name in _MADE},
+        evaluation=read_manifest(root, "evaluate"),
+        diagnostics=read_finding_files(root),
+    )
+
+
+def write_plot_files(root: Path, evaluation: dict[str, Any]) -> list[Path]:
+    """Write the CSV files of the plots and results/metrics.json; return them."""
+    manifests = {name: read_manifest(root, name) for name in _MADE}
+    results = Results(**manifests, evaluation=evaluation)
+    path = root / "results" / "metrics.json"
+    write_text(path, json.dumps(compared_metrics(evaluation), indent=2, sort_keys=True) + "\n")
+    return [path, *write_csv_files(root / "results" / "plots", results)]
+
+
+def compared_metrics(evaluation: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Return the few metrics that experiments are compared by, for `dvc metrics`.
+
+    Fractions stay fractions there, and are not in percent.
+
+    Args:
+        evaluation: its manifest.
+
+    Returns:
+        By model: the first metric on val, on test and over the test shifts of the best ingredient,
+        of every soup and, once more and with its lead over the best ingredient and its calibration
+        on test, of the best soup on val.
+    """
+    metric = evaluation["metric"]
+    scores = [f"{place}/{metric}" for place in ("val", "test", "shift/mean")]
+    more = [f"difference/{name}" for name in scores[1:]] + ["test/nll", "test/ece"]
+    metrics = {"best ingredient": _some(best_ingredient(evaluation), scores)}
+    metrics |= {
+        model["name"]: _some(model, scores) for model in models_of(evaluation, "soup", "tuned")
+    }
+    best = best_soup(evaluation)
+    return metrics if best is None else metrics | {"best soup": _some(best, [*scores, *more])}
+
+
+def _some(model: Mapping[str, Any], names: Sequence[str]) -> dict[str, float]:
+    return {name: model["metrics"][name] for name in names if name in model["metrics"]}
+
+
+def write_report_files(plan: Plan, drawn: Drawn, runs: Mapping[str, str]) -> list[Path]:
+    """Write results/report.html, and results/model_card.md of the soup with the best val score.
+
+    Args:
+        plan: of the experiment, all of whose stages before the report are done.
+        drawn: the report's figures.
+        runs: MLflow's run id by model.
+
+    Returns:
+        The report, then the model card.
+    """
+    results, folder = load_results(plan.project.root), plan.project.results
+    experiment = plan.experiment.model_dump(mode="json")
+    report, card = folder / "report.html", folder / "model_card.md"
+    page = render_report(
+        results,
+        experiment,
+        drawn=drawn,
+        commands=("stockpot run", "dvc repro", "stockpot status", "stockpot ui"),
+        runs=runs,
+        latency_ms=measured_latency(plan.project.root),
+    )
+    write_text(report, page)
+    write_text(card, model_card(results, experiment, runs=runs))
+    return [report, card]
+
+
+def table_columns(evaluation: dict[str, Any]) -> dict[str, list[str | float | None]]:
+    """Return the table of results as columns, for MLflow and Prefect; fractions in percent."""
+    rows, unit = results_table(evaluation), unit_of(evaluation)
+
+    def written(estimate: Estimate | None, part: Literal["value", "low", "high"]) -> float | None:
+        if estimate is None:
+            return None
+        return round(unit.factor * float(getattr(estimate, part)), unit.decimals + 1)
+
+    shifted = [row.against_shift.difference if row.against_shift else None for row in rows]
+    return {
+        "model": [row.name for row in rows],
+        "val": [written(row.val, "value") for row in rows],
+        "test": [written(row.test, "value") for row in rows],
+        "mean shift": [written(row.shift, "value") for row in rows],
+        "shift, minus best": [written(difference, "value") for difference in shifted],
+        "from": [written(difference, "low") for difference in shifted],
+        "to": [written(difference, "high") for difference in shifted],
+        "p, Holm": [row.against_shift.p if row.against_shift else None for row in rows],
+        "models a prediction": [row.num_models for row in rows],
+    }

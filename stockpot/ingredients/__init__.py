@@ -1,0 +1,1 @@
+"""How ingredients come to be: fine-tuned by a sweep, or imported."""

@@ -1,0 +1,104 @@
+"""Which layers of a model get an adapter."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+
+from torch import nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+
+from stockpot.errors import InputError
+from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
+from stockpot.ingredients.finetuning.input_directions import NEEDED_TIMES_RANK
+from stockpot.ingredients.finetuning.trained_parts import TrainedParts
+
+Layers = Mapping[str, nn.Module]
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def layers_to_adapt(model: nn.Module, how: Hyperparameters) -> dict[str, nn.Module]:
+    """Return the layers that an adapter is for, by name, in the model's order.
+
+    Without `adapter_targets` these are all linear layers and, for LoRA and DoRA, convolutions,
+    but for the head, what `frozen` names, and weights that are tied to others.
+
+    Raises:
+        InputError: a pattern fits no layer that can have the adapter, no layer is left, or one has
+            fewer inputs than the adapter needs; or other hyperparameters do not go with adapters.
+    """
+    _check_goes_together(how)
+    possible = {name: one for name, one in model.named_modules() if name and _can_have(one, how)}
+    uses = Counter(id(one) for _, one in model.named_parameters(remove_duplicate=False))
+    possible = {name: one for name, one in possible.items() if uses[id(one.weight)] == 1}
+    chosen = _named(possible, how.adapter_targets) or _all_but_head(model, possible, how)
+    if not chosen:
+        raise InputError(
+            f"adapter: {how.adapter!r} needs a layer that it can change, besides the head, got "
+            f"{type(model).__name__} with none"
+        )
+    for name, layer in chosen.items():
+        _check_rank(name, layer, how)
+    return chosen
+
+
+def _check_goes_together(how: Hyperparameters) -> None:
+    if how.probe_epochs:
+        raise InputError(
+            f"adapter: trains no head, got probe_epochs {how.probe_epochs}; probe in the base"
+        )
+    if how.ghost_batch:
+        raise InputError(
+            f"ghost_batch: must be 0 with an adapter, which leaves BatchNorm in eval mode, got "
+            f"{how.ghost_batch}"
+        )
+    if how.adapter == "bone" and how.adapter_init != "default":
+        raise InputError(
+            f"adapter_init: must be 'default' for bone, which starts from zeros, got "
+            f"{how.adapter_init!r}"
+        )
+
+
+def _can_have(layer: nn.Module, how: Hyperparameters) -> bool:
+    """Say whether PEFT can give a layer the adapter, and its change can be merged.
+
+    A linear layer of nn.MultiheadAttention is never called: its weight is read.
+    """
+    if isinstance(layer, nn.Linear):
+        return not isinstance(layer, NonDynamicallyQuantizableLinear)
+    has_factors = how.adapter != "bone" and how.adapter_init != "eva"
+    return has_factors and isinstance(layer, _CONVOLUTIONS) and layer.groups == 1
+
+
+def _named(possible: Layers, patterns: str) -> dict[str, nn.Module]:
+    """Return the layers that one of several patterns fits."""
+    for pattern in patterns.split():
+        if not any(fnmatchcase(name, pattern) for name in possible):
+            raise InputError(
+                "adapter_targets: each pattern must fit the name of a layer that can have the "
+                f"adapter, got {pattern!r}; these are such as {[*possible][:3]}"
+            )
+    return {
+        name: layer
+        for name, layer in possible.items()
+        if any(fnmatchcase(name, pattern) for pattern in patterns.split())
+    }
+
+
+def _all_but_head(model: nn.Module, possible: Layers, how: Hyperparameters) -> dict[str, nn.Module]:
+    parts = TrainedParts.of(model, how)
+    wanted = parts.trained - parts.head
+    return {name: layer for name, layer in possible.items() if f"{name}.weight" in wanted}
+
+
+def _check_rank(name: str, layer: nn.Module, how: Hyperparameters) -> None:
+    """Refuse a rank that a layer's inputs are too few for."""
+    needed = {"eva": NEEDED_TIMES_RANK}.get(how.adapter_init, 1 if how.adapter == "bone" else 0)
+    if isinstance(layer, nn.Linear) and needed * how.adapter_rank > layer.in_features:
+        raise InputError(
+            f"adapter_rank: must be at most {layer.in_features // needed} for layer {name!r}, "
+            f"which has {layer.in_features} inputs, got {how.adapter_rank}; lower it, or name "
+            "other adapter_targets"
+        )

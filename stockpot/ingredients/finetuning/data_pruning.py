@@ -1,0 +1,143 @@
+"""Training on the examples that are hard for the base (Paul et al. 2021, "Data Diet").
+
+https://arxiv.org/abs/2107.07075. The authors average scores over ten nets early in their training;
+here one net is so early that all ingredients start from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+from torch.utils.data import Dataset
+
+from stockpot.errors import InputError
+from stockpot.ingredients.finetuning.hyperparameters import Difficulty, Hyperparameters
+from stockpot.seeding import seeded_generator
+from stockpot.workloads.batches import (
+    batches_by_length,
+    in_order,
+    num_examples,
+    subset,
+    take,
+    to_device,
+)
+from stockpot.workloads.protocol import Batch, Workload
+
+_BATCH_SIZE = 256
+
+
+def el2n(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return how far each example's probabilities are from its target; (N,), in [0, sqrt(2)].
+
+    |softmax(z) - onehot(y)|, definition 3: the norm of the loss's gradient at the logits.
+
+    Args:
+        outputs: logits (N, C).
+        targets: classes (N,).
+    """
+    probabilities = outputs.float().softmax(dim=-1)
+    distances: Tensor = (probabilities - one_hot(targets, outputs.shape[-1])).norm(dim=-1)
+    return distances
+
+
+def grand(workload: Workload, model: nn.Module, batch: Batch) -> Tensor:
+    """Return the norm of each example's gradient of all parameters; (N,). Definition 1.
+
+    One example is passed at a time: no batch's gradient tells those of its examples.
+    """
+    parameters = [one for one in model.parameters() if one.requires_grad]
+    norms = []
+    for row in range(len(batch[-1])):
+        example = tuple(tensor[row : row + 1] for tensor in batch)
+        loss = workload.loss(workload.forward(model, example), example).sum()
+        slopes = torch.autograd.grad(loss, parameters, materialize_grads=True)
+        norms.append(torch.stack([slope.norm() for slope in slopes]).norm())
+    return torch.stack(norms)
+
+
+def difficulty_scores(
+    workload: Workload,
+    weights: Mapping[str, Tensor] | None,
+    how: Hyperparameters,
+    *,
+    split: str,
+    device: str,
+) -> Tensor:
+    """Score each example of a split by a net in eval mode, without augmentation.
+
+    Args:
+        workload: has the split and the loss.
+        weights: the net's; None draws them as a run does.
+        how: says which score, and has the seed of weights that are drawn.
+        split: the split.
+        device: where it is done.
+
+    Returns:
+        Scores (N,), float32, on the CPU; higher is harder.
+
+    Raises:
+        InputError: the score is EL2N and the workload no classification.
+    """
+    if how.difficulty == "el2n" and workload.task != "classification":
+        raise InputError(
+            "difficulty: el2n needs a workload whose task is classification, "
+            f"got {workload.task!r}; take grand"
+        )
+    model = workload.build_model(seeded_generator(how.seed, "weights"))
+    if weights is not None:
+        model.load_state_dict(weights)
+    model.to(device).eval()
+    data = to_device(workload.dataset(split), device)
+    batches = batches_by_length(data, torch.arange(num_examples(data)), _BATCH_SIZE)
+    scores = []
+    for indices in batches:
+        batch = tuple(tensor.to(device) for tensor in take(data, indices))
+        scores.append(_scores(workload, model, batch, how.difficulty))
+    return in_order(torch.cat(scores), batches).float().cpu()
+
+
+def hardest(scores: Tensor, kept: float, dropped: float) -> Tensor:
+    """Choose the hardest examples, without those that are too hard.
+
+    Args:
+        scores: (N,); of equal ones the first count as harder.
+        kept: share of the examples to keep, in (0, 1], rounded; at least one is kept.
+        dropped: share of them, harder still, that is left out: labels may be wrong there.
+
+    Returns:
+        Their indices, in ascending order.
+
+    Raises:
+        InputError: the shares are more than all.
+    """
+    first, count = round(dropped * len(scores)), max(1, round(kept * len(scores)))
+    if first + count > len(scores):
+        raise InputError(
+            f"kept_data: must be at most 1 - dropped_data, got {kept} with dropped_data {dropped}"
+        )
+    order = scores.argsort(descending=True, stable=True)
+    return order[first : first + count].sort().values
+
+
+def pruned(data: Dataset[Any], scores: Tensor, how: Hyperparameters) -> Dataset[Any]:
+    """Return the part of a split that a run trains on.
+
+    Raises:
+        InputError: there is not a score an example.
+    """
+    if len(scores) != num_examples(data):
+        raise InputError(
+            f"scores: must be one an example, got {len(scores)} for {num_examples(data)}"
+        )
+    return subset(data, hardest(scores, how.kept_data, how.dropped_data))
+
+
+def _scores(workload: Workload, model: nn.Module, batch: Batch, difficulty: Difficulty) -> Tensor:
+    if difficulty == "grand":
+        return grand(workload, model, batch)
+    with torch.no_grad():
+        return el2n(workload.forward(model, batch), batch[-1])

@@ -1,0 +1,91 @@
+"""The gradient of a batch: in parts, in half precision, at an ascended point, cut to a length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+from torch.optim import Optimizer
+
+from stockpot.ingredients.finetuning.gradient_norm_sampler import GradientNormSampler
+from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
+from stockpot.ingredients.finetuning.mixup import MixedBatch
+from stockpot.ingredients.finetuning.objective import batch_outputs, losses_of, parts_of
+from stockpot.ingredients.finetuning.random_state import global_generator
+from stockpot.seeding import derive_seed
+from stockpot.workloads.protocol import Workload
+
+
+@dataclass(frozen=True, slots=True)
+class BatchGradient:
+    """Puts the gradient of a batch's mean loss into a model's parameters.
+
+    Attributes:
+        workload: calls the model and has the loss.
+        model: in the mode that is wanted.
+        optimizer: of the model; its gradients are taken away first.
+        scale: of losses in fp16, without which small gradients would be 0; else it does nothing.
+        hyperparameters: the run's.
+        sampler: weights the losses of the examples that it drew; None for a plain run.
+    """
+
+    workload: Workload
+    model: nn.Module
+    optimizer: Optimizer
+    scale: LossScale
+    hyperparameters: Hyperparameters
+    sampler: GradientNormSampler | None = None
+
+    def __call__(self, batch: MixedBatch, step: int) -> Tensor:
+        """Take the gradient, times the scale, and return the mean loss.
+
+        It is summed over `accumulation` parts of the batch, whose activations are in memory one
+        after the other. Without BatchNorm, and but for rounding, it is that of the whole batch.
+        """
+        how, device = self.hyperparameters, batch.first[-1].device
+        global_generator(device).manual_seed(derive_seed(how.seed, "model", step))
+        self.optimizer.zero_grad(set_to_none=True)
+        means = []
+        for part in parts_of(batch, how.accumulation):
+            outputs = batch_outputs(self.workload, self.model, part, how)
+            losses = losses_of(self.workload, outputs, part, how)
+            if self.sampler:
+                losses = self.sampler.weighted(losses, outputs, part)
+            loss = losses.sum() / len(batch.first[-1])
+            self.scale.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            means.append(loss.detach())
+        return sum(means[1:], start=means[0])
+
+
+class LossScale(GradScaler):
+    """The scale of losses, which adapts to what fp16 can hold (Micikevicius et al. 2018).
+
+    https://arxiv.org/abs/1710.03740
+    """
+
+    def __init__(self, precision: str, device: str) -> None:
+        super().__init__(torch.device(device).type, enabled=precision == "fp16")
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return its state; nothing if it does nothing."""
+        return {
+            name: torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
+            for name, value in self.state_dict().items()
+        }
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over a state."""
+        self.load_state_dict({name: tensor.item() for name, tensor in tensors.items()})
+
+
+def clip(optimizer: Optimizer, longest: float) -> None:
+    """Make the gradient of all parameters together at most so long; 0 leaves it.
+
+    Source: Pascanu et al. 2013, algorithm 1 (https://arxiv.org/abs/1211.5063).
+    """
+    if longest:
+        everything = [one for group in optimizer.param_groups for one in group["params"]]
+        nn.utils.clip_grad_norm_(everything, longest)

@@ -1,0 +1,123 @@
+"""EVA: adapters that start in the main directions of their layers' inputs.
+
+Paischer et al. 2024, https://arxiv.org/abs/2410.07170; as PEFT computes it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from stockpot.errors import InputError
+from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
+from stockpot.seeding import seeded_generator
+from stockpot.workloads.batches import TokenDataset, num_examples, take
+from stockpot.workloads.protocol import Batch, Workload
+
+# PEFT's ranks grow to at most twice the rank, for which it takes a random projection of twice that.
+NEEDED_TIMES_RANK = 4
+_BATCH_SIZE = 64
+_MOST_BATCHES = 1000  # PEFT goes on until directions stay; those of no variance never do
+
+
+def main_directions(
+    workload: Workload,
+    model: nn.Module,
+    data: Dataset[Any],
+    device: str,
+    how: Hyperparameters,
+    layers: Collection[str],
+) -> dict[str, Tensor]:
+    """Return the first factor A of each adapted layer; (rank, inputs), of orthonormal rows.
+
+    Rows are the leading right-singular vectors of the layer's inputs about their mean, in eval
+    mode, of as many batches as it takes until a batch hardly turns them (cosine 0.99); padding is
+    left out. Ranks are redistributed: of all layers' directions those are kept that explain most
+    of their layer's variance, as many as all ranks together. A layer may be left with none,
+    and one that is never called is left out.
+
+    Args:
+        workload: runs the model.
+        model: on the device, without an adapter; it is left in eval mode.
+        data: the split that will be trained on; it is not augmented.
+        device: where the model is.
+        how: has the rank, and the seed of the order of examples.
+        layers: names of the layers that are adapted; linear ones.
+
+    Raises:
+        InputError: there are too few examples, or directions do not stay.
+    """
+    from peft import EvaConfig, LoraConfig, get_eva_state_dict
+
+    least = NEEDED_TIMES_RANK * how.adapter_rank
+    size = min(num_examples(data), max(_BATCH_SIZE, least))
+    if size < least:
+        raise InputError(
+            f"adapter_rank: EVA needs {NEEDED_TIMES_RANK} times as many examples, got {size} for "
+            f"{how.adapter_rank}"
+        )
+    order = torch.randperm(num_examples(data), generator=seeded_generator(how.seed, "EVA"))
+    batches = [part for part in torch.split(order, size) if len(part) == size]
+    passes = itertools.count(1)
+
+    def examples(indices: Tensor) -> Batch:
+        return tuple(tensor.to(device) for tensor in take(data, indices))
+
+    def forward(net: nn.Module, indices: Tensor) -> None:
+        if next(passes) > _MOST_BATCHES:
+            raise InputError(
+                f"adapter_rank: the inputs' main directions still turn after {_MOST_BATCHES} "
+                f"batches, got {how.adapter_rank}; lower it"
+            )
+        workload.forward(net, examples(indices))
+
+    def mask(indices: Tensor, _config: Any) -> Tensor | None:
+        return examples(indices)[1] if isinstance(data, TokenDataset) else None
+
+    model.eval()
+    called = _called(model, layers, partial(forward, model, batches[0]))
+    config = LoraConfig(
+        r=how.adapter_rank,
+        target_modules="|".join(re.escape(name) for name in called),
+        init_lora_weights="eva",
+        eva_config=EvaConfig(),
+    )
+    directions: dict[str, Tensor] = get_eva_state_dict(
+        model,
+        batches,
+        config,
+        forward_fn=forward,
+        prepare_model_inputs_fn=mask,
+        prepare_layer_inputs_fn=_rows,
+        show_progress_bar=False,
+    )
+    return {name: directions[name].float() for name in called}
+
+
+def _called(model: nn.Module, layers: Collection[str], run: Callable[[], None]) -> list[str]:
+    """Return the layers that a pass goes through: not, say, a pooler whose outputs none wants."""
+    called: set[str] = set()
+    hooks = [
+        model.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: called.add(name))
+        for name in layers
+    ]
+    with torch.no_grad():
+        run()
+    for hook in hooks:
+        hook.remove()
+    return [name for name in layers if name in called]
+
+
+def _rows(inputs: Any, mask: Tensor | None, _layer: str) -> Tensor:
+    """Return a layer's inputs as rows: those of texts without what was padded; (rows, inputs)."""
+    tensor: Tensor = inputs if isinstance(inputs, Tensor) else inputs[0]
+    if mask is not None and tensor.ndim == 3:  # (N, T, inputs), with T as long as the batch needs
+        tensor = tensor[mask[:, : tensor.shape[1]].bool()]
+    return tensor.reshape(-1, tensor.shape[-1]).contiguous()

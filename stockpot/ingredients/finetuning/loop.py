@@ -1,0 +1,299 @@
+"""The training loop: batches, steps and epochs; the techniques stand in files of their own.
+
+Every random choice comes from a stream named by (seed, purpose, epoch or step), so a run that is
+killed and continued makes the choices of one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial as bind
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import Dataset
+
+from stockpot.ingredients.finetuning.adapters import Adapter, TunedWeights, on_cpu, put_adapter_in
+from stockpot.ingredients.finetuning.compilation import compiled, compiling
+from stockpot.ingredients.finetuning.data_pruning import difficulty_scores, pruned
+from stockpot.ingredients.finetuning.divergence import Diverged, LossWatch, check_weights
+from stockpot.ingredients.finetuning.early_stopping import EarlyStopping
+from stockpot.ingredients.finetuning.gradient_norm_sampler import GradientNormSampler
+from stockpot.ingredients.finetuning.gradients import BatchGradient, LossScale, clip
+from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
+from stockpot.ingredients.finetuning.large_batches import adapted
+from stockpot.ingredients.finetuning.objective import training_batch
+from stockpot.ingredients.finetuning.optimizers import build_optimizer, set_learning_rate
+from stockpot.ingredients.finetuning.partial_state import (
+    ModelWeights,
+    Moments,
+    PartialState,
+    Progress,
+    Resumable,
+)
+from stockpot.ingredients.finetuning.random_state import own_random_state
+from stockpot.ingredients.finetuning.run_average import (
+    RunAverage,
+    build_average,
+    has_statistics,
+    recalibrated,
+)
+from stockpot.ingredients.finetuning.sam import sharpness_aware
+from stockpot.ingredients.finetuning.schedules import learning_rate_at
+from stockpot.ingredients.finetuning.starting_model import starting_model
+from stockpot.ingredients.finetuning.trained_parts import TrainedParts
+from stockpot.seeding import seeded_generator
+from stockpot.workloads.batches import num_examples, shuffled_batches, take, to_device
+from stockpot.workloads.protocol import Batch, Workload
+
+__all__ = ["Diverged", "fine_tune"]
+
+OnEpoch = Callable[[int, Callable[[], TunedWeights]], None]
+
+_RECALIBRATED = 0.2  # share of an epoch's batches from which BatchNorm statistics are measured
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """All that stays the same from step to step, and the parts that change."""
+
+    workload: Workload
+    model: nn.Module
+    data: Dataset[Any]
+    hyperparameters: Hyperparameters
+    device: str
+    trained: TrainedParts
+    adapter: Adapter | None
+    optimizer: Optimizer
+    scale: LossScale
+    gradient: BatchGradient
+    average: RunAverage
+    stopping: EarlyStopping | None
+    steps_per_epoch: int
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs, those of the probe included."""
+        return self.hyperparameters.probe_epochs + self.hyperparameters.epochs
+
+    @property
+    def total(self) -> int:
+        """The number of steps."""
+        return self.epochs * self.steps_per_epoch
+
+    @property
+    def parts(self) -> dict[str, Resumable]:
+        """What changes from step to step."""
+        parts: dict[str, Resumable] = {
+            "model": ModelWeights(self.model),
+            "optimizer": Moments(self.optimizer),
+            "scale": self.scale,
+            "average": self.average,
+        }
+        parts |= {"sampler": self.gradient.sampler} if self.gradient.sampler else {}
+        return parts | ({"stopping": self.stopping} if self.stopping else {})
+
+
+def fine_tune(  # noqa: PLR0913 (a run is told all that defines it)
+    workload: Workload,
+    start: Mapping[str, Tensor] | None,
+    hyperparameters: Hyperparameters,
+    *,
+    split: str,
+    device: str = "cpu",
+    partial: PartialState | None = None,
+    on_epoch: OnEpoch | None = None,
+    scores: Tensor | None = None,
+) -> TunedWeights:
+    """Train a model on one split and return its weights.
+
+    Equal arguments give equal bits on one machine and number of threads, also when the run was
+    killed and continued. The global random state is as before when this returns.
+
+    Args:
+        workload: what to train on.
+        start: the weights to start from; None draws them from the hyperparameters' seed.
+        hyperparameters: how to train.
+        split: the split to train on, `train` or `pretrain`.
+        device: where to train, e.g. `cpu` or `cuda:0`.
+        partial: where an unfinished run keeps its state; the file is removed at the end.
+        on_epoch: called at the end of each epoch with how many are done, those of a probe not
+            counted, and with what gives the weights that the run would end with there.
+        scores: how hard each example is, (N,), for a run that keeps the hardest; None computes it.
+
+    Returns:
+        The model's state dict, on the CPU; an adapter is merged into it, and stands beside it.
+
+    Raises:
+        Diverged: a loss is not finite or beyond all bounds, or a weight is not finite.
+        InputError: `start` or a name pattern does not fit the model, or the workload's inputs do
+            not fit mixup or CutMix, or the adapter does not fit the model.
+    """
+    how = adapted(hyperparameters)
+    with own_random_state(device):
+        run = _prepare(workload, start, how, split, device, scores)
+        identity = json.dumps([asdict(how), split, run.total, start is None])
+        done = partial.restore(run.parts, identity=identity) if partial else Progress()
+        with compiling(how.compiler):
+            _train(run, done, partial, identity, on_epoch)
+        check_weights(run.model, run.total)
+        weights = run.stopping.best if run.stopping else _weights(run, run.total)
+    if partial is not None:
+        partial.remove()
+    return _result(run, weights)
+
+
+def _prepare(
+    workload: Workload,
+    start: Mapping[str, Tensor] | None,
+    how: Hyperparameters,
+    split: str,
+    device: str,
+    scores: Tensor | None,
+) -> _Run:
+    """Build the model, the data and the parts of a run, all on the device."""
+    model = starting_model(workload, start, how, device)
+    data, patience = to_device(workload.dataset(split), device), how.patience
+    if how.prunes_data:
+        if scores is None:
+            scores = difficulty_scores(workload, start, how, split=split, device=device)
+        data = pruned(data, scores, how)
+    steps_per_epoch = math.ceil(num_examples(data) / how.batch_size)
+    stopping = EarlyStopping(workload, model, patience, device) if patience else None
+    trained, adapter = TrainedParts.of(model, how), None
+    if how.adapter != "none":
+        adapter = put_adapter_in(workload, model, data, how, device)
+        trained = adapter.trained
+    trained.begin_epoch(model, how.probe_epochs)
+    called, optimizer = compiled(model, how.compiler), build_optimizer(model, how)
+    scale = LossScale(how.precision, device)
+    sampler = GradientNormSampler.of(workload, num_examples(data), how, device)
+    return _Run(
+        workload=workload,
+        model=model,
+        data=data,
+        hyperparameters=how,
+        device=device,
+        trained=trained,
+        adapter=adapter,
+        optimizer=optimizer,
+        scale=scale,
+        gradient=BatchGradient(workload, called, optimizer, scale, how, sampler),
+        average=build_average(model, how, steps_per_epoch),
+        stopping=stopping,
+        steps_per_epoch=steps_per_epoch,
+    )
+
+
+def _train(
+    run: _Run,
+    done: Progress,
+    partial: PartialState | None,
+    identity: str,
+    on_epoch: OnEpoch | None,
+) -> None:
+    """Do the steps that are not done yet."""
+    watch = LossWatch(run.total, done.first_loss)
+    saved = time.monotonic()
+    for epoch in range(done.step // run.steps_per_epoch, run.epochs):
+        if run.stopping and run.stopping.is_over:
+            break
+        run.trained.begin_epoch(run.model, epoch)
+        for step, indices in _batches(run, epoch, done.step):
+            watch.add(_step(run, step, indices), steps_done=step + 1)
+            if (step + 1) % run.steps_per_epoch == 0:
+                _end_epoch(run, step + 1, on_epoch)
+            if partial is not None and time.monotonic() - saved >= partial.every_seconds:
+                watch.check()
+                progress = Progress(step + 1, watch.first_loss)
+                partial.save(run.parts, progress, identity=identity)
+                saved = time.monotonic()
+        watch.check()
+
+
+def _end_epoch(run: _Run, steps_done: int, on_epoch: OnEpoch | None) -> None:
+    if run.stopping:
+        weights = _weights(run, steps_done)
+        run.stopping.judge(weights, run.adapter.merged(weights) if run.adapter else weights)
+    epochs = steps_done // run.steps_per_epoch - run.hyperparameters.probe_epochs
+    if on_epoch and epochs > 0:
+        on_epoch(epochs, lambda: _result(run, _weights(run, steps_done)))
+
+
+def _result(run: _Run, weights: Mapping[str, Tensor]) -> TunedWeights:
+    """Return what a run gives whose weights, or best ones, or their average these are."""
+    if run.adapter:
+        return run.adapter.result(weights)
+    return TunedWeights({name: on_cpu(tensor) for name, tensor in weights.items()})
+
+
+def _batches(run: _Run, epoch: int, first: int) -> Iterator[tuple[int, Tensor]]:
+    """Yield the number and the indices of each step of an epoch that is not before `first`."""
+    for position, indices in enumerate(_drawn(run, epoch)):
+        step = epoch * run.steps_per_epoch + position
+        if step >= first:
+            yield step, indices
+
+
+def _drawn(run: _Run, epoch: int) -> tuple[Tensor, ...]:
+    """Return the indices of each batch of an epoch that is trained."""
+    how, sampler = run.hyperparameters, run.gradient.sampler
+    rows = sampler.draw(epoch, seeded_generator(how.seed, "draws", epoch)) if sampler else None
+    return _order(run, epoch) if rows is None else torch.split(rows, how.batch_size)
+
+
+def _order(run: _Run, epoch: int) -> tuple[Tensor, ...]:
+    """Return the indices of each batch of an epoch that takes each example once."""
+    generator = seeded_generator(run.hyperparameters.seed, "order", epoch)
+    return shuffled_batches(run.data, run.hyperparameters.batch_size, generator)
+
+
+def _examples(run: _Run, indices: Tensor) -> Batch:
+    return tuple(tensor.to(run.device) for tensor in take(run.data, indices))
+
+
+def _step(run: _Run, step: int, indices: Tensor) -> Tensor:
+    """Do one step and return the mean loss of its batch."""
+    how = run.hyperparameters
+    batch = training_batch(run.workload, _examples(run, indices), how, step)
+    if run.gradient.sampler:
+        batch = replace(batch, rows=indices.to(run.device))
+    set_learning_rate(run.optimizer, _learning_rate(run, step))
+    gradient = bind(run.gradient, batch, step)
+    loss = sharpness_aware(gradient, run.model, how.sam_radius) if how.sam_radius else gradient()
+    run.scale.unscale_(run.optimizer)
+    clip(run.optimizer, how.clip_norm)
+    run.scale.step(run.optimizer)
+    run.scale.update()
+    run.average.update(step)
+    return loss
+
+
+def _learning_rate(run: _Run, step: int) -> float:
+    """Return a step's learning rate; the probe has a schedule of its own."""
+    probe = run.hyperparameters.probe_epochs * run.steps_per_epoch
+    if step < probe:
+        return learning_rate_at(step, probe, run.hyperparameters)
+    return learning_rate_at(step - probe, run.total - probe, run.hyperparameters)
+
+
+def _weights(run: _Run, steps_done: int) -> dict[str, Tensor]:
+    """Return what a run gives after so many steps: the model's weights, or their average."""
+    state: dict[str, Tensor] = run.model.state_dict()
+    average = run.average.average
+    if average is None or not run.average.has_begun(steps_done):
+        return state
+    # Frozen tensors are averages of equal ones, but for rounding.
+    averaged = average.average() | {name: state[name] for name in run.trained.frozen}
+    if not has_statistics(run.model):
+        return averaged
+    order = _order(run, run.epochs)
+    few = order[: max(1, round(_RECALIBRATED * len(order)))]
+    batches = [_examples(run, indices) for indices in few]
+    return recalibrated(run.model, averaged, run.workload, batches, run.trained.frozen)

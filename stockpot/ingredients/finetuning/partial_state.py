@@ -1,0 +1,142 @@
+"""The state of an unfinished fine-tuning run, on disk, so that a killed run can continue."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from stockpot.errors import InputError
+from stockpot.storage.checkpoints import load_tensors, read_metadata, save_checkpoint
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an unfinished run is.
+
+    Attributes:
+        step: the number of steps done.
+        first_loss: the loss of the first step; None if that is not done, and nothing is saved.
+    """
+
+    step: int = 0
+    first_loss: float | None = None
+
+
+class Resumable(Protocol):
+    """A part of a run that changes from step to step."""
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Return all that it holds."""
+        ...
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Hold that; it then goes on bit for bit."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PartialState:
+    """Where the state of an unfinished run is kept, and how often it is saved.
+
+    Attributes:
+        path: a safetensors file, written atomically; one run's own.
+        every_seconds: least time between two saves; 0 saves after every step.
+    """
+
+    path: Path
+    every_seconds: float = 30.0
+
+    def save(self, parts: Mapping[str, Resumable], progress: Progress, *, identity: str) -> None:
+        """Save the parts and the progress of the run called `identity`."""
+        tensors = {
+            f"{where}.{name}": tensor.detach().cpu().clone()
+            for where, part in parts.items()
+            for name, tensor in part.tensors().items()
+        }
+        numbers = {name: repr(value) for name, value in asdict(progress).items()}
+        save_checkpoint(self.path, tensors, {"identity": identity, **numbers})
+
+    def restore(self, parts: Mapping[str, Resumable], *, identity: str) -> Progress:
+        """Load the saved state, if it is of the run called `identity`; return its progress.
+
+        With no file, or one that is damaged or of another run, nothing is loaded and the run
+        starts at step 0, which gives the same weights later.
+        """
+        if not self.path.exists():
+            return Progress()
+        try:
+            metadata = read_metadata(self.path)
+            tensors = load_tensors(self.path)
+        except InputError as error:
+            logger.warning("starting over: %s", error)
+            return Progress()
+        if metadata.get("identity") != identity:
+            logger.warning("starting over: %s is of another run", self.path)
+            return Progress()
+        for where, part in parts.items():
+            part.load(_under(f"{where}.", tensors))
+        return Progress(int(metadata["step"]), float(metadata["first_loss"]))
+
+    def remove(self) -> None:
+        """Delete the file, if there is one."""
+        self.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelWeights:
+    """A model as a part of a run."""
+
+    model: nn.Module
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Return its state dict."""
+        state: Mapping[str, Tensor] = self.model.state_dict()
+        return state
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Load a state dict."""
+        self.model.load_state_dict(tensors)
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """What an optimizer remembers, as a part of a run."""
+
+    optimizer: Optimizer
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Name each tensor '<index of the parameter>.<key>'."""
+        per_parameter = self.optimizer.state_dict()["state"]
+        return {
+            f"{index}.{key}": torch.as_tensor(value)
+            for index, state in per_parameter.items()
+            for key, value in state.items()
+            if value is not None
+        }
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Load what `tensors` named; learning rates are set at each step."""
+        per_parameter: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            index, _, key = name.partition(".")
+            per_parameter.setdefault(int(index), {})[key] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names start with `prefix`, without it."""
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }

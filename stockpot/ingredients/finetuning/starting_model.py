@@ -1,0 +1,50 @@
+"""The net that a run trains, as it is before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from stockpot.errors import InputError
+from stockpot.ingredients.finetuning.ghost_batches import use_ghost_batches
+from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
+from stockpot.ingredients.finetuning.sparse_training import prune
+from stockpot.seeding import seeded_generator
+from stockpot.workloads.protocol import Workload
+
+
+def starting_model(
+    workload: Workload, start: Mapping[str, Tensor] | None, how: Hyperparameters, device: str
+) -> nn.Module:
+    """Build the net on a device, with the techniques that change the net itself.
+
+    Args:
+        workload: has the architecture.
+        start: the weights; None draws them from the hyperparameters' seed.
+        how: the run's.
+        device: where the net is to be.
+
+    Raises:
+        InputError: the weights or a technique do not fit the net.
+    """
+    model = workload.build_model(seeded_generator(how.seed, "weights"))
+    if start is not None:
+        _load(model, start)
+    model.to(device)
+    if how.sparsity:
+        if how.adapter != "none":
+            raise InputError(
+                f"sparsity: must be 0 with an adapter, which fills zeros in, got {how.sparsity}"
+            )
+        prune(model, how.sparsity)
+    if how.ghost_batch:
+        use_ghost_batches(model, how.ghost_batch)
+    return model
+
+
+def _load(model: nn.Module, start: Mapping[str, Tensor]) -> None:
+    try:
+        model.load_state_dict(start)
+    except RuntimeError as error:
+        raise InputError(f"start: its tensors must be those of the model, got {error}") from error

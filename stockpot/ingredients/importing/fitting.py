@@ -1,0 +1,147 @@
+"""Whether a checkpoint is of the workload's model, by headers alone, and reading one that is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stockpot.disk_merging.inspection import is_head
+from stockpot.errors import InputError
+from stockpot.ingredients.importing.model_form import ModelForm
+from stockpot.storage.weights import Source, StoredTensor
+
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A checkpoint that is of the model.
+
+    Attributes:
+        names: the name in the checkpoint of each tensor of the model.
+        notes: what was done to make it fit, a sentence each.
+    """
+
+    names: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def fit(source: Source, form: ModelForm) -> Fit:
+    """Find the tensors of a model in a checkpoint; no weights are read.
+
+    A prefix of all names, as wrappers add it (`model.`, `module.`, `_orig_mod.`), is taken off.
+    A tensor that the model has under two names may be stored under one.
+
+    Raises:
+        InputError: tensors are missing or too many, or of another shape or kind; all is said.
+    """
+    prefix = _prefix(source, form)
+    names = _names(source, form, prefix)
+    problems = [*_missing(names, form), *_extra(source, names), *_other_types(source, names, form)]
+    if problems:
+        raise InputError(f"{source.path}: {'; '.join(problems)}")
+    notes = [f"prefix {prefix!r} taken off the names"] if prefix else []
+    return Fit(names, (*notes, *_casts(source, names, form)))
+
+
+def read_weights(source: Source, form: ModelForm, fitted: Fit) -> dict[str, Tensor]:
+    """Read a checkpoint's weights, under the model's names and in the model's dtypes, on the CPU.
+
+    Raises:
+        InputError: a value is NaN or infinite, or tensors that the model ties are not equal.
+    """
+    weights = {
+        name: source.read(own).to(form.tensors[name].dtype, copy=True)
+        for name, own in fitted.names.items()
+    }
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            wrong = int((~tensor.isfinite()).sum())
+            raise InputError(
+                f"{source.path}: tensor {name!r}: {wrong} of {tensor.numel()} values are NaN or "
+                f"infinite in {form.tensors[name].dtype}"
+            )
+    for name, other in form.tied.items():
+        if not torch.equal(weights[name], weights[other]):
+            raise InputError(
+                f"{source.path}: tensors {name!r} and {other!r} differ, the model ties them"
+            )
+    return weights
+
+
+def _prefix(source: Source, form: ModelForm) -> str:
+    """Return the prefix that most of the checkpoint's names have before one of the model's."""
+    counts = Counter({"": 0})
+    for name in source.tensors:
+        parts = name.split(".")
+        counts.update(
+            "".join(f"{part}." for part in parts[:length])
+            for length in range(len(parts))
+            if ".".join(parts[length:]) in form.tensors
+        )
+    return max(counts, key=lambda prefix: (counts[prefix], -len(prefix)))
+
+
+def _names(source: Source, form: ModelForm, prefix: str) -> dict[str, str]:
+    """Return the checkpoint's name of each tensor that it has."""
+    found = {name: prefix + name for name in form.tensors if prefix + name in source.tensors}
+    for name, other in form.tied.items():
+        for one, twin in ((name, other), (other, name)):
+            if one not in found and twin in found:
+                found[one] = found[twin]
+    return {name: found[name] for name in form.tensors if name in found}
+
+
+def _missing(names: Mapping[str, str], form: ModelForm) -> Iterator[str]:
+    missing = [name for name in form.tensors if name not in names]
+    statistics = [name for name in missing if name.endswith(_STATISTICS)]
+    others = [name for name in missing if name not in statistics]
+    if others:
+        yield f"lacks {len(others)} of {len(form.tensors)} tensors of the model: {_listed(others)}"
+    if statistics:
+        yield (
+            f"lacks statistics of BatchNorm: {_listed(statistics)}; save the whole state dict, "
+            "buffers too"
+        )
+
+
+def _extra(source: Source, names: Mapping[str, str]) -> Iterator[str]:
+    used = set(names.values())
+    extra = [name for name in source.tensors if name not in used]
+    if extra:
+        yield f"has tensors that the model lacks: {_listed(extra)}"
+
+
+def _other_types(source: Source, names: Mapping[str, str], form: ModelForm) -> Iterator[str]:
+    for name, own in names.items():
+        found, wanted = source.tensors[own], form.tensors[name]
+        if found.shape != wanted.shape:
+            head = "another head: " if is_head(name) else ""
+            yield f"{head}tensor {name!r} has shape {found.shape}, the model has {wanted.shape}"
+        if _kind(found) != _kind(wanted):
+            yield f"tensor {name!r} is {found.dtype}, the model has {wanted.dtype}"
+
+
+def _kind(tensor: StoredTensor) -> str:
+    if tensor.dtype == torch.bool:
+        return "truth"
+    return "float" if tensor.dtype.is_floating_point else "integer"
+
+
+def _casts(source: Source, names: Mapping[str, str], form: ModelForm) -> list[str]:
+    # An adapted tensor is computed in float32 at least; what it is rounded to is no cast.
+    casts = {
+        (str(source.output_dtype(own)), str(form.tensors[name].dtype))
+        for name, own in names.items()
+        if source.output_dtype(own) != form.tensors[name].dtype
+    }
+    return [f"{one} read as {other}, the model's" for one, other in sorted(casts)]
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(map(repr, names[:3])) + more

@@ -1,0 +1,67 @@
+"""What a checkpoint has to be: the tensors of the workload's model, by name, without weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from stockpot.seeding import seeded_generator
+from stockpot.storage.keys import content_key
+from stockpot.storage.weights import Source, StoredTensor
+from stockpot.workloads.protocol import Workload
+
+_NOWHERE = Path("the workload's model")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelForm:
+    """The tensors of a model.
+
+    Attributes:
+        tensors: shape and dtype of each tensor of its state dict, by name.
+        tied: names of tensors that are another one, with the name of that.
+    """
+
+    tensors: Mapping[str, StoredTensor]
+    tied: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        """Hash of names, shapes and dtypes, to 20 hex digits."""
+        described = {
+            name: [str(tensor.dtype), list(tensor.shape)] for name, tensor in self.tensors.items()
+        }
+        return content_key(tensors=described, tied=dict(self.tied))
+
+    def as_source(self) -> Source:
+        """Return the model as an adapter's base, of which headers can be asked for."""
+        return Source(_NOWHERE, (), self.tensors)
+
+
+def form_of(workload: Workload) -> ModelForm:
+    """Return the form of a workload's model, which gets no memory where its code allows that."""
+    state = _build(workload).state_dict(keep_vars=True)
+    first: dict[int, str] = {}
+    tied = {
+        name: first[id(tensor)]
+        for name, tensor in state.items()
+        if first.setdefault(id(tensor), name) != name
+    }
+    tensors = {
+        name: StoredTensor(_NOWHERE, tensor.dtype, tuple(tensor.shape), 0, tensor.nbytes)
+        for name, tensor in state.items()
+    }
+    return ModelForm(tensors, tied)
+
+
+def _build(workload: Workload) -> nn.Module:
+    generator = seeded_generator(0, "weights")
+    try:
+        with torch.device("meta"):
+            return workload.build_model(generator)
+    except Exception:  # noqa: BLE001 (a model's own code may need values, and fail anyhow without)
+        return workload.build_model(generator)

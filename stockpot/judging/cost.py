@@ -1,0 +1,73 @@
+"""What a prediction costs: operations, which are counted, and time, which is measured."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from stockpot.workloads.batches import num_examples, take, to_device
+from stockpot.workloads.passes import empty_model
+from stockpot.workloads.protocol import Workload
+
+LATENCY_BATCH = 32
+_WARM_UPS = 5
+_REPEATS = 50
+_MAX_SECONDS = 2.0
+
+
+def count_flops(workload: Workload) -> int:
+    """Count the floating-point operations of the forward pass of one example of val.
+
+    Counted are matrix products, convolutions and attention, two for each multiply-add, as
+    `torch.utils.flop_counter` does; not counted are elementwise operations, norms and pooling. The
+    count depends on shapes alone, so weights do not matter.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = empty_model(workload, "cpu")
+    example = take(workload.dataset("val"), torch.tensor([0]))
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        workload.forward(model, example)
+    return int(counter.get_total_flops())
+
+
+def measure_latency(workload: Workload, device: str) -> dict[str, Any]:
+    """Measure the time of a forward pass of a batch; weights do not matter for it.
+
+    Returns:
+        `latency_ms`, the median of the repeats after warm-up; `batch_size`, 32 or all of val;
+        `device` and `threads`, which it depends on.
+    """
+    model = empty_model(workload, device)
+    data = to_device(workload.dataset("val"), device)
+    size = min(LATENCY_BATCH, num_examples(data))
+    batch = tuple(tensor.to(device) for tensor in take(data, torch.arange(size)))
+
+    def run() -> None:
+        with torch.inference_mode():
+            workload.forward(model, batch)
+        if device.startswith("cuda"):
+            torch.cuda.synchronize(device)
+
+    return {
+        "latency_ms": 1000 * _median_seconds(run),
+        "batch_size": size,
+        "device": device,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _median_seconds(run: Callable[[], None]) -> float:
+    """Return the median time of a call; of fewer repeats where they take long."""
+    for _ in range(_WARM_UPS):
+        run()
+    seconds: list[float] = []
+    while len(seconds) < _REPEATS and sum(seconds) < _MAX_SECONDS:
+        started = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)

@@ -1,0 +1,110 @@
+"""Metric values of models that are merged only to be measured: each computed once, then kept.
+
+Of such a model no weights and no outputs are kept, only what the metric says of each example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stockpot.errors import InputError
+from stockpot.judging.test_sets import test_sets
+from stockpot.scoring.predictions import MERGED, open_set
+from stockpot.scoring.shift_means import are_copies, mean_over_shifts
+from stockpot.statistics.values import Floats
+from stockpot.storage.checkpoints import load_tensors, save_checkpoint
+from stockpot.storage.keys import code_digest, content_key
+from stockpot.workloads.passes import empty_model, put_weights
+from stockpot.workloads.spec import WorkloadSpec
+
+_CODE = ("merging", "preparation", "alignment/batch_norm.py", "evaluation/merged_values.py")
+
+
+def keep_values(
+    root: Path,
+    workload: WorkloadSpec,
+    merges: Sequence[Any],
+    weights: Callable[[int], Mapping[str, Tensor]],
+    device: str,
+) -> None:
+    """Measure merged models on val, test and the test shifts, unless that is kept already.
+
+    Args:
+        root: the project root.
+        workload: what they are measured on, and its first metric.
+        merges: what each model is merged from and how; JSON. It names the kept values.
+        weights: returns the tensors of a model by its place in `merges`, on the device.
+        device: where they are measured.
+    """
+    paths = {name: values_path(root, workload, merges, name) for name in judged_sets(workload)}
+    missing = {name: path for name, path in paths.items() if _read(path) is None}
+    if not missing:
+        return
+    built = workload.build()
+    metric = next(iter(built.metrics.values()))
+    model = empty_model(built, device)
+    opened = {name: open_set(workload, name, device) for name in missing}
+    values: dict[str, list[Tensor]] = {name: [] for name in missing}
+    firsts = [merges.index(merge) for merge in merges]  # equal merges are measured once
+    for place, first in enumerate(firsts):
+        if place == first:
+            put_weights(model, weights(place))
+        for name, examples in opened.items():
+            measured = (
+                metric(examples.outputs(model), examples.targets).float().cpu()
+                if place == first
+                else values[name][first]
+            )
+            values[name].append(measured)
+    for name, path in missing.items():
+        save_checkpoint(path, {"values": torch.stack(values[name])}, {})
+
+
+def load_values(root: Path, workload: WorkloadSpec, merges: Sequence[Any]) -> dict[str, Floats]:
+    """Return kept values by place, `val`, `test` and `shift`; (models, N) each.
+
+    Raises:
+        InputError: they are not kept.
+    """
+
+    def load(name: str) -> Floats:
+        values = _read(values_path(root, workload, merges, name))
+        if values is None:
+            raise InputError(
+                f"values of merged models on {name}: must be kept, got none; "
+                "run `stockpot evaluate`"
+            )
+        return values
+
+    val, test, *shifts = (load(name) for name in judged_sets(workload))
+    copies = are_copies(workload, workload.test_shifts)
+    return {"val": val, "test": test} | (
+        {"shift": mean_over_shifts(shifts, copies)} if shifts else {}
+    )
+
+
+def judged_sets(workload: WorkloadSpec) -> tuple[str, ...]:
+    """Name what merged models are measured on: val, test and the shifts of test."""
+    return ("val", *test_sets(workload))
+
+
+def values_path(root: Path, workload: WorkloadSpec, merges: Sequence[Any], set_name: str) -> Path:
+    """Return where the values of merged models on a set are kept."""
+    metric = next(iter(workload.build().metrics))
+    inputs = {"merges": merges, "metric": metric, "code": code_digest(*_CODE)}
+    key = content_key(merged=inputs, passing=workload.passing_inputs(set_name))
+    return root / ".stockpot" / "predictions" / f"{MERGED}.{key}.safetensors"
+
+
+def _read(path: Path) -> Floats | None:
+    """Return kept values in float64; None where they are missing or damaged."""
+    try:
+        values: Floats = load_tensors(path)["values"].double().numpy()
+    except InputError:
+        return None
+    return values

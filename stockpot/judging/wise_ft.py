@@ -1,0 +1,123 @@
+"""The straight path from the base to a soup; importing this module imports no torch.
+
+Source: Wortsman et al. 2022, Robust fine-tuning of zero-shot models
+(https://arxiv.org/abs/2109.01903): a point between may do better under shift than either end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stockpot.storage.models import Model
+from stockpot.storage.ranking import rank
+from stockpot.workloads.spec import WorkloadSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stockpot.statistics.values import Floats
+
+_STEPS = 10  # from one end to the other
+
+
+@dataclass(frozen=True, slots=True)
+class WiseFtJob:
+    """The path from the base to one soup.
+
+    Attributes:
+        root: the project root.
+        workload: what the points on it are measured on.
+        base: where it begins.
+        soup: where it ends.
+    """
+
+    root: Path
+    workload: WorkloadSpec
+    base: Model
+    soup: Model
+
+    @property
+    def name(self) -> str:
+        """What the path is called."""
+        return f"path from {self.base.name} to {self.soup.name}"
+
+    @property
+    def alphas(self) -> list[float]:
+        """How far the points between the ends are from the base."""
+        return [step / _STEPS for step in range(1, _STEPS)]
+
+    @property
+    def merges(self) -> list[dict[str, Any]]:
+        """Of each point between the ends: what it is merged from, and how."""
+        ends = {"base": self.base.digest, "soup": self.soup.digest}
+        return [{"wise_ft": ends, "alpha": alpha} for alpha in self.alphas]
+
+
+def wise_ft_job(root: Path, workload: WorkloadSpec, models: Sequence[Model]) -> WiseFtJob | None:
+    """Return the path to the soup that is best on val; None if there is no soup.
+
+    Args:
+        root: the project root.
+        workload: what is measured on.
+        models: a base, soups and tuned soups with val scores; others do not matter.
+    """
+    soups = [model for model in models if model.kind in ("soup", "tuned")]
+    if not soups:
+        return None
+    metric = next(iter(workload.build().metrics))
+    (base,) = (model for model in models if model.kind == "base")
+    return WiseFtJob(root, workload, base, soups[rank(soups, f"val/{metric}")[0]])
+
+
+def measure_wise_ft(job: WiseFtJob, device: str) -> None:
+    """Measure the points between the ends, unless that is kept; runs in a worker process."""
+    from stockpot.judging.merged_values import keep_values
+    from stockpot.merging.engine import merge_states
+    from stockpot.merging.recipe import Recipe
+    from stockpot.soups.preparation.recalibration import Recalibration
+    from stockpot.storage.checkpoints import load_tensors, verify
+
+    @cache
+    def recalibrated() -> Recalibration:
+        return Recalibration(job.workload.build(), device)
+
+    @cache
+    def weights_of(model_name: str) -> dict[str, Tensor]:
+        model = job.base if model_name == job.base.name else job.soup
+        weights = load_tensors(verify(job.root, model.checkpoint))
+        return {name: tensor.to(device) for name, tensor in weights.items()}
+
+    def weights(place: int) -> dict[str, Tensor]:
+        recipe = Recipe("wise_ft", (1.0,), {"alpha": job.alphas[place]})
+        merged = merge_states([weights_of(job.soup.name)], recipe, weights_of(job.base.name))
+        return recalibrated()(merged, 2)
+
+    keep_values(job.root, job.workload, job.merges, weights, device)
+
+
+def wise_ft_path(
+    job: WiseFtJob, values: Mapping[str, Mapping[str, Floats]]
+) -> dict[str, str | list[float]]:
+    """Return the scores along the path; its ends are those that the models have anyway.
+
+    Args:
+        job: the path, whose points between the ends are measured.
+        values: per-example values (N,) of base and soup by place: `val`, `test` and `shift`, an
+            example's mean over the test shifts.
+
+    Returns:
+        `model`, `alphas` and, for each place, the scores at them.
+    """
+    from stockpot.judging.merged_values import load_values
+
+    between = load_values(job.root, job.workload, job.merges)
+    base, soup = values[job.base.name], values[job.soup.name]
+    scores = {
+        place: [float(one.mean()) for one in (base[place], *points, soup[place])]
+        for place, points in between.items()
+    }
+    return {"model": job.soup.name, "alphas": [0.0, *job.alphas, 1.0], **scores}

@@ -1,0 +1,60 @@
+"""Consensus task arithmetic by TALL masks (Wang et al. 2024, https://arxiv.org/abs/2405.07813)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from stockpot.merging.methods.task_vectors import check_scale, sum_weighted
+from stockpot.merging.registry import method
+
+
+@method("consensus_ta", num_models=(2, None), is_elementwise=True)
+def consensus_ta(
+    tensors: Sequence[Tensor],
+    base: Tensor,
+    coefficients: Sequence[float],
+    *,
+    mask_ratio: float = 0.4,
+    min_models: int = 2,
+    scale: float = 1.0,
+) -> Tensor:
+    """Sum the task vectors, in the entries that matter to several models.
+
+    An entry matters to a model if it is not far from the sum: its magnitude is at least
+    `mask_ratio` times its distance from the sum.
+
+    Args:
+        tensors: M >= 2 same-named tensors, one a model; one shape, float32 or float64.
+        base: what they were fine-tuned from; same shape and dtype.
+        coefficients: M numbers, applied before entries are compared; 1 each is the paper's
+            method.
+        mask_ratio: how large an entry must be to matter, finite and >= 0 (the paper's lambda,
+            searched from 0.2 to 0.6).
+        min_models: to how many models an entry must matter, in [0, M]; 0 is task arithmetic.
+        scale: finite factor on the sum (the paper's alpha).
+
+    Returns:
+        The merged tensor; shape and dtype of the inputs.
+
+    Raises:
+        ValueError: an option is out of range.
+
+    Source: the paper's TALL masks and consensus merging. One ratio for all models, where the
+    authors' code searches one each on val.
+    """
+    check_scale("consensus_ta", scale)
+    if not 0 <= mask_ratio < float("inf"):
+        raise ValueError(f"consensus_ta: mask_ratio must be finite and >= 0, got {mask_ratio}")
+    if not 0 <= min_models <= len(tensors):
+        raise ValueError(
+            f"consensus_ta: min_models must be in [0, {len(tensors)}], got {min_models}"
+        )
+    total = sum_weighted((tensor - base for tensor in tensors), coefficients)
+    num_mattering = torch.zeros_like(total, dtype=torch.int32)
+    for tensor, coefficient in zip(tensors, coefficients, strict=True):
+        weighted = (tensor - base) * coefficient
+        num_mattering += weighted.abs() >= mask_ratio * (total - weighted).abs()
+    return base + scale * total.where(num_mattering >= min_models, 0)

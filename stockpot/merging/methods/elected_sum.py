@@ -1,0 +1,65 @@
+"""The merge of AdaMerging++ (Yang et al. 2024, https://arxiv.org/abs/2310.02575)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from stockpot.merging.methods.magnitude_cuts import Cut, keep_largest
+from stockpot.merging.methods.task_vectors import check_density, check_scale, sum_weighted
+from stockpot.merging.methods.ties import measure_largest
+from stockpot.merging.registry import method
+from stockpot.merging.runs import Runs
+from stockpot.merging.whole_model import Scope, check_scope
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@method("elected_sum", is_elementwise=True, measure=measure_largest)
+def elected_sum(
+    tensors: Sequence[Tensor],
+    base: Tensor,
+    coefficients: Sequence[float],
+    *,
+    density: float = 0.2,
+    scale: float = 1.0,
+    scope: Scope = "tensor",
+    measured: Sequence[Cut] | None = None,
+    start: int = 0,
+) -> Tensor:
+    """Sum task vectors, trimmed as by TIES and without entries against the elected sign.
+
+    All models elect signs alike: unlike in `ties`, coefficients count after the election alone, so
+    that the sum is linear in them and a gradient can find them.
+
+    Args:
+        tensors: M same-named tensors, one a model; one shape, float32 or float64.
+        base: what they were fine-tuned from; same shape and dtype.
+        coefficients: M numbers, applied after the election; a model with 0 still votes.
+        density: share of entries kept in each task vector, in (0, 1]; at least one entry is.
+        scale: finite factor on the sum.
+        scope: of which the density is kept, as in `ties`: of each `tensor`, or of the `model`.
+        measured: where the largest entries of each whole task vector end, where these are parts.
+        start: position of the first entry of the part.
+
+    Returns:
+        The merged tensor; shape and dtype of the inputs. The base's entry stays where all are
+        trimmed, and where their sum is exactly 0.
+
+    Raises:
+        ValueError: an option is out of range.
+
+    Source: section 3.3 (AdaMerging++): the operation Phi is TIES-Merging's trimming and election,
+    in the authors' code over the whole model. Differences are those of `ties`.
+    """
+    check_density("elected_sum", density)
+    check_scale("elected_sum", scale)
+    check_scope("elected_sum", scope)
+    cuts = measured or measure_largest(Runs.of(tensors, base), [], {"density": density})
+    trimmed = [
+        keep_largest(tensor - base, cut, start) for tensor, cut in zip(tensors, cuts, strict=True)
+    ]
+    elected = sum_weighted(trimmed, [1.0] * len(trimmed)).sign_()
+    agreeing = (vector.where(vector * elected > 0, 0) for vector in trimmed)
+    return base + scale * sum_weighted(agreeing, coefficients)

@@ -1,0 +1,95 @@
+"""Riemannian mean on the sphere (Karcher 1977, https://doi.org/10.1002/cpa.3160300502)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from stockpot.merging.methods.directions import (
+    cancels,
+    length_of_sum,
+    lengths_and_cosines,
+    measure_directions,
+    sum_of_units,
+)
+from stockpot.merging.methods.linear import linear
+from stockpot.merging.methods.shares import positive_shares
+from stockpot.merging.registry import method
+from stockpot.merging.runs import Runs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_OPPOSITE = -0.9995  # a smaller cosine between two models: there is no shortest way
+_SMALLEST_SINE = 1e-6  # below, the way from the mean to its opposite has no direction
+
+
+@method("karcher", num_models=(2, None), is_elementwise=True, measure=measure_directions)
+def karcher(
+    tensors: Sequence[Tensor],
+    coefficients: Sequence[float],
+    *,
+    max_iter: int = 10,
+    tol: float = 1e-5,
+    measured: Tensor | None = None,
+) -> Tensor:
+    """Find the direction with the least mean squared angle to the models'; mean their lengths.
+
+    A tensor of one entry has no direction: it is averaged, and so are two opposite vectors.
+
+    Args:
+        tensors: M same-named tensors, one a model; one shape, float32 or float64.
+        coefficients: M numbers of at least 0, in the order of `tensors`, not all 0.
+        max_iter: number of steps after which the search ends, at least 1.
+        tol: length of a step, in radians, below which the search ends, above 0.
+        measured: inner products (M, M) of the whole tensors, where these are parts.
+
+    Returns:
+        The merged tensor; shape and dtype of the inputs.
+
+    Raises:
+        ValueError: an option or a coefficient is out of its range, or the directions of more
+            than two models cancel.
+
+    Source: Karcher 1977, found by gradient descent with step 1. mergekit has no
+    coefficients and computes in the models' own precision. We need the inner products of the
+    models once, in float64, and then search among the factors of their sum: two passes over
+    the models, whatever the number of steps. A vector is left out for being 0, not for being
+    shorter than `tol`, since small biases have directions too.
+    """
+    if not max_iter >= 1:
+        raise ValueError(f"karcher: max_iter must be at least 1, got {max_iter}")
+    if not tol > 0:
+        raise ValueError(f"karcher: tol must be above 0, got {tol}")
+    parts = positive_shares("karcher", coefficients)
+    products = measure_directions(Runs.of(tensors)) if measured is None else measured
+    if products is None:
+        return linear(tensors, parts)
+    lengths, cosines = lengths_and_cosines(products)
+    has_direction = cosines.diagonal() > 0
+    weights = lengths.new_tensor(parts) * has_direction
+    if not weights.any():
+        return linear(tensors, parts)
+    if len(tensors) == 2 and cosines[0, 1] < _OPPOSITE:
+        return linear(tensors, parts)
+    if cancels(weights, cosines):
+        raise ValueError("karcher: directions of the models must not cancel out, got 0")
+    mean = _mean_direction(weights / weights.sum(), cosines, max_iter, tol)
+    return sum_of_units(tensors, lengths, mean * (lengths @ weights))
+
+
+def _mean_direction(weights: Tensor, cosines: Tensor, max_iter: int, tol: float) -> Tensor:
+    """Return the factors (M,) of the unit vectors whose sum is the mean direction."""
+    mean = weights / length_of_sum(weights, cosines)
+    for _ in range(max_iter):
+        cosine = (cosines @ mean).clamp(-1, 1)
+        angle = cosine.arccos()
+        pulls = weights * angle / angle.sin().clamp(min=_SMALLEST_SINE)
+        pulls = pulls.where((angle >= tol) & (angle.sin() >= _SMALLEST_SINE), 0)
+        step = pulls - (pulls @ cosine) * mean
+        length = length_of_sum(step, cosines)
+        if length < tol:
+            break
+        mean = length.cos() * mean + length.sin() / length * step
+        mean = mean / length_of_sum(mean, cosines)
+    return mean

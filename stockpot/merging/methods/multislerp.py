@@ -1,0 +1,71 @@
+"""Spherical mean of any number of models (mergekit's Multi-SLERP)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from stockpot.merging.methods.directions import (
+    cancels,
+    length_of_sum,
+    lengths_and_cosines,
+    measure_directions,
+    sum_of_units,
+)
+from stockpot.merging.methods.linear import linear
+from stockpot.merging.methods.task_vectors import normalized
+from stockpot.merging.registry import method
+from stockpot.merging.runs import Runs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@method("multislerp", num_models=(2, None), is_elementwise=True, measure=measure_directions)
+def multislerp(
+    tensors: Sequence[Tensor],
+    coefficients: Sequence[float],
+    base: Tensor | None = None,
+    *,
+    measured: Tensor | None = None,
+) -> Tensor:
+    """Take the mean of the directions and, for its length, the mean of the lengths.
+
+    A tensor of one entry has no direction: it is averaged, and so are two opposite vectors.
+
+    Args:
+        tensors: M same-named tensors, one a model; one shape, float32 or float64.
+        coefficients: M numbers, in the order of `tensors`; their sum is not 0.
+        base: the base's tensor, or None to merge the weights and not the task vectors.
+        measured: inner products (M, M) of the whole vectors, where these are parts.
+
+    Returns:
+        The merged tensor; shape and dtype of the inputs. Where no model differs from the base,
+        the base bit for bit.
+
+    Raises:
+        ValueError: the coefficients sum to 0, or the directions of more than two models cancel.
+
+    Source: mergekit's `multislerp`. It projects the directions on the tangent at their mean and
+    goes along the mean of the projections; that is 0 at this very point, but for rounding, so
+    the mean direction is the result and we leave the detour out. It fails on tensors that no
+    model changed, and its `eps` shortens small vectors; ours does neither.
+    """
+    parts = normalized("multislerp", coefficients)
+    if base is None:
+        return _mean(tensors, parts, measured)
+    return base + _mean([tensor - base for tensor in tensors], parts, measured)
+
+
+def _mean(vectors: Sequence[Tensor], parts: Sequence[float], products: Tensor | None) -> Tensor:
+    products = measure_directions(Runs.of(vectors)) if products is None else products
+    if products is None or not products.any():
+        return linear(vectors, parts)
+    lengths, cosines = lengths_and_cosines(products)
+    factors = lengths.new_tensor(parts)
+    if cancels(factors, cosines):
+        if len(vectors) > 2:
+            raise ValueError("multislerp: directions of the models must not cancel out, got 0")
+        return linear(vectors, parts)
+    mean_length = factors @ lengths
+    return sum_of_units(vectors, lengths, factors * mean_length / length_of_sum(factors, cosines))

@@ -1,0 +1,258 @@
+"""What methods that merge task vectors share; a task vector is a model's tensor minus the base's.
+
+`sum_weighted` goes over task vectors once and keeps none, so a method that gives it an iterator
+holds one at a time; an election of signs needs all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from stockpot.merging.draws import Draws
+from stockpot.merging.methods.magnitude_cuts import Cut, find_cuts, keep_largest, num_kept
+from stockpot.merging.runs import Run, Runs
+
+Rescale = Literal["inverse", "l1", "none"]
+
+_SORTED = 2**18  # entries, of whole rows, that are sorted at once: they stay in the cache
+
+
+def check_density(method: str, density: float) -> None:
+    """Refuse a share of kept entries that is not in (0, 1]."""
+    if not 0 < density <= 1:
+        raise ValueError(f"{method}: density must be in (0, 1], got {density}")
+
+
+def check_scale(method: str, scale: float) -> None:
+    """Refuse a factor on the merged task vector that is not finite."""
+    if not math.isfinite(scale):
+        raise ValueError(f"{method}: scale must be finite, got {scale}")
+
+
+def check_rescale(method: str, rescale: str) -> None:
+    """Refuse a way to rescale that there is not."""
+    if rescale not in get_args(Rescale):
+        raise ValueError(
+            f"{method}: rescale must be one of {sorted(get_args(Rescale))}, got {rescale!r}"
+        )
+
+
+def check_gamma(method: str, gamma: float) -> None:
+    """Refuse a share of outliers that is not in [0, 1)."""
+    if not 0 <= gamma < 1:
+        raise ValueError(f"{method}: gamma must be in [0, 1), got {gamma}")
+
+
+def check_keep_range(method: str, density: float, epsilon: float) -> None:
+    """Refuse a density and a spread around it that leave (0, 1)."""
+    if not 0 < density < 1:
+        raise ValueError(f"{method}: density must be in (0, 1), got {density}")
+    if not 0 <= epsilon < min(density, 1 - density):
+        raise ValueError(
+            f"{method}: epsilon must be in [0, {min(density, 1 - density)}), so that density "
+            f"+- epsilon stays in (0, 1), got {epsilon}"
+        )
+
+
+def normalized(method: str, coefficients: Sequence[float]) -> list[float]:
+    """Return the coefficients divided by their sum.
+
+    Raises:
+        ValueError: they sum to 0.
+    """
+    total = sum(coefficients)
+    if total == 0:
+        raise ValueError(f"{method}: coefficients must not sum to 0, got {list(coefficients)}")
+    return [coefficient / total for coefficient in coefficients]
+
+
+def measure_middle(
+    runs: Runs, _draws: Sequence[Draws], options: Mapping[str, Any]
+) -> list[list[Cut]]:
+    """Return where the outliers of each task vector end, and the middle after them.
+
+    Outliers are the share `gamma` (rounded down) of largest magnitude, or fewer if otherwise
+    fewer than `density` would be left.
+    """
+    kept = num_kept(runs.size, options["density"])
+    outliers = min(int(options["gamma"] * runs.size), runs.size - kept)
+    return find_cuts(runs, [outliers, outliers + kept])
+
+
+def keep_middle(task_vector: Tensor, cuts: Sequence[Cut], start: int = 0) -> Tensor:
+    """Keep the entries between two cuts, after the outliers, and set the others to 0."""
+    outliers, end = cuts
+    return keep_largest(task_vector, end, start) - keep_largest(task_vector, outliers, start)
+
+
+def keep_middle_of_rows(task_vector: Tensor, density: float, gamma: float) -> Tensor:
+    """Keep the middle of each row, as `measure_middle` finds it for a whole task vector.
+
+    A row is the last dimension; all of a task vector without dimensions.
+    """
+    rows = _rows_of(task_vector)
+    length = rows.shape[-1]
+    kept = num_kept(length, density)
+    outliers = min(int(gamma * length), length - kept)
+    result = torch.zeros_like(rows, memory_format=torch.contiguous_format)
+    for block, places in _blocks(rows, result):
+        # Backwards, so that of equal entries the first is the larger one.
+        ascending = length - 1 - _order(block.flip(-1))
+        middle = ascending[:, length - outliers - kept : length - outliers]
+        places.scatter_(-1, middle, block.gather(-1, middle))
+    return result.view(task_vector.shape)
+
+
+def keep_probabilities(task_vector: Tensor, density: float, epsilon: float) -> Tensor:
+    """Return how likely each entry is kept: evenly spread over density +- epsilon by its rank.
+
+    The rank is that of the magnitude in the row, which is the last dimension; of equal entries
+    the first is the lower one. In a row of one entry it is the density.
+    """
+    rows = _rows_of(task_vector)
+    length = rows.shape[-1]
+    evenly = torch.linspace(-epsilon, epsilon, length, dtype=rows.dtype, device=rows.device)
+    by_rank = density + (evenly if length > 1 else evenly * 0)
+    probabilities = torch.empty_like(rows, memory_format=torch.contiguous_format)
+    for block, places in _blocks(rows, probabilities):
+        places.scatter_(-1, _order(block), by_rank.expand(block.shape))
+    return probabilities.view(task_vector.shape)
+
+
+def _rows_of(tensor: Tensor) -> Tensor:
+    length = tensor.shape[-1] if tensor.ndim else 1
+    return tensor.reshape(tensor.shape[:-1].numel(), length)
+
+
+def _blocks(rows: Tensor, places: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield as many rows of both as are sorted at once."""
+    at_once = max(1, _SORTED // max(1, rows.shape[-1]))
+    yield from zip(torch.split(rows, at_once), torch.split(places, at_once), strict=True)
+
+
+def _order(rows: Tensor) -> Tensor:
+    """Return the positions of each row's entries, smallest magnitude first, as a stable sort."""
+    if rows.dtype != torch.float32:
+        return rows.abs().argsort(dim=-1, stable=True)
+    # Bits of floats >= 0 are in their order, and positions make equal ones differ; numbers of 64
+    # bits are sorted in less than half the time of a stable sort of floats with its positions.
+    bits = rows.abs().view(torch.int32).long() << 32
+    keys = (bits | torch.arange(rows.shape[-1], device=rows.device)).cpu().numpy()
+    keys.sort(axis=-1)
+    return (torch.from_numpy(keys) & (2**32 - 1)).to(rows.device)
+
+
+def drop_and_rescale(
+    task_vector: Tensor,
+    keep_probability: float | Tensor,
+    draws: Draws,
+    rescale: Rescale,
+    l1_ratio: float | None = None,
+) -> Tensor:
+    """Drop entries at random, and rescale those that stay.
+
+    Args:
+        task_vector: of any shape.
+        keep_probability: in (0, 1], one for all entries or one each.
+        draws: one number an entry.
+        rescale: `inverse` divides by the probability, so that the expectation stays; `l1` keeps
+            the sum of magnitudes; `none` leaves them.
+        l1_ratio: what `l1` multiplies by; None where the entries are all of the task vector's.
+
+    Returns:
+        A tensor of the task vector's shape and dtype.
+    """
+    kept = drop(task_vector, keep_probability, draws)
+    if rescale == "inverse":
+        return kept / keep_probability
+    if rescale == "l1":
+        return kept * (l1_ratio or _ratio(_l1_norm(task_vector), _l1_norm(kept)))
+    return kept
+
+
+def drop(task_vector: Tensor, keep_probability: float | Tensor, draws: Draws) -> Tensor:
+    """Set entries at random to 0."""
+    return draws.kept(keep_probability, task_vector).mul_(task_vector)
+
+
+def measure_l1(
+    runs: Runs, draws: Sequence[Draws], options: Mapping[str, Any]
+) -> Sequence[float | None]:
+    """Return what keeps the sum of magnitudes of each task vector after entries are dropped.
+
+    Only the way to rescale that is called `l1` needs it.
+    """
+    if options["rescale"] != "l1":
+        return [None] * runs.num_models
+
+    def norms(run: Run) -> Tensor:
+        kept = (
+            drop(vector, options["density"], own.at(run.start))
+            for vector, own in zip(run.vectors, draws, strict=True)
+        )
+        pairs = zip(run.vectors, kept, strict=True)
+        return torch.tensor([[_l1_norm(b), _l1_norm(a)] for b, a in pairs], dtype=torch.float64)
+
+    total = torch.zeros(runs.num_models, 2, dtype=torch.float64)
+    for of_run in runs.map(norms):
+        total += of_run
+    return [_ratio(before, after) for before, after in total.tolist()]
+
+
+def _ratio(before: float, after: float) -> float:
+    return before / after if after > 0 else 1.0
+
+
+def sum_weighted(task_vectors: Iterable[Tensor], coefficients: Sequence[float]) -> Tensor:
+    """Sum the task vectors times their coefficients, in the order given; at least one."""
+    terms = (
+        task_vector * coefficient
+        for task_vector, coefficient in zip(task_vectors, coefficients, strict=True)
+    )
+    total = next(terms)
+    for term in terms:
+        total += term
+    return total
+
+
+def merge_agreeing(
+    task_vectors: Iterable[Tensor], coefficients: Sequence[float], *, normalize: bool
+) -> Tensor:
+    """Sum, in each entry, the weighted task vectors that have the sign of their sum.
+
+    Args:
+        task_vectors: M of one shape, at least one.
+        coefficients: M numbers.
+        normalize: whether the sum is divided by the total of the coefficients of those it is
+            made of. Their magnitudes are added, so that a negative coefficient still subtracts
+            and the total never comes near 0.
+
+    Returns:
+        A task vector; 0 in entries where the sum is 0 and no sign can be elected.
+    """
+    weighted = [
+        task_vector * coefficient
+        for task_vector, coefficient in zip(task_vectors, coefficients, strict=True)
+    ]
+    elected = weighted[0].clone()
+    for vector in weighted[1:]:
+        elected += vector
+    elected.sign_()
+    total = torch.zeros_like(elected)
+    shares = 1 - elected.abs()  # where no sign is elected, 0 is divided by 1
+    for vector, coefficient in zip(weighted, coefficients, strict=True):
+        agreeing = vector.mul_(elected).clamp_(min=0)  # the magnitude, and 0 of the others
+        total += agreeing
+        if normalize:
+            shares.add_(agreeing.sign_(), alpha=abs(coefficient))
+    merged = total.mul_(elected)
+    return merged.div_(shares) if normalize else merged
+
+
+def _l1_norm(tensor: Tensor) -> float:
+    return float(tensor.abs().sum())  # of a run: torch adds pairwise, so float32 is enough

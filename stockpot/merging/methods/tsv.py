@@ -1,0 +1,49 @@
+"""TSV-M: task singular vectors (Gargiulo et al. 2025, https://arxiv.org/abs/2412.00081)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from stockpot.merging.methods.singular_vectors import polar_factor, svd_on_support
+from stockpot.merging.methods.task_vectors import check_scale
+from stockpot.merging.registry import method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@method("tsv")
+def tsv(tensors: Sequence[Tensor], base: Tensor, *, scale: float = 1.0) -> Tensor:
+    """Merge the leading singular vectors of the task vectors after making them orthogonal.
+
+    Of M models each keeps an M-th of its singular vectors. Tensors that are no matrices get the
+    mean of the task vectors.
+
+    Args:
+        tensors: M same-named tensors, one a model; one shape, float32 or float64.
+        base: the base's tensor; same shape and dtype.
+        scale: factor on the merged task vector (the paper's alpha).
+
+    Returns:
+        The merged tensor; shape and dtype of `base`.
+
+    Raises:
+        ValueError: `scale` is not finite.
+
+    Source: TSV-Merge. Singular vectors of the value 0 are left out, and where those of several
+    models depend on each other, only their span is made orthogonal: in the paper's procedure
+    both bring in directions that are rounding noise. A model keeps one vector at least.
+    """
+    check_scale("tsv", scale)
+    task_vectors = [tensor - base for tensor in tensors]
+    if base.ndim != 2:
+        return base + sum(task_vectors, torch.zeros_like(base)) * (scale / len(tensors))
+    num_kept = max(1, min(base.shape) // len(tensors))
+    kept = [svd_on_support(task_vector) for task_vector in task_vectors]
+    u = torch.cat([u[:, :num_kept] for u, _, _ in kept], dim=1)  # (R, K)
+    s = torch.cat([s[:num_kept] for _, s, _ in kept])
+    vt = torch.cat([vt[:num_kept] for _, _, vt in kept])  # (K, C)
+    return base + (polar_factor(u) * s) @ polar_factor(vt) * scale

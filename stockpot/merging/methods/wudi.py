@@ -1,0 +1,90 @@
+"""WUDI: data-free merging by interference (Cheng et al. 2025, https://arxiv.org/abs/2503.08099)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from stockpot.merging.methods.task_vectors import check_scale
+from stockpot.merging.registry import method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@method("wudi")
+def wudi(
+    tensors: Sequence[Tensor],
+    base: Tensor,
+    *,
+    scale: float = 1.0,
+    steps: int = 300,
+    learning_rate: float = 1e-5,
+) -> Tensor:
+    """Move the sum of the task vectors by Adam, to where it interferes least with each of them.
+
+    The interference with a task vector v is |(x - v) v^T|^2 / |v|^2: the rows of v stand for the
+    inputs of that task. Tensors that are no matrices get the mean of the task vectors.
+
+    Args:
+        tensors: M same-named tensors, one a model; one shape, float32 or float64.
+        base: the base's tensor; same shape and dtype.
+        scale: factor on the merged task vector.
+        steps: number of Adam steps, at least 0; 0 gives the sum.
+        learning_rate: of Adam; an entry moves by about this much a step. Above 0.
+
+    Returns:
+        The merged tensor; shape and dtype of `base`.
+
+    Raises:
+        ValueError: an option is out of its range.
+
+    Source: WUDI-Merging, with the reference's Adam. The gradient is linear in x: we form its
+    matrix once, so that a step costs one or two matrix products whatever the number of models.
+    """
+    check_scale("wudi", scale)
+    if not steps >= 0:
+        raise ValueError(f"wudi: steps must be at least 0, got {steps}")
+    if not learning_rate > 0:
+        raise ValueError(f"wudi: learning_rate must be above 0, got {learning_rate}")
+    task_vectors = [tensor - base for tensor in tensors]
+    total = sum(task_vectors, torch.zeros_like(base))
+    if base.ndim != 2:
+        return base + total * (scale / len(tensors))
+    gradient_after = _gradient(total, task_vectors)
+    return base + (total + _adam(total, gradient_after, steps, learning_rate)) * scale
+
+
+def _gradient(total: Tensor, task_vectors: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return the gradient of the interference, as a function of the move away from the sum.
+
+    Of the move, not of where it leads: so it is exactly 0 for a single task vector, and Adam,
+    which divides by its size, has no rounding noise to follow.
+    """
+    used = [vector for vector in task_vectors if vector.any()]
+    units = [vector / torch.linalg.vector_norm(vector) for vector in used]
+    at_sum = torch.zeros_like(total)
+    for vector, unit in zip(used, units, strict=True):
+        at_sum += 2 * ((total - vector) @ unit.T) @ unit
+    stacked = torch.cat(units) if units else torch.zeros_like(total)  # (M R, C)
+    if stacked.shape[1] > 2 * stacked.shape[0]:  # many columns: their products cost more
+        return lambda move: 2 * (move @ stacked.T) @ stacked + at_sum
+    products = 2 * stacked.T @ stacked  # (C, C)
+    return lambda move: move @ products + at_sum
+
+
+def _adam(
+    like: Tensor, gradient: Callable[[Tensor], Tensor], steps: int, learning_rate: float
+) -> Tensor:
+    """Minimise from 0 by Adam (Kingma & Ba 2015, Algorithm 1) with its default options."""
+    beta1, beta2, epsilon = 0.9, 0.999, 1e-8
+    x, m, v = (torch.zeros_like(like) for _ in range(3))
+    for step in range(1, steps + 1):
+        g = gradient(x)
+        m.mul_(beta1).add_(g, alpha=1 - beta1)
+        v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
+        size = (v / (1 - beta2**step)).sqrt_().add_(epsilon)
+        x.addcdiv_(m, size, value=-learning_rate / (1 - beta1**step))
+    return x

@@ -1,5 +1,0 @@
-"""What merge methods need of each model beside its weights, computed from train: one file each."""
-
-from stockpot.preparation.registry import PREPARATIONS, Preparation, split_options
-
-__all__ = ["PREPARATIONS", "Preparation", "split_options"]

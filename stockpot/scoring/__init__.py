@@ -1,0 +1,1 @@
+"""Forward passes over val and train: cached predictions, val scores, metrics."""

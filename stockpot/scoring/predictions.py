@@ -1,0 +1,180 @@
+"""Kept predictions: what every model puts out on every set, each computed once.
+
+A set is `val`, `val_shift/<name>`, `test` or `test_shift/<name>`. This is the one place, with
+`judge.py`, where the test split and the test shifts are opened, and only if they are asked for.
+Importing this module imports no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stockpot.errors import InputError
+from stockpot.storage.checkpoints import (
+    Checkpoint,
+    load_tensors,
+    read_metadata,
+    save_checkpoint,
+    verify,
+)
+from stockpot.storage.keys import content_key
+from stockpot.workloads.spec import WorkloadSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from stockpot.workloads.passes import Examples
+
+TARGETS = "targets"
+MERGED = "merged"
+"""What stands in the place of a digest in the names of files of targets, and of values of models
+that were merged only to be measured."""
+
+
+def val_sets(workload: WorkloadSpec) -> tuple[str, ...]:
+    """Name all that choices may look at: val and its shifts."""
+    return ("val", *workload.shift_sets("val"))
+
+
+def predictions_path(root: Path, workload: WorkloadSpec, digest: str, set_name: str) -> Path:
+    """Return where the outputs on a set of the weights with this digest are kept."""
+    key = content_key(**workload.passing_inputs(set_name))
+    return root / ".stockpot" / "predictions" / f"{digest}.{key}.safetensors"
+
+
+def targets_path(root: Path, workload: WorkloadSpec, set_name: str) -> Path:
+    """Return where the targets of a set are kept."""
+    return predictions_path(root, workload, TARGETS, set_name)
+
+
+def predict(
+    root: Path, workload: WorkloadSpec, checkpoint: Checkpoint, device: str, sets: Sequence[str]
+) -> None:
+    """Keep a model's outputs and losses on these sets, and the sets' targets.
+
+    What is kept already, and whole, is not made again: a set is passed through a model once.
+
+    Raises:
+        InputError: something has to be made, and the weights are missing or damaged.
+    """
+    model: nn.Module | None = None
+    for name in sets:
+        outputs_file = predictions_path(root, workload, checkpoint.digest, name)
+        targets_file = targets_path(root, workload, name)
+        is_passed, has_targets = _read(outputs_file) is not None, _read(targets_file) is not None
+        if is_passed and has_targets:
+            continue
+        if not is_passed:
+            model = model or load_model(root, workload, checkpoint, device)
+        examples = open_set(workload, name, device)
+        if not is_passed:
+            assert model is not None
+            outputs, losses = examples.outputs_and_losses(model)
+            keep_tensors(outputs_file, {"outputs": outputs, "losses": losses})
+        if not has_targets:
+            keep_tensors(targets_file, {TARGETS: examples.targets})
+
+
+def keep_outputs(
+    root: Path, workload: WorkloadSpec, digest: str, set_name: str, predicted: tuple[Tensor, Tensor]
+) -> None:
+    """Keep outputs (N, C) and losses (N,) that took more than one pass, under a digest."""
+    path = predictions_path(root, workload, digest, set_name)
+    keep_tensors(path, dict(zip(("outputs", "losses"), predicted, strict=True)))
+
+
+def has_outputs(root: Path, workload: WorkloadSpec, digest: str, set_name: str) -> bool:
+    """Say whether outputs on a set are kept by this digest, and whole."""
+    return _read(predictions_path(root, workload, digest, set_name)) is not None
+
+
+def load_outputs(root: Path, workload: WorkloadSpec, digest: str, set_name: str) -> Tensor:
+    """Return the outputs (N, C) on a set of the weights with this digest; float32 or wider.
+
+    Raises:
+        InputError: they are not kept, or the file is damaged.
+    """
+    return _load(predictions_path(root, workload, digest, set_name), set_name)["outputs"]
+
+
+def load_losses(root: Path, workload: WorkloadSpec, digest: str, set_name: str) -> Tensor:
+    """Return the loss (N,) of each example of a set, for the weights with this digest.
+
+    Raises:
+        InputError: they are not kept, or the file is damaged.
+    """
+    return _load(predictions_path(root, workload, digest, set_name), set_name)["losses"]
+
+
+def load_targets(root: Path, workload: WorkloadSpec, set_name: str) -> Tensor:
+    """Return the targets (N,) of a set.
+
+    Raises:
+        InputError: they are not kept, or the file is damaged.
+    """
+    return _load(targets_path(root, workload, set_name), set_name)[TARGETS]
+
+
+def open_set(workload: WorkloadSpec, set_name: str, device: str) -> Examples:
+    """Open a set on a device."""
+    from stockpot.workloads.passes import Examples
+
+    built = workload.build()
+    split, _, shift = set_name.partition("_shift/")
+    dataset = built.shifts()[shift].dataset() if shift else built.dataset(split)
+    return Examples(built, dataset, device)
+
+
+def keep_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors with a digest of their values; half precision becomes float32."""
+    wide = {name: _at_least_float32(tensor.cpu()) for name, tensor in tensors.items()}
+    save_checkpoint(path, wide, {"sha256": _digest(wide)})
+
+
+def load_model(
+    root: Path, workload: WorkloadSpec, checkpoint: Checkpoint, device: str
+) -> nn.Module:
+    """Return a model with the weights of a checkpoint, in eval mode, on the device."""
+    from stockpot.workloads.passes import empty_model, put_weights
+
+    model = empty_model(workload.build(), device)
+    weights = load_tensors(verify(root, checkpoint))
+    put_weights(model, {name: tensor.to(device) for name, tensor in weights.items()})
+    return model
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    import torch
+
+    is_narrow = tensor.dtype in (torch.float16, torch.bfloat16)
+    return tensor.float() if is_narrow else tensor
+
+
+def _load(path: Path, set_name: str) -> dict[str, Tensor]:
+    tensors = _read(path)
+    if tensors is None:
+        raise InputError(
+            f"predictions on {set_name}: must be kept and whole, got no such file {path.name}; "
+            "run `stockpot evaluate`"
+        )
+    return tensors
+
+
+def _read(path: Path) -> dict[str, Tensor] | None:
+    """Return kept tensors; None where they are missing or not those that were written."""
+    try:
+        tensors = load_tensors(path)
+        is_whole = read_metadata(path).get("sha256") == _digest(tensors)
+    except InputError:
+        return None
+    return tensors if is_whole else None
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for _, tensor in sorted(tensors.items()):
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()

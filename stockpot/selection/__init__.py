@@ -1,7 +1,0 @@
-"""Which ingredients go into a soup; every choice is made by val scores alone."""
-
-from stockpot.selection.greedy import Step, select_greedy
-from stockpot.selection.on_paths import Place, select_on_paths
-from stockpot.selection.ranking import rank
-
-__all__ = ["Place", "Step", "rank", "select_greedy", "select_on_paths"]

@@ -1,0 +1,1 @@
+"""Which ingredients a soup is made of, and with which coefficients."""

@@ -1,0 +1,46 @@
+"""Aligning any number of nets to the first of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from stockpot.errors import InputError
+from stockpot.soups.alignment.activation_matching import match_activations
+from stockpot.soups.alignment.permutations import permute
+from stockpot.soups.alignment.tracing import trace_spec
+
+
+def align_to_first(
+    model: nn.Module, states: Sequence[Mapping[str, Tensor]], inputs: Tensor
+) -> list[dict[str, Tensor]]:
+    """Permute the units of nets that were trained apart until they respond like the first's.
+
+    Each net computes what it did before; what can then be merged still needs `repair`. The spec
+    is traced, and tried on the inputs.
+
+    Args:
+        model: the architecture, a net that takes one tensor and returns one; it stays as it is.
+        states: M nets with the same tensors, at least 2.
+        inputs: train examples, not augmented; a few hundred are enough.
+
+    Returns:
+        The nets in their order; the first one is unchanged.
+
+    Raises:
+        InputError: there is one net only, a net's tensors are not the model's, or the model
+            cannot be traced.
+
+    Source: Ainsworth et al. 2022, https://arxiv.org/abs/2209.04836, section 3.1, of each net to
+    the first one.
+    """
+    if len(states) < 2:
+        raise InputError(f"align: nets must be at least 2, got {len(states)}")
+    spec = trace_spec(model, inputs)
+    first = states[0]
+    aligned = [{name: tensor.detach().clone() for name, tensor in first.items()}]
+    for state in states[1:]:
+        found = match_activations(model, (first, state), spec, nn.Module.__call__, [inputs])
+        aligned.append(permute(state, spec, found))
+    return aligned

@@ -1,0 +1,187 @@
+"""Weight matching: permute one net's units so that its weights resemble another's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from stockpot.errors import InputError
+from stockpot.seeding import seeded_generator
+from stockpot.soups.alignment.permutations import (
+    Permutations,
+    Spec,
+    check_spec,
+    identity_permutations,
+    permute_tensor,
+    random_permutations,
+    split_axis,
+)
+
+_STATISTICS = ("running_mean", "running_var")  # follow from the weights, so they do not vote
+_TOLERANCE = 1e-12  # relative; below it a gain is rounding, and ties keep their order
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """What matching found.
+
+    Attributes:
+        permutations: for the second net.
+        objectives: the sum of inner products at the start and after each change.
+        is_converged: whether the last sweep changed nothing.
+    """
+
+    permutations: Permutations
+    objectives: tuple[float, ...]
+    is_converged: bool
+
+    @property
+    def objective(self) -> float:
+        """The sum of inner products of the first net's tensors and the permuted second's."""
+        return self.objectives[-1]
+
+
+def match_weights(
+    first: Mapping[str, Tensor],
+    second: Mapping[str, Tensor],
+    spec: Spec,
+    *,
+    seed: int = 0,
+    restarts: int = 1,
+    sweeps: int = 100,
+) -> Matching:
+    """Find the permutations of `second` that bring its weights nearest to those of `first`.
+
+    Coordinate descent: one permutation after the other is chosen best for the others as they
+    are, in float64, until a sweep changes none. Equal arguments give equal results.
+
+    Args:
+        first: the net that stays.
+        second: the net to be permuted, with the same tensors.
+        spec: its permutations.
+        seed: fixes the order within sweeps and the random starts.
+        restarts: number of starts, at least 1; the first is from the identity, the others are
+            from random permutations; the best one wins.
+        sweeps: the most sweeps of a start, at least 1.
+
+    Raises:
+        InputError: the spec does not fit both nets, or a number is below 1.
+
+    Source: Ainsworth et al. 2022, Git Re-Basin, https://arxiv.org/abs/2209.04836, Algorithm 1.
+    We differ in two points. Where a name stands twice in a tensor, its step is not exact and is
+    undone if the objective falls; running statistics take no part.
+    """
+    if min(restarts, sweeps) < 1:
+        raise InputError(f"match: restarts and sweeps must be at least 1, got {restarts}, {sweeps}")
+    problem = _Problem(first, second, spec)
+    best: Matching | None = None
+    for restart in range(restarts):
+        found = problem.descend(seed, restart, sweeps)
+        if best is None or found.objective > best.objective:
+            best = found
+    assert best is not None
+    return best
+
+
+class _Problem:
+    """Two nets whose units are to be matched."""
+
+    def __init__(
+        self, first: Mapping[str, Tensor], second: Mapping[str, Tensor], spec: Spec
+    ) -> None:
+        self._spec = spec
+        self._sizes = check_spec(spec, first)
+        _check_alike(first, second)
+        names = [name for name in first if _votes(name, first[name])]
+        self._first = {name: first[name].detach().cpu().double() for name in names}
+        self._second = {name: second[name].detach().cpu().double() for name in names}
+        scale = sum(float(self._first[name].norm() * self._second[name].norm()) for name in names)
+        self._tolerance = _TOLERANCE * scale
+
+    def descend(self, seed: int, restart: int, sweeps: int) -> Matching:
+        """Improve one permutation after the other until a sweep changes none."""
+        generator = seeded_generator(seed, "weight matching", restart)
+        permutations = identity_permutations(self._sizes)
+        if restart:
+            permutations = random_permutations(self._sizes, generator)
+        similarities = self._similarities(list(self._first), permutations)
+        objectives = [math.fsum(similarities.values())]
+        for _ in range(sweeps):
+            before = len(objectives)
+            order = torch.randperm(len(self._sizes), generator=generator).tolist()
+            for named in [list(self._sizes)[position] for position in order]:
+                if self._improve(named, permutations, similarities):
+                    objectives.append(math.fsum(similarities.values()))
+            if len(objectives) == before:
+                return Matching(permutations, tuple(objectives), is_converged=True)
+        return Matching(permutations, tuple(objectives), is_converged=False)
+
+    def _improve(
+        self, named: str, permutations: dict[str, Tensor], similarities: dict[str, float]
+    ) -> bool:
+        """Choose one permutation anew; say whether that raised the objective."""
+        touched = [
+            name
+            for name in self._first
+            if any(axis and split_axis(axis)[0] == named for axis in self._spec[name])
+        ]
+        costs = torch.zeros(self._sizes[named], self._sizes[named], dtype=torch.float64)  # (n, n)
+        for name in touched:
+            costs += self._products(name, named, permutations)
+        chosen = torch.from_numpy(linear_sum_assignment(costs.numpy(), maximize=True)[1])
+        candidate = {**permutations, named: chosen}
+        found = self._similarities(touched, candidate)
+        gain = math.fsum(found[name] - similarities[name] for name in touched)
+        if gain <= self._tolerance:
+            return False
+        permutations[named] = chosen
+        similarities.update(found)
+        return True
+
+    def _products(self, name: str, named: str, permutations: Permutations) -> Tensor:
+        """Return how well each unit of the second net suits each place in the first; (n, n)."""
+        axes = self._spec[name]
+        n = self._sizes[named]
+        total = torch.zeros(n, n, dtype=torch.float64)
+        for dim, axis in enumerate(axes):
+            if axis and split_axis(axis)[0] == named:
+                others = (*axes[:dim], None, *axes[dim + 1 :])
+                placed = permute_tensor(self._second[name], others, permutations)
+                rows = [x.movedim(dim, 0).reshape(n, -1) for x in (self._first[name], placed)]
+                total += rows[0] @ rows[1].T
+        return total
+
+    def _similarities(self, names: list[str], permutations: Permutations) -> dict[str, float]:
+        """Return the inner product with the first net's tensor, for each name."""
+        return {
+            name: float(
+                (
+                    self._first[name]
+                    * permute_tensor(self._second[name], self._spec[name], permutations)
+                ).sum()
+            )
+            for name in names
+        }
+
+
+def _votes(name: str, tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and not name.endswith(_STATISTICS)
+
+
+def _check_alike(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
+    if first.keys() != second.keys():
+        raise InputError(
+            "match: the nets must have the same tensors, got "
+            f"{sorted(first.keys() ^ second.keys())[:3]} in one of them only"
+        )
+    for name, tensor in first.items():
+        if tensor.shape != second[name].shape:
+            raise InputError(
+                f"match: tensor {name!r} must have one shape, got {tuple(tensor.shape)} and "
+                f"{tuple(second[name].shape)}"
+            )

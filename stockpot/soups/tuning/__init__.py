@@ -1,0 +1,5 @@
+"""Search for merge coefficients."""
+
+from stockpot.soups.tuning.study import Trial, TunedCoefficients, tune_coefficients
+
+__all__ = ["Trial", "TunedCoefficients", "tune_coefficients"]

@@ -1,0 +1,122 @@
+"""Learned soup: coefficients by gradient (Wortsman et al. 2022, appendix I).
+
+https://arxiv.org/abs/2203.05482
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import count
+from typing import NamedTuple
+
+import torch
+from torch.optim import AdamW
+
+from stockpot.errors import InputError
+from stockpot.soups.tuning.mixtures import Mixture, Rows, State
+from stockpot.soups.tuning.samplings import Sampling
+
+Loss = Callable[[State, float], tuple[float, State, float]]
+"""(weights, beta) -> the loss of beta times the logits, and its gradients for both."""
+
+
+class FoldScores(NamedTuple):
+    """How weights do on the two halves of val.
+
+    Attributes:
+        score: on the half that chooses; higher is better.
+        loss: on the half that chooses.
+        fit_loss: on the half that coefficients are fitted on; far below `loss` is overfitting.
+    """
+
+    score: float
+    loss: float
+    fit_loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """The state after an epoch.
+
+    Attributes:
+        number: of the epoch; 0 is the start, the uniform soup.
+        rows: the coefficients of each group of tensors; each row sums to 1.
+        beta: the inverse temperature.
+        scores: of that state.
+    """
+
+    number: int
+    rows: Rows
+    beta: float
+    scores: FoldScores
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedCoefficients:
+    """The outcome of a fit.
+
+    Attributes:
+        best: the epoch to use: the highest score, then the lowest loss, on the half that chooses.
+        epochs: all epochs, in order.
+    """
+
+    best: Epoch
+    epochs: list[Epoch]
+
+
+def learn_coefficients(
+    mixture: Mixture,
+    batches: Callable[[int], Iterable[Loss]],
+    judge: Callable[[State, float], tuple[float, float, float]],
+    *,
+    epochs: int,
+    learning_rate: float,
+    sampling: Sampling,
+) -> LearnedCoefficients:
+    """Fit coefficients, made of free numbers, and an inverse temperature to a loss.
+
+    Averaging lowers confidence, which beta makes up for, so that coefficients need not; it moves
+    no argmax and is not part of the soup's weights.
+
+    Args:
+        mixture: the models.
+        batches: number of an epoch, from 1 -> the loss on each of its batches.
+        judge: weights and beta -> the numbers of `FoldScores`.
+        epochs: how many at most are used: the best one may be an earlier one.
+        learning_rate: of AdamW, without weight decay; constant.
+        sampling: how free numbers become coefficients; in the paper they are their softmax.
+
+    Raises:
+        InputError: a loss is not finite.
+
+    Source: appendix I, and the authors' code (a row a tensor, 0.05, 5 epochs); that one half of
+    val fits and the other one chooses is ours.
+    """
+    raw = torch.zeros(mixture.shape, dtype=torch.float64)
+    beta = torch.ones((), dtype=torch.float64)
+    optimizer = AdamW([raw, beta], lr=learning_rate, weight_decay=0.0)
+
+    def state_after(number: int) -> Epoch:
+        rows = mixture.rows(sampling.settled(raw))
+        scores = FoldScores(*judge(mixture.weights(rows), float(beta)))
+        return Epoch(number, rows, float(beta), scores)
+
+    done, step = [state_after(0)], count()
+    for number in range(1, epochs + 1):
+        progress = (number - 1) / max(1, epochs - 1)
+        for loss in batches(number):
+            drawn = sampling.draw(raw, next(step), progress)
+            value, gradient, slope = loss(mixture.weights(mixture.rows(drawn.alpha)), float(beta))
+            if not math.isfinite(value):
+                raise InputError(
+                    f"learned soup: the loss must be finite, got {value} in epoch {number}; "
+                    "lower learning_rate"
+                )
+            raw.grad = drawn.pull_back(mixture.pull_back(gradient))
+            beta.grad = torch.tensor(slope, dtype=torch.float64)
+            optimizer.step()
+        done.append(state_after(number))
+    best = max(done, key=lambda epoch: (epoch.scores.score, -epoch.scores.loss, -epoch.number))
+    return LearnedCoefficients(best, done)

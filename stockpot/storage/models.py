@@ -1,0 +1,81 @@
+"""A model of an experiment as it stands in a manifest: what it is, where it is, how it scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from stockpot.storage.checkpoints import Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One base, ingredient, soup or tuned soup.
+
+    Attributes:
+        name: what people call it; unique in an experiment.
+        kind: base, ingredient, soup or tuned.
+        key: content key: a hash of all that it was made from.
+        digest: SHA-256 of its file, hex.
+        path: its file, relative to the project root.
+        bytes: size of the file.
+        num_params: number of weights.
+        scores: val scores by name, fractions; higher is better but for `val/loss`.
+        details: how it was made: hyperparameters, or recipe, coefficients and steps.
+    """
+
+    name: str
+    kind: str
+    key: str
+    digest: str
+    path: str
+    bytes: int
+    num_params: int
+    scores: Mapping[str, float] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The reference to its weights."""
+        return Checkpoint(self.path, self.key, self.digest)
+
+    def scored(self, scores: Mapping[str, float]) -> Model:
+        """Return a copy with these scores."""
+        return replace(self, scores=dict(scores))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form in a manifest: the details stand beside the fields."""
+        fields = asdict(self)
+        details: dict[str, Any] = fields.pop("details")
+        return fields | details
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Model:
+        """Read the form that `to_json` gives."""
+        own = {name: content[name] for name in cls.__dataclass_fields__ if name != "details"}
+        details = {name: value for name, value in content.items() if name not in own}
+        return cls(**own, details=details)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An ingredient that could not be made, and why.
+
+    Attributes:
+        name: what it would have been called.
+        key: its content key.
+        hyperparameters: how it was trained.
+        reason: why there is no model.
+        final: whether another try would end the same way: divergence does, a lost worker not.
+    """
+
+    name: str
+    key: str
+    hyperparameters: Mapping[str, float | str]
+    reason: str
+    final: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form in a manifest."""
+        return asdict(self)

@@ -1,0 +1,139 @@
+"""The checkpoint store: content key -> weights, made once whoever asks.
+
+A model is two files, `checkpoints/<folder>/<key>.safetensors` and, written after it, a record
+`<key>.json`. Without the record, the model is not there. A record may also say that the model
+cannot be made; the reason is then as final as the weights would be. An adapter that was merged
+into the weights is a folder beside them, `<key>.adapter`, as PEFT has it; it, too, is there before
+the record.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stockpot.storage.atomic_files import write_text
+from stockpot.storage.checkpoints import save_checkpoint
+from stockpot.storage.locks import file_lock
+from stockpot.storage.models import Model
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_ADAPTER, _ADAPTER_FILES = ".adapter", ("adapter_model.safetensors", "adapter_config.json")
+# A folder a kind: DVC lets no two stages share an output folder.
+FOLDERS = {"base": "base", "ingredient": "ingredients", "soup": "soups", "tuned": "tuned"}
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The store of a project.
+
+    Attributes:
+        root: the project root.
+    """
+
+    root: Path
+
+    def find(self, kind: str, key: str, name: str) -> Model | None:
+        """Return the model, called `name` here, if its weights are in the store and whole."""
+        record = self._record(kind, key)
+        if record is None or "failed" in record:
+            return None
+        path = self._weights(kind, key)
+        if not path.is_file() or path.stat().st_size != record["bytes"]:
+            return None
+        if "adapter" in record["details"] and not self.adapter_files(path):
+            return None
+        relative = path.relative_to(self.root).as_posix()
+        return Model(name=name, kind=kind, key=key, path=relative, **record)
+
+    def failure(self, kind: str, key: str) -> str | None:
+        """Return why the model cannot be made, if that is known."""
+        record = self._record(kind, key)
+        return None if record is None else record.get("failed")
+
+    def save(
+        self,
+        kind: str,
+        key: str,
+        name: str,
+        tensors: Mapping[str, Tensor],
+        details: Mapping[str, Any],
+    ) -> Model:
+        """Write weights and record; return the model."""
+        path = self._weights(kind, key)
+        digest = save_checkpoint(path, tensors, {"stockpot": pedigree(kind, key, details)})
+        num_params = sum(tensor.numel() for tensor in tensors.values())
+        record = {
+            "digest": digest,
+            "bytes": path.stat().st_size,
+            "num_params": num_params,
+            "details": details,
+        }
+        self._write_record(kind, key, record)
+        model = self.find(kind, key, name)
+        assert model is not None
+        return model
+
+    def save_adapter(
+        self, kind: str, key: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]
+    ) -> str:
+        """Write an adapter beside weights that are saved next; return its folder, from the root."""
+        folder = self._weights(kind, key).with_suffix(_ADAPTER)
+        save_checkpoint(folder / _ADAPTER_FILES[0], tensors, {"format": "pt"})
+        write_text(folder / _ADAPTER_FILES[1], json.dumps(config, indent=2, sort_keys=True) + "\n")
+        return folder.relative_to(self.root).as_posix()
+
+    @staticmethod
+    def adapter_files(weights: Path) -> list[Path]:
+        """List the files of the adapter beside weights; none if one is missing."""
+        files = [weights.with_suffix(_ADAPTER) / name for name in _ADAPTER_FILES]
+        return files if all(path.is_file() for path in files) else []
+
+    def save_failure(self, kind: str, key: str, reason: str) -> None:
+        """Record that a model cannot be made, so that no later run tries it again."""
+        self._write_record(kind, key, {"failed": reason})
+
+    @contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        """Keep others from making the same model; also a stage that outlived its pipeline."""
+        with file_lock(self.root / ".stockpot" / "locks" / f"{key}.lock"):
+            yield
+
+    def make_folders(self) -> None:
+        """Make the folder of every kind: DVC expects that of a stage which made no model too."""
+        for folder in FOLDERS.values():
+            (self.root / "checkpoints" / folder).mkdir(parents=True, exist_ok=True)
+
+    def files(self) -> list[Path]:
+        """List the files of all models, sorted; not those that DVC keeps beside the folders."""
+        folder = self.root / "checkpoints"
+        found = (*folder.glob("*/*"), *folder.glob(f"*/*{_ADAPTER}/*"))
+        return sorted(path for path in found if path.is_file())
+
+    def _weights(self, kind: str, key: str) -> Path:
+        return self.root / "checkpoints" / FOLDERS[kind] / f"{key}.safetensors"
+
+    def _record(self, kind: str, key: str) -> dict[str, Any] | None:
+        path = self._weights(kind, key).with_suffix(".json")
+        try:
+            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):  # ValueError: damaged, so the model is not there
+            return None
+        return record
+
+    def _write_record(self, kind: str, key: str, record: Mapping[str, Any]) -> None:
+        path = self._weights(kind, key).with_suffix(".json")
+        write_text(path, json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+
+def pedigree(kind: str, key: str, details: Mapping[str, Any]) -> str:
+    """Return what a file's header says of a model: not what is long and in the manifest."""
+    long = {"trials", "front", "folds", "class_entropy", "layer_coefficients", "paths"}
+    short = {name: value for name, value in details.items() if name not in long}
+    return json.dumps({"kind": kind, "key": key, **short}, sort_keys=True)

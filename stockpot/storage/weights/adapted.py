@@ -1,0 +1,227 @@
+"""An adapter on its base, read as if it were a whole model, a few rows at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stockpot.errors import InputError
+from stockpot.storage.weights.adapters import Adapter, LowRank
+from stockpot.storage.weights.model_files import FileState, file_state
+from stockpot.storage.weights.safetensors_format import StoredTensor
+from stockpot.storage.weights.sources import Source
+
+_EMBEDDING = re.compile(r"\b(embed_tokens|embed_in|tok_embeddings|word_embeddings|wte)$")
+_ROWS = 16  # multiplied at once, always: so a run has the bits that the whole tensor has
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedChange:
+    """A change, and the tensor of the base that it is for.
+
+    Attributes:
+        change: scaling * B A.
+        is_transposed: whether the base stores the weight as (in, out).
+    """
+
+    change: LowRank
+    is_transposed: bool
+
+
+@dataclass(kw_only=True)
+class AdaptedSource(Source):
+    """The model that an adapter makes of its base; changed tensors are computed where read.
+
+    These are in float32 at least, so that nothing is rounded before the merge's end.
+
+    Attributes:
+        base: what the adapter was trained on.
+        adapter: the changes.
+        changes: the adapter's, by tensor of the base.
+        replaced: names in the adapter's weights, by tensor of the base.
+    """
+
+    base: Source
+    adapter: Adapter
+    changes: Mapping[str, PlacedChange]
+    replaced: Mapping[str, str]
+
+    @property
+    def folder(self) -> Path | None:
+        """The base's folder: there are the config and the tokenizer of the whole model."""
+        return self.base.folder
+
+    def output_dtype(self, name: str) -> torch.dtype:
+        """Return the base's dtype of a tensor; the adapter's, if the base does not have it."""
+        if name in self.base.tensors:
+            return self.base.output_dtype(name)
+        return self.tensors[name].dtype
+
+    def read_run(self, name: str, first: int, last: int) -> Tensor:
+        """Return the elements from `first` to `last` of a flattened tensor.
+
+        Of a changed tensor only the rows that they are in are computed.
+        """
+        if name not in self.changes:
+            source, own = self._before(name)
+            return source.read_run(own, first, last)
+        stored = self.tensors[name]
+        if first == last:
+            return torch.empty(0, dtype=stored.dtype)
+        num_columns = math.prod(stored.shape[1:])
+        start = first // num_columns // _ROWS * _ROWS
+        blocks = self._changed_blocks(name, start, -(-last // num_columns))
+        changed = torch.cat(list(blocks)).view(-1)
+        return changed[first - start * num_columns : last - start * num_columns]
+
+    @property
+    def states(self) -> list[FileState]:
+        """The states of the files that its digest is of: of the adapter's configuration, too."""
+        return [*super().states, file_state(self.adapter.config.path)]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the adapter's digest and the base's; hex."""
+        return hashlib.sha256(f"{self.adapter.digest}\n{self.base.digest}".encode()).hexdigest()
+
+    def _before(self, name: str) -> tuple[Source, str]:
+        """Return where a tensor lies that is not yet changed, and its name there."""
+        if name in self.replaced:
+            return self.adapter.weights, self.replaced[name]
+        return self.base, name
+
+    def _changed_blocks(self, name: str, start: int, stop: int) -> Iterator[Tensor]:
+        """Yield base + scaling * B A in blocks of rows, from `start`, until `stop` is among them.
+
+        With DoRA the rows of that have the lengths that were learnt: Liu et al. 2024
+        (https://arxiv.org/abs/2402.09353), equation 5.
+        """
+        change, stored = self.changes[name].change, self.tensors[name]
+        source, own = self._before(name)
+        num_columns = math.prod(stored.shape[1:])
+        left, right = self._factors(name)
+        for row in range(start, stop, _ROWS):
+            end = min(row + _ROWS, stored.shape[0])
+            before = source.read_run(own, row * num_columns, end * num_columns)
+            product = left[row:end].to(stored.dtype) @ right * change.scaling
+            block = before.to(stored.dtype).view(-1, num_columns) + product
+            if change.magnitude is not None:
+                lengths = self.adapter.weights.read_run(change.magnitude, row, end)
+                norms = torch.linalg.vector_norm(block, dim=1)
+                block *= (lengths.to(stored.dtype) / norms).unsqueeze(1)
+            yield block
+
+    def _factors(self, name: str) -> tuple[Tensor, Tensor]:
+        """Return the factors as (rows, r), in their dtype, and (r, columns), in the tensor's."""
+        placed = self.changes[name]
+        a = self.adapter.weights.read(placed.change.a).flatten(1)
+        b = self.adapter.weights.read(placed.change.b).flatten(1)
+        left, right = (a.T, b.T) if placed.is_transposed else (b, a)
+        return left, right.to(self.tensors[name].dtype)
+
+
+def put_on_base(adapter: Adapter, base: Source) -> AdaptedSource:
+    """Return the model that an adapter makes of its base; no weights are read.
+
+    Raises:
+        InputError: the adapter is not of this base.
+    """
+    tensors = dict(base.tensors)
+    replaced = {}
+    for name, key in adapter.replaced.items():
+        own = _name_in_base(base, name)
+        if own is None and not adapter.config.saves(name.rpartition(".")[0]):
+            raise InputError(f"{adapter.path}: replaces {name!r}, which {base.path} does not have")
+        if own is not None:
+            _check_not_tied(adapter, base, name, own)
+        replaced[own or name] = key
+        tensors[own or name] = adapter.stored(key)
+    changes = {}
+    for module, change in adapter.changes.items():
+        own = _name_in_base(base, f"{module}.weight")
+        if own is None:
+            raise InputError(
+                f"{adapter.path}: changes module {module!r}, and {base.path} has no tensor "
+                f"'{module}.weight'; name the base that it was trained on"
+            )
+        changes[own] = _placed(adapter, module, change, tensors[own])
+        tensors[own] = _changed(adapter, change, tensors[own])
+    files = (*adapter.weights.files, *base.files)
+    return AdaptedSource(
+        adapter.path, files, tensors, base=base, adapter=adapter, changes=changes, replaced=replaced
+    )
+
+
+def _check_not_tied(adapter: Adapter, base: Source, name: str, own: str) -> None:
+    """Refuse a new embedding whose base has no head of its own: it would become the head too.
+
+    PEFT leaves a tied head as it was. An embedding that is stored as the base layer of factors
+    stays tied there, as here.
+    """
+    module, _, _ = name.rpartition(".")
+    if not (_EMBEDDING.search(module) and adapter.config.saves(module)):
+        return
+    shape = base.tensors[own].shape
+    if all(other == own or stored.shape != shape for other, stored in base.tensors.items()):
+        raise InputError(
+            f"{adapter.path}: replaces {name!r}, to which {base.path} may tie its head, as it "
+            "stores none; merge it with PEFT"
+        )
+
+
+def _name_in_base(base: Source, name: str) -> str | None:
+    """Find a tensor; a model with a head and the body alone differ by one outer name."""
+    if name in base.tensors:
+        return name
+    inner = name.partition(".")[2]
+    if inner in base.tensors:
+        return inner
+    found = [stored for stored in base.tensors if stored.partition(".")[2] == name]
+    return found[0] if len(found) == 1 else None
+
+
+def _placed(adapter: Adapter, module: str, change: LowRank, stored: StoredTensor) -> PlacedChange:
+    """Compare a change with the weight that it is for."""
+    where = f"{adapter.path}: module {module!r}"
+    if not stored.dtype.is_floating_point:
+        raise InputError(f"{where}: its weight is {stored.dtype}; convert the base to floats first")
+    a, b = adapter.stored(change.a).shape, adapter.stored(change.b).shape
+    plain, transposed = (b[0], *a[1:]), (*a[1:], b[0])
+    fits_plain = stored.shape == plain and not change.is_embedding
+    fits_transposed = stored.shape == transposed and len(a) == 2
+    if not (fits_plain or fits_transposed):
+        raise InputError(
+            f"{where}: changes a weight of shape {transposed if change.is_embedding else plain}, "
+            f"the base's is {stored.shape}; name the base that it was trained on"
+        )
+    # The flag tells of square weights alone: PEFT, too, corrects it by the kind of layer.
+    is_transposed = fits_transposed and (adapter.config.fan_in_fan_out or not fits_plain)
+    if change.magnitude is not None:
+        length = adapter.stored(change.magnitude)
+        lengths = (b[0],) if len(a) == 2 else (1, b[0], *[1] * (len(a) - 2))
+        if is_transposed or length.shape != lengths:
+            raise InputError(
+                f"{where}: DoRA is supported for weights (out, in) with lengths (out,), and of "
+                f"convolutions with (1, out, 1...), got {stored.shape} and {length.shape}; merge "
+                "it with PEFT"
+            )
+    return PlacedChange(change, is_transposed)
+
+
+def _changed(adapter: Adapter, change: LowRank, stored: StoredTensor) -> StoredTensor:
+    """Describe a changed weight: its dtype, and the bytes that are read for it."""
+    factors = [adapter.stored(change.a), adapter.stored(change.b)]
+    dtype = torch.float32
+    for tensor in (stored, *factors):
+        if tensor.dtype.itemsize > dtype.itemsize:
+            dtype = tensor.dtype
+    num_bytes = stored.num_bytes + sum(factor.num_bytes for factor in factors)
+    return StoredTensor(factors[0].file, dtype, stored.shape, 0, num_bytes)

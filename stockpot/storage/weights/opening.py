@@ -1,0 +1,48 @@
+"""Models on disk by their path: whole ones, and adapters on their base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stockpot.errors import InputError
+from stockpot.storage.weights.adapted import put_on_base
+from stockpot.storage.weights.adapter_config import CONFIG
+from stockpot.storage.weights.adapters import Adapter, is_adapter, open_adapter
+from stockpot.storage.weights.sources import Source, open_files
+
+
+def open_source(path: Path, base: Source | None = None) -> Source:
+    """Open a model: a safetensors file, a pickle of weights, a folder with either, an adapter.
+
+    Only headers are read; a pickle is read whole, with nothing but weights allowed in it.
+
+    Args:
+        path: the file or folder.
+        base: what it was trained on, if it is an adapter; None for the one that its
+            configuration names, if that is on this disk. Whole models do not need it.
+
+    Raises:
+        InputError: there is nothing to read, or it is damaged, not safe to read, or an adapter
+            that is not of this base.
+    """
+    if is_adapter(path):
+        adapter = open_adapter(path)
+        return put_on_base(adapter, base or _own_base(adapter))
+    source = open_files(path)
+    factors = [name for name in source.tensors if ".lora_" in name]
+    if factors:
+        raise InputError(
+            f"{path}: has LoRA factors ({factors[0]!r}), which do not merge one by one; name the "
+            f"adapter's folder, with {CONFIG}"
+        )
+    return source
+
+
+def _own_base(adapter: Adapter) -> Source:
+    name = adapter.config.base
+    if not name or not Path(name).exists() or is_adapter(Path(name)):
+        raise InputError(
+            f"{adapter.path}: is an adapter, and its base_model_name_or_path is {name!r}, which is "
+            "no model on this disk; name its base (`base` in a merge file, --base of commands)"
+        )
+    return open_files(Path(name))

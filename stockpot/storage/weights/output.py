@@ -1,0 +1,274 @@
+"""Weights written in place into files whose layout is fixed before the first byte.
+
+The files lie in a folder beside the final place until all of them are whole; a run that is
+killed goes on with the first shard that was not finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+import torch
+from torch import Tensor
+
+from stockpot.errors import InputError
+from stockpot.storage.atomic_files import write_text
+from stockpot.storage.locks import sole_lock
+from stockpot.storage.weights.safetensors_format import build_header
+
+TensorType = tuple[torch.dtype, tuple[int, ...]]
+
+_PROGRESS = ".stockpot-progress.json"  # a name that no file of a model has
+_SECONDS_TO_FLUSH = 0.25  # after so long, what is written goes to the disk
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One file of the output.
+
+    Attributes:
+        file_name: its name in the folder.
+        tensors: dtype and shape of each tensor, by name.
+    """
+
+    file_name: str
+    tensors: Mapping[str, TensorType]
+
+    @property
+    def num_bytes(self) -> int:
+        """The bytes of its tensors."""
+        return sum(math.prod(shape) * dtype.itemsize for dtype, shape in self.tensors.values())
+
+
+class ShardedOutput:
+    """The files of one merged model: `place` is a folder, or ends in `.safetensors`."""
+
+    def __init__(
+        self,
+        place: Path,
+        tensors: Mapping[str, TensorType],
+        metadata: Mapping[str, str],
+        max_shard_bytes: int,
+    ) -> None:
+        """Lay the files out; nothing is written yet.
+
+        Args:
+            place: where the model will be.
+            tensors: dtype and shape of each tensor, in the order in which they are merged.
+            metadata: for the headers.
+            max_shard_bytes: a shard is closed before it would grow beyond this.
+        """
+        self.place = place
+        self._metadata = metadata
+        self._is_file = place.suffix == ".safetensors"
+        self.shards = self._layout(tensors, math.inf if self._is_file else max_shard_bytes)
+        self.work = place.with_name(f".{place.name}.merging")
+
+    @property
+    def num_bytes(self) -> int:
+        """The bytes of all tensors."""
+        return sum(shard.num_bytes for shard in self.shards)
+
+    def check(self) -> None:
+        """Refuse a place that is taken, cannot be written, or is too small.
+
+        Raises:
+            InputError: with what was found and what to do.
+        """
+        if self.place.exists():
+            raise InputError(f"{self.place}: is there already; remove it or name another place")
+        parent = self.place.parent
+        if not parent.is_dir() or not os.access(parent, os.W_OK):
+            raise InputError(f"{parent}: is not a folder that can be written to")
+        # A merge that goes on has its files already.
+        held = sum(f.stat().st_blocks * 512 for f in self.work.glob("*") if f.is_file())
+        free = shutil.disk_usage(parent).free + held
+        if free < self.num_bytes:
+            raise InputError(
+                f"{parent}: {self.num_bytes / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free"
+            )
+
+    @contextmanager
+    def opened(self, key: str) -> Iterator[list[Shard]]:
+        """Yield the shards that are still to be written; on success all files get their names.
+
+        Args:
+            key: names what is written: work of another key or layout is thrown away.
+
+        Raises:
+            InputError: the place cannot take it, or another process writes to it.
+        """
+        heads = [build_header(shard.tensors, self._metadata)[0] for shard in self.shards]
+        key = hashlib.sha256(b"".join([key.encode(), *heads])).hexdigest()
+        self.check()
+        with sole_writer(self.place):
+            self.check()  # again: another process may just have filled the place
+            done = self._done(key)
+            if not done and self.work.exists():
+                shutil.rmtree(self.work)
+            self.work.mkdir(exist_ok=True)
+            self._record(key, done)
+            self._key, self._finished = key, done
+            yield [shard for shard in self.shards if shard.file_name not in done]
+            self._finish()
+
+    def write_metadata(self, metadata: Mapping[str, str]) -> None:
+        """Put other metadata into the headers, of the same length; for what is known at the end.
+
+        Args:
+            metadata: text by name.
+        """
+        for shard in self.shards:
+            before, _ = build_header(shard.tensors, self._metadata)
+            head, _ = build_header(shard.tensors, metadata)
+            assert len(head) == len(before)
+            with (self.work / shard.file_name).open("r+b") as file:
+                file.write(head)
+                file.flush()
+                os.fsync(file.fileno())
+
+    @contextmanager
+    def writing(self, shard: Shard) -> Iterator[ShardWriter]:
+        """Yield what writes into a shard; on success the shard counts as done."""
+        head, starts = build_header(shard.tensors, self._metadata)
+        path = self.work / shard.file_name
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            # Room for all of it now: a disk that is full is found before the work.
+            self._allocate(descriptor, len(head) + shard.num_bytes)
+            _write_all(descriptor, memoryview(head), 0)
+            with _flushed_meanwhile(descriptor):
+                yield ShardWriter(descriptor, starts)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        self._finished = [*self._finished, shard.file_name]
+        self._record(self._key, self._finished)
+
+    def _allocate(self, descriptor: int, num_bytes: int) -> None:
+        """Take the room of a file at once, so that no write to it can lack any.
+
+        Raises:
+            InputError: there is not enough.
+        """
+        try:
+            os.posix_fallocate(descriptor, 0, num_bytes)
+        except OSError as error:
+            raise InputError(
+                f"{self.place}: a file of {num_bytes / 1e9:.2f} GB could not be made "
+                f"({error.strerror}); make room and run it again, finished files stay"
+            ) from error
+
+    def _layout(self, tensors: Mapping[str, TensorType], limit: float) -> list[Shard]:
+        groups: list[dict[str, TensorType]] = [{}]
+        size = 0
+        for name, (dtype, shape) in tensors.items():
+            num_bytes = math.prod(shape) * dtype.itemsize
+            if groups[-1] and size + num_bytes > limit:
+                groups.append({})
+                size = 0
+            groups[-1][name] = (dtype, shape)
+            size += num_bytes
+        if len(groups) == 1:
+            return [Shard("model.safetensors", groups[0])]
+        return [
+            Shard(f"model-{number:05d}-of-{len(groups):05d}.safetensors", group)
+            for number, group in enumerate(groups, start=1)
+        ]
+
+    def _done(self, key: str) -> list[str]:
+        try:
+            content = json.loads((self.work / _PROGRESS).read_text(encoding="utf-8"))
+            return list(content["done"]) if content["key"] == key else []
+        except (OSError, ValueError, LookupError, TypeError):
+            return []
+
+    def _record(self, key: str, done: list[str]) -> None:
+        write_text(self.work / _PROGRESS, json.dumps({"key": key, "done": done}))
+
+    def _finish(self) -> None:
+        if self._is_file:
+            (self.work / self.shards[0].file_name).replace(self.place)
+            shutil.rmtree(self.work)
+            return
+        if len(self.shards) > 1:
+            shard_of = {name: shard.file_name for shard in self.shards for name in shard.tensors}
+            index = {"metadata": {"total_size": self.num_bytes}, "weight_map": shard_of}
+            write_text(self.work / "model.safetensors.index.json", json.dumps(index, indent=2))
+        (self.work / _PROGRESS).unlink()
+        self.work.rename(self.place)
+
+
+@contextmanager
+def sole_writer(place: Path) -> Iterator[None]:
+    """Hold the place of an output, to which no other process may write meanwhile.
+
+    Raises:
+        InputError: another one does.
+    """
+
+    def refuse(holder: str) -> None:
+        raise InputError(f"{place}: {holder} writes to it; wait for it, or name another place")
+
+    with sole_lock(place.with_name(f".{place.name}.lock"), "stockpot merge", refuse):
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class ShardWriter:
+    """Writes tensors, or runs of their elements, to their places in one file.
+
+    Attributes:
+        descriptor: of the file.
+        starts: where each tensor's bytes start.
+    """
+
+    descriptor: int
+    starts: Mapping[str, int]
+
+    def write(self, name: str, elements: Tensor, first: int = 0) -> None:
+        """Write the elements of a tensor from `first` on; safe from several threads.
+
+        Args:
+            name: the tensor's.
+            elements: contiguous, of the tensor's dtype, on the CPU.
+            first: number of the first of them, in the flattened tensor.
+        """
+        if elements.numel() == 0:
+            return
+        data = elements.reshape(-1).view(torch.uint8).numpy().data
+        _write_all(self.descriptor, data, self.starts[name] + first * elements.element_size())
+
+
+@contextmanager
+def _flushed_meanwhile(descriptor: int) -> Iterator[None]:
+    """Have the disk write while the processor works, so that the end waits for little."""
+    is_over = Event()
+
+    def flush() -> None:
+        while not is_over.wait(_SECONDS_TO_FLUSH):
+            os.fdatasync(descriptor)
+
+    with ThreadPoolExecutor(1) as thread:
+        flushing = thread.submit(flush)
+        try:
+            yield
+        finally:
+            is_over.set()
+        flushing.result()  # the system tells of an error once, and here it may have been
+
+
+def _write_all(descriptor: int, data: memoryview, place: int) -> None:
+    while data:
+        written = os.pwrite(descriptor, data, place)  # at most 2 GB at once
+        data, place = data[written:], place + written

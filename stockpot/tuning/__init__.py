@@ -1,5 +1,0 @@
-"""Search for merge coefficients."""
-
-from stockpot.tuning.study import Trial, TunedCoefficients, tune_coefficients
-
-__all__ = ["Trial", "TunedCoefficients", "tune_coefficients"]

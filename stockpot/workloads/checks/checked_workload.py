@@ -1,0 +1,89 @@
+"""The workload under check, and what several checks look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from stockpot.seeding import seeded_generator
+from stockpot.workloads.checks.examples import SPLITS, digests, sample
+from stockpot.workloads.protocol import Batch, Shift, Workload
+from stockpot.workloads.registry import build_workload
+from stockpot.workloads.spec import WorkloadSpec
+
+_BATCH_SIZE = 32
+
+
+class Skipped(Exception):
+    """A check has nothing to look at; the message says why."""
+
+
+def build(spec: WorkloadSpec) -> Workload:
+    """Build a workload anew: `spec.build()` would give the one that was built before."""
+    return build_workload(
+        spec.name,
+        seed=spec.seed,
+        val_shifts=spec.val_shifts,
+        test_shifts=spec.test_shifts,
+        options=dict(spec.options),
+    )
+
+
+def sampled_digests(workload: Workload) -> dict[str, list[bytes]]:
+    """Hash a sample of every split and shift, by name."""
+    datasets = {f"dataset({split!r})": workload.dataset(split) for split in SPLITS}
+    datasets |= {f"shift {n!r}": shift.dataset() for n, shift in workload.shifts().items()}
+    return {name: digests(sample(dataset)) for name, dataset in datasets.items()}
+
+
+@dataclass
+class CheckedWorkload:
+    """A workload, and what several checks look at."""
+
+    spec: WorkloadSpec
+    workload: Workload = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.workload = build(self.spec)
+
+    @cached_property
+    def again(self) -> Workload:
+        """The workload, built a second time."""
+        return build(self.spec)
+
+    @cached_property
+    def samples(self) -> dict[str, Batch]:
+        """Some examples of each split."""
+        return {split: sample(self.workload.dataset(split)) for split in SPLITS}
+
+    @property
+    def batch(self) -> Batch:
+        """A few examples of train."""
+        return tuple(tensor[:_BATCH_SIZE] for tensor in self.samples["train"])
+
+    def model(self) -> nn.Module:
+        """Build a model, each time from an equal generator."""
+        return self.workload.build_model(seeded_generator("check of a workload"))
+
+    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Pass a batch in eval mode, without gradients."""
+        with torch.no_grad():
+            return self.workload.forward(model.eval(), batch)
+
+    def shifts(self) -> dict[str, Shift]:
+        """Return the shifts.
+
+        Raises:
+            Skipped: there is none.
+        """
+        shifts = {**self.workload.shifts()}
+        if not shifts:
+            raise Skipped("no shift is named")
+        return shifts
+
+    def without_shifts(self) -> Workload:
+        """Build the workload with no shift at all."""
+        return build(replace(self.spec, val_shifts=(), test_shifts=()))

@@ -1,0 +1,134 @@
+"""Checks of the data: the splits, their examples, and the digest that stands for them.
+
+Each check takes a `CheckedWorkload` and returns what is wrong and what to change, or None.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from torch import Tensor
+
+from stockpot.workloads.checks.checked_workload import CheckedWorkload, build
+from stockpot.workloads.checks.data_errors import (
+    Examples,
+    doubled_examples,
+    targets_that_do_not_fit,
+    too_few_examples,
+    values_that_are_not_finite,
+)
+from stockpot.workloads.checks.examples import SPLITS, equal, parts_of, sample
+
+_SLOW_SECONDS = 1.0
+
+
+def splits_have_examples(checked: CheckedWorkload) -> str | None:
+    """All four splits have examples: tuples of tensors, the target last."""
+    for split in SPLITS:
+        dataset = checked.workload.dataset(split)
+        where = f"dataset({split!r})"
+        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+            return (
+                f"{where}: must be a map-style data set, got {type(dataset).__name__}; "
+                "return a TensorDataset, or give it __len__ and __getitem__"
+            )
+        if few := too_few_examples({split: dataset}):
+            return few
+        example = dataset[0]
+        if not isinstance(example, (tuple, list)) or len(example) < 2:
+            return (
+                f"{where}[0]: must be a tuple of inputs and the target, "
+                f"got {type(example).__name__}; return (input, target)"
+            )
+        if not all(isinstance(part, Tensor) for part in sample(dataset)):
+            return f"{where}: examples must become tensors in a batch, got others"
+    return None
+
+
+def splits_are_disjoint(checked: CheckedWorkload) -> str | None:
+    """No example of val or test stands in another split; pretrain and train may overlap."""
+    return doubled_examples(_examples(checked), SPLITS, tolerated=0.0)
+
+
+def values_are_finite(checked: CheckedWorkload) -> str | None:
+    """No input and no target is NaN or infinite."""
+    return values_that_are_not_finite(_examples(checked), SPLITS)
+
+
+def targets_fit_the_task(checked: CheckedWorkload) -> str | None:
+    """Targets are of the task and of the outputs; train has each class of val and test."""
+    outputs = checked.outputs(checked.model(), checked.batch)
+    return targets_that_do_not_fit(checked.workload.task, outputs, _examples(checked), SPLITS)
+
+
+def examples_repeat(checked: CheckedWorkload) -> str | None:
+    """The same seed gives the same examples, whenever they are read."""
+    for split in SPLITS:
+        first = checked.samples[split]
+        if not equal(first, sample(checked.workload.dataset(split))):
+            return (
+                f"dataset({split!r}): must give the same examples each time, got others; "
+                "put what is random into augment()"
+            )
+        if not equal(first, sample(checked.again.dataset(split))):
+            return (
+                f"dataset({split!r}): must depend on the seed alone, got other examples from a "
+                "second workload of the same seed; draw from seeded_generator(seed, ...), "
+                "and sort what a folder lists"
+            )
+    return None
+
+
+def shapes_are_steady(checked: CheckedWorkload) -> str | None:
+    """All splits and shifts have the dtypes and shapes of train; texts alone differ in length."""
+    samples = dict(checked.samples)
+    for name, shift in checked.workload.shifts().items():
+        samples[f"shift {name}"] = sample(shift.dataset())
+    expected = [_form(tensor) for tensor in samples["train"]]
+    for name, batch in samples.items():
+        found = [_form(tensor) for tensor in batch]
+        if found != expected:
+            return f"{name}: its tensors must be those of train, {expected}, got {found}"
+    return None
+
+
+def digest_stands_for_the_data(checked: CheckedWorkload) -> str | None:
+    """The digest is cheap, the same for the same data, and another for other data."""
+    checked.workload.data_digest()
+    start = time.monotonic()
+    digest = checked.workload.data_digest()
+    seconds = time.monotonic() - start
+    if type(digest) is not str or not digest:
+        return f"data_digest(): must be a string, such as a SHA-256 in hex, got {digest!r}"
+    if seconds > _SLOW_SECONDS:
+        return (
+            f"data_digest(): must take less than {_SLOW_SECONDS:g} s, since it is asked often, "
+            f"got {seconds:.1f} s; hash the files once and keep the result"
+        )
+    others = {"when built again": checked.again, "without shifts": checked.without_shifts()}
+    for how, other in others.items():
+        if other.data_digest() != digest:
+            return (
+                f"data_digest(): must depend on files, seed and options alone, got another {how}; "
+                "leave out shifts, times and the hash() of strings"
+            )
+    other = build(replace(checked.spec, seed=checked.spec.seed + 1))
+    is_same = all(equal(checked.samples[s], sample(other.dataset(s))) for s in SPLITS)
+    if other.data_digest() == digest and not is_same:
+        return (
+            "data_digest(): must be another for other examples, got the same for another seed, "
+            "which changes the splits; put the seed into the hash"
+        )
+    return None
+
+
+def _examples(checked: CheckedWorkload) -> Examples:
+    return lambda split: parts_of(checked.workload.dataset(split))
+
+
+def _form(tensor: Tensor) -> str:
+    """Describe what a tensor of examples has to keep."""
+    is_tokens = tensor.ndim == 2 and not tensor.is_floating_point()
+    shape = "(any length)" if is_tokens else (*tensor.shape[1:],)
+    return f"{str(tensor.dtype).removeprefix('torch.')} {shape}"

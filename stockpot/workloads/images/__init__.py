@@ -1,0 +1,1 @@
+"""Image workloads: reading, batching, corrupting and classifying images."""

@@ -1,0 +1,1 @@
+"""Table workloads: reading, splitting and encoding tables."""

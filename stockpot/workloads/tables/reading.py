@@ -1,0 +1,225 @@
+"""Tables in CSV, JSONL and Parquet files: columns by name, and errors that name file and line.
+
+Cells are text, numbers or None, which is a missing value: an empty cell, null or NaN. CSV knows
+texts alone, so `numbers` reads numbers from them; a class is known by its text in all formats.
+Importing this module imports neither numpy nor pyarrow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from stockpot.errors import InputError, nearest_hint, unknown_name
+from stockpot.workloads.tables.table_formats import READERS, Cell
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SPLITS = ("pretrain", "train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The columns of one file.
+
+    Attributes:
+        path: the file.
+        columns: the cells (N,) of each column, in the file's order.
+        num_rows: N, at least 1.
+        lines: the line on which each row begins, from 1; None for Parquet, which has no lines.
+    """
+
+    path: Path
+    columns: Mapping[str, Sequence[Cell]]
+    num_rows: int
+    lines: Sequence[int] | None
+
+    def where(self, row: int) -> str:
+        """Return the place of a row, e.g. `data/train.csv:7`, for messages."""
+        if self.lines is None:
+            return f"{self.path}: row {row + 1}"
+        return f"{self.path}:{self.lines[row]}"
+
+    def texts(self, column: str) -> list[str]:
+        """Return the cells of a column as text; (N,).
+
+        Raises:
+            InputError: a cell is missing.
+        """
+        cells = self.columns[column]
+        for row, cell in enumerate(cells):
+            if cell is None:
+                raise InputError(f"{self.where(row)}: {column!r} must have a value, got none")
+        return [str(cell) for cell in cells]
+
+    def numbers(self, column: str) -> NDArray[np.float64]:
+        """Return the cells of a column as numbers, NaN where one is missing; (N,).
+
+        Raises:
+            InputError: a cell is text that is no number, or not finite.
+        """
+        import numpy as np
+
+        cells = self.columns[column]
+        values = np.empty(len(cells))
+        for row, cell in enumerate(cells):
+            number = as_number(cell)
+            if number is None:
+                raise InputError(
+                    f"{self.where(row)}: {column!r} must be a finite number, got {cell!r}"
+                )
+            values[row] = number
+        return values
+
+    def classes(self, column: str) -> tuple[str, ...]:
+        """Return the different texts of a column, in order of number where all are whole numbers.
+
+        Raises:
+            InputError: a cell is missing.
+        """
+        names = set(self.texts(column))
+        if all(_is_whole(name) for name in names):
+            return tuple(sorted(names, key=lambda name: (int(name), name)))
+        return tuple(sorted(names))
+
+    def targets(self, column: str, classes: Sequence[str]) -> list[int]:
+        """Return the place in `classes` of each cell of a column; (N,).
+
+        Raises:
+            InputError: a cell is missing, or none of the classes.
+        """
+        places = {name: place for place, name in enumerate(classes)}
+        names = self.texts(column)
+        for row, name in enumerate(names):
+            if name not in places:
+                raise unknown_name(f"class of {column!r} at {self.where(row)}:", name, classes)
+        return [places[name] for name in names]
+
+    def check_all_present(self, column: str, classes: Sequence[str]) -> None:
+        """Check that each of `classes` has an example.
+
+        Raises:
+            InputError: one has none.
+        """
+        absent = sorted(set(classes) - set(self.texts(column)))
+        if absent:
+            raise InputError(
+                f"{self.path}: {column!r} must have examples of each class, got none of {absent}"
+            )
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> Table:
+    """Read a table.
+
+    Args:
+        path: a file that ends in .csv (comma-separated, with a header), .jsonl (an object a
+            line) or .parquet; or in .txt, of which the whole text is one row, `text`.
+        columns: the columns to keep, in this order; None keeps all.
+
+    Returns:
+        The table; texts as they stand, true and false as the texts `True` and `False`.
+
+    Raises:
+        InputError: there is no such file, it is damaged or empty, not UTF-8, or lacks a column;
+            with the line where there is one.
+    """
+    read = READERS.get(path.suffix)
+    if read is None:
+        raise InputError(f"{path}: a table must end in {sorted(READERS)}, got {path.suffix!r}")
+    if not path.is_file():
+        raise InputError(f"{path}: there must be a file, got none; check the option data")
+    found, lines = read(path)
+    num_rows = len(next(iter(found.values()), ()))
+    if not num_rows:
+        raise InputError(f"{path}: must have rows, got an empty table")
+    wanted = tuple(found) if columns is None else columns
+    for column in wanted:
+        if column not in found:
+            raise InputError(
+                f"{path}: must have a column {column!r}, got {sorted(found)}"
+                f"{nearest_hint(column, found)}"
+            )
+    kept = {column: found[column] for column in wanted}
+    return Table(path, MappingProxyType(kept), num_rows, lines)
+
+
+def find_splits(data: Path) -> dict[str, Path]:
+    """Find the files of the splits.
+
+    Args:
+        data: a folder with the files train, val and test, and pretrain if there is one, each with
+            one of the endings of a table; or with train alone, or one file: val and test are then
+            split off it, e.g. by `stockpot.workloads.splits.split_by_seed`.
+
+    Returns:
+        The file of each split that has one; `train` always has.
+
+    Raises:
+        InputError: no such folder or file, no train, one of val and test without the other, or
+            a split in two files.
+    """
+    if data.is_file():
+        return {"train": data}
+    if not data.is_dir():
+        raise InputError(f"{data}: there must be a folder or file of data, got none")
+    found = {split: path for split in SPLITS if (path := _file_called(data, split))}
+    if "train" not in found:
+        raise InputError(
+            f"{data}: must have a file train with one of {sorted(READERS)}, got {_names(data)}"
+        )
+    if ("val" in found) != ("test" in found):
+        raise InputError(
+            f"{data}: must have both val and test, or neither, got {sorted(found)}; "
+            "without both they are split off train"
+        )
+    return found
+
+
+def find_shift(data: Path, name: str) -> Path:
+    """Find the file of a shift: `name` with the ending of a table, beside the splits.
+
+    Raises:
+        InputError: there is none, there are two, or it is that of a split.
+    """
+    folder = data.parent if data.is_file() else data
+    path = _file_called(folder, name)
+    if name in SPLITS or path is None or path == data:
+        stems = {entry.stem for entry in _tables(folder) if entry != data}
+        raise unknown_name(f"shift in {folder}:", name, stems - set(SPLITS))
+    return path
+
+
+def as_number(cell: Cell) -> float | None:
+    """Return the number that a cell holds; NaN for a missing one, None if it holds none."""
+    try:
+        number = math.nan if cell is None else float(cell)
+    except (ValueError, OverflowError):
+        return None
+    return None if math.isinf(number) else number
+
+
+def _tables(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix in READERS)
+
+
+def _names(folder: Path) -> list[str]:
+    return [path.name for path in _tables(folder)]
+
+
+def _file_called(folder: Path, stem: str) -> Path | None:
+    paths = [path for path in _tables(folder) if path.stem == stem]
+    if len(paths) > 1:
+        raise InputError(
+            f"{folder}: there must be one file {stem!r}, got {[path.name for path in paths]}"
+        )
+    return paths[0] if paths else None
+
+
+def _is_whole(text: str) -> bool:
+    return text.removeprefix("-").isdecimal()

@@ -1,0 +1,1 @@
+"""Text workloads: reading and tokenising texts, pretrained models."""

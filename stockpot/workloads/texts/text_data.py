@@ -1,0 +1,164 @@
+"""Where texts are read from: files of the project, or a data set of Hugging Face's hub.
+
+Importing this module, and opening data, import neither datasets nor pyarrow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from stockpot.errors import InputError, nearest_hint, unknown_name
+from stockpot.workloads.files import file_digest, project_path
+from stockpot.workloads.tables.reading import SPLITS, Table, find_shift, find_splits, read_table
+from stockpot.workloads.tables.table_formats import READERS, as_cell
+from stockpot.workloads.texts.pretrained import check_installed, first_line, is_hub_id
+
+_ON_HUB = {"val": "validation"}  # what the hub's data sets call a split
+
+
+class TextData(Protocol):
+    """Tables of texts by split, and those of shifts."""
+
+    def splits(self, columns: Sequence[str]) -> dict[str, Table]:
+        """Read these columns of each split that there is; `train` always is."""
+        ...
+
+    def shift(self, name: str, columns: Sequence[str]) -> Table:
+        """Read these columns of a shift."""
+        ...
+
+    def digest(self) -> str:
+        """Return the SHA-256 (hex) of what the splits are read from."""
+        ...
+
+    def shift_digest(self, name: str) -> str:
+        """Return the SHA-256 (hex) of what a shift is read from."""
+        ...
+
+
+@dataclass(frozen=True)
+class FolderData:
+    """Tables in files that are named for their split or shift.
+
+    Attributes:
+        path: a folder, or one file.
+    """
+
+    path: Path
+
+    def splits(self, columns: Sequence[str]) -> dict[str, Table]:
+        """Read the splits."""
+        return {name: read_table(path, columns) for name, path in find_splits(self.path).items()}
+
+    def shift(self, name: str, columns: Sequence[str]) -> Table:
+        """Read a shift from the file of its name."""
+        return read_table(find_shift(self.path, name), columns)
+
+    def digest(self) -> str:
+        """Digest the files of the splits."""
+        return _joined(f"{name} {file_digest(p)}" for name, p in find_splits(self.path).items())
+
+    def shift_digest(self, name: str) -> str:
+        """Digest the file of a shift."""
+        return file_digest(find_shift(self.path, name))
+
+
+@dataclass(frozen=True)
+class HubData:
+    """A data set of the hub, or one that its library keeps; shifts are its other splits.
+
+    Attributes:
+        name: its id.
+        config: which part of it, where it has parts; None for the only one.
+    """
+
+    name: str
+    config: str | None = None
+
+    def splits(self, columns: Sequence[str]) -> dict[str, Table]:
+        """Read the splits."""
+        return {
+            split: self._table(split, columns)
+            for split in SPLITS
+            if _ON_HUB.get(split, split) in self._loaded
+        }
+
+    def shift(self, name: str, columns: Sequence[str]) -> Table:
+        """Read the split that is called as the shift."""
+        if name not in self._loaded:
+            raise unknown_name(f"shift in {self.name}:", name, {*self._loaded} - {*SPLITS})
+        return self._table(name, columns)
+
+    def digest(self) -> str:
+        """Digest the files in which the library keeps the splits."""
+        return _joined(f"{name} {self.shift_digest(name)}" for name in sorted(self._loaded))
+
+    def shift_digest(self, name: str) -> str:
+        """Digest the files in which the library keeps a split."""
+        files = [Path(file["filename"]) for file in self._loaded[name].cache_files]
+        return _joined(file_digest(path) for path in files)
+
+    @cached_property
+    def _loaded(self) -> Any:
+        """The data set by split, from the library's cache or the network."""
+        import datasets
+
+        bars = datasets.is_progress_bar_enabled()
+        datasets.disable_progress_bars()
+        try:
+            loaded = datasets.load_dataset(self.name, self.config)
+        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+            raise InputError(
+                f"workload.options.data: there must be a folder or file {project_path(self.name)}, "
+                f"or a data set {self.name!r} on the hub or in its cache, got "
+                f"{first_line(error)}; check the name and the network"
+            ) from error
+        finally:
+            if bars:
+                datasets.enable_progress_bars()
+        if "train" not in loaded:
+            raise InputError(f"{self.name}: must have a split train, got {sorted(loaded)}")
+        return loaded
+
+    def _table(self, split: str, columns: Sequence[str]) -> Table:
+        found = self._loaded[_ON_HUB.get(split, split)]
+        for column in columns:
+            if column not in found.column_names:
+                raise InputError(
+                    f"{self.name}/{split}: must have a column {column!r}, got "
+                    f"{sorted(found.column_names)}{nearest_hint(column, found.column_names)}"
+                )
+        kept = {column: [as_cell(value) for value in found[column]] for column in columns}
+        return Table(Path(self.name) / split, MappingProxyType(kept), len(found), None)
+
+
+def open_data(data: str, shifts: Iterable[str]) -> TextData:
+    """Find the data that an option names; nothing is read yet.
+
+    Args:
+        data: a folder or file, relative to the project's folder; else an id on the hub:
+            `name`, `owner/name`, or either with `:part`.
+        shifts: names of the shifts that are asked for.
+
+    Raises:
+        InputError: there is no such file, or none of a split or shift; or datasets, which
+            reads the hub's, is not installed.
+    """
+    path, (name, _, config) = project_path(data), data.partition(":")
+    if not path.exists() and is_hub_id(name) and path.suffix not in READERS:
+        check_installed("datasets")
+        return HubData(name, config or None)
+    find_splits(path)
+    for shift in shifts:
+        find_shift(path, shift)
+    return FolderData(path)
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,0 +1,201 @@
+"""YAML files as typed, frozen sections; every error names its field."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stockpot.errors import InputError, nearest_hint, unknown_name
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, serialize_by_alias=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_number_is_true_or_false(cls, content: Any) -> Any:
+        """Python takes `true` for 1, and YAML takes a careless `yes` for `true`."""
+        fields = cls.model_fields if isinstance(content, dict) else {}
+        for name, field in fields.items():
+            if isinstance(content.get(name), bool) and field.annotation is not bool:
+                found = str(content[name]).lower()
+                raise ValueError(f"{name} must not be true or false, got {found}")
+        return content
+
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+Name = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=60,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$",
+        description="letters, digits, spaces, '.', '_' and '-'",
+    ),
+]
+
+
+Place = tuple[int | str, ...]
+S = TypeVar("S", bound=Section)
+
+_WORDING = {
+    "^(Input|List|String|Value) should ": "must ",
+    "^Unable to extract tag using discriminator": "must have the field",
+    "be a valid dictionary or .*": "be a mapping",
+}
+
+
+def validated(kind: type[S], content: dict[str, Any], file_name: str) -> S:
+    """Return what a file says, typed.
+
+    Raises:
+        InputError: with all that is wrong in the file, a line each.
+    """
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        lines = _describe_all(error, content, kind)
+        raise InputError("\n".join(f"{file_name}: {line}" for line in lines)) from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a mapping of sections.
+
+    Raises:
+        InputError: there is no such file, or it is not YAML, or a key stands twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+        twice = list(_keys_that_stand_twice(yaml.compose(text, Loader=yaml.SafeLoader)))
+    except FileNotFoundError:
+        raise InputError(f"{path.name}: no such file in {path.parent}") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or no such date
+        raise InputError(f"{path.name}: not readable as YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path.name}: must be a mapping of sections, got {content!r}")
+    if twice:
+        raise InputError("\n".join(f"{path.name}: {key}; keep one of them" for key in twice))
+    return content
+
+
+def _keys_that_stand_twice(node: yaml.Node | None) -> Iterator[str]:
+    """Find keys that YAML would let win over an earlier one without a word."""
+    inner = node.value if isinstance(node, (yaml.MappingNode, yaml.SequenceNode)) else []
+    seen = set()
+    for item in inner:
+        key, value = item if isinstance(item, tuple) else (None, item)
+        if key is not None and key.value in seen:
+            yield f"line {key.start_mark.line + 1}: {key.value!r} stands there twice"
+        seen.add(None if key is None else key.value)
+        yield from _keys_that_stand_twice(value)
+
+
+def _describe_all(
+    error: ValidationError, content: dict[str, Any], kind: type[Section]
+) -> list[str]:
+    """Say of each field where it stands, what was expected and what was found."""
+    rules: dict[tuple[str, str], list[str]] = {}
+    hints: dict[tuple[str, str], str] = {}
+    for detail in error.errors(include_url=False):
+        place = _place_in_file(detail["loc"], content, kind)
+        rule, found = _rule_and_found(detail, place, kind)
+        line = (".".join(map(str, place)) or "the file", found)
+        rules.setdefault(line, []).append(rule)
+        if detail["type"] == "literal_error":
+            hints[line] = nearest_hint(str(detail["input"]), _quoted(detail["ctx"]["expected"]))
+    # A field that may be of several types has one error a type: they are alternatives.
+    return [
+        f"{where}: {' or '.join(rules[where, found])}{found}{hints.get((where, found), '')}"
+        for where, found in rules
+    ]
+
+
+def _rule_and_found(
+    detail: Mapping[str, Any], place: Place, kind: type[Section]
+) -> tuple[str, str]:
+    """Return what was expected, and the end of the message that says what stands there."""
+    context = detail.get("ctx", {})
+    found = f", got {_short(detail['input'])}"
+    match detail["type"]:
+        case "extra_forbidden":
+            # Another member of a union may have the field: here it is unknown all the same.
+            fields = {*_fields_at(place, kind)} - {place[-1]}
+            return str(unknown_name("field", str(place[-1]), fields)), ""
+        case "union_tag_invalid":
+            discriminator = context["discriminator"].strip("'")
+            return str(
+                unknown_name(discriminator, context["tag"], _quoted(context["expected_tags"]))
+            ), ""
+        case "missing":
+            return "is required", ", got nothing"
+        case "value_error":
+            return str(context["error"]), ""
+        case _:
+            return _reworded(detail["msg"]), found
+
+
+def _reworded(message: str) -> str:
+    """Put pydantic's words as a rule for what stands in the file."""
+    for theirs, ours in _WORDING.items():
+        message = re.sub(theirs, ours, message)
+    return message
+
+
+def _quoted(text: str) -> list[str]:
+    """List the names that stand between single quotes."""
+    return re.findall(r"'([^']*)'", text)
+
+
+def _place_in_file(location: Iterable[int | str], content: Any, kind: type[Section]) -> Place:
+    """Drop from pydantic's location what the file does not have: the names of union members."""
+    place: list[int | str] = []
+    *parents, last = (*location,) or ("",)
+    for part in parents:
+        inside = isinstance(content, dict) and part in content
+        if inside or (isinstance(content, list) and isinstance(part, int)):
+            content = content[part]
+            place.append(part)
+    if isinstance(content, dict) or isinstance(last, int):
+        fields = _fields_at((*place, last), kind)
+        # What is neither there nor could be is the name of a union's member.
+        is_tag = isinstance(content, dict) and last not in content and last not in fields
+        place += [last] if last != "" and not is_tag else []
+    return tuple(place)
+
+
+def _fields_at(place: Place, kind: type[Section]) -> list[str]:
+    """List the fields of the section that holds `place`."""
+    sections = [kind]
+    for part in place[:-1]:
+        if isinstance(part, str):
+            fields = [s.model_fields[part] for s in sections if part in s.model_fields]
+            sections = [inner for field in fields for inner in _sections_in(field.annotation)]
+    return sorted(
+        {
+            field.alias or name
+            for section in sections
+            for name, field in section.model_fields.items()
+        }
+    )
+
+
+def _sections_in(annotation: Any) -> list[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [section for inner in get_args(annotation) for section in _sections_in(inner)]
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from stockpot.diagnostics.precheck.lines import check_scores, most_alike, path_to, walk
+
+State = dict[str, Tensor]
+BASE = {"w": torch.tensor([0.0, 0.0])}
+
+
+def _at(x: float, y: float = 0.0) -> State:
+    return {"w": torch.tensor([x, y])}
+
+
+def _hill(state: State) -> float:
+    """Score 1 at (1, 0) and at (-1, 0), and less in between and beside."""
+    x, y = state["w"].tolist()
+    return 1 - min(abs(x - 1), abs(x + 1)) / 2 - abs(y)
+
+
+def test_a_path_over_a_valley_has_its_depth_as_barrier() -> None:
+    path = path_to(_at(-1), [_at(1)], _at(1), _hill)
+
+    assert path.scores.scores == (1.0, 0.5, 1.0)
+    assert path.scores.accuracy_barrier == path.fall == 0.5
+
+
+def test_a_bad_ingredient_is_measured_against_half_of_the_base() -> None:
+    path = path_to(_at(1, 2), [_at(1)], _at(1), _hill)
+
+    assert path.scores.accuracy_barrier == 0
+    assert path.harm == path.fall == 1.0
+
+
+def test_a_weak_ingredient_that_is_near_the_base_does_no_harm() -> None:
+    path = path_to(_at(0.1), [_at(1)], BASE, _hill)
+
+    assert path.fall == pytest.approx(0)
+
+
+def test_ingredients_of_the_other_hill_are_found_and_the_mean_stays_on_its_own() -> None:
+    states = [_at(1), _at(0.9), _at(-1), _at(1.1), _at(-0.9)]
+
+    paths = walk(states, _at(1), [0, 1, 2, 3, 4], _hill, limit=0.05)
+
+    assert {place: path.fall <= 0.05 for place, path in paths.items()} == {
+        1: True,
+        2: False,
+        3: True,
+        4: False,
+    }
+
+
+def test_what_came_too_early_is_measured_again_from_the_mean_of_all_others() -> None:
+    def score(state: State) -> float:
+        return 1.0 if float(state["w"][0]) >= 0.25 else 0.0
+
+    # Half-way from the first one to the second is 0.2; from the mean of the others it is 0.65.
+    states = [_at(0.4), _at(0.0), _at(2.0), _at(1.5)]
+
+    paths = walk(states, _at(1), [0, 1, 2, 3], score, limit=0.05)
+
+    assert paths[1].fall == 0
+
+
+def test_the_mean_starts_at_the_task_vector_that_is_most_like_the_others() -> None:
+    towards = [_at(1, 0.1), _at(1, -0.1), _at(1, 0.0), _at(-1, 0.3)]
+
+    assert most_alike(towards, BASE) == 2
+    assert most_alike(towards[:1], BASE) == 0
+
+
+@pytest.mark.parametrize(
+    ("scores", "base", "passed"),
+    [
+        ([0.9, 0.91, 0.92, 0.1], 0.9, [True, True, True, False]),
+        ([0.9, 0.91, 0.92, 0.7], 0.6, [True, True, True, True]),  # better than the base: weak
+        ([0.9, 0.91, 0.92, 0.88], 0.95, [True, True, True, True]),  # within the limit
+        ([0.2, 0.5, 0.9, 0.1], 0.6, [True, True, True, True]),  # widely spread
+        ([0.3], 0.9, [True]),
+    ],
+)
+def test_a_score_far_below_the_base_and_the_others_does_not_pass(
+    scores: list[float], base: float, passed: list[bool]
+) -> None:
+    names = [f"{number}" for number in range(len(scores))]
+
+    checks = check_scores(names, scores, base, 0.05)
+
+    assert [check.passed for check in checks] == passed

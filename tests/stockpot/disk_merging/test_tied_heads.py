@@ -1,0 +1,83 @@
+"""Heads that are tied to the embedding, stored once or twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from stockpot.disk_merging.tied_heads import tied_names
+from stockpot.errors import InputError
+from tests.support.merge_files import language_model, merge, read_job, save_model
+
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Write models that store a tied head once, twice, or have a head of their own."""
+    twice = language_model(2)
+    save_model(tmp_path / "once", language_model(1, head=False), tie_word_embeddings=True)
+    save_model(
+        tmp_path / "twice", twice | {HEAD: twice[EMBEDDING].clone()}, tie_word_embeddings=True
+    )
+    save_model(tmp_path / "silent", language_model(3, head=False), model_type="gemma")
+    save_model(tmp_path / "own", language_model(4), tie_word_embeddings=False)
+    return tmp_path
+
+
+def config(folder: Path) -> object:
+    return json.loads((folder / "merged" / "config.json").read_text())["tie_word_embeddings"]
+
+
+@pytest.mark.parametrize("models", ["once, twice", "twice, once", "twice, silent, once"])
+def test_a_head_that_all_tie_is_written_once(folder: Path, models: str) -> None:
+    merged = merge(folder, f"method: linear\nmodels: [{models}]")
+
+    assert HEAD not in merged
+    assert EMBEDDING in merged
+    assert config(folder) is True
+    card = (folder / "merged" / "README.md").read_text()
+    assert f"- {EMBEDDING}: {HEAD} is tied to it and not written" in card
+
+
+@pytest.mark.parametrize("models", ["own, once", "once, own", "silent, own", "own, twice"])
+def test_a_head_that_only_some_tie_is_untied(folder: Path, models: str) -> None:
+    job = read_job(folder, f"method: linear\nmodels: [{models}]", "x")
+
+    merged = merge(folder, f"method: linear\nmodels: [{models}]")
+
+    tying = next(name for name in models.split(", ") if name != "own")
+    seed = {"once": 1, "twice": 2, "silent": 3}[tying]
+    expected = (language_model(4)[HEAD] + language_model(seed)[EMBEDDING]) / 2
+    torch.testing.assert_close(merged[HEAD], expected)
+    assert any(f"{HEAD}: untied: of {tying} it is the embedding" in note for note in job.notes)
+    assert config(folder) is False
+
+
+def test_a_base_that_ties_its_head_is_untied_for_models_with_their_own(folder: Path) -> None:
+    merged = merge(folder, "method: task_arithmetic\nbase: once\nmodels: [own]")
+
+    torch.testing.assert_close(merged[HEAD], language_model(4)[HEAD])
+    assert config(folder) is False
+
+
+def test_a_head_that_is_missing_and_not_tied_is_an_error(folder: Path) -> None:
+    save_model(folder / "lost", language_model(5, head=False), tie_word_embeddings=False)
+
+    with pytest.raises(InputError, match=r"model 1: tensors \['lm_head.weight'\] are not in both"):
+        read_job(folder, "method: linear\nmodels: [own, lost]").check()
+
+
+def test_models_without_a_configuration_tie_nothing(folder: Path) -> None:
+    save_model(folder / "bare", language_model(6))
+
+    assert HEAD in merge(folder, "method: linear\nmodels: [bare, own]")
+
+
+def test_only_one_embedding_and_one_head_are_a_pair() -> None:
+    assert tied_names([EMBEDDING, HEAD, "model.norm.weight"]) == (EMBEDDING, HEAD)
+    assert tied_names(["encoder.embed_tokens.weight", "decoder.embed_tokens.weight", HEAD]) is None
+    assert tied_names([EMBEDDING]) is None

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stockpot.diagnostics.finding import Alert, Finding
+from stockpot.experiment.jobs.finding_files import read_finding_files, write_finding_files
+from stockpot.storage.manifests import digests_of, write_manifest
+
+FINDING = Finding("All is well.", {"largest": 0.5}, {"matrix": [[0.0, 0.5]]}, (Alert("b", "far"),))
+
+
+def _record(root: Path, findings: dict[str, Finding]) -> list[Path]:
+    written = write_finding_files(root, findings)
+    write_manifest(root, "diagnose", {"inputs": "", "files": digests_of(root, written)})
+    return written
+
+
+def test_a_finding_survives_its_file() -> None:
+    assert Finding.from_json(json.loads(json.dumps(FINDING.to_json()))) == FINDING
+
+
+def test_findings_are_read_in_the_order_of_the_report(tmp_path: Path) -> None:
+    _record(tmp_path, {"soup_size": FINDING, "barriers": FINDING})
+
+    found = read_finding_files(tmp_path)
+
+    assert list(found) == ["barriers", "soup_size"]
+    assert Finding.from_json(found["barriers"]) == FINDING
+
+
+def test_files_of_diagnostics_no_longer_asked_for_are_deleted(tmp_path: Path) -> None:
+    _record(tmp_path, {"barriers": FINDING, "regime": FINDING})
+
+    written = _record(tmp_path, {"regime": FINDING})
+
+    assert sorted((tmp_path / "results" / "diagnostics").iterdir()) == sorted(written)
+    assert not (tmp_path / "results" / "diagnostics" / "barriers.json").exists()
+    assert list(read_finding_files(tmp_path)) == ["regime"]
+
+
+def test_a_finding_that_json_cannot_hold_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Out of range float"):
+        write_finding_files(tmp_path, {"regime": Finding("", {"distance": float("nan")})})
+
+    assert not (tmp_path / "results" / "diagnostics" / "regime.json").exists()

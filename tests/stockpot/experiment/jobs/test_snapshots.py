@@ -1,0 +1,132 @@
+"""Checkpoints along a run, as ingredients of their own, and soups of some ingredients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from stockpot.errors import InputError
+from stockpot.experiment.jobs.soups import make_soup
+from stockpot.experiment.jobs.training import TrainingJob, train
+from stockpot.experiment.plan import Plan
+from stockpot.experiment.provenance import making_of
+from stockpot.experiment.reproduction import rebuild
+from stockpot.merging.engine import merge_states
+from stockpot.merging.recipe import Recipe
+from stockpot.storage.checkpoints import load_tensors
+from stockpot.storage.models import Failure, Model
+
+MakePlan = Callable[..., Plan]
+SPACE = "sweep.space={learning_rate: 0.003, warmup: 0.0, epochs: 4}"
+
+
+@pytest.fixture
+def job(make_plan: MakePlan) -> TrainingJob:
+    """A run of four epochs that keeps two checkpoints on its way, at a constant rate."""
+    return make_plan(SPACE, "sweep.snapshots=2").ingredient_jobs()[0]
+
+
+def _trained(job: TrainingJob) -> Model:
+    model = train(job, "cpu")
+    assert isinstance(model, Model)
+    return model
+
+
+def test_a_checkpoint_on_the_way_is_where_a_shorter_run_ends(job: TrainingJob) -> None:
+    end = _trained(job)
+    first, second = job.snapshot_jobs
+    assert [first.find() is not None, second.find() is not None] == [True, True]
+
+    kept = _trained(first)
+
+    hyperparameters = replace(job.hyperparameters, epochs=1)
+    shorter = _trained(replace(job, hyperparameters=hyperparameters, snapshots=()))
+    expected, weights = (load_tensors(job.root / model.path) for model in (shorter, kept))
+    assert all(torch.equal(weights[name], tensor) for name, tensor in expected.items())
+    assert kept.scores == shorter.scores
+    assert (kept.name, second.name) == ("ingredient-00-epoch-1", "ingredient-00-epoch-3")
+    assert kept.details["epoch"] == 1
+    assert len({end.digest, kept.digest, _trained(second).digest}) == 3
+
+
+def test_keeping_checkpoints_does_not_change_the_run(job: TrainingJob) -> None:
+    plain = _trained(replace(job, snapshots=()))
+    (job.root / plain.path).unlink()
+
+    assert _trained(job) == plain
+
+
+def test_a_checkpoint_that_is_gone_is_made_to_the_same_bits(job: TrainingJob) -> None:
+    _trained(job)
+    kept = _trained(job.snapshot_jobs[1])
+    (job.root / kept.path).unlink()
+
+    assert _trained(job.snapshot_jobs[1]) == kept
+    assert job.find() is not None
+
+
+def test_a_checkpoint_is_made_again_from_its_record(job: TrainingJob) -> None:
+    _trained(job)
+    snapshot = job.snapshot_jobs[0]
+    kept = _trained(snapshot)
+    place = job.root / "again"
+    place.mkdir()
+
+    again = rebuild(making_of(snapshot, kept), job.root, place, (), "cpu")
+
+    assert (again.digest, again.scores) == (kept.digest, kept.scores)
+
+
+def test_a_run_that_ends_early_has_no_later_checkpoints(job: TrainingJob) -> None:
+    how = replace(job.hyperparameters, learning_rate=1e-9, epochs=9, patience=1)
+    early = replace(job, hyperparameters=how, snapshots=(1, 8))
+    _trained(early)
+
+    late = train(early.snapshot_jobs[1], "cpu")
+
+    assert isinstance(late, Failure)
+    assert late.reason == "the run stopped before epoch 8"
+    assert isinstance(train(early.snapshot_jobs[0], "cpu"), Model)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "count", "kept"), [(8, 3, (2, 4, 6)), (2, 5, (1,)), (1, 3, ()), (6, 0, ())]
+)
+def test_checkpoints_are_evenly_spaced_between_start_and_end(
+    make_plan: MakePlan, epochs: int, count: int, kept: tuple[int, ...]
+) -> None:
+    plan = make_plan(f"sweep.space={{epochs: {epochs}}}", f"sweep.snapshots={count}")
+
+    assert plan.ingredient_jobs()[0].snapshots == kept
+    assert plan.base_job().snapshots == ()
+
+
+def test_a_soup_of_the_ingredients_that_patterns_name(plan: Plan, make_plan: MakePlan) -> None:
+    recipe = "{name: some, select: uniform, ingredients: [ingredient-00, '*-03']}"
+    soup = make_soup(make_plan(f"soups=[{recipe}]").soup_jobs()[0], "cpu")
+
+    first, _, _, last = plan.ingredients()
+    states = [load_tensors(plan.project.root / model.path) for model in (first, last)]
+    expected = merge_states(states, Recipe("linear", (1.0, 1.0)))
+    weights = load_tensors(plan.project.root / soup.path)
+    assert all(torch.equal(weights[name], tensor) for name, tensor in expected.items())
+    assert [*soup.details["coefficients"]] == [first.name, last.name]
+
+
+def test_a_pattern_that_names_no_ingredient_is_refused(make_plan: MakePlan) -> None:
+    plan = make_plan("soups=[{name: s, select: greedy, ingredients: [ingredient-0*, imported-*]}]")
+
+    with pytest.raises(InputError, match=r"soup 's': ingredients must be .*got 'imported-\*'"):
+        plan.soup_jobs()
+
+
+def test_snapshots_are_spaced_over_the_epochs_that_a_large_batch_takes(make_plan: MakePlan) -> None:
+    large = "sweep.space={epochs: 3, batch_size: 64, reference_batch: 16}"
+
+    job = make_plan(large, "sweep.snapshots=2").ingredient_jobs()[0]
+
+    assert job.snapshots == (4, 8)
+    assert _trained(job.snapshot_jobs[1]).name == "ingredient-00-epoch-8"

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stockpot.errors import InputError
+from stockpot.experiment import plan as planning
+from stockpot.experiment.plan import Plan
+from stockpot.experiment.stages import CODE, STAGES, UPSTREAM
+from stockpot.storage.keys import code_digest
+from stockpot.storage.manifests import read_manifest, write_manifest
+
+REPOSITORY = Path(__file__).parents[3]
+
+MakePlan = Callable[..., Plan]
+
+
+def _stale(plan: Plan) -> set[str]:
+    return {stage for stage in STAGES if not plan.is_done(stage)}
+
+
+def test_all_stages_of_a_finished_experiment_are_done(plan: Plan) -> None:
+    assert _stale(plan) == set()
+    assert plan.first_to_do() is None
+
+
+@pytest.mark.parametrize(
+    ("override", "stale"),
+    [
+        ("seed=1", set(STAGES)),
+        ("workload.test_shifts=[noise]", {"evaluate", "report"}),
+        ("base.epochs=5", {"base", "report"}),
+        ("sweep.size=5", {"sweep", "report"}),
+        ("sweep.precheck.on_fail=warn", {"sweep", "report"}),
+        ("sweep.space.epochs=2", {"sweep", "report"}),
+        ("soups.0.select=greedy", {"soups", "report"}),
+        ("tune.0.trials=9", {"tune", "report"}),
+        ("diagnose=[barriers]", {"diagnose", "report"}),
+        ("evaluate.confidence=0.9", {"evaluate", "report"}),
+        ("track.experiment=other", {"report"}),
+        ("run.threads=2", {"base", "sweep", "report"}),
+        ("run.workers=1", set()),
+        ("run.devices=[cpu]", set()),
+        ("sweep.retries=3", set()),
+        ("sweep.timeout_seconds=5", set()),
+        ("sweep.save_every_seconds=5", set()),
+    ],
+)
+def test_a_change_makes_those_stages_stale_that_depend_on_it(
+    make_plan: MakePlan, override: str, stale: set[str]
+) -> None:
+    assert _stale(make_plan(override)) == stale
+
+
+@pytest.mark.parametrize(
+    ("changed", "stale"),
+    [
+        ("finetuning", {"base", "sweep", "diagnose"}),
+        ("search.py", {"sweep"}),
+        ("precheck", {"sweep"}),
+        ("merging", {"sweep", "soups", "tune", "diagnose", "evaluate"}),
+        ("tuning", {"tune"}),
+        ("reporting", {"evaluate", "report"}),
+        ("evaluation/val_scores.py", {"base", "sweep", "soups", "tune"}),
+        ("evaluation", {"diagnose", "evaluate"}),
+        ("diagnostics", {"diagnose"}),
+    ],
+)
+def test_changed_code_makes_those_stages_stale_that_use_it(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, changed: str, stale: set[str]
+) -> None:
+    def digest_after_the_change(*paths: str) -> str:
+        return code_digest(*paths) + ("changed" if changed in paths else "")
+
+    monkeypatch.setattr(planning, "code_digest", digest_after_the_change)
+
+    assert _stale(plan) == stale
+
+
+def test_dvc_yaml_has_the_dependencies_that_the_plan_knows() -> None:
+    stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
+
+    in_dvc = {name: set(stage.get("deps", [])) for name, stage in stages.items()}
+
+    assert in_dvc == {
+        stage: {f"stockpot/{path}" for path in CODE[stage]}
+        | {
+            f"results/{'evaluation' if name == 'evaluate' else name}.json"
+            for name in UPSTREAM[stage]
+        }
+        for stage in STAGES
+    }
+
+
+@pytest.mark.parametrize(
+    ("stage", "listed"), [("base", "base"), ("sweep", "ingredients"), ("tune", "tuned")]
+)
+def test_a_stage_whose_weights_are_gone_is_not_done(plan: Plan, stage: str, listed: str) -> None:
+    made = read_manifest(plan.project.root, stage)[listed]
+    model = made if stage == "base" else made[-1]
+
+    (plan.project.root / model["path"]).unlink()
+
+    assert _stale(plan) == {stage}
+
+
+def test_a_stage_without_a_manifest_is_not_done_nor_what_reads_it(plan: Plan) -> None:
+    (plan.project.results / "sweep.json").unlink()
+
+    assert _stale(plan) == {"sweep", "soups", "tune", "diagnose", "evaluate", "report"}
+    assert plan.first_to_do() == "sweep"
+
+
+def test_a_changed_upstream_result_makes_a_stage_stale(plan: Plan) -> None:
+    root = plan.project.root
+    sweep = read_manifest(root, "sweep")
+    sweep["ingredients"].pop()
+
+    write_manifest(root, "sweep", sweep)
+
+    assert _stale(plan) == {"soups", "tune", "diagnose", "evaluate", "report"}
+
+
+def test_how_an_upstream_result_came_to_be_does_not_matter(plan: Plan) -> None:
+    root = plan.project.root
+    inputs_before = plan.inputs("soups")
+
+    write_manifest(root, "sweep", read_manifest(root, "sweep") | {"inputs": "other"})
+
+    assert plan.inputs("soups") == inputs_before
+    assert _stale(plan) == {"sweep"}
+
+
+@pytest.mark.parametrize(("final", "stale"), [(True, set()), (False, {"sweep"})])
+def test_only_a_failure_that_another_try_may_mend_is_tried_again(
+    plan: Plan, final: bool, stale: set[str]
+) -> None:
+    root = plan.project.root
+    failure = plan.base_job().failure("worker lost", final=final).to_json()
+
+    write_manifest(root, "sweep", read_manifest(root, "sweep") | {"failed": [failure]})
+
+    assert {stage for stage in ("base", "sweep") if not plan.is_done(stage)} == stale
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_may_start_when_all_before_it_is_done(plan: Plan, stage: str) -> None:
+    plan.require_before(stage)
+
+
+@pytest.mark.parametrize(
+    ("override", "stage", "missing"),
+    [
+        ("base.epochs=5", "sweep", "base"),
+        ("base.epochs=5", "soups", "base"),
+        ("base.epochs=5", "tune", "base"),
+        ("sweep.size=5", "tune", "sweep"),
+        ("soups.0.select=greedy", "evaluate", "soups"),
+        ("evaluate.confidence=0.9", "report", "evaluate"),
+    ],
+)
+def test_a_stage_does_not_start_on_results_of_other_params(
+    make_plan: MakePlan, override: str, stage: str, missing: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        make_plan(override).require_before(stage)
+
+    assert str(caught.value) == (
+        f"stage {stage!r} needs {missing!r}, which is not up to date; "
+        f"run `stockpot {missing}` first, or `stockpot run` for all"
+    )
+
+
+def test_inputs_of_a_stage_need_the_stages_before_it(plan: Plan) -> None:
+    (plan.project.results / "base.json").unlink()
+
+    with pytest.raises(InputError, match=r"results/base\.json: missing"):
+        plan.inputs("sweep")
+
+
+def test_changing_only_the_studies_leaves_all_else_as_it_is(make_plan: MakePlan) -> None:
+    changed = make_plan("tune=[{name: other, trials: 5}]")
+
+    kept: dict[str, Any] = {stage: changed.is_done(stage) for stage in ("base", "sweep", "soups")}
+
+    assert kept == {"base": True, "sweep": True, "soups": True}
+    assert changed.first_to_do() == "tune"

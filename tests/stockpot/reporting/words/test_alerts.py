@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from stockpot.reporting import Results
+from stockpot.reporting.tables.model_grids import checks_grid
+from stockpot.reporting.words.alerts import alerts, checked, doubts, looked_for
+
+
+def test_all_that_speaks_against_a_model_is_one_alert(judged: Results) -> None:
+    [alert] = alerts(judged)
+
+    assert alert.sentence == (
+        "ingredient-03 (kept out of all soups): was not fine-tuned from this base: cosine 0.01 to "
+        "it (check before merging); a loss barrier of 2.31 nats to all others (barriers)"
+    )
+
+
+def test_what_did_not_pass_is_an_alert_though_it_was_not_kept_out(judged: Results) -> None:
+    judged.sweep["precheck"]["excluded"] = []
+
+    [alert] = alerts(judged)
+
+    assert alert.sentence.startswith("ingredient-03: was not fine-tuned from this base")
+
+
+def test_a_model_that_only_a_diagnostic_names_was_not_kept_out(judged: Results) -> None:
+    judged.sweep["precheck"] |= {"failed": [], "excluded": []}
+
+    [alert] = alerts(judged)
+
+    assert (alert.model, alert.excluded) == ("ingredient-03", False)
+    assert "kept out" not in alert.sentence
+
+
+def test_a_run_that_looked_at_nothing_has_no_alerts(results: Results) -> None:
+    assert alerts(results) == []
+    assert looked_for(results) == ""
+
+
+def test_data_that_differ_are_a_doubt_and_no_models_fault(judged: Results) -> None:
+    [of_data] = [c for c in judged.sweep["precheck"]["checks"] if c["ingredient"] is None]
+    before = doubts(judged)
+
+    of_data |= {"passed": False, "detail": "feature 12 differs by 9.1 standard deviations"}
+
+    assert before == []
+    assert doubts(judged) == [
+        "It is not certain that val is like train: feature 12 differs by 9.1 standard deviations"
+    ]
+    assert [alert.model for alert in alerts(judged)] == ["ingredient-03"]
+
+
+def test_what_is_certain_is_said_with_its_confidence(judged: Results) -> None:
+    assert checked(judged) == [
+        "val is like train: feature 12 differs most, within chance (4.2).",
+        "The mean of all ingredients that passed errs on at most 4.1 % of data like val, with a "
+        "confidence of 99 % (4 errors in 400 examples).",
+    ]
+
+
+def test_without_a_check_nothing_is_certain(results: Results) -> None:
+    assert checked(results) == []
+    assert doubts(results) == []
+
+
+def test_checks_are_a_row_an_ingredient_with_what_is_wrong(judged: Results) -> None:
+    grid = checks_grid(judged)
+
+    assert grid is not None
+    assert grid.columns == ["ingredient", "start (limit 0.5)"]
+    texts = {row[0].text: (row[1].text, row[1].detail, row[1].tone) for row in grid.rows}
+    assert texts["ingredient-00"] == ("0.93", "", "")
+    assert texts["ingredient-03"] == (
+        "not passed",
+        "was not fine-tuned from this base: cosine 0.01 to it",
+        "worse",
+    )
+
+
+def test_a_run_without_a_check_has_no_table_of_checks(results: Results) -> None:
+    assert checks_grid(results) is None

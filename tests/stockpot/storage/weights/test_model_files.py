@@ -1,0 +1,91 @@
+"""Weights are found by their names alone, and digested in the background."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stockpot.errors import InputError
+from stockpot.storage.weights.model_files import INDEX, digest_ahead, digest_weights, locate_weights
+
+
+def _written(path: Path, content: bytes = b"weights") -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def _index(folder: Path, **shard_of: str) -> None:
+    (folder / INDEX).write_text(json.dumps({"weight_map": shard_of}))
+
+
+def test_shards_come_in_the_order_of_their_names_and_others_are_left_out(tmp_path: Path) -> None:
+    for name in ("b.safetensors", "a.safetensors", "model.safetensors"):
+        _written(tmp_path / name)
+    _index(tmp_path, x="b.safetensors", y="a.safetensors", z="b.safetensors")
+
+    assert locate_weights(tmp_path) == (tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+
+
+def test_a_folder_of_several_files_without_an_index_is_refused_with_their_names(
+    tmp_path: Path,
+) -> None:
+    _written(tmp_path / "a.safetensors")
+    _written(tmp_path / "b.safetensors")
+
+    with pytest.raises(InputError, match=r"found \['a.safetensors', 'b.safetensors'\]"):
+        locate_weights(tmp_path)
+
+
+def test_one_file_is_its_sha_256_and_several_are_that_of_theirs(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 20_000  # more than one chunk
+    first, second = _written(tmp_path / "1", content), _written(tmp_path / "2", b"")
+    digests = [hashlib.sha256(content).hexdigest(), hashlib.sha256(b"").hexdigest()]
+
+    assert digest_weights([first]) == digests[0]
+    assert (
+        digest_weights([first, second]) == hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    )
+
+
+def test_a_digest_begun_ahead_is_not_that_of_a_file_that_changed_since(tmp_path: Path) -> None:
+    file = _written(tmp_path / "model.safetensors", b"before")
+    digest_ahead([tmp_path])
+    assert digest_weights([file]) == hashlib.sha256(b"before").hexdigest()
+
+    _written(file, b"and after")
+
+    assert digest_weights([file]) == hashlib.sha256(b"and after").hexdigest()
+
+
+def test_what_is_not_there_is_left_to_who_opens_it(tmp_path: Path) -> None:
+    digest_ahead([tmp_path / "none", tmp_path])
+
+    with pytest.raises(FileNotFoundError):
+        digest_weights([tmp_path / "none"])
+
+
+def test_an_error_elsewhere_does_not_wait_for_a_digest(tmp_path: Path) -> None:
+    file = tmp_path / "large"
+    with file.open("wb") as opened:
+        opened.truncate(200_000_000_000)  # minutes; no block of it is on the disk
+    code = (
+        "from pathlib import Path; from stockpot.storage.weights.model_files import digest_ahead; "
+        f"digest_ahead([Path({str(file)!r})]); raise SystemExit(3)"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", code], timeout=20, check=False)
+
+    assert ended.returncode == 3
+
+
+def test_it_imports_no_torch() -> None:
+    code = (
+        "import stockpot.storage.weights.model_files, sys; raise SystemExit('torch' in sys.modules)"
+    )
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

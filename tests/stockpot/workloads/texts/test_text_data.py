@@ -1,0 +1,73 @@
+"""Texts from files and from data sets of the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny_transformers import write_csv
+
+from stockpot.errors import InputError
+from stockpot.workloads.texts.text_data import FolderData, HubData, open_data
+
+COLUMNS = ("text", "label")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for split in ("train", "validation", "test"):
+        write_csv(tmp_path / f"{split}.csv", [{"text": f"a {split}", "label": "3", "id": "1"}])
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    import datasets
+
+    cache = tmp_path_factory.mktemp("cache")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+
+
+def test_a_data_set_is_read_by_split(folder: Path) -> None:
+    # Its library reads a folder as it reads a repository of the hub.
+    tables = HubData(str(folder)).splits(COLUMNS)
+
+    assert {name: table.texts("text") for name, table in tables.items()} == {
+        "train": ["a train"],
+        "val": ["a validation"],
+        "test": ["a test"],
+    }
+    assert tables["val"].classes("label") == ("3",)
+    assert tables["val"].where(0).endswith("val: row 1")
+
+
+def test_the_digest_of_a_data_set_is_of_its_content(folder: Path) -> None:
+    digest, again = HubData(str(folder)).digest(), HubData(str(folder)).digest()
+    write_csv(folder / "test.csv", [{"text": "another", "label": "3", "id": "1"}])
+
+    assert again == digest
+    assert HubData(str(folder)).digest() != digest
+
+
+def test_columns_and_shifts_that_a_data_set_lacks_are_named(folder: Path) -> None:
+    data = HubData(str(folder))
+
+    with pytest.raises(InputError, match=r"train: must have a column 'texts', .*mean 'text'"):
+        data.splits(["texts"])
+    with pytest.raises(InputError, match=r"unknown shift in .* 'tweets'"):
+        data.shift("tweets", COLUMNS)
+
+
+def test_a_data_set_out_of_reach_is_named() -> None:
+    data = open_data("someone/reviews:small", [])
+
+    assert data == HubData("someone/reviews", "small")
+    with pytest.raises(InputError, match="or a data set 'someone/reviews' on the hub"):
+        data.digest()
+
+
+def test_what_may_be_no_id_is_a_folder_or_file(folder: Path) -> None:
+    assert open_data(str(folder / "train.csv"), []) == FolderData(folder / "train.csv")
+    with pytest.raises(InputError, match=r"reviews\.csv: there must be a folder or file"):
+        open_data("reviews.csv", [])
