@@ -21,9 +21,9 @@ from merge import make_model
 from safetensors import safe_open
 
 from stockpot.disk_merging.pedigree import read_pedigree
-from stockpot.merging import METHODS
 from stockpot.merging.engine import merge_states
 from stockpot.merging.recipe import Recipe
+from stockpot.merging.registry import METHODS
 
 NUM_MODELS = 12
 LIMIT = 2 * 10**9  # bytes

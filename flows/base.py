@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import State, flow
 from prefect.states import Completed
 
+from stockpot.experiment.state import is_done
 from tasks.data_check import check_data_first
 from tasks.fan_out import all_results, side_by_side
 from tasks.importing import check_imports, import_checkpoints
@@ -20,7 +21,7 @@ def pretrain_base(params: str | None = None, overrides: tuple[str, ...] = ()) ->
     What the sweep is to import is looked at before that: headers alone, in seconds.
     """
     with flow_session(params, overrides) as session:
-        if session.plan.is_done("base"):
+        if is_done(session.plan, "base"):
             return Completed(name="Skipped", message="up to date")
 
         check_data_first()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import State, flow
 from prefect.states import Completed
 
+from stockpot.experiment.state import is_done, require_before
 from tasks.diagnosing import diagnose, write_findings
 from tasks.fan_out import all_results, side_by_side
 from tasks.manifests import record_stage
@@ -17,8 +18,8 @@ def diagnose_soups(
 ) -> State[None] | None:
     """Look at ingredients and soups: do they belong together, what is each worth, and why."""
     with flow_session(params, overrides) as session:
-        session.plan.require_before("diagnose")
-        if session.plan.is_done("diagnose"):
+        require_before(session.plan, "diagnose")
+        if is_done(session.plan, "diagnose"):
             return Completed(name="Skipped", message="up to date")
 
         jobs = session.plan.diagnostic_jobs()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import State, flow
 from prefect.states import Completed
 
+from stockpot.experiment.state import is_done, require_before
 from tasks.fan_out import all_results, side_by_side
 from tasks.judging import judge, log_metrics, measure, predict, time_a_prediction
 from tasks.manifests import record_stage
@@ -18,8 +19,8 @@ def evaluate_models(
 ) -> State[None] | None:
     """Judge base, ingredients, soups and their ensemble on test and the test shifts."""
     with flow_session(params, overrides) as session:
-        session.plan.require_before("evaluate")
-        if session.plan.is_done("evaluate"):
+        require_before(session.plan, "evaluate")
+        if is_done(session.plan, "evaluate"):
             return Completed(name="Skipped", message="up to date")
 
         all_results(side_by_side(predict, session.plan.judged().prediction_jobs(), "evaluate"))

@@ -17,6 +17,7 @@ from flows.server import prefect_server
 from stockpot.config import load_experiment
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.stages import STAGES
+from stockpot.experiment.state import is_done, require_before
 from stockpot.storage.dvc import adopt_outputs
 from stockpot.storage.project import export_settings, find_project
 from stockpot.workers import WorkersStopped
@@ -64,11 +65,11 @@ def launch(
     """
     plan = make_plan(params, overrides)
     with hold_run_lock(plan.project, console):
-        if all(plan.is_done(stage) for stage in stages):
+        if all(is_done(plan, stage) for stage in stages):
             adopt_now(plan, overrides, stages, console)
             return False
         if len(stages) == 1:
-            plan.require_before(stages[0])
+            require_before(plan, stages[0])
         _check_tracking(plan)
         with (
             prefect_server(plan.project) as wait_for_server,
@@ -116,7 +117,7 @@ def _flow_of(stages: Sequence[str]) -> Flow[[str | None, tuple[str, ...]], Any]:
 def _import_ahead(plan: Plan, stages: Sequence[str]) -> None:
     """Import what stages would import first of all: there is time until the server is up."""
     for stage in stages:
-        if stage in _IMPORTED_BY and not plan.is_done(stage):
+        if stage in _IMPORTED_BY and not is_done(plan, stage):
             importlib.import_module(_IMPORTED_BY[stage])
 
 

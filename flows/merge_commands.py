@@ -249,7 +249,7 @@ def _show_notes(notes: Sequence[str]) -> None:
 
 
 def _show_methods() -> None:
-    from stockpot.merging import METHODS
+    from stockpot.merging.registry import METHODS
 
     table = Table("method", "models", "base", "options", "what it does")
     for name, method in sorted(METHODS.items()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import State, flow
 from prefect.states import Completed
 
+from stockpot.experiment.state import is_done, require_before
 from tasks.manifests import record_stage
 from tasks.reporting import publish_table, write_report
 from tasks.run_settings import flow_session
@@ -16,8 +17,8 @@ def report_results(
 ) -> State[None] | None:
     """Write the report, and publish the table in Prefect and MLflow."""
     with flow_session(params, overrides) as session:
-        session.plan.require_before("report")
-        if session.plan.is_done("report"):
+        require_before(session.plan, "report")
+        if is_done(session.plan, "report"):
             return Completed(name="Skipped", message="up to date")
 
         files = write_report()

@@ -13,6 +13,7 @@ from stockpot.experiment.jobs.finding_files import read_finding_files
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.report_files import load_results
 from stockpot.experiment.stages import STAGES
+from stockpot.experiment.state import is_done
 from stockpot.reporting import Results, doubts, headline, render_terminal, results_table
 from stockpot.reporting.words.alerts import alerts
 from stockpot.storage.manifests import models_of, read_manifest
@@ -74,7 +75,7 @@ def show_status(plan: Plan, console: Console) -> None:
     table = Table("stage", "state", "models", box=None)
     stale = False
     for stage in STAGES:
-        stale = stale or not plan.is_done(stage)
+        stale = stale or not is_done(plan, stage)
         table.add_row(stage, "to do" if stale else "done", _counted(plan, stage))
     console.print(table)
     for imports in plan.imports.values():

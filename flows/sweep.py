@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import State, flow
 from prefect.states import Completed
 
+from stockpot.experiment.state import is_done, require_before
 from tasks.fan_out import side_by_side
 from tasks.importing import import_checkpoints
 from tasks.manifests import record_stage
@@ -27,8 +28,8 @@ def fine_tune_ingredients(
     Where the search looks at the soup, it says round by round which points come next.
     """
     with flow_session(params, overrides) as session:
-        session.plan.require_before("sweep")
-        if session.plan.is_done("sweep"):
+        require_before(session.plan, "sweep")
+        if is_done(session.plan, "sweep"):
             return Completed(name="Skipped", message="up to date")
 
         imports, imported = import_checkpoints("sweep")

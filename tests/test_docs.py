@@ -12,7 +12,7 @@ from flows.cli import app
 from stockpot.config import json_schema, load_experiment
 from stockpot.config.reference import reference_page
 from stockpot.experiment.stages import CODE, UPSTREAM
-from stockpot.merging import METHODS
+from stockpot.merging.registry import METHODS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

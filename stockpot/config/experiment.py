@@ -226,7 +226,7 @@ class _Recipe(_Choice):
     @classmethod
     def _method_is_known(cls, method: str) -> str:
         if method != "linear":  # the others import torch, which takes a second
-            from stockpot.merging import METHODS
+            from stockpot.merging.registry import METHODS
 
             if method not in METHODS:
                 raise unknown_name("merge method", method, METHODS)
@@ -236,7 +236,7 @@ class _Recipe(_Choice):
     def _method_can_merge_so(self) -> _Recipe:
         if self.method != "linear" or self.options:
             from stockpot.merging.recipe import Recipe
-            from stockpot.soups.preparation import split_options
+            from stockpot.soups.preparation.options import split_options
 
             _, options = split_options(self.method, self.options)
             Recipe(self.method, (1.0, 1.0), options).check(has_base=True)

@@ -17,6 +17,7 @@ from stockpot.diagnostics.finding import Alert, Finding
 from stockpot.diagnostics.line import Line, score_line
 from stockpot.merging.engine import merge_states
 from stockpot.merging.methods.inner_products import task_vector_gram
+from stockpot.merging.methods.linear import linear
 from stockpot.merging.recipe import Recipe
 from stockpot.metric_units import Unit, unit_in
 
@@ -29,7 +30,7 @@ _POINTS = 11  # of a line
 _SAFE = 0.02  # of a fraction, or of a usual score: what one may lose without a warning
 _APART = 0.05  # likewise: a model that loses so much with most others does not belong
 _WORST = 1e6  # nats
-_HALF = Recipe("linear", (1.0, 1.0))
+_HALF = Recipe.of(linear, (1.0, 1.0))
 
 
 @dataclass(frozen=True, slots=True)

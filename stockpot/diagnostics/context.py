@@ -157,6 +157,7 @@ class DiagnosticContext:
 def mean_state(states: Sequence[State]) -> dict[str, Tensor]:
     """Return the uniform average of states, by the rules of every soup."""
     from stockpot.merging.engine import merge_states
+    from stockpot.merging.methods.linear import linear
     from stockpot.merging.recipe import Recipe
 
-    return merge_states(list(states), Recipe("linear", (1.0,) * len(states)))
+    return merge_states(list(states), Recipe.of(linear, (1.0,) * len(states)))

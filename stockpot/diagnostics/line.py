@@ -10,6 +10,7 @@ from torch import Tensor
 
 from stockpot.errors import InputError
 from stockpot.merging.engine import merge_states
+from stockpot.merging.methods.linear import linear
 from stockpot.merging.recipe import Recipe
 
 State: TypeAlias = Mapping[str, Tensor]
@@ -78,6 +79,6 @@ def score_line(
     shares = tuple(position / (num_points - 1) for position in range(num_points))
     scores = [score(first)]
     for share in shares[1:-1]:
-        merged: State = merge_states([first, second], Recipe("linear", (1 - share, share)))
+        merged: State = merge_states([first, second], Recipe.of(linear, (1 - share, share)))
         scores.append(score(merged if correct is None else correct(merged, share)))
     return Line(shares, (*scores, score(second)))

@@ -15,6 +15,7 @@ from stockpot.diagnostics.context import DiagnosticContext, LoadedModel
 from stockpot.diagnostics.finding import Finding
 from stockpot.merging.engine import merge_states
 from stockpot.merging.methods.inner_products import task_vector_gram
+from stockpot.merging.methods.linear import linear
 from stockpot.merging.recipe import Recipe
 
 State: TypeAlias = Mapping[str, Tensor]
@@ -138,7 +139,7 @@ def _axes(corners: Sequence[tuple[float, float]]) -> tuple[list[float], list[flo
 
 
 def _at(plane: Plane, corners: Sequence[State], x: float, y: float) -> State:
-    return merge_states(corners, Recipe("linear", plane.coefficients(x, y)))
+    return merge_states(corners, Recipe.of(linear, plane.coefficients(x, y)))
 
 
 def _probe_loss(context: DiagnosticContext) -> Callable[[State], float]:

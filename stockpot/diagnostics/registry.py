@@ -1,32 +1,27 @@
-"""All diagnostics by name."""
+"""The diagnostics by name, in the order of the report: one line per diagnostic."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from stockpot.diagnostics.barriers import barriers
-from stockpot.diagnostics.context import DiagnosticContext
-from stockpot.diagnostics.contributions import contributions
-from stockpot.diagnostics.diversity import diversity
-from stockpot.diagnostics.finding import Finding
-from stockpot.diagnostics.geometry import geometry
-from stockpot.diagnostics.gradient_groups import gradient_groups
-from stockpot.diagnostics.loss_plane import loss_plane
-from stockpot.diagnostics.regime import regime
-from stockpot.diagnostics.similarity import similarity
-from stockpot.diagnostics.soup_size import soup_size
+from stockpot.plugins import Registry
 
-DIAGNOSTICS: Mapping[str, Callable[[DiagnosticContext], Finding]] = MappingProxyType(
+if TYPE_CHECKING:
+    from stockpot.diagnostics.context import DiagnosticContext
+    from stockpot.diagnostics.finding import Finding
+
+DIAGNOSTICS: Registry[Callable[[DiagnosticContext], Finding]] = Registry(
+    "diagnostic",
     {
-        "barriers": barriers,
-        "similarity": similarity,
-        "gradient_groups": gradient_groups,
-        "loss_plane": loss_plane,
-        "geometry": geometry,
-        "regime": regime,
-        "diversity": diversity,
-        "contributions": contributions,
-        "soup_size": soup_size,
-    }
+        "barriers": "stockpot.diagnostics.barriers:barriers",
+        "similarity": "stockpot.diagnostics.similarity:similarity",
+        "gradient_groups": "stockpot.diagnostics.gradient_groups:gradient_groups",
+        "loss_plane": "stockpot.diagnostics.loss_plane:loss_plane",
+        "geometry": "stockpot.diagnostics.geometry:geometry",
+        "regime": "stockpot.diagnostics.regime:regime",
+        "diversity": "stockpot.diagnostics.diversity:diversity",
+        "contributions": "stockpot.diagnostics.contributions:contributions",
+        "soup_size": "stockpot.diagnostics.soup_size:soup_size",
+    },
 )

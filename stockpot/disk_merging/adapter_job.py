@@ -161,8 +161,8 @@ class AdapterMergeJob:
         """
         import torch
 
-        from stockpot.merging import METHODS
         from stockpot.merging.recipe import Recipe
+        from stockpot.merging.registry import METHODS
 
         name = f"{module}.weight"
         recipe = Recipe(

@@ -208,7 +208,7 @@ class MergeJob:
         return self._equal_inputs(digests, self.base and self.base.digest)
 
     def _equal_inputs(self, ids: Sequence[object], base: object | None) -> list[str]:
-        from stockpot.merging import METHODS
+        from stockpot.merging.registry import METHODS
 
         if self.file.layers:
             return []  # layers of one model may well stand there twice

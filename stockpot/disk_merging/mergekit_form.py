@@ -188,17 +188,19 @@ def _our_layers(theirs: _Mergekit, part: _Slice, file_name: str) -> dict[str, An
 
 
 def _takes_base(theirs: _Mergekit) -> bool:
-    from stockpot.merging import METHODS
+    from stockpot.merging.registry import METHODS
 
-    method = METHODS.get(theirs.merge_method)
-    return method is None or method.takes_base
+    name = theirs.merge_method
+    return name not in METHODS or METHODS[name].takes_base
 
 
 def _merges_two(theirs: _Mergekit) -> bool:
-    from stockpot.merging import METHODS
+    from stockpot.merging.registry import METHODS
 
-    method = METHODS.get(theirs.merge_method)
-    return method is not None and method.num_models == (2, 2) and not method.takes_base
+    if theirs.merge_method not in METHODS:
+        return False
+    method = METHODS[theirs.merge_method]
+    return method.num_models == (2, 2) and not method.takes_base
 
 
 def _ordered(theirs: _Mergekit, listed: Sequence[M]) -> list[M]:

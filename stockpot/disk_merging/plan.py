@@ -13,12 +13,13 @@ from stockpot.disk_merging.origins import Origin, TensorInputs, same_named
 from stockpot.disk_merging.tied_heads import with_tied_heads
 from stockpot.disk_merging.unequal_models import Exceptions, Matched, check_none_missing, matched
 from stockpot.errors import InputError
+from stockpot.merging.methods.passthrough import passthrough
 from stockpot.merging.recipe import Recipe, RecipeOf
 from stockpot.merging.tensor_rules import statistics_shares
 from stockpot.merging.whole_model import check_scopes
 from stockpot.storage.weights import Source, TensorType
 
-_COPY = Recipe("passthrough", (1.0,))
+_COPY = Recipe.of(passthrough, (1.0,))
 _AS_THEY_ARE = Exceptions()
 
 

@@ -55,7 +55,7 @@ class TensorRecipes:
 
     @property
     def _draws(self) -> bool:
-        from stockpot.merging import METHODS
+        from stockpot.merging.registry import METHODS
 
         return self.file.method in METHODS and METHODS[self.file.method].is_random
 

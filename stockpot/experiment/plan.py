@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
 
 from stockpot.config import Experiment, SoupRecipe, TuneSection
 from stockpot.config.experiment import DIAGNOSTIC_NAMES
@@ -21,16 +20,13 @@ from stockpot.experiment.jobs.searches import SEARCHES, Search
 from stockpot.experiment.jobs.soups import SoupJob
 from stockpot.experiment.jobs.training import TrainingJob
 from stockpot.experiment.jobs.tuning import TuningJob
-from stockpot.experiment.stages import CODE, STAGES, UPSTREAM, all_before
+from stockpot.experiment.stages import UPSTREAM
 from stockpot.ingredients.finetuning.hyperparameters import TECHNIQUES, Hyperparameters, Value
 from stockpot.ingredients.finetuning.large_batches import adapted
 from stockpot.ingredients.points import Constant, Point, plan_points
 from stockpot.seeding import derive_seed
-from stockpot.storage.keys import code_digest, content_key
 from stockpot.storage.manifests import (
-    manifest_path,
     models_of,
-    outputs_are_there,
     read_manifest,
 )
 from stockpot.storage.models import Model
@@ -183,7 +179,7 @@ class Plan:
                 root=self.project.root,
                 workload=self.workload,
                 name=study.name,
-                search=_search(study),
+                search=self.search(study),
                 seed=self.experiment.seed,
                 base=base,
                 ingredients=tuple(best_first[: study.top_k]),
@@ -217,7 +213,6 @@ class Plan:
 
     def diagnostic_jobs(self) -> list[DiagnosticJob]:
         """Return the diagnostics that were asked for, of the models that were made."""
-        chosen = self.experiment.diagnose
         return [
             DiagnosticJob(
                 root=self.project.root,
@@ -229,9 +224,20 @@ class Plan:
                 ingredients=self.ingredients(),
                 soups=tuple(model for model in self.models() if model.kind in ("soup", "tuned")),
             )
-            for name in DIAGNOSTIC_NAMES
-            if chosen == "all" or name in chosen
+            for name in self.diagnostics
         ]
+
+    @property
+    def diagnostics(self) -> list[str]:
+        """The names of the diagnostics that were asked for, in the order of the report."""
+        chosen = self.experiment.diagnose
+        return [name for name in DIAGNOSTIC_NAMES if chosen == "all" or name in chosen]
+
+    def search(self, study: TuneSection) -> Search:
+        """Return the search for coefficients of a section of `tune`."""
+        settings = study.model_dump(exclude={"name", "top_k", "search"})
+        lists = {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}
+        return SEARCHES[study.search](**settings | lists)
 
     def judged(self) -> Judged:
         """Return the jobs of the evaluation, all of whose models are made."""
@@ -244,71 +250,6 @@ class Plan:
             seed=self.experiment.seed,
             section=self.experiment.evaluate,
         )
-
-    def require_before(self, stage: str) -> None:
-        """Refuse to start a stage on results that params.yaml no longer describes.
-
-        Raises:
-            InputError: a stage before it is not done.
-        """
-        for name in all_before(stage):
-            if not self.is_done(name):
-                raise InputError(
-                    f"stage {stage!r} needs {name!r}, which is not up to date; "
-                    f"run `stockpot {name}` first, or `stockpot run` for all"
-                )
-
-    def inputs(self, stage: str) -> str:
-        """Hash all that a stage's results depend on; what it reads must be there.
-
-        Raises:
-            InputError: a stage before it has not run.
-        """
-        upstream = {name: read_manifest(self.project.root, name) for name in UPSTREAM[stage]}
-        return content_key(
-            params=self._params(stage),
-            upstream={name: _content(manifest) for name, manifest in upstream.items()},
-            imports=self.imports[stage].inputs() if stage in self.imports else [],
-            scoring=self.workload.scoring_inputs(),
-            code=code_digest(*CODE[stage]),
-        )
-
-    def is_done(self, stage: str) -> bool:
-        """Say whether a stage's manifest is of these inputs and all that it names is there."""
-        root = self.project.root
-        needed = (*UPSTREAM[stage], stage)
-        if not all(manifest_path(root, name).is_file() for name in needed):
-            return False
-        manifest = read_manifest(root, stage)
-        if any(not failure["final"] for failure in manifest.get("failed", [])):
-            return False
-        if stage in self.imports and not self.imports[stage].are_known():
-            return False
-        return manifest["inputs"] == self.inputs(stage) and outputs_are_there(root, manifest)
-
-    def first_to_do(self) -> str | None:
-        """Return the first stage that is not done; None if all are."""
-        return next((stage for stage in STAGES if not self.is_done(stage)), None)
-
-    def _params(self, stage: str) -> Mapping[str, Any]:
-        """Return the sections of params.yaml that a stage's results depend on."""
-        content = self.experiment.model_dump(mode="json")
-        for field in ("retries", "timeout_seconds", "save_every_seconds"):
-            del content["sweep"][field]
-        content["run"] = {"threads": content["run"]["threads"]}
-        content["test_shifts"] = content["workload"]["test_shifts"]
-        if files := self.workload.shift_files("test"):
-            content["test_shifts"] = [content["test_shifts"], files]
-        sections = {
-            "base": ("base", "run"),
-            "sweep": ("sweep", "run"),
-            "soups": ("soups",),
-            "tune": ("tune",),
-            "diagnose": ("diagnose",),
-            "evaluate": ("evaluate", "test_shifts"),
-            "report": tuple(content),
-        }
-        return {name: content[name] for name in ("seed", *sections[stage])}
 
     def _training(
         self, name: str, kind: str, point: Point, base: Model | None = None
@@ -354,14 +295,3 @@ def _matching(ingredients: Sequence[Model], recipe: SoupRecipe) -> tuple[Model, 
         for model in ingredients
         if any(fnmatch.fnmatchcase(model.name, pattern) for pattern in recipe.ingredients)
     )
-
-
-def _search(study: TuneSection) -> Search:
-    settings = study.model_dump(exclude={"name", "top_k", "search"})
-    lists = {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}
-    return SEARCHES[study.search](**settings | lists)
-
-
-def _content(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what a manifest says was made; how it came to be does not matter downstream."""
-    return {name: value for name, value in manifest.items() if name != "inputs"}

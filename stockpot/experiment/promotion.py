@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from stockpot.errors import InputError, StageFailed, unknown_name
 from stockpot.experiment.challenge import Duel, Verdict
 from stockpot.experiment.plan import Plan
+from stockpot.experiment.state import is_done
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.champion_files import remember_champion
 from stockpot.storage.checkpoints import Checkpoint
@@ -87,7 +88,7 @@ def challenge_of(plan: Plan, name: str | None, commit: str) -> Challenge:
     Raises:
         InputError: no model is called so, or the experiment is not evaluated.
     """
-    if not all(plan.is_done(stage) for stage in ("base", "sweep", "soups", "tune", "evaluate")):
+    if not all(is_done(plan, stage) for stage in ("base", "sweep", "soups", "tune", "evaluate")):
         raise InputError("promote: the experiment must be evaluated; run `stockpot run` first")
     models = plan.models()
     names = [model.name for model in models]

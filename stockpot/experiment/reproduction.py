@@ -201,7 +201,7 @@ def _import(making: Making, root: Path, place: Path, device: str) -> dict[str, T
 
 
 def _merge(making: Making, root: Path, place: Path, device: str) -> dict[str, Tensor]:
-    from stockpot.merging import METHODS
+    from stockpot.merging.registry import METHODS
 
     assert making.base is not None, "a soup has ingredients, and they a base"
     recipe = making.model.details["recipe"]
@@ -240,8 +240,8 @@ def _merge_soup(making: Making, place: Path, device: str) -> dict[str, Tensor]:
 
 def _merge_tuned(making: Making, place: Path, device: str) -> dict[str, Tensor]:
     """Merge by the recorded coefficients; they are not searched again."""
-    from stockpot.merging import METHODS
     from stockpot.merging.engine import merge_files
+    from stockpot.merging.registry import METHODS
     from stockpot.soups.preparation.recalibration import Recalibration
     from stockpot.soups.tuning.mixtures import recipes
 

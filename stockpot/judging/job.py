@@ -8,7 +8,8 @@ from typing import Literal, TypeAlias
 
 from stockpot.judging.random_soups import RandomSoupsJob
 from stockpot.judging.wise_ft import WiseFtJob
-from stockpot.storage.keys import code_digest, content_key
+from stockpot.storage.code_keys import code_key
+from stockpot.storage.keys import content_key
 from stockpot.storage.models import Model
 from stockpot.workloads.spec import WorkloadSpec
 
@@ -141,7 +142,7 @@ class RepeatsJob:
             digest=self.model.digest,
             repeats=asdict(self.repeats),
             seed=self.seed,
-            code=code_digest("evaluation/repeats.py", "evaluation/ensembles.py"),
+            code=code_key("stockpot.judging.repeats"),
         )
         details = {"repeats": asdict(self.repeats), "of": self.model.name}
         return replace(

@@ -14,15 +14,15 @@ from torch import Tensor
 
 from stockpot.errors import InputError
 from stockpot.judging.test_sets import test_sets
+from stockpot.scoring.key_parts import outputs_key_parts
 from stockpot.scoring.predictions import MERGED, open_set
 from stockpot.scoring.shift_means import are_copies, mean_over_shifts
 from stockpot.statistics.values import Floats
 from stockpot.storage.checkpoints import load_tensors, save_checkpoint
-from stockpot.storage.keys import code_digest, content_key
+from stockpot.storage.code_keys import code_key
+from stockpot.storage.keys import content_key
 from stockpot.workloads.passes import empty_model, put_weights
 from stockpot.workloads.spec import WorkloadSpec
-
-_CODE = ("merging", "preparation", "alignment/batch_norm.py", "evaluation/merged_values.py")
 
 
 def keep_values(
@@ -96,8 +96,12 @@ def judged_sets(workload: WorkloadSpec) -> tuple[str, ...]:
 def values_path(root: Path, workload: WorkloadSpec, merges: Sequence[Any], set_name: str) -> Path:
     """Return where the values of merged models on a set are kept."""
     metric = next(iter(workload.build().metrics))
-    inputs = {"merges": merges, "metric": metric, "code": code_digest(*_CODE)}
-    key = content_key(merged=inputs, passing=workload.passing_inputs(set_name))
+    inputs = {
+        "merges": merges,
+        "metric": metric,
+        "code": code_key("stockpot.judging.merged_values"),
+    }
+    key = content_key(merged=inputs, outputs=outputs_key_parts(workload, set_name))
     return root / ".stockpot" / "predictions" / f"{MERGED}.{key}.safetensors"
 
 

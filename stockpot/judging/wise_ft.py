@@ -77,6 +77,7 @@ def measure_wise_ft(job: WiseFtJob, device: str) -> None:
     """Measure the points between the ends, unless that is kept; runs in a worker process."""
     from stockpot.judging.merged_values import keep_values
     from stockpot.merging.engine import merge_states
+    from stockpot.merging.methods.wise_ft import wise_ft
     from stockpot.merging.recipe import Recipe
     from stockpot.soups.preparation.recalibration import Recalibration
     from stockpot.storage.checkpoints import load_tensors, verify
@@ -92,7 +93,7 @@ def measure_wise_ft(job: WiseFtJob, device: str) -> None:
         return {name: tensor.to(device) for name, tensor in weights.items()}
 
     def weights(place: int) -> dict[str, Tensor]:
-        recipe = Recipe("wise_ft", (1.0,), {"alpha": job.alphas[place]})
+        recipe = Recipe.of(wise_ft, (1.0,), {"alpha": job.alphas[place]})
         merged = merge_states([weights_of(job.soup.name)], recipe, weights_of(job.base.name))
         return recalibrated()(merged, 2)
 

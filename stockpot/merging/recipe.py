@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from stockpot.errors import InputError, unknown_name
-from stockpot.merging.registry import METHODS, Method
+from stockpot.merging.method import Method, method_of
+from stockpot.merging.registry import METHODS
 from stockpot.merging.runs import Run
 
 if TYPE_CHECKING:
@@ -54,6 +56,20 @@ class Recipe:
     model_ids: tuple[str, ...] = ()
     side_information: tuple[Mapping[str, Any], ...] = ()
     of_model: OfModel | None = field(default=None, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        merge: Callable[..., Tensor],
+        coefficients: tuple[float, ...],
+        options: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Recipe:
+        """Return the recipe of a built-in method, given as its function.
+
+        Code that always uses one method imports it this way, so that the method's code is part of
+        the keys of what that code makes.
+        """
+        return cls(method_of(merge.__name__, merge).name, coefficients, options)
 
     def check(self, *, has_base: bool) -> None:
         """Refuse what the method cannot do, before anything is read.

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stockpot.errors import InputError
 from stockpot.merging.engine import merge_states
+from stockpot.merging.methods.linear import linear
 from stockpot.merging.recipe import Recipe
 from stockpot.merging.sparse_masks import Mask, apply_mask, nonzero_mask
 
@@ -53,7 +54,7 @@ def average_sparse(
     Source: section 3.1; that other masks are refused is ours.
     """
     # First, for its checks of names and shapes.
-    merged = merge_states(states, Recipe("linear", tuple(coefficients)))
+    merged = merge_states(states, Recipe.of(linear, tuple(coefficients)))
     masks = [nonzero_mask(state) for state in states]
     if not allow_union:
         _check_equal(masks)

@@ -24,7 +24,7 @@ class IngredientStack:
     def __init__(self, states: Sequence[Mapping[str, Tensor]], device: str = "cpu") -> None:
         """Flatten the float32 tensors of `states`, which have equal names and shapes."""
         # For its checks of names, shapes and values.
-        merge_states(states, Recipe("linear", (1.0,) * len(states)))
+        merge_states(states, Recipe.of(linear, (1.0,) * len(states)))
         first = states[0]
         flat = [n for n, t in first.items() if t.dtype == torch.float32 and "running_" not in n]
         self._shapes = {name: first[name].shape for name in flat}
@@ -76,7 +76,7 @@ class IngredientStack:
         }
         if self._others[0]:
             merged = merge_states(
-                [self._others[p] for p in used], Recipe("linear", tuple(coefficients))
+                [self._others[p] for p in used], Recipe.of(linear, tuple(coefficients))
             )
             named |= {name: tensor.to(self._device) for name, tensor in merged.items()}
         return named

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stockpot.errors import InputError
+from stockpot.scoring.key_parts import outputs_key_parts
 from stockpot.storage.checkpoints import (
     Checkpoint,
     load_tensors,
@@ -41,7 +42,7 @@ def val_sets(workload: WorkloadSpec) -> tuple[str, ...]:
 
 def predictions_path(root: Path, workload: WorkloadSpec, digest: str, set_name: str) -> Path:
     """Return where the outputs on a set of the weights with this digest are kept."""
-    key = content_key(**workload.passing_inputs(set_name))
+    key = content_key(**outputs_key_parts(workload, set_name))
     return root / ".stockpot" / "predictions" / f"{digest}.{key}.safetensors"
 
 

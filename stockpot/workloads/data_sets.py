@@ -1,4 +1,4 @@
-"""The sets of examples of a workload, and what tells one from another."""
+"""Digests of the sets of examples of a workload."""
 
 from __future__ import annotations
 
@@ -7,22 +7,13 @@ from stockpot.workloads.spec import WorkloadSpec
 
 
 def set_digest(workload: WorkloadSpec, name: str) -> str:
-    """Hash what makes a set of examples what it is, to 20 hex digits.
+    """Content digest of a set of examples: 20 hex digits, equal for equal examples.
 
     Args:
         workload: whose.
         name: pretrain, train, val, test, `val_shift/<name>` or `test_shift/<name>`.
     """
-    split, _, shift = name.partition("_shift/")
-    file = workload.shift_files(split).get(shift)
-    return content_key(
-        **({"file": file} if file else {}),
-        workload=workload.name,
-        options=dict(workload.options),
-        data=workload.build().data_digest(),
-        seed=workload.seed,
-        set=name,
-    )
+    return content_key(**workload.set_key_parts(name))
 
 
 def judged_set_names(workload: WorkloadSpec) -> tuple[str, ...]:

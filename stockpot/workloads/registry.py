@@ -1,20 +1,13 @@
-"""Workloads by name: the built-in ones, and `module:Class` for a user's own.
-
-Importing this module imports no torch, so that an experiment can be planned without it.
-"""
+"""The built-in workloads by name: one line per workload."""
 
 from __future__ import annotations
 
-import importlib
-import inspect
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
-from stockpot.errors import InputError, unknown_name
-from stockpot.workloads.protocol import MEMBERS, TASKS, Workload
+from stockpot.plugins import Registry
 
-BUILT_IN: Mapping[str, str] = MappingProxyType(
+WORKLOADS: Registry[Any] = Registry(
+    "workload",
     {
         "digits": "stockpot.workloads.digits:Digits",
         "fashion_mnist": "stockpot.workloads.fashion_mnist:FashionMnist",
@@ -22,81 +15,5 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "tabular": "stockpot.workloads.tabular:Tabular",
         "text_classification": "stockpot.workloads.text_classification:TextClassification",
         "causal_lm": "stockpot.workloads.causal_lm:CausalLanguageModel",
-    }
+    },
 )
-
-
-def build_workload(
-    name: str,
-    *,
-    seed: int,
-    val_shifts: Sequence[str] = (),
-    test_shifts: Sequence[str] = (),
-    options: Mapping[str, Any] = MappingProxyType({}),
-) -> Workload:
-    """Build the workload called `name`.
-
-    Args:
-        name: a built-in workload, or `module:Class` where `module` can be imported.
-        seed: fixes the splits and the shifted copies.
-        val_shifts: names of the shifts of `val`, which may guide choices.
-        test_shifts: names of the shifts of `test`, which are reported only.
-        options: further keyword arguments of the workload's class.
-
-    Raises:
-        InputError: no such workload; the class does not take these arguments; or what it
-            builds lacks a part of the protocol or is of no known task.
-    """
-    make = _imported(name if ":" in name else _built_in(name))
-    arguments = {
-        "seed": seed,
-        "val_shifts": tuple(val_shifts),
-        "test_shifts": tuple(test_shifts),
-        **options,
-    }
-    try:
-        inspect.signature(make).bind(**arguments)
-    except TypeError as error:
-        raise InputError(f"workload {name!r}: {error}, got {sorted(arguments)}") from error
-    workload: Workload = make(**arguments)
-    missing = [member for member in MEMBERS if not hasattr(workload, member)]
-    if missing:
-        raise InputError(f"workload {name!r}: must have {list(MEMBERS)}, lacks {missing}")
-    if workload.task not in TASKS:
-        raise unknown_name(f"task of workload {name!r}:", workload.task, TASKS)
-    return workload
-
-
-def shift_names(name: str) -> tuple[str, ...] | None:
-    """Return the shifts that the built-in workload `name` has; None where data decide on them.
-
-    Raises:
-        InputError: no built-in workload is called `name`.
-    """
-    if ":" in name:
-        return None
-    names: tuple[str, ...] | None = _imported(_built_in(name)).shift_names
-    return names
-
-
-def _built_in(name: str) -> str:
-    if name not in BUILT_IN:
-        raise unknown_name("workload", name, BUILT_IN)
-    return BUILT_IN[name]
-
-
-def _imported(name: str) -> Any:
-    """Return the class that `module:Class` names."""
-    module_name, _, class_name = name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:  # ValueError: the part before ':' is empty
-        raise InputError(
-            f"workload {name!r}: module {module_name!r} cannot be imported ({error}); "
-            "put it in the project's folder or install it"
-        ) from error
-    make = getattr(module, class_name, None)
-    if not callable(make):
-        classes = [key for key, value in vars(module).items() if inspect.isclass(value)]
-        raise unknown_name(f"workload class in {module_name!r}:", class_name, classes)
-    return make

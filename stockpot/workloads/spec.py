@@ -7,24 +7,9 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
-from stockpot.storage.keys import code_digest
+from stockpot.workloads.building import build_workload
 from stockpot.workloads.protocol import Workload
-from stockpot.workloads.registry import build_workload
-
-TRAINING_CODE = (
-    *("finetuning", "workloads", "seeding.py"),
-    *("alignment/batch_norm.py", "merging/sparse_masks.py"),
-)
-"""What makes weights of a workload and hyperparameters."""
-
-SCORING_CODE = (
-    "evaluation/outputs.py",
-    "evaluation/predictions.py",
-    "evaluation/val_gradients.py",
-    "evaluation/val_scores.py",
-)
-"""What makes val scores of a workload and weights; the rest of `evaluation` judges."""
-
+from stockpot.workloads.registry import WORKLOADS
 
 _IS_CODE = re.compile(r"[\w.]+:\w+")
 
@@ -51,21 +36,27 @@ class WorkloadSpec:
         """Build the workload, once a process."""
         return _build(self)
 
-    def training_inputs(self) -> dict[str, Any]:
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules that hold the workload and, if an option names one, the user's model."""
+        model = str(dict(self.options).get("model", ""))
+        own = (model.partition(":")[0],) if _IS_CODE.fullmatch(model) else ()
+        return (WORKLOADS.module_of(self.name), *own)
+
+    def training_key_parts(self) -> dict[str, Any]:
         """Return what the weights trained on this workload depend on: all but the shifts."""
         return {
             "workload": self.name,
             "options": dict(self.options),
             "data": self.build().data_digest(),
-            "code": code_digest(*TRAINING_CODE, *self._own_code()),
         }
 
-    def passing_inputs(self, set_name: str) -> dict[str, Any]:
-        """Return what outputs on one set depend on, beside the weights.
+    def set_key_parts(self, set_name: str) -> dict[str, Any]:
+        """Return what the examples of one set depend on; not on which other sets there are.
 
-        Neither on which other sets there are, nor on what is made of outputs.
+        Args:
+            set_name: pretrain, train, val, test, `val_shift/<name>` or `test_shift/<name>`.
         """
-        code = ("evaluation/outputs.py", "evaluation/predictions.py", "workloads", "seeding.py")
         split, _, shift = set_name.partition("_shift/")
         file = self.shift_files(split).get(shift)
         return {
@@ -75,11 +66,10 @@ class WorkloadSpec:
             "seed": self.seed,
             "options": dict(self.options),
             "data": self.build().data_digest(),
-            "code": code_digest(*code, *self._own_code()),
         }
 
-    def scoring_inputs(self) -> dict[str, Any]:
-        """Return what val scores depend on, beside the weights; which test shifts is not of it."""
+    def val_key_parts(self) -> dict[str, Any]:
+        """Return what val and its shifts depend on; which test shifts there are is not part."""
         described = asdict(self)
         del described["test_shifts"]
         files = self.shift_files("val")
@@ -87,7 +77,6 @@ class WorkloadSpec:
             **({"files": files} if files else {}),
             "spec": described,
             "data": self.build().data_digest(),
-            "code": code_digest(*SCORING_CODE, "workloads", "seeding.py", *self._own_code()),
         }
 
     def shift_sets(self, split: str) -> list[str]:
@@ -101,11 +90,6 @@ class WorkloadSpec:
         return {
             n: shift.digest for n, shift in shifts.items() if shift.split == split and shift.digest
         }
-
-    def _own_code(self) -> tuple[str, ...]:
-        """Name the user's modules: that of the workload, and that of a model it builds."""
-        names = (self.name, str(dict(self.options).get("model", "")))
-        return tuple(name.partition(":")[0] for name in names if _IS_CODE.fullmatch(name))
 
 
 @lru_cache(maxsize=4)

@@ -20,6 +20,7 @@ from stockpot.experiment.jobs.training import train
 from stockpot.experiment.jobs.tuning import tune
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.report_files import load_results, write_plot_files, write_report_files
+from stockpot.experiment.state import inputs_key
 from stockpot.reporting import draw_all
 from stockpot.storage.manifests import digests_of, write_manifest
 from stockpot.storage.project import Project
@@ -55,7 +56,7 @@ def _plan(root: Path, *overrides: str) -> Plan:
 
 
 def _record(plan: Plan, stage: str, **made: Any) -> None:
-    manifest = {"inputs": plan.inputs(stage), **made}
+    manifest = {"inputs": inputs_key(plan, stage), **made}
     write_manifest(plan.project.root, stage, {"files": {}} | manifest)
 
 

@@ -18,6 +18,7 @@ from stockpot.diagnostics.line import Line, score_line
 from stockpot.diagnostics.precheck.check import Check, rounded
 from stockpot.merging.engine import merge_states
 from stockpot.merging.methods.inner_products import cosines_of, task_vector_gram
+from stockpot.merging.methods.linear import linear
 from stockpot.merging.recipe import Recipe
 
 State: TypeAlias = Mapping[str, Tensor]
@@ -132,7 +133,7 @@ def path_to(
 
 def mean_of(states: Sequence[State]) -> dict[str, Tensor]:
     """Return the uniform average, by the rules of every soup."""
-    return merge_states(states, Recipe("linear", (1.0,) * len(states)))
+    return merge_states(states, Recipe.of(linear, (1.0,) * len(states)))
 
 
 def path_checks(names: Sequence[str], paths: Mapping[int, Path], limit: float) -> Iterator[Check]:

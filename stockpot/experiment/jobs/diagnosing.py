@@ -8,20 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stockpot.diagnostics.finding import Finding
+from stockpot.diagnostics.registry import DIAGNOSTICS
+from stockpot.scoring.key_parts import val_scores_key_parts
 from stockpot.storage.atomic_files import write_text
-from stockpot.storage.keys import code_digest, content_key
+from stockpot.storage.code_keys import code_key
+from stockpot.storage.keys import content_key
 from stockpot.storage.models import Model
 from stockpot.workloads.spec import WorkloadSpec
 
 if TYPE_CHECKING:
     from stockpot.diagnostics.context import DiagnosticContext
-
-
-# Beside `evaluation` and `workloads`, which a workload's scoring inputs hold.
-CODE = (
-    *("diagnostics", "statistics", "alignment", "merging", "preparation", "finetuning"),
-    *("metric_units.py", "seeding.py"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +48,20 @@ class DiagnosticJob:
     def kept(self) -> Path:
         """Where the finding is kept, so that a run that was killed goes on after it."""
         soups = [[model.name, model.digest] for model in self.soups]
-        key = content_key(name=self.name, soups=soups, **self._common)
+        code = code_key(*self.modules)
+        key = content_key(name=self.name, soups=soups, code=code, **self._common)
         return self.root / ".stockpot" / "findings" / f"{key}.json"
 
     @property
     def shared(self) -> Path:
         """The folder for what diagnostics of the same ingredients keep for each other."""
-        return self.root / ".stockpot" / "findings" / content_key(**self._common)
+        code = code_key("stockpot.diagnostics.subset_scores", *self.workload.modules)
+        return self.root / ".stockpot" / "findings" / content_key(code=code, **self._common)
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules that make the finding."""
+        return (DIAGNOSTICS.module_of(self.name), *self.workload.modules)
 
     @property
     def _common(self) -> dict[str, Any]:
@@ -67,8 +70,7 @@ class DiagnosticJob:
             "seed": self.seed,
             "base": self.base.digest,
             "ingredients": [[model.name, model.digest] for model in self.ingredients],
-            "scoring": self.workload.scoring_inputs(),
-            "code": code_digest(*CODE),
+            "scoring": val_scores_key_parts(self.workload),
         }
 
 
@@ -76,8 +78,6 @@ def diagnose_models(job: DiagnosticJob, device: str) -> Finding:
     """Make a diagnostic's finding, unless it is kept already; runs in a worker process."""
     if job.kept.is_file():
         return Finding.from_json(json.loads(job.kept.read_text(encoding="utf-8")))
-    from stockpot.diagnostics.registry import DIAGNOSTICS
-
     finding = DIAGNOSTICS[job.name](_context_of(job, device))
     text = json.dumps(finding.to_json(), indent=1, sort_keys=True, allow_nan=False)
     write_text(job.kept, text + "\n")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from stockpot.errors import InputError, StageFailed
 from stockpot.ingredients.importing.sources import ImportSource
 from stockpot.storage.checkpoints import Checkpoint
-from stockpot.storage.keys import code_digest, content_key
+from stockpot.storage.code_keys import code_key
+from stockpot.storage.keys import content_key
 from stockpot.storage.models import Failure, Model
 from stockpot.storage.store import Store
 from stockpot.workloads.spec import WorkloadSpec
@@ -21,8 +22,12 @@ if TYPE_CHECKING:
     from stockpot.ingredients.importing.model_form import ModelForm
     from stockpot.storage.weights import Source
 
-IMPORTING_CODE = ("importing", "import_jobs.py", "weight_files", "model_files.py", "inspection.py")
-"""What makes weights of a checkpoint."""
+IMPORTING_MODULES = (
+    "stockpot.ingredients.importing.fitting",
+    "stockpot.ingredients.importing.model_form",
+    "stockpot.storage.weights.opening",
+)
+"""The modules that make weights of a checkpoint."""
 
 _CONTRACT = 1
 
@@ -94,7 +99,7 @@ class ImportJob:
             start=self.start.digest if self.start and self.source.is_adapter else None,
             form=self.form,
             hyperparameters=dict(self.source.hyperparameters),
-            code=code_digest(*IMPORTING_CODE),
+            code=code_key(*IMPORTING_MODULES),
             twin=self.twin,
         )
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stockpot.storage.keys import code_digest, content_key
+from stockpot.scoring.key_parts import val_scores_key_parts
+from stockpot.soups.preparation.options import method_modules
+from stockpot.storage.code_keys import code_key
+from stockpot.storage.keys import content_key
 from stockpot.storage.models import Model
 from stockpot.storage.ranking import rank
 from stockpot.storage.store import Store
@@ -16,14 +19,9 @@ from stockpot.workloads.spec import WorkloadSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from stockpot.merging.methods.wise_ft import wise_ft
     from stockpot.merging.recipe import Recipe
     from stockpot.soups.selection.greedy import Step
-
-# Code that a soup, or what is told of it, depends on.
-_CODE = (
-    *("merging", "preparation", "selection", "statistics/paired.py", "statistics/values.py"),
-    *("soup_jobs.py", "seeding.py", "alignment/batch_norm.py"),
-)
 
 # What was computed of ingredients, by position, for each of their tensors, by name.
 SideInformation = Mapping[int, Mapping[str, Any]]
@@ -68,9 +66,14 @@ class SoupJob:
             seed=self.seed,
             # Names too: the record of a soup tells of its ingredients by name.
             ingredients=[[m.name, m.digest, dict(m.scores)] for m in self.ingredients],
-            scoring=self.workload.scoring_inputs(),
-            code=code_digest(*_CODE),
+            scoring=val_scores_key_parts(self.workload),
+            code=code_key(*self.modules),
         )
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules that choose ingredients and merge them."""
+        return (__name__, *method_modules(self.method), *self.workload.modules)
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -82,7 +85,7 @@ class SoupJob:
     def merging(self, members: Sequence[int], side: SideInformation) -> Recipe:
         """Return how these ingredients, by position, are merged, with what was prepared."""
         from stockpot.merging.recipe import Recipe
-        from stockpot.soups.preparation import split_options
+        from stockpot.soups.preparation.options import split_options
 
         # A sum of ones divided once is what greedy keeps; other methods may not divide.
         share = 1.0 if self.method == "linear" else 1 / len(members)
@@ -98,7 +101,7 @@ class SoupJob:
     @property
     def uses_base(self) -> bool:
         """Whether the method is given the base."""
-        from stockpot.merging import METHODS
+        from stockpot.merging.registry import METHODS
 
         return METHODS[self.method].takes_base
 
@@ -165,7 +168,7 @@ def _make_on_path(job: SoupJob, device: str) -> Model:
     recalibrated = Recalibration(job.workload.build(), device)
 
     def merged(member: int, alpha: float) -> dict[str, Tensor]:
-        recipe = Recipe("wise_ft", (1.0,), {"alpha": alpha})
+        recipe = Recipe.of(wise_ft, (1.0,), {"alpha": alpha})
         return recalibrated(merge_states([states[member]], recipe, base), 2)
 
     places = select_on_paths(
@@ -188,8 +191,8 @@ def _make_on_path(job: SoupJob, device: str) -> Model:
 
 def _prepare(job: SoupJob, members: Sequence[int], device: str) -> SideInformation:
     """Return what the method takes of each of these ingredients; nothing, if it takes nothing."""
-    from stockpot.soups.preparation import split_options
     from stockpot.soups.preparation.cache import prepare
+    from stockpot.soups.preparation.options import split_options
 
     preparation, _ = split_options(job.method, job.options)
     if preparation is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.storage.checkpoints import Checkpoint
+from stockpot.storage.code_keys import code_key
 from stockpot.storage.keys import content_key
 from stockpot.storage.models import Failure, Model
 from stockpot.storage.store import Store
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stockpot.ingredients.finetuning.adapters import TunedWeights
+
+TRAINING_MODULES = ("stockpot.ingredients.finetuning.loop",)
+"""The modules that make the weights of a run; what these import is found from them."""
 
 # Raise it when the meaning of a checkpoint changes though no training code does.
 _CONTRACT = 1
@@ -63,8 +67,14 @@ class TrainingJob:
             hyperparameters=self.hyperparameters.described(),
             start=self.start.digest if self.start else None,
             threads=self.threads,
-            **self.workload.training_inputs(),
+            **self.workload.training_key_parts(),
+            code=code_key(*self.modules),
         )
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules that make the weights."""
+        return (*TRAINING_MODULES, *self.workload.modules)
 
     @property
     def snapshot_jobs(self) -> list[TrainingJob]:

@@ -8,7 +8,10 @@ from statistics import fmean
 from typing import Any
 
 from stockpot.experiment.jobs.searches import Found, Search
-from stockpot.storage.keys import code_digest, content_key
+from stockpot.scoring.key_parts import val_scores_key_parts
+from stockpot.soups.preparation.options import method_modules
+from stockpot.storage.code_keys import code_key
+from stockpot.storage.keys import content_key
 from stockpot.storage.models import Model
 from stockpot.storage.store import Store
 from stockpot.workloads.spec import WorkloadSpec
@@ -52,12 +55,15 @@ class TuningJob:
             seed=self.seed,
             base=self.base.digest,
             ingredients=[[model.digest, dict(model.scores)] for model in self.ingredients],
-            scoring=self.workload.scoring_inputs(),
-            code=code_digest(
-                *("merging", "selection", "tuning", "tuning_jobs.py", "tuning_searches.py"),
-                *("preparation", "alignment/batch_norm.py", "seeding.py"),
-            ),
+            scoring=val_scores_key_parts(self.workload),
+            code=code_key(*self.modules),
         )
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules that search coefficients and merge with them."""
+        method = self.search.recipe["method"]
+        return (__name__, *method_modules(method), *self.workload.modules)
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -82,8 +88,8 @@ def tune(job: TuningJob, device: str) -> Model:
 
 
 def _tune(job: TuningJob, device: str) -> Model:
-    from stockpot.merging import METHODS
     from stockpot.merging.engine import merge_files
+    from stockpot.merging.registry import METHODS
     from stockpot.soups.preparation.recalibration import Recalibration
     from stockpot.soups.tuning.mixtures import recipes
     from stockpot.storage.checkpoints import load_tensors, verify

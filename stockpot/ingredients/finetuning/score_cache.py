@@ -10,6 +10,7 @@ from torch import Tensor
 from stockpot.ingredients.finetuning.data_pruning import difficulty_scores
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.storage.checkpoints import Checkpoint, load_tensors, save_checkpoint, verify
+from stockpot.storage.code_keys import code_key
 from stockpot.storage.keys import content_key
 from stockpot.storage.store import Store
 from stockpot.workloads.spec import WorkloadSpec
@@ -37,7 +38,8 @@ def train_scores(
         digest=start.digest,
         difficulty=how.difficulty,
         threads=torch.get_num_threads(),  # which change last bits, and so who comes first
-        **workload.training_inputs(),
+        code=code_key(difficulty_scores.__module__, *workload.modules),
+        **workload.training_key_parts(),
     )
     path = root / ".stockpot" / "preparations" / f"{start.digest}.{key}.safetensors"
     with Store(root).lock(key):

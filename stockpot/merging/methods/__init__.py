@@ -1,1 +1,1 @@
-"""Merge methods: one file each."""
+"""Merge methods: one file per method, or per family that shares its paper."""

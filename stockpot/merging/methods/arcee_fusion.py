@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from stockpot.merging.registry import method
+from stockpot.merging.method import method
 
 if TYPE_CHECKING:
     from torch import Tensor

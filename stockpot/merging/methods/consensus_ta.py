@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from stockpot.merging.method import method
 from stockpot.merging.methods.task_vectors import check_scale, sum_weighted
-from stockpot.merging.registry import method
 
 
 @method("consensus_ta", num_models=(2, None), is_elementwise=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from stockpot.merging.method import method
 from stockpot.merging.methods.task_vectors import (
     Rescale,
     check_keep_range,
@@ -15,7 +16,6 @@ from stockpot.merging.methods.task_vectors import (
     normalized,
     sum_weighted,
 )
-from stockpot.merging.registry import method
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from stockpot.merging.method import method
 from stockpot.merging.methods.magnitude_cuts import Cut, keep_largest
 from stockpot.merging.methods.task_vectors import check_density, check_scale, sum_weighted
 from stockpot.merging.methods.ties import measure_largest
-from stockpot.merging.registry import method
 from stockpot.merging.runs import Runs
 from stockpot.merging.whole_model import Scope, check_scope
 

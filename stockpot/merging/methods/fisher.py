@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from stockpot.merging.method import method
 from stockpot.merging.methods.linear import linear
 from stockpot.merging.methods.shares import positive_shares
-from stockpot.merging.registry import method
 
 
 class Fisher(NamedTuple):

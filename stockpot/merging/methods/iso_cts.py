@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from stockpot.merging.method import method
 from stockpot.merging.methods.singular_vectors import polar_factor, svd_on_support
 from stockpot.merging.methods.task_vectors import check_scale
-from stockpot.merging.registry import method
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from stockpot.merging.registry import method
+from stockpot.merging.method import method
 
 
 @method("model_stock", num_models=(2, None))

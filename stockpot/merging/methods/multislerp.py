@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from stockpot.merging.method import method
 from stockpot.merging.methods.directions import (
     cancels,
     length_of_sum,
@@ -14,7 +15,6 @@ from stockpot.merging.methods.directions import (
 )
 from stockpot.merging.methods.linear import linear
 from stockpot.merging.methods.task_vectors import normalized
-from stockpot.merging.registry import method
 from stockpot.merging.runs import Runs
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from stockpot.merging.registry import method
+from stockpot.merging.method import method
 
 if TYPE_CHECKING:
     from torch import Tensor

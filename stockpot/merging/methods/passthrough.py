@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from stockpot.merging.method import method
 from stockpot.merging.methods.task_vectors import check_scale
-from stockpot.merging.registry import method
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from stockpot.merging.method import method
 from stockpot.merging.methods.linear import linear
 from stockpot.merging.methods.shares import positive_shares
-from stockpot.merging.registry import method
 
 
 @method("regmean")

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from stockpot.merging.method import method
 from stockpot.merging.methods.magnitude_cuts import find_cuts, keep_largest, num_kept
-from stockpot.merging.registry import method
 from stockpot.merging.runs import Runs
 
 

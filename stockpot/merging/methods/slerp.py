@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from stockpot.merging.method import method
 from stockpot.merging.methods.inner_products import gram, gram_of_runs
-from stockpot.merging.registry import method
 from stockpot.merging.whole_model import Scope, check_scope
 
 if TYPE_CHECKING:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from stockpot.merging.method import method
 from stockpot.merging.methods.magnitude_cuts import Cut, find_cuts, keep_largest, num_kept
 from stockpot.merging.methods.task_vectors import (
     check_density,
     check_scale,
     merge_agreeing,
 )
-from stockpot.merging.registry import method
 from stockpot.merging.runs import Runs
 from stockpot.merging.whole_model import Scope, check_scope
 

@@ -9,9 +9,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from stockpot.merging.method import method
 from stockpot.merging.methods.linear import linear
 from stockpot.merging.methods.shares import positive_shares
-from stockpot.merging.registry import method
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,5 +1,1 @@
-"""What merge methods need of each model beside its weights, computed from train: one file each."""
-
-from stockpot.soups.preparation.registry import PREPARATIONS, Preparation, split_options
-
-__all__ = ["PREPARATIONS", "Preparation", "split_options"]
+"""Side information that merge methods need of each model, computed from train: one file each."""

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stockpot.soups.preparation.registry import Preparation
+from stockpot.soups.preparation.options import Preparation
 from stockpot.storage.checkpoints import load_tensors, save_checkpoint, verify
-from stockpot.storage.keys import code_digest, content_key
+from stockpot.storage.code_keys import code_key
+from stockpot.storage.keys import content_key
 from stockpot.storage.models import Model
 from stockpot.storage.store import Store
 from stockpot.workloads.spec import WorkloadSpec
@@ -41,8 +42,8 @@ def prepare(
         digest=model.digest,
         preparation=repr(preparation),
         seed=seed,
-        workload=workload.training_inputs(),
-        code=code_digest("preparation", "evaluation"),
+        workload=workload.training_key_parts(),
+        code=code_key(type(preparation).__module__, *workload.modules),
     )
     path = root / ".stockpot" / "preparations" / f"{model.digest}.{key}.safetensors"
     with Store(root).lock(key):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from stockpot.merging.engine import measure_states, merge_states
+from stockpot.merging.methods.elected_sum import elected_sum
 from stockpot.merging.recipe import Recipe, RecipeOf
 
 State = dict[str, Tensor]
@@ -134,7 +135,7 @@ def _elected(
     names = [n for n, t in base.items() if t.is_floating_point() and "running_" not in n]
     zeros = {name: torch.zeros_like(base[name]) for name in names}
     vectors = [{name: state[name] - base[name] for name in names} for state in states]
-    all_vote = Recipe("elected_sum", (1.0,) * len(states), options)
+    all_vote = Recipe.of(elected_sum, (1.0,) * len(states), options)
     measured = measure_states(vectors, all_vote, zeros)
 
     def of_one(row: tuple[float, ...]) -> State:

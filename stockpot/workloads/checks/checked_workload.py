@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from stockpot.seeding import seeded_generator
+from stockpot.workloads.building import build_workload
 from stockpot.workloads.checks.examples import SPLITS, digests, sample
 from stockpot.workloads.protocol import Batch, Shift, Workload
-from stockpot.workloads.registry import build_workload
 from stockpot.workloads.spec import WorkloadSpec
 
 _BATCH_SIZE = 32

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from stockpot.config import Experiment, load_experiment
 from stockpot.errors import InputError
-from stockpot.merging import METHODS
-from stockpot.workloads.registry import BUILT_IN
+from stockpot.merging.registry import METHODS
+from stockpot.workloads.registry import WORKLOADS
 
 Load = Callable[..., Experiment]
 Message = Callable[..., str]
@@ -70,7 +70,7 @@ def test_a_field_of_another_recipe_is_not_suggested_for_itself(message: Message)
     [
         (
             "workload.name=digit",
-            f"workload: unknown workload 'digit', choose from {sorted(BUILT_IN)}; "
+            f"workload: unknown workload 'digit', choose from {sorted(WORKLOADS)}; "
             "did you mean 'digits'?",
         ),
         (

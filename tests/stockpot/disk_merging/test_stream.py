@@ -22,10 +22,10 @@ from stockpot.disk_merging import stream
 from stockpot.disk_merging.plan import plan_merge
 from stockpot.disk_merging.stream import merge_to_disk
 from stockpot.errors import InputError
-from stockpot.merging import METHODS, runs
+from stockpot.merging import runs
 from stockpot.merging.engine import merge_states
 from stockpot.merging.recipe import Recipe
-from stockpot.merging.registry import Method
+from stockpot.merging.registry import METHODS, Method
 from stockpot.storage.weights import ShardedOutput, open_source
 from stockpot.storage.weights.safetensors_format import build_header
 

@@ -14,6 +14,7 @@ from stockpot.experiment.jobs.soups import make_soup
 from stockpot.experiment.jobs.training import train
 from stockpot.experiment.jobs.tuning import tune
 from stockpot.experiment.plan import Plan
+from stockpot.experiment.state import inputs_key
 from stockpot.storage.manifests import write_manifest
 from stockpot.storage.project import Project
 
@@ -42,7 +43,9 @@ tune:
 
 
 def _record(plan: Plan, stage: str, **made: Any) -> None:
-    write_manifest(plan.project.root, stage, {"inputs": plan.inputs(stage), "files": {}, **made})
+    write_manifest(
+        plan.project.root, stage, {"inputs": inputs_key(plan, stage), "files": {}, **made}
+    )
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from stockpot.errors import InputError
 from stockpot.experiment import plan as planning
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.stages import CODE, STAGES, UPSTREAM
+from stockpot.experiment.state import first_to_do, inputs_key, is_done, require_before
 from stockpot.storage.keys import code_digest
 from stockpot.storage.manifests import read_manifest, write_manifest
 
@@ -20,12 +21,12 @@ MakePlan = Callable[..., Plan]
 
 
 def _stale(plan: Plan) -> set[str]:
-    return {stage for stage in STAGES if not plan.is_done(stage)}
+    return {stage for stage in STAGES if not is_done(plan, stage)}
 
 
 def test_all_stages_of_a_finished_experiment_are_done(plan: Plan) -> None:
     assert _stale(plan) == set()
-    assert plan.first_to_do() is None
+    assert first_to_do(plan) is None
 
 
 @pytest.mark.parametrize(
@@ -112,7 +113,7 @@ def test_a_stage_without_a_manifest_is_not_done_nor_what_reads_it(plan: Plan) ->
     (plan.project.results / "sweep.json").unlink()
 
     assert _stale(plan) == {"sweep", "soups", "tune", "diagnose", "evaluate", "report"}
-    assert plan.first_to_do() == "sweep"
+    assert first_to_do(plan) == "sweep"
 
 
 def test_a_changed_upstream_result_makes_a_stage_stale(plan: Plan) -> None:
@@ -127,11 +128,11 @@ def test_a_changed_upstream_result_makes_a_stage_stale(plan: Plan) -> None:
 
 def test_how_an_upstream_result_came_to_be_does_not_matter(plan: Plan) -> None:
     root = plan.project.root
-    inputs_before = plan.inputs("soups")
+    inputs_before = inputs_key(plan, "soups")
 
     write_manifest(root, "sweep", read_manifest(root, "sweep") | {"inputs": "other"})
 
-    assert plan.inputs("soups") == inputs_before
+    assert inputs_key(plan, "soups") == inputs_before
     assert _stale(plan) == {"sweep"}
 
 
@@ -144,12 +145,12 @@ def test_only_a_failure_that_another_try_may_mend_is_tried_again(
 
     write_manifest(root, "sweep", read_manifest(root, "sweep") | {"failed": [failure]})
 
-    assert {stage for stage in ("base", "sweep") if not plan.is_done(stage)} == stale
+    assert {stage for stage in ("base", "sweep") if not is_done(plan, stage)} == stale
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_may_start_when_all_before_it_is_done(plan: Plan, stage: str) -> None:
-    plan.require_before(stage)
+    require_before(plan, stage)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def test_a_stage_does_not_start_on_results_of_other_params(
     make_plan: MakePlan, override: str, stage: str, missing: str
 ) -> None:
     with pytest.raises(InputError) as caught:
-        make_plan(override).require_before(stage)
+        require_before(make_plan(override), stage)
 
     assert str(caught.value) == (
         f"stage {stage!r} needs {missing!r}, which is not up to date; "
@@ -179,13 +180,13 @@ def test_inputs_of_a_stage_need_the_stages_before_it(plan: Plan) -> None:
     (plan.project.results / "base.json").unlink()
 
     with pytest.raises(InputError, match=r"results/base\.json: missing"):
-        plan.inputs("sweep")
+        inputs_key(plan, "sweep")
 
 
 def test_changing_only_the_studies_leaves_all_else_as_it_is(make_plan: MakePlan) -> None:
     changed = make_plan("tune=[{name: other, trials: 5}]")
 
-    kept: dict[str, Any] = {stage: changed.is_done(stage) for stage in ("base", "sweep", "soups")}
+    kept: dict[str, Any] = {stage: is_done(changed, stage) for stage in ("base", "sweep", "soups")}
 
     assert kept == {"base": True, "sweep": True, "soups": True}
-    assert changed.first_to_do() == "tune"
+    assert first_to_do(changed) == "tune"

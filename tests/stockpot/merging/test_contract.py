@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from stockpot.errors import InputError
-from stockpot.merging import METHODS
 from stockpot.merging.draws import Draws
 from stockpot.merging.methods.fisher import Fisher
-from stockpot.merging.registry import Method
+from stockpot.merging.registry import METHODS, Method
 
 SHAPES = [(), (1,), (7,), (64,), (3, 5), (2, 3, 3, 3)]
 REQUIRED = {"t": 0.4}  # a value for the options that have no default

@@ -11,28 +11,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stockpot.merging import (
-    METHODS,
-    arcee_fusion,
-    dare_linear,
-    dare_ties,
-    della,
-    della_linear,
-    iso_c,
-    linear,
-    nuslerp,
-    nuslerp_rows,
-    passthrough,
-    ram,
-    ram_plus,
-    regmean,
-    slerp,
-    tsv,
-    variance_corrected,
-    wudi,
-)
 from stockpot.merging.draws import Draws
+from stockpot.merging.methods.arcee_fusion import arcee_fusion
+from stockpot.merging.methods.dare_linear import dare_linear
+from stockpot.merging.methods.dare_ties import dare_ties
+from stockpot.merging.methods.della import della
+from stockpot.merging.methods.della_linear import della_linear
 from stockpot.merging.methods.fisher import Fisher
+from stockpot.merging.methods.iso_c import iso_c
+from stockpot.merging.methods.linear import linear
+from stockpot.merging.methods.nuslerp import nuslerp, nuslerp_rows
+from stockpot.merging.methods.passthrough import passthrough
+from stockpot.merging.methods.ram import ram, ram_plus
+from stockpot.merging.methods.regmean import regmean
+from stockpot.merging.methods.slerp import slerp
+from stockpot.merging.methods.tsv import tsv
+from stockpot.merging.methods.variance_corrected import variance_corrected
+from stockpot.merging.methods.wudi import wudi
+from stockpot.merging.registry import METHODS
 
 SHAPES = st.lists(st.integers(0, 6), max_size=4)
 MATRICES = st.lists(st.integers(1, 8), min_size=2, max_size=2)

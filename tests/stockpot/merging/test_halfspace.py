@@ -10,7 +10,10 @@ import torch
 from halfspace import angle, expected_angle, learner
 from torch import Tensor
 
-from stockpot.merging import karcher, linear, multislerp, task_arithmetic
+from stockpot.merging.methods.karcher import karcher
+from stockpot.merging.methods.linear import linear
+from stockpot.merging.methods.multislerp import multislerp
+from stockpot.merging.methods.task_arithmetic import task_arithmetic
 
 Average = Callable[[Sequence[Tensor]], Tensor]
 

@@ -14,7 +14,7 @@ MERGES = """
 
     import torch
     from safetensors.torch import save_file
-    from stockpot.merging import METHODS
+    from stockpot.merging.registry import METHODS
     from stockpot.storage.weights import open_source
 
     spec = importlib.util.spec_from_file_location("contract", sys.argv[1])

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from stockpot.merging import METHODS, linear
-from stockpot.merging.registry import method
+from stockpot.merging.method import method
+from stockpot.merging.methods.linear import linear
+from stockpot.merging.registry import METHODS
 
 
 def test_linear_is_registered_unchanged() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stockpot.errors import InputError
-from stockpot.merging import linear
+from stockpot.merging.methods.linear import linear
 from stockpot.merging.recipe import Recipe
 from stockpot.merging.tensor_rules import merge_running_vars, merge_tensor
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stockpot.merging import task_arithmetic
+from stockpot.merging.methods.task_arithmetic import task_arithmetic
 from stockpot.merging.weight_signatures import (
     apply_signatures,
     choose_layers,

@@ -17,8 +17,10 @@ from stockpot.disk_merging.plan import plan_merge
 from stockpot.disk_merging.stream import merge_to_disk
 from stockpot.disk_merging.unequal_models import Exceptions
 from stockpot.errors import InputError
-from stockpot.merging import runs, slerp, ties
+from stockpot.merging import runs
 from stockpot.merging.engine import merge_files, merge_states
+from stockpot.merging.methods.slerp import slerp
+from stockpot.merging.methods.ties import ties
 from stockpot.merging.recipe import Recipe
 from stockpot.storage.weights import ShardedOutput, open_source
 

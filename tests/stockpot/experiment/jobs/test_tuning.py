@@ -14,10 +14,10 @@ from stockpot.experiment.plan import Plan
 from stockpot.merging.engine import merge_states
 from stockpot.merging.recipe import Recipe
 from stockpot.scoring.val_scores import ValScorer
-from stockpot.soups.selection import rank
 from stockpot.storage.checkpoints import load_tensors
 from stockpot.storage.manifests import models_of, read_manifest
 from stockpot.storage.models import Model
+from stockpot.storage.ranking import rank
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stockpot.merging import arcee_fusion
+from stockpot.merging.methods.arcee_fusion import arcee_fusion
 
 SHAPES = [(), (1,), (7,), (64,), (3, 5), (2, 3, 3, 3)]
 

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
-from stockpot.merging import consensus_ta, task_arithmetic
+from stockpot.merging.methods.consensus_ta import consensus_ta
+from stockpot.merging.methods.task_arithmetic import task_arithmetic
 
 
 def _random(shape: tuple[int, ...], num_models: int, seed: int = 7) -> list[Tensor]:

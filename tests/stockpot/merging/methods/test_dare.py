@@ -8,8 +8,11 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from stockpot.merging import dare_linear, dare_ties, task_arithmetic, ties
 from stockpot.merging.draws import Draws
+from stockpot.merging.methods.dare_linear import dare_linear
+from stockpot.merging.methods.dare_ties import dare_ties
+from stockpot.merging.methods.task_arithmetic import task_arithmetic
+from stockpot.merging.methods.ties import ties
 
 BOTH = pytest.mark.parametrize("dare", [dare_linear, dare_ties])
 Dare = Callable[..., Tensor]

@@ -8,8 +8,12 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from stockpot.merging import dare_linear, dare_ties, della, della_linear, task_arithmetic
 from stockpot.merging.draws import Draws
+from stockpot.merging.methods.dare_linear import dare_linear
+from stockpot.merging.methods.dare_ties import dare_ties
+from stockpot.merging.methods.della import della
+from stockpot.merging.methods.della_linear import della_linear
+from stockpot.merging.methods.task_arithmetic import task_arithmetic
 
 BOTH = pytest.mark.parametrize("method", [della_linear, della])
 Della = Callable[..., Tensor]

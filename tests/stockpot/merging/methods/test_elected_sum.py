@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stockpot.merging import elected_sum, task_arithmetic, ties
+from stockpot.merging.methods.elected_sum import elected_sum
+from stockpot.merging.methods.task_arithmetic import task_arithmetic
+from stockpot.merging.methods.ties import ties
 
 SHAPES = st.lists(st.integers(0, 6), max_size=3)
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stockpot.merging import fisher, linear
-from stockpot.merging.methods.fisher import Fisher
+from stockpot.merging.methods.fisher import Fisher, fisher
+from stockpot.merging.methods.linear import linear
 
 SHAPES = [(), (1,), (7,), (64,), (3, 5), (2, 3, 3, 3), (0, 4)]
 

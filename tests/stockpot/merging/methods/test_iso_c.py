@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stockpot.merging import iso_c
+from stockpot.merging.methods.iso_c import iso_c
 
 
 def _random(shape: tuple[int, ...], num_models: int) -> list[Tensor]:

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stockpot.merging import iso_c, iso_cts
+from stockpot.merging.methods.iso_c import iso_c
+from stockpot.merging.methods.iso_cts import iso_cts
 
 
 def _random(shape: tuple[int, ...], num_models: int, seed: int = 53) -> list[Tensor]:

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stockpot.merging import karcher, slerp
+from stockpot.merging.methods.karcher import karcher
+from stockpot.merging.methods.slerp import slerp
 
 SHAPES = [(), (1,), (7,), (64,), (3, 5), (2, 3, 3, 3)]
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stockpot.merging import linear
+from stockpot.merging.methods.linear import linear
 
 SHAPES = [(), (1,), (7,), (64,), (3, 5), (2, 3, 3, 3)]
 

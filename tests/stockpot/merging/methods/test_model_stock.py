@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
-from stockpot.merging import model_stock
+from stockpot.merging.methods.model_stock import model_stock
 
 
 def _random(shape: tuple[int, ...], num_models: int, seed: int = 7) -> list[Tensor]:

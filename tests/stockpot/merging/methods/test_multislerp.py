@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stockpot.merging import linear, multislerp
+from stockpot.merging.methods.linear import linear
+from stockpot.merging.methods.multislerp import multislerp
 
 SHAPES = [(), (1,), (7,), (64,), (3, 5), (2, 3, 3, 3)]
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from stockpot.merging import METHODS, nuslerp, nuslerp_rows, slerp
+from stockpot.merging.methods.nuslerp import nuslerp, nuslerp_rows
+from stockpot.merging.methods.slerp import slerp
+from stockpot.merging.registry import METHODS
 
 SHAPES = [(), (1,), (7,), (64,), (3, 5), (2, 3, 3, 3)]
 

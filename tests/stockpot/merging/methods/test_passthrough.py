@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stockpot.merging import passthrough
+from stockpot.merging.methods.passthrough import passthrough
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (7,), (3, 5), (2, 3, 3, 3)], ids=str)

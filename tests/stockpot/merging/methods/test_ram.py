@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stockpot.merging import linear, ram, ram_plus
+from stockpot.merging.methods.linear import linear
+from stockpot.merging.methods.ram import ram, ram_plus
 
 SHAPES = [(), (1,), (7,), (64,), (3, 5), (2, 3, 3, 3)]
 BASE = torch.tensor([1.0, 1.0, 1.0, 1.0])

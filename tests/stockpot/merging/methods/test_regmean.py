@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stockpot.merging import linear, regmean
+from stockpot.merging.methods.linear import linear
+from stockpot.merging.methods.regmean import regmean
 
 SHARES = [0.5, 0.2, 0.3]
 

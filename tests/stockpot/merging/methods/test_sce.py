@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
-from stockpot.merging import sce
+from stockpot.merging.methods.sce import sce
 
 
 def _random(shape: tuple[int, ...], num_models: int, seed: int = 7) -> list[Tensor]:

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stockpot.merging import slerp
+from stockpot.merging.methods.slerp import slerp
 
 SHAPES = [(), (1,), (7,), (64,), (3, 5), (2, 3, 3, 3)]
 

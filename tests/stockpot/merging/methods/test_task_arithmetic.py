@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
-from stockpot.merging import linear, task_arithmetic
+from stockpot.merging.methods.linear import linear
+from stockpot.merging.methods.task_arithmetic import task_arithmetic
 
 SHAPES = [(), (1,), (7,), (3, 5), (2, 3, 3, 3)]
 

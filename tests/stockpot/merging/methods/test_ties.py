@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
-from stockpot.merging import task_arithmetic, ties
+from stockpot.merging.methods.task_arithmetic import task_arithmetic
+from stockpot.merging.methods.ties import ties
 
 
 def _random(shape: tuple[int, ...], num_models: int, seed: int = 7) -> list[Tensor]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stockpot.merging import tsv
+from stockpot.merging.methods.tsv import tsv
 
 SHAPES = [(), (1,), (7,), (64,), (3, 5), (5, 3), (2, 3, 3, 3)]
 

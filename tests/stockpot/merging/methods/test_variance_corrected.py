@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stockpot.merging import linear, variance_corrected
+from stockpot.merging.methods.linear import linear
+from stockpot.merging.methods.variance_corrected import variance_corrected
 
 
 def _random(shape: tuple[int, ...], num_models: int) -> list[Tensor]:

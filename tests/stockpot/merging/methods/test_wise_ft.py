@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stockpot.merging import linear, task_arithmetic, wise_ft
+from stockpot.merging.methods.linear import linear
+from stockpot.merging.methods.task_arithmetic import task_arithmetic
+from stockpot.merging.methods.wise_ft import wise_ft
 
 SHAPES = [(), (1,), (7,), (64,), (3, 5), (2, 3, 3, 3)]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stockpot.merging import wudi
+from stockpot.merging.methods.wudi import wudi
 
 
 def _random(shape: tuple[int, ...], num_models: int) -> list[Tensor]:

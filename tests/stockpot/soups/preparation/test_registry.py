@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from stockpot.errors import InputError
-from stockpot.merging import METHODS
-from stockpot.soups.preparation import PREPARATIONS, split_options
+from stockpot.merging.registry import METHODS
 from stockpot.soups.preparation.fisher_information import FisherInformation
 from stockpot.soups.preparation.gram_matrices import GramMatrices
+from stockpot.soups.preparation.options import split_options
+from stockpot.soups.preparation.registry import PREPARATIONS
 
 
 def test_all_that_methods_take_is_prepared() -> None:

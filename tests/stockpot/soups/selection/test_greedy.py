@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stockpot.soups.selection import Step, rank, select_greedy
+from stockpot.soups.selection.greedy import Step, select_greedy
 from stockpot.storage.models import Model
+from stockpot.storage.ranking import rank
 
 # Whole numbers: sums and comparisons are exact.
 values = st.lists(st.integers(-5, 5), min_size=1, max_size=8)

@@ -1,0 +1,155 @@
+"""Which stages of an experiment are done, and what the results of each depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from stockpot.diagnostics.registry import DIAGNOSTICS
+from stockpot.errors import InputError
+from stockpot.experiment.jobs.importing import IMPORTING_MODULES
+from stockpot.experiment.jobs.training import TRAINING_MODULES
+from stockpot.experiment.plan import Plan
+from stockpot.experiment.stages import STAGES, UPSTREAM, all_before
+from stockpot.scoring.key_parts import val_scores_key_parts
+from stockpot.soups.preparation.options import method_modules
+from stockpot.storage.code_keys import code_key
+from stockpot.storage.keys import content_key
+from stockpot.storage.manifests import manifest_path, outputs_are_there, read_manifest
+
+_JOBS = "stockpot.experiment.jobs"
+
+
+def first_to_do(plan: Plan) -> str | None:
+    """Return the first stage that is not done; None if all are."""
+    return next((stage for stage in STAGES if not is_done(plan, stage)), None)
+
+
+def require_before(plan: Plan, stage: str) -> None:
+    """Refuse to start a stage on results that params.yaml no longer describes.
+
+    Raises:
+        InputError: a stage before it is not done.
+    """
+    for name in all_before(stage):
+        if not is_done(plan, name):
+            raise InputError(
+                f"stage {stage!r} needs {name!r}, which is not up to date; "
+                f"run `stockpot {name}` first, or `stockpot run` for all"
+            )
+
+
+def is_done(plan: Plan, stage: str) -> bool:
+    """Say whether a stage's manifest is of these inputs and all that it names exists."""
+    root = plan.project.root
+    needed = (*UPSTREAM[stage], stage)
+    if not all(manifest_path(root, name).is_file() for name in needed):
+        return False
+    manifest = read_manifest(root, stage)
+    if any(not failure["final"] for failure in manifest.get("failed", [])):
+        return False
+    if stage in plan.imports and not plan.imports[stage].are_known():
+        return False
+    return manifest["inputs"] == inputs_key(plan, stage) and outputs_are_there(root, manifest)
+
+
+def inputs_key(plan: Plan, stage: str) -> str:
+    """Return the key of all that a stage's results depend on; what it reads must exist.
+
+    Raises:
+        InputError: a stage before it has not run.
+    """
+    upstream = {name: read_manifest(plan.project.root, name) for name in UPSTREAM[stage]}
+    return content_key(
+        params=_params(plan, stage),
+        upstream={name: _content(manifest) for name, manifest in upstream.items()},
+        imports=plan.imports[stage].inputs() if stage in plan.imports else [],
+        scoring=val_scores_key_parts(plan.workload),
+        code=code_key(*stage_modules(plan, stage)),
+    )
+
+
+def stage_modules(plan: Plan, stage: str) -> tuple[str, ...]:
+    """Return the modules that make a stage's results; what these import is found from them."""
+    if stage == "report":
+        return ("stockpot.experiment.report_files",)
+    return (*_MODULES_OF[stage](plan), *plan.workload.modules)
+
+
+def _base_modules(plan: Plan) -> tuple[str, ...]:
+    return IMPORTING_MODULES if plan.experiment.base.import_ else TRAINING_MODULES
+
+
+def _sweep_modules(plan: Plan) -> tuple[str, ...]:
+    sweep = plan.experiment.sweep
+    trained = (*TRAINING_MODULES, "stockpot.ingredients.points") if sweep.size != 0 else ()
+    imported = IMPORTING_MODULES if sweep.imports else ()
+    proposed = (f"{_JOBS}.proposing",) if sweep.search == "soup" else ()
+    return (f"{_JOBS}.prechecking", *trained, *imported, *proposed)
+
+
+def _soup_modules(plan: Plan) -> tuple[str, ...]:
+    recipes = plan.experiment.soups
+    methods = {getattr(recipe, "method", recipe.select) for recipe in recipes}
+    return (f"{_JOBS}.soups", *_modules_of(methods))
+
+
+def _tuning_modules(plan: Plan) -> tuple[str, ...]:
+    methods = {plan.search(study).recipe["method"] for study in plan.experiment.tune}
+    return (f"{_JOBS}.tuning", *_modules_of(methods))
+
+
+def _diagnosing_modules(plan: Plan) -> tuple[str, ...]:
+    return (f"{_JOBS}.finding_files", *map(DIAGNOSTICS.module_of, plan.diagnostics))
+
+
+def _judging_modules(_plan: Plan) -> tuple[str, ...]:
+    return (
+        f"{_JOBS}.judging",
+        "stockpot.judging.judge",
+        "stockpot.judging.repeats",
+        "stockpot.reporting.csv_files",
+    )
+
+
+_MODULES_OF: Mapping[str, Callable[[Plan], tuple[str, ...]]] = MappingProxyType(
+    {
+        "base": _base_modules,
+        "sweep": _sweep_modules,
+        "soups": _soup_modules,
+        "tune": _tuning_modules,
+        "diagnose": _diagnosing_modules,
+        "evaluate": _judging_modules,
+    }
+)
+
+
+def _modules_of(methods: set[str]) -> tuple[str, ...]:
+    return tuple(module for name in sorted(methods) for module in method_modules(name))
+
+
+def _params(plan: Plan, stage: str) -> Mapping[str, Any]:
+    """Return the sections of params.yaml that a stage's results depend on."""
+    content = plan.experiment.model_dump(mode="json")
+    for field in ("retries", "timeout_seconds", "save_every_seconds"):
+        del content["sweep"][field]
+    content["run"] = {"threads": content["run"]["threads"]}
+    content["test_shifts"] = content["workload"]["test_shifts"]
+    if files := plan.workload.shift_files("test"):
+        content["test_shifts"] = [content["test_shifts"], files]
+    sections = {
+        "base": ("base", "run"),
+        "sweep": ("sweep", "run"),
+        "soups": ("soups",),
+        "tune": ("tune",),
+        "diagnose": ("diagnose",),
+        "evaluate": ("evaluate", "test_shifts"),
+        "report": tuple(content),
+    }
+    return {name: content[name] for name in ("seed", *sections[stage])}
+
+
+def _content(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a manifest says was made; how it came to be does not matter downstream."""
+    return {name: value for name, value in manifest.items() if name != "inputs"}

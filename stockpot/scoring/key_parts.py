@@ -1,0 +1,20 @@
+"""What outputs and val scores depend on, besides the weights; imports no torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stockpot.storage.code_keys import code_key
+from stockpot.workloads.spec import WorkloadSpec
+
+
+def outputs_key_parts(workload: WorkloadSpec, set_name: str) -> dict[str, Any]:
+    """Return what outputs on one set depend on: its examples, and the code of forward passes."""
+    code = code_key("stockpot.workloads.passes", *workload.modules)
+    return {**workload.set_key_parts(set_name), "code": code}
+
+
+def val_scores_key_parts(workload: WorkloadSpec) -> dict[str, Any]:
+    """Return what val scores depend on: val and its shifts, the metrics and the code."""
+    code = code_key("stockpot.scoring.val_scores", *workload.modules)
+    return {**workload.val_key_parts(), "code": code}

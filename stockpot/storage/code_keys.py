@@ -1,0 +1,223 @@
+"""Keys of code: a digest over a module and all modules of one's own that it imports.
+
+The imports are read from the sources, never executed. Comments, layout and docstrings do not
+count. Packages that others maintain are not followed; the versions of those that decide the bits
+of weights are part of the key.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import importlib.util
+import sys
+import sysconfig
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+
+from stockpot.errors import InputError
+from stockpot.storage.keys import content_key
+
+# Modules that store, find and name results but decide nothing about their values; neither they
+# nor what they import is part of a key.
+_BOOKKEEPING = (
+    "stockpot.errors",
+    "stockpot.metric_units",
+    "stockpot.plugins",
+    "stockpot.tracking",
+    "stockpot.workers",
+    "stockpot.yaml_files",
+    *(
+        f"stockpot.storage.{name}"
+        for name in (
+            "atomic_files",
+            "champion_files",
+            "checkpoints",
+            "code_keys",
+            "digests",
+            "dvc",
+            "git_state",
+            "keys",
+            "locks",
+            "manifests",
+            "models",
+            "project",
+            "store",
+        )
+    ),
+)
+
+_VERSIONED = ("numpy", "torch")  # packages of others whose version decides the bits of results
+
+# Two threads that parse at once make CPython 3.11 raise SystemError ("AST constructor recursion
+# depth mismatch"): it counts the depth for all threads together.
+_parsing = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One module as its file says it: the digest of what it does, and what it imports."""
+
+    digest: str
+    imports: tuple[str, ...]
+
+
+def code_key(*modules: str) -> str:
+    """Return the key of the code that makes a result.
+
+    Args:
+        modules: the modules that make it, by their dotted names; what they import is found.
+
+    Raises:
+        InputError: one of `modules` cannot be found, or the source of one cannot be parsed.
+    """
+    return _key_of(frozenset(modules))
+
+
+def imported_code(*modules: str) -> dict[str, str]:
+    """Return the digest of each module that code depends on, and versions of packages, by name.
+
+    Raises:
+        InputError: one of `modules` cannot be found, or the source of one cannot be parsed.
+    """
+    digests: dict[str, str] = {}
+    packages: set[str] = set()
+    waiting = sorted(modules, reverse=True)
+    for name in modules:
+        if _file_of(name) is None:
+            raise InputError(f"module {name!r} cannot be found; run where it can be imported from")
+    while waiting:
+        name = waiting.pop()
+        if name in digests or _is_bookkeeping(name):
+            continue
+        file = _file_of(name)
+        if file is None:
+            packages |= {name.partition(".")[0]} & {*_VERSIONED}
+            continue
+        source = _read(file)
+        digests[name] = source.digest
+        waiting += [inside for found in source.imports for inside in _with_parents(found)]
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    return dict(sorted((digests | versions).items()))
+
+
+@lru_cache
+def _key_of(modules: frozenset[str]) -> str:
+    return content_key(code=imported_code(*modules))
+
+
+def forget() -> None:
+    """Forget what was read, for a process that outlives a change of its sources."""
+    for cached in (_key_of, _file_of, _read):
+        cached.cache_clear()
+
+
+def _is_bookkeeping(name: str) -> bool:
+    """Say whether a module cannot change a result: a table of names cannot, what it names can."""
+    is_table = name.startswith("stockpot.") and name.endswith(".registry")
+    return (
+        is_table
+        or name == "stockpot"
+        or any(name == known or name.startswith(f"{known}.") for known in _BOOKKEEPING)
+    )
+
+
+def _with_parents(name: str) -> Iterator[str]:
+    """Yield a module and the packages it is in: importing it runs them."""
+    parts = name.split(".")
+    for length in range(1, len(parts) + 1):
+        yield ".".join(parts[:length])
+
+
+@cache
+def _file_of(name: str) -> Path | None:
+    """Return the source file of a module of one's own; None for all others."""
+    spec = _spec_of(name)
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    file = Path(spec.origin)
+    return file if name.split(".", maxsplit=1)[0] == "stockpot" or not _is_installed(file) else None
+
+
+def _spec_of(name: str) -> ModuleSpec | None:
+    """Find a module without running it, or the packages it is in."""
+    top, *inner = name.split(".")
+    if top in sys.stdlib_module_names:
+        return None
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):  # ValueError: __main__, or a module without a spec
+        return None
+    for depth in range(len(inner)):
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        full = ".".join((top, *inner[: depth + 1]))
+        spec = PathFinder.find_spec(full, [*spec.submodule_search_locations])
+    return spec
+
+
+def _is_installed(file: Path) -> bool:
+    paths = {sysconfig.get_path(kind) for kind in ("purelib", "platlib", "stdlib", "platstdlib")}
+    return any(Path(path) in file.parents for path in paths if path)
+
+
+@cache
+def _read(file: Path) -> _Source:
+    """Parse a file, with the docstrings taken out.
+
+    Raises:
+        InputError: it is not Python.
+    """
+    package = _package_of(file)
+    try:
+        with _parsing:
+            tree = ast.parse(file.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError) as error:
+        raise InputError(f"{file.name}: must be Python, got {error}") from error
+    imports = tuple(dict.fromkeys(_imports(tree, package)))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and _is_docstring(body[0]):
+            node.body = body[1:] or [ast.Pass()]  # type: ignore[attr-defined]  # any node with a body
+    return _Source(hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:20], imports)
+
+
+def _package_of(file: Path) -> tuple[str, ...]:
+    """Return the package that a file's relative imports start from."""
+    parts: list[str] = []
+    folder = file.parent
+    while (folder / "__init__.py").is_file():
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    return tuple(parts)
+
+
+def _imports(node: ast.AST, package: tuple[str, ...]) -> Iterator[str]:
+    """Yield the modules that code imports, at its top or later; not those for types alone."""
+    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        for other in node.orelse:
+            yield from _imports(other, package)
+        return
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        outer = package[: len(package) - node.level + 1] if node.level else ()
+        module = ".".join((*outer, *([node.module] if node.module else ())))
+        yield module
+        inner = (f"{module}.{alias.name}" for alias in node.names)
+        yield from (name for name in inner if _file_of(name) is not None)
+    for child in ast.iter_child_nodes(node):
+        yield from _imports(child, package)
+
+
+def _is_docstring(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
