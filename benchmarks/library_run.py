@@ -23,7 +23,7 @@ from stockpot.experiment.jobs.training import train
 from stockpot.experiment.jobs.tuning import tune
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.report_files import load_results, write_plot_files, write_report_files
-from stockpot.reporting import draw_all
+from stockpot.reporting.diagnostics import draw_all
 from stockpot.storage.manifests import digests_of, write_manifest
 from stockpot.storage.models import Model
 from stockpot.storage.project import Project

@@ -151,6 +151,20 @@ def report(params: Params = None, overrides: Overrides = None) -> None:
 
 
 @app.command()
+def code(params: Params = None, overrides: Overrides = None) -> None:
+    """Write results/code, the keys of the code that each stage's results depend on.
+
+    DVC's stages depend on these files; `stockpot run` writes them too.
+
+      stockpot code && dvc status
+    """
+    from flows.launch import make_plan
+    from stockpot.experiment.state import write_code_keys
+
+    write_code_keys(make_plan(params, overrides or []))
+
+
+@app.command()
 def status(params: Params = None, overrides: Overrides = None) -> None:
     """Say which stages are done and what a run would do; start nothing.
 

@@ -17,7 +17,7 @@ from flows.server import prefect_server
 from stockpot.config import load_experiment
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.stages import STAGES
-from stockpot.experiment.state import is_done, require_before
+from stockpot.experiment.state import is_done, require_before, write_code_keys
 from stockpot.storage.dvc import adopt_outputs
 from stockpot.storage.project import export_settings, find_project
 from stockpot.workers import WorkersStopped
@@ -65,6 +65,7 @@ def launch(
     """
     plan = make_plan(params, overrides)
     with hold_run_lock(plan.project, console):
+        write_code_keys(plan)
         if all(is_done(plan, stage) for stage in stages):
             adopt_now(plan, overrides, stages, console)
             return False

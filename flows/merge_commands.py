@@ -133,7 +133,8 @@ def verify(model: Model, inputs: Inputs = Path()) -> None:
     """
     from stockpot.disk_merging.adapter_job import rebuild_adapter
     from stockpot.disk_merging.job import rebuild
-    from stockpot.storage.weights import is_adapter, open_files
+    from stockpot.storage.weights.adapters import is_adapter
+    from stockpot.storage.weights.sources import open_files
 
     with tempfile.TemporaryDirectory(dir=model.absolute().parent) as folder:
         place = Path(folder) / f"again{model.suffix}"
@@ -168,7 +169,7 @@ def inspect(
     stockpot inspect fine-tuned-a fine-tuned-b --base pretrained --weights
     """
     from stockpot.disk_merging.inspection import compare_headers, compare_weights
-    from stockpot.storage.weights import open_source
+    from stockpot.storage.weights.opening import open_source
 
     base_source = None if base is None else open_source(base)
     sources = [open_source(path, base_source) for path in models]

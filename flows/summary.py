@@ -14,8 +14,10 @@ from stockpot.experiment.plan import Plan
 from stockpot.experiment.report_files import load_results
 from stockpot.experiment.stages import STAGES
 from stockpot.experiment.state import is_done
-from stockpot.reporting import Results, doubts, headline, render_terminal, results_table
-from stockpot.reporting.words.alerts import alerts
+from stockpot.reporting.results import Results
+from stockpot.reporting.tables.table import render_terminal, results_table
+from stockpot.reporting.words.alerts import alerts, doubts
+from stockpot.reporting.words.verdict import headline
 from stockpot.storage.manifests import models_of, read_manifest
 
 # Diagnostics whose sentence says what to do next.

@@ -16,7 +16,7 @@ from stockpot.experiment.report_files import (
     write_plot_files,
     write_report_files,
 )
-from stockpot.reporting import draw_all
+from stockpot.reporting.diagnostics import draw_all
 from stockpot.reporting.words.units import unit_of
 from stockpot.tracking import log_results
 from tasks.session import current_session

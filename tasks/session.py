@@ -19,6 +19,7 @@ from rich.console import Console
 
 from stockpot.config import load_experiment
 from stockpot.experiment.plan import Plan
+from stockpot.experiment.state import write_code_keys
 from stockpot.storage.dvc import pipeline_around
 from stockpot.storage.locks import run_lock
 from stockpot.storage.models import Failure, Model
@@ -120,6 +121,7 @@ def open_session(params: str | None, overrides: Sequence[str] = ()) -> Iterator[
     console = Console(stderr=True)
     with ExitStack() as stack:
         stack.enter_context(hold_run_lock(project, console))
+        write_code_keys(plan)
         workers = WorkerPool(
             choose_devices(plan.experiment.run.devices, plan.experiment.run.workers),
             plan.experiment.run.threads,

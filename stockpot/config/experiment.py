@@ -228,8 +228,7 @@ class _Recipe(_Choice):
         if method != "linear":  # the others import torch, which takes a second
             from stockpot.merging.registry import METHODS
 
-            if method not in METHODS:
-                raise unknown_name("merge method", method, METHODS)
+            METHODS[method]
         return method
 
     @model_validator(mode="after")

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stockpot.disk_merging.low_rank import Truncated
-    from stockpot.storage.weights import Adapter
-    from stockpot.storage.weights.adapters import LowRank
+    from stockpot.storage.weights.adapters import Adapter, LowRank
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ class AdapterMergeJob:
         Raises:
             InputError: a model is no adapter, or one that has no exact sum with others.
         """
-        from stockpot.storage.weights import is_adapter, open_adapter
+        from stockpot.storage.weights.adapters import is_adapter, open_adapter
 
         paths = [self.folder / Path(entry.path).expanduser() for entry in self.file.entries]
         for path in paths:

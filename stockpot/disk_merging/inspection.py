@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stockpot.storage.weights import Source
+    from stockpot.storage.weights.sources import Source
 
 _HEAD = re.compile(r"(^|\.)(lm_head|head|classifier|score|fc|output)\.")
 _EMBEDDING = re.compile(r"embed|wte|word_embeddings")

@@ -36,7 +36,8 @@ from stockpot.storage.weights.model_files import FileState, digest_ahead
 
 if TYPE_CHECKING:
     from stockpot.disk_merging.plan import TensorPlan
-    from stockpot.storage.weights import ShardedOutput, Source
+    from stockpot.storage.weights.output import ShardedOutput
+    from stockpot.storage.weights.sources import Source
 
 _NO_DIGEST = "0" * 64  # in place of one that is not known yet
 _MAX_SHARD_BYTES = 5_000_000_000
@@ -232,7 +233,8 @@ class MergeJob:
 
     def _open(self, name: str, base: Source | None = None) -> Source:
         """Open a model, an adapter on the base, or an adapter on the model that its name says."""
-        from stockpot.storage.weights import is_adapter, open_source
+        from stockpot.storage.weights.adapters import is_adapter
+        from stockpot.storage.weights.opening import open_source
 
         path, adapter = model_and_adapter(self.folder, name)
         if adapter is None:

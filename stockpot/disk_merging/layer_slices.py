@@ -11,7 +11,7 @@ from stockpot.errors import InputError
 
 if TYPE_CHECKING:
     from stockpot.disk_merging.origins import TensorInputs
-    from stockpot.storage.weights import Source
+    from stockpot.storage.weights.sources import Source
 
 _LAYER = re.compile(r"(?:^|\.)(\d+)(?:\.|$)")
 _BEFORE = re.compile(r"embed(?!_out)|wte|wpe")

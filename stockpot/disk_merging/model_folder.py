@@ -12,7 +12,7 @@ from stockpot.disk_merging.merge_file import LayersEntry
 from stockpot.storage.atomic_files import write_text
 
 if TYPE_CHECKING:
-    from stockpot.storage.weights import Source
+    from stockpot.storage.weights.sources import Source
 
 # Configuration, tokenizer and generation settings.
 _COPIED = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken")

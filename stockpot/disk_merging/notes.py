@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stockpot.disk_merging.plan import TensorPlan
-    from stockpot.storage.weights import Source
+    from stockpot.storage.weights.sources import Source
 
 _SAMPLE = 2**16  # entries of a head that are looked at
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from stockpot.storage.weights import Source, StoredTensor
+from stockpot.storage.weights.safetensors_format import StoredTensor
+from stockpot.storage.weights.sources import Source
 
 _VAR, _MEAN = "running_var", "running_mean"
 

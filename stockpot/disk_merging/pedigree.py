@@ -23,7 +23,7 @@ def read_pedigree(path: Path) -> dict[str, Any]:
     Raises:
         InputError: it was not made by `stockpot merge`.
     """
-    from stockpot.storage.weights import open_files
+    from stockpot.storage.weights.sources import open_files
 
     text = open_files(path).metadata.get(PEDIGREE)
     if text is None:

@@ -17,7 +17,8 @@ from stockpot.merging.methods.passthrough import passthrough
 from stockpot.merging.recipe import Recipe, RecipeOf
 from stockpot.merging.tensor_rules import statistics_shares
 from stockpot.merging.whole_model import check_scopes
-from stockpot.storage.weights import Source, TensorType
+from stockpot.storage.weights.output import TensorType
+from stockpot.storage.weights.sources import Source
 
 _COPY = Recipe.of(passthrough, (1.0,))
 _AS_THEY_ARE = Exceptions()

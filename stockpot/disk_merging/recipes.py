@@ -11,7 +11,7 @@ from stockpot.disk_merging.merge_file import MergeFile, value_at
 if TYPE_CHECKING:
     from stockpot.disk_merging.layer_slices import LayerSlice
     from stockpot.merging.recipe import Recipe
-    from stockpot.storage.weights import Source
+    from stockpot.storage.weights.sources import Source
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,7 @@ from stockpot.errors import InputError
 from stockpot.merging.runs import Run, Runs, run_bounds
 from stockpot.merging.tensor_rules import merge_running_vars, merge_tensor
 from stockpot.merging.whole_model import measure_models
-from stockpot.storage.weights import ShardedOutput
-from stockpot.storage.weights.output import ShardWriter
+from stockpot.storage.weights.output import ShardedOutput, ShardWriter
 
 _PIECE = 2**21  # elements that one thread takes of a big tensor: some whole runs
 _ALONE = 2**22  # a tensor with more elements than this is merged alone, by torch's threads

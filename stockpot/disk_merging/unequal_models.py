@@ -10,7 +10,7 @@ from typing import Literal
 
 from stockpot.disk_merging.origins import Origin, TensorInputs
 from stockpot.errors import InputError
-from stockpot.storage.weights import Source
+from stockpot.storage.weights.sources import Source
 
 Missing = Literal["error", "skip", "base"]
 Mismatch = Literal["error", "skip", "base", "common"]

@@ -11,8 +11,7 @@ import torch
 
 from stockpot.disk_merging.plan import TensorPlan
 from stockpot.errors import InputError
-from stockpot.storage.weights import ShardedOutput
-from stockpot.storage.weights.output import Shard, ShardWriter
+from stockpot.storage.weights.output import Shard, ShardedOutput, ShardWriter
 
 
 class OutputWithKeptRows(ShardedOutput):

@@ -16,8 +16,8 @@ from stockpot.errors import InputError
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.report_files import load_results
 from stockpot.judging.test_sets import test_sets
-from stockpot.reporting import Results
 from stockpot.reporting.compare.runs import Run, Runs
+from stockpot.reporting.results import Results
 from stockpot.reporting.tables.protocol import settings
 from stockpot.reporting.words.comparisons import SHIFT, TEST
 from stockpot.scoring.predictions import load_outputs, load_targets

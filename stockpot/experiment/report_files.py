@@ -10,15 +10,12 @@ from typing import Any, Literal
 from stockpot.experiment.jobs.finding_files import read_finding_files
 from stockpot.experiment.jobs.judging import measured_latency
 from stockpot.experiment.plan import Plan
-from stockpot.reporting import (
-    Drawn,
-    Results,
-    model_card,
-    render_report,
-    results_table,
-    write_csv_files,
-)
-from stockpot.reporting.results import best_ingredient, best_soup, models_of
+from stockpot.reporting.csv_files import write_csv_files
+from stockpot.reporting.diagnostics import Drawn
+from stockpot.reporting.html import render_report
+from stockpot.reporting.model_card import model_card
+from stockpot.reporting.results import Results, best_ingredient, best_soup, models_of
+from stockpot.reporting.tables.table import results_table
 from stockpot.reporting.words.estimates import Estimate
 from stockpot.reporting.words.units import unit_of
 from stockpot.storage.atomic_files import write_text

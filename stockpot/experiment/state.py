@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +16,9 @@ from stockpot.experiment.plan import Plan
 from stockpot.experiment.stages import STAGES, UPSTREAM, all_before
 from stockpot.scoring.key_parts import val_scores_key_parts
 from stockpot.soups.preparation.options import method_modules
-from stockpot.storage.code_keys import code_key
+from stockpot.storage.atomic_files import write_text
+from stockpot.storage.code_keys import code_key, imported_code
+from stockpot.storage.dvc import inside_dvc_stage
 from stockpot.storage.keys import content_key
 from stockpot.storage.manifests import manifest_path, outputs_are_there, read_manifest
 
@@ -73,8 +77,24 @@ def inputs_key(plan: Plan, stage: str) -> str:
 def stage_modules(plan: Plan, stage: str) -> tuple[str, ...]:
     """Return the modules that make a stage's results; what these import is found from them."""
     if stage == "report":
-        return ("stockpot.experiment.report_files",)
+        return ("stockpot.reporting.html", "stockpot.reporting.model_card")
     return (*_MODULES_OF[stage](plan), *plan.workload.modules)
+
+
+def write_code_keys(plan: Plan) -> None:
+    """Write `results/code/<stage>.json`, which DVC's stages depend on: the code of each stage.
+
+    Each file lists the modules behind a stage's results with their digests. It changes when what
+    they do changes, and only then. Inside `dvc repro` only its own stage `code` writes them.
+    """
+    if inside_dvc_stage() and os.environ["DVC_STAGE"] != "code":
+        return
+    for stage in STAGES:
+        digests = imported_code(*stage_modules(plan, stage))
+        text = json.dumps(digests, indent=1, sort_keys=True)
+        file = plan.project.results / "code" / f"{stage}.json"
+        if not file.is_file() or file.read_text(encoding="utf-8") != text + "\n":
+            write_text(file, text + "\n")
 
 
 def _base_modules(plan: Plan) -> tuple[str, ...]:

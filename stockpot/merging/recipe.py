@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from stockpot.errors import InputError, unknown_name
+from stockpot.errors import InputError
 from stockpot.merging.method import Method, method_of
 from stockpot.merging.registry import METHODS
 from stockpot.merging.runs import Run
@@ -115,8 +115,6 @@ class Recipe:
     @property
     def method_itself(self) -> Method:
         """The registered method."""
-        if self.method not in METHODS:
-            raise unknown_name("merge method", self.method, METHODS)
         return METHODS[self.method]
 
     def draws(self, name: str) -> list[Draws]:

@@ -26,6 +26,7 @@ from stockpot.storage.keys import content_key
 # Modules that store, find and name results but decide nothing about their values; neither they
 # nor what they import is part of a key.
 _BOOKKEEPING = (
+    "stockpot.config",
     "stockpot.errors",
     "stockpot.metric_units",
     "stockpot.plugins",
@@ -87,7 +88,7 @@ def imported_code(*modules: str) -> dict[str, str]:
     """
     digests: dict[str, str] = {}
     packages: set[str] = set()
-    waiting = sorted(modules, reverse=True)
+    waiting = [inside for name in modules for inside in _with_parents(name)]
     for name in modules:
         if _file_of(name) is None:
             raise InputError(f"module {name!r} cannot be found; run where it can be imported from")

@@ -58,9 +58,12 @@ def adopt_outputs(root: Path, stages: Sequence[str]) -> str:
     logging.getLogger("dvc").setLevel(logging.ERROR)
     try:
         with Repo(str(root), _wait_for_lock=True) as repo:
-            for stage in stages:
-                # With the file's place, as DVC would look for it in the working directory.
-                repo.commit(f"{root / 'dvc.yaml'}:{stage}", force=True)
+            # With the file's place, as DVC would look for it in the working directory.
+            file = root / "dvc.yaml"
+            known = {stage.name for stage in repo.stage.load_file(str(file))}
+            for stage in ("code", *stages):
+                if stage in known:
+                    repo.commit(f"{file}:{stage}", force=True)
     except DvcException as error:
         return f"DVC did not record what {', '.join(stages)} made: {error}"
     return ""

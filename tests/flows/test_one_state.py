@@ -40,6 +40,13 @@ def change_code(project: ProjectFolder, path: str) -> None:
         file.write("\n_CHANGED = True\n")
 
 
+def add_line(project: ProjectFolder, path: str, line: str) -> None:
+    """Add a line to the table of a registry."""
+    file = project.root / path
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("    {\n", f"    {{\n{line}\n", 1), encoding="utf-8")
+
+
 def assert_up_to_date(project: ProjectFolder) -> None:
     """Neither DVC nor stockpot finds anything to do, and neither writes a file that it versions."""
     before = project.times()
@@ -97,26 +104,42 @@ def test_another_tuning_runs_only_tune_evaluate_and_report(
     assert_up_to_date(finished_project)
 
 
-def test_changed_code_reruns_the_stages_that_depend_on_it(finished_project: ProjectFolder) -> None:
+def test_edited_code_reruns_only_the_stages_whose_results_it_makes(
+    finished_project: ProjectFolder,
+) -> None:
+    finished_project.own_code()
+    change_code(finished_project, "stockpot/judging/judge.py")
+
+    status, repro = finished_project.dvc("status"), finished_project.dvc("repro")
+
+    assert "modified:           stockpot" in status.output
+    assert repro.code == 0, repro.output
+    assert stages_run(repro.output) == ["code", "evaluate", "report"]
+    assert_up_to_date(finished_project)
+
+
+def test_code_that_made_no_ingredient_and_no_soup_makes_none_anew(
+    finished_project: ProjectFolder,
+) -> None:
     finished_project.own_code()
     before = finished_project.times()
-    change_code(finished_project, "stockpot/reporting/words/verdict.py")
+    add_line(finished_project, "stockpot/merging/registry.py", '        "mine": "mine:mine",')
+    add_line(finished_project, "stockpot/diagnostics/registry.py", '        "mine": "mine:mine",')
+    for edited in ("workloads/causal_lm.py", "reporting/plots/shifts.py", "tracking/tracker.py"):
+        change_code(finished_project, f"stockpot/{edited}")
 
-    dry = finished_project.dvc("repro", "--dry")
-    run = finished_project.stockpot("run")
+    repro = finished_project.dvc("repro")
 
-    assert stages_run(dry.output) == ["evaluate", "report"]
-    assert run.code == 0, run.output
-    manifests = {name for name in written(finished_project, before) if name.endswith(".json")}
-    assert {"results/evaluation.json", "results/report.json"} <= manifests
-    assert not manifests & {f"results/{name}.json" for name in ("base", "sweep", "soups", "tune")}
+    assert repro.code == 0, repro.output
+    assert stages_run(repro.output) == ["code", "report"]
+    assert not any(name.startswith("checkpoints/") for name in written(finished_project, before))
     assert_up_to_date(finished_project)
 
 
 def test_a_changed_comment_makes_nothing_anew(finished_project: ProjectFolder) -> None:
     finished_project.own_code()
     before = finished_project.times()
-    loop = finished_project.root / "stockpot" / "finetuning" / "loop.py"
+    loop = finished_project.root / "stockpot" / "ingredients" / "finetuning" / "loop.py"
     loop.write_text(loop.read_text(encoding="utf-8") + "\n# A remark.\n", encoding="utf-8")
 
     run = finished_project.stockpot("run")

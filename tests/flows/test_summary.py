@@ -6,7 +6,7 @@ from judged_results import judged_results
 from rich.console import Console
 
 from flows.summary import show_findings
-from stockpot.reporting import Results
+from stockpot.reporting.results import Results
 
 
 def _shown(results: Results) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import Tensor, nn
 
 from stockpot.config import load_experiment
 from stockpot.experiment.jobs.diagnosing import diagnose_models
@@ -21,9 +23,14 @@ from stockpot.experiment.jobs.tuning import tune
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.report_files import load_results, write_plot_files, write_report_files
 from stockpot.experiment.state import inputs_key
-from stockpot.reporting import draw_all
+from stockpot.reporting.diagnostics import draw_all
+from stockpot.storage import code_keys
 from stockpot.storage.manifests import digests_of, write_manifest
+from stockpot.storage.models import Model
 from stockpot.storage.project import Project
+from stockpot.storage.store import Store
+from stockpot.workloads.protocol import Batch
+from stockpot.workloads.spec import WorkloadSpec
 
 PARAMS = """
 base: {epochs: 4}
@@ -122,3 +129,70 @@ def make_plan(project_root: Path) -> MakePlan:
 def plan(make_plan: MakePlan) -> Plan:
     """The plan of the copied experiment."""
     return make_plan()
+
+
+@pytest.fixture
+def edit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Return what makes a module's file look edited to content keys; nothing is written."""
+    read = code_keys._read
+
+    def edit(module: str) -> None:
+        file = code_keys._file_of(module)
+        assert file is not None, module
+
+        def read_edited(other: Path) -> code_keys._Source:
+            source = read(other)
+            return replace(source, digest="edited") if other == file else source
+
+        monkeypatch.setattr(code_keys, "_read", read_edited)
+        code_keys._key_of.cache_clear()
+
+    yield edit
+    monkeypatch.undo()
+    code_keys.forget()
+
+
+@pytest.fixture
+def make_spec() -> Callable[..., WorkloadSpec]:
+    """Return what describes the toy workload, with one val shift and two test shifts."""
+
+    def make(test_shifts: tuple[str, ...] = ("a", "far away"), **options: Any) -> WorkloadSpec:
+        return WorkloadSpec(
+            "toy_workload:Toy",
+            seed=0,
+            val_shifts=("near",),
+            test_shifts=test_shifts,
+            options=tuple(sorted(options.items())),
+        )
+
+    return make
+
+
+@pytest.fixture
+def save_model(tmp_path: Path) -> Callable[..., Model]:
+    """Return what puts a linear model of the toy workload into a store."""
+
+    def save(
+        weight: Tensor, name: str = "ingredient-00", kind: str = "ingredient", val: float = 0.5
+    ) -> Model:
+        key = name.replace(" ", "-")
+        model = Store(tmp_path).save(kind, key, name, {"weight": weight}, {})
+        return model.scored({"val/accuracy": val})
+
+    return save
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that grows with each forward pass of the toy workload: of how many examples."""
+    from toy_workload import Toy
+
+    counted: list[int] = []
+    forward = Toy.forward
+
+    def count(workload: Any, model: nn.Module, batch: Batch) -> Tensor:
+        counted.append(len(batch[0]))
+        return forward(workload, model, batch)
+
+    monkeypatch.setattr(Toy, "forward", count)
+    return counted

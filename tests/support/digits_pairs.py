@@ -11,17 +11,10 @@ import torch
 from alignment_nets import PreNormMlp, ResidualNet, mlp, outputs
 from torch import Generator, Tensor, nn
 
+from stockpot.diagnostics.line import Line, score_line
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.finetuning.loop import fine_tune
-from stockpot.soups.alignment import (
-    Line,
-    align_to_first,
-    match_weights,
-    permute,
-    repair,
-    score_line,
-    trace_spec,
-)
+from stockpot.soups.alignment import align_to_first, match_weights, permute, repair, trace_spec
 from stockpot.workloads.batches import take
 from stockpot.workloads.digits import Digits, accuracy
 from stockpot.workloads.images.conv_net import ConvNet

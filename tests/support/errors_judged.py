@@ -8,7 +8,7 @@ from typing import Any
 
 from judged_results import judged_results
 
-from stockpot.reporting import Results
+from stockpot.reporting.results import Results
 
 FACTOR = 50.0  # errors in the target's unit for each point that is missing to an accuracy of 1
 _OF_CLASSES = ("effective_robustness", "reliability", "conformal")

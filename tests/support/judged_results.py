@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from stockpot.reporting import Results
+from stockpot.reporting.results import Results
 
 SHIFTS = ("noise", "rotate", "translate")
 SOUPS = {"uniform": 16, "greedy": 6, "top 5": 5, "tuned": 6, "pareto": 9}

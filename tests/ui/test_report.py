@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from judged_results import experiment, judged_results, run_ids
 
-from stockpot.reporting import render_report
 from stockpot.reporting.diagnostics import DIAGNOSTICS
+from stockpot.reporting.html import render_report
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

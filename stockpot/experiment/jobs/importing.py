@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stockpot.ingredients.importing.model_form import ModelForm
-    from stockpot.storage.weights import Source
+    from stockpot.storage.weights.sources import Source
 
 IMPORTING_MODULES = (
     "stockpot.ingredients.importing.fitting",
@@ -162,7 +162,7 @@ def import_weights(job: ImportJob, device: str) -> Model | Failure:
 def _import(job: ImportJob) -> Model:
     from stockpot.ingredients.importing.fitting import fit, read_weights
     from stockpot.ingredients.importing.model_form import form_of
-    from stockpot.storage.weights import open_source
+    from stockpot.storage.weights.opening import open_source
 
     form = form_of(job.workload.build())
     source = open_source(job.source.path, _base_of(job))
@@ -183,7 +183,7 @@ def _save(job: ImportJob, weights: Mapping[str, Tensor], notes: Sequence[str]) -
 
 def _base_of(job: ImportJob) -> Source | None:
     from stockpot.storage.checkpoints import verify
-    from stockpot.storage.weights import open_files
+    from stockpot.storage.weights.sources import open_files
 
     if not job.source.is_adapter:
         return None
@@ -202,7 +202,7 @@ def _check_unchanged(job: ImportJob) -> None:
 def _problem(form: ModelForm, shown: str, path: Path) -> str:
     """Return why a checkpoint is not of the model; empty if it is."""
     from stockpot.ingredients.importing.fitting import fit
-    from stockpot.storage.weights import open_source
+    from stockpot.storage.weights.opening import open_source
 
     try:
         fit(open_source(path, form.as_source()), form)

@@ -19,7 +19,6 @@ from stockpot.workloads.spec import WorkloadSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stockpot.merging.methods.wise_ft import wise_ft
     from stockpot.merging.recipe import Recipe
     from stockpot.soups.selection.greedy import Step
 
@@ -153,6 +152,7 @@ def _make(job: SoupJob, device: str) -> Model:
 def _make_on_path(job: SoupJob, device: str) -> Model:
     """Make the best model on val between the base and any of the ingredients."""
     from stockpot.merging.engine import merge_states
+    from stockpot.merging.methods.wise_ft import wise_ft
     from stockpot.merging.recipe import Recipe
     from stockpot.scoring.val_scores import ValScorer
     from stockpot.soups.preparation.recalibration import Recalibration

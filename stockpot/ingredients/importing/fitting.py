@@ -12,7 +12,8 @@ from torch import Tensor
 from stockpot.disk_merging.inspection import is_head
 from stockpot.errors import InputError
 from stockpot.ingredients.importing.model_form import ModelForm
-from stockpot.storage.weights import Source, StoredTensor
+from stockpot.storage.weights.safetensors_format import StoredTensor
+from stockpot.storage.weights.sources import Source
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 

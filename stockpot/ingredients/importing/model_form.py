@@ -11,7 +11,8 @@ from torch import nn
 
 from stockpot.seeding import seeded_generator
 from stockpot.storage.keys import content_key
-from stockpot.storage.weights import Source, StoredTensor
+from stockpot.storage.weights.safetensors_format import StoredTensor
+from stockpot.storage.weights.sources import Source
 from stockpot.workloads.protocol import Workload
 
 _NOWHERE = Path("the workload's model")

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
+from stockpot.diagnostics.line import Line, score_line
 from stockpot.errors import InputError
-from stockpot.soups.alignment import Line, score_line
 
 State = Mapping[str, Tensor]
 FIRST, SECOND = {"w": torch.tensor([-1.0])}, {"w": torch.tensor([1.0])}

@@ -18,7 +18,9 @@ from stockpot.disk_merging.adapter_job import AdapterMergeJob, MergedAdapter, re
 from stockpot.disk_merging.job import MergeJob
 from stockpot.disk_merging.pedigree import read_pedigree
 from stockpot.errors import InputError
-from stockpot.storage.weights import open_adapter, open_files, open_source
+from stockpot.storage.weights.adapters import open_adapter
+from stockpot.storage.weights.opening import open_source
+from stockpot.storage.weights.sources import open_files
 
 ONTO_BASE = "method: {}\nmodels: [a, {{path: b, coefficient: 0.5}}]\nbase: base\n"
 ALONE = "method: {}\nmodels: [a, {{path: b, coefficient: 0.5}}]\noutput: adapter\n"

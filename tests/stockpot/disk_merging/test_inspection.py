@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from stockpot.disk_merging.inspection import compare_headers, compare_weights
-from stockpot.storage.weights import Source, open_source
+from stockpot.storage.weights.opening import open_source
+from stockpot.storage.weights.sources import Source
 
 Saved = Callable[[Mapping[str, Tensor]], Source]
 

@@ -26,7 +26,8 @@ from stockpot.merging import runs
 from stockpot.merging.engine import merge_states
 from stockpot.merging.recipe import Recipe
 from stockpot.merging.registry import METHODS, Method
-from stockpot.storage.weights import ShardedOutput, open_source
+from stockpot.storage.weights.opening import open_source
+from stockpot.storage.weights.output import ShardedOutput
 from stockpot.storage.weights.safetensors_format import build_header
 
 State = dict[str, Tensor]
@@ -493,7 +494,7 @@ def test_after_an_interrupt_nothing_more_is_started_and_nothing_has_the_final_na
         time.sleep(0.01 * num_threads)
         return tensors[0]
 
-    monkeypatch.setitem(METHODS, "slow", Method("slow", slow))
+    monkeypatch.setitem(METHODS._found, "slow", Method("slow", slow))
     paths = _save(tmp_path, [{f"{number}": torch.ones(1) for number in range(300)}])
     told: list[int] = []
 
@@ -554,7 +555,8 @@ KILLED = """
     from stockpot.merging.recipe import Recipe
     from stockpot.disk_merging.plan import plan_merge
     from stockpot.disk_merging.stream import merge_to_disk
-    from stockpot.storage.weights import ShardedOutput, open_source
+    from stockpot.storage.weights.opening import open_source
+    from stockpot.storage.weights.output import ShardedOutput
 
     folder, second = Path(sys.argv[1]), "model-00002"
     sources = [open_source(folder / f"{number}.safetensors") for number in range(3)]
@@ -610,7 +612,8 @@ MEASURED = """
     from stockpot.merging.recipe import Recipe
     from stockpot.disk_merging.plan import plan_merge
     from stockpot.disk_merging.stream import merge_to_disk
-    from stockpot.storage.weights import ShardedOutput, open_source
+    from stockpot.storage.weights.opening import open_source
+    from stockpot.storage.weights.output import ShardedOutput
 
     def anonymous():
         lines = Path("/proc/self/smaps_rollup").read_text().splitlines()

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from stockpot.config import load_experiment
-from stockpot.config.experiment import DIAGNOSTIC_NAMES, diagnose_models
+from stockpot.config.experiment import DIAGNOSTIC_NAMES
+from stockpot.experiment.jobs.diagnosing import diagnose_models
 from stockpot.experiment.jobs.judging import predict_model
 from stockpot.experiment.jobs.prechecking import check_ingredients
 from stockpot.experiment.jobs.soups import make_soup

@@ -14,7 +14,7 @@ from stockpot.experiment.report_files import (
     write_plot_files,
     write_report_files,
 )
-from stockpot.reporting import Drawn
+from stockpot.reporting.diagnostics import Drawn
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.manifests import manifest_path, read_manifest
 

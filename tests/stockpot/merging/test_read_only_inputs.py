@@ -15,7 +15,7 @@ MERGES = """
     import torch
     from safetensors.torch import save_file
     from stockpot.merging.registry import METHODS
-    from stockpot.storage.weights import open_source
+    from stockpot.storage.weights.opening import open_source
 
     spec = importlib.util.spec_from_file_location("contract", sys.argv[1])
     contract = importlib.util.module_from_spec(spec)

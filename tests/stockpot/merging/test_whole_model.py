@@ -22,7 +22,8 @@ from stockpot.merging.engine import merge_files, merge_states
 from stockpot.merging.methods.slerp import slerp
 from stockpot.merging.methods.ties import ties
 from stockpot.merging.recipe import Recipe
-from stockpot.storage.weights import ShardedOutput, open_source
+from stockpot.storage.weights.opening import open_source
+from stockpot.storage.weights.output import ShardedOutput
 
 State = dict[str, Tensor]
 

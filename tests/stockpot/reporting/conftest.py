@@ -7,7 +7,8 @@ from typing import Any
 import judged_results
 import pytest
 
-from stockpot.reporting import Results, render_report
+from stockpot.reporting.html import render_report
+from stockpot.reporting.results import Results
 
 DIGEST = "ab" * 32
 

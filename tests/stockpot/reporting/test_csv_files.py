@@ -5,7 +5,8 @@ from pathlib import Path
 import yaml
 from projects import REPOSITORY
 
-from stockpot.reporting import Results, write_csv_files, write_finding_csv_files
+from stockpot.reporting.csv_files import write_csv_files, write_finding_csv_files
+from stockpot.reporting.results import Results
 
 
 def test_files_have_the_names_that_dvc_plots_expects(tmp_path: Path, results: Results) -> None:

@@ -3,9 +3,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stockpot.config.experiment import DIAGNOSTIC_NAMES
-from stockpot.reporting import Results
 from stockpot.reporting.diagnostics import DIAGNOSTICS, explained
 from stockpot.reporting.plots import DIAGNOSTIC_PLOTS
+from stockpot.reporting.results import Results
 
 
 def test_every_diagnostic_is_explained_and_drawn_in_one_order() -> None:

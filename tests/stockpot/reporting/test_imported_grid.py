@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from judged_results import judged_results
 
-from stockpot.reporting import Results
+from stockpot.reporting.results import Results
 from stockpot.reporting.tables.model_grids import imported_grid, ingredients_grid
 
 

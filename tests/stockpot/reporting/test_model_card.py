@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import yaml
 
-from stockpot.reporting import Results, model_card
+from stockpot.reporting.model_card import model_card
+from stockpot.reporting.results import Results
 
 
 def _front_matter(card: str) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import matplotlib as mpl
 import pytest
 
 from stockpot.metric_units import Unit
-from stockpot.reporting import Results
 from stockpot.reporting.plots import (
     calibration,
     differences,
@@ -22,6 +21,7 @@ from stockpot.reporting.plots import (
     tuning_history,
     wise_ft,
 )
+from stockpot.reporting.results import Results
 
 SVG = "{http://www.w3.org/2000/svg}"
 ACCURACY = Unit("accuracy")

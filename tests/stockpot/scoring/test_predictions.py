@@ -11,7 +11,7 @@ from toy_workload import Toy
 from stockpot.errors import InputError
 from stockpot.experiment.jobs.judging import predict_model
 from stockpot.judging.job import PredictionJob
-from stockpot.scoring import predictions
+from stockpot.judging.test_sets import test_sets as sets_of_test
 from stockpot.scoring.predictions import (
     load_losses,
     load_outputs,
@@ -23,7 +23,6 @@ from stockpot.scoring.predictions import (
 )
 from stockpot.scoring.val_scores import score_on_val
 from stockpot.storage.models import Model
-from stockpot.workloads import spec as spec_module
 from stockpot.workloads.spec import WorkloadSpec
 
 WEIGHT = torch.tensor([[1.0, 2.0], [3.0, -4.0]])
@@ -35,7 +34,7 @@ SaveModel = Callable[..., Model]
 
 
 def test_the_sets_are_val_and_test_and_their_shifts(make_spec: MakeSpec) -> None:
-    assert (*val_sets(make_spec()), *predictions.test_sets(make_spec())) == SETS
+    assert (*val_sets(make_spec()), *sets_of_test(make_spec())) == SETS
     assert val_sets(WorkloadSpec("toy_workload:Toy", seed=0)) == ("val",)
 
 
@@ -88,14 +87,10 @@ def test_a_new_shift_is_all_that_is_passed(
     tmp_path: Path, make_spec: MakeSpec, save_model: SaveModel, passes: list[int]
 ) -> None:
     model, fewer, more = save_model(WEIGHT), make_spec(("a",)), make_spec(("a", "far away"))
-    predict(
-        tmp_path, fewer, model.checkpoint, "cpu", (*val_sets(fewer), *predictions.test_sets(fewer))
-    )
+    predict(tmp_path, fewer, model.checkpoint, "cpu", (*val_sets(fewer), *sets_of_test(fewer)))
     passes.clear()
 
-    predict(
-        tmp_path, more, model.checkpoint, "cpu", (*val_sets(more), *predictions.test_sets(more))
-    )
+    predict(tmp_path, more, model.checkpoint, "cpu", (*val_sets(more), *sets_of_test(more)))
 
     assert passes == [4]
     points = more.build().shifts()["far away"].dataset().tensors[0]
@@ -200,33 +195,26 @@ def test_other_weights_sets_or_data_have_predictions_of_their_own(
 
 
 @pytest.mark.parametrize(
-    ("changed", "is_another"),
+    ("edited", "is_another"),
     [
-        ("evaluation/outputs.py", True),
-        ("workloads", True),
-        ("evaluation/metrics", False),
-        ("evaluation/judge.py", False),
-        ("evaluation", False),
-        ("statistics", False),
+        ("workloads.passes", True),
+        ("workloads.batches", True),
+        ("scoring.metrics.classification", False),
+        ("judging.judge", False),
+        ("statistics.values", False),
     ],
 )
 def test_predictions_depend_on_the_code_of_forward_passes_alone(
     tmp_path: Path,
     make_spec: MakeSpec,
-    monkeypatch: pytest.MonkeyPatch,
-    changed: str,
+    edit: Callable[[str], None],
+    edited: str,
     is_another: bool,
 ) -> None:
-    digest = spec_module.code_digest
-    monkeypatch.setattr(
-        spec_module,
-        "code_digest",
-        lambda *paths: digest(*paths) + ("changed" if changed in paths else ""),
-    )
-    after = predictions_path(tmp_path, make_spec(), "digest", "val")
-    monkeypatch.undo()
+    before = predictions_path(tmp_path, make_spec(), "digest", "val")
+    edit(f"stockpot.{edited}")
 
-    assert (after != predictions_path(tmp_path, make_spec(), "digest", "val")) == is_another
+    assert (predictions_path(tmp_path, make_spec(), "digest", "val") != before) == is_another
 
 
 def test_half_precision_is_kept_as_float32(

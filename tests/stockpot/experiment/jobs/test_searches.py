@@ -24,7 +24,7 @@ from stockpot.experiment.report_files import load_results, write_plot_files, wri
 from stockpot.experiment.state import inputs_key, is_done
 from stockpot.merging.engine import merge_states
 from stockpot.merging.recipe import Recipe
-from stockpot.reporting import draw_all
+from stockpot.reporting.diagnostics import draw_all
 from stockpot.scoring.val_scores import ValScorer
 from stockpot.soups.tuning.mixtures import recipes
 from stockpot.storage.checkpoints import load_tensors

@@ -12,7 +12,7 @@ from toy_workload import Toy
 from stockpot.errors import InputError
 from stockpot.ingredients.importing.fitting import fit, read_weights
 from stockpot.ingredients.importing.model_form import ModelForm, form_of
-from stockpot.storage.weights import open_source
+from stockpot.storage.weights.opening import open_source
 
 
 @pytest.fixture

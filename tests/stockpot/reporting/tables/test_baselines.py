@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from stockpot.reporting import Results
+from stockpot.reporting.results import Results
 from stockpot.reporting.tables.baselines import random_soups, wise_ft
 
 

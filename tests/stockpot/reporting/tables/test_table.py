@@ -9,10 +9,16 @@ import pytest
 from rich.console import Console
 
 from stockpot.metric_units import Unit
-from stockpot.reporting import Outcome, Results, render_terminal, results_table
-from stockpot.reporting.tables.table import difference_cell, score_cell
+from stockpot.reporting.results import Results
+from stockpot.reporting.tables.table import (
+    difference_cell,
+    render_terminal,
+    results_table,
+    score_cell,
+)
 from stockpot.reporting.words.comparisons import Comparison
 from stockpot.reporting.words.estimates import Estimate
+from stockpot.reporting.words.verdict import Outcome
 
 
 def _printed(evaluation: dict[str, Any], width: int) -> str:

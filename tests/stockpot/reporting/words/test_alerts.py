@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from stockpot.reporting import Results
+from stockpot.reporting.results import Results
 from stockpot.reporting.tables.model_grids import checks_grid
 from stockpot.reporting.words.alerts import alerts, checked, doubts, looked_for
 

@@ -14,21 +14,17 @@ from rich.console import Console
 
 from stockpot.experiment.report_files import table_columns
 from stockpot.metric_units import Unit
-from stockpot.reporting import (
-    Results,
-    draw_all,
-    model_card,
-    render_report,
-    render_terminal,
-    results_table,
-    verdicts,
-)
 from stockpot.reporting.compare.compare_page import render_comparison
 from stockpot.reporting.compare.run_grids import terminal_table
 from stockpot.reporting.compare.runs import Run, Runs
-from stockpot.reporting.diagnostics import Drawn
+from stockpot.reporting.diagnostics import Drawn, draw_all
+from stockpot.reporting.html import render_report
+from stockpot.reporting.model_card import model_card
 from stockpot.reporting.plots import contributions, differences, id_vs_shift, shifts, wise_ft
+from stockpot.reporting.results import Results
+from stockpot.reporting.tables.table import render_terminal, results_table
 from stockpot.reporting.words.units import unit_of
+from stockpot.reporting.words.verdict import verdicts
 
 
 @pytest.fixture

@@ -4,8 +4,15 @@ from typing import Any
 
 import pytest
 
-from stockpot.reporting import Outcome, Results, headline, verdicts
-from stockpot.reporting.words.verdict import caveat, ensemble_sentence, greedy_sentence
+from stockpot.reporting.results import Results
+from stockpot.reporting.words.verdict import (
+    Outcome,
+    caveat,
+    ensemble_sentence,
+    greedy_sentence,
+    headline,
+    verdicts,
+)
 
 
 def test_losses_come_first_then_shift_then_test(evaluation: dict[str, Any]) -> None:

@@ -17,7 +17,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from stockpot.errors import InputError
-from stockpot.storage.weights import Source, is_adapter, open_adapter, open_files, open_source
+from stockpot.storage.weights.adapters import is_adapter, open_adapter
+from stockpot.storage.weights.opening import open_source
+from stockpot.storage.weights.sources import Source, open_files
 
 Adapt = Callable[..., Source]
 

@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from stockpot.errors import InputError
-from stockpot.storage.weights import ShardedOutput, open_source
 from stockpot.storage.weights import output as output_module
+from stockpot.storage.weights.opening import open_source
+from stockpot.storage.weights.output import ShardedOutput
 from stockpot.storage.weights.safetensors_format import DTYPES
 
 State = dict[str, Tensor]

@@ -20,8 +20,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from stockpot.errors import InputError
-from stockpot.storage.weights import Source, open_source
+from stockpot.storage.weights.opening import open_source
 from stockpot.storage.weights.safetensors_format import DTYPES
+from stockpot.storage.weights.sources import Source
 
 State = dict[str, Tensor]
 
@@ -181,7 +182,7 @@ def test_the_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
 WRITES = """
     import sys
     from pathlib import Path
-    from stockpot.storage.weights import open_source
+    from stockpot.storage.weights.opening import open_source
     open_source(Path(sys.argv[1])).read("w").zero_()
 """
 

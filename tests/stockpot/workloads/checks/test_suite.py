@@ -96,5 +96,5 @@ def test_shifts_that_are_not_named_are_not_checked() -> None:
 
 
 def test_a_workload_that_cannot_be_built_is_no_check_that_failed() -> None:
-    with pytest.raises(InputError, match="unknown workload class"):
+    with pytest.raises(InputError, match="unknown workload in"):
         list(check_workload(spec("Sund")))
