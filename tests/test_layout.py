@@ -24,7 +24,9 @@ def test_stockpot_has_few_modules_outside_packages() -> None:
 
 
 def test_no_file_is_too_long_to_read_in_one_sitting() -> None:
-    files = [path for name in ("stockpot", "tasks", "flows") for path in (ROOT / name).rglob("*.py")]
+    files = [
+        path for name in ("stockpot", "tasks", "flows") for path in (ROOT / name).rglob("*.py")
+    ]
     lengths = {path.relative_to(ROOT): len(path.read_text().splitlines()) for path in files}
 
     assert {file: lines for file, lines in lengths.items() if lines > LONGEST_FILE} == {}

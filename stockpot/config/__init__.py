@@ -1,7 +1,8 @@
 """`params.yaml` as a typed, frozen Experiment; every error names its field."""
 
-from stockpot.config.experiment import EvaluateSection, Experiment, SoupRecipe
+from stockpot.config.experiment import EvaluateSection, Experiment
 from stockpot.config.reading import json_schema, load_experiment
+from stockpot.config.soups import SoupRecipe
 from stockpot.config.tune import TuneSection
 
 __all__ = [
