@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from stockpot.workloads.checks.data_check_job import check_data
+from stockpot.workloads.checks.before_training import check_data
 from tasks.retries import worker_was_lost
 from tasks.session import current_session
 

@@ -15,7 +15,6 @@ from stockpot.experiment.jobs.judging import (
 )
 from stockpot.judging.job import BaselineJob, CostJob, JudgingJob, PredictionJob
 from stockpot.tracking import ModelRecord
-from stockpot.workloads.data_sets import judged_set_names
 from tasks.retries import worker_was_lost
 from tasks.session import current_session
 
@@ -74,7 +73,7 @@ def log_metrics(evaluation: dict[str, Any]) -> None:
         "ensemble": tuple(keys.values()),
         "repeats": (keys[evaluation["best_ingredient"]],),
     }
-    _, _, *judged = judged_set_names(session.plan.workload)
+    _, _, *judged = session.plan.workload.set_names
     datasets = [session.dataset(name) for name in judged]
     for model in evaluation["models"]:
         kind = model["kind"]

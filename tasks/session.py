@@ -25,7 +25,6 @@ from stockpot.storage.locks import run_lock
 from stockpot.storage.models import Failure, Model
 from stockpot.storage.project import Project, export_settings, find_project
 from stockpot.workers import WorkerPool, choose_devices
-from stockpot.workloads.data_sets import judged_set_names, set_digest
 
 if TYPE_CHECKING:
     from stockpot.tracking import Dataset, Tracker
@@ -89,7 +88,7 @@ class Session:
         from stockpot.tracking import Dataset
 
         workload = self.plan.workload
-        return Dataset(workload.name, set_digest(workload, name), name)
+        return Dataset(workload.name, workload.set_digest(name), name)
 
 
 def current_session() -> Session:
@@ -202,7 +201,7 @@ def _parent_run(session: Session) -> Iterator[None]:
         params=_flat(experiment.model_dump(mode="json")),
         tags={},
         pipeline=pipeline_around(),
-        datasets=[session.dataset(name) for name in judged_set_names(session.plan.workload)],
+        datasets=[session.dataset(name) for name in session.plan.workload.set_names],
     )
     tracker.log_view(session.plan.metric.removeprefix("val/"))
     status: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"

@@ -22,7 +22,6 @@ from stockpot.reporting.tables.protocol import settings
 from stockpot.reporting.words.comparisons import SHIFT, TEST
 from stockpot.scoring.predictions import load_outputs, load_targets
 from stockpot.storage.project import Project
-from stockpot.workloads.data_sets import set_digest
 from stockpot.workloads.spec import WorkloadSpec
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def run_of_folder(folder: Path) -> Finished:
     run = Run(folder.name, results, _settings(plan.experiment.model_dump(mode="json")), links)
     is_own = _is_workload_of(plan.workload, folder)
     sets = test_sets(plan.workload) if is_own else ()
-    digests = {name: set_digest(plan.workload, name) for name in sets}
+    digests = {name: plan.workload.set_digest(name) for name in sets}
     return Finished(run, digests, folder, plan.workload)
 
 
@@ -185,7 +184,7 @@ def _best_values(finished: Finished, place: str) -> Floats:
     compute = next(iter(workload.build().metrics.values()))
     values = []
     for name in _sets(finished, place):
-        if finished.sets[name] != set_digest(workload, name):
+        if finished.sets[name] != workload.set_digest(name):
             raise InputError(f"params.yaml of {finished.root} describes other test examples now")
         try:
             outputs = load_outputs(finished.root, workload, best["digest"], name)

@@ -17,9 +17,8 @@ from stockpot.experiment.state import is_done
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.champion_files import remember_champion
 from stockpot.storage.checkpoints import Checkpoint
+from stockpot.storage.manifests import read_manifest
 from stockpot.storage.models import Model
-from stockpot.storage.ranking import rank
-from stockpot.workloads.data_sets import set_digest
 from stockpot.workloads.spec import WorkloadSpec
 
 if TYPE_CHECKING:
@@ -92,27 +91,18 @@ def challenge_of(plan: Plan, name: str | None, commit: str) -> Challenge:
         raise InputError("promote: the experiment must be evaluated; run `stockpot run` first")
     models = plan.models()
     names = [model.name for model in models]
-    if name is None:
-        model = best_soup(plan)
-    elif name in names:
-        model = models[names.index(name)]
-    else:
-        raise unknown_name("model", name, names)
+    chosen = name or read_manifest(plan.project.root, "evaluate")["best_soup"]
+    if chosen not in names:
+        raise unknown_name("model", chosen, names)
     return Challenge(
         root=plan.project.root,
         workload=plan.workload,
-        model=model,
+        model=models[names.index(chosen)],
         level=plan.experiment.promote.level,
         resamples=plan.experiment.evaluate.bootstrap,
         is_named=name is not None,
         commit=commit,
     )
-
-
-def best_soup(plan: Plan) -> Model:
-    """Return the best soup or tuned soup on val, of an experiment whose soups are made."""
-    soups = [model for model in plan.models() if model.kind in ("soup", "tuned")]
-    return soups[rank(soups, plan.metric)[0]]
 
 
 def registered_name(plan: Plan) -> str:
@@ -214,7 +204,7 @@ def _version_of(registry: ModelRegistry, challenge: Challenge) -> RegisteredVers
             "stockpot.kind": model.kind,
             "stockpot.path": model.path,
             "stockpot.workload": workload.name,
-            "stockpot.test_set": set_digest(workload, "test"),
+            "stockpot.test_set": workload.set_digest("test"),
             "stockpot.git_commit": challenge.commit,
         }
         version = registry.register(model.key, model.path, model.digest, tags)
@@ -231,7 +221,7 @@ def _crown(
 ) -> None:
     remember_champion(challenge.root, challenge.model.path)
     number = 0 if replaced is None else replaced.number
-    tags = {_REPLACED: str(number), "stockpot.test_set": set_digest(challenge.workload, "test")}
+    tags = {_REPLACED: str(number), "stockpot.test_set": challenge.workload.set_digest("test")}
     registry.describe(version.number, sentence, tags)
     registry.set_alias(CHAMPION, version.number)
     registry.drop_alias(CHALLENGER)
@@ -277,5 +267,5 @@ def _sentence(version: RegisteredVersion, champion: RegisteredVersion, verdict: 
 
 def _other_data(challenge: Challenge, champion: RegisteredVersion) -> str:
     """Say so where the champion won its title on other test data."""
-    same = champion.tags["stockpot.test_set"] == set_digest(challenge.workload, "test")
+    same = champion.tags["stockpot.test_set"] == challenge.workload.set_digest("test")
     return "" if same else " Its title was won on other test data; both were judged on the present."

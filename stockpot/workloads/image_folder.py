@@ -18,8 +18,7 @@ from stockpot.workloads.classification import accuracy, cross_entropies
 from stockpot.workloads.files import file_digest, project_path
 from stockpot.workloads.images.image_files import ImageFile, classes_of, find_images, split_images
 from stockpot.workloads.own_model import build_own, check_found
-from stockpot.workloads.protocol import Batch, Metric, Shift, Task
-from stockpot.workloads.tables.reading import SPLITS
+from stockpot.workloads.protocol import SPLITS, Batch, Metric, Shift, Task
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn

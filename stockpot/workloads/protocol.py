@@ -26,6 +26,9 @@ language_model    the loss of each token (N, T), in nats; targets (N, T), -100 w
 
 TASKS: tuple[str, ...] = get_args(Task)
 
+SPLITS = ("pretrain", "train", "val", "test")
+"""The splits that every workload has."""
+
 MEMBERS = (
     "task",
     "metrics",

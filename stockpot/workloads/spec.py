@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
+from stockpot.storage.keys import content_key
 from stockpot.workloads.building import build_workload
-from stockpot.workloads.protocol import Workload
+from stockpot.workloads.protocol import SPLITS, Workload
 from stockpot.workloads.registry import WORKLOADS
 
 _IS_CODE = re.compile(r"[\w.]+:\w+")
@@ -50,6 +51,17 @@ class WorkloadSpec:
             "options": dict(self.options),
             "data": self.build().data_digest(),
         }
+
+    @property
+    def set_names(self) -> tuple[str, ...]:
+        """The names of all sets: the splits, then `val_shift/<name>` and `test_shift/<name>`."""
+        val_shifts = (f"val_shift/{name}" for name in self.val_shifts)
+        test_shifts = (f"test_shift/{name}" for name in self.test_shifts)
+        return (*SPLITS, *val_shifts, *test_shifts)
+
+    def set_digest(self, set_name: str) -> str:
+        """Content digest of one set: 20 hex digits, equal for equal examples."""
+        return content_key(**self.set_key_parts(set_name))
 
     def set_key_parts(self, set_name: str) -> dict[str, Any]:
         """Return what the examples of one set depend on; not on which other sets there are.

@@ -18,8 +18,8 @@ from stockpot.errors import InputError, unknown_name
 from stockpot.workloads.chosen_shifts import shifts_of_files, split_of_each
 from stockpot.workloads.classification import accuracy, cross_entropies
 from stockpot.workloads.files import project_path
-from stockpot.workloads.protocol import Batch, Metric, Shift, Task
-from stockpot.workloads.tables.reading import SPLITS, Table, find_shift, find_splits, read_table
+from stockpot.workloads.protocol import SPLITS, Batch, Metric, Shift, Task
+from stockpot.workloads.tables.reading import Table, find_shift, find_splits, read_table
 from stockpot.workloads.tables.split_rows import rows_of_splits
 from stockpot.workloads.tables.table_features import (
     Feature,

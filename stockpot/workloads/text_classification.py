@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, ClassVar
 from stockpot.errors import InputError, unknown_name
 from stockpot.workloads.chosen_shifts import shifts_of_files, split_of_each
 from stockpot.workloads.classification import accuracy, cross_entropies
-from stockpot.workloads.protocol import Batch, Metric, Shift, Task
-from stockpot.workloads.tables.reading import SPLITS, Table
+from stockpot.workloads.protocol import SPLITS, Batch, Metric, Shift, Task
+from stockpot.workloads.tables.reading import Table
 from stockpot.workloads.tables.split_rows import rows_of_splits
 from stockpot.workloads.texts.pretrained import Pretrained
 from stockpot.workloads.texts.text_data import open_data

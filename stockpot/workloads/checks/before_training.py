@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from stockpot.errors import InputError
 from stockpot.seeding import seeded_generator
 from stockpot.workloads.checks.data_errors import (
     doubled_examples,
@@ -17,6 +18,7 @@ from stockpot.workloads.checks.data_errors import (
 )
 from stockpot.workloads.checks.examples import parts_of, sample
 from stockpot.workloads.protocol import Batch, Workload
+from stockpot.workloads.spec import WorkloadSpec
 
 # Not test: the evaluation alone opens it.
 _OPENED = ("pretrain", "train", "val")
@@ -25,6 +27,19 @@ _OPENED = ("pretrain", "train", "val")
 _TOLERATED = 0.01
 
 _FEW = 4  # examples of which a model's outputs have their shape
+
+
+def check_data(workload: WorkloadSpec, device: str) -> None:  # noqa: ARG001 (a job has a device)
+    """Raise an error for data that cannot be trained or chosen on; runs in a worker process.
+
+    Raises:
+        InputError: a split has too few examples; a number is not finite; a target does not fit the
+            model's outputs; train lacks a class of val; or val shares examples with train.
+    """
+    if problem := data_problem(workload.build()):
+        raise InputError(
+            f"workload {workload.name!r}: {problem}; `stockpot check` runs all further checks"
+        )
 
 
 def data_problem(workload: Workload) -> str | None:

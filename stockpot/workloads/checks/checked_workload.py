@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from stockpot.seeding import seeded_generator
 from stockpot.workloads.building import build_workload
-from stockpot.workloads.checks.examples import SPLITS, digests, sample
-from stockpot.workloads.protocol import Batch, Shift, Workload
+from stockpot.workloads.checks.examples import digests, sample
+from stockpot.workloads.protocol import SPLITS, Batch, Shift, Workload
 from stockpot.workloads.spec import WorkloadSpec
 
 _BATCH_SIZE = 32

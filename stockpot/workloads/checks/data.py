@@ -18,7 +18,8 @@ from stockpot.workloads.checks.data_errors import (
     too_few_examples,
     values_that_are_not_finite,
 )
-from stockpot.workloads.checks.examples import SPLITS, equal, parts_of, sample
+from stockpot.workloads.checks.examples import equal, parts_of, sample
+from stockpot.workloads.protocol import SPLITS
 
 _SLOW_SECONDS = 1.0
 

@@ -12,8 +12,6 @@ from torch.utils.data import Dataset
 from stockpot.workloads.batches import num_examples, take
 from stockpot.workloads.protocol import Batch
 
-SPLITS = ("pretrain", "train", "val", "test")
-
 _PART = 1024
 _SAMPLE = 128  # enough to see what is wrong with all; read in a moment where each is a file
 

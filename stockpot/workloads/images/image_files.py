@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from stockpot.errors import InputError, nearest_hint
 from stockpot.workloads.files import file_digest
+from stockpot.workloads.protocol import SPLITS
 from stockpot.workloads.splits import check_disjoint, split_by_seed
-from stockpot.workloads.tables.reading import SPLITS
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,13 +15,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from stockpot.errors import InputError, nearest_hint, unknown_name
+from stockpot.workloads.protocol import SPLITS
 from stockpot.workloads.tables.table_formats import READERS, Cell
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-SPLITS = ("pretrain", "train", "val", "test")
 
 
 @dataclass(frozen=True, slots=True)

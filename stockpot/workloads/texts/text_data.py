@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 from stockpot.errors import InputError, nearest_hint, unknown_name
 from stockpot.workloads.files import file_digest, project_path
-from stockpot.workloads.tables.reading import SPLITS, Table, find_shift, find_splits, read_table
+from stockpot.workloads.protocol import SPLITS
+from stockpot.workloads.tables.reading import Table, find_shift, find_splits, read_table
 from stockpot.workloads.tables.table_formats import READERS, as_cell
 from stockpot.workloads.texts.pretrained import check_installed, first_line, is_hub_id
 

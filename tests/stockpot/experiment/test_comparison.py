@@ -14,7 +14,6 @@ from stockpot.judging.test_sets import test_sets as sets_of_test
 from stockpot.scoring.predictions import load_outputs, load_targets
 from stockpot.storage.manifests import manifest_path, read_manifest
 from stockpot.tracking import PipelineRun
-from stockpot.workloads.data_sets import set_digest
 
 
 def change_evaluation(root: Path, **changes: object) -> None:
@@ -47,7 +46,7 @@ def recorded(plan: Plan, **changes: object) -> PipelineRun:
     results = plan.project.results
     texts = {p.relative_to(results).as_posix(): p.read_text() for p in results.rglob("*.json")}
     params = {"workload.name": "digits", "soups.0.name": "uniform", "soups.0.select": "uniform"}
-    digests = {name: set_digest(plan.workload, name) for name in sets_of_test(plan.workload)}
+    digests = {name: plan.workload.set_digest(name) for name in sets_of_test(plan.workload)}
     fields = {"params": params, "datasets": digests, "results": texts} | changes
     return PipelineRun(run_id="ab" * 16, experiment_id="1", name="digits seed 0", **fields)
 

@@ -8,8 +8,7 @@ from torch.utils.data import Dataset, TensorDataset
 from toy_workload import Toy
 
 from stockpot.errors import InputError
-from stockpot.workloads.checks.before_training import data_problem
-from stockpot.workloads.checks.data_check_job import check_data
+from stockpot.workloads.checks.before_training import check_data, data_problem
 from stockpot.workloads.checks.data_errors import doubled_examples
 from stockpot.workloads.digits import Digits
 from stockpot.workloads.protocol import Batch
