@@ -9,7 +9,6 @@ from prefect import task
 from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from stockpot.experiment.promotion import best_soup
 from stockpot.experiment.report_files import (
     load_results,
     table_columns,
@@ -40,7 +39,7 @@ def write_report() -> list[Path]:
     for path in files:
         session.tracker.log_text(path.name, path.read_text(encoding="utf-8"))
     folder = session.plan.project.results
-    log_results(session.tracker, folder, best_soup(session.plan).name, drawn.svgs)
+    log_results(session.tracker, folder, results.evaluation["best_soup"], drawn.svgs)
     return files
 
 

@@ -16,6 +16,7 @@ from stockpot.seeding import seeded_generator
 from stockpot.statistics.values import are_fractions
 from stockpot.storage.checkpoints import load_tensors, verify
 from stockpot.storage.models import Model
+from stockpot.storage.ranking import rank
 from stockpot.workloads.batches import num_examples, take, to_device
 from stockpot.workloads.passes import Examples, empty_model, put_weights
 from stockpot.workloads.protocol import Batch, Workload
@@ -77,8 +78,12 @@ class DiagnosticContext:
 
     @property
     def best_soup(self) -> LoadedModel:
-        """The soup with the highest val score; the first of equals."""
-        return max(self.soups, key=lambda soup: soup.model.scores[f"val/{self.metric}"])
+        """The best soup on val."""
+        return self.soups[self.rank(self.soups)[0]]
+
+    def rank(self, models: Sequence[LoadedModel]) -> list[int]:
+        """Return the positions of models from best to worst on val."""
+        return rank([one.model for one in models], f"val/{self.metric}")
 
     @cached_property
     def val(self) -> Examples:

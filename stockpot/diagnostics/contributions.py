@@ -45,10 +45,9 @@ def contributions(context: DiagnosticContext) -> Finding:
 
 
 def _best_greedy_soup(context: DiagnosticContext) -> LoadedModel | None:
-    """Return the greedy soup with the highest val score; the first of equals."""
+    """Return the best greedy soup on val."""
     greedy = [soup for soup in context.soups if soup.model.details.get("steps")]
-    score = f"val/{context.metric}"
-    return max(greedy, key=lambda soup: soup.model.scores[score], default=None)
+    return greedy[context.rank(greedy)[0]] if greedy else None
 
 
 def _group(context: DiagnosticContext, name: str, members: Sequence[LoadedModel]) -> dict[str, Any]:

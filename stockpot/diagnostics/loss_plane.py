@@ -118,8 +118,7 @@ def _corners(
     context: DiagnosticContext, models: Sequence[LoadedModel], gram: Floats
 ) -> tuple[Plane, int, int] | None:
     """Choose two models that span a plane with the base: the best ingredient and the best soup."""
-    metric, num = f"val/{context.metric}", len(context.ingredients)
-    ranked = sorted(range(num), key=lambda place: -models[place].model.scores[metric])
+    ranked = context.rank(context.ingredients)
     soups = [models.index(context.best_soup)] if context.soups else []
     for second in ranked:
         for third in [*soups, *ranked]:

@@ -91,7 +91,8 @@ def challenge_of(plan: Plan, name: str | None, commit: str) -> Challenge:
         raise InputError("promote: the experiment must be evaluated; run `stockpot run` first")
     models = plan.models()
     names = [model.name for model in models]
-    chosen = name or read_manifest(plan.project.root, "evaluate")["best_soup"]
+    best_soup = read_manifest(plan.project.root, "evaluate")["best_soup"]
+    chosen = best_soup if name is None else name
     if chosen not in names:
         raise unknown_name("model", chosen, names)
     return Challenge(

@@ -15,7 +15,7 @@ from stockpot.judging.job import JudgingJob
 from stockpot.scoring.predictions import load_outputs, load_targets
 from stockpot.storage.keys import content_key
 from stockpot.storage.models import Model
-from stockpot.storage.ranking import rank
+from stockpot.storage.ranking import best, best_soup
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,14 @@ class Panel:
 
     @cached_property
     def best(self) -> str:
-        """The ingredient that is best on val."""
-        metric = next(iter(self._workload.metrics))
-        return self._ingredients[rank(self._ingredients, f"val/{metric}")[0]].name
+        """Name of the best ingredient on val."""
+        return best(self._ingredients, self._val_metric).name
+
+    @cached_property
+    def best_soup(self) -> str | None:
+        """Name of the best soup or tuned soup on val; None without soups."""
+        soup = best_soup(self._job.models, self._val_metric)
+        return None if soup is None else soup.name
 
     @cached_property
     def kinds(self) -> dict[str, str]:
@@ -94,6 +99,10 @@ class Panel:
             for name in self._ensembles
         }
         return single | ensembles
+
+    @property
+    def _val_metric(self) -> str:
+        return f"val/{next(iter(self._workload.metrics))}"
 
     @cached_property
     def _ensembles(self) -> dict[str, Ensemble]:

@@ -95,6 +95,7 @@ def judge(job: JudgingJob) -> dict[str, Any]:
         "higher_is_better": {n: m.higher_is_better for n, m in judgement.metrics.items()},
         "is_fraction": which_are_fractions(judgement.metrics, judgement.scores.values()),
         "best_ingredient": judgement.panel.best,
+        "best_soup": judgement.panel.best_soup,
         "confidence": job.confidence,
         "bootstrap": job.bootstrap,
         "num_val": len(judgement.val.targets),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stockpot.storage.models import Model
-from stockpot.storage.ranking import rank
+from stockpot.storage.ranking import best_soup
 from stockpot.workloads.spec import WorkloadSpec
 
 if TYPE_CHECKING:
@@ -65,12 +65,11 @@ def wise_ft_job(root: Path, workload: WorkloadSpec, models: Sequence[Model]) -> 
         workload: what is measured on.
         models: a base, soups and tuned soups with val scores; others do not matter.
     """
-    soups = [model for model in models if model.kind in ("soup", "tuned")]
-    if not soups:
+    soup = best_soup(models, f"val/{next(iter(workload.build().metrics))}")
+    if soup is None:
         return None
-    metric = next(iter(workload.build().metrics))
     (base,) = (model for model in models if model.kind == "base")
-    return WiseFtJob(root, workload, base, soups[rank(soups, f"val/{metric}")[0]])
+    return WiseFtJob(root, workload, base, soup)
 
 
 def measure_wise_ft(job: WiseFtJob, device: str) -> None:

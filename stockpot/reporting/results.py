@@ -50,13 +50,9 @@ def best_ingredient(evaluation: Manifest) -> Model:
 
 
 def best_soup(evaluation: Manifest) -> Model | None:
-    """Return the soup or tuned soup with the highest val score, the first of equals.
-
-    The choice is made on val, so that its scores on test stay unbiased; None without soups.
-    """
-    name = f"val/{evaluation['metric']}"
-    soups = models_of(evaluation, "soup", "tuned")
-    return max(soups, key=lambda soup: float(soup["metrics"][name]), default=None)
+    """Return the evaluated soup or tuned soup that was the best on val; None without soups."""
+    name, soups = evaluation["best_soup"], models_of(evaluation, "soup", "tuned")
+    return next((soup for soup in soups if soup["name"] == name), None)
 
 
 def main_models(evaluation: Manifest) -> list[Model]:

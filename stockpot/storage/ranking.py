@@ -1,4 +1,4 @@
-"""The order of ingredients by val score."""
+"""The order of models by val score, and which one is best."""
 
 from __future__ import annotations
 
@@ -25,3 +25,21 @@ def rank(models: Sequence[Model], metric: str) -> list[int]:
         return -model.scores[metric], model.scores.get("val/loss", math.inf), model.key
 
     return sorted(range(len(models)), key=place)
+
+
+def best(models: Sequence[Model], metric: str) -> Model:
+    """Return the first model by `rank`; there must be one."""
+    return models[rank(models, metric)[0]]
+
+
+def best_soup(models: Sequence[Model], metric: str) -> Model | None:
+    """Return the best soup or tuned soup by `rank`; None without soups.
+
+    The choice is made on val, so that its scores on test stay unbiased.
+
+    Args:
+        models: of any kind.
+        metric: which score, such as `val/accuracy`.
+    """
+    soups = [model for model in models if model.kind in ("soup", "tuned")]
+    return best(soups, metric) if soups else None

@@ -172,6 +172,7 @@ def _evaluation(names: Sequence[str], random: Random) -> dict[str, Any]:
     return {
         "metric": "accuracy",
         "best_ingredient": names[1],
+        "best_soup": max(SOUPS, key=lambda name: _val(models, name)),
         "confidence": 0.95,
         "bootstrap": 2000,
         "num_val": 400,
@@ -209,6 +210,11 @@ def _evaluation(names: Sequence[str], random: Random) -> dict[str, Any]:
             for name in (names[1], "greedy")
         ],
     }
+
+
+def _val(models: Sequence[dict[str, Any]], name: str) -> float:
+    [score] = [model["metrics"]["val/accuracy"] for model in models if model["name"] == name]
+    return float(score)
 
 
 def _judged(number: int, name: str, kind: str, quality: float, random: Random) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from stockpot.judging.wise_ft import WiseFtJob, measure_wise_ft, wise_ft_job
 from stockpot.scoring.predictions import val_sets
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.models import Model
-from stockpot.storage.ranking import rank
+from stockpot.storage.ranking import best
 from stockpot.workloads.spec import WorkloadSpec
 
 
@@ -91,8 +91,8 @@ class Judged:
     def _repeats(self) -> list[RepeatsJob]:
         """Return the repeats of the best ingredient, if they are asked for."""
         repeats = Repeats(**self.section.repeats.model_dump())
-        best = self._ingredients[rank(self._ingredients, self.metric)[0]]
-        job = RepeatsJob(self.root, self.workload, best, repeats, self.seed, self._sets)
+        model = best(self._ingredients, self.metric)
+        job = RepeatsJob(self.root, self.workload, model, repeats, self.seed, self._sets)
         return [job] if repeats.m else []
 
 

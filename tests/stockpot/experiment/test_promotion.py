@@ -25,6 +25,7 @@ from stockpot.experiment.promotion import (
     roll_back,
 )
 from stockpot.storage.champion_files import champion_files
+from stockpot.storage.ranking import best_soup
 from stockpot.storage.store import Store
 from stockpot.tracking import ModelRegistry, Tracker
 from stockpot.workloads.spec import WorkloadSpec
@@ -255,6 +256,7 @@ def test_the_challenger_is_the_best_soup_on_val_or_who_is_named(finished: Plan) 
 
     soups = [model for model in finished.models() if model.kind in ("soup", "tuned")]
     assert unnamed.model.scores["val/accuracy"] == max(m.scores["val/accuracy"] for m in soups)
+    assert unnamed.model == best_soup(soups, "val/accuracy")
     assert (named.model.kind, named.is_named, unnamed.is_named) == ("ingredient", True, False)
 
 

@@ -38,6 +38,7 @@ def test_the_verdict_says_what_was_judged(evaluation: dict[str, Any]) -> None:
         "higher_is_better": directions | {"first output": True},
         "is_fraction": fractions | {"first output": False},  # the margin of predictions is above 1
         "best_ingredient": "ingredient-01",
+        "best_soup": "soup",
         "confidence": 0.9,
         "bootstrap": 200,
         "num_val": 6,

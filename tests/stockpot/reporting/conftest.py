@@ -169,6 +169,7 @@ _TUNE = {
 _EVALUATION: dict[str, Any] = {
     "inputs": "i",
     "best_ingredient": "ingredient-01",
+    "best_soup": "tuned",
     "metric": "accuracy",
     "num_test": 1397,
     "test_shifts": ["noise", "occlude"],
@@ -265,7 +266,7 @@ def experiment() -> dict[str, Any]:
 def plain_results(results: Results) -> Results:
     """The least that a run can have: one uniform soup, no tuning, no shifts, no failures."""
     evaluation = results.evaluation
-    evaluation |= {"test_shifts": [], "val_shifts": [], "greedy": []}
+    evaluation |= {"test_shifts": [], "val_shifts": [], "greedy": [], "best_soup": "uniform"}
     evaluation["comparisons"] = [
         tested
         for tested in evaluation["comparisons"]
