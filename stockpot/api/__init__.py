@@ -1,0 +1,1 @@
+"""The Python API for notebooks: import these functions from `stockpot` itself."""

@@ -1,0 +1,114 @@
+"""Merging state dicts, or models on disk, by any method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, overload
+
+from torch import Tensor
+
+from stockpot.disk_merging.job import MergeJob
+from stockpot.disk_merging.merge_file import MergeFile
+from stockpot.errors import InputError
+from stockpot.merging.engine import merge_states
+from stockpot.merging.recipe import Recipe
+from stockpot.yaml_files import validated
+
+State: TypeAlias = Mapping[str, Tensor]
+
+
+@overload
+def merge(
+    models: Sequence[State],
+    method: str = ...,
+    *,
+    base: State | None = ...,
+    coefficients: Sequence[float] | None = ...,
+    seed: int = ...,
+    **options: Any,
+) -> dict[str, Tensor]: ...
+
+
+@overload
+def merge(
+    models: Sequence[str | Path],
+    method: str = ...,
+    *,
+    output: str | Path,
+    base: str | Path | None = ...,
+    coefficients: Sequence[float] | None = ...,
+    seed: int = ...,
+    **options: Any,
+) -> Path: ...
+
+
+def merge(
+    models: Sequence[State] | Sequence[str | Path],
+    method: str = "linear",
+    *,
+    output: str | Path | None = None,
+    base: State | str | Path | None = None,
+    coefficients: Sequence[float] | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> dict[str, Tensor] | Path:
+    """Merge models by a merge method.
+
+    Args:
+        models: M state dicts with the same tensor names and shapes; or M paths of models on disk
+            (folders, `.safetensors` or PyTorch files, or `model+adapter`), which may be larger
+            than the memory.
+        method: a merge method, as `stockpot merge --methods` lists them, or `module:function`.
+        output: of models on disk, where the merged model is written: a folder, or a file whose
+            name ends in `.safetensors`.
+        base: the model that the others were fine-tuned from, for methods that use it.
+        coefficients: M numbers, one per model; by default 1 each. `linear` divides by their sum.
+        seed: of methods that draw random numbers.
+        **options: of the method, e.g. `density=0.3` of `ties`.
+
+    Returns:
+        The merged state dict, in the dtype of the first model; or `output`, as a path.
+
+    Raises:
+        InputError: the models do not fit together, or the method cannot merge them this way.
+
+    Example:
+        >>> import torch, stockpot
+        >>> models = [{"weight": torch.tensor([1.0, 2.0])}, {"weight": torch.tensor([3.0, 6.0])}]
+        >>> stockpot.merge(models)
+        {'weight': tensor([2., 4.])}
+        >>> stockpot.merge(models, coefficients=[3, 1])
+        {'weight': tensor([1.5000, 3.0000])}
+        >>> base = {"weight": torch.zeros(2)}
+        >>> stockpot.merge(models, "task_arithmetic", base=base, coefficients=[0.5, 0.5])
+        {'weight': tensor([2., 4.])}
+    """
+    if not models:
+        raise InputError("merge: models must be at least one, got none")
+    on_disk = [isinstance(model, str | Path) for model in models]
+    if any(on_disk) != all(on_disk):
+        raise InputError("merge: models must be all state dicts or all paths, got both")
+    shares = tuple(1.0 for _ in models) if coefficients is None else tuple(map(float, coefficients))
+    if len(shares) != len(models):
+        raise InputError(
+            f"merge: coefficients must be one per model, got {len(shares)} for {len(models)} models"
+        )
+    if all(on_disk):
+        if output is None:
+            raise InputError("merge: output is required for models on disk, got nothing")
+        entries = [
+            {"path": str(path), "coefficient": share}
+            for path, share in zip(models, shares, strict=True)
+        ]
+        content = {"method": method, "models": entries, "options": options, "seed": seed}
+        content |= {} if base is None else {"base": str(base)}
+        job = MergeJob(validated(MergeFile, content, "merge"), Path(), Path(output))
+        job.check()
+        job.run(lambda _num_bytes: None)
+        return job.place
+    if output is not None:
+        raise InputError("merge: output is for models on disk, got state dicts")
+    recipe = Recipe(method, shares, options, seed)
+    recipe.check(has_base=base is not None)
+    return merge_states(models, recipe, base)  # type: ignore[arg-type]  # all are state dicts

@@ -1,0 +1,155 @@
+"""Soups of state dicts, chosen or tuned by any score function."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from stockpot.errors import InputError
+from stockpot.merging.stack import IngredientStack
+from stockpot.soups.selection.greedy import select_greedy
+from stockpot.soups.tuning.study import tune_coefficients
+
+State: TypeAlias = Mapping[str, Tensor]
+Score: TypeAlias = Callable[[dict[str, Tensor]], float]
+
+
+@dataclass(frozen=True)
+class Soup:
+    """A merged model and how it was made.
+
+    Attributes:
+        weights: the merged state dict.
+        coefficients: one per model, in the order given; they sum to 1.
+        score: of the merged weights, by the score function; None where nothing was scored.
+        history: every candidate that was scored, in order: its coefficients and its score.
+    """
+
+    weights: dict[str, Tensor]
+    coefficients: tuple[float, ...]
+    score: float | None = None
+    history: tuple[tuple[tuple[float, ...], float], ...] = ()
+
+
+def uniform_soup(models: Sequence[State]) -> Soup:
+    """Average models.
+
+    Args:
+        models: M state dicts with the same tensor names and shapes.
+
+    Raises:
+        InputError: there is no model, or they do not fit together.
+
+    Example:
+        >>> import torch, stockpot
+        >>> models = [{"w": torch.tensor([1.0])}, {"w": torch.tensor([2.0])}]
+        >>> stockpot.uniform_soup(models).weights
+        {'w': tensor([1.5000])}
+    """
+    stack = _stack(models)
+    return Soup(stack.mean_of(range(len(models))), _shares(range(len(models)), len(models)))
+
+
+def greedy_soup(models: Sequence[State], score: Score) -> Soup:
+    """Average the models that raise a score, tried one by one from the best on.
+
+    Args:
+        models: M state dicts with the same tensor names and shapes.
+        score: weights -> a number, higher is better; on validation data, never on the test set.
+
+    Returns:
+        The soup, whose score is never below that of the best single model.
+
+    Raises:
+        InputError: there is no model, they do not fit together, or a score is not finite.
+
+    Source: Wortsman et al. 2022, https://arxiv.org/abs/2203.05482, Recipe 1.
+
+    Example:
+        >>> import torch, stockpot
+        >>> models = [{"w": torch.tensor([value])} for value in (0.0, 2.0, 9.0)]
+        >>> soup = stockpot.greedy_soup(models, lambda weights: -abs(weights["w"].item() - 1.2))
+        >>> soup.coefficients
+        (0.5, 0.5, 0.0)
+        >>> soup.weights
+        {'w': tensor([1.])}
+    """
+    stack, history = _stack(models), []
+
+    def values(members: Sequence[int]) -> Tensor:
+        found = _finite(score(stack.mean_of(members)))
+        history.append((_shares(members, len(models)), found))
+        return torch.tensor([found], dtype=torch.float64)
+
+    alone = [values([position]).item() for position in range(len(models))]
+    order = sorted(range(len(models)), key=lambda position: -alone[position])
+    steps = select_greedy(order, values)
+    members = [step.ingredient for step in steps if step.accepted]
+    shares = _shares(members, len(models))
+    return Soup(stack.mean_of(members), shares, steps[-1].best, tuple(history))
+
+
+def tune(
+    models: Sequence[State], score: Score, *, trials: int = 60, sampler: str = "tpe", seed: int = 0
+) -> Soup:
+    """Search the coefficients of a weighted average that raise a score, with Optuna.
+
+    The uniform soup and each of the models alone are tried first.
+
+    Args:
+        models: M state dicts with the same tensor names and shapes.
+        score: weights -> a number, higher is better; on validation data, never on the test set.
+        trials: how many candidates, the first ones included.
+        sampler: tpe, gp, cmaes, nsga2 or random.
+        seed: of the sampler.
+
+    Raises:
+        InputError: there is no model, they do not fit together, a score is not finite, or the
+            sampler is unknown.
+
+    Example:
+        >>> import torch, stockpot
+        >>> models = [{"w": torch.tensor([value])} for value in (0.0, 1.0)]
+        >>> soup = stockpot.tune(models, lambda weights: -abs(weights["w"].item() - 0.3), trials=30)
+        >>> abs(soup.weights["w"].item() - 0.3) < 0.1
+        True
+    """
+    stack = _stack(models)
+    every = range(len(models))
+    starts = {"uniform": [1.0 for _ in every]}
+    starts |= {f"model {one}": [float(one == position) for position in every] for one in every}
+    with tempfile.TemporaryDirectory() as folder:
+        found = tune_coefficients(
+            Path(folder) / "study.log",
+            lambda coefficients: (_finite(score(stack.merge(coefficients))),),
+            starts,
+            num_objectives=1,
+            sampler=sampler,
+            trials=trials,
+            seed=seed,
+        )
+    best = found.best
+    history = tuple((trial.coefficients, trial.values[0]) for trial in found.trials)
+    return Soup(stack.merge(best.coefficients), best.coefficients, best.values[0], history)
+
+
+def _stack(models: Sequence[State]) -> IngredientStack:
+    if not models:
+        raise InputError("models must be at least one state dict, got none")
+    return IngredientStack([dict(model) for model in models], "cpu")
+
+
+def _shares(members: Sequence[int], count: int) -> tuple[float, ...]:
+    return tuple(1 / len(members) if position in members else 0.0 for position in range(count))
+
+
+def _finite(score: float) -> float:
+    if not abs(float(score)) < float("inf"):
+        raise InputError(f"score must return a finite number, got {score}")
+    return float(score)
