@@ -1,15 +1,21 @@
-# `make run` and `make test` work on a fresh machine: each makes .venv first, once.
+# `make run` and `make test` work on a fresh machine: each creates .venv first, once.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=
 
-.PHONY: run test lint schema plots-page clean
+.PHONY: run test test-all lint docs schema figures plots-page clean
 
 run: .venv/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" stockpot run
 
+# Everything but the examples and the matrices of servers: less than ten minutes on 2 cores.
 test: .venv/installed
 	$(BIN)/coverage erase
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=
+	$(PYTEST)
+
+# All that CI runs: `make test`, then the rest.
+test-all: test
+	$(PYTEST) --cov-append -m "full and not slow"
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -17,9 +23,17 @@ lint: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# The files that are written from the code; a test compares them.
 schema: .venv/installed
 	$(BIN)/python -c "from stockpot.config import json_schema; print(json_schema(), end='')" > docs/params.schema.json
 	$(BIN)/python -c "from stockpot.config.reference import reference_page; print(reference_page(), end='')" > docs/reference/params.md
+
+# The figures of README, from the default experiment: run `make run` first.
+figures: .venv/installed
+	$(BIN)/python benchmarks/readme_figures.py
 
 # For `dvc plots` without a network: a page that holds Vega's scripts, as vl-convert brings them.
 plots-page: .venv/installed
@@ -34,4 +48,4 @@ plots-page: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv .stockpot .prefect checkpoints results
+	rm -rf .venv .stockpot .prefect checkpoints results site

@@ -16,11 +16,9 @@ from typing import Any
 from stockpot.config import load_experiment
 from stockpot.experiment.jobs.diagnosing import diagnose_models
 from stockpot.experiment.jobs.finding_files import write_finding_files
+from stockpot.experiment.jobs.job import make_model
 from stockpot.experiment.jobs.judging import judge_models, measure_baseline, predict_model
 from stockpot.experiment.jobs.prechecking import check_ingredients
-from stockpot.experiment.jobs.soups import make_soup
-from stockpot.experiment.jobs.training import train
-from stockpot.experiment.jobs.tuning import tune
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.report_files import load_results, write_plot_files, write_report_files
 from stockpot.reporting.diagnostics import draw_all
@@ -54,10 +52,10 @@ def run_library(plan: Plan, pool: WorkerPool) -> dict[str, float]:
         if stage != "report":
             write_manifest(root, stage, {"inputs": plan.inputs(stage), **made})
 
-    timed("base", lambda: {"base": pool.run(train, plan.base_job()).to_json()})
+    timed("base", lambda: {"base": pool.run(make_model, plan.base_job()).to_json()})
     timed("sweep", lambda: _sweep(plan, pool))
-    timed("soups", lambda: _models("soups", pool, make_soup, plan.soup_jobs()))
-    timed("tune", lambda: _models("tuned", pool, tune, plan.tuning_jobs()))
+    timed("soups", lambda: _models("soups", pool, make_model, plan.soup_jobs()))
+    timed("tune", lambda: _models("tuned", pool, make_model, plan.tuning_jobs()))
     timed("diagnose", lambda: _diagnose(plan, pool))
     timed("evaluate", lambda: _evaluate(plan, pool))
     timed("report", lambda: _report(plan))
@@ -65,7 +63,7 @@ def run_library(plan: Plan, pool: WorkerPool) -> dict[str, float]:
 
 
 def _sweep(plan: Plan, pool: WorkerPool) -> dict[str, Any]:
-    made = _models("ingredients", pool, train, plan.ingredient_jobs())
+    made = _models("ingredients", pool, make_model, plan.ingredient_jobs())
     ingredients = [Model.from_json(entry) for entry in made["ingredients"]]
     precheck = pool.run(check_ingredients, plan.precheck_job(ingredients))
     return {"failed": [], **made, "precheck": precheck}
@@ -74,11 +72,11 @@ def _sweep(plan: Plan, pool: WorkerPool) -> dict[str, Any]:
 def train_sweep(plan: Plan, pool: WorkerPool) -> float:
     """Do base and sweep; return the seconds that the sweep took."""
     root = plan.project.root
-    base = pool.run(train, plan.base_job())
+    base = pool.run(make_model, plan.base_job())
     assert isinstance(base, Model)
     write_manifest(root, "base", {"inputs": plan.inputs("base"), "base": base.to_json()})
     start = time.perf_counter()
-    _side_by_side(pool, train, plan.ingredient_jobs())
+    _side_by_side(pool, make_model, plan.ingredient_jobs())
     return time.perf_counter() - start
 
 

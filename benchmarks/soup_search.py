@@ -19,11 +19,14 @@ import numpy as np
 from library_run import plan_in, warm_pool
 from scipy.stats import t
 
+from stockpot.experiment.jobs.job import make_model
 from stockpot.experiment.jobs.proposing import propose
-from stockpot.experiment.jobs.soups import SoupJob, make_soup
-from stockpot.experiment.jobs.training import TrainingJob, train
+from stockpot.experiment.jobs.soups import SoupJob
+from stockpot.experiment.jobs.training import TrainingJob
 from stockpot.experiment.plan import Plan
-from stockpot.scoring.predictions import load_outputs, load_targets, predict, test_sets
+from stockpot.experiment.state import inputs_key
+from stockpot.judging.test_sets import test_sets
+from stockpot.scoring.predictions import load_outputs, load_targets, predict
 from stockpot.storage.manifests import write_manifest
 from stockpot.storage.models import Failure, Model
 from stockpot.workers import WorkerPool
@@ -71,15 +74,17 @@ def _soup_scores(
     params = folder / "params.yaml"
     params.write_text(PARAMS.format(seed=seed, search=search, size=size))
     plan = plan_in(folder, params, ())
-    base = train(plan.base_job(), "cpu")
+    base = make_model(plan.base_job(), "cpu")
     assert isinstance(base, Model)
-    write_manifest(folder, "base", {"inputs": plan.inputs("base"), "base": base.to_json()})
+    write_manifest(folder, "base", {"inputs": inputs_key(plan, "base"), "base": base.to_json()})
     ingredients = [model for model in _sweep(plan, pool) if model is not None]
     job = SoupJob(
-        folder, plan.workload, "greedy", "greedy", None, "linear", {}, base, seed,
-        tuple(ingredients), plan.metric,
+        root=folder, workload=plan.workload, name="greedy", select="greedy", k=None,
+        method="linear", options={}, base=base, seed=seed, ingredients=tuple(ingredients),
+        metric=plan.metric,
     )  # fmt: skip
-    soup = make_soup(job, "cpu")
+    soup = make_model(job, "cpu")
+    assert isinstance(soup, Model)
     test, *shifts = _judged(plan, soup)
     return soup.scores[plan.metric], test, float(np.mean(shifts))
 
@@ -91,7 +96,7 @@ def _sweep(plan: Plan, pool: WorkerPool) -> list[Model | None]:
     while more:
         jobs += more
         with ThreadPoolExecutor(2) as threads:
-            made = list(threads.map(lambda job: pool.run(train, job), more))
+            made = list(threads.map(lambda job: pool.run(make_model, job), more))
         models += [None if isinstance(each, Failure) else each for each in made]
         proposal = plan.proposal_job(jobs, models)
         more = plan.fine_tuning_jobs(propose(proposal, "cpu"), len(jobs)) if proposal else []
