@@ -7,8 +7,11 @@ depends on the code of the things it uses alone.
 from __future__ import annotations
 
 import importlib
+import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Generic, TypeVar
+from types import SimpleNamespace
+from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
 
 from stockpot.errors import InputError, unknown_name
 
@@ -81,6 +84,43 @@ class Registry(Mapping[str, T], Generic[T]):
             InputError: `name` is not built in and is no `module:name`.
         """
         return self.place_of(name).partition(":")[0]
+
+
+class Option(NamedTuple):
+    """One keyword-only argument of a plugin, which is a field of params.yaml.
+
+    Attributes:
+        annotation: its type, with pydantic's constraints if it is `Annotated`.
+        default: its value where it is not given; `...` if it is required.
+    """
+
+    annotation: Any
+    default: Any
+
+
+def options_of(place: str, plugin: Callable[..., Any]) -> dict[str, Option]:
+    """Return the keyword-only arguments of a function or class, by name.
+
+    Raises:
+        InputError: one has no annotation, or its annotation cannot be resolved.
+    """
+    parameters = inspect.signature(plugin).parameters.values()
+    options = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+    for name, parameter in options.items():
+        if parameter.annotation is parameter.empty:
+            raise InputError(f"{place}: option {name!r} must have a type annotation")
+    annotated = SimpleNamespace(__annotations__={n: p.annotation for n, p in options.items()})
+    try:
+        scope = vars(sys.modules[plugin.__module__])
+        types = get_type_hints(annotated, globalns=scope, include_extras=True)
+    except NameError as error:
+        raise InputError(
+            f"{place}: a type annotation cannot be resolved ({error}); import it at run time"
+        ) from error
+    return {
+        name: Option(types[name], ... if p.default is p.empty else p.default)
+        for name, p in options.items()
+    }
 
 
 def _load(kind: str, place: str) -> Any:

@@ -1,31 +1,30 @@
-"""Whether models belong together: their headers compared, and on request their weights."""
+"""Check whether models can be merged: compare their headers and, optionally, their weights."""
 
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from stockpot.storage.weights.tensor_names import has_vocabulary_rows, is_head
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from stockpot.storage.weights.sources import Source
 
-_HEAD = re.compile(r"(^|\.)(lm_head|head|classifier|score|fc|output)\.")
-_EMBEDDING = re.compile(r"embed|wte|word_embeddings")
-# Two heads from different initialisations have cosines near 0; fine-tuned from one, near 1.
+# Heads of different initialisations have cosines near 0; fine-tuned from the same one, near 1.
 _SAME_START_COSINE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was seen.
+    """One observation about the models.
 
     Attributes:
-        text: in words, with the tensors and models it is about.
-        is_obstacle: whether these models cannot be merged as they are.
+        text: a sentence that names the tensors and models.
+        is_obstacle: whether it prevents merging these models unchanged.
     """
 
     text: str
@@ -34,13 +33,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class WeightComparison:
-    """Models compared by their weights; each matrix is (M, M).
+    """Pairwise comparison of weights, or of task vectors if a base is given; matrices are (M, M).
 
     Attributes:
-        norms: of each model, or of its task vector where there is a base.
-        cosines: between models, or task vectors.
-        sign_agreement: the share of entries whose signs are equal, of models or task vectors.
-        findings: in words.
+        norms: Frobenius norm per model.
+        cosines: cosine similarity per pair.
+        sign_agreement: fraction of entries with equal signs per pair.
+        findings: what to know before merging.
     """
 
     norms: list[float]
@@ -61,11 +60,11 @@ def compare_headers(sources: Sequence[Source]) -> list[Finding]:
 
 
 def compare_weights(sources: Sequence[Source], base: Source | None = None) -> WeightComparison:
-    """Compare weights, tensor by tensor: a pass over all files.
+    """Compare weights tensor by tensor, in one pass over all files.
 
     Args:
-        sources: M models with equal names and shapes; other tensors are left out.
-        base: what they were fine-tuned from; then task vectors are compared.
+        sources: M models; tensors that differ in name or shape are ignored.
+        base: the model that they were fine-tuned from; if given, task vectors are compared.
     """
     import torch
 
@@ -79,7 +78,7 @@ def compare_weights(sources: Sequence[Source], base: Source | None = None) -> We
         rows = torch.stack([source.read(name).reshape(-1).float() for source in sources])  # (M, P)
         for one, other in is_equal:
             is_equal[one, other] &= bool(torch.equal(rows[one], rows[other]))
-        if _HEAD.search(name) and rows.shape[1] > 1:
+        if is_head(name) and rows.shape[1] > 1:
             heads[name] = _cosines((rows @ rows.T).double())
         if base is not None:
             rows -= base.read(name).reshape(-1).float()
@@ -101,16 +100,11 @@ def compare_weights(sources: Sequence[Source], base: Source | None = None) -> We
     )
 
 
-def is_head(name: str) -> bool:
-    """Say whether a tensor is of a head, by its name."""
-    return bool(_HEAD.search(name))
-
-
 def compare_heads(rows_of: Mapping[str, Tensor]) -> list[Finding]:
-    """Find heads that were not fine-tuned from one start.
+    """Find heads that were not fine-tuned from the same initialisation.
 
     Args:
-        rows_of: entries of each head, (M, P), a row a model.
+        rows_of: entries of each head, (M, P), one row per model.
     """
     cosines = {name: _cosines((rows @ rows.T).double()) for name, rows in rows_of.items()}
     return list(_different_heads(cosines))
@@ -124,7 +118,7 @@ def _missing(first: Source, source: Source, number: int) -> Iterator[Finding]:
         if not names:
             continue
         tied = " (a tied head is stored by some writers and not by others)"
-        hint = tied if all(_HEAD.search(name) for name in names) else ""
+        hint = tied if all(is_head(name) for name in names) else ""
         shown = ", ".join(sorted(names)[:3])
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         text = f"model {lacking} lacks {shown}{more}, which model {number - lacking} has{hint}"
@@ -137,9 +131,7 @@ def _different_types(first: Source, source: Source, number: int) -> Iterator[Fin
     for name in shared:
         one, other = first.tensors[name], source.tensors[name]
         if one.shape != other.shape:
-            is_vocabulary = one.shape[1:] == other.shape[1:] and (
-                _EMBEDDING.search(name) or _HEAD.search(name)
-            )
+            is_vocabulary = one.shape[1:] == other.shape[1:] and has_vocabulary_rows(name)
             kind = "vocabularies or classes differ: " if is_vocabulary else ""
             yield Finding(
                 f"{kind}{name} has shape {one.shape} in model 0, {other.shape} in model {number}",
@@ -149,7 +141,7 @@ def _different_types(first: Source, source: Source, number: int) -> Iterator[Fin
             dtypes.add((str(one.dtype), str(other.dtype)))
     for one_dtype, other_dtype in sorted(dtypes):
         yield Finding(
-            f"{one_dtype} in model 0 is {other_dtype} in model {number}: merged in the wider one"
+            f"{one_dtype} in model 0 is {other_dtype} in model {number}: merged in the wider dtype"
         )
 
 
@@ -157,8 +149,8 @@ def _batch_norm(first: Source) -> Iterator[Finding]:
     layers = [name for name in first.tensors if name.endswith("running_var")]
     if layers:
         yield Finding(
-            f"{len(layers)} BatchNorm layers: their statistics are pooled; measure them anew "
-            "with the workload's training data"
+            f"{len(layers)} BatchNorm layers: their statistics are pooled; recalibrate them on "
+            "the workload's training data"
         )
 
 
@@ -166,8 +158,8 @@ def _different_heads(heads: dict[str, Tensor]) -> Iterator[Finding]:
     for name, cosines in heads.items():
         if cosines.min() < _SAME_START_COSINE:
             yield Finding(
-                f"{name}: cosine between models down to {cosines.min():.2f}: it was not "
-                "fine-tuned from one start, so its average means nothing",
+                f"{name}: cosine between models as low as {cosines.min():.2f}: it was not "
+                "fine-tuned from the same initialisation, so its average is meaningless",
                 is_obstacle=True,
             )
 

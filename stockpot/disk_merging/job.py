@@ -27,7 +27,7 @@ from stockpot.disk_merging.pedigree import (
     read_pedigree,
     recorded_models,
 )
-from stockpot.disk_merging.recipes import layer_slices, recipes_for
+from stockpot.disk_merging.recipes import recipes_for
 from stockpot.disk_merging.vocabularies import check_equal_vocabularies
 from stockpot.errors import InputError
 from stockpot.storage.atomic_files import write_text
@@ -85,13 +85,14 @@ class MergeJob:
         """
         import torch
 
+        from stockpot.disk_merging.layer_slices import slices_of
         from stockpot.disk_merging.plan import plan_merge
         from stockpot.disk_merging.unequal_models import Exceptions
 
         dtype = None if self.file.dtype is None else getattr(torch, self.file.dtype)
         file = self.file
         exceptions = Exceptions(file.missing, file.mismatch, tuple(file.exclude), file.integer)
-        slices, recipes = layer_slices(self.file), recipes_for(self.file, self.sources)
+        slices, recipes = slices_of(self.file), recipes_for(self.file, self.sources)
         plans = plan_merge(self.sources, self.base, recipes, dtype, exceptions, slices)
         different = {
             repr((plan.recipe.method, plan.recipe.coefficients, plan.recipe.options)): plan

@@ -1,31 +1,31 @@
-"""Nets whose layers are taken from several models: kept, stacked, or merged a slice at a time."""
+"""Models built from layers of several models: copied, stacked, or merged per slice."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from stockpot.disk_merging.merge_file import MergeFile
+from stockpot.disk_merging.origins import Origin, TensorInputs, same_named
 from stockpot.errors import InputError
-
-if TYPE_CHECKING:
-    from stockpot.disk_merging.origins import TensorInputs
-    from stockpot.storage.weights.sources import Source
-
-_LAYER = re.compile(r"(?:^|\.)(\d+)(?:\.|$)")
-_BEFORE = re.compile(r"embed(?!_out)|wte|wpe")
-_AFTER = re.compile(r"head|norm|score|classifier|pooler|embed_out|ln_f|(^|\.)output\.")
+from stockpot.storage.weights.sources import Source
+from stockpot.storage.weights.tensor_names import (
+    is_after_layers,
+    layer_of,
+    num_layers,
+    stack_of,
+    with_layer,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class LayerSlice:
-    """Successive layers of the output.
+    """Consecutive layers of the output.
 
     Attributes:
-        models: which models these layers come from, by number.
+        models: indices of the models that these layers come from.
         first_layers: the first layer in each of them.
-        num_layers: how many layers it has.
+        num_layers: the number of layers.
     """
 
     models: tuple[int, ...]
@@ -33,37 +33,34 @@ class LayerSlice:
     num_layers: int
 
 
-def layer_of(name: str) -> int | None:
-    """Return the number of the layer that a tensor is in; None for one outside the layers."""
-    found = _LAYER.search(name)
-    return int(found.group(1)) if found else None
-
-
-def is_after_layers(name: str) -> bool:
-    """Say whether a tensor outside the layers is used after them: heads and last norms are."""
-    return bool(_AFTER.search(name)) and not _BEFORE.search(name)
-
-
-def num_layers(names: Iterable[str]) -> int:
-    """Count the layers, from 0 to the last number in a name."""
-    return max((layer for name in names if (layer := layer_of(name)) is not None), default=-1) + 1
+def slices_of(file: MergeFile) -> list[LayerSlice]:
+    """Return the slices of a merge file; empty if models are merged whole."""
+    index_of = {entry.path: index for index, entry in enumerate(file.entries)}
+    return [
+        LayerSlice(
+            models=tuple(index_of[source.path] for source in part.models),
+            first_layers=tuple(source.range[0] for source in part.models),
+            num_layers=part.num_layers,
+        )
+        for part in file.layers
+    ]
 
 
 def stacked(
     slices: Sequence[LayerSlice], sources: Sequence[Source], base: Source | None
 ) -> list[TensorInputs]:
-    """List the tensors of a net that is stacked from slices; its layers are numbered on.
+    """List the tensors of a model stacked from slices; its layers are renumbered consecutively.
 
-    What is used before the layers comes from the models of the first slice, what is used after
+    Tensors used before the layers come from the models of the first slice, tensors used after
     them from those of the last. The base's layers are those of a slice's first model.
 
     Args:
         slices: from the first layers to the last.
-        sources: the models that slices name by number.
-        base: what the models were fine-tuned from; None without a base.
+        sources: the models, which slices refer to by index.
+        base: the model that they were fine-tuned from; None without a base.
 
     Raises:
-        InputError: a model has no such layers, or not one stack of them.
+        InputError: a model lacks a layer, or does not have exactly one stack of layers.
 
     Source: mergekit's `slices`.
     """
@@ -83,58 +80,49 @@ def stacked(
 def _outside(
     part: LayerSlice, sources: Sequence[Source], base: Source | None, *, after: bool
 ) -> Iterator[TensorInputs]:
-    from stockpot.disk_merging.origins import same_named
-
     for inputs in same_named([sources[model] for model in part.models], base):
         if layer_of(inputs.name) is None and is_after_layers(inputs.name) == after:
             yield inputs
 
 
 def _layer(
-    part: LayerSlice, layer: int, number: int, sources: Sequence[Source], base: Source | None
+    part: LayerSlice, layer: int, output_layer: int, sources: Sequence[Source], base: Source | None
 ) -> list[TensorInputs]:
-    """List the tensors of a slice's layer, which has that number in the output."""
-    from stockpot.disk_merging.origins import Origin, TensorInputs
-
-    models = [sources[model] for model in part.models]
-    own = [first + layer for first in part.first_layers]
-    held = list(zip(models, own, strict=True))
-    with_base = [*held, *([] if base is None else [(base, own[0])])]
+    """List the tensors of one layer of a slice, which becomes `output_layer` of the output."""
+    inputs = [
+        (sources[model], first + layer)
+        for model, first in zip(part.models, part.first_layers, strict=True)
+    ]
+    base_layer = part.first_layers[0] + layer
+    with_base = [*inputs, *([] if base is None else [(base, base_layer)])]
     names = dict.fromkeys(
-        _renumbered(name, number)
-        for model, layer_there in with_base
+        with_layer(name, output_layer)
+        for model, own_layer in with_base
         for name in model.tensors
-        if layer_of(name) == layer_there
+        if layer_of(name) == own_layer
     )
     return [
         TensorInputs(
             name,
-            tuple(Origin(model, _renumbered(name, there)) for model, there in held),
-            None if base is None else Origin(base, _renumbered(name, own[0])),
+            tuple(Origin(model, with_layer(name, own_layer)) for model, own_layer in inputs),
+            None if base is None else Origin(base, with_layer(name, base_layer)),
         )
         for name in names
     ]
 
 
-def _renumbered(name: str, number: int) -> str:
-    found = _LAYER.search(name)
-    assert found is not None
-    return f"{name[: found.start(1)]}{number}{name[found.end(1) :]}"
-
-
 def _check_one_stack(model: Source) -> None:
-    stacks = {name[: found.start(1)] for name in model.tensors if (found := _LAYER.search(name))}
+    stacks = {stack for name in model.tensors if (stack := stack_of(name)) is not None}
     if len(stacks) != 1:
         raise InputError(
-            f"{model.path}: layers are taken from a net with one stack of them, got "
+            f"{model.path}: layers can be taken from a model with one stack of layers, got "
             f"{sorted(stacks) or 'none'}"
         )
 
 
 def _check_ranges(part: LayerSlice, sources: Sequence[Source], base: Source | None) -> None:
-    named = zip(part.models, part.first_layers, strict=True)
-    held = [(sources[model], first) for model, first in named]
-    for model, first in [*held, *([] if base is None else [(base, part.first_layers[0])])]:
+    models = [*(sources[model] for model in part.models), *([] if base is None else [base])]
+    for model, first in zip(models, (*part.first_layers, part.first_layers[0]), strict=False):
         count, end = num_layers(model.tensors), first + part.num_layers
         if end > count:
             raise InputError(

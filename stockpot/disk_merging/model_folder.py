@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stockpot.disk_merging.merge_file import LayersEntry
 from stockpot.storage.atomic_files import write_text
+from stockpot.storage.weights.tensor_names import tied_names
 
 if TYPE_CHECKING:
     from stockpot.storage.weights.sources import Source
@@ -46,7 +47,7 @@ def adapt_config(
         names: of the tensors that are written.
     """
     from stockpot.disk_merging.origins import Origin
-    from stockpot.disk_merging.tied_heads import is_tied, tied_names
+    from stockpot.disk_merging.tied_heads import is_tied
     from stockpot.storage.weights.model_config import read_config
 
     config = read_config(folder)

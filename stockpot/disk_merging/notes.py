@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from stockpot.storage.weights.tensor_names import is_head
+
 if TYPE_CHECKING:
     from stockpot.disk_merging.plan import TensorPlan
     from stockpot.storage.weights.sources import Source
@@ -58,7 +60,7 @@ def different_heads(plans: Sequence[TensorPlan]) -> list[str]:
     """Say which heads were initialised differently, from a small part of each."""
     import torch
 
-    from stockpot.disk_merging.inspection import compare_heads, is_head
+    from stockpot.disk_merging.inspection import compare_heads
 
     rows_of = {}
     for plan in plans:

@@ -1,8 +1,7 @@
-"""What is done where models have other tensors, or tensors of other shapes."""
+"""Rules for models whose tensors differ in name, shape or integer buffers."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -11,15 +10,11 @@ from typing import Literal
 from stockpot.disk_merging.origins import Origin, TensorInputs
 from stockpot.errors import InputError
 from stockpot.storage.weights.sources import Source
+from stockpot.storage.weights.tensor_names import has_vocabulary_rows
 
 Missing = Literal["error", "skip", "base"]
 Mismatch = Literal["error", "skip", "base", "common"]
 Integer = Literal["error", "base", "first"]
-
-# Their rows are tokens or classes.
-_VOCABULARY = re.compile(
-    r"embed|wte|word_embeddings|(^|\.)(lm_head|head|classifier|score|fc|output)\."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +158,7 @@ def _of_one_shape(inputs: TensorInputs, exceptions: Exceptions, note: str) -> Ma
 
 def _have_rows_in_common(name: str, origins: Sequence[Origin]) -> bool:
     shapes = [origin.stored.shape for origin in origins]
-    return bool(_VOCABULARY.search(name)) and all(
+    return has_vocabulary_rows(name) and all(
         shape and shape[1:] == shapes[0][1:] for shape in shapes
     )
 

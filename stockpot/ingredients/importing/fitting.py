@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stockpot.disk_merging.inspection import is_head
 from stockpot.errors import InputError
 from stockpot.ingredients.importing.model_form import ModelForm
 from stockpot.storage.weights.safetensors_format import StoredTensor
 from stockpot.storage.weights.sources import Source
+from stockpot.storage.weights.tensor_names import is_head
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,8 +17,8 @@ from stockpot.storage.weights.adapters import Adapter, LowRank
 from stockpot.storage.weights.model_files import FileState, file_state
 from stockpot.storage.weights.safetensors_format import StoredTensor
 from stockpot.storage.weights.sources import Source
+from stockpot.storage.weights.tensor_names import is_token_embedding
 
-_EMBEDDING = re.compile(r"\b(embed_tokens|embed_in|tok_embeddings|word_embeddings|wte)$")
 _ROWS = 16  # multiplied at once, always: so a run has the bits that the whole tensor has
 
 
@@ -166,8 +165,7 @@ def _check_not_tied(adapter: Adapter, base: Source, name: str, own: str) -> None
     PEFT leaves a tied head as it was. An embedding that is stored as the base layer of factors
     stays tied there, as here.
     """
-    module, _, _ = name.rpartition(".")
-    if not (_EMBEDDING.search(module) and adapter.config.saves(module)):
+    if not (is_token_embedding(name) and adapter.config.saves(name.rpartition(".")[0])):
         return
     shape = base.tensors[own].shape
     if all(other == own or stored.shape != shape for other, stored in base.tensors.items()):

@@ -87,7 +87,7 @@ def test_other_dtypes_are_no_obstacle(saved: Saved) -> None:
 
     assert (
         finding.text
-        == "torch.float32 in model 0 is torch.float16 in model 1: merged in the wider one"
+        == "torch.float32 in model 0 is torch.float16 in model 1: merged in the wider dtype"
     )
     assert not finding.is_obstacle
 
@@ -131,4 +131,4 @@ def test_a_head_from_another_start_is_found_and_a_fine_tuned_one_is_not(saved: S
 
     assert of_tuned == []
     assert of_restarted.is_obstacle
-    assert of_restarted.text.startswith("lm_head.weight: cosine between models down to ")
+    assert of_restarted.text.startswith("lm_head.weight: cosine between models as low as ")

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from stockpot.disk_merging.job import rebuild
-from stockpot.disk_merging.layer_slices import is_after_layers, layer_of, num_layers
 from stockpot.disk_merging.pedigree import read_pedigree
 from stockpot.errors import InputError
+from stockpot.storage.weights.tensor_names import is_after_layers, layer_of, num_layers
 from tests.support.merge_files import language_model, merge, read_job, save_model
 
 UP, OUT = "model.layers.{}.mlp.up_proj.weight", "model.layers.{}.self_attn.o_proj.weight"
@@ -160,8 +160,8 @@ def test_the_card_shows_where_layers_come_from(folder: Path) -> None:
     [
         ("layers: [{path: a, range: [1, 4]}]", r"a: range must end at 3.*got \[1, 4\]"),
         ("base: a\nlayers: [{path: b, range: [1, 4]}]", r"a: range must end at 3"),
-        ("layers: [{path: twice, range: [0, 1]}]", "one stack of them, got .'de.', 'en.'"),
-        ("layers: [{path: flat, range: [0, 1]}]", "one stack of them, got none"),
+        ("layers: [{path: twice, range: [0, 1]}]", "one stack of layers, got .'de.', 'en.'"),
+        ("layers: [{path: flat, range: [0, 1]}]", "one stack of layers, got none"),
         (
             "layers: [{models: [{path: a, range: [0, 1]}, {path: b, range: [0, 1]}]}]",
             "passthrough: merges 1 models, got 2",

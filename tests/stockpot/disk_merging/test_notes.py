@@ -63,8 +63,8 @@ def test_a_head_of_another_start_is_said(folder: Path) -> None:
 
     [note] = read_job(folder, "method: linear\nmodels: [a, new-head]").notes
 
-    assert note.startswith(f"{HEAD}: cosine between models down to ")
-    assert "not fine-tuned from one start" in note
+    assert note.startswith(f"{HEAD}: cosine between models as low as ")
+    assert "not fine-tuned from the same initialisation" in note
 
 
 def test_a_head_that_is_copied_is_not_looked_at(folder: Path) -> None:

@@ -1,0 +1,74 @@
+"""Naming conventions of tensors: which are heads, embeddings, or weights of a numbered layer.
+
+A state dict has no other record of a tensor's role, so these patterns cover the names that
+PyTorch, timm and transformers use.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_HEAD = re.compile(r"(^|\.)(lm_head|head|classifier|score|fc|output)\.")
+_EMBEDDING = re.compile(r"embed|wte")
+
+_TOKEN_EMBEDDING = re.compile(
+    r"(^|\.)(embed_tokens|wte|embed_in|word_embeddings|tok_embeddings)\.weight$"
+)
+_LANGUAGE_MODEL_HEAD = re.compile(r"(^|\.)(lm_head|embed_out)\.weight$")
+
+_LAYER = re.compile(r"(?:^|\.)(\d+)(?:\.|$)")
+_BEFORE_LAYERS = re.compile(r"embed(?!_out)|wte|wpe")
+_AFTER_LAYERS = re.compile(r"head|norm|score|classifier|pooler|embed_out|ln_f|(^|\.)output\.")
+
+
+def is_head(name: str) -> bool:
+    """Return whether a tensor belongs to a classification or language-model head."""
+    return bool(_HEAD.search(name))
+
+
+def has_vocabulary_rows(name: str) -> bool:
+    """Return whether the rows of a tensor are tokens or classes: embeddings and heads."""
+    return is_head(name) or bool(_EMBEDDING.search(name))
+
+
+def is_token_embedding(name: str) -> bool:
+    """Return whether a tensor is the input embedding of a language model."""
+    return bool(_TOKEN_EMBEDDING.search(name))
+
+
+def tied_names(names: Iterable[str]) -> tuple[str, str] | None:
+    """Return the names of an embedding and a head that may be tied; None without such a pair."""
+    names = list(names)
+    embeddings = [name for name in names if is_token_embedding(name)]
+    heads = [name for name in names if _LANGUAGE_MODEL_HEAD.search(name)]
+    return (embeddings[0], heads[0]) if len(embeddings) == len(heads) == 1 else None
+
+
+def layer_of(name: str) -> int | None:
+    """Return the index of a tensor's layer; None for a tensor outside the layers."""
+    found = _LAYER.search(name)
+    return int(found.group(1)) if found else None
+
+
+def stack_of(name: str) -> str | None:
+    """Return the part of a name before its layer index; None for a tensor outside the layers."""
+    found = _LAYER.search(name)
+    return name[: found.start(1)] if found else None
+
+
+def with_layer(name: str, layer: int) -> str:
+    """Return the name of the same tensor in another layer."""
+    found = _LAYER.search(name)
+    assert found is not None
+    return f"{name[: found.start(1)]}{layer}{name[found.end(1) :]}"
+
+
+def num_layers(names: Iterable[str]) -> int:
+    """Return the number of layers: one more than the highest layer index."""
+    return max((layer for name in names if (layer := layer_of(name)) is not None), default=-1) + 1
+
+
+def is_after_layers(name: str) -> bool:
+    """Return whether a tensor outside the layers is applied after them, as heads and last norms."""
+    return bool(_AFTER_LAYERS.search(name)) and not _BEFORE_LAYERS.search(name)
