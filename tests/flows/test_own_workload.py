@@ -17,8 +17,8 @@ REDUCED = (
 
 
 def block(language: str) -> str:
-    """Return the page's one block of a language."""
-    (text,) = re.findall(rf"^```{language}\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
+    """Return the page's first block of a language."""
+    text, *_ = re.findall(rf"^```{language}\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
     return str(text)
 
 
