@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
+from filelock import FileLock
 from projects import PARAMS, ProjectFolder
 
 # How long an example takes says more about the machine than about the code.
@@ -17,15 +19,14 @@ hypothesis.settings.load_profile("stockpot")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one process run whole experiments, one after the other, and another all else.
-
-    Whole experiments use all cores for a while; files stay together for their fixtures' sake.
-    """
+    """Start with whole experiments, which take longest; examples are for `make test-all`."""
     for item in items:
-        fixtures: list[str] = getattr(item, "fixturenames", [])
-        runs_experiments = {"make_project", "finished_once"} & {*fixtures}
-        group = "whole experiments" if runs_experiments else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+        if "examples" in item.path.parts:
+            item.add_marker(pytest.mark.full)
+    items.sort(key=lambda item: not _RUNS_EXPERIMENTS & {*getattr(item, "fixturenames", [])})
+
+
+_RUNS_EXPERIMENTS = {"make_project", "finished_once", "prefect_url"}
 
 
 @pytest.fixture
@@ -40,10 +41,21 @@ def make_project(tmp_path: Path) -> Callable[..., ProjectFolder]:
 
 @pytest.fixture(scope="session")
 def finished_once(tmp_path_factory: pytest.TempPathFactory) -> ProjectFolder:
-    """Return a project that `stockpot run` has finished in; for reading only."""
-    project = ProjectFolder.make(tmp_path_factory.mktemp("finished"), PARAMS)
-    finished = project.stockpot("run")
-    assert finished.code == 0, finished.output
+    """Return a project that `stockpot run` has finished in; for reading only.
+
+    The processes of pytest-xdist share one: the first to come makes it, the others wait.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "finished"
+    with FileLock(f"{folder}.lock"):
+        if folder.exists():
+            return ProjectFolder.around(folder)
+        folder.mkdir()
+        project = ProjectFolder.make(folder, PARAMS)
+        finished = project.stockpot("run")
+        assert finished.code == 0, finished.output
     return project
 
 

@@ -76,8 +76,8 @@ class ProjectFolder:
     def around(cls, folder: Path) -> ProjectFolder:
         """Describe a project at `folder`/project, with its home and temporary folder beside it."""
         home, temporary = folder / "home", folder / "tmp"
-        home.mkdir(parents=True)
-        temporary.mkdir()
+        home.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir(exist_ok=True)
         hidden = ("PREFECT_", "MLFLOW_", "DVC_", "STOCKPOT_", "PYTEST_", "GIT_")
         outside = {name: v for name, v in os.environ.items() if not name.startswith(hidden)}
         own = {
