@@ -5,17 +5,17 @@ Importing this module, building a `CausalLanguageModel` and asking for its diges
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
-from stockpot.errors import InputError, unknown_name
+from stockpot.errors import InputError
 from stockpot.workloads.chosen_shifts import shifts_of_files, split_of_each
+from stockpot.workloads.files import digest_of
 from stockpot.workloads.protocol import SPLITS, Batch, Metric, Shift, Task
+from stockpot.workloads.splits import source_split
 from stockpot.workloads.tables.reading import Table
 from stockpot.workloads.tables.split_rows import Rows, rows_of_splits
 from stockpot.workloads.tables.table_formats import PLAIN
@@ -95,13 +95,12 @@ class CausalLanguageModel:
 
     def data_digest(self) -> str:
         """Return the SHA-256 (hex) of the splits' and the model's files, and the seed."""
-        described = {
-            "data": self._data.digest(),
-            "model": self._pretrained.digest(),
-            "seed": self._seed,
-            "version": _VERSION,
-        }
-        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+        return digest_of(
+            data=self._data.digest(),
+            model=self._pretrained.digest(),
+            seed=self._seed,
+            version=_VERSION,
+        )
 
     def build_model(self, generator: Generator) -> nn.Module:
         """Build the net with the pretrained weights; what they lack is from `generator` alone."""
@@ -114,10 +113,7 @@ class CausalLanguageModel:
             InputError: there is no such split; or a table is damaged or lacks a column or a
                 value; or val or test has a text of another split.
         """
-        if split not in SPLITS:
-            raise unknown_name("split of the causal_lm workload", split, SPLITS)
-        if self._rows[split] == self._rows["train"]:
-            split = "train"  # which may be pretrain too
+        split = source_split("causal_lm", split, self._rows)
         if split not in self._datasets:
             table, indices = self._rows[split]
             sequences = self._sequences[table]

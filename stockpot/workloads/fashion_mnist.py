@@ -5,8 +5,6 @@ Importing this module, building a `FashionMnist` and asking for its digest impor
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,7 +15,7 @@ from stockpot.errors import InputError, unknown_name
 from stockpot.seeding import seeded_generator
 from stockpot.workloads.chosen_shifts import CORRUPTION_NAMES, split_of_each
 from stockpot.workloads.classification import accuracy, cross_entropies
-from stockpot.workloads.files import file_digest, project_path
+from stockpot.workloads.files import digest_of, file_digest, project_path
 from stockpot.workloads.images.idx_files import find_idx, idx_shape, read_idx
 from stockpot.workloads.protocol import Batch, Metric, Shift, Task
 
@@ -84,13 +82,8 @@ class FashionMnist:
 
     def data_digest(self) -> str:
         """Return the SHA-256 (hex) of the files, the seed and the sizes of the splits."""
-        described = {
-            "files": [file_digest(path) for path in self._files.values()],
-            "seed": self._seed,
-            "sizes": self._sizes,
-            "version": _VERSION,
-        }
-        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+        files = [file_digest(path) for path in self._files.values()]
+        return digest_of(files=files, seed=self._seed, sizes=self._sizes, version=_VERSION)
 
     def build_model(self, generator: Generator) -> nn.Module:
         """Build the conv net, initialised from `generator` alone."""

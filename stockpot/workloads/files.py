@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 
 def project_path(text: str) -> Path:
@@ -15,6 +17,11 @@ def project_path(text: str) -> Path:
     the working directory.
     """
     return Path(os.environ.get("STOCKPOT_ROOT", ".")) / Path(text).expanduser()
+
+
+def digest_of(**parts: Any) -> str:
+    """Return the SHA-256 (hex) of JSON-able parts."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:

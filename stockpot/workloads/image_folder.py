@@ -5,20 +5,19 @@ Importing this module, building an `ImageFolder` and asking for its digest impor
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from stockpot.errors import InputError, unknown_name
+from stockpot.errors import InputError
 from stockpot.workloads.chosen_shifts import CORRUPTION_NAMES, split_of_each
 from stockpot.workloads.classification import accuracy, cross_entropies
-from stockpot.workloads.files import file_digest, project_path
+from stockpot.workloads.files import digest_of, file_digest, project_path
 from stockpot.workloads.images.image_files import ImageFile, classes_of, find_images, split_images
 from stockpot.workloads.own_model import build_own, check_found
-from stockpot.workloads.protocol import SPLITS, Batch, Metric, Shift, Task
+from stockpot.workloads.protocol import Batch, Metric, Shift, Task
+from stockpot.workloads.splits import source_split
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -83,15 +82,11 @@ class ImageFolder:
 
     def data_digest(self) -> str:
         """Return the SHA-256 (hex) of the files, their classes and splits."""
-        described = {
-            "images": {
-                name: [(file_digest(image.path), image.label) for image in images]
-                for name, images in self._found.items()
-            },
-            "seed": self._seed,
-            "version": _VERSION,
+        images = {
+            name: [(file_digest(image.path), image.label) for image in found]
+            for name, found in self._found.items()
         }
-        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+        return digest_of(images=images, seed=self._seed, version=_VERSION)
 
     def build_model(self, generator: Generator) -> nn.Module:
         """Build the residual net or the user's own, initialised from `generator` alone."""
@@ -108,8 +103,7 @@ class ImageFolder:
             InputError: there is no such split; an image cannot be read; or val or test has an
                 image of another split.
         """
-        if split not in SPLITS:
-            raise unknown_name("split of the image_folder workload", split, SPLITS)
+        split = source_split("image_folder", split, self._images)
         if split not in self._datasets:
             self._datasets[split] = self._read(split, None)
         return self._datasets[split]

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from types import MappingProxyType
 
-from stockpot.errors import InputError
+from stockpot.errors import InputError, unknown_name
 from stockpot.seeding import seeded_generator
+from stockpot.workloads.protocol import SPLITS
 
 SHARES: Mapping[str, float] = MappingProxyType({"val": 0.15, "test": 0.15})
 """What is split off; the rest is train."""
@@ -58,9 +59,23 @@ def split_by_seed(
     return {split: sorted(indices) for split, indices in parts.items()}
 
 
-def check_disjoint(
-    contents: Mapping[str, Mapping[Hashable, str]],
-) -> None:
+def source_split(workload: str, split: str, parts: Mapping[str, object]) -> str:
+    """Return the split whose examples `split` has: train, if pretrain has none of its own.
+
+    Args:
+        workload: its name, for messages.
+        split: the split that is asked for.
+        parts: the examples of each split.
+
+    Raises:
+        InputError: there is no such split.
+    """
+    if split not in SPLITS:
+        raise unknown_name(f"split of the {workload} workload", split, SPLITS)
+    return "train" if parts[split] == parts["train"] else split
+
+
+def check_disjoint(contents: Mapping[str, Mapping[Hashable, str]]) -> None:
     """Check that no example is in two splits.
 
     Args:

@@ -5,8 +5,6 @@ Importing this module, building a `Tabular` and asking for its digest import no 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -17,16 +15,14 @@ from typing import TYPE_CHECKING, ClassVar
 from stockpot.errors import InputError, unknown_name
 from stockpot.workloads.chosen_shifts import shifts_of_files, split_of_each
 from stockpot.workloads.classification import accuracy, cross_entropies
-from stockpot.workloads.files import project_path
+from stockpot.workloads.files import digest_of, project_path
 from stockpot.workloads.protocol import SPLITS, Batch, Metric, Shift, Task
+from stockpot.workloads.splits import source_split
 from stockpot.workloads.tables.reading import Table, find_shift, find_splits, read_table
 from stockpot.workloads.tables.split_rows import rows_of_splits
 from stockpot.workloads.tables.table_features import (
-    Feature,
-    NumberFeature,
-    encode,
+    TableFeatures,
     learn_features,
-    note_gaps,
     row_contents,
     target_numbers,
 )
@@ -116,16 +112,14 @@ class Tabular:
 
     def data_digest(self) -> str:
         """Return the SHA-256 (hex) of the splits' files and the seed."""
-        described = {"data": self._data.digest(), "seed": self._seed, "version": _VERSION}
-        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+        return digest_of(data=self._data.digest(), seed=self._seed, version=_VERSION)
 
     def build_model(self, generator: Generator) -> nn.Module:
         """Build the MLP, initialised from `generator` alone."""
         from stockpot.workloads.tables.mlp import build_mlp
 
-        width = sum(feature.width for feature in self._features)
         num_outputs = len(self._classes) if self.task == "classification" else 1
-        return build_mlp(width, self._hidden, num_outputs, generator)
+        return build_mlp(len(self._number_mask), self._hidden, num_outputs, generator)
 
     def dataset(self, split: str) -> TensorDataset:
         """Return features (N, D), float32, and targets (N,): classes, or float32 numbers.
@@ -135,8 +129,7 @@ class Tabular:
                 of another type or an unknown class; or val or test has an example of another
                 split.
         """
-        if split not in SPLITS:
-            raise unknown_name("split of the tabular workload", split, SPLITS)
+        split = source_split("tabular", split, self._rows)
         table, indices = self._rows[split]
         return self._kept(split, self._tables[table], indices)
 
@@ -161,7 +154,7 @@ class Tabular:
         features, targets = batch
         # Drawn on the CPU, so that every device sees the same bits.
         drawn = torch.randn(features.shape, generator=generator).to(features.device)
-        return features + _NOISE * strength * self._is_number.to(features.device) * drawn, targets
+        return features + _NOISE * strength * self._number_mask.to(features.device) * drawn, targets
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the logits (N, C), or numbers in the target's unit (N,)."""
@@ -195,7 +188,7 @@ class Tabular:
         return {"train": train, **tables}
 
     @cached_property
-    def _features(self) -> list[Feature]:
+    def _features(self) -> TableFeatures:
         train = self._tables["train"]
         columns = [column for column in train.columns if column != self._target]
         for column in self._categorical:
@@ -204,26 +197,15 @@ class Tabular:
         return learn_features(train, columns, self._categorical)
 
     @cached_property
-    def _is_number(self) -> Tensor:
-        """1 for each feature that is a number, 0 for categories and gaps; (D,)."""
+    def _number_mask(self) -> Tensor:
+        """1 for each feature that is a number, 0 for all others; (D,)."""
         import torch
 
-        firsts = [float(isinstance(feature, NumberFeature)) for feature in self._features]
-        widths = [feature.width for feature in self._features]
-        pairs = zip(firsts, widths, strict=True)
-        return torch.tensor(
-            [value for first, width in pairs for value in [first] + [0.0] * (width - 1)]
-        )
+        return torch.from_numpy(self._features.number_mask)
 
     @cached_property
     def _classes(self) -> tuple[str, ...]:
-        train = self._tables["train"]
-        classes = train.classes(self._target)
-        if len(classes) < 2:
-            raise InputError(
-                f"{train.path}: {self._target!r} must have two classes or more, got {classes[0]!r}"
-            )
-        return classes
+        return self._tables["train"].classes(self._target)
 
     @cached_property
     def _target_scale(self) -> tuple[float, float]:
@@ -258,7 +240,7 @@ class Tabular:
         return self._datasets[name]
 
     def _note_gaps(self, table: Table) -> None:
-        gaps = "; ".join(note_gaps(table, self._features))
+        gaps = "; ".join(self._features.notes(table))
         if gaps and table.path not in self._notes:
             self._notes[table.path] = f"{table.path}: {gaps}"
             _log.warning(self._notes[table.path])
@@ -268,7 +250,7 @@ class Tabular:
         from torch.utils.data import TensorDataset
 
         rows = torch.tensor(indices)
-        features = torch.from_numpy(encode(table, self._features))[rows]
+        features = torch.from_numpy(self._features.encode(table))[rows]
         if self.task == "classification":
             targets = torch.tensor(table.targets(self._target, self._classes))
         else:

@@ -5,18 +5,17 @@ Importing this module, building a `TextClassification` and asking for its digest
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
-from stockpot.errors import InputError, unknown_name
 from stockpot.workloads.chosen_shifts import shifts_of_files, split_of_each
 from stockpot.workloads.classification import accuracy, cross_entropies
+from stockpot.workloads.files import digest_of
 from stockpot.workloads.protocol import SPLITS, Batch, Metric, Shift, Task
+from stockpot.workloads.splits import source_split
 from stockpot.workloads.tables.reading import Table
 from stockpot.workloads.tables.split_rows import rows_of_splits
 from stockpot.workloads.texts.pretrained import Pretrained
@@ -85,13 +84,12 @@ class TextClassification:
 
     def data_digest(self) -> str:
         """Return the SHA-256 (hex) of the splits' and the model's files, and the seed."""
-        described = {
-            "data": self._data.digest(),
-            "model": self._pretrained.digest(),
-            "seed": self._seed,
-            "version": _VERSION,
-        }
-        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+        return digest_of(
+            data=self._data.digest(),
+            model=self._pretrained.digest(),
+            seed=self._seed,
+            version=_VERSION,
+        )
 
     def build_model(self, generator: Generator) -> nn.Module:
         """Build the net: the pretrained encoder, with a head from `generator` alone."""
@@ -106,10 +104,7 @@ class TextClassification:
             InputError: there is no such split; or a table is damaged, lacks a column, a value or
                 a class; or val or test has an example of another split.
         """
-        if split not in SPLITS:
-            raise unknown_name("split of the text_classification workload", split, SPLITS)
-        if self._rows[split] == self._rows["train"]:
-            split = "train"  # which may be pretrain too
+        split = source_split("text_classification", split, self._rows)
         table, indices = self._rows[split]
         return self._kept(split, self._tables[table], indices)
 
@@ -179,13 +174,7 @@ class TextClassification:
 
     @cached_property
     def _classes(self) -> tuple[str, ...]:
-        train = self._tables["train"]
-        classes = train.classes(self._label)
-        if len(classes) < 2:
-            raise InputError(
-                f"{train.path}: {self._label!r} must have two classes or more, got {classes[0]!r}"
-            )
-        return classes
+        return self._tables["train"].classes(self._label)
 
     def _shifted(self, name: str) -> TokenDataset:
         table = self._data.shift(name, (*self._texts, self._label))

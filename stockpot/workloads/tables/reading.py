@@ -80,9 +80,13 @@ class Table:
         """Return the different texts of a column, in order of number where all are whole numbers.
 
         Raises:
-            InputError: a cell is missing.
+            InputError: a cell is missing, or there are fewer than two classes.
         """
         names = set(self.texts(column))
+        if len(names) < 2:
+            raise InputError(
+                f"{self.path}: {column!r} must have two classes or more, got {names.pop()!r}"
+            )
         if all(_is_whole(name) for name in names):
             return tuple(sorted(names, key=lambda name: (int(name), name)))
         return tuple(sorted(names))

@@ -1,14 +1,10 @@
-"""What columns of tables become for a net: numbers standardised, categories one-hot.
-
-All that is learned is learned from train, so that a model sees other tables as it saw train.
-"""
+"""Features of table columns: standardised numbers and one-hot categories, learned from train."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stockpot.errors import InputError
 from stockpot.workloads.tables.reading import Table, as_number
@@ -22,153 +18,141 @@ _MOST_CATEGORIES = 256
 
 
 @dataclass(frozen=True, slots=True)
-class NumberFeature:
-    """A column of numbers: (x - mean) / scale, then 1 where it is missing if train has such cells.
+class TableFeatures:
+    """The encoding of a table's columns as features, fitted on train.
+
+    A number is standardised by train's mean and deviation, and a missing one is the mean; it is
+    followed by a feature that is 1 where it is missing, if any is missing in train. A category is
+    one-hot over train's sorted texts, with missing as the last category if train has such cells; a
+    cell of no category of train is all zeros.
 
     Attributes:
-        column: its name.
-        mean: of train's cells that are not missing; a missing cell counts as the mean.
-        scale: their standard deviation; 1 if all are equal.
-        has_missing: whether cells of train are missing.
+        is_number: by column, in the order of the features, whether it holds numbers.
+        encoder: scikit-learn's `ColumnTransformer`, fitted, with one transformer per column.
     """
 
-    column: str
-    mean: float
-    scale: float
-    has_missing: bool
+    is_number: Mapping[str, bool]
+    encoder: Any
 
-    @property
-    def width(self) -> int:
-        """The number of features."""
-        return 1 + self.has_missing
+    def encode(self, table: Table) -> NDArray[np.float32]:
+        """Return the features of all rows of a table; (N, D).
 
-    def encode(self, table: Table) -> NDArray[np.float64]:
-        """Return the features of all rows; (N, width)."""
+        Raises:
+            InputError: a cell of a column of numbers is not a finite number.
+        """
         import numpy as np
 
-        values = table.numbers(self.column)
-        missing = np.isnan(values)
-        standard = np.where(missing, 0.0, (values - self.mean) / self.scale)
-        return np.stack([standard, missing] if self.has_missing else [standard], axis=1)
-
-
-@dataclass(frozen=True, slots=True)
-class CategoryFeature:
-    """A column of texts: 1 for the category of a row, and 0 for all others.
-
-    Attributes:
-        column: its name.
-        categories: those of train, in order; None, if it is one, stands for a missing cell. A
-            row of none of them has zeros alone.
-    """
-
-    column: str
-    categories: tuple[str | None, ...]
+        features: NDArray[np.float32] = self.encoder.transform(_cells(table, self.is_number))
+        return features.astype(np.float32)
 
     @property
-    def width(self) -> int:
-        """The number of features."""
-        return len(self.categories)
-
-    def encode(self, table: Table) -> NDArray[np.float64]:
-        """Return the features of all rows; (N, width)."""
+    def number_mask(self) -> NDArray[np.float32]:
+        """1 for each feature that is a number, 0 for categories and missing-value flags; (D,)."""
         import numpy as np
 
-        places = {category: place for place, category in enumerate(self.categories)}
-        found = [places.get(_text(cell), -1) for cell in table.columns[self.column]]
-        is_of: NDArray[np.bool_] = np.array(found)[:, None] == np.arange(self.width)
-        return is_of.astype(np.float64)
+        slices = list(self.encoder.output_indices_.values())
+        mask = np.zeros(max(each.stop for each in slices), np.float32)
+        mask[
+            [s.start for s, number in zip(slices, self.is_number.values(), strict=False) if number]
+        ] = 1
+        return mask
 
-
-Feature = NumberFeature | CategoryFeature
+    def notes(self, table: Table) -> list[str]:
+        """Report columns with missing cells or with categories that train lacks, with counts."""
+        notes = []
+        for (column, is_number), fitted in zip(
+            self.is_number.items(), self.encoder.transformers_, strict=False
+        ):
+            cells = table.columns[column]
+            missing = sum(cell is None for cell in cells)
+            if missing:
+                replacement = "as train's mean" if is_number else "as a category"
+                notes.append(f"{column}: {missing} of {len(cells)} missing, taken {replacement}")
+            if not is_number:
+                known = {*fitted[1].categories_[0], None}
+                unknown = sum(_text(cell) not in known for cell in cells)
+                if unknown:
+                    notes.append(f"{column}: {unknown} of {len(cells)} of no category of train")
+        return notes
 
 
 def learn_features(
     train: Table, columns: Sequence[str], categorical: Collection[str]
-) -> list[Feature]:
-    """Learn from train what its columns become.
+) -> TableFeatures:
+    """Fit the encoding of columns on train.
 
     Args:
         train: the table, with all of `columns`.
         columns: those to use, in order.
         categorical: those whose numbers are categories. The others are numbers if one of their
-            cells is, else categories.
+            cells is a number, else categories.
 
     Raises:
-        InputError: a column has numbers and texts, no value at all, or too many categories.
+        InputError: a column mixes numbers and texts, has no value at all, or too many categories.
     """
-    return [
-        _categories(train, column)
-        if column in categorical or _has_no_number(train, column)
-        else _numbers(train, column)
-        for column in columns
-    ]
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-
-def encode(table: Table, features: Sequence[Feature]) -> NDArray[np.float32]:
-    """Return the features of all rows of a table, side by side; (N, D), float32."""
-    import numpy as np
-
-    return np.concatenate([one.encode(table) for one in features], axis=1).astype(np.float32)
+    is_number = {c: c not in categorical and _has_number(train, c) for c in columns}
+    for column in (name for name, number in is_number.items() if not number):
+        _check_categories(train, column)
+    # Scaled first, so that the mean is 0 and the flags of missing values are not scaled.
+    number = make_pipeline(
+        StandardScaler(), SimpleImputer(strategy="constant", fill_value=0, add_indicator=True)
+    )
+    category = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    encoder = ColumnTransformer(
+        [
+            (f"column {place}", number if is_of_numbers else category, [place])
+            for place, is_of_numbers in enumerate(is_number.values())
+        ]
+    )
+    try:
+        encoder.fit(_cells(train, is_number))
+    except InputError as error:
+        raise InputError(
+            f"{error}; empty the cell if its value is missing, or name the column in the option "
+            "categorical"
+        ) from error
+    return TableFeatures(is_number, encoder)
 
 
 def target_numbers(table: Table, column: str) -> NDArray[np.float64]:
     """Return the numbers to predict; (N,).
 
     Raises:
-        InputError: a cell is missing or no number.
+        InputError: a cell is missing or not a number.
     """
     table.texts(column)
     return table.numbers(column)
 
 
 def row_contents(table: Table) -> list[tuple[str | None, ...]]:
-    """Return what is in each row, the same whatever the format of the file; (N,)."""
+    """Return the cells of each row as texts, independent of the file's format; (N,)."""
     columns = [[_text(cell) for cell in cells] for cells in table.columns.values()]
     return list(zip(*columns, strict=True))
 
 
-def note_gaps(table: Table, features: Sequence[Feature]) -> list[str]:
-    """Say of each column how many cells are missing or of no known category, if any are."""
-    notes = []
-    for feature in features:
-        cells = table.columns[feature.column]
-        missing = sum(cell is None for cell in cells)
-        if missing:
-            kept = "as a category" if isinstance(feature, CategoryFeature) else "as train's mean"
-            notes.append(f"{feature.column}: {missing} of {len(cells)} missing, taken {kept}")
-        if isinstance(feature, CategoryFeature):
-            known = {*feature.categories, None}
-            strange = sum(_text(cell) not in known for cell in cells)
-            if strange:
-                notes.append(f"{feature.column}: {strange} of {len(cells)} of no category of train")
-    return notes
-
-
-def _has_no_number(table: Table, column: str) -> bool:
-    numbers = (as_number(cell) for cell in table.columns[column] if cell is not None)
-    return all(number is None for number in numbers)
-
-
-def _numbers(train: Table, column: str) -> NumberFeature:
+def _cells(table: Table, is_number: Mapping[str, bool]) -> NDArray[np.object_]:
+    """Return columns as scikit-learn takes them: floats or NaN, texts or None; (N, K)."""
     import numpy as np
 
-    try:
-        values = train.numbers(column)
-    except InputError as error:
-        raise InputError(
-            f"{error}; empty the cell if its value is missing, or name the column in the option "
-            "categorical"
-        ) from error
-    scale = float(np.nanstd(values))
-    is_constant = math.isclose(scale, 0.0, abs_tol=1e-12 * float(np.nanmax(np.abs(values))))
-    mean = float(np.nanmean(values))
-    return NumberFeature(column, mean, 1.0 if is_constant else scale, bool(np.isnan(values).any()))
+    cells = np.empty((table.num_rows, len(is_number)), dtype=object)
+    for place, (column, is_of_numbers) in enumerate(is_number.items()):
+        texts = [_text(cell) for cell in table.columns[column]]
+        cells[:, place] = table.numbers(column) if is_of_numbers else texts
+    return cells
 
 
-def _categories(train: Table, column: str) -> CategoryFeature:
-    found = {_text(cell) for cell in train.columns[column]}
-    texts = sorted(text for text in found if text is not None)
+def _has_number(table: Table, column: str) -> bool:
+    cells = table.columns[column]
+    return any(cell is not None and as_number(cell) is not None for cell in cells)
+
+
+def _check_categories(train: Table, column: str) -> None:
+    texts = {_text(cell) for cell in train.columns[column]} - {None}
     if not texts:
         raise InputError(
             f"{train.path}: {column!r} must have a value, got none in {train.num_rows} rows; leave "
@@ -179,7 +163,6 @@ def _categories(train: Table, column: str) -> CategoryFeature:
             f"{train.path}: {column!r} must have {_MOST_CATEGORIES} categories at most, got "
             f"{len(texts)}; leave it out with the option features"
         )
-    return CategoryFeature(column, (*texts, None) if None in found else tuple(texts))
 
 
 def _text(cell: Cell) -> str | None:

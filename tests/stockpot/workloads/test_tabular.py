@@ -232,3 +232,9 @@ def test_a_shift_without_a_file_is_named_when_the_workload_is_built(tmp_path):
 
     with pytest.raises(InputError, match=r"unknown shift in .*'latr', choose from \['later'\]"):
         build(data, val_shifts=("latr",))
+
+
+def test_pretrain_without_a_table_of_its_own_is_the_dataset_of_train(tmp_path):
+    workload = build(write(tmp_path, train=TRAIN, val=VAL, test=TEST))
+
+    assert workload.dataset("pretrain") is workload.dataset("train")
