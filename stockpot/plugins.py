@@ -135,6 +135,10 @@ def _load(kind: str, place: str) -> Any:
         ) from error
     found = getattr(module, attribute, None)
     if not callable(found):
-        choices = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
+        choices = [
+            name
+            for name, value in vars(module).items()
+            if getattr(value, "__module__", None) == module_name and name[0] != "_"
+        ]
         raise unknown_name(f"{kind} in {module_name!r}:", attribute, choices)
     return found

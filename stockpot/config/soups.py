@@ -1,27 +1,67 @@
-"""The section `soups` of params.yaml: which ingredients go into a soup, merged how."""
+"""The section `soups` of params.yaml: which ingredients go into a soup, and how they are merged."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Literal
+import operator
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
+from stockpot.config.custom_choices import OrCustom, checked_options, fields_of
+from stockpot.soups.selection.registry import SELECTIONS
+from stockpot.soups.selection.rule import Rule
 from stockpot.yaml_files import Name, Section
 
 
-class _Choice(Section):
+class SoupRecipe(Section):
+    """A soup: ingredients to choose from, and the selection that chooses."""
+
     name: Name
     ingredients: Sequence[str] = Field(
-        (), description="patterns of the names of those that may go in; empty: all"
+        (), description="patterns of ingredient names to choose from; empty: all"
     )
+    select: str
+
+    @property
+    def rule(self) -> Rule:
+        """The selection."""
+        return SELECTIONS[self.select]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The selection's options."""
+        return {name: getattr(self, name) for name in self.rule.options}
+
+    @property
+    def merge_method(self) -> str:
+        """The merge method; `wise_ft`, where the selection returns a point on a path."""
+        return "wise_ft"
+
+    @property
+    def merge_options(self) -> Mapping[str, int | float | bool | str]:
+        """Options of the merge method and of its preparation."""
+        return {}
 
 
-class _Recipe(_Choice):
-    method: str = Field("linear", description="merge method")
+class MergedRecipe(SoupRecipe):
+    """A soup of the chosen ingredients, by any merge method."""
+
+    method: str = Field("linear", description="merge method, or module:function of your own")
     options: dict[str, int | float | bool | str] = Field(
-        {}, description="the merge method's own, and those of its preparation"
+        {}, description="options of the merge method and of its preparation"
     )
+
+    @property
+    def merge_method(self) -> str:
+        """The merge method."""
+        return self.method
+
+    @property
+    def merge_options(self) -> Mapping[str, int | float | bool | str]:
+        """Options of the merge method and of its preparation."""
+        return self.options
 
     @field_validator("method")
     @classmethod
@@ -33,7 +73,7 @@ class _Recipe(_Choice):
         return method
 
     @model_validator(mode="after")
-    def _method_can_merge_so(self) -> _Recipe:
+    def _method_accepts_the_options(self) -> MergedRecipe:
         if self.method != "linear" or self.options:
             from stockpot.merging.recipe import Recipe
             from stockpot.soups.preparation.options import split_options
@@ -43,31 +83,43 @@ class _Recipe(_Choice):
         return self
 
 
-class UniformRecipe(_Recipe):
-    """Average all ingredients."""
+class CustomRecipe(MergedRecipe, extra="allow"):
+    """A soup by a selection of your own; the selection's options are further fields."""
 
-    select: Literal["uniform"]
+    select: str = Field(pattern=r"^[\w.]+:\w+$", description="module:function")
 
+    @model_validator(mode="after")
+    def _selection_accepts_the_options(self) -> CustomRecipe:
+        rule = self.rule
+        unused = {"method", "options"} if rule.is_on_path else set()
+        checked = checked_options(self, rule.options, unused=frozenset(unused))
+        assert self.__pydantic_extra__ is not None
+        self.__pydantic_extra__.update(checked)
+        return self
 
-class GreedyRecipe(_Recipe):
-    """Add ingredients from the best on, each kept if the val score does not fall."""
-
-    select: Literal["greedy"]
-
-
-class TopKRecipe(_Recipe):
-    """Average the k best ingredients on val."""
-
-    select: Literal["top_k"]
-    k: int = Field(ge=1, description="how many; all, where there are fewer")
-
-
-class WiseFtRecipe(_Choice):
-    """The best point on val of those on the straight paths from the base to each ingredient."""
-
-    select: Literal["wise_ft"]
+    @property
+    def merge_method(self) -> str:
+        """The merge method; `wise_ft`, where the selection returns a point on a path."""
+        return "wise_ft" if self.rule.is_on_path else self.method
 
 
-SoupRecipe = Annotated[
-    UniformRecipe | GreedyRecipe | TopKRecipe | WiseFtRecipe, Field(discriminator="select")
-]
+def _section_of(select: str) -> type[SoupRecipe]:
+    """Return the section of a built-in selection: its options are fields."""
+    rule = SELECTIONS[select]
+    fields: dict[str, Any] = {"select": (Literal[select], ...), **fields_of(rule.options)}
+    section: type[SoupRecipe] = create_model(
+        f"{select.title().replace('_', '')}Recipe",
+        __base__=SoupRecipe if rule.is_on_path else MergedRecipe,
+        __doc__=rule.summary,
+        **fields,
+    )
+    return section
+
+
+if TYPE_CHECKING:
+    SoupSection = SoupRecipe
+else:
+    _BUILT_IN = reduce(operator.or_, map(_section_of, SELECTIONS))
+    SoupSection = Annotated[
+        Annotated[_BUILT_IN, Field(discriminator="select")], OrCustom("select", CustomRecipe)
+    ]

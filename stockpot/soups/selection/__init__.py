@@ -1,1 +1,1 @@
-"""Which ingredients go into a soup; every choice is made by val scores alone."""
+"""Selections: which ingredients go into a soup, decided by val scores only. One file each."""

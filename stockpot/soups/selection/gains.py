@@ -1,11 +1,11 @@
-"""What the greedy soup gains from each ingredient."""
+"""The gain of the greedy soup from each ingredient."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from stockpot.soups.selection.greedy import select_greedy
+from stockpot.soups.selection.greedy import greedy_steps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,18 +14,19 @@ if TYPE_CHECKING:
 def soup_gains(order: Sequence[int], score: Callable[[Sequence[int]], Tensor]) -> list[float]:
     """Return by how much each ingredient raises the score of the greedy soup.
 
-    Of an ingredient in the soup: the soup's score less that of the others in it. Of any other: the
-    score of the soup with it, less the soup's. A soup of one ingredient gains from it what it has
-    over the second best.
+    For an ingredient in the soup: the soup's score minus that of the soup without it. For any
+    other: the score of the soup with it minus the soup's. For the only ingredient of a soup: its
+    score minus that of the second best.
 
     Args:
         order: positions of the ingredients, best val score first; at least two.
-        score: val values of the mean of some ingredients, one an example (N,); higher is better.
+        score: positions -> val values (N,) of the mean of these ingredients, one per example;
+            higher is better.
 
     Returns:
         Gains by position, in the score's unit.
     """
-    steps = select_greedy(order, score)
+    steps = greedy_steps(order, score)
     soup = [step.ingredient for step in steps if step.accepted]
     best = steps[-1].best
 

@@ -3,46 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from stockpot.soups.selection.candidates import Candidates, Selection, Step
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One decision: was the ingredient kept?
-
-    Attributes:
-        ingredient: its position.
-        score: val score of the soup with it.
-        accepted: whether it went in.
-        best: val score of the soup after the decision.
-        values: the val values of the soup with it, one an example, whose mean is `score`; (N,).
-    """
-
-    ingredient: int
-    score: float
-    accepted: bool
-    best: float
-    values: Tensor = field(compare=False, repr=False)
+def greedy(candidates: Candidates) -> Selection:
+    """Add ingredients one by one, best first; keep each that does not lower the val score."""
+    steps = greedy_steps(candidates.order, candidates.score)
+    return Selection([step.ingredient for step in steps if step.accepted], steps)
 
 
-def select_greedy(order: Sequence[int], score: Callable[[Sequence[int]], Tensor]) -> list[Step]:
-    """Try the ingredients in order and keep each one that does not lower the soup's score.
+def greedy_steps(order: Sequence[int], score: Callable[[Sequence[int]], Tensor]) -> list[Step]:
+    """Try the ingredients in order and add each one that does not lower the soup's score.
 
     The soup's score is never below that of the first ingredient, which is the best single one.
 
     Args:
         order: positions of the ingredients, best val score first; at least one.
-        score: val values of the mean of some ingredients, one an example (N,); their mean is what
-            decides, higher is better.
+        score: positions -> val values (N,) of the soup of these ingredients, one per example;
+            their mean decides, higher is better.
 
     Returns:
-        A step an ingredient, in the order tried; the first one is always accepted.
+        One step per ingredient, in the order tried; the first one is always accepted.
 
-    Source: Recipe 1, which keeps an ingredient on equality (`>=`).
+    Source: Recipe 1, which adds an ingredient on equality (`>=`).
     """
     soup = [order[0]]
     values = score(soup)

@@ -12,10 +12,10 @@ from torch import Generator, Tensor, nn
 from torch.utils.data import TensorDataset
 from toy_workload import Toy
 
+from stockpot.experiment.jobs.job import make_model
 from stockpot.experiment.jobs.searches import OptunaSearch
-from stockpot.experiment.jobs.soups import SoupJob, make_soup
-from stockpot.experiment.jobs.tuning import TuningJob, tune
-from stockpot.experiment.provenance import making_of
+from stockpot.experiment.jobs.soups import SoupJob
+from stockpot.experiment.jobs.tuning import TuningJob
 from stockpot.experiment.reproduction import rebuild
 from stockpot.scoring.val_scores import ValScorer, score_on_val
 from stockpot.soups.preparation.recalibration import Recalibration
@@ -66,7 +66,6 @@ def _soup_job(root: Path, spec: WorkloadSpec, models: list[Model], select: str) 
         workload=spec,
         name="soup",
         select=select,
-        k=None,
         method="wise_ft" if select == "wise_ft" else "linear",
         options={},
         base=base,
@@ -128,7 +127,7 @@ def test_a_soup_has_its_own_statistics_and_the_score_that_it_was_chosen_by(
     spec: WorkloadSpec, models: list[Model], tmp_path: Path, select: str
 ) -> None:
     job = _soup_job(tmp_path, spec, models, select)
-    soup = make_soup(job, "cpu")
+    soup = make_model(job, "cpu")
     weights = load_tensors(tmp_path / soup.path)
     is_merged = len(soup.details["coefficients"]) > 1 or select == "wise_ft"
 
@@ -140,7 +139,7 @@ def test_a_soup_has_its_own_statistics_and_the_score_that_it_was_chosen_by(
     if select == "greedy":
         assert soup.details["steps"][-1]["best"] == soup.scores["val/accuracy"]
     (tmp_path / "again").mkdir()
-    made = rebuild(making_of(job, soup), tmp_path, tmp_path / "again", (), "cpu")
+    made = rebuild(job.provenance(soup), tmp_path, tmp_path / "again", (), "cpu")
     assert made.digest == soup.digest
 
 
@@ -159,7 +158,7 @@ def test_a_tuned_soup_has_its_own_statistics_too(
         metric="val/accuracy",
     )
 
-    tuned = tune(job, "cpu")
+    tuned = make_model(job, "cpu")
 
     weights = load_tensors(tmp_path / tuned.path)
     again = Recalibration(spec.build(), "cpu")(weights, 2)
@@ -169,5 +168,5 @@ def test_a_tuned_soup_has_its_own_statistics_too(
     best = max(trial["values"][0] for trial in tuned.details["trials"])
     assert best == tuned.scores["val/accuracy"]
     (tmp_path / "again").mkdir()
-    made = rebuild(making_of(job, tuned), tmp_path, tmp_path / "again", (), "cpu")
+    made = rebuild(job.provenance(tuned), tmp_path, tmp_path / "again", (), "cpu")
     assert made.digest == tuned.digest

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stockpot.soups.selection.greedy import Step, select_greedy
+from stockpot.soups.selection.candidates import Step
+from stockpot.soups.selection.greedy import greedy_steps
 from stockpot.storage.models import Model
 from stockpot.storage.ranking import rank
 
@@ -19,7 +20,7 @@ values = st.lists(st.integers(-5, 5), min_size=1, max_size=8)
 
 def _additive(own: Sequence[int]) -> list[Step]:
     """Choose greedily where a soup's score is the sum of its ingredients' values."""
-    return select_greedy(range(len(own)), lambda members: _one(sum(own[m] for m in members)))
+    return greedy_steps(range(len(own)), lambda members: _one(sum(own[m] for m in members)))
 
 
 def _one(score: float) -> Tensor:
@@ -51,7 +52,7 @@ def test_greedy_is_recipe_1_word_by_word(points: list[int], aim: int) -> None:
         if not soup or score([*soup, ingredient]) >= score(soup):
             soup = [*soup, ingredient]
 
-    steps = select_greedy(order, lambda members: _one(score(members)))
+    steps = greedy_steps(order, lambda members: _one(score(members)))
 
     assert _members(steps) == soup
     assert steps[-1].best == score(soup)
@@ -64,7 +65,7 @@ def test_greedy_is_never_below_the_best_ingredient(points: list[float]) -> None:
 
     order = _ranked(points, [str(p) for p in range(len(points))])
 
-    steps = select_greedy(order, lambda members: _one(score(members)))
+    steps = greedy_steps(order, lambda members: _one(score(members)))
 
     assert steps[-1].best >= max(points)
     assert all(later.best >= step.best for step, later in itertools.pairwise(steps))
@@ -77,7 +78,7 @@ def test_greedy_tries_each_ingredient_once_in_order() -> None:
         tried.append(list(members))
         return _one(-float(2 in members))
 
-    steps = select_greedy([1, 2, 0], score)
+    steps = greedy_steps([1, 2, 0], score)
 
     assert tried == [[1], [1, 2], [1, 0]]
     assert steps == [
@@ -95,7 +96,7 @@ def test_greedy_decides_by_the_mean_and_keeps_the_values_of_each_candidate() -> 
     values = {(0,): [1.0, 0, 0], (0, 1): [0.0, 1, 1], (0, 1, 2): [0.0, 1, 0]}
     rows = {members: torch.tensor(row, dtype=torch.float64) for members, row in values.items()}
 
-    steps = select_greedy(range(3), lambda members: rows[tuple(members)])
+    steps = greedy_steps(range(3), lambda members: rows[tuple(members)])
 
     assert [step.accepted for step in steps] == [True, True, False]
     assert [step.score for step in steps] == pytest.approx([1 / 3, 2 / 3, 1 / 3])

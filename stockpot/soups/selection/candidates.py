@@ -1,0 +1,105 @@
+"""Arguments and results of selections: rules that choose the ingredients of a soup.
+
+A selection sees positions and scores on val only, never data. It needs no torch when it is
+imported, so that reading params.yaml stays fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The ingredients to choose from, and the score of any soup of them.
+
+    Attributes:
+        order: positions of the ingredients, best val score first; at least one.
+        scores: val score of each ingredient, by position; higher is better.
+        score: positions of ingredients -> val values (N,), float64, one per example, of the soup
+            that they are merged to in this order; the mean of the values is the soup's score.
+    """
+
+    order: Sequence[int]
+    scores: Sequence[float]
+    score: Callable[[Sequence[int]], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One decision of a selection that tries ingredients one after another.
+
+    Attributes:
+        ingredient: position of the ingredient that was tried.
+        score: val score of the soup with it.
+        accepted: whether it is added to the soup.
+        best: val score of the soup after the decision.
+        values: val values (N,), one per example, of the soup with it; their mean is `score`.
+    """
+
+    ingredient: int
+    score: float
+    accepted: bool
+    best: float
+    values: Tensor = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The ingredients of a soup.
+
+    Attributes:
+        members: positions of the ingredients, in the order of the merge.
+        steps: the decisions that led to them, for the report; empty if there were none.
+    """
+
+    members: Sequence[int]
+    steps: Sequence[Step] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """The straight paths in weight space from the base to each ingredient.
+
+    Attributes:
+        order: positions of the ingredients, best val score first; at least one.
+        scores: val score of each ingredient, by position; higher is better.
+        score: position of an ingredient, alpha -> val score of base + alpha * (ingredient - base).
+    """
+
+    order: Sequence[int]
+    scores: Sequence[float]
+    score: Callable[[int, float], float]
+
+
+@dataclass(frozen=True, slots=True)
+class PathPoint:
+    """A point on the path from the base to an ingredient.
+
+    Attributes:
+        ingredient: position of the ingredient.
+        alpha: distance from the base, as a fraction of the path; 1 is the ingredient.
+        score: val score of the model at this point.
+    """
+
+    ingredient: int
+    alpha: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class PathSelection:
+    """A point on one of the paths, which is the soup.
+
+    Attributes:
+        best: the point.
+        points: all points that were scored, for the report.
+    """
+
+    best: PathPoint
+    points: Sequence[PathPoint] = ()

@@ -1,0 +1,17 @@
+"""The selections by name: one line per selection."""
+
+from __future__ import annotations
+
+from stockpot.plugins import Registry
+from stockpot.soups.selection.rule import Rule, rule_of
+
+SELECTIONS: Registry[Rule] = Registry(
+    "selection",
+    {
+        "uniform": "stockpot.soups.selection.uniform:uniform",
+        "greedy": "stockpot.soups.selection.greedy:greedy",
+        "top_k": "stockpot.soups.selection.top_k:top_k",
+        "wise_ft": "stockpot.soups.selection.wise_ft:wise_ft",
+    },
+    rule_of,
+)

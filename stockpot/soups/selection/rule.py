@@ -1,0 +1,52 @@
+"""A selection as a plugin: a function whose signature says what it needs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stockpot.errors import InputError
+from stockpot.plugins import Option, options_of
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A selection with its options.
+
+    Attributes:
+        choose: the function; called with `Candidates`, or `Paths`, and options.
+        is_on_path: whether it takes `paths` and returns a point on one of them. Otherwise it
+            takes `candidates` and returns ingredients, for any merge method.
+        options: its keyword-only arguments, by name.
+    """
+
+    choose: Callable[..., Any]
+    is_on_path: bool
+    options: Mapping[str, Option]
+
+    @property
+    def summary(self) -> str:
+        """The first line of its documentation."""
+        return (inspect.getdoc(self.choose) or "").partition("\n")[0]
+
+
+def rule_of(place: str, choose: Callable[..., Any]) -> Rule:
+    """Return a function as a selection.
+
+    Raises:
+        InputError: its signature is not that of a selection.
+    """
+    first, *others = [*inspect.signature(choose).parameters.values()] or [None]
+    if (
+        first is None
+        or first.name not in ("candidates", "paths")
+        or any(other.kind is not other.KEYWORD_ONLY for other in others)
+    ):
+        raise InputError(
+            f"selection {place!r}: must be a function of `candidates` or `paths` and of options "
+            f"that are keyword-only, got {getattr(choose, '__name__', place)}"
+            f"{inspect.signature(choose)}"
+        )
+    return Rule(choose, first.name == "paths", options_of(f"selection {place!r}", choose))

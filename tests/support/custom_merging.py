@@ -1,0 +1,64 @@
+"""Selections, a merge method and a search as users write them, outside the library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from stockpot.merging.method import method
+from stockpot.soups.selection.candidates import (
+    Candidates,
+    PathPoint,
+    Paths,
+    PathSelection,
+    Selection,
+)
+
+
+def best_and(candidates: Candidates, *, place: Annotated[int, Field(ge=1)] = 1) -> Selection:
+    """Merge the best ingredient with one further down, the worse one first."""
+    return Selection([candidates.order[place], candidates.order[0]])
+
+
+def best_pair(candidates: Candidates) -> Selection:
+    """Merge the pair with the best score, the worse one first."""
+    order = candidates.order
+    pairs = [(b, a) for number, a in enumerate(order) for b in order[number + 1 :]]
+    return Selection(max(pairs, key=lambda pair: candidates.score(pair).mean().item()))
+
+
+def halfway(paths: Paths, *, alpha: float) -> PathSelection:
+    """Take the point at `alpha` on the path to the best ingredient."""
+    best = paths.order[0]
+    return PathSelection(PathPoint(best, alpha, paths.score(best, alpha)))
+
+
+def nothing(candidates: Candidates) -> Selection:  # noqa: ARG001
+    """Choose no ingredient."""
+    return Selection([])
+
+
+def positions(candidates: Candidates) -> Sequence[int]:
+    """Return positions, which is not a selection."""
+    return candidates.order
+
+
+def no_selection(models: Sequence[int], k: int) -> None:
+    """Have a signature that no selection has."""
+
+
+@method("entrywise_median")
+def entrywise_median(tensors: Sequence[Tensor], *, shift: float = 0.0) -> Tensor:
+    """Take the median of each entry."""
+    if shift < 0:
+        raise ValueError(f"entrywise_median: shift must not be negative, got {shift}")
+    return torch.stack(list(tensors)).median(dim=0).values + shift
+
+
+def undecorated(tensors: Sequence[Tensor]) -> Tensor:
+    """Merge like a method, but without the decorator."""
+    return tensors[0]
