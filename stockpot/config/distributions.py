@@ -1,25 +1,22 @@
-"""What a field of the search space may hold: a distribution, or a constant."""
+"""The values of a field of the search space in params.yaml: a distribution, or a constant."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    WithJsonSchema,
+    create_model,
+)
 
 from stockpot.errors import unknown_name
-from stockpot.ingredients.finetuning.hyperparameters import (
-    Adapter,
-    AdapterInit,
-    Average,
-    Compiler,
-    Difficulty,
-    Optimizer,
-    Precision,
-    Sampler,
-    Schedule,
-)
 from stockpot.ingredients.points import (
     Choice,
     Constant,
@@ -31,13 +28,13 @@ from stockpot.ingredients.points import (
 )
 from stockpot.yaml_files import Section
 
-Interval = tuple[float, float]
+_Interval: TypeAlias = tuple[float, float]
 
 
 class LogUniformField(Section):
     """Uniform in the logarithm, between two positive numbers."""
 
-    log_uniform: Interval
+    log_uniform: _Interval
 
     def distribution(self) -> Distribution:
         """Return the plain distribution."""
@@ -47,7 +44,7 @@ class LogUniformField(Section):
 class UniformField(Section):
     """Uniform between two numbers."""
 
-    uniform: Interval
+    uniform: _Interval
 
     def distribution(self) -> Distribution:
         """Return the plain distribution."""
@@ -55,7 +52,7 @@ class UniformField(Section):
 
 
 class IntegerField(Section):
-    """A whole number between two, both included."""
+    """An integer between two, both included."""
 
     integer: tuple[int, int]
 
@@ -65,7 +62,7 @@ class IntegerField(Section):
 
 
 class ChoiceField(Section):
-    """One of the values of a list."""
+    """One of a list of numbers."""
 
     choice: list[float] = Field(min_length=1)
 
@@ -74,83 +71,78 @@ class ChoiceField(Section):
         return Choice(tuple(self.choice))
 
 
-class OptimizerChoice(Section):
-    """One of several optimizers."""
-
-    choice: list[Optimizer] = Field(min_length=1)
-
-
-class ScheduleChoice(Section):
-    """One of several schedules of the learning rate."""
-
-    choice: list[Schedule] = Field(min_length=1)
-
-
-class PrecisionChoice(Section):
-    """One of several precisions of the forward pass."""
-
-    choice: list[Precision] = Field(min_length=1)
-
-
-class AverageChoice(Section):
-    """One of several averages along a run."""
-
-    choice: list[Average] = Field(min_length=1)
-
-
-class AdapterChoice(Section):
-    """One of several kinds of adapter."""
-
-    choice: list[Adapter] = Field(min_length=1)
-
-
-class AdapterInitChoice(Section):
-    """One of several starts of an adapter."""
-
-    choice: list[AdapterInit] = Field(min_length=1)
-
-
-class SamplerChoice(Section):
-    """One of several ways to draw examples."""
-
-    choice: list[Sampler] = Field(min_length=1)
-
-
-class DifficultyChoice(Section):
-    """One of several scores of examples."""
-
-    choice: list[Difficulty] = Field(min_length=1)
-
-
-class CompilerChoice(Section):
-    """Compiled or not."""
-
-    choice: list[Compiler] = Field(min_length=1)
-
-
-class PatternsChoice(Section):
-    """One of several lists of name patterns, each one text with spaces."""
+class NamesField(Section):
+    """One of a list of texts."""
 
     choice: list[str] = Field(min_length=1)
 
+    def distribution(self) -> Distribution:
+        """Return the plain distribution."""
+        return Names(tuple(self.choice))
 
-_NAME_CHOICES = (
-    OptimizerChoice,
-    ScheduleChoice,
-    PrecisionChoice,
-    AverageChoice,
-    AdapterChoice,
-    AdapterInitChoice,
-    SamplerChoice,
-    DifficultyChoice,
-    CompilerChoice,
-    PatternsChoice,
+
+SpaceField: TypeAlias = (
+    LogUniformField | UniformField | IntegerField | ChoiceField | NamesField | float | str
 )
+
 _KINDS = ("choice", "integer", "log_uniform", "uniform")
 
 
+def number_field(number: Any) -> Any:
+    """Return the type of a field for a number, a distribution of numbers included.
+
+    Args:
+        number: type of one number, with its range, for the JSON schema; this type does not check
+            the range, since distributions have to be checked too.
+    """
+    schema = TypeAdapter(number).json_schema()
+    constant = Annotated[float, WithJsonSchema(schema), Tag("constant")]
+    return Annotated[
+        Annotated[LogUniformField, Tag("log_uniform")]
+        | Annotated[UniformField, Tag("uniform")]
+        | Annotated[IntegerField, Tag("integer")]
+        | Annotated[ChoiceField, Tag("choice")]
+        | constant,
+        Discriminator(_kind),
+        BeforeValidator(_one_distribution),
+    ]
+
+
+def names_field(field: str, name: Any) -> Any:
+    """Return the type of a field for a name, a choice among names included.
+
+    Args:
+        field: what the field is called.
+        name: a Literal type; or str for any text.
+    """
+    choice = NamesField if name is str else _choice_of(field, name)
+    return Annotated[
+        Annotated[choice, Tag("choice")] | Annotated[name, Tag("constant")],
+        Discriminator(_kind),
+        BeforeValidator(partial(_one_distribution, kinds=("choice",))),  # names have no order
+    ]
+
+
+def as_distribution(field: SpaceField) -> Distribution:
+    """Return the distribution of a field's value; a number is a choice of one."""
+    if isinstance(field, str):
+        return Constant(field)
+    if isinstance(field, (int, float)):
+        return Choice((field,))
+    return field.distribution()
+
+
+def _choice_of(field: str, name: Any) -> type[NamesField]:
+    return create_model(
+        f"{field.title().replace('_', '')}Choice",
+        __base__=NamesField,
+        __doc__=f"One of several values of `{field}`.",
+        choice=(list[name], Field(min_length=1)),
+    )
+
+
 def _kind(value: Any) -> str:
-    """Tell which distribution is meant, so that an error speaks of that one alone."""
+    """Name the distribution that is meant, so that an error is about that one alone."""
     if isinstance(value, Section):
         return next(iter(type(value).model_fields))
     return next((kind for kind in _KINDS if isinstance(value, dict) and kind in value), "constant")
@@ -163,60 +155,3 @@ def _one_distribution(value: Any, kinds: Sequence[str] = _KINDS) -> Any:
     if isinstance(value, dict) and len(value) > 1:
         raise ValueError(f"must name one distribution, got {[*value]}")
     return value
-
-
-HyperparameterField = Annotated[
-    Annotated[LogUniformField, Tag("log_uniform")]
-    | Annotated[UniformField, Tag("uniform")]
-    | Annotated[IntegerField, Tag("integer")]
-    | Annotated[ChoiceField, Tag("choice")]
-    | Annotated[float, Tag("constant")],
-    Discriminator(_kind),
-    BeforeValidator(_one_distribution),
-]
-
-# Names have no order to draw from but a choice.
-_of_names = (Discriminator(_kind), BeforeValidator(partial(_one_distribution, kinds=("choice",))))
-_Choice, _Constant = Tag("choice"), Tag("constant")
-OptimizerField = Annotated[
-    Annotated[OptimizerChoice, _Choice] | Annotated[Optimizer, _Constant], *_of_names
-]
-ScheduleField = Annotated[
-    Annotated[ScheduleChoice, _Choice] | Annotated[Schedule, _Constant], *_of_names
-]
-PrecisionField = Annotated[
-    Annotated[PrecisionChoice, _Choice] | Annotated[Precision, _Constant], *_of_names
-]
-AverageField = Annotated[
-    Annotated[AverageChoice, _Choice] | Annotated[Average, _Constant], *_of_names
-]
-AdapterField = Annotated[
-    Annotated[AdapterChoice, _Choice] | Annotated[Adapter, _Constant], *_of_names
-]
-AdapterInitField = Annotated[
-    Annotated[AdapterInitChoice, _Choice] | Annotated[AdapterInit, _Constant], *_of_names
-]
-SamplerField = Annotated[
-    Annotated[SamplerChoice, _Choice] | Annotated[Sampler, _Constant], *_of_names
-]
-DifficultyField = Annotated[
-    Annotated[DifficultyChoice, _Choice] | Annotated[Difficulty, _Constant], *_of_names
-]
-CompilerField = Annotated[
-    Annotated[CompilerChoice, _Choice] | Annotated[Compiler, _Constant], *_of_names
-]
-PatternsField = Annotated[
-    Annotated[PatternsChoice, _Choice] | Annotated[str, _Constant], *_of_names
-]
-
-
-def as_distribution(field: Any) -> Distribution:
-    """Return a field's plain distribution; a number is a choice of one, a name a constant."""
-    if isinstance(field, str):
-        return Constant(field)
-    if isinstance(field, _NAME_CHOICES):
-        return Names(tuple(field.choice))
-    if isinstance(field, (int, float)):
-        return Choice((field,))
-    distribution: Distribution = field.distribution()
-    return distribution

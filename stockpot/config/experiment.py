@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+import re
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, field_validator, model_validator
 
-from stockpot.config.soups import SoupRecipe
+from stockpot.config.soups import SoupSection
 from stockpot.config.sweep import BaseSection, SweepSection
 from stockpot.config.tune import OptunaTuning, TuneSection
+from stockpot.diagnostics.registry import DIAGNOSTICS
 from stockpot.errors import unknown_name
 from stockpot.workloads import shift_names
 from stockpot.yaml_files import Fraction, Name, Section
 
-DiagnosticName = Literal[
-    "barriers",
-    "similarity",
-    "gradient_groups",
-    "loss_plane",
-    "geometry",
-    "regime",
-    "diversity",
-    "contributions",
-    "soup_size",
+DIAGNOSTIC_NAMES: tuple[str, ...] = tuple(DIAGNOSTICS)
+"""The built-in diagnostics, in the order of the report."""
+
+_USERS_OWN = {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$"}
+
+
+def _module_and_function(name: str) -> str:
+    if not re.fullmatch(_USERS_OWN["pattern"], name):
+        raise ValueError(f"must be module:function, got {name!r}")
+    return name
+
+
+DiagnosticName = Annotated[
+    str,
+    WithJsonSchema({"anyOf": [{"enum": [*DIAGNOSTIC_NAMES], "type": "string"}, _USERS_OWN]}),
 ]
-DIAGNOSTIC_NAMES: tuple[DiagnosticName, ...] = get_args(DiagnosticName)
-"""All diagnostics, in the order of the report."""
+
+UsersFunction = Annotated[str, AfterValidator(_module_and_function), WithJsonSchema(_USERS_OWN)]
 
 
 class WorkloadSection(Section):
@@ -86,6 +93,9 @@ class EvaluateSection(Section):
         0.1, description="share of prediction sets that may miss the target"
     )
     repeats: RepeatsSection = RepeatsSection()
+    metrics: list[UsersFunction] = Field(
+        [], description="further metrics on test, each a function as module:function"
+    )
 
 
 class PromoteSection(Section):
@@ -127,15 +137,25 @@ class Experiment(Section):
     workload: WorkloadSection = WorkloadSection()
     base: BaseSection = BaseSection()
     sweep: SweepSection
-    soups: list[SoupRecipe] = Field(min_length=1)
+    soups: list[SoupSection] = Field(min_length=1)
     tune: list[TuneSection] = Field([], description="empty: no tuning")
     diagnose: Literal["all"] | list[DiagnosticName] = Field(
-        "all", description="which diagnostics to make of ingredients and soups; [] for none"
+        "all",
+        description="diagnostics of ingredients and soups: all built-in ones, or a list of names "
+        "and of functions as module:function; []: none",
     )
     evaluate: EvaluateSection = EvaluateSection()
     promote: PromoteSection = PromoteSection()
     track: TrackSection = TrackSection()
     run: RunSection = RunSection()
+
+    @field_validator("diagnose")
+    @classmethod
+    def _diagnostics_are_known(cls, diagnose: str | list[str]) -> str | list[str]:
+        for name in diagnose if isinstance(diagnose, list) else ():
+            if name not in DIAGNOSTIC_NAMES:
+                DIAGNOSTICS[name]  # imports a user's module to check that it has the function
+        return diagnose
 
     @model_validator(mode="after")
     def _names_are_unique_and_shifts_suffice(self) -> Experiment:

@@ -7,12 +7,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from stockpot.config.hyperparameter_fields import offered_fields, with_fields
 from stockpot.config.space import SpaceSection
-from stockpot.ingredients.finetuning.hyperparameters import Optimizer, Precision, Schedule
+from stockpot.ingredients.finetuning.hyperparameters import Base
 from stockpot.ingredients.points import Point
 from stockpot.yaml_files import Section
 
 
+@with_fields(offered_fields(Base), lambda field: field.value_type)
 class BaseSection(Section):
     """How the base is pretrained: the model that every ingredient starts from."""
 
@@ -22,28 +24,6 @@ class BaseSection(Section):
         description="path of a model of the workload that is the base as it is; then nothing is "
         "pretrained, and the fields below do nothing",
     )
-    learning_rate: float = Field(3e-3, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
-    epochs: int = Field(
-        30, ge=0, description="of all weights; 0, and no probe: the workload's model as it is built"
-    )
-    batch_size: int = Field(32, ge=1)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    mixup: float = Field(0.0, ge=0, description="alpha of the Beta distribution; 0 is off")
-    augmentation: float = Field(0.0, ge=0, le=1, description="strength")
-    optimizer: Optimizer = "adamw"
-    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
-    schedule: Schedule = Field("constant", description="of the learning rate, after warmup")
-    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps")
-    clip_norm: float = Field(0.0, ge=0, description="longest gradient; 0 is any")
-    precision: Precision = Field("float32", description="of the forward pass")
-    frozen: str = Field("", description="patterns of names of tensors that are not trained")
-    probe_epochs: int = Field(
-        0,
-        ge=0,
-        description="before the others, of the head alone: a probe that all ingredients share",
-    )
-    head: str = Field("", description="patterns of the names of the head's tensors; '': last layer")
 
     @field_validator("import_")
     @classmethod

@@ -159,9 +159,9 @@ class Plan:
                 workload=self.workload,
                 name=recipe.name,
                 select=recipe.select,
-                k=getattr(recipe, "k", None),
-                method=getattr(recipe, "method", recipe.select),
-                options=getattr(recipe, "options", {}),
+                select_options=recipe.settings,
+                method=recipe.merge_method,
+                options=recipe.merge_options,
                 base=base,
                 seed=self.experiment.seed,
                 ingredients=_matching(ingredients, recipe),
@@ -231,7 +231,10 @@ class Plan:
     def diagnostics(self) -> list[str]:
         """The names of the diagnostics that were asked for, in the order of the report."""
         chosen = self.experiment.diagnose
-        return [name for name in DIAGNOSTIC_NAMES if chosen == "all" or name in chosen]
+        if chosen == "all":
+            return [*DIAGNOSTIC_NAMES]
+        users_own = dict.fromkeys(name for name in chosen if name not in DIAGNOSTIC_NAMES)
+        return [*(name for name in DIAGNOSTIC_NAMES if name in chosen), *users_own]
 
     def search(self, study: TuneSection) -> Search:
         """Return the search for coefficients of a section of `tune`."""

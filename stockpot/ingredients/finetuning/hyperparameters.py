@@ -1,126 +1,274 @@
-"""What one fine-tuning run can be told; importing this module imports no torch."""
+"""The hyperparameters of a fine-tuning run, each defined once; imports no torch.
+
+The fields of `sweep.space` and `base` in params.yaml, their checks and their JSON schema are
+derived from the fields of `Hyperparameters`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
+
+from pydantic import Field
 
 Value: TypeAlias = float | str
-"""A hyperparameter's: a number, or a name."""
+"""The value of a hyperparameter: a number or a name."""
 
-Optimizer: TypeAlias = Literal["adamw", "sgd", "adamp"]
-Schedule: TypeAlias = Literal["constant", "linear", "cosine", "one_cycle", "cosine_power"]
-Precision: TypeAlias = Literal["float32", "bf16", "fp16"]
-Average: TypeAlias = Literal["none", "ema", "swa", "lawa"]
-Sampler: TypeAlias = Literal["shuffle", "gradient_norm", "gradient_norm_biased"]
-Difficulty: TypeAlias = Literal["el2n", "grand"]
 Compiler: TypeAlias = Literal["none", "inductor"]
-Adapter: TypeAlias = Literal["none", "lora", "dora", "bone"]
-AdapterInit: TypeAlias = Literal["default", "eva"]
+Difficulty: TypeAlias = Literal["el2n", "grand"]
 
-_KINDS = {"int": int, "float": float}
+
+class Offered:
+    """Marks a hyperparameter that a section of params.yaml offers, with what differs there."""
+
+    def __init__(self, **changes: Any) -> None:
+        """Keep the arguments of pydantic's `Field`: another default, range or description."""
+        self.field = Field(**changes)
+
+
+class Space(Offered):
+    """Offered in `sweep.space`, as a distribution or a constant."""
+
+
+class Base(Offered):
+    """Offered in `base`, as a constant."""
+
+
+_AtLeast0: TypeAlias = Annotated[float, Field(ge=0)]
+_Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+_ShareBelow1: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+_PositiveShare: TypeAlias = Annotated[float, Field(gt=0, le=1)]
+_Count: TypeAlias = Annotated[int, Field(ge=0)]
+_PositiveCount: TypeAlias = Annotated[int, Field(ge=1)]
+
+
+def _about(description: str) -> Any:
+    return Field(description=description)
 
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """The hyperparameters of one run; their ranges are checked where they are read.
+    """The hyperparameters of one run; ranges are checked where params.yaml is read.
 
-    Those with a default are techniques, which the default leaves out.
-
-    Attributes:
-        learning_rate: the highest of the run, above 0.
-        weight_decay: decoupled for `adamw` and `adamp`, at least 0.
-        epochs: passes over the split with all weights, at least 0.
-        batch_size: examples a step, at least 1; an epoch's last batch may be smaller.
-        label_smoothing: share of each target spread over all classes, in [0, 1).
-        mixup: parameter of the Beta distribution of mixup, at least 0; 0 is no mixup.
-        augmentation: strength of the workload's augmentation, in [0, 1]; 0 is none.
-        seed: fixes the order of examples, augmentation, mixup and any first weights.
-        optimizer: what turns gradients into steps.
-        momentum: of `sgd`, in [0, 1).
-        schedule: how the learning rate goes on after the warmup.
-        warmup: share of the steps in which the learning rate rises, in [0, 1).
-        schedule_power: p of `cosine_power`, at least 1.
-        clip_norm: gradients longer than this are made as long, at least 0; 0 leaves all.
-        accumulation: parts that a batch is passed in, at least 1.
-        precision: of the forward pass; weights and steps are of the weights' own.
-        layer_decay: factor on the learning rate from a layer to the one before, in (0, 1].
-        frozen: patterns of names of tensors that stay as they are, with spaces between.
-        probe_epochs: passes before the others, of the head alone, at least 0.
-        head: patterns of the names of the head's tensors; none is the last layer.
-        average: which average of the weights along the run is its result.
-        ema_momentum: of `ema`, in [0, 1].
-        swa_start: share of the run before the first weights of `swa`, in [0, 1).
-        lawa_epochs: how many of the latest epochs' ends `lawa` averages, at least 1.
-        sam_radius: distance at which sharpness-aware steps look, at least 0; 0 is plain.
-        patience: epochs without a better score on val after which the run ends with the best
-            weights; 0 never looks.
-        cutmix: parameter of the Beta distribution of CutMix, at least 0; 0 is no CutMix.
-        ghost_batch: examples that BatchNorm normalises together, at least 0; 0 is the batch.
-        reference_batch: batch size that the learning rate and the epochs are meant for, at least
-            0; 0 is `batch_size`.
-        sampler: which examples an epoch draws.
-        sampler_mix: share of draws by gradient norm, in [0, 1]; 0 lets it rise along the run.
-        kept_data: share of the split that is trained on, the hardest, in (0, 1].
-        dropped_data: share of the split that is left out as too hard, in [0, 1).
-        difficulty: what `kept_data` and `dropped_data` rank examples by.
-        sparsity: share of the weights that are 0 throughout, in [0, 1).
-        compiler: what the model is compiled by.
-        adapter: what is trained in place of the weights, and merged into them at the end.
-        adapter_rank: r of its factors, or of Bone's block, at least 1.
-        adapter_alpha: of LoRA and DoRA, above 0; the factors' product counts alpha / r times.
-        adapter_init: what the factor A starts as; `eva` is the inputs' main directions.
-        adapter_targets: patterns of names of layers; none is all that can have it but the head.
+    A field with a default is a technique: with its default, the technique is not used. The order
+    of fields is the order of a search's dimensions.
     """
 
-    learning_rate: float
-    weight_decay: float
-    epochs: int
-    batch_size: int
-    label_smoothing: float
-    mixup: float
-    augmentation: float
-    seed: int
-    optimizer: Optimizer = "adamw"
-    momentum: float = 0.9
-    schedule: Schedule = "constant"
-    warmup: float = 0.1
-    schedule_power: float = 10.0
-    clip_norm: float = 0.0
-    accumulation: int = 1
-    precision: Precision = "float32"
-    layer_decay: float = 1.0
-    frozen: str = ""
-    probe_epochs: int = 0
-    head: str = ""
-    average: Average = "none"
-    ema_momentum: float = 0.999
-    swa_start: float = 0.75
-    lawa_epochs: int = 6
-    sam_radius: float = 0.0
-    patience: int = 0
-    cutmix: float = 0.0
-    ghost_batch: int = 0
-    reference_batch: int = 0
-    sampler: Sampler = "shuffle"
-    sampler_mix: float = 0.0
-    kept_data: float = 1.0
-    dropped_data: float = 0.0
-    difficulty: Difficulty = "el2n"
-    sparsity: float = 0.0
-    compiler: Compiler = "none"
-    adapter: Adapter = "none"
-    adapter_rank: int = 8
-    adapter_alpha: float = 8.0
-    adapter_init: AdapterInit = "default"
-    adapter_targets: str = ""
+    learning_rate: Annotated[
+        float,
+        Field(gt=0, description="peak learning rate"),
+        Space(default=1e-3),
+        Base(default=3e-3),
+    ]
+    weight_decay: Annotated[
+        _AtLeast0,
+        _about("decoupled from the gradient for adamw and adamp"),
+        Space(default=0.0),
+        Base(default=0.01),
+    ]
+    epochs: Annotated[
+        _Count,
+        _about("passes over the training examples"),
+        Space(default=10, ge=1),
+        Base(
+            default=30,
+            description="passes that train all weights; 0, with probe_epochs 0: the workload's "
+            "model as it is built",
+        ),
+    ]
+    batch_size: Annotated[
+        _PositiveCount, _about("examples per step"), Space(default=32), Base(default=32)
+    ]
+    label_smoothing: Annotated[
+        _ShareBelow1,
+        _about("share of each target that is spread evenly over all classes"),
+        Space(default=0.0),
+        Base(default=0.0),
+    ]
+    mixup: Annotated[
+        _AtLeast0,
+        _about("alpha of the Beta distribution of mixup; 0: off"),
+        Space(default=0.0),
+        Base(default=0.0),
+    ]
+    augmentation: Annotated[
+        _Share,
+        _about("strength of the workload's augmentation; 0: off"),
+        Space(default=0.0),
+        Base(default=0.0),
+    ]
+    seed: Annotated[
+        int,
+        Field(ge=0, lt=2**32),
+        _about(
+            "of the order of examples, augmentation, mixup and initial weights; null: one per "
+            "ingredient, from the experiment's seed and the ingredient's number"
+        ),
+        Space(default=None),
+    ]
+    optimizer: Annotated[
+        Literal["adamw", "sgd", "adamp"], _about("algorithm that updates the weights"), Space(), Base()
+    ] = "adamw"
+    momentum: Annotated[_ShareBelow1, _about("of optimizer: sgd"), Space(), Base()] = 0.9
+    schedule: Annotated[
+        Literal["constant", "linear", "cosine", "one_cycle", "cosine_power"],
+        _about("of the learning rate, after the warmup"),
+        Space(),
+        Base(),
+    ] = "constant"
+    warmup: Annotated[
+        _ShareBelow1,
+        _about("share of the steps during which the learning rate rises"),
+        Space(),
+        Base(),
+    ] = 0.1
+    schedule_power: Annotated[
+        float,
+        Field(ge=1),
+        _about("of schedule: cosine_power; 1 is the cosine, larger powers fall sooner"),
+        Space(),
+    ] = 10.0
+    clip_norm: Annotated[
+        _AtLeast0, _about("maximum norm of the gradient; 0: no limit"), Space(), Base()
+    ] = 0.0
+    accumulation: Annotated[
+        _PositiveCount, _about("parts that each batch is split into, to save memory"), Space()
+    ] = 1
+    precision: Annotated[
+        Literal["float32", "bf16", "fp16"], _about("of the forward pass"), Space(), Base()
+    ] = "float32"
+    layer_decay: Annotated[
+        _PositiveShare,
+        _about("factor on the learning rate from each layer to the one before it"),
+        Space(),
+    ] = 1.0
+    frozen: Annotated[
+        str,
+        _about(
+            "name patterns, separated by spaces, of tensors that are not trained, e.g. 'features.*'"
+        ),
+        Space(),
+        Base(),
+    ] = ""
+    probe_epochs: Annotated[
+        _Count,
+        _about("epochs before the others that train the head alone; all ingredients share it"),
+        Base(),
+    ] = 0
+    head: Annotated[
+        str, _about("name patterns of the head's tensors; '': the last layer"), Base()
+    ] = ""
+    average: Annotated[
+        Literal["none", "ema", "swa", "lawa"],
+        _about("average of the weights along the run that becomes the ingredient"),
+        Space(),
+    ] = "none"
+    ema_momentum: Annotated[_Share, _about("of average: ema"), Space()] = 0.999
+    swa_start: Annotated[
+        _ShareBelow1,
+        _about("share of the run before average: swa takes its first weights"),
+        Space(),
+    ] = 0.75
+    lawa_epochs: Annotated[
+        _PositiveCount,
+        _about(
+            "latest epochs that average: lawa averages; as many copies of the weights are in memory"
+        ),
+        Space(),
+    ] = 6
+    sam_radius: Annotated[
+        _AtLeast0,
+        _about("rho of sharpness-aware minimisation, at twice the cost per step; 0: off"),
+        Space(),
+    ] = 0.0
+    patience: Annotated[
+        _Count,
+        _about(
+            "epochs without a better val score after which the run ends with its best weights; "
+            "0: off"
+        ),
+        Space(),
+    ] = 0
+    cutmix: Annotated[
+        _AtLeast0,
+        _about("alpha of the Beta distribution of CutMix, for images; 0: off"),
+        Space(),
+    ] = 0.0
+    adapter: Annotated[
+        Literal["none", "lora", "dora", "bone"],
+        _about("trained in place of the weights, then merged into them; needs PEFT"),
+        Space(),
+    ] = "none"
+    adapter_rank: Annotated[
+        _PositiveCount, _about("rank of the adapter's factors, or size of Bone's blocks"), Space()
+    ] = 8
+    adapter_alpha: Annotated[
+        float,
+        Field(gt=0),
+        _about("of lora and dora: the product of the factors is multiplied by alpha / rank"),
+        Space(),
+    ] = 8.0
+    adapter_init: Annotated[
+        Literal["default", "eva"],
+        _about("initial factors; eva: the principal directions of the layers' inputs"),
+        Space(),
+    ] = "default"
+    adapter_targets: Annotated[
+        str,
+        _about("name patterns of layers, e.g. '*.query *.value'; '': all layers except the head"),
+        Space(),
+    ] = ""
+    ghost_batch: Annotated[
+        _Count, _about("examples that BatchNorm normalises together; 0: the whole batch"), Space()
+    ] = 0
+    reference_batch: Annotated[
+        _Count,
+        _about(
+            "batch size that learning_rate and epochs are meant for; both are rescaled for "
+            "batch_size, so that the number of steps stays the same; 0: off"
+        ),
+        Space(),
+    ] = 0
+    sampler: Annotated[
+        Literal["shuffle", "gradient_norm", "gradient_norm_biased"],
+        _about("how an epoch draws its examples"),
+        Space(),
+    ] = "shuffle"
+    sampler_mix: Annotated[
+        _Share,
+        _about("share of the draws by gradient norm; 0: rises from 0 to 1 along the run"),
+        Space(),
+    ] = 0.0
+    kept_data: Annotated[
+        _PositiveShare,
+        _about("share of train to train on: the examples that are hardest for the base"),
+        Space(),
+    ] = 1.0
+    dropped_data: Annotated[
+        _ShareBelow1,
+        _about("share of train, harder still, that is left out as probably mislabelled"),
+        Space(),
+    ] = 0.0
+    difficulty: Annotated[
+        Difficulty, _about("score by which kept_data and dropped_data rank examples"), Space()
+    ] = "el2n"
+    sparsity: Annotated[
+        _ShareBelow1,
+        _about("share of the weights, the smallest of the base, that stay 0 throughout"),
+        Space(),
+    ] = 0.0
+    compiler: Annotated[
+        Compiler, _about("inductor: torch.compile, which pays off in long runs"), Space()
+    ] = "none"
 
     @classmethod
     def from_point(cls, point: Mapping[str, Value]) -> Hyperparameters:
-        """Make them from values by name, of which YAML does not tell 10 from 10.0."""
-        kinds = {field.name: _KINDS.get(str(field.type), str) for field in fields(cls)}
-        values: dict[str, Any] = {name: kinds[name](value) for name, value in point.items()}
+        """Build them from values by name; in YAML, 10 and 10.0 are the same number."""
+        kinds = {name: kind for name, kind in get_type_hints(cls).items() if kind in (int, float)}
+        values: dict[str, Any] = {
+            name: kinds.get(name, str)(value) for name, value in point.items()
+        }
         return cls(**values)
 
     @property
@@ -129,11 +277,11 @@ class Hyperparameters:
         return self.kept_data < 1 or self.dropped_data > 0
 
     def described(self) -> dict[str, Value]:
-        """Return what is recorded and hashed: all, but for techniques that are left out."""
-        everything: dict[str, Value] = asdict(self)
+        """Return the values that are recorded and hashed: all except those of unused techniques."""
+        values: dict[str, Value] = asdict(self)
         return {
             name: value
-            for name, value in everything.items()
+            for name, value in values.items()
             if name not in TECHNIQUES or value != TECHNIQUES[name]
         }
 
@@ -141,11 +289,11 @@ class Hyperparameters:
 TECHNIQUES: Mapping[str, Value] = {
     field.name: field.default for field in fields(Hyperparameters) if field.default is not MISSING
 }
-"""The hyperparameters that a run need not be told, with what they are then."""
+"""The hyperparameters that have a default, with that default."""
 
 
-def alike(described: Sequence[Mapping[str, Value]]) -> list[dict[str, Value]]:
-    """Give each of several runs' descriptions the names that any of them has, for a table."""
+def with_common_names(described: Sequence[Mapping[str, Value]]) -> list[dict[str, Value]]:
+    """Add to each run's description the techniques that any of the runs uses, for a table."""
     names = dict.fromkeys(name for one in described for name in one)
     used = {name: TECHNIQUES[name] for name in names if name in TECHNIQUES}
     return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from stockpot.ingredients.finetuning.hyperparameters import alike
+from stockpot.ingredients.finetuning.hyperparameters import with_common_names
 from stockpot.metric_units import Unit
 from stockpot.reporting.results import Model, Results, models_of, objective_values
 from stockpot.reporting.tables import cells
@@ -19,7 +19,7 @@ def ingredients_grid(results: Results) -> Grid:
     evaluation, metric = results.evaluation, results.evaluation["metric"]
     ingredients, unit = results.sweep["ingredients"], unit_of(evaluation)
     trained = [model for model in ingredients if "imported" not in model]
-    told = alike([model["hyperparameters"] for model in trained])
+    told = with_common_names([model["hyperparameters"] for model in trained])
     # Of an imported one it is not known that it did without the techniques it does not name.
     described = {model["name"]: model["hyperparameters"] for model in ingredients} | {
         model["name"]: values for model, values in zip(trained, told, strict=True)

@@ -135,6 +135,25 @@ def load(tmp_path: Path) -> Load:
             "'ridge']",
         ),
         (
+            ["diagnose=[barrier]"],
+            "diagnose: unknown diagnostic 'barrier', choose from ['barriers', 'contributions', "
+            "'diversity', 'geometry', 'gradient_groups', 'loss_plane', 'regime', 'similarity', "
+            "'soup_size']; did you mean 'barriers'?",
+        ),
+        (
+            ["diagnose=[textwrap:indnt]"],
+            "diagnose: unknown diagnostic in 'textwrap': 'indnt', choose from ['TextWrapper', "
+            "'dedent', 'fill', 'indent', 'shorten', 'wrap']; did you mean 'indent'?",
+        ),
+        (
+            ["diagnose=most"],
+            "diagnose: must be 'all' or must be a valid list, got 'most'",
+        ),
+        (
+            ["evaluate.metrics=[accuracy]"],
+            "evaluate.metrics.0: must be module:function, got 'accuracy'",
+        ),
+        (
             ["tune=[{name: mean}]"],
             "the file: names of soups and tune must differ from each other, got ['mean']",
         ),
@@ -299,3 +318,14 @@ def test_a_search_that_is_not_named_is_optunas(load: Load) -> None:
     assert (first.search, first.trials) == ("optuna", 60)
     assert (second.search, second.per, second.epochs) == ("gradient", "layer", 5)
     assert (third.search, third.init, third.steps) == ("entropy", 0.3, 500)
+
+
+def test_diagnostics_are_built_in_or_functions_of_the_user(load: Load) -> None:
+    experiment = load("diagnose=[similarity, textwrap:indent]")
+
+    assert experiment.diagnose == ["similarity", "textwrap:indent"]
+
+
+def test_metrics_are_functions_of_the_user(load: Load) -> None:
+    assert load().evaluate.metrics == []
+    assert load("evaluate.metrics=[my_module:f1]").evaluate.metrics == ["my_module:f1"]

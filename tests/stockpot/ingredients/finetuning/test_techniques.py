@@ -12,7 +12,7 @@ from torch.nn.functional import relu
 from stockpot.errors import InputError
 from stockpot.ingredients.finetuning.cutmix import cut_and_paste
 from stockpot.ingredients.finetuning.gradients import BatchGradient, LossScale, clip
-from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters, alike
+from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters, with_common_names
 from stockpot.ingredients.finetuning.loop import fine_tune
 from stockpot.ingredients.finetuning.objective import training_batch
 from stockpot.ingredients.finetuning.optimizers import build_optimizer
@@ -315,4 +315,4 @@ def test_a_description_names_the_techniques_that_are_used() -> None:
     ]
     assert used == plain | {"optimizer": "sgd", "warmup": 0.0}
     assert Hyperparameters.from_point(used) == replace(HOW, optimizer="sgd")
-    assert alike([plain, used]) == [plain | {"optimizer": "adamw", "warmup": 0.1}, used]
+    assert with_common_names([plain, used]) == [plain | {"optimizer": "adamw", "warmup": 0.1}, used]
