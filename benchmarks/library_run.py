@@ -21,7 +21,7 @@ from stockpot.experiment.jobs.judging import judge_models, measure_baseline, pre
 from stockpot.experiment.jobs.prechecking import check_ingredients
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.report_files import load_results, write_plot_files, write_report_files
-from stockpot.reporting.diagnostics import draw_all
+from stockpot.reporting.figures import draw_figures
 from stockpot.storage.manifests import digests_of, write_manifest
 from stockpot.storage.models import Model
 from stockpot.storage.project import Project
@@ -89,7 +89,7 @@ def _diagnose(plan: Plan, pool: WorkerPool) -> dict[str, Any]:
 
 
 def _report(plan: Plan) -> dict[str, Any]:
-    write_report_files(plan, draw_all(load_results(plan.project.root)), {})
+    write_report_files(plan, draw_figures(load_results(plan.project.root)), {})
     return {}
 
 

@@ -79,7 +79,7 @@ def _soup_scores(
     write_manifest(folder, "base", {"inputs": inputs_key(plan, "base"), "base": base.to_json()})
     ingredients = [model for model in _sweep(plan, pool) if model is not None]
     job = SoupJob(
-        root=folder, workload=plan.workload, name="greedy", select="greedy", k=None,
+        root=folder, workload=plan.workload, name="greedy", select="greedy",
         method="linear", options={}, base=base, seed=seed, ingredients=tuple(ingredients),
         metric=plan.metric,
     )  # fmt: skip

@@ -65,22 +65,21 @@ def _run_id(plan: Plan, tracker: Tracker, run: str) -> str:
 
 
 def _reproduce(plan: Plan, tracker: Tracker, run_id: str) -> Reproduction:
-    from stockpot.experiment.provenance import read_making
-    from stockpot.experiment.reproduction import compare, rebuild, scored_sets
+    from stockpot.experiment.reproduction import compare, read_provenance, rebuild, scored_sets
     from stockpot.workers import WorkerPool, choose_devices
     from tasks.session import run_tags
 
     run = tracker.recorded_run(run_id)
-    making = read_making(run)
+    provenance = read_provenance(run)
     devices = choose_devices(plan.experiment.run.devices, 1)
-    pool = WorkerPool(devices[:1], making.threads)
+    pool = WorkerPool(devices[:1], provenance.threads)
     try:
         with tempfile.TemporaryDirectory(dir=plan.project.state) as place:
             sets = scored_sets(run)
-            again = pool.run(rebuild, making, plan.project.root, Path(place), sets)
+            again = pool.run(rebuild, provenance, plan.project.root, Path(place), sets)
     finally:
         pool.close()
-    reproduction = compare(run, making, again, run_tags(plan, devices[:1]))
+    reproduction = compare(run, provenance, again, run_tags(plan, devices[:1]))
     _show(reproduction)
     return reproduction
 

@@ -8,10 +8,10 @@ from typing import Literal
 from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 
-from stockpot.experiment.jobs.importing import Headers, ImportJob, check_headers, import_weights
+from stockpot.experiment.jobs.importing import Headers, ImportJob, check_headers
 from stockpot.storage.models import Model
 from tasks.fan_out import side_by_side
-from tasks.making import ModelFailed, make_model
+from tasks.making import ModelFailed, make_in_worker
 from tasks.retries import worker_was_lost
 from tasks.session import current_session
 
@@ -51,7 +51,7 @@ def check_imports(stage: Stage) -> Headers:
 )
 def import_model(job: ImportJob) -> Model | State[Model]:
     """Copy one checkpoint into the store in a worker process; the store may have it already."""
-    return make_model(job, import_weights, {"base": job.start.key} if job.start else {})
+    return make_in_worker(job)
 
 
 def import_checkpoints(stage: Stage) -> tuple[list[ImportJob], list[Model | Exception]]:

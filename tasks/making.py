@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
 
 from prefect import State
 from prefect.logging import get_run_logger
 from prefect.states import Completed
 
-from stockpot.experiment.jobs.importing import ImportJob
-from stockpot.experiment.jobs.soups import SoupJob
-from stockpot.experiment.jobs.training import TrainingJob
-from stockpot.experiment.jobs.tuning import TuningJob
-from stockpot.experiment.provenance import making_of
+from stockpot.experiment.jobs.job import ModelJob, make_model
 from stockpot.storage.models import Failure, Model
 from tasks.session import current_session
 
@@ -31,18 +25,11 @@ class ModelFailed(RuntimeError):
         self.failure = failure
 
 
-def make_model(
-    job: TrainingJob | ImportJob | SoupJob | TuningJob,
-    work: Callable[[Any, str], Model | Failure],
-    keys: Mapping[str, str],
-    timeout_seconds: float | None = None,
-) -> Model | State[Model]:
-    """Have a worker make the model of a job, and record it in MLflow.
+def make_in_worker(job: ModelJob, timeout_seconds: float | None = None) -> Model | State[Model]:
+    """Make the model of a job in a worker process, and record it in MLflow.
 
     Args:
-        job: what to make.
-        work: the library's function for it, called in a worker process.
-        keys: the content keys of what it is made from, by name.
+        job: the model to make.
         timeout_seconds: after which the worker is killed.
 
     Returns:
@@ -54,13 +41,14 @@ def make_model(
         TimeoutError: it took too long.
     """
     session = current_session()
-    was_there = job.find() is not None
+    is_stored = job.find() is not None
     start = time.monotonic()
-    made = session.workers.run(work, job, timeout_seconds=timeout_seconds)
-    making = "" if isinstance(made, Failure) else making_of(job, made).to_text()
-    session.log(made, keys, 0.0 if was_there else time.monotonic() - start, making)
+    made = session.workers.run(make_model, job, timeout_seconds=timeout_seconds)
+    provenance = "" if isinstance(made, Failure) else job.provenance(made).to_text()
+    seconds = 0.0 if is_stored else time.monotonic() - start
+    session.log(made, job.parents, seconds, provenance)
     if isinstance(made, Failure):
         raise ModelFailed(made)
     scores = ", ".join(f"{name} {score:.3f}" for name, score in made.scores.items())
     get_run_logger().info("%s: %s", made.name, scores)
-    return Completed(name="Skipped", message="in the store", data=made) if was_there else made
+    return Completed(name="Skipped", message="in the store", data=made) if is_stored else made

@@ -5,10 +5,10 @@ from __future__ import annotations
 from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 
-from stockpot.experiment.jobs.soups import SoupJob, make_soup
-from stockpot.experiment.jobs.tuning import TuningJob, tune
+from stockpot.experiment.jobs.soups import SoupJob
+from stockpot.experiment.jobs.tuning import TuningJob
 from stockpot.storage.models import Model
-from tasks.making import make_model
+from tasks.making import make_in_worker
 from tasks.retries import worker_was_lost
 
 
@@ -22,7 +22,7 @@ from tasks.retries import worker_was_lost
 )
 def merge_soup(job: SoupJob) -> Model | State[Model]:
     """Choose ingredients on val and merge them; the store may have the soup already."""
-    return make_model(job, make_soup, {model.name: model.key for model in job.ingredients})
+    return make_in_worker(job)
 
 
 @task(
@@ -35,4 +35,4 @@ def merge_soup(job: SoupJob) -> Model | State[Model]:
 )
 def tune_soup(job: TuningJob) -> Model | State[Model]:
     """Search merge coefficients on val; the store may have the soup already."""
-    return make_model(job, tune, {model.name: model.key for model in job.ingredients})
+    return make_in_worker(job)

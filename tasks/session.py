@@ -175,7 +175,7 @@ def _open_tracker(plan: Plan, devices: Sequence[str]) -> Tracker:
 
 def run_tags(plan: Plan, devices: Sequence[str]) -> dict[str, str]:
     """Return the tags of all runs: what results may depend on besides params.yaml."""
-    from stockpot.experiment.provenance import environment
+    from stockpot.experiment.opening import environment
     from stockpot.storage.git_state import describe_commit
 
     tags = {

@@ -11,10 +11,10 @@ from prefect.cache_policies import NO_CACHE
 from stockpot.errors import StageFailed
 from stockpot.experiment.jobs.importing import ImportJob
 from stockpot.experiment.jobs.proposing import propose
-from stockpot.experiment.jobs.training import TrainingJob, train
+from stockpot.experiment.jobs.training import TrainingJob
 from stockpot.storage.models import Failure, Model
 from stockpot.workers import WorkerLost
-from tasks.making import ModelFailed, make_model
+from tasks.making import ModelFailed, make_in_worker
 from tasks.retries import worker_was_lost
 from tasks.session import current_session
 
@@ -30,7 +30,7 @@ from tasks.session import current_session
 def train_model(job: TrainingJob) -> Model | State[Model]:
     """Train the model of a job in a worker process; the store may have it already."""
     limit = current_session().plan.experiment.sweep.timeout_seconds
-    return make_model(job, train, {"base": job.start.key} if job.start else {}, limit)
+    return make_in_worker(job, limit)
 
 
 @task(
@@ -96,6 +96,6 @@ def _failure_of(job: TrainingJob | ImportJob, error: Exception) -> Failure:
         return error.failure
     if isinstance(error, (WorkerLost, TimeoutError)):
         failure = job.failure(str(error), final=False)
-        current_session().log(failure, {"base": job.start.key} if job.start else {}, 0.0)
+        current_session().log(failure, job.parents, 0.0)
         return failure
     raise error

@@ -1,7 +1,7 @@
-"""Making a recorded model again, and comparing: the same bytes, the same scores?
+"""Rebuild a recorded model and compare: are bytes and scores the same?
 
-What it takes was recorded when the model was made, see `making.py`. Nothing of the project is
-touched: the weights are made in a temporary folder, and the recorded ones need not be there.
+The model's run holds its provenance. Nothing in the project is changed: the weights are made in a
+temporary folder, and the recorded ones need not exist.
 """
 
 from __future__ import annotations
@@ -10,18 +10,21 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stockpot.errors import InputError, StageFailed
-from stockpot.experiment.jobs.importing import HeaderJob, ImportJob, check_headers, import_weights
+from stockpot.experiment.jobs.importing import ImportJob
+from stockpot.experiment.jobs.job import CannotMake, ModelJob
+from stockpot.experiment.jobs.searches import Found
 from stockpot.experiment.jobs.soups import SoupJob
 from stockpot.experiment.jobs.training import TrainingJob
-from stockpot.experiment.provenance import Making
+from stockpot.experiment.jobs.tuning import TuningJob
+from stockpot.experiment.provenance import Provenance
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.importing.sources import source_at
 from stockpot.storage.checkpoints import Checkpoint, verify
 from stockpot.storage.digests import DigestCache
-from stockpot.storage.models import Failure, Model
+from stockpot.storage.models import Model
 from stockpot.storage.store import pedigree
 
 if TYPE_CHECKING:
@@ -29,18 +32,18 @@ if TYPE_CHECKING:
 
     from stockpot.tracking import RecordedRun
 
-_TOLERANCE = 1e-6  # of scores: the loss on val is kept with six decimals
+_TOLERANCE = 1e-6  # of scores: the loss on val is stored with six decimals
 _NEVER = 1e9  # seconds
 _ENVIRONMENT = ("torch", "numpy", "python", "machine")
 
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """A model that was made again.
+    """A rebuilt model.
 
     Attributes:
         digest: SHA-256 of its file under the recorded name and key, hex.
-        scores: on val, its shifts and test, by the names of metrics.
+        scores: on val, its shifts and test, by metric name.
     """
 
     digest: str
@@ -49,14 +52,14 @@ class Rebuilt:
 
 @dataclass(frozen=True, slots=True)
 class Reproduction:
-    """A recorded model beside the one that was made again.
+    """A recorded model compared with its rebuilt copy.
 
     Attributes:
         name: the model's.
         run_id: MLflow's id of the recorded run.
-        digests: recorded, made again.
-        scores: name -> recorded, made again; those that both have.
-        changes: what differs between then and now, a sentence each.
+        digests: recorded, rebuilt.
+        scores: name -> recorded, rebuilt; for the names that both have.
+        changes: differences between the environments then and now, one sentence per difference.
     """
 
     name: str
@@ -67,63 +70,80 @@ class Reproduction:
 
     @property
     def is_same(self) -> bool:
-        """Say whether both have the same weights and the same scores."""
+        """Whether both have the same weights and the same scores."""
         pairs = self.scores.values()
         equal = all(math.isclose(then, now, rel_tol=0, abs_tol=_TOLERANCE) for then, now in pairs)
         return self.digests[0] == self.digests[1] and equal
 
 
-def rebuild(making: Making, root: Path, place: Path, sets: Sequence[str], device: str) -> Rebuilt:
-    """Make a model again and score it; runs in a worker process.
+def read_provenance(run: RecordedRun) -> Provenance:
+    """Return the provenance of a run's model.
+
+    Raises:
+        InputError: the run has none: an ensemble, a failure, or a run of an older version.
+    """
+    if run.making is None:
+        why = "an ensemble has no weights" if run.kind == "ensemble" else "it does not say how"
+        raise InputError(f"run {run.run_id} ({run.name!r}): cannot be rebuilt, {why}")
+    return Provenance.from_text(run.making)
+
+
+def rebuild(
+    provenance: Provenance, root: Path, place: Path, sets: Sequence[str], device: str
+) -> Rebuilt:
+    """Rebuild a model and score it; runs in a worker process.
 
     Args:
-        making: of the model.
-        root: the project, for the weights that it is made from.
-        place: an empty folder; all that is written is in it.
-        sets: of the test data, on which it is scored beside val; `scored_sets`.
+        provenance: of the model.
+        root: the project root, for the weights that the model is made from.
+        place: an empty folder, to which everything is written.
+        sets: names of test sets to score on besides val; see `scored_sets`.
         device: where the work is done.
 
     Raises:
         InputError: weights that it is made from are missing or damaged.
-        StageFailed: the training diverged, or what was imported is another file today.
+        StageFailed: the training diverged, or the imported file has changed since.
     """
-    from stockpot.storage.checkpoints import save_checkpoint
+    from stockpot.storage.checkpoints import load_tensors, save_checkpoint
 
-    recorded = making.model
-    if making.ingredients:
-        tensors = _merge(making, root, place, device)
-    elif "imported" in recorded.details:
-        tensors = _import(making, root, place, device)
-    else:
-        tensors = _train(making, root, place, device)
+    recorded = provenance.model
+    for reference in _needed(provenance):
+        path = place / reference.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(verify(root, reference))
+    job = _job(provenance, root, place)
+    try:
+        tensors = load_tensors(place / job.work(device).path)
+    except CannotMake as error:
+        raise StageFailed(f"{recorded.name}: cannot be rebuilt: {error}") from error
     path = place / "again.safetensors"
-    # Where an imported file was is not in the header: equal files have equal digests.
+    # The header does not name the source of an import: equal files have equal digests.
     details = {name: value for name, value in recorded.details.items() if name != "source"}
     header = pedigree(recorded.kind, recorded.key, details)
     digest = save_checkpoint(path, tensors, {"stockpot": header})
     again = Checkpoint(path.name, recorded.key, digest)
-    return Rebuilt(digest, _scores(making, again, place, device, sets))
+    return Rebuilt(digest, _scores(provenance, again, place, device, sets))
 
 
 def compare(
-    run: RecordedRun, making: Making, rebuilt: Rebuilt, now: Mapping[str, str]
+    run: RecordedRun, provenance: Provenance, rebuilt: Rebuilt, now: Mapping[str, str]
 ) -> Reproduction:
-    """Put what was recorded beside what was made again.
+    """Compare a recorded model with its rebuilt copy.
 
     Args:
         run: the recorded run.
-        making: what it said.
-        rebuilt: the model that was made again.
+        provenance: of its model.
+        rebuilt: the copy.
         now: the tags that a run would have now: commit, devices and `environment`.
     """
     both = sorted(run.metrics.keys() & rebuilt.scores.keys())
     scores = {name: (run.metrics[name], rebuilt.scores[name]) for name in both}
-    digests = (making.model.digest, rebuilt.digest)
+    digests = (provenance.model.digest, rebuilt.digest)
     return Reproduction(run.name, run.run_id, digests, scores, _changes(run.tags, now))
 
 
 def scored_sets(run: RecordedRun) -> tuple[str, ...]:
-    """Name the test sets that a run has scores on; those alone are opened."""
+    """Return the names of the test sets that a run has scores on; only those are opened."""
     is_tested = any(name.startswith("test/") for name in run.metrics)
     return ("test",) if is_tested else ()
 
@@ -141,144 +161,118 @@ def _changes(then: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]
     return tuple(changes)
 
 
-def _train(making: Making, root: Path, place: Path, device: str) -> dict[str, Tensor]:
-    from stockpot.experiment.jobs.training import train
-    from stockpot.storage.checkpoints import load_tensors
+def _needed(provenance: Provenance) -> list[Checkpoint]:
+    """Return the weights that the model is made from."""
+    from stockpot.merging.registry import METHODS
 
-    if making.base is not None:
-        _lend(making.base, root, place)
-    recorded = making.model
+    ingredients = [reference for _, reference in provenance.ingredients]
+    recipe = provenance.model.details.get("recipe", {})
+    is_unused = provenance.model.kind == "tuned" and not METHODS[recipe["method"]].needs_base
+    return ingredients if provenance.base is None or is_unused else [provenance.base, *ingredients]
+
+
+def _job(provenance: Provenance, root: Path, place: Path) -> ModelJob:
+    """Return the job that rebuilds the model in a folder from recorded choices."""
+    if "imported" in provenance.model.details:
+        return _import_job(provenance, root, place)
+    make = _training_job if not provenance.ingredients else _merging_job
+    return make(provenance, place)
+
+
+def _training_job(provenance: Provenance, place: Path) -> TrainingJob:
+    recorded = provenance.model
     epoch = recorded.details.get("epoch")
-    job = TrainingJob(
+    return TrainingJob(
         root=place,
-        workload=making.workload,
+        workload=provenance.workload,
         name=recorded.name,
         kind=recorded.kind,
         hyperparameters=Hyperparameters(**recorded.details["hyperparameters"]),
-        start=making.base,
-        threads=making.threads,
+        start=provenance.base,
+        threads=provenance.threads,
         save_every_seconds=_NEVER,
         snapshots=(epoch,) if epoch else (),
         until=epoch,
     )
-    made = train(job, device)
-    if isinstance(made, Failure):
-        raise StageFailed(f"{recorded.name}: made again, {made.reason}")
-    return load_tensors(place / made.path)
 
 
-def _import(making: Making, root: Path, place: Path, device: str) -> dict[str, Tensor]:
-    """Import the recorded source once more: how it was trained is not known here."""
-    from stockpot.storage.checkpoints import load_tensors
-
-    recorded, place_of_source = making.model, making.model.details["source"]
-    where = f"{recorded.name}: cannot be trained again, it was imported from {place_of_source}"
-    path = root / place_of_source
+def _import_job(provenance: Provenance, root: Path, place: Path) -> ImportJob:
+    """Import the recorded source again: how it was trained is not known here."""
+    recorded = provenance.model
+    where = f"{recorded.name}: was imported from {recorded.details['source']}"
+    path = root / recorded.details["source"]
     if not path.exists():
-        raise InputError(f"{where}, which is not there")
+        raise InputError(f"{where}, which does not exist")
     source = source_at(root, path, recorded.name)
     [digest] = DigestCache(place / ".stockpot").digest([source.files])
     expected = recorded.details["imported"]["digest"]
     if digest != expected:
         raise StageFailed(f"{where}, whose digest is {digest[:12]}, recorded {expected[:12]}")
-    if making.base is not None:
-        _lend(making.base, root, place)
-    headers = check_headers(HeaderJob(making.workload, ((source.shown, path),)), device)
-    job = ImportJob(
+    return ImportJob(
         root=place,
-        workload=making.workload,
+        workload=provenance.workload,
+        name=recorded.name,
         kind=recorded.kind,
         source=source,
         digest=digest,
-        form=headers.form,
-        start=making.base,
-        foreign=headers.problems[0],
+        form="",  # in the key alone
+        start=provenance.base,
     )
-    made = import_weights(job, device)
-    if isinstance(made, Failure):
-        raise StageFailed(f"{where}, and cannot be imported again: {made.reason}")
-    return load_tensors(place / made.path)
 
 
-def _merge(making: Making, root: Path, place: Path, device: str) -> dict[str, Tensor]:
-    from stockpot.merging.registry import METHODS
-
-    assert making.base is not None, "a soup has ingredients, and they a base"
-    recipe = making.model.details["recipe"]
-    for _, reference in making.ingredients:
-        _lend(reference, root, place)
-    is_tuned = making.model.kind == "tuned"
-    if not is_tuned or METHODS[recipe["method"]].needs_base:
-        _lend(making.base, root, place)
-    return (_merge_tuned if is_tuned else _merge_soup)(making, place, device)
-
-
-def _merge_soup(making: Making, place: Path, device: str) -> dict[str, Tensor]:
-    """Merge the recorded ingredients; which they are is not chosen again."""
-    from stockpot.experiment.jobs.soups import make_soup
-    from stockpot.storage.checkpoints import load_tensors
-
-    assert making.base is not None, "a soup has ingredients, and they a base"
-    recipe = making.model.details["recipe"]
-    job = SoupJob(
-        root=place,
-        workload=making.workload,
-        name=recipe["name"],
-        select="uniform",
-        k=None,
-        method=recipe["method"],
-        options=recipe.get("options", {}),
-        base=_referred("base", "base", making.base),
-        seed=making.seed,
-        ingredients=tuple(
-            _referred(name, "ingredient", reference) for name, reference in making.ingredients
-        ),
-        metric="",
-    )
-    return load_tensors(place / make_soup(job, device).path)
+def _merging_job(provenance: Provenance, place: Path) -> SoupJob | TuningJob:
+    """Merge the recorded ingredients; neither they nor coefficients are searched again."""
+    assert provenance.base is not None, "a soup has ingredients, and they a base"
+    recorded, recipe = provenance.model, provenance.model.details["recipe"]
+    common: dict[str, Any] = {
+        "root": place,
+        "workload": provenance.workload,
+        "name": recorded.name,
+        "base": _reference("base", "base", provenance.base),
+        "seed": provenance.seed,
+        "ingredients": tuple(_reference(n, "ingredient", r) for n, r in provenance.ingredients),
+        "metric": "",
+    }
+    if recorded.kind == "tuned":
+        return TuningJob(**common, search=_RecordedSearch(recorded))
+    options = recipe.get("options", {})
+    return SoupJob(**common, select=None, method=recipe["method"], options=options)
 
 
-def _merge_tuned(making: Making, place: Path, device: str) -> dict[str, Tensor]:
-    """Merge by the recorded coefficients; they are not searched again."""
-    from stockpot.merging.engine import merge_files
-    from stockpot.merging.registry import METHODS
-    from stockpot.soups.preparation.recalibration import Recalibration
-    from stockpot.soups.tuning.mixtures import recipes
+@dataclass(frozen=True, slots=True)
+class _RecordedSearch:
+    """The search of a tuned soup, which finds the coefficients that were recorded."""
 
-    assert making.base is not None, "a soup has ingredients, and they a base"
-    details = making.model.details
-    recipe = details["recipe"]
-    method, per, options = recipe["method"], recipe.get("per", "model"), recipe.get("options", {})
-    named = details.get("layer_coefficients", {"model": details["coefficients"]})
-    names = [name for name, _ in making.ingredients]
-    rows = {group: [row[name] for name in names] for group, row in named.items()}
-    paths = [place / reference.path for _, reference in making.ingredients]
-    base = place / making.base.path if METHODS[method].needs_base else None
-    merged = merge_files(paths, recipes(method, per, rows, options), base)
-    recalibrated = Recalibration(making.workload.build(), device)
-    return recalibrated(merged, len(paths) + (base is not None))
+    model: Model
 
+    @property
+    def recipe(self) -> dict[str, Any]:
+        recipe: dict[str, Any] = self.model.details["recipe"]
+        return recipe
 
-def _lend(reference: Checkpoint, root: Path, place: Path) -> None:
-    """Let weights of the project be found in the folder, too."""
-    path = place / reference.path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.symlink_to(verify(root, reference))
+    study = recipe
+
+    def find(self, job: TuningJob, _states: Sequence[Mapping[str, Tensor]], _device: str) -> Found:
+        details, recipe = self.model.details, self.recipe
+        named = details.get("layer_coefficients", {"model": details["coefficients"]})
+        rows = {group: [row[m.name] for m in job.ingredients] for group, row in named.items()}
+        per, options = recipe.get("per", "model"), recipe.get("options", {})
+        return Found(recipe["method"], per, rows, trials=[], options=options)
 
 
-def _referred(name: str, kind: str, reference: Checkpoint) -> Model:
-    """Return a model of which only the weights matter here."""
+def _reference(name: str, kind: str, reference: Checkpoint) -> Model:
+    """Return a model of which only the weights are needed."""
     return Model(name, kind, reference.key, reference.digest, reference.path, 0, 0)
 
 
 def _scores(
-    making: Making, again: Checkpoint, place: Path, device: str, sets: Sequence[str]
+    provenance: Provenance, again: Checkpoint, place: Path, device: str, sets: Sequence[str]
 ) -> dict[str, float]:
     from stockpot.scoring.predictions import load_outputs, load_targets, predict
     from stockpot.scoring.val_scores import score_on_val
 
-    workload = making.workload
-    model = _referred(making.model.name, making.model.kind, again)
+    workload = provenance.workload
+    model = _reference(provenance.model.name, provenance.model.kind, again)
     scores = dict(score_on_val(place, workload, model, device).scores)
     metric, compute = next(iter(workload.build().metrics.items()))
     predict(place, workload, again, device, sets)

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stockpot.errors import InputError, StageFailed
+from stockpot.experiment.jobs.job import CannotMake, ModelJob
+from stockpot.experiment.provenance import Provenance
 from stockpot.ingredients.importing.sources import ImportSource
 from stockpot.storage.checkpoints import Checkpoint
 from stockpot.storage.code_keys import code_key
 from stockpot.storage.keys import content_key
-from stockpot.storage.models import Failure, Model
+from stockpot.storage.models import Model
 from stockpot.storage.store import Store
 from stockpot.workloads.spec import WorkloadSpec
 
@@ -58,14 +60,11 @@ class Headers:
     problems: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ImportJob:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportJob(ModelJob):
     """One checkpoint to be imported, as plain values that a worker process can be sent.
 
     Attributes:
-        root: the project root.
-        workload: on whose val it is scored.
-        kind: base or ingredient.
         source: the checkpoint, which was found.
         digest: of its files.
         form: digest of the form of the workload's model.
@@ -74,20 +73,12 @@ class ImportJob:
         twin: the name of an equal one, which is used instead.
     """
 
-    root: Path
-    workload: WorkloadSpec
-    kind: str
     source: ImportSource
     digest: str
     form: str
     start: Checkpoint | None
     foreign: str = ""
     twin: str = ""
-
-    @property
-    def name(self) -> str:
-        """What the model is called."""
-        return self.source.name
 
     @property
     def key(self) -> str:
@@ -103,27 +94,41 @@ class ImportJob:
             twin=self.twin,
         )
 
+    @property
+    def parents(self) -> Mapping[str, str]:
+        """The base's content key; none if this job imports the base."""
+        return {"base": self.start.key} if self.start else {}
+
+    @property
+    def settings(self) -> Mapping[str, float | str]:
+        """The hyperparameters that are known of the checkpoint."""
+        return self.source.hyperparameters
+
+    @property
+    def obstacle(self) -> str:
+        """Why the checkpoint is not imported: it does not fit the model, or repeats another."""
+        if self.foreign or not self.twin:
+            return self.foreign
+        return f"{self.source.shown}: equal to {self.twin}, which is used once"
+
     def find(self) -> Model | None:
-        """Return the model if the store has it; without scores."""
+        """Return the model if the store has it, with the present path of its source."""
         model = Store(self.root).find(self.kind, self.key, self.name)
-        return None if model is None else self._from_source(model)
-
-    def known_failure(self) -> Failure | None:
-        """Return why the checkpoint cannot be used, if that is known."""
-        if self.foreign:
-            return self.failure(self.foreign)
-        if self.twin:
-            return self.failure(f"{self.source.shown}: equal to {self.twin}, which is used once")
-        reason = Store(self.root).failure(self.kind, self.key)
-        return None if reason is None else self.failure(reason)
-
-    def failure(self, reason: str, *, final: bool = True) -> Failure:
-        """Build the record of a failure of this job."""
-        return Failure(self.name, self.key, self.source.hyperparameters, reason, final)
-
-    def _from_source(self, model: Model) -> Model:
-        """Say where the file is now: the store knows equal files by their content."""
+        if model is None:
+            return None
         return replace(model, details={**model.details, "source": self.source.shown})
+
+    def work(self, _device: str) -> Model:
+        """Copy the checkpoint into the store."""
+        try:
+            return _import(self)
+        except InputError as error:
+            reason = str(error).replace(str(self.source.path), self.source.shown)
+            raise CannotMake(reason) from error
+
+    def provenance(self, model: Model) -> Provenance:
+        """Return what is needed to import the model again."""
+        return Provenance(model, self.workload, base=self.start)
 
 
 def check_headers(job: HeaderJob, _device: str) -> Headers:
@@ -135,28 +140,6 @@ def check_headers(job: HeaderJob, _device: str) -> Headers:
 
     form = form_of(job.workload.build())
     return Headers(form.digest, tuple(_problem(form, *paths) for paths in job.paths))
-
-
-def import_weights(job: ImportJob, device: str) -> Model | Failure:
-    """Copy a checkpoint into the store and score it on val; runs in a worker process.
-
-    Returns:
-        The model, or the failure of a checkpoint that cannot be used.
-    """
-    from stockpot.scoring.val_scores import score_on_val
-
-    with Store(job.root).lock(job.key):
-        if known := job.known_failure():
-            return known
-        model = job.find()
-        if model is None:
-            try:
-                model = _import(job)
-            except InputError as error:
-                reason = str(error).replace(str(job.source.path), job.source.shown)
-                Store(job.root).save_failure(job.kind, job.key, reason)
-                return job.failure(reason)
-    return score_on_val(job.root, job.workload, model, device)
 
 
 def _import(job: ImportJob) -> Model:

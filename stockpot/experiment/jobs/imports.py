@@ -126,6 +126,7 @@ class Imports:
             ImportJob(
                 root=self.root,
                 workload=self.workload,
+                name=source.name,
                 kind=self.kind,
                 source=source,
                 digest=digest,

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial as bind
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stockpot.experiment.jobs.job import CannotMake, ModelJob
+from stockpot.experiment.provenance import Provenance
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.storage.checkpoints import Checkpoint
 from stockpot.storage.code_keys import code_key
 from stockpot.storage.keys import content_key
-from stockpot.storage.models import Failure, Model
+from stockpot.storage.models import Model
 from stockpot.storage.store import Store
-from stockpot.workloads.spec import WorkloadSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,15 +28,11 @@ TRAINING_MODULES = ("stockpot.ingredients.finetuning.loop",)
 _CONTRACT = 1
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingJob:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingJob(ModelJob):
     """One fine-tuning run, as plain values that a worker process can be sent.
 
     Attributes:
-        root: the project root.
-        workload: what to train on.
-        name: what the model is called.
-        kind: base or ingredient.
         hyperparameters: how to train.
         start: the checkpoint to start from; None initialises the weights from the seed.
         threads: torch threads of the worker; they change the last bits of the result.
@@ -45,10 +41,6 @@ class TrainingJob:
         until: the epoch whose weights are meant; None for those at the end. The run is the same.
     """
 
-    root: Path
-    workload: WorkloadSpec
-    name: str
-    kind: str
     hyperparameters: Hyperparameters
     start: Checkpoint | None
     threads: int
@@ -84,46 +76,31 @@ class TrainingJob:
             for epoch in self.snapshots
         ]
 
-    def find(self) -> Model | None:
-        """Return the model if the store has it; without scores."""
-        return Store(self.root).find(self.kind, self.key, self.name)
+    @property
+    def parents(self) -> Mapping[str, str]:
+        """The base's content key; none if this job trains the base."""
+        return {"base": self.start.key} if self.start else {}
 
-    def known_failure(self) -> Failure | None:
-        """Return why the model cannot be made, if a run has found out before."""
-        reason = Store(self.root).failure(self.kind, self.key)
-        return None if reason is None else self.failure(reason)
+    @property
+    def settings(self) -> Mapping[str, float | str]:
+        """The hyperparameters."""
+        return self.hyperparameters.described()
 
-    def failure(self, reason: str, *, final: bool = True) -> Failure:
-        """Build the record of a failure of this job."""
-        return Failure(self.name, self.key, self.hyperparameters.described(), reason, final)
+    def work(self, device: str) -> Model:
+        """Train the model, or resume its training."""
+        from stockpot.ingredients.finetuning.divergence import Diverged
 
-
-def train(job: TrainingJob, device: str) -> Model | Failure:
-    """Make the model of a job and score it on val; what the store has is not made again.
-
-    Runs in a worker process.
-
-    Returns:
-        The model, or the failure of a run that diverged.
-    """
-    from stockpot.ingredients.finetuning.divergence import Diverged
-    from stockpot.scoring.val_scores import score_on_val
-
-    with Store(job.root).lock(job.key):
-        if known := job.known_failure():
-            return known
         try:
-            model = job.find() or _train(job, device)
+            model = _train(self, device)
         except Diverged as error:
-            return _fail(job, str(error))
+            raise CannotMake(str(error)) from error
         if model is None:
-            return _fail(job, f"the run stopped before epoch {job.until}")
-    return score_on_val(job.root, job.workload, model, device)
+            raise CannotMake(f"the run stopped before epoch {self.until}")
+        return model
 
-
-def _fail(job: TrainingJob, reason: str) -> Failure:
-    Store(job.root).save_failure(job.kind, job.key, reason)
-    return job.failure(reason)
+    def provenance(self, model: Model) -> Provenance:
+        """Return what is needed to train the model again."""
+        return Provenance(model, self.workload, threads=self.threads, base=self.start)
 
 
 def _train(job: TrainingJob, device: str) -> Model | None:

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from stockpot.experiment.jobs.job import ModelJob
 from stockpot.experiment.jobs.searches import Found, Search
+from stockpot.experiment.provenance import Provenance
 from stockpot.scoring.key_parts import val_scores_key_parts
 from stockpot.soups.preparation.options import method_modules
 from stockpot.storage.code_keys import code_key
 from stockpot.storage.keys import content_key
 from stockpot.storage.models import Model
 from stockpot.storage.store import Store
-from stockpot.workloads.spec import WorkloadSpec
 
 
-@dataclass(frozen=True, slots=True)
-class TuningJob:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuningJob(ModelJob):
     """One search for coefficients, as plain values that a worker process can be sent.
 
     Attributes:
-        root: the project root.
-        workload: whose val split and val shifts are the objectives.
-        name: what the tuned soup is called.
         search: how coefficients are found.
         seed: of the search.
         base: what the ingredients were fine-tuned from.
@@ -32,9 +30,7 @@ class TuningJob:
         metric: the val score that orders the ingredients, by its name in the scores.
     """
 
-    root: Path
-    workload: WorkloadSpec
-    name: str
+    kind: str = "tuned"
     search: Search
     seed: int
     base: Model
@@ -70,21 +66,26 @@ class TuningJob:
         """The recipe, as it stands in manifests."""
         return {"name": self.name, **self.search.recipe}
 
-    def find(self) -> Model | None:
-        """Return the tuned soup if the store has it; without scores."""
-        return Store(self.root).find("tuned", self.key, self.name)
+    @property
+    def lock_key(self) -> str:
+        """The study's key: no two jobs add trials to one study at the same time."""
+        return self.study_key
 
+    @property
+    def parents(self) -> Mapping[str, str]:
+        """Content keys of the ingredients, by name."""
+        return {model.name: model.key for model in self.ingredients}
 
-def tune(job: TuningJob, device: str) -> Model:
-    """Make the tuned soup of a job and score it on val; what the store has is not made again.
+    def work(self, device: str) -> Model:
+        """Search coefficients on val, and merge with the best."""
+        return _tune(self, device)
 
-    Runs in a worker process.
-    """
-    from stockpot.scoring.val_scores import score_on_val
-
-    with Store(job.root).lock(job.study_key):
-        tuned = job.find() or _tune(job, device)
-    return score_on_val(job.root, job.workload, tuned, device)
+    def provenance(self, model: Model) -> Provenance:
+        """Return what is needed to merge the soup again, without searching again."""
+        used = model.details["inputs"]
+        merged = tuple((m.name, m.checkpoint) for m in self.ingredients if m.name in used)
+        base = self.base.checkpoint
+        return Provenance(model, self.workload, seed=self.seed, base=base, ingredients=merged)
 
 
 def _tune(job: TuningJob, device: str) -> Model:

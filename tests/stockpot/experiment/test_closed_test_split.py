@@ -9,11 +9,9 @@ import pytest
 from stockpot.config import load_experiment
 from stockpot.config.experiment import DIAGNOSTIC_NAMES
 from stockpot.experiment.jobs.diagnosing import diagnose_models
+from stockpot.experiment.jobs.job import make_model
 from stockpot.experiment.jobs.judging import predict_model
 from stockpot.experiment.jobs.prechecking import check_ingredients
-from stockpot.experiment.jobs.soups import make_soup
-from stockpot.experiment.jobs.training import train
-from stockpot.experiment.jobs.tuning import tune
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.state import inputs_key
 from stockpot.storage.manifests import write_manifest
@@ -55,13 +53,13 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     root = tmp_path_factory.mktemp("closed")
     (root / "params.yaml").write_text(PARAMS)
     plan = Plan(Project(root, root / "params.yaml"), load_experiment(root / "params.yaml", []))
-    _record(plan, "base", base=train(plan.base_job(), "cpu").to_json())
-    ingredients = [train(job, "cpu") for job in plan.ingredient_jobs()]
+    _record(plan, "base", base=make_model(plan.base_job(), "cpu").to_json())
+    ingredients = [make_model(job, "cpu") for job in plan.ingredient_jobs()]
     precheck = check_ingredients(plan.precheck_job(ingredients), "cpu")
     listed = [made.to_json() for made in ingredients]
     _record(plan, "sweep", ingredients=listed, failed=[], precheck=precheck)
-    _record(plan, "soups", soups=[make_soup(job, "cpu").to_json() for job in plan.soup_jobs()])
-    _record(plan, "tune", tuned=[tune(job, "cpu").to_json() for job in plan.tuning_jobs()])
+    _record(plan, "soups", soups=[make_model(job, "cpu").to_json() for job in plan.soup_jobs()])
+    _record(plan, "tune", tuned=[make_model(job, "cpu").to_json() for job in plan.tuning_jobs()])
     return plan
 
 

@@ -10,12 +10,20 @@ from pathlib import Path
 import pytest
 
 from stockpot.errors import InputError
-from stockpot.experiment.jobs.soups import SoupJob, make_soup
+from stockpot.experiment.jobs.job import make_model
+from stockpot.experiment.jobs.soups import SoupJob
 from stockpot.experiment.jobs.training import TrainingJob
-from stockpot.experiment.jobs.tuning import TuningJob, tune
+from stockpot.experiment.jobs.tuning import TuningJob
+from stockpot.experiment.opening import environment
 from stockpot.experiment.plan import Plan
-from stockpot.experiment.provenance import Making, environment, making_of, read_making
-from stockpot.experiment.reproduction import Rebuilt, compare, rebuild, scored_sets
+from stockpot.experiment.provenance import Provenance
+from stockpot.experiment.reproduction import (
+    Rebuilt,
+    compare,
+    read_provenance,
+    rebuild,
+    scored_sets,
+)
 from stockpot.storage.checkpoints import load_tensors
 from stockpot.storage.store import Store
 from stockpot.tracking import RecordedRun
@@ -25,17 +33,17 @@ NOW = {"stockpot.git_commit": "c0ffee", "stockpot.devices": "cpu", **environment
 
 
 @pytest.fixture(scope="module")
-def made(finished: Plan) -> dict[str, Making]:
+def made(finished: Plan) -> dict[str, Provenance]:
     """What was recorded of each model, by its name, after the way through a file."""
     jobs: list[Job] = [finished.base_job(), *finished.ingredient_jobs()]
     jobs += [*finished.soup_jobs(), *finished.tuning_jobs()]
     models = {model.name: model for model in finished.models()}
-    texts = {job.name: making_of(job, models[job.name]).to_text() for job in jobs}
-    return {name: Making.from_text(text) for name, text in texts.items()}
+    texts = {job.name: job.provenance(models[job.name]).to_text() for job in jobs}
+    return {name: Provenance.from_text(text) for name, text in texts.items()}
 
 
-def run_of(making: Making | None, metrics: Mapping[str, float], **tags: str) -> RecordedRun:
-    text = None if making is None else making.to_text()
+def run_of(provenance: Provenance | None, metrics: Mapping[str, float], **tags: str) -> RecordedRun:
+    text = None if provenance is None else provenance.to_text()
     named = {f"stockpot.{name}": value for name, value in tags.items()}
     return RecordedRun("a1", "greedy", "soup", "key", metrics, NOW | named, text)
 
@@ -44,14 +52,16 @@ def run_of(making: Making | None, metrics: Mapping[str, float], **tags: str) -> 
     "name", ["base", "ingredient-02", "uniform", "greedy", "top 2", "tuned", "pareto"]
 )
 def test_a_model_made_again_has_the_recorded_digest_and_scores(
-    finished: Plan, made: dict[str, Making], tmp_path: Path, name: str
+    finished: Plan, made: dict[str, Provenance], tmp_path: Path, name: str
 ) -> None:
-    making = made[name]
+    provenance = made[name]
 
-    again = rebuild(making, finished.project.root, tmp_path, ("test",), "cpu")
+    again = rebuild(provenance, finished.project.root, tmp_path, ("test",), "cpu")
 
-    assert again.digest == making.model.digest
-    assert {n: s for n, s in again.scores.items() if n != "test/accuracy"} == making.model.scores
+    assert again.digest == provenance.model.digest
+    assert {
+        n: s for n, s in again.scores.items() if n != "test/accuracy"
+    } == provenance.model.scores
     assert "test/accuracy" in again.scores
 
 
@@ -68,10 +78,10 @@ def test_a_soup_of_another_method_is_made_again(
     make_plan: Callable[..., Plan], tmp_path: Path, soup: str
 ) -> None:
     job = make_plan(f"soups=[{soup}]").soup_jobs()[0]
-    model = make_soup(job, "cpu")
+    model = make_model(job, "cpu")
     (tmp_path / "again").mkdir()
 
-    again = rebuild(making_of(job, model), job.root, tmp_path / "again", (), "cpu")
+    again = rebuild(job.provenance(model), job.root, tmp_path / "again", (), "cpu")
 
     assert (again.digest, again.scores) == (model.digest, model.scores)
 
@@ -88,18 +98,18 @@ def test_a_tuned_soup_with_coefficients_of_layers_is_made_again(
     make_plan: Callable[..., Plan], tmp_path: Path, study: str
 ) -> None:
     job = make_plan(f"tune=[{study}]").tuning_jobs()[0]
-    model = tune(job, "cpu")
+    model = make_model(job, "cpu")
     (tmp_path / "again").mkdir()
 
-    again = rebuild(making_of(job, model), job.root, tmp_path / "again", (), "cpu")
+    again = rebuild(job.provenance(model), job.root, tmp_path / "again", (), "cpu")
 
     assert (again.digest, again.scores) == (model.digest, model.scores)
 
 
 def test_the_digest_does_not_depend_on_the_code_that_is_in_the_key(
-    finished: Plan, made: dict[str, Making], tmp_path: Path
+    finished: Plan, made: dict[str, Provenance], tmp_path: Path
 ) -> None:
-    """A model whose training code changed, though not what it gives, is made again as it was."""
+    """A model whose training code changed, but not its result, is rebuilt as it was."""
     recorded = made["ingredient-00"]
     root, details = tmp_path / "old", recorded.model.details
     tensors = load_tensors(finished.project.root / recorded.model.path)
@@ -112,7 +122,9 @@ def test_the_digest_does_not_depend_on_the_code_that_is_in_the_key(
     assert again.digest == older.digest != recorded.model.digest
 
 
-def test_the_project_is_left_as_it_was(plan: Plan, made: dict[str, Making], tmp_path: Path) -> None:
+def test_the_project_is_left_as_it_was(
+    plan: Plan, made: dict[str, Provenance], tmp_path: Path
+) -> None:
     root = plan.project.root
     before = _times(root)
 
@@ -122,18 +134,18 @@ def test_the_project_is_left_as_it_was(plan: Plan, made: dict[str, Making], tmp_
 
 
 def test_a_model_needs_only_what_it_was_made_from(
-    plan: Plan, made: dict[str, Making], tmp_path: Path
+    plan: Plan, made: dict[str, Provenance], tmp_path: Path
 ) -> None:
-    making = made["ingredient-01"]
-    (plan.project.root / making.model.path).unlink()
+    provenance = made["ingredient-01"]
+    (plan.project.root / provenance.model.path).unlink()
 
-    again = rebuild(making, plan.project.root, tmp_path / "again", (), "cpu")
+    again = rebuild(provenance, plan.project.root, tmp_path / "again", (), "cpu")
 
-    assert again.digest == making.model.digest
+    assert again.digest == provenance.model.digest
 
 
 def test_weights_that_it_is_made_from_and_are_not_there_are_an_input_error(
-    plan: Plan, made: dict[str, Making], tmp_path: Path
+    plan: Plan, made: dict[str, Provenance], tmp_path: Path
 ) -> None:
     missing = made["uniform"].ingredients[0][1].path
     (plan.project.root / missing).unlink()
@@ -143,34 +155,36 @@ def test_weights_that_it_is_made_from_and_are_not_there_are_an_input_error(
 
 
 def test_another_seed_gives_other_weights(
-    finished: Plan, made: dict[str, Making], tmp_path: Path
+    finished: Plan, made: dict[str, Provenance], tmp_path: Path
 ) -> None:
-    making = made["ingredient-00"]
-    details = json.loads(json.dumps(making.model.details))
+    provenance = made["ingredient-00"]
+    details = json.loads(json.dumps(provenance.model.details))
     details["hyperparameters"]["seed"] += 1
-    changed = replace(making, model=replace(making.model, details=details))
+    changed = replace(provenance, model=replace(provenance.model, details=details))
 
     again = rebuild(changed, finished.project.root, tmp_path, (), "cpu")
-    compared = compare(run_of(changed, making.model.scores), changed, again, NOW)
+    compared = compare(run_of(changed, provenance.model.scores), changed, again, NOW)
 
     assert not compared.is_same
-    assert compared.digests == (making.model.digest, again.digest)
+    assert compared.digests == (provenance.model.digest, again.digest)
 
 
 def test_scores_that_differ_are_a_difference_but_not_their_last_digits(
-    made: dict[str, Making],
+    made: dict[str, Provenance],
 ) -> None:
-    making = made["greedy"]
-    rebuilt = Rebuilt(making.model.digest, {"val/accuracy": 0.9, "val/loss": 0.3})
+    provenance = made["greedy"]
+    rebuilt = Rebuilt(provenance.model.digest, {"val/accuracy": 0.9, "val/loss": 0.3})
 
-    same = compare(run_of(making, {"val/accuracy": 0.9 + 1e-9}), making, rebuilt, NOW)
-    other = compare(run_of(making, {"val/accuracy": 0.91, "cost/bytes": 1}), making, rebuilt, NOW)
+    same = compare(run_of(provenance, {"val/accuracy": 0.9 + 1e-9}), provenance, rebuilt, NOW)
+    other = compare(
+        run_of(provenance, {"val/accuracy": 0.91, "cost/bytes": 1}), provenance, rebuilt, NOW
+    )
 
     assert (same.is_same, other.is_same) == (True, False)
     assert other.scores == {"val/accuracy": (0.91, 0.9)}
 
 
-def test_it_names_what_has_changed_since(made: dict[str, Making]) -> None:
+def test_it_names_what_has_changed_since(made: dict[str, Provenance]) -> None:
     run = run_of(made["greedy"], {}, git_commit="abc-dirty", torch="1.0")
 
     compared = compare(run, made["greedy"], Rebuilt("d", {}), NOW)
@@ -190,10 +204,10 @@ def test_test_is_opened_only_if_the_run_has_scores_on_it() -> None:
 def test_a_run_that_does_not_say_how_its_model_was_made_is_an_input_error() -> None:
     ensemble = replace(run_of(None, {}), kind="ensemble")
 
-    with pytest.raises(InputError, match=r"run a1 \('greedy'\): cannot be made again, it does not"):
-        read_making(run_of(None, {}))
+    with pytest.raises(InputError, match=r"run a1 \('greedy'\): cannot be rebuilt, it does not"):
+        read_provenance(run_of(None, {}))
     with pytest.raises(InputError, match="an ensemble has no weights"):
-        read_making(ensemble)
+        read_provenance(ensemble)
 
 
 def _times(root: Path) -> dict[Path, int]:

@@ -17,7 +17,8 @@ from torch.testing import assert_close
 from stockpot.disk_merging.adapter_job import AdapterMergeJob
 from stockpot.disk_merging.job import MergeJob
 from stockpot.experiment.garbage import delete, find_garbage
-from stockpot.experiment.jobs.training import TrainingJob, train
+from stockpot.experiment.jobs.job import make_model
+from stockpot.experiment.jobs.training import TrainingJob
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.seeding import seeded_generator
 from stockpot.storage.checkpoints import load_tensors
@@ -43,8 +44,17 @@ HOW = Hyperparameters(
 def _train(root: Path, start: Model | None, kind: str = "ingredient", **values: object) -> Model:
     how = replace(HOW, **values)  # type: ignore[arg-type]
     checkpoint = start.checkpoint if start else None
-    job = TrainingJob(root, DIGITS, f"{kind}-{how.seed}", kind, how, checkpoint, 1, 30.0)
-    model = train(job, "cpu")
+    job = TrainingJob(
+        root=root,
+        workload=DIGITS,
+        name=f"{kind}-{how.seed}",
+        kind=kind,
+        hyperparameters=how,
+        start=checkpoint,
+        threads=1,
+        save_every_seconds=30.0,
+    )
+    model = make_model(job, "cpu")
     assert isinstance(model, Model)
     return model
 

@@ -21,13 +21,12 @@ from safetensors.torch import save_file
 from stockpot.config import load_experiment
 from stockpot.errors import InputError, StageFailed
 from stockpot.experiment.jobs.diagnosing import diagnose_models
-from stockpot.experiment.jobs.importing import Headers, ImportJob, check_headers, import_weights
+from stockpot.experiment.jobs.importing import Headers, ImportJob, check_headers
 from stockpot.experiment.jobs.imports import Imports
+from stockpot.experiment.jobs.job import make_model
 from stockpot.experiment.jobs.prechecking import check_ingredients
-from stockpot.experiment.jobs.soups import make_soup
-from stockpot.experiment.jobs.training import train
 from stockpot.experiment.plan import Plan
-from stockpot.experiment.provenance import Making, making_of
+from stockpot.experiment.provenance import Provenance
 from stockpot.experiment.reproduction import rebuild
 from stockpot.experiment.state import inputs_key, is_done
 from stockpot.storage.checkpoints import load_tensors
@@ -68,7 +67,7 @@ def imported(plan: Plan, stage: str) -> list[Model | Failure]:
     headers = check_headers(imports.header_job(), "cpu")
     imports.require_fit(headers)
     start = None if stage == "base" else plan.base().checkpoint
-    return [import_weights(job, "cpu") for job in imports.jobs(headers, start)]
+    return [make_model(job, "cpu") for job in imports.jobs(headers, start)]
 
 
 def record(plan: Plan, stage: str, **made: Any) -> None:
@@ -117,7 +116,7 @@ def test_soups_of_imported_ingredients_are_those_of_trained_ones_bit_for_bit(
             finished.project.root / source.path
         )
 
-    soups = [make_soup(job, "cpu") for job in plan.soup_jobs()]
+    soups = [make_model(job, "cpu") for job in plan.soup_jobs()]
 
     for soup in soups:
         same = trained[soup.name]
@@ -134,11 +133,11 @@ def test_imported_and_trained_ingredients_stand_side_by_side(other: MakeOther) -
 
     [one] = imported(plan, "sweep")
     [job] = plan.ingredient_jobs()
-    other_one = train(job, "cpu")
+    other_one = make_model(job, "cpu")
     models = record_sweep(plan, [one, other_one])
 
     assert [model.name for model in models] == ["imported-ingredient-01", "ingredient-00"]
-    assert make_soup(plan.soup_jobs()[1], "cpu").details["coefficients"] == {
+    assert make_model(plan.soup_jobs()[1], "cpu").details["coefficients"] == {
         "imported-ingredient-01": 0.5,
         "ingredient-00": 0.5,
     }
@@ -156,7 +155,7 @@ def test_the_users_files_stay_as_they_were_and_are_not_needed_again(other: MakeO
     jobs = plan.imports["sweep"].jobs(headers, plan.base().checkpoint)
     shutil.rmtree(given)
 
-    again = [import_weights(job, "cpu") for job in jobs]
+    again = [make_model(job, "cpu") for job in jobs]
 
     assert again == first
 
@@ -391,7 +390,7 @@ def test_a_file_that_is_written_to_while_it_is_imported_is_an_error(other: MakeO
     shutil.copy(given / "ingredient-01.safetensors", given / "ingredient-00.safetensors")
 
     with pytest.raises(StageFailed, match=r"^given/ingredient-00.safetensors: was changed while"):
-        import_weights(job, "cpu")
+        make_model(job, "cpu")
 
 
 def test_an_adapter_is_merged_onto_the_base_of_the_experiment(other: MakeOther) -> None:
@@ -444,11 +443,11 @@ def test_soups_of_imported_ingredients_are_made_again_without_their_sources(
     record_base(plan)
     record_sweep(plan, imported(plan, "sweep"))
     job = plan.soup_jobs()[0]
-    soup = make_soup(job, "cpu")
+    soup = make_model(job, "cpu")
     shutil.rmtree(plan.project.root / "given")
     (tmp_path / "again").mkdir()
 
-    again = rebuild(making_of(job, soup), plan.project.root, tmp_path / "again", (), "cpu")
+    again = rebuild(job.provenance(soup), plan.project.root, tmp_path / "again", (), "cpu")
 
     assert (again.digest, again.scores) == (soup.digest, soup.scores)
 
@@ -494,7 +493,7 @@ def _jobs(plan: Plan) -> list[ImportJob]:
     return plan.imports["sweep"].jobs(headers, plan.base().checkpoint)
 
 
-def _making(job: ImportJob) -> Making:
-    model = import_weights(job, "cpu")
+def _making(job: ImportJob) -> Provenance:
+    model = make_model(job, "cpu")
     assert isinstance(model, Model)
-    return Making.from_text(making_of(job, model).to_text())
+    return Provenance.from_text(job.provenance(model).to_text())

@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from stockpot.errors import InputError
-from stockpot.experiment.jobs.soups import make_soup
-from stockpot.experiment.jobs.training import TrainingJob, train
+from stockpot.experiment.jobs.job import make_model
+from stockpot.experiment.jobs.training import TrainingJob
 from stockpot.experiment.plan import Plan
-from stockpot.experiment.provenance import making_of
 from stockpot.experiment.reproduction import rebuild
 from stockpot.merging.engine import merge_states
 from stockpot.merging.recipe import Recipe
@@ -30,7 +29,7 @@ def job(make_plan: MakePlan) -> TrainingJob:
 
 
 def _trained(job: TrainingJob) -> Model:
-    model = train(job, "cpu")
+    model = make_model(job, "cpu")
     assert isinstance(model, Model)
     return model
 
@@ -75,7 +74,7 @@ def test_a_checkpoint_is_made_again_from_its_record(job: TrainingJob) -> None:
     place = job.root / "again"
     place.mkdir()
 
-    again = rebuild(making_of(snapshot, kept), job.root, place, (), "cpu")
+    again = rebuild(snapshot.provenance(kept), job.root, place, (), "cpu")
 
     assert (again.digest, again.scores) == (kept.digest, kept.scores)
 
@@ -85,11 +84,11 @@ def test_a_run_that_ends_early_has_no_later_checkpoints(job: TrainingJob) -> Non
     early = replace(job, hyperparameters=how, snapshots=(1, 8))
     _trained(early)
 
-    late = train(early.snapshot_jobs[1], "cpu")
+    late = make_model(early.snapshot_jobs[1], "cpu")
 
     assert isinstance(late, Failure)
     assert late.reason == "the run stopped before epoch 8"
-    assert isinstance(train(early.snapshot_jobs[0], "cpu"), Model)
+    assert isinstance(make_model(early.snapshot_jobs[0], "cpu"), Model)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +105,7 @@ def test_checkpoints_are_evenly_spaced_between_start_and_end(
 
 def test_a_soup_of_the_ingredients_that_patterns_name(plan: Plan, make_plan: MakePlan) -> None:
     recipe = "{name: some, select: uniform, ingredients: [ingredient-00, '*-03']}"
-    soup = make_soup(make_plan(f"soups=[{recipe}]").soup_jobs()[0], "cpu")
+    soup = make_model(make_plan(f"soups=[{recipe}]").soup_jobs()[0], "cpu")
 
     first, _, _, last = plan.ingredients()
     states = [load_tensors(plan.project.root / model.path) for model in (first, last)]

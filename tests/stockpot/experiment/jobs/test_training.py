@@ -18,7 +18,8 @@ import torch
 import worker_jobs
 
 from stockpot.errors import InputError
-from stockpot.experiment.jobs.training import TrainingJob, train
+from stockpot.experiment.jobs.job import make_model
+from stockpot.experiment.jobs.training import TrainingJob
 from stockpot.experiment.plan import Plan
 from stockpot.storage.checkpoints import load_tensors, read_metadata
 from stockpot.storage.models import Failure, Model
@@ -47,7 +48,7 @@ def test_an_ingredient_that_the_store_has_is_not_trained_again(
 ) -> None:
     files_before = _state_of_files(plan.project.root)
 
-    again = train(job, "cpu")
+    again = make_model(job, "cpu")
 
     assert again == plan.ingredients()[0]
     assert _state_of_files(plan.project.root) == files_before
@@ -59,7 +60,7 @@ def test_an_ingredient_whose_weights_are_gone_is_trained_to_the_same_bits(
     first = plan.ingredients()[0]
     (plan.project.root / first.path).unlink()
 
-    again = train(job, "cpu")
+    again = make_model(job, "cpu")
 
     assert again == first
     assert (plan.project.root / first.path).is_file()
@@ -68,9 +69,9 @@ def test_an_ingredient_whose_weights_are_gone_is_trained_to_the_same_bits(
 def test_a_base_is_trained_to_the_same_bits_in_another_project(plan: Plan, tmp_path: Path) -> None:
     job = replace(plan.base_job(), root=tmp_path / "other")
 
-    again = train(job, "cpu")
+    again = make_model(job, "cpu")
 
-    assert again == train(plan.base_job(), "cpu")
+    assert again == make_model(plan.base_job(), "cpu")
     assert (tmp_path / "other" / again.path).is_file()
 
 
@@ -147,7 +148,7 @@ def diverging(job: TrainingJob) -> TrainingJob:
 
 
 def test_a_run_that_diverges_is_a_failure_with_its_reason(diverging: TrainingJob) -> None:
-    failure = train(diverging, "cpu")
+    failure = make_model(diverging, "cpu")
 
     assert isinstance(failure, Failure)
     assert (failure.name, failure.key, failure.final) == ("ingredient-00", diverging.key, True)
@@ -158,11 +159,11 @@ def test_a_run_that_diverges_is_a_failure_with_its_reason(diverging: TrainingJob
 
 
 def test_a_run_that_diverged_is_not_tried_again(plan: Plan, diverging: TrainingJob) -> None:
-    first = train(diverging, "cpu")
+    first = make_model(diverging, "cpu")
     assert diverging.start is not None
     (plan.project.root / diverging.start.path).unlink()  # without it, nothing can be trained
 
-    again = train(diverging, "cpu")
+    again = make_model(diverging, "cpu")
 
     assert again == first
     assert diverging.known_failure() == first
@@ -179,7 +180,7 @@ def test_a_damaged_base_trains_nothing(plan: Plan, job: TrainingJob) -> None:
     files_before = _state_of_files(plan.project.root)
 
     with pytest.raises(InputError, match="the file was changed or damaged"):
-        train(_with(job, epochs=2), "cpu")
+        make_model(_with(job, epochs=2), "cpu")
 
     assert _state_of_files(plan.project.root) == files_before
 
@@ -198,7 +199,7 @@ def _kill_while_training(pool: WorkerPool, job: TrainingJob, partial: Path) -> N
     """Kill the worker once it has saved a state."""
     worker = pool.run(worker_jobs.process_id)
     with ThreadPoolExecutor(1) as threads:
-        training = threads.submit(pool.run, train, job)
+        training = threads.submit(pool.run, make_model, job)
         while not partial.exists():
             assert not training.done()
             time.sleep(0.001)
@@ -213,12 +214,12 @@ def test_a_killed_run_continues_and_ends_with_the_same_bits(
     long = replace(_with(job, epochs=3), save_every_seconds=1e6)
     partial = plan.project.root / ".stockpot" / "partial" / f"{long.key}.safetensors"
     shutil.copytree(plan.project.root, tmp_path / "other")
-    whole = pool.run(train, replace(long, root=tmp_path / "other"))
+    whole = pool.run(make_model, replace(long, root=tmp_path / "other"))
 
     _kill_while_training(pool, replace(long, save_every_seconds=0.0), partial)
     steps_done = int(read_metadata(partial)["step"])
     found_when_half_done = long.find()
-    resumed = pool.run(train, long)
+    resumed = pool.run(make_model, long)
 
     assert 0 < steps_done < 3 * 22
     assert found_when_half_done is None

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from stockpot.experiment.jobs.tuning import TuningJob, tune
+from stockpot.experiment.jobs.job import make_model
+from stockpot.experiment.jobs.tuning import TuningJob
 from stockpot.experiment.plan import Plan
 from stockpot.merging.engine import merge_states
 from stockpot.merging.recipe import Recipe
@@ -120,7 +121,7 @@ def test_a_tuned_soup_that_the_store_has_is_not_searched_again(
     for ingredient in plan.ingredients():
         (plan.project.root / ingredient.path).unlink()  # without them, nothing can be scored
 
-    assert tune(job, "cpu") == tuned["tuned"]
+    assert make_model(job, "cpu") == tuned["tuned"]
 
 
 def test_a_search_without_its_journal_finds_the_same(
@@ -129,7 +130,7 @@ def test_a_search_without_its_journal_finds_the_same(
     (plan.project.root / tuned["tuned"].path).unlink()
     (plan.project.root / ".stockpot" / "studies" / f"{job.study_key}.log").unlink()
 
-    assert tune(job, "cpu") == tuned["tuned"]
+    assert make_model(job, "cpu") == tuned["tuned"]
 
 
 def test_more_trials_continue_the_study(
@@ -138,18 +139,18 @@ def test_more_trials_continue_the_study(
     journal = plan.project.root / ".stockpot" / "studies" / f"{job.study_key}.log"
     lines_before = journal.read_bytes()
 
-    longer = tune(_with(job, trials=11), "cpu")
+    longer = make_model(_with(job, trials=11), "cpu")
 
     trials = longer.details["trials"]
     assert trials[:8] == tuned["tuned"].details["trials"]
     assert len(trials) == 11
     assert journal.read_bytes().startswith(lines_before)
     assert longer.scores["val/accuracy"] >= tuned["tuned"].scores["val/accuracy"]
-    assert tune(_with(job, trials=11), "cpu") == longer
+    assert make_model(_with(job, trials=11), "cpu") == longer
 
 
 def test_a_shorter_search_has_its_own_soup(job: TuningJob, tuned: dict[str, Model]) -> None:
-    shorter = tune(_with(job, trials=4), "cpu")
+    shorter = make_model(_with(job, trials=4), "cpu")
 
     assert shorter.details["trials"] == tuned["tuned"].details["trials"][:4]
     assert shorter.key != tuned["tuned"].key

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import torch
 
-from stockpot.experiment.jobs.soups import SoupJob, make_soup
-from stockpot.experiment.jobs.training import train
+from stockpot.experiment.jobs.job import make_model
+from stockpot.experiment.jobs.soups import SoupJob
 from stockpot.experiment.plan import Plan
 from stockpot.scoring.predictions import load_outputs
 from stockpot.storage.checkpoints import load_tensors
@@ -19,7 +19,7 @@ BANG = {"label_smoothing": 0.1, "mixup": 0.2}
 def _ingredient(plan: Plan, **how: float) -> Model:
     job = plan.ingredient_jobs()[0]
     trained = replace(job.hyperparameters, epochs=6, **how)  # type: ignore[arg-type]
-    model = train(replace(job, hyperparameters=trained), "cpu")
+    model = make_model(replace(job, hyperparameters=trained), "cpu")
     assert isinstance(model, Model)
     return model
 
@@ -46,7 +46,7 @@ def _soup(plan: Plan, ingredient: Model) -> SoupJob:
 def test_bang_balances_confidence_and_averages_with_the_base(plan: Plan) -> None:
     plain, balanced = _ingredient(plan), _ingredient(plan, **BANG)
 
-    soup = make_soup(_soup(plan, balanced), "cpu")
+    soup = make_model(_soup(plan, balanced), "cpu")
 
     root = plan.project.root
     base, tuned, merged = (load_tensors(root / one.path) for one in (plan.base(), balanced, soup))

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from stockpot.experiment.garbage import find_garbage
-from stockpot.experiment.jobs.training import TrainingJob, train
+from stockpot.experiment.jobs.job import make_model
+from stockpot.experiment.jobs.training import TrainingJob
 from stockpot.experiment.plan import Plan
 from stockpot.ingredients.finetuning.data_pruning import difficulty_scores
 from stockpot.ingredients.finetuning.score_cache import train_scores
@@ -29,12 +30,12 @@ def _files(plan: Plan) -> list[Path]:
 
 
 def test_scores_are_computed_once_a_sweep_for_each_kind(plan: Plan) -> None:
-    models = [train(_job(plan, number), "cpu") for number in (0, 1)]
+    models = [make_model(_job(plan, number), "cpu") for number in (0, 1)]
     [kept] = _files(plan)
     written = kept.stat().st_mtime_ns
 
-    train(_job(plan, 2, kept_data=0.3), "cpu")
-    train(_job(plan, 3, difficulty="grand"), "cpu")
+    make_model(_job(plan, 2, kept_data=0.3), "cpu")
+    make_model(_job(plan, 3, difficulty="grand"), "cpu")
 
     assert all(isinstance(model, Model) for model in models)
     assert len(_files(plan)) == 2
@@ -56,25 +57,25 @@ def test_they_are_those_of_the_base_on_train(plan: Plan) -> None:
 
 
 def test_a_run_uses_what_is_kept(plan: Plan) -> None:
-    first = train(_job(plan), "cpu")
+    first = make_model(_job(plan), "cpu")
     [kept] = _files(plan)
     assert isinstance(first, Model)
     (plan.project.root / first.path).unlink()
     save_checkpoint(kept, {"scores": -load_tensors(kept)["scores"]}, {})
 
-    easiest = train(_job(plan), "cpu")
+    easiest = make_model(_job(plan), "cpu")
 
     assert isinstance(easiest, Model)
     assert easiest.digest != first.digest
 
 
 def test_they_stay_as_long_as_the_base(plan: Plan) -> None:
-    train(_job(plan), "cpu")
+    make_model(_job(plan), "cpu")
 
     assert not set(_files(plan)) & set(find_garbage(plan.project))
 
 
 def test_a_run_on_all_of_train_scores_nothing(plan: Plan) -> None:
-    train(_job(plan, kept_data=1.0, weight_decay=0.5), "cpu")
+    make_model(_job(plan, kept_data=1.0, weight_decay=0.5), "cpu")
 
     assert _files(plan) == []

@@ -1,0 +1,109 @@
+"""The base of all jobs that make a model: it is made once, stored, and scored on val."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stockpot.storage.models import Failure, Model
+from stockpot.storage.store import Store
+from stockpot.workloads.spec import WorkloadSpec
+
+if TYPE_CHECKING:
+    from stockpot.experiment.provenance import Provenance
+
+
+class CannotMake(Exception):
+    """The model of a job cannot be made, and another try would end the same way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelJob(ABC):
+    """A model to make, as plain values that can be sent to a worker process.
+
+    Attributes:
+        root: the project root.
+        workload: the data; the model is scored on its val split.
+        name: the model's name.
+        kind: base, ingredient, soup or tuned.
+    """
+
+    root: Path
+    workload: WorkloadSpec
+    name: str
+    kind: str
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """Content key: jobs with equal keys make equal models."""
+
+    @property
+    @abstractmethod
+    def parents(self) -> Mapping[str, str]:
+        """Content keys of the models that this one may be made from, by name."""
+
+    @abstractmethod
+    def work(self, device: str) -> Model:
+        """Make the model and save it in the store; without scores.
+
+        Raises:
+            CannotMake: with the reason, which is recorded in the store.
+        """
+
+    @abstractmethod
+    def provenance(self, model: Model) -> Provenance:
+        """Return what is needed to rebuild the model that this job has made."""
+
+    @property
+    def lock_key(self) -> str:
+        """The key of a lock; no two jobs with the same one run at the same time."""
+        return self.key
+
+    @property
+    def settings(self) -> Mapping[str, float | str]:
+        """The hyperparameters of a training run, for the record of a failure."""
+        return {}
+
+    @property
+    def obstacle(self) -> str:
+        """Why the model cannot be made, if the job itself shows that; empty otherwise."""
+        return ""
+
+    def find(self) -> Model | None:
+        """Return the model if the store has it; without scores."""
+        return Store(self.root).find(self.kind, self.key, self.name)
+
+    def known_failure(self) -> Failure | None:
+        """Return why the model cannot be made, if that is known."""
+        reason = self.obstacle or Store(self.root).failure(self.kind, self.key)
+        return self.failure(reason) if reason else None
+
+    def failure(self, reason: str, *, final: bool = True) -> Failure:
+        """Build the record of a failure of this job."""
+        return Failure(self.name, self.key, self.settings, reason, final)
+
+
+def make_model(job: ModelJob, device: str) -> Model | Failure:
+    """Make the model of a job unless the store has it, and score it on val.
+
+    Runs in a worker process.
+
+    Returns:
+        The model, or the failure of a job that cannot make one.
+    """
+    from stockpot.scoring.val_scores import score_on_val
+
+    store = Store(job.root)
+    with store.lock(job.lock_key):
+        if known := job.known_failure():
+            return known
+        try:
+            model = job.find() or job.work(device)
+        except CannotMake as error:
+            store.save_failure(job.kind, job.key, str(error))
+            return job.failure(str(error))
+    return score_on_val(job.root, job.workload, model, device)
