@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
@@ -12,7 +12,13 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from stockpot.errors import unknown_name
-from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters, Offered, Value
+from stockpot.ingredients.finetuning.hyperparameters import (
+    Base,
+    BaseOnly,
+    Hyperparameters,
+    Space,
+    Value,
+)
 from stockpot.ingredients.points import Choice, Numbers
 from stockpot.yaml_files import Section
 
@@ -84,28 +90,38 @@ class OfferedField:
             raise ValueError(f"must be whole numbers, {found}; use integer or choice")
 
 
-def offered_fields(section: type[Offered]) -> dict[str, OfferedField]:
-    """Return the hyperparameters that a section offers, by name, in their order."""
+def offered_fields(section: type[Space]) -> dict[str, OfferedField]:
+    """Return the hyperparameters that a section offers, by name, in their order.
+
+    Args:
+        section: `Space` for `sweep.space`, or `Base` for `base`.
+    """
     hints = get_type_hints(Hyperparameters, include_extras=True)
     found = {}
     for field in fields(Hyperparameters):
-        kind, *metadata = get_args(hints[field.name])
-        marks = [mark.field for mark in metadata if isinstance(mark, section)]
-        if not marks:
+        kind, *notes = get_args(hints[field.name])
+        changes = _changes(section, notes)
+        if changes is None:
             continue
-        infos = [info for info in metadata if isinstance(info, FieldInfo)] + marks
+        infos = [*(note for note in notes if isinstance(note, FieldInfo)), changes]
         rules = {type(rule): rule for info in infos for rule in info.metadata}
-        default: Any = marks[0].default
-        if default is PydanticUndefined:
-            default = field.default
+        is_own = changes.default is PydanticUndefined
+        default: Any = field.default if is_own else changes.default
+        (text,) = (note for note in notes if isinstance(note, str))
         found[field.name] = OfferedField(
-            name=field.name,
-            kind=kind,
-            rules=tuple(rules.values()),
-            default=default,
-            description=[info.description for info in infos if info.description][-1],
+            field.name, kind, tuple(rules.values()), default, changes.description or text
         )
     return found
+
+
+def _changes(section: type[Space], notes: Sequence[Any]) -> FieldInfo | None:
+    """Return what differs in a section; None if it does not offer the hyperparameter."""
+    marks: dict[type, FieldInfo] = {
+        type(note): note.field for note in notes if isinstance(note, Space)
+    }
+    if section is Base:
+        return marks.get(Base, marks.get(BaseOnly))
+    return None if BaseOnly in marks else marks.get(Space, FieldInfo())
 
 
 def with_fields(

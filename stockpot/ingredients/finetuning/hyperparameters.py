@@ -19,20 +19,20 @@ Compiler: TypeAlias = Literal["none", "inductor"]
 Difficulty: TypeAlias = Literal["el2n", "grand"]
 
 
-class Offered:
-    """Marks a hyperparameter that a section of params.yaml offers, with what differs there."""
+class Space:
+    """Annotation: what differs for this hyperparameter in `sweep.space`."""
 
     def __init__(self, **changes: Any) -> None:
-        """Keep the arguments of pydantic's `Field`: another default, range or description."""
+        """Store the arguments of pydantic's `Field`: another default, range or description."""
         self.field = Field(**changes)
 
 
-class Space(Offered):
-    """Offered in `sweep.space`, as a distribution or a constant."""
+class Base(Space):
+    """Annotation: `base` has this hyperparameter too, and what differs there."""
 
 
-class Base(Offered):
-    """Offered in `base`, as a constant."""
+class BaseOnly(Base):
+    """Annotation: `base` has this hyperparameter, `sweep.space` has not."""
 
 
 _AtLeast0: TypeAlias = Annotated[float, Field(ge=0)]
@@ -43,33 +43,27 @@ _Count: TypeAlias = Annotated[int, Field(ge=0)]
 _PositiveCount: TypeAlias = Annotated[int, Field(ge=1)]
 
 
-def _about(description: str) -> Any:
-    return Field(description=description)
-
-
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
     """The hyperparameters of one run; ranges are checked where params.yaml is read.
 
-    A field with a default is a technique: with its default, the technique is not used. The order
-    of fields is the order of a search's dimensions.
+    A field's annotation has its type, the range of numbers, and a description for the user. A field
+    with a default is a technique: with its default, the technique is not used. A search draws in
+    the order of the fields.
     """
 
     learning_rate: Annotated[
-        float,
-        Field(gt=0, description="peak learning rate"),
-        Space(default=1e-3),
-        Base(default=3e-3),
+        float, Field(gt=0), "peak learning rate", Space(default=1e-3), Base(default=3e-3)
     ]
     weight_decay: Annotated[
         _AtLeast0,
-        _about("decoupled from the gradient for adamw and adamp"),
+        "decoupled from the gradient for adamw and adamp",
         Space(default=0.0),
         Base(default=0.01),
     ]
     epochs: Annotated[
         _Count,
-        _about("passes over the training examples"),
+        "passes over the training examples",
         Space(default=10, ge=1),
         Base(
             default=30,
@@ -77,190 +71,137 @@ class Hyperparameters:
             "model as it is built",
         ),
     ]
-    batch_size: Annotated[
-        _PositiveCount, _about("examples per step"), Space(default=32), Base(default=32)
-    ]
+    batch_size: Annotated[_PositiveCount, "examples per step", Space(default=32), Base(default=32)]
     label_smoothing: Annotated[
         _ShareBelow1,
-        _about("share of each target that is spread evenly over all classes"),
+        "share of each target that is spread evenly over all classes",
         Space(default=0.0),
         Base(default=0.0),
     ]
     mixup: Annotated[
         _AtLeast0,
-        _about("alpha of the Beta distribution of mixup; 0: off"),
+        "alpha of the Beta distribution of mixup; 0: off",
         Space(default=0.0),
         Base(default=0.0),
     ]
     augmentation: Annotated[
         _Share,
-        _about("strength of the workload's augmentation; 0: off"),
+        "strength of the workload's augmentation; 0: off",
         Space(default=0.0),
         Base(default=0.0),
     ]
     seed: Annotated[
         int,
         Field(ge=0, lt=2**32),
-        _about(
-            "of the order of examples, augmentation, mixup and initial weights; null: one per "
-            "ingredient, from the experiment's seed and the ingredient's number"
-        ),
+        "of the order of examples, augmentation, mixup and initial weights; null: one per "
+        "ingredient, from the experiment's seed and the ingredient's number",
         Space(default=None),
     ]
     optimizer: Annotated[
-        Literal["adamw", "sgd", "adamp"], _about("algorithm that updates the weights"), Space(), Base()
+        Literal["adamw", "sgd", "adamp"], "algorithm that updates the weights", Base()
     ] = "adamw"
-    momentum: Annotated[_ShareBelow1, _about("of optimizer: sgd"), Space(), Base()] = 0.9
+    momentum: Annotated[_ShareBelow1, "of optimizer: sgd", Base()] = 0.9
     schedule: Annotated[
         Literal["constant", "linear", "cosine", "one_cycle", "cosine_power"],
-        _about("of the learning rate, after the warmup"),
-        Space(),
+        "of the learning rate, after the warmup",
         Base(),
     ] = "constant"
     warmup: Annotated[
-        _ShareBelow1,
-        _about("share of the steps during which the learning rate rises"),
-        Space(),
-        Base(),
+        _ShareBelow1, "share of the steps during which the learning rate rises", Base()
     ] = 0.1
     schedule_power: Annotated[
-        float,
-        Field(ge=1),
-        _about("of schedule: cosine_power; 1 is the cosine, larger powers fall sooner"),
-        Space(),
+        float, Field(ge=1), "of schedule: cosine_power; 1 is the cosine, larger powers fall sooner"
     ] = 10.0
-    clip_norm: Annotated[
-        _AtLeast0, _about("maximum norm of the gradient; 0: no limit"), Space(), Base()
-    ] = 0.0
+    clip_norm: Annotated[_AtLeast0, "maximum norm of the gradient; 0: no limit", Base()] = 0.0
     accumulation: Annotated[
-        _PositiveCount, _about("parts that each batch is split into, to save memory"), Space()
+        _PositiveCount, "parts that each batch is split into, to save memory"
     ] = 1
-    precision: Annotated[
-        Literal["float32", "bf16", "fp16"], _about("of the forward pass"), Space(), Base()
-    ] = "float32"
+    precision: Annotated[Literal["float32", "bf16", "fp16"], "of the forward pass", Base()] = (
+        "float32"
+    )
     layer_decay: Annotated[
-        _PositiveShare,
-        _about("factor on the learning rate from each layer to the one before it"),
-        Space(),
+        _PositiveShare, "factor on the learning rate from each layer to the one before it"
     ] = 1.0
     frozen: Annotated[
         str,
-        _about(
-            "name patterns, separated by spaces, of tensors that are not trained, e.g. 'features.*'"
-        ),
-        Space(),
+        "name patterns, separated by spaces, of tensors that are not trained, e.g. 'features.*'",
         Base(),
     ] = ""
     probe_epochs: Annotated[
         _Count,
-        _about("epochs before the others that train the head alone; all ingredients share it"),
-        Base(),
+        "epochs before the others that train the head alone; all ingredients share it",
+        BaseOnly(),
     ] = 0
-    head: Annotated[
-        str, _about("name patterns of the head's tensors; '': the last layer"), Base()
-    ] = ""
+    head: Annotated[str, "name patterns of the head's tensors; '': the last layer", BaseOnly()] = ""
     average: Annotated[
         Literal["none", "ema", "swa", "lawa"],
-        _about("average of the weights along the run that becomes the ingredient"),
-        Space(),
+        "average of the weights along the run that becomes the ingredient",
     ] = "none"
-    ema_momentum: Annotated[_Share, _about("of average: ema"), Space()] = 0.999
+    ema_momentum: Annotated[_Share, "of average: ema"] = 0.999
     swa_start: Annotated[
-        _ShareBelow1,
-        _about("share of the run before average: swa takes its first weights"),
-        Space(),
+        _ShareBelow1, "share of the run before average: swa takes its first weights"
     ] = 0.75
     lawa_epochs: Annotated[
         _PositiveCount,
-        _about(
-            "latest epochs that average: lawa averages; as many copies of the weights are in memory"
-        ),
-        Space(),
+        "latest epochs that average: lawa averages; as many copies of the weights are in memory",
     ] = 6
     sam_radius: Annotated[
-        _AtLeast0,
-        _about("rho of sharpness-aware minimisation, at twice the cost per step; 0: off"),
-        Space(),
+        _AtLeast0, "rho of sharpness-aware minimisation, at twice the cost per step; 0: off"
     ] = 0.0
     patience: Annotated[
         _Count,
-        _about(
-            "epochs without a better val score after which the run ends with its best weights; "
-            "0: off"
-        ),
-        Space(),
+        "epochs without a better val score after which the run ends with its best weights; 0: off",
     ] = 0
-    cutmix: Annotated[
-        _AtLeast0,
-        _about("alpha of the Beta distribution of CutMix, for images; 0: off"),
-        Space(),
-    ] = 0.0
+    cutmix: Annotated[_AtLeast0, "alpha of the Beta distribution of CutMix, for images; 0: off"] = (
+        0.0
+    )
     adapter: Annotated[
         Literal["none", "lora", "dora", "bone"],
-        _about("trained in place of the weights, then merged into them; needs PEFT"),
-        Space(),
+        "trained in place of the weights, then merged into them; needs PEFT",
     ] = "none"
     adapter_rank: Annotated[
-        _PositiveCount, _about("rank of the adapter's factors, or size of Bone's blocks"), Space()
+        _PositiveCount, "rank of the adapter's factors, or size of Bone's blocks"
     ] = 8
     adapter_alpha: Annotated[
         float,
         Field(gt=0),
-        _about("of lora and dora: the product of the factors is multiplied by alpha / rank"),
-        Space(),
+        "of lora and dora: the product of the factors is multiplied by alpha / rank",
     ] = 8.0
     adapter_init: Annotated[
         Literal["default", "eva"],
-        _about("initial factors; eva: the principal directions of the layers' inputs"),
-        Space(),
+        "initial factors; eva: the principal directions of the layers' inputs",
     ] = "default"
     adapter_targets: Annotated[
-        str,
-        _about("name patterns of layers, e.g. '*.query *.value'; '': all layers except the head"),
-        Space(),
+        str, "name patterns of layers, e.g. '*.query *.value'; '': all layers except the head"
     ] = ""
     ghost_batch: Annotated[
-        _Count, _about("examples that BatchNorm normalises together; 0: the whole batch"), Space()
+        _Count, "examples that BatchNorm normalises together; 0: the whole batch"
     ] = 0
     reference_batch: Annotated[
         _Count,
-        _about(
-            "batch size that learning_rate and epochs are meant for; both are rescaled for "
-            "batch_size, so that the number of steps stays the same; 0: off"
-        ),
-        Space(),
+        "batch size that learning_rate and epochs are meant for; both are rescaled for "
+        "batch_size, so that the number of steps stays the same; 0: off",
     ] = 0
     sampler: Annotated[
         Literal["shuffle", "gradient_norm", "gradient_norm_biased"],
-        _about("how an epoch draws its examples"),
-        Space(),
+        "how an epoch draws its examples",
     ] = "shuffle"
     sampler_mix: Annotated[
-        _Share,
-        _about("share of the draws by gradient norm; 0: rises from 0 to 1 along the run"),
-        Space(),
+        _Share, "share of the draws by gradient norm; 0: rises from 0 to 1 along the run"
     ] = 0.0
     kept_data: Annotated[
-        _PositiveShare,
-        _about("share of train to train on: the examples that are hardest for the base"),
-        Space(),
+        _PositiveShare, "share of train to train on: the examples that are hardest for the base"
     ] = 1.0
     dropped_data: Annotated[
-        _ShareBelow1,
-        _about("share of train, harder still, that is left out as probably mislabelled"),
-        Space(),
+        _ShareBelow1, "share of train, harder still, that is left out as probably mislabelled"
     ] = 0.0
-    difficulty: Annotated[
-        Difficulty, _about("score by which kept_data and dropped_data rank examples"), Space()
-    ] = "el2n"
+    difficulty: Annotated[Difficulty, "score by which kept_data and dropped_data rank examples"] = (
+        "el2n"
+    )
     sparsity: Annotated[
-        _ShareBelow1,
-        _about("share of the weights, the smallest of the base, that stay 0 throughout"),
-        Space(),
+        _ShareBelow1, "share of the weights, the smallest of the base, that stay 0 throughout"
     ] = 0.0
-    compiler: Annotated[
-        Compiler, _about("inductor: torch.compile, which pays off in long runs"), Space()
-    ] = "none"
+    compiler: Annotated[Compiler, "inductor: torch.compile, which pays off in long runs"] = "none"
 
     @classmethod
     def from_point(cls, point: Mapping[str, Value]) -> Hyperparameters:
