@@ -121,6 +121,6 @@ def _show(checked: CheckResult) -> None:
     )
     if checked.outcome == "failed":
         _out.print(line)
-        _out.print(Padding(Text(checked.detail), (0, 0, 0, 8)))
+        _out.print(Padding(Text(checked.message), (0, 0, 0, 8)))
     else:
-        _out.print(line.append(checked.detail or checked.claim, "dim"), soft_wrap=True)
+        _out.print(line.append(checked.message or checked.claim, "dim"), soft_wrap=True)

@@ -9,13 +9,19 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
+from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar, get_type_hints
 
 from stockpot.errors import InputError, unknown_name
 
 T = TypeVar("T")
+
+Check: TypeAlias = Callable[[T], str | None]
+"""A check of a plugin: returns what is wrong and what to change, or None."""
 
 
 class Registry(Mapping[str, T], Generic[T]):
@@ -121,6 +127,85 @@ def options_of(place: str, plugin: Callable[..., Any]) -> dict[str, Option]:
         name: Option(types[name], ... if p.default is p.empty else p.default)
         for name, p in options.items()
     }
+
+
+Outcome: TypeAlias = Literal["ok", "failed", "skipped"]
+
+
+class Skipped(Exception):
+    """Raised by a check that does not apply; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """The outcome of one check of a plugin.
+
+    Attributes:
+        name: the check's name, in words.
+        claim: what the plugin must satisfy, as a sentence.
+        outcome: ok, failed or skipped.
+        message: of a failure, what is wrong and what to change; of a skipped check, the reason.
+    """
+
+    name: str
+    claim: str
+    outcome: Outcome
+    message: str = ""
+
+
+def run_checks(checks: Mapping[Check[T], tuple[Check[T], ...]], plugin: T) -> Iterator[CheckResult]:
+    """Run checks in order and yield each result as soon as it is known.
+
+    An error in the plugin's own code is a failure of the check that met it; the others still run.
+
+    Args:
+        checks: each check, with those that it requires: it is skipped if one of these did not pass.
+        plugin: what the checks take.
+    """
+    not_passed: set[Check[T]] = set()
+    for check, required in checks.items():
+        missing = next((other for other in required if other in not_passed), None)
+        result = (
+            _run_check(check, plugin)
+            if missing is None
+            else _result(check, "skipped", f"requires: {_name_of(missing)}")
+        )
+        if missing is not None or result.outcome == "failed":
+            not_passed.add(check)
+        yield result
+
+
+def _run_check(check: Check[T], plugin: T) -> CheckResult:
+    try:
+        problem = check(plugin)
+    except Skipped as reason:
+        return _result(check, "skipped", str(reason))
+    except InputError as error:
+        return _result(check, "failed", str(error))
+    except Exception as error:  # noqa: BLE001 (any error of the user's code)
+        return _result(check, "failed", f"{_line_of(error)}: {type(error).__name__}: {error}")
+    return _result(check, "ok") if problem is None else _result(check, "failed", problem)
+
+
+def _result(check: Check[T], outcome: Outcome, message: str = "") -> CheckResult:
+    return CheckResult(_name_of(check), (check.__doc__ or "").strip(), outcome, message)
+
+
+def _name_of(check: Check[T]) -> str:
+    return check.__name__.replace("_", " ")
+
+
+def _line_of(error: Exception) -> str:
+    """Name the line that raised an error: the last one outside of stockpot and of libraries."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = Path(__file__).parent
+    users = [
+        frame
+        for frame in frames
+        if "site-packages" not in frame.filename and own not in Path(frame.filename).parents
+    ]
+    last = (users or frames)[-1]
+    return f"{Path(last.filename).name}, line {last.lineno}"
 
 
 def _load(kind: str, place: str) -> Any:

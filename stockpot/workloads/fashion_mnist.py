@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from stockpot.errors import InputError, unknown_name
 from stockpot.seeding import seeded_generator
+from stockpot.storage.digests import file_digest
 from stockpot.workloads.chosen_shifts import CORRUPTION_NAMES, split_of_each
 from stockpot.workloads.classification import accuracy, cross_entropies
-from stockpot.workloads.files import digest_of, file_digest, project_path
+from stockpot.workloads.files import digest_of, project_path
 from stockpot.workloads.images.idx_files import find_idx, idx_shape, read_idx
 from stockpot.workloads.protocol import Batch, Metric, Shift, Task
 

@@ -11,9 +11,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stockpot.errors import InputError
+from stockpot.storage.digests import file_digest
 from stockpot.workloads.chosen_shifts import CORRUPTION_NAMES, split_of_each
 from stockpot.workloads.classification import accuracy, cross_entropies
-from stockpot.workloads.files import digest_of, file_digest, project_path
+from stockpot.workloads.files import digest_of, project_path
 from stockpot.workloads.images.image_files import ImageFile, classes_of, find_images, split_images
 from stockpot.workloads.own_model import build_own, check_found
 from stockpot.workloads.protocol import Batch, Metric, Shift, Task

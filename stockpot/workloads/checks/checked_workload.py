@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from stockpot.plugins import Skipped
 from stockpot.seeding import seeded_generator
 from stockpot.workloads.building import build_workload
 from stockpot.workloads.checks.examples import digests, sample
@@ -15,10 +16,6 @@ from stockpot.workloads.protocol import SPLITS, Batch, Shift, Workload
 from stockpot.workloads.spec import WorkloadSpec
 
 _BATCH_SIZE = 32
-
-
-class Skipped(Exception):
-    """A check has nothing to look at; the message says why."""
 
 
 def build(spec: WorkloadSpec) -> Workload:

@@ -9,9 +9,10 @@ from dataclasses import replace
 
 import torch
 
+from stockpot.plugins import Skipped
 from stockpot.seeding import seeded_generator
 from stockpot.workloads.batches import num_examples
-from stockpot.workloads.checks.checked_workload import CheckedWorkload, Skipped, build
+from stockpot.workloads.checks.checked_workload import CheckedWorkload, build
 from stockpot.workloads.checks.data_errors import doubled_examples, too_few_examples
 from stockpot.workloads.checks.examples import copied, equal, parts_of, sample
 from stockpot.workloads.protocol import Shift

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stockpot.errors import InputError, nearest_hint
-from stockpot.workloads.files import file_digest
+from stockpot.storage.digests import file_digest
 from stockpot.workloads.protocol import SPLITS
 from stockpot.workloads.splits import check_disjoint, split_by_seed
 

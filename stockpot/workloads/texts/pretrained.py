@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stockpot.errors import InputError
-from stockpot.workloads.files import file_digest, project_path
+from stockpot.storage.digests import file_digest
+from stockpot.workloads.files import project_path
 
 if TYPE_CHECKING:
     from torch import Generator, nn

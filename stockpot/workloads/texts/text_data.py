@@ -14,7 +14,8 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from stockpot.errors import InputError, nearest_hint, unknown_name
-from stockpot.workloads.files import file_digest, project_path
+from stockpot.storage.digests import file_digest
+from stockpot.workloads.files import project_path
 from stockpot.workloads.protocol import SPLITS
 from stockpot.workloads.tables.reading import Table, find_shift, find_splits, read_table
 from stockpot.workloads.tables.table_formats import READERS, as_cell

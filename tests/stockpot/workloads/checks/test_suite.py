@@ -7,8 +7,9 @@ import re
 import pytest
 
 from stockpot.errors import InputError
+from stockpot.plugins import Skipped
 from stockpot.workloads.checks import CHECKS, check_workload
-from stockpot.workloads.checks.checked_workload import CheckedWorkload, Skipped
+from stockpot.workloads.checks.checked_workload import CheckedWorkload
 from stockpot.workloads.spec import WorkloadSpec
 
 FAULTS = {
@@ -52,7 +53,7 @@ def spec(name: str) -> WorkloadSpec:
 def test_a_sound_workload_fails_nothing() -> None:
     found = {checked.name: checked for checked in check_workload(spec("Sound"))}
 
-    skipped = {name: each.detail for name, each in found.items() if each.outcome == "skipped"}
+    skipped = {name: each.message for name, each in found.items() if each.outcome == "skipped"}
     assert [each for each in found.values() if each.outcome == "failed"] == []
     assert skipped == {"other examples are new": "each shift is a copy of its split"}
     assert list(found) == list(BY_NAME)
@@ -65,7 +66,7 @@ def test_a_fault_is_found_and_what_to_change_is_said(workload: str) -> None:
     found = next(each for each in check_workload(spec(workload)) if each.name == name)
 
     assert found.outcome == "failed"
-    assert re.search(message, found.detail), found.detail
+    assert re.search(message, found.message), found.message
 
 
 @pytest.mark.parametrize("name", sorted(set(BY_NAME) - {"workers see the same"}))
@@ -83,8 +84,8 @@ def test_what_rests_on_a_failed_check_is_skipped_and_says_on_which() -> None:
     found = {checked.name: checked for checked in check_workload(spec("Empty"))}
 
     assert found["splits have examples"].outcome == "failed"
-    assert found["splits are disjoint"].detail == "rests on: splits have examples"
-    assert found["loss is per example"].detail == "rests on: forward passes examples"
+    assert found["splits are disjoint"].message == "requires: splits have examples"
+    assert found["loss is per example"].message == "requires: forward passes examples"
     assert found["model is rebuilt"].outcome == "ok"
 
 
