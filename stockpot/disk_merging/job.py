@@ -31,8 +31,8 @@ from stockpot.disk_merging.recipes import recipes_for
 from stockpot.disk_merging.vocabularies import check_equal_vocabularies
 from stockpot.errors import InputError
 from stockpot.storage.atomic_files import write_text
+from stockpot.storage.digests import FileState, digest_in_background
 from stockpot.storage.keys import content_key
-from stockpot.storage.weights.model_files import FileState, digest_ahead
 
 if TYPE_CHECKING:
     from stockpot.disk_merging.plan import TensorPlan
@@ -171,7 +171,7 @@ class MergeJob:
 
         # Their digests are formed while they are merged, so files are told apart by their state.
         states = self._states()
-        digest_ahead(file for model in self._models for file in model.files)
+        digest_in_background(file for model in self._models for file in model.files)
         merge_to_disk(
             self.plans,
             self.output,
@@ -277,7 +277,7 @@ def rebuild(path: Path, place: Path, folder: Path) -> MergeJob:
     job = MergeJob(file, folder, place)
     recorded = [*pedigree["models"], *([base] if base else [])]
     sources = [*job.sources, *([job.base] if job.base else [])]
-    digest_ahead(file for source in sources for file in source.files)
+    digest_in_background(file for source in sources for file in source.files)
     for source, record in zip(sources, recorded, strict=True):
         check_unchanged(source.path, source.digest, record["digest"])
     return job

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stockpot.errors import InputError
 from stockpot.storage.atomic_files import atomic_path
+from stockpot.storage.digests import file_digest
+from stockpot.storage.weights.safetensors_header import read_json_header
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +47,19 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
         save_file(contiguous, temporary, metadata=dict(metadata))
-        _order_metadata(temporary)
-        return _sha256(temporary)
+        _sort_metadata(temporary)
+        with temporary.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _order_metadata(path: Path) -> None:
-    """Sort the metadata in a header, which safetensors writes in an order that is random."""
+def _sort_metadata(path: Path) -> None:
+    """Sort the metadata in a header, which safetensors writes in random order."""
+    tensors, metadata, data_start, _ = read_json_header(path)
+    header = {"__metadata__": dict(sorted(metadata.items())), **tensors}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text = text.ljust(data_start - 8)
+    assert len(text) == data_start - 8
     with path.open("r+b") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
-        assert len(text) == length
         file.seek(8)
         file.write(text)
 
@@ -86,38 +85,9 @@ def read_metadata(path: Path) -> dict[str, str]:
     """Read the metadata in a safetensors header, without reading any tensor.
 
     Raises:
-        InputError: the file is missing, or its header is not one of safetensors.
+        InputError: the file is missing, or its header is not a safetensors header.
     """
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > _MAX_HEADER_BYTES:
-                raise InputError(f"{path}: header of {length} bytes, not a safetensors file")
-            header = json.loads(file.read(length))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such checkpoint") from None
-    except (struct.error, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: not a safetensors file ({error})") from error
-    if not isinstance(header, dict):
-        raise InputError(f"{path}: not a safetensors file (its header is no mapping)")
-    return dict(header.get("__metadata__", {}))
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 digest of a file, hex; computed once a process and file state."""
-    status = path.stat()
-    return _digest_of_state(path, status.st_mtime_ns, status.st_size, status.st_ino)
-
-
-@lru_cache(maxsize=4096)
-def _digest_of_state(path: Path, mtime_ns: int, size: int, inode: int) -> str:  # noqa: ARG001 (they are the cache key)
-    """Hash a file; the arguments after `path` make a changed file a different cache entry."""
-    return _sha256(path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return read_json_header(path)[1]
 
 
 def verify(root: Path, checkpoint: Checkpoint) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 
 from stockpot.errors import InputError
 from stockpot.storage.atomic_files import write_text
-from stockpot.storage.checkpoints import file_digest
+from stockpot.storage.digests import file_digest
 from stockpot.storage.models import Model
 
 # Where a manifest holds its models.

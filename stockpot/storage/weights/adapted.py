@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ import torch
 from torch import Tensor
 
 from stockpot.errors import InputError
+from stockpot.storage.digests import FileState, file_state, joint_digest
 from stockpot.storage.weights.adapters import Adapter, LowRank
-from stockpot.storage.weights.model_files import FileState, file_state
 from stockpot.storage.weights.safetensors_format import StoredTensor
 from stockpot.storage.weights.sources import Source
 from stockpot.storage.weights.tensor_names import is_token_embedding
@@ -89,7 +88,7 @@ class AdaptedSource(Source):
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the adapter's digest and the base's; hex."""
-        return hashlib.sha256(f"{self.adapter.digest}\n{self.base.digest}".encode()).hexdigest()
+        return joint_digest([self.adapter.digest, self.base.digest])
 
     def _before(self, name: str) -> tuple[Source, str]:
         """Return where a tensor lies that is not yet changed, and its name there."""

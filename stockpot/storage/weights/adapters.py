@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from stockpot.errors import InputError
+from stockpot.storage.digests import file_digest, joint_digest
 from stockpot.storage.weights.adapter_config import CONFIG, AdapterConfig, read_config
 from stockpot.storage.weights.safetensors_format import StoredTensor
 from stockpot.storage.weights.sources import Source, open_files
@@ -67,8 +67,7 @@ class Adapter:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the digests of its configuration and its weights; hex."""
-        config = hashlib.sha256(self.config.path.read_bytes()).hexdigest()
-        return hashlib.sha256(f"{config}\n{self.weights.digest}".encode()).hexdigest()
+        return joint_digest([file_digest(self.config.path), self.weights.digest])
 
     def stored(self, name: str) -> StoredTensor:
         """Return where a factor lies."""

@@ -1,10 +1,9 @@
-"""The safetensors format: its dtypes, and headers that are read without trust."""
+"""The safetensors format: dtypes, and headers read and laid out tensor by tensor."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from stockpot.errors import InputError
+from stockpot.storage.weights.safetensors_header import read_json_header
 
 DTYPES = {
     "F64": torch.float64,
@@ -31,19 +31,17 @@ DTYPES = {
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
-_MAX_HEADER_BYTES = 100_000_000  # the limit of the format
-
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """Where a tensor lies.
+    """A tensor in a file.
 
     Attributes:
         file: the safetensors file.
         dtype: of its elements.
         shape: of the tensor.
-        start: of its bytes in the file.
-        num_bytes: how many these are.
+        start: position of its first byte in the file.
+        num_bytes: size of its data.
     """
 
     file: Path
@@ -54,53 +52,26 @@ class StoredTensor:
 
     @property
     def num_elements(self) -> int:
-        """How many elements it has; 1 for a 0-d tensor."""
+        """The number of elements; 1 for a 0-d tensor."""
         return math.prod(self.shape)
 
 
 def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
-    """Read names, types and places of a file's tensors, and its metadata; no weights.
+    """Read names, dtypes, shapes and positions of a file's tensors, and its metadata.
 
     Raises:
-        InputError: the file is missing, cut short, or not of this format.
+        InputError: the file is missing, truncated, or of another format.
     """
-    text, size = _read_text(path)
-    try:
-        header = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not a safetensors file ({error})") from error
-    if not isinstance(header, dict):
-        raise InputError(f"{path}: not a safetensors file (its header is no mapping)")
-    metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise InputError(f"{path}: not a safetensors file (its metadata is not text by name)")
-    data_start = 8 + len(text)
-    tensors = {name: _stored(path, name, entry, data_start) for name, entry in header.items()}
+    entries, metadata, data_start, size = read_json_header(path)
+    tensors = {name: _stored(path, name, entry, data_start) for name, entry in entries.items()}
     _check_places(path, tensors, data_start, size)
     return tensors, metadata
-
-
-def _read_text(path: Path) -> tuple[bytes, int]:
-    """Return the JSON of a header, and the size of the file."""
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            length = int.from_bytes(file.read(8), "little")
-            if length > min(_MAX_HEADER_BYTES, size - 8):
-                raise InputError(
-                    f"{path}: not a whole safetensors file ({size} bytes, header of {length})"
-                )
-            return file.read(length), size
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _check_places(
     path: Path, tensors: Mapping[str, StoredTensor], data_start: int, size: int
 ) -> None:
-    """Refuse tensors that overlap or leave gaps, as the format does, and a file cut short."""
+    """Refuse tensors that overlap or leave gaps, as the format does, and a truncated file."""
     end = data_start
     for name, tensor in sorted(
         tensors.items(), key=lambda item: (item[1].start, item[1].num_bytes)
@@ -113,7 +84,7 @@ def _check_places(
         end += tensor.num_bytes
     if end != size:
         raise InputError(
-            f"{path}: not a whole safetensors file ({size} bytes, its header tells of {end})"
+            f"{path}: not a whole safetensors file ({size} bytes, its header requires {end})"
         )
 
 
@@ -144,14 +115,14 @@ def _stored(path: Path, name: str, entry: Any, data_start: int) -> StoredTensor:
 def build_header(
     tensors: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], metadata: Mapping[str, str]
 ) -> tuple[bytes, dict[str, int]]:
-    """Lay out a file: wide elements first, then by name, so that all of them are aligned.
+    """Lay out a file: wide dtypes first, then by name, so that all elements are aligned.
 
     Args:
         tensors: dtype and shape of each tensor, by name.
         metadata: text by name.
 
     Returns:
-        The bytes up to the data, and where in the file each tensor starts.
+        The bytes up to the data, and the position in the file of each tensor.
     """
     order = sorted(tensors, key=lambda name: (-tensors[name][0].itemsize, name))
     entries: dict[str, Any] = {}

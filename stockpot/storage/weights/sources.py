@@ -13,15 +13,8 @@ import torch
 from torch import Tensor
 
 from stockpot.errors import InputError
-from stockpot.storage.weights.model_files import (
-    INDEX,
-    FileState,
-    digest_weights,
-    file_state,
-    locate_weights,
-    map_file,
-    read_index,
-)
+from stockpot.storage.digests import FileState, file_state, files_digest, map_file
+from stockpot.storage.weights.model_files import INDEX, locate_weights, read_index
 from stockpot.storage.weights.safetensors_format import NAMES, StoredTensor, read_header
 
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt")
@@ -86,7 +79,7 @@ class Source:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the weight files' digests, or of the one file; hex."""
-        return digest_weights(self.files)
+        return files_digest(self.files)
 
     def _map(self, file: Path) -> Tensor:
         if file not in self._maps:

@@ -12,12 +12,12 @@ from torch import Tensor
 from stockpot.errors import InputError
 from stockpot.storage.checkpoints import (
     Checkpoint,
-    file_digest,
     load_tensors,
     read_metadata,
     save_checkpoint,
     verify,
 )
+from stockpot.storage.digests import file_digest
 
 
 @pytest.fixture
@@ -122,20 +122,22 @@ def test_a_truncated_file_is_refused(tmp_path: Path, tensors: dict[str, Tensor],
         load_tensors(path)
 
 
-@pytest.mark.parametrize("read", [load_tensors, read_metadata])
-def test_a_missing_file_is_named(tmp_path: Path, read: object) -> None:
-    with pytest.raises(InputError, match=r"a\.safetensors: no such checkpoint$"):
+@pytest.mark.parametrize(
+    ("read", "message"), [(load_tensors, "no such checkpoint"), (read_metadata, "no such file")]
+)
+def test_a_missing_file_is_named(tmp_path: Path, read: object, message: str) -> None:
+    with pytest.raises(InputError, match=rf"a\.safetensors: {message}$"):
         read(tmp_path / "a.safetensors")  # type: ignore[operator]  # one of two functions
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"abc", "not a safetensors file"),
-        (struct.pack("<Q", 10) + b"{", "not a safetensors file"),
+        (b"abc", "not a whole safetensors file"),
+        (struct.pack("<Q", 10) + b"{", "not a whole safetensors file"),
         (struct.pack("<Q", 2) + b"\xff\xff", "not a safetensors file"),
         (struct.pack("<Q", 2) + b"[]", "not a safetensors file"),
-        (struct.pack("<Q", 10**9), "header of 1000000000 bytes, not a safetensors file"),
+        (struct.pack("<Q", 10**9), r"not a whole safetensors file \(8 bytes, header of 1000000000"),
     ],
 )
 def test_metadata_of_another_kind_of_file_is_refused(

@@ -8,7 +8,7 @@ import pytest
 from stockpot.errors import InputError
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.stages import STAGES
-from stockpot.storage.checkpoints import file_digest
+from stockpot.storage.digests import file_digest
 from stockpot.storage.manifests import (
     digests_of,
     manifest_path,

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from stockpot.storage import store as store_module
-from stockpot.storage.checkpoints import file_digest, load_tensors, read_metadata
+from stockpot.storage.checkpoints import load_tensors, read_metadata
+from stockpot.storage.digests import file_digest
 from stockpot.storage.models import Model
 from stockpot.storage.store import FOLDERS, Store
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from stockpot.errors import InputError
-from stockpot.storage.weights.model_files import INDEX, digest_ahead, digest_weights, locate_weights
+from stockpot.storage.digests import files_digest
+from stockpot.storage.weights.model_files import INDEX, digest_ahead, locate_weights
 
 
 def _written(path: Path, content: bytes = b"weights") -> Path:
@@ -46,27 +47,25 @@ def test_one_file_is_its_sha_256_and_several_are_that_of_theirs(tmp_path: Path) 
     first, second = _written(tmp_path / "1", content), _written(tmp_path / "2", b"")
     digests = [hashlib.sha256(content).hexdigest(), hashlib.sha256(b"").hexdigest()]
 
-    assert digest_weights([first]) == digests[0]
-    assert (
-        digest_weights([first, second]) == hashlib.sha256("\n".join(digests).encode()).hexdigest()
-    )
+    assert files_digest([first]) == digests[0]
+    assert files_digest([first, second]) == hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def test_a_digest_begun_ahead_is_not_that_of_a_file_that_changed_since(tmp_path: Path) -> None:
     file = _written(tmp_path / "model.safetensors", b"before")
     digest_ahead([tmp_path])
-    assert digest_weights([file]) == hashlib.sha256(b"before").hexdigest()
+    assert files_digest([file]) == hashlib.sha256(b"before").hexdigest()
 
     _written(file, b"and after")
 
-    assert digest_weights([file]) == hashlib.sha256(b"and after").hexdigest()
+    assert files_digest([file]) == hashlib.sha256(b"and after").hexdigest()
 
 
 def test_what_is_not_there_is_left_to_who_opens_it(tmp_path: Path) -> None:
     digest_ahead([tmp_path / "none", tmp_path])
 
     with pytest.raises(FileNotFoundError):
-        digest_weights([tmp_path / "none"])
+        files_digest([tmp_path / "none"])
 
 
 def test_an_error_elsewhere_does_not_wait_for_a_digest(tmp_path: Path) -> None:

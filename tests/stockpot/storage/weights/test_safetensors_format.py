@@ -161,7 +161,7 @@ def test_tensors_that_overlap_or_leave_gaps_are_refused(
 def test_a_file_with_too_little_or_too_much_data_is_refused(tmp_path: Path, num_bytes: int) -> None:
     path = _write(tmp_path / "model.safetensors", {"a": ENTRY}, bytes(num_bytes))
 
-    with pytest.raises(InputError, match=r"not a whole safetensors file .* its header tells of"):
+    with pytest.raises(InputError, match=r"not a whole safetensors file .* its header requires"):
         read_header(path)
 
 
