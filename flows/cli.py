@@ -158,7 +158,7 @@ def code(params: Params = None, overrides: Overrides = None) -> None:
 
       stockpot code && dvc status
     """
-    from flows.launch import make_plan
+    from stockpot.experiment.opening import make_plan
     from stockpot.experiment.state import write_code_keys
 
     write_code_keys(make_plan(params, overrides or []))
@@ -170,8 +170,8 @@ def status(params: Params = None, overrides: Overrides = None) -> None:
 
     stockpot status --set sweep.size=20
     """
-    from flows.launch import make_plan
     from flows.summary import show_status
+    from stockpot.experiment.opening import make_plan
 
     show_status(make_plan(params, overrides or []), _out)
 
@@ -182,8 +182,8 @@ def ui(params: Params = None) -> None:
 
     stockpot ui
     """
-    from flows.launch import make_plan
     from flows.ui import serve
+    from stockpot.experiment.opening import make_plan
 
     serve(make_plan(params, []), _out)
 
@@ -197,9 +197,8 @@ def gc(
 
     stockpot gc --yes
     """
-    from flows.launch import make_plan
     from stockpot.experiment.garbage import delete, find_garbage
-    from tasks.session import hold_run_lock
+    from stockpot.experiment.opening import hold_run_lock, make_plan
 
     plan = make_plan(params, [])
     with hold_run_lock(plan.project, _err):
@@ -221,8 +220,9 @@ def _stages(
     params: str | None, overrides: list[str] | None, stages: list[str] | tuple[str, ...]
 ) -> None:
     """Run stages and say what came of it."""
-    from flows.launch import launch, make_plan
+    from flows.launch import launch
     from flows.summary import show_results
+    from stockpot.experiment.opening import make_plan
 
     worked = launch(params, overrides or [], stages, _err)
     show_results(make_plan(params, overrides or []), stages, _out, worked=worked)

@@ -41,8 +41,8 @@ def compare(
 
     stockpot compare 1755e1e3 571a7ec2 --out sweep.html
     """
-    from flows.launch import make_plan
     from stockpot.experiment.comparison import compare_runs
+    from stockpot.experiment.opening import make_plan
     from stockpot.reporting.compare.compare_page import render_comparison
     from stockpot.storage.atomic_files import write_text
 
@@ -57,11 +57,9 @@ def compare(
 def _finished(plan: Plan, run: str) -> Finished:
     """Read a run: of a folder if there is such a folder, else of the tracking store."""
     from stockpot.experiment.comparison import run_of_folder, run_of_record
-    from stockpot.experiment.opening import open_tracker
+    from stockpot.experiment.opening import import_from, open_tracker
     from stockpot.storage.project import Project
-    from stockpot.tracking import run_url
-    from stockpot.tracking.addresses import is_server
-    from tasks.session import import_from
+    from stockpot.tracking import is_server, run_url
 
     folder = Path(run)
     if folder.is_dir():

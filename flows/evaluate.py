@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-from prefect import State, flow
-from prefect.states import Completed
-
-from stockpot.experiment.state import is_done, require_before
+from flows.stage import stage
 from tasks.fan_out import all_results, side_by_side
 from tasks.judging import judge, log_metrics, measure, predict, time_a_prediction
-from tasks.manifests import record_stage
+from tasks.outputs import record_stage
 from tasks.reporting import write_plots
-from tasks.run_settings import flow_session
+from tasks.session import Session
 
 
-@flow(name="evaluate")
-def evaluate_models(
-    params: str | None = None, overrides: tuple[str, ...] = ()
-) -> State[None] | None:
+@stage("evaluate")
+def evaluate_models(session: Session) -> None:
     """Judge base, ingredients, soups and their ensemble on test and the test shifts."""
-    with flow_session(params, overrides) as session:
-        require_before(session.plan, "evaluate")
-        if is_done(session.plan, "evaluate"):
-            return Completed(name="Skipped", message="up to date")
+    all_results(side_by_side(predict, session.plan.judged().prediction_jobs(), "evaluate"))
+    all_results(side_by_side(measure, session.plan.judged().baseline_jobs(), "baselines"))
+    evaluation = judge(session.plan.judged().judging_job())
+    time_a_prediction()
 
-        all_results(side_by_side(predict, session.plan.judged().prediction_jobs(), "evaluate"))
-        all_results(side_by_side(measure, session.plan.judged().baseline_jobs(), "baselines"))
-        evaluation = judge(session.plan.judged().judging_job())
-        time_a_prediction()
-
-        log_metrics(evaluation)
-        plots = write_plots(evaluation)
-        record_stage("evaluate", evaluation, plots)
-    return None
+    log_metrics(evaluation)
+    plots = write_plots(evaluation)
+    record_stage("evaluate", evaluation, plots)

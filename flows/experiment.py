@@ -12,8 +12,8 @@ from flows.report import report_results
 from flows.soups import make_soups
 from flows.sweep import fine_tune_ingredients
 from flows.tune import tune_coefficients
+from tasks.outputs import adopt
 from tasks.run_settings import flow_session, run_flow
-from tasks.versioning import adopt
 
 STAGES = {
     "base": pretrain_base,

@@ -7,41 +7,24 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from flows.server import prefect_server
-from stockpot.config import load_experiment
+from stockpot.experiment.opening import hold_run_lock, make_plan, record_in_dvc
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.stages import STAGES
 from stockpot.experiment.state import is_done, require_before, write_code_keys
-from stockpot.storage.dvc import adopt_outputs
-from stockpot.storage.project import export_settings, find_project
 from stockpot.workers import WorkersStopped
-from tasks.session import Session, hold_run_lock, import_from, open_session
+from tasks.session import Session, open_session
 
 if TYPE_CHECKING:
     from prefect import Flow
 
 # Modules of the main process that take 0.5 s and more.
 _IMPORTED_BY = {"sweep": "scipy.stats", "report": "matplotlib.pyplot"}
-
-
-def make_plan(params: str | None, overrides: Sequence[str]) -> Plan:
-    """Read the experiment and set up the environment for it; start nothing.
-
-    Raises:
-        InputError: the experiment is not valid, or its workload cannot be built.
-    """
-    project = find_project(Path(params) if params else None)
-    export_settings(project)
-    import_from(project)
-    plan = Plan(project, load_experiment(project.params_file, overrides))
-    plan.workload.build()  # where it cannot be built, nothing should have been made yet
-    return plan
 
 
 def launch(
@@ -67,7 +50,7 @@ def launch(
     with hold_run_lock(plan.project, console):
         write_code_keys(plan)
         if all(is_done(plan, stage) for stage in stages):
-            adopt_now(plan, overrides, stages, console)
+            _record_in_dvc(plan, overrides, stages, console)
             return False
         if len(stages) == 1:
             require_before(plan, stages[0])
@@ -82,7 +65,7 @@ def launch(
             wait_for_server()
             _run(flow, session, params, tuple(overrides))
         if len(stages) == 1:
-            adopt_now(plan, overrides, stages, console)
+            _record_in_dvc(plan, overrides, stages, console)
     return True
 
 
@@ -95,14 +78,10 @@ def _check_tracking(plan: Plan) -> None:
         check_answers(plan.tracking_uri)
 
 
-def adopt_now(
+def _record_in_dvc(
     plan: Plan, overrides: Sequence[str], stages: Sequence[str], console: Console
 ) -> None:
-    """Record outputs in DVC from outside a flow, if params.yaml is what was run."""
-    project = plan.project
-    if overrides or project.params_file != project.root / "params.yaml":
-        return
-    if objection := adopt_outputs(project.root, stages):
+    if objection := record_in_dvc(plan, overrides, stages):
         console.print(f"[yellow]{objection}")
 
 

@@ -34,9 +34,8 @@ def promote(
 
     stockpot promote --rollback
     """
-    from flows.launch import make_plan
     from stockpot.experiment.challenge import judge_duel
-    from stockpot.experiment.opening import open_tracker
+    from stockpot.experiment.opening import hold_run_lock, make_plan, open_tracker
     from stockpot.experiment.promotion import (
         challenge_of,
         registered_name,
@@ -46,7 +45,6 @@ def promote(
     from stockpot.experiment.promotion import promote as challenge_champion
     from stockpot.storage.git_state import describe_commit
     from stockpot.workers import choose_devices
-    from tasks.session import hold_run_lock
 
     plan = make_plan(params, overrides or [])
     with hold_run_lock(plan.project, _err):

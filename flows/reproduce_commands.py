@@ -37,8 +37,7 @@ def reproduce(
 
     stockpot reproduce greedy ingredient-03
     """
-    from flows.launch import make_plan
-    from stockpot.experiment.opening import open_tracker
+    from stockpot.experiment.opening import make_plan, open_tracker
 
     plan = make_plan(params, [])
     tracker = open_tracker(plan)
@@ -65,9 +64,9 @@ def _run_id(plan: Plan, tracker: Tracker, run: str) -> str:
 
 
 def _reproduce(plan: Plan, tracker: Tracker, run_id: str) -> Reproduction:
+    from stockpot.experiment.opening import run_tags
     from stockpot.experiment.reproduction import compare, read_provenance, rebuild, scored_sets
     from stockpot.workers import WorkerPool, choose_devices
-    from tasks.session import run_tags
 
     run = tracker.recorded_run(run_id)
     provenance = read_provenance(run)

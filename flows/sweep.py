@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from prefect import State, flow
-from prefect.states import Completed
-
-from stockpot.experiment.state import is_done, require_before
+from flows.stage import stage
+from tasks.checks import check_before_merging
 from tasks.fan_out import side_by_side
 from tasks.importing import import_checkpoints
-from tasks.manifests import record_stage
-from tasks.prechecking import check_before_merging
-from tasks.run_settings import flow_session
+from tasks.outputs import record_stage
+from tasks.session import Session
 from tasks.training import (
     enough_ingredients,
     next_ingredients,
@@ -19,31 +16,23 @@ from tasks.training import (
 )
 
 
-@flow(name="sweep")
-def fine_tune_ingredients(
-    params: str | None = None, overrides: tuple[str, ...] = ()
-) -> State[None] | None:
+@stage("sweep")
+def fine_tune_ingredients(session: Session) -> None:
     """Import ingredients, fine-tune one a point of the search space; those that fail are recorded.
 
     Where the search looks at the soup, it says round by round which points come next.
     """
-    with flow_session(params, overrides) as session:
-        require_before(session.plan, "sweep")
-        if is_done(session.plan, "sweep"):
-            return Completed(name="Skipped", message="up to date")
+    imports, imported = import_checkpoints("sweep")
 
-        imports, imported = import_checkpoints("sweep")
+    jobs = session.plan.ingredient_jobs()
+    fine_tune = train_model.with_options(retries=session.plan.experiment.sweep.retries)
+    outcomes = side_by_side(fine_tune, jobs, "sweep")
+    while more := next_ingredients(jobs, outcomes):
+        jobs, outcomes = [*jobs, *more], [*outcomes, *side_by_side(fine_tune, more, "sweep")]
+    if kept := snapshots_of(jobs, outcomes):
+        outcomes = [*outcomes, *side_by_side(fine_tune, kept, "snapshots")]
+        jobs = [*jobs, *kept]
 
-        jobs = session.plan.ingredient_jobs()
-        fine_tune = train_model.with_options(retries=session.plan.experiment.sweep.retries)
-        outcomes = side_by_side(fine_tune, jobs, "sweep")
-        while more := next_ingredients(jobs, outcomes):
-            jobs, outcomes = [*jobs, *more], [*outcomes, *side_by_side(fine_tune, more, "sweep")]
-        if kept := snapshots_of(jobs, outcomes):
-            outcomes = [*outcomes, *side_by_side(fine_tune, kept, "snapshots")]
-            jobs = [*jobs, *kept]
-
-        ingredients, failed = enough_ingredients([*imports, *jobs], [*imported, *outcomes])
-        precheck = check_before_merging(ingredients)
-        record_stage("sweep", {"ingredients": ingredients, "failed": failed, "precheck": precheck})
-    return None
+    ingredients, failed = enough_ingredients([*imports, *jobs], [*imported, *outcomes])
+    precheck = check_before_merging(ingredients)
+    record_stage("sweep", {"ingredients": ingredients, "failed": failed, "precheck": precheck})

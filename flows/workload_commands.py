@@ -81,7 +81,7 @@ def check_workload(
 
 
 def _planned(params: str | None) -> WorkloadSpec:
-    from flows.launch import make_plan
+    from stockpot.experiment.opening import make_plan
 
     return make_plan(params, []).workload
 

@@ -5,30 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from stockpot.diagnostics.finding import Finding
 from stockpot.experiment.jobs.diagnosing import DiagnosticJob, diagnose_models
 from stockpot.experiment.jobs.finding_files import write_finding_files
-from tasks.retries import worker_was_lost
 from tasks.session import current_session
+from tasks.task_kinds import local_task, worker_task
 
 
-@task(
-    name="diagnose",
-    task_run_name="diagnose-{job.name}",
-    retries=1,
-    retry_delay_seconds=1,
-    retry_condition_fn=worker_was_lost,
-    cache_policy=NO_CACHE,
-)
+@worker_task("diagnose", "diagnose-{job.name}")
 def diagnose(job: DiagnosticJob) -> Finding:
     """Make one diagnostic's finding, unless it is kept already."""
     return current_session().workers.run(diagnose_models, job)
 
 
-@task(name="write-findings", cache_policy=NO_CACHE)
+@local_task("write-findings")
 def write_findings(findings: Mapping[str, Finding]) -> list[Path]:
     """Write results/diagnostics/*.json, and a diagnostic's few numbers to the MLflow run."""
     session = current_session()

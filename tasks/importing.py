@@ -5,27 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from prefect import State, task
-from prefect.cache_policies import NO_CACHE
+from prefect import State
 
 from stockpot.experiment.jobs.importing import Headers, ImportJob, check_headers
 from stockpot.storage.models import Model
 from tasks.fan_out import side_by_side
 from tasks.making import ModelFailed, make_in_worker
-from tasks.retries import worker_was_lost
 from tasks.session import current_session
+from tasks.task_kinds import worker_task
 
 Stage = Literal["base", "sweep"]
 
 
-@task(
-    name="check-headers",
-    task_run_name="check-headers-{stage}",
-    retries=1,
-    retry_delay_seconds=1,
-    retry_condition_fn=worker_was_lost,
-    cache_policy=NO_CACHE,
-)
+@worker_task("check-headers", "check-headers-{stage}")
 def check_imports(stage: Stage) -> Headers:
     """Compare all that a stage imports with the workload's model; no weights are read.
 
@@ -41,14 +33,7 @@ def check_imports(stage: Stage) -> Headers:
     return headers
 
 
-@task(
-    name="import",
-    task_run_name="import-{job.name}",
-    retries=1,
-    retry_delay_seconds=1,
-    retry_condition_fn=worker_was_lost,
-    cache_policy=NO_CACHE,
-)
+@worker_task("import", "import-{job.name}")
 def import_model(job: ImportJob) -> Model | State[Model]:
     """Copy one checkpoint into the store in a worker process; the store may have it already."""
     return make_in_worker(job)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from stockpot.experiment.jobs.judging import (
     judge_models,
     measure_baseline,
@@ -15,56 +12,36 @@ from stockpot.experiment.jobs.judging import (
 )
 from stockpot.judging.job import BaselineJob, CostJob, JudgingJob, PredictionJob
 from stockpot.tracking import ModelRecord
-from tasks.retries import worker_was_lost
 from tasks.session import current_session
+from tasks.task_kinds import local_task, worker_task
 
 
-@task(
-    name="predict",
-    task_run_name="predict-{job.name}",
-    retries=1,
-    retry_delay_seconds=1,
-    retry_condition_fn=worker_was_lost,
-    cache_policy=NO_CACHE,
-)
+@worker_task("predict", "predict-{job.name}")
 def predict(job: PredictionJob) -> None:
     """Compute a model's outputs on val, test and every shift, but for those that are kept."""
     current_session().workers.run(predict_model, job)
 
 
-@task(
-    name="measure",
-    task_run_name="measure-{job.name}",
-    retries=1,
-    retry_delay_seconds=1,
-    retry_condition_fn=worker_was_lost,
-    cache_policy=NO_CACHE,
-)
+@worker_task("measure", "measure-{job.name}")
 def measure(job: BaselineJob) -> None:
     """Measure a baseline of the judgement, unless that is kept already."""
     current_session().workers.run(measure_baseline, job)
 
 
-@task(name="time-a-prediction", cache_policy=NO_CACHE)
+@local_task("time-a-prediction")
 def time_a_prediction() -> None:
     """Measure how long a prediction takes, while nothing else is at work."""
     session = current_session()
     session.workers.run(measure_cost, CostJob(session.root, session.plan.workload))
 
 
-@task(
-    name="judge",
-    retries=1,
-    retry_delay_seconds=1,
-    retry_condition_fn=worker_was_lost,
-    cache_policy=NO_CACHE,
-)
+@worker_task("judge")
 def judge(job: JudgingJob) -> dict[str, Any]:
     """Compute every metric with its interval from the kept predictions."""
     return current_session().workers.run(judge_models, job)
 
 
-@task(name="log-metrics", cache_policy=NO_CACHE)
+@local_task("log-metrics")
 def log_metrics(evaluation: dict[str, Any]) -> None:
     """Add the test metrics to the MLflow run of each model, which ensembles get here."""
     session = current_session()

@@ -1,4 +1,4 @@
-"""Having a worker make a model: what training, merging and tuning have in common."""
+"""Have a worker make a model and record it: shared by training, importing, merging and tuning."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed
 
 from stockpot.experiment.jobs.job import ModelJob, make_model
+from stockpot.experiment.jobs.soups import SoupJob
+from stockpot.experiment.jobs.tuning import TuningJob
 from stockpot.storage.models import Failure, Model
 from tasks.session import current_session
+from tasks.task_kinds import worker_task
 
 
 class ModelFailed(RuntimeError):
@@ -52,3 +55,15 @@ def make_in_worker(job: ModelJob, timeout_seconds: float | None = None) -> Model
     scores = ", ".join(f"{name} {score:.3f}" for name, score in made.scores.items())
     get_run_logger().info("%s: %s", made.name, scores)
     return Completed(name="Skipped", message="in the store", data=made) if is_stored else made
+
+
+@worker_task("make-soup", "soup-{job.name}")
+def merge_soup(job: SoupJob) -> Model | State[Model]:
+    """Choose ingredients on val and merge them; the store may have the soup already."""
+    return make_in_worker(job)
+
+
+@worker_task("tune", "tune-{job.name}")
+def tune_soup(job: TuningJob) -> Model | State[Model]:
+    """Search merge coefficients on val; the store may have the soup already."""
+    return make_in_worker(job)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from stockpot.experiment.challenge import judge_duel
 from stockpot.experiment.promotion import (
     Promotion,
@@ -15,9 +12,10 @@ from stockpot.experiment.promotion import (
 )
 from stockpot.storage.git_state import describe_commit
 from tasks.session import current_session
+from tasks.task_kinds import local_task
 
 
-@task(name="promote", cache_policy=NO_CACHE)
+@local_task("promote")
 def challenge_champion() -> Promotion:
     """Make the best soup on val the champion if it wins; say on the MLflow run what came of it."""
     session = current_session()

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prefect import task
 from prefect.artifacts import create_link_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
 
 from stockpot.experiment.report_files import (
     load_results,
@@ -15,35 +13,36 @@ from stockpot.experiment.report_files import (
     write_plot_files,
     write_report_files,
 )
-from stockpot.reporting.diagnostics import draw_all
+from stockpot.reporting.figures import draw_figures
 from stockpot.reporting.words.units import unit_of
 from stockpot.tracking import log_results
 from tasks.session import current_session
+from tasks.task_kinds import local_task
 
 
-@task(name="write-plots", cache_policy=NO_CACHE)
+@local_task("write-plots")
 def write_plots(evaluation: dict[str, Any]) -> list[Path]:
     """Write the CSV files behind the plots, and the metrics of the main models."""
     return write_plot_files(current_session().root, evaluation)
 
 
-@task(name="write-report", cache_policy=NO_CACHE)
+@local_task("write-report")
 def write_report() -> list[Path]:
     """Write the report and the model card, and attach them to the MLflow run with all in them."""
     session = current_session()
     results = load_results(session.root)
     keys = {model["name"]: model["key"] for model in results.evaluation["models"]}
     runs = {name: run for name, key in keys.items() if (run := session.tracker.run_id(key))}
-    drawn = draw_all(results)
-    files = write_report_files(session.plan, drawn, runs)
+    figures = draw_figures(results)
+    files = write_report_files(session.plan, figures, runs)
     for path in files:
         session.tracker.log_text(path.name, path.read_text(encoding="utf-8"))
     folder = session.plan.project.results
-    log_results(session.tracker, folder, results.evaluation["best_soup"], drawn.svgs)
+    log_results(session.tracker, folder, results.evaluation["best_soup"], figures.svgs)
     return files
 
 
-@task(name="publish-table", cache_policy=NO_CACHE)
+@local_task("publish-table")
 def publish_table(report: Path) -> None:
     """Show the table of results in Prefect's UI and on the MLflow run."""
     session = current_session()

@@ -7,8 +7,6 @@ of an experiment, or a flow that the `stockpot` command has prepared) uses the o
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -17,13 +15,11 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
-from stockpot.config import load_experiment
+from stockpot.experiment.opening import hold_run_lock, make_plan, open_tracker, run_tags
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.state import write_code_keys
 from stockpot.storage.dvc import pipeline_around
-from stockpot.storage.locks import run_lock
 from stockpot.storage.models import Failure, Model
-from stockpot.storage.project import Project, export_settings, find_project
 from stockpot.workers import WorkerPool, choose_devices
 
 if TYPE_CHECKING:
@@ -43,7 +39,6 @@ class Session:
         workers: the worker processes.
         tracker: the MLflow records.
         console: where progress goes.
-        adopts: whether outputs are recorded in DVC: only if params.yaml says what was run.
     """
 
     plan: Plan
@@ -51,7 +46,6 @@ class Session:
     workers: WorkerPool
     tracker: Tracker
     console: Console
-    adopts: bool
 
     @property
     def root(self) -> Path:
@@ -59,24 +53,28 @@ class Session:
         return self.plan.project.root
 
     def log(
-        self, made: Model | Failure, keys: Mapping[str, str], seconds: float, making: str = ""
+        self,
+        made: Model | Failure,
+        parents: Mapping[str, str],
+        seconds: float = 0.0,
+        provenance: str = "",
     ) -> None:
         """Record a model, or a failure, in MLflow.
 
         Args:
-            made: what a job came to.
-            keys: the content keys of what it was made from, by name.
-            seconds: how long the work took.
-            making: what it takes to make the model again, as text.
+            made: the model, or why there is none.
+            parents: content keys of the models that it was made from, by name.
+            seconds: duration of the work.
+            provenance: of the model, as text.
         """
-        from stockpot.tracking import MAKING, record_from_manifest
+        from stockpot.tracking import PROVENANCE, record_from_manifest
 
         entry = made.to_json()
-        record = record_from_manifest(entry, keys=keys, seconds=seconds)
+        record = record_from_manifest(entry, keys=parents, seconds=seconds)
         is_trained = "imported" not in entry
         trained_on = _TRAINED_ON.get(record.kind, ()) if is_trained else ()
         seen = [self.dataset(name) for name in (*trained_on, "val")]
-        files = {MAKING: making} if making else {}
+        files = {PROVENANCE: provenance} if provenance else {}
         # MLflow's parallel coordinates leave out a run that lacks a parameter of another one.
         is_varied = record.kind == "ingredient" and is_trained
         varied = self.plan.varied_techniques if is_varied else {}
@@ -113,81 +111,23 @@ def open_session(params: str | None, overrides: Sequence[str] = ()) -> Iterator[
     if _open:
         yield _open[-1]
         return
-    project = find_project(Path(params) if params else None)
-    export_settings(project)
-    import_from(project)
-    plan = Plan(project, load_experiment(project.params_file, overrides))
+    plan = make_plan(params, overrides)
     console = Console(stderr=True)
     with ExitStack() as stack:
-        stack.enter_context(hold_run_lock(project, console))
+        stack.enter_context(hold_run_lock(plan.project, console))
         write_code_keys(plan)
         workers = WorkerPool(
             choose_devices(plan.experiment.run.devices, plan.experiment.run.workers),
             plan.experiment.run.threads,
         )
         stack.callback(workers.close)
-        tracker = _open_tracker(plan, workers.devices)
-        adopts = not overrides and project.params_file == project.root / "params.yaml"
-        session = Session(plan, tuple(overrides), workers, tracker, console, adopts)
+        tags = run_tags(plan, workers.devices)
+        tracker = open_tracker(plan, offline=plan.experiment.track.offline, tags=tags)
+        session = Session(plan, tuple(overrides), workers, tracker, console)
         _open.append(session)
         stack.callback(_open.remove, session)
         stack.enter_context(_parent_run(session))
         yield session
-
-
-def import_from(project: Project) -> None:
-    """Make modules in the project folder importable, here and in the workers: own workloads.
-
-    They come last: a copy of this package in the folder must not be half of what a run imports.
-    """
-    if str(project.root) not in sys.path:
-        sys.path.append(str(project.root))
-
-
-def hold_run_lock(project: Project, console: Console) -> ExitStack:
-    """Take the lock that keeps two runs of a project apart; say whom we wait for."""
-    stack = ExitStack()
-    purpose = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    stack.enter_context(
-        run_lock(
-            project.state / "run.lock",
-            purpose,
-            lambda holder: console.print(
-                f"[yellow]Another run has this project: {holder}. Waiting for it to end."
-            ),
-        )
-    )
-    return stack
-
-
-def _open_tracker(plan: Plan, devices: Sequence[str]) -> Tracker:
-    from stockpot.tracking import Tracker
-
-    track = plan.experiment.track
-    return Tracker.open(
-        plan.tracking_uri,
-        track.experiment,
-        plan.project.state,
-        offline=track.offline,
-        tags=run_tags(plan, devices),
-    )
-
-
-def run_tags(plan: Plan, devices: Sequence[str]) -> dict[str, str]:
-    """Return the tags of all runs: what results may depend on besides params.yaml."""
-    from stockpot.experiment.opening import environment
-    from stockpot.storage.git_state import describe_commit
-
-    tags = {
-        "stockpot.seed": str(plan.experiment.seed),
-        "stockpot.workload": plan.experiment.workload.name,
-        "stockpot.git_commit": describe_commit(plan.project.root),
-        "stockpot.devices": ", ".join(sorted(set(devices))),
-        **environment(),
-    }
-    if "DVC_EXP_NAME" in os.environ:
-        tags["stockpot.dvc_experiment"] = os.environ["DVC_EXP_NAME"]
-    return tags
 
 
 @contextmanager

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from prefect import State, task
-from prefect.cache_policies import NO_CACHE
+from prefect import State
 
 from stockpot.errors import StageFailed
 from stockpot.experiment.jobs.importing import ImportJob
@@ -15,31 +14,18 @@ from stockpot.experiment.jobs.training import TrainingJob
 from stockpot.storage.models import Failure, Model
 from stockpot.workers import WorkerLost
 from tasks.making import ModelFailed, make_in_worker
-from tasks.retries import worker_was_lost
 from tasks.session import current_session
+from tasks.task_kinds import local_task, worker_task
 
 
-@task(
-    name="train",
-    task_run_name="train-{job.name}",
-    retries=1,
-    retry_delay_seconds=1,
-    retry_condition_fn=worker_was_lost,
-    cache_policy=NO_CACHE,
-)
+@worker_task("train", "train-{job.name}")
 def train_model(job: TrainingJob) -> Model | State[Model]:
     """Train the model of a job in a worker process; the store may have it already."""
     limit = current_session().plan.experiment.sweep.timeout_seconds
     return make_in_worker(job, limit)
 
 
-@task(
-    name="propose-ingredients",
-    retries=1,
-    retry_delay_seconds=1,
-    retry_condition_fn=worker_was_lost,
-    cache_policy=NO_CACHE,
-)
+@worker_task("propose-ingredients")
 def next_ingredients(
     jobs: Sequence[TrainingJob], outcomes: Sequence[Model | Exception]
 ) -> list[TrainingJob]:
@@ -64,7 +50,7 @@ def snapshots_of(
     ]
 
 
-@task(name="check-ingredients", cache_policy=NO_CACHE)
+@local_task("check-ingredients")
 def enough_ingredients(
     jobs: Sequence[TrainingJob | ImportJob], outcomes: Sequence[Model | Exception]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -96,6 +82,6 @@ def _failure_of(job: TrainingJob | ImportJob, error: Exception) -> Failure:
         return error.failure
     if isinstance(error, (WorkerLost, TimeoutError)):
         failure = job.failure(str(error), final=False)
-        current_session().log(failure, job.parents, 0.0)
+        current_session().log(failure, job.parents)
         return failure
     raise error

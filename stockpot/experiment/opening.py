@@ -1,29 +1,112 @@
-"""Looking things up in the tracking store, outside a run."""
+"""Open a project: read its plan, take its run lock, connect to its tracking store."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from rich.console import Console
+
+from stockpot.config import load_experiment
 from stockpot.experiment.plan import Plan
+from stockpot.storage.dvc import adopt_outputs
+from stockpot.storage.git_state import describe_commit
+from stockpot.storage.locks import run_lock
+from stockpot.storage.project import Project, export_settings, find_project
 
 if TYPE_CHECKING:
     from stockpot.tracking import Tracker
 
 
-def open_tracker(plan: Plan) -> Tracker:
-    """Open the project's tracking store, which has to answer; start no run.
+def make_plan(params: str | None, overrides: Sequence[str]) -> Plan:
+    """Read the experiment and set up the environment for it; start nothing.
+
+    Args:
+        params: the params file; None looks for params.yaml in this folder and those above.
+        overrides: `field.subfield=value` each.
+
+    Raises:
+        InputError: the experiment is not valid, or its workload cannot be built.
+    """
+    project = find_project(Path(params) if params else None)
+    export_settings(project)
+    import_from(project)
+    plan = Plan(project, load_experiment(project.params_file, overrides))
+    plan.workload.build()  # an error in it must come before anything is written
+    return plan
+
+
+def import_from(project: Project) -> None:
+    """Make the modules of a project, such as its workload, importable here and in the workers.
+
+    The folder comes last on the path, so that a copy of this package in it is not imported.
+    """
+    if str(project.root) not in sys.path:
+        sys.path.append(str(project.root))
+
+
+def hold_run_lock(project: Project, console: Console) -> AbstractContextManager[None]:
+    """Return the lock that keeps two runs of a project apart; it prints whom it waits for."""
+    return run_lock(
+        project.state / "run.lock",
+        " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        lambda holder: console.print(
+            f"[yellow]Another run has this project: {holder}. Waiting for it to end."
+        ),
+    )
+
+
+def record_in_dvc(plan: Plan, overrides: Sequence[str], stages: Sequence[str]) -> str | None:
+    """Record outputs of stages in dvc.lock, if params.yaml alone describes the run.
+
+    Returns:
+        Why they cannot be recorded; None if they are, or if overrides or another params file
+        were used.
+    """
+    project = plan.project
+    if overrides or project.params_file != project.root / "params.yaml":
+        return None
+    return adopt_outputs(project.root, stages)
+
+
+def open_tracker(
+    plan: Plan, *, offline: bool = False, tags: Mapping[str, str] = MappingProxyType({})
+) -> Tracker:
+    """Open the project's tracking store; start no run.
+
+    Args:
+        plan: of the project.
+        offline: whether to go on if the server does not answer.
+        tags: of all runs that are recorded.
 
     Raises:
         InputError: it does not answer, or cannot be used.
     """
     from stockpot.tracking import Tracker
 
-    experiment = plan.experiment.track.experiment
-    state = plan.project.state
-    return Tracker.open(plan.tracking_uri, experiment, state, offline=False, tags={})
+    track, state = plan.experiment.track, plan.project.state
+    return Tracker.open(plan.tracking_uri, track.experiment, state, offline=offline, tags=tags)
+
+
+def run_tags(plan: Plan, devices: Sequence[str]) -> dict[str, str]:
+    """Return the tags of all runs: what results may depend on besides params.yaml."""
+    tags = {
+        "stockpot.seed": str(plan.experiment.seed),
+        "stockpot.workload": plan.experiment.workload.name,
+        "stockpot.git_commit": describe_commit(plan.project.root),
+        "stockpot.devices": ", ".join(sorted(set(devices))),
+        **environment(),
+    }
+    if "DVC_EXP_NAME" in os.environ:
+        tags["stockpot.dvc_experiment"] = os.environ["DVC_EXP_NAME"]
+    return tags
 
 
 def environment() -> dict[str, str]:

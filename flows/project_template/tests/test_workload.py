@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from flows.launch import make_plan
+from stockpot.experiment.opening import make_plan
 from stockpot.workloads.checks import check_workload
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"

@@ -1,0 +1,38 @@
+"""What the flows of all stages do: check the stages before, and skip what is up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prefect import Flow, State, flow
+from prefect.states import Completed
+
+from stockpot.experiment.state import is_done, require_before
+from tasks.run_settings import flow_session
+from tasks.session import Session
+
+StageFlow = Flow[[str | None, tuple[str, ...]], State[None] | None]
+
+
+def stage(name: str) -> Callable[[Callable[[Session], None]], StageFlow]:
+    """Decorate the work of a stage: the result is its flow, which takes `params` and `overrides`.
+
+    The flow does nothing if the stage is up to date, and refuses to start on results of earlier
+    stages that are not.
+    """
+
+    def decorate(work: Callable[[Session], None]) -> StageFlow:
+        def run(params: str | None = None, overrides: tuple[str, ...] = ()) -> State[None] | None:
+            with flow_session(params, overrides) as session:
+                require_before(session.plan, name)
+                if is_done(session.plan, name):
+                    return Completed(name="Skipped", message="up to date")
+                work(session)
+            return None
+
+        # Prefect describes a flow, and finds it again for a deployment, by these.
+        for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
+            setattr(run, attribute, getattr(work, attribute))
+        return flow(name=name)(run)
+
+    return decorate
