@@ -1,137 +1,128 @@
-"""Operating-system file locks: the kernel frees them when their process dies, however it dies."""
+"""File locks across processes and threads; the kernel releases them when their process ends.
+
+They are exclusive `flock` locks of the library filelock, without its fallback for file systems
+that have no `flock`: those locks would outlive a killed process.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 _POLL_SECONDS = 0.05
-_MOST_SECONDS_TO_SIGN = 0.5
-_held_by_us: set[Path] = set()  # run locks of this process: a flow inside `stockpot run` re-enters
+_MAX_SECONDS_TO_SIGN = 0.5
+_held_run_locks: set[Path] = set()  # of this process: a flow inside `stockpot run` re-enters
 
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on `path`; wait until it is free."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with _lock_of(path):
         yield
 
 
 @contextmanager
 def run_lock(path: Path, purpose: str, waiting: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock of a whole run; re-entrant in one process.
+    """Hold the lock of a whole run; re-entrant within a process.
 
     Args:
-        path: the lock file; it says which process holds it and what for.
-        purpose: what this run is, for whoever waits.
-        waiting: called once, with the holder's own words, when another process has the lock.
+        path: the lock file; its content names the process that holds it, and the purpose.
+        purpose: shown to those who wait.
+        waiting: called once with that content if another process holds the lock.
     """
-    if path in _held_by_us:
+    if path in _held_run_locks:
         yield
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
-        if not _try(file.fileno()):
-            waiting(_holder(path))
-            fcntl.flock(file, fcntl.LOCK_EX)
-        _sign(file, purpose)
-        _held_by_us.add(path)
-        try:
-            yield
-        finally:
-            _held_by_us.discard(path)
-            file.truncate(0)
-
-
-def _sign(file: IO[str], purpose: str) -> None:
-    """Write into a lock file who holds it."""
-    file.truncate(0)
-    file.write(f"process {os.getpid()} ({purpose}, since {time.strftime('%H:%M:%S')})")
-    file.flush()
-
-
-def _is_at(path: Path, descriptor: int) -> bool:
-    """Say whether an open file is the one that has this name now."""
+    lock = _lock_of(path)
+    if not _try(lock):
+        waiting(_holder(path))
+        lock.acquire()
     try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
-def _holder(path: Path) -> str:
-    """Return who holds such a lock; a holder of this very moment gets time to say so."""
-    deadline = time.monotonic() + _MOST_SECONDS_TO_SIGN
-    while not (holder := path.read_text(encoding="utf-8")) and time.monotonic() < deadline:
-        time.sleep(_POLL_SECONDS)
-    return holder or "another process"
+        _sign(path, purpose)
+        _held_run_locks.add(path)
+        yield
+    finally:
+        _held_run_locks.discard(path)
+        path.write_text("", encoding="utf-8")
+        lock.release()
 
 
 @contextmanager
 def sole_lock(path: Path, purpose: str, taken: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock of work that two processes may not do at once; its file is gone afterwards.
+    """Hold the lock of work that no two processes may do at once; its file is removed afterwards.
 
     Args:
-        path: the lock file, in a folder that is there.
-        purpose: what the work is, for whoever comes second.
-        taken: called with the holder's own words when another process has the lock; it raises.
+        path: the lock file.
+        purpose: shown to whoever comes second.
+        taken: called with who holds the lock, if another process does; it must raise.
     """
-    while True:
-        with path.open("a+") as file:
-            if not _try(file.fileno()):
-                with suppress(FileNotFoundError):  # the holder ends at this moment
-                    taken(_holder(path))
-                continue
-            if not _is_at(path, file.fileno()):
-                continue  # the holder has removed it since
-            _sign(file, purpose)
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-            return
+    lock = _lock_of(path)
+    while not _try(lock):
+        with suppress(FileNotFoundError):  # the holder is just about to finish
+            taken(_holder(path))
+    try:
+        _sign(path, purpose)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
 
 
 @contextmanager
 def any_lock(paths: Sequence[Path], check: Callable[[], None]) -> Iterator[int]:
-    """Hold one of several locks, the first that is free; yield its position.
+    """Hold one of several locks, the first that is free; yield its index.
 
     Args:
         paths: the lock files.
-        check: called while waiting; ends the wait by raising.
+        check: called before each attempt; ends the wait by raising.
     """
-    with ExitStack() as stack:
-        position = None
-        while position is None:
-            check()
-            position = next((n for n, path in enumerate(paths) if _enter(stack, path)), None)
-            if position is None:
-                time.sleep(_POLL_SECONDS)
-        yield position
-
-
-def _enter(stack: ExitStack, path: Path) -> bool:
-    """Take the lock of a file if it is free, and hold it until the stack is left."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a")
-    taken = _try(file.fileno())
-    if taken:
-        stack.enter_context(file)
-    else:
-        file.close()
-    return taken
-
-
-def _try(descriptor: int) -> bool:
-    """Take the lock if it is free."""
+    locks = [_lock_of(path) for path in paths]
+    while True:
+        check()
+        taken = next((index for index, lock in enumerate(locks) if _try(lock)), None)
+        if taken is not None:
+            break
+        time.sleep(_POLL_SECONDS)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        yield taken
+    finally:
+        locks[taken].release()
+
+
+def _lock_of(path: Path) -> FileLock:
+    from filelock import FileLock  # not above: it takes 0.08 s, and most commands take no lock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path, poll_interval=_POLL_SECONDS, thread_local=False, fallback_to_soft=False)
+
+
+def _try(lock: FileLock) -> bool:
+    """Acquire a lock if it is free."""
+    from filelock import Timeout
+
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
         return False
     return True
+
+
+def _sign(path: Path, purpose: str) -> None:
+    """Write into a lock file who holds it."""
+    since = time.strftime("%H:%M:%S")
+    path.write_text(f"process {os.getpid()} ({purpose}, since {since})", encoding="utf-8")
+
+
+def _holder(path: Path) -> str:
+    """Return who holds a lock; a process that has just acquired it gets time to sign."""
+    deadline = time.monotonic() + _MAX_SECONDS_TO_SIGN
+    while not (holder := path.read_text(encoding="utf-8")) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return holder or "another process"
