@@ -1,5 +1,5 @@
-"""Whether a workload keeps what the protocol promises: the checks that users run on their own."""
+"""Contract checks of workloads, for the user's own and the built-in ones."""
 
-from stockpot.workloads.checks.suite import CHECKS, CheckResult, check_workload
+from stockpot.workloads.checks.suite import CHECKS, check_workload
 
-__all__ = ["CHECKS", "CheckResult", "check_workload"]
+__all__ = ["CHECKS", "check_workload"]
