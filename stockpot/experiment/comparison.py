@@ -15,12 +15,11 @@ from stockpot.config import load_experiment
 from stockpot.errors import InputError
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.report_files import load_results
-from stockpot.judging.test_sets import test_sets
+from stockpot.judging.test_sets import cached_values, test_sets
 from stockpot.reporting.compare.runs import Run, Runs
 from stockpot.reporting.results import Results
 from stockpot.reporting.tables.protocol import settings
 from stockpot.reporting.words.comparisons import SHIFT, TEST
-from stockpot.scoring.predictions import load_outputs, load_targets
 from stockpot.storage.project import Project
 from stockpot.workloads.spec import WorkloadSpec
 
@@ -181,20 +180,17 @@ def _best_values(finished: Finished, place: str) -> Floats:
     from stockpot.scoring.shift_means import are_copies, mean_over_shifts
 
     best, workload = finished.run.best, finished.workload
-    compute = next(iter(workload.build().metrics.values()))
     values = []
     for name in _sets(finished, place):
         if finished.sets[name] != workload.set_digest(name):
             raise InputError(f"params.yaml of {finished.root} describes other test examples now")
         try:
-            outputs = load_outputs(finished.root, workload, best["digest"], name)
-            targets = load_targets(finished.root, workload, name)
+            values.append(cached_values(finished.root, workload, best["digest"], name))
         except InputError:
             raise InputError(
                 f"predictions of {finished.run.label} by the present code are not kept in "
                 f"{finished.root}, where `stockpot evaluate` makes them"
             ) from None
-        values.append(compute(outputs, targets).double().numpy())
     if place == TEST:
         return values[0]
     copies = are_copies(workload, finished.run.results.evaluation["test_shifts"])

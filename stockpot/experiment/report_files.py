@@ -11,7 +11,7 @@ from stockpot.experiment.jobs.finding_files import read_finding_files
 from stockpot.experiment.jobs.judging import measured_latency
 from stockpot.experiment.plan import Plan
 from stockpot.reporting.csv_files import write_csv_files
-from stockpot.reporting.diagnostics import Drawn
+from stockpot.reporting.figures import ReportFigures
 from stockpot.reporting.html import render_report
 from stockpot.reporting.model_card import model_card
 from stockpot.reporting.results import Results, best_ingredient, best_soup, models_of
@@ -74,12 +74,12 @@ def _some(model: Mapping[str, Any], names: Sequence[str]) -> dict[str, float]:
     return {name: model["metrics"][name] for name in names if name in model["metrics"]}
 
 
-def write_report_files(plan: Plan, drawn: Drawn, runs: Mapping[str, str]) -> list[Path]:
+def write_report_files(plan: Plan, figures: ReportFigures, runs: Mapping[str, str]) -> list[Path]:
     """Write results/report.html, and results/model_card.md of the soup with the best val score.
 
     Args:
         plan: of the experiment, all of whose stages before the report are done.
-        drawn: the report's figures.
+        figures: of the report.
         runs: MLflow's run id by model.
 
     Returns:
@@ -91,7 +91,7 @@ def write_report_files(plan: Plan, drawn: Drawn, runs: Mapping[str, str]) -> lis
     page = render_report(
         results,
         experiment,
-        drawn=drawn,
+        figures=figures,
         commands=("stockpot run", "dvc repro", "stockpot status", "stockpot ui"),
         runs=runs,
         latency_ms=measured_latency(plan.project.root),

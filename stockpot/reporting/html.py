@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stockpot.reporting.diagnostics import Drawn, draw_all
+from stockpot.reporting.figures import ReportFigures, draw_figures
 from stockpot.reporting.pages import page_template
 from stockpot.reporting.results import Results
 from stockpot.reporting.tables import model_grids, score_grids
@@ -29,7 +29,7 @@ def render_report(
     results: Results,
     experiment: Mapping[str, Any],
     *,
-    drawn: Drawn | None = None,
+    figures: ReportFigures | None = None,
     commands: Sequence[str] = (),
     runs: Mapping[str, str] | None = None,
     latency_ms: float | None = None,
@@ -39,12 +39,12 @@ def render_report(
     Args:
         results: the manifests of the run.
         experiment: params.yaml as a plain mapping.
-        drawn: the figures, if they are drawn already.
+        figures: of the report, if they are drawn already.
         commands: what reproduces the run, a shell line each.
         runs: MLflow's run id by model.
         latency_ms: measured, of one model and a batch of 32.
     """
-    figures = drawn or draw_all(results)
+    figures = figures or draw_figures(results)
     return page_template("report").render(
         title=experiment.get("track", {}).get("experiment", "stockpot"),
         results=results,
@@ -60,7 +60,7 @@ def render_report(
         checked=checked(results),
         looked_for=looked_for(results),
         star=star_words(results.evaluation),
-        plots=figures.plots,
+        plots=figures.scores,
         diagnostics=figures.diagnostics,
         tables=_tables(results, runs or {}, latency_ms),
         fronts=[study for study in results.tune["tuned"] if study["front"]],
@@ -76,16 +76,16 @@ def _tables(results: Results, runs: Mapping[str, str], latency_ms: float | None)
     """Build all tables of the page, by where they stand in it."""
     evaluation = results.evaluation
     judged = {
-        "All tests against the best ingredient": score_grids.comparisons_grid(evaluation),
+        "All comparisons with the best ingredient": score_grids.comparisons_grid(evaluation),
         "Soups against random soups": score_grids.random_soups_grid(evaluation),
-        "Robustness beyond the ingredients' line": score_grids.robustness_grid(evaluation),
+        "Effective robustness": score_grids.robustness_grid(evaluation),
         "Conformal prediction sets": score_grids.conformal_grid(evaluation),
-        "Cost of a prediction": score_grids.cost_grid(evaluation, latency_ms),
+        "Inference cost": score_grids.cost_grid(evaluation, latency_ms),
     }
     return {
         "results": score_grids.results_grid(results, latency_ms),
         "metrics": score_grids.metric_grids(evaluation),
-        "judged": {title: grid for title, grid in judged.items() if grid is not None},
+        "judged": {title: grid for title, grid in judged.items() if grid.rows},
         "checks": model_grids.checks_grid(results),
         "recipes": model_grids.recipes_grid(results),
         "coefficients": model_grids.coefficients_grid(results),

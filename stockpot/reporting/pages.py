@@ -1,8 +1,9 @@
-"""Pages that need nothing but themselves: their templates, and how numbers are typeset."""
+"""Self-contained HTML pages: templates, figures, and the typesetting of numbers."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,23 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 
+@dataclass(frozen=True, slots=True)
+class PageFigure:
+    """A figure of a page.
+
+    Attributes:
+        title: its heading.
+        caption: how to read it, or why it was left out.
+        svg: one <svg> element; None if it was left out.
+    """
+
+    title: str
+    caption: str
+    svg: str | None
+
+
 def page_template(name: str) -> Template:
-    """Return a page's template, one of the *.html.jinja files in templates/."""
+    """Load the template of a page: templates/<name>.html.jinja."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     folder = files("stockpot.reporting") / "templates"
@@ -27,7 +43,7 @@ def page_template(name: str) -> Template:
 
 
 def _typeset(sentence: str) -> str:
-    """Put real minus signs, and no line break before a percent sign or inside a p-value."""
+    """Use minus signs, and no line break before a percent sign or inside a p-value."""
     signed = re.sub(r"(?<=[ (])-(?=\d)", "\N{MINUS SIGN}", sentence)
-    kept = r" %|(?<=\bp) (?:< )?(?=\d)"
-    return re.sub(kept, lambda hit: hit[0].replace(" ", "\N{NO-BREAK SPACE}"), signed)
+    unbroken = r" %|(?<=\bp) (?:< )?(?=\d)"
+    return re.sub(unbroken, lambda hit: hit[0].replace(" ", "\N{NO-BREAK SPACE}"), signed)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from judged_results import experiment, judged_results, run_ids
 
-from stockpot.reporting.diagnostics import DIAGNOSTICS
+from stockpot.config.experiment import DIAGNOSTIC_NAMES
 from stockpot.reporting.html import render_report
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ A4 = 688  # pixels of a page's width between the margins, at 96 a inch
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The address of a report with everything in it."""
-    results = judged_results(diagnostics=list(DIAGNOSTICS))
+    results = judged_results(diagnostics=list(DIAGNOSTIC_NAMES))
     page = render_report(
         results,
         experiment(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich import box
 from rich.table import Table
@@ -10,46 +10,48 @@ from rich.text import Text
 
 from stockpot.reporting.compare.runs import Run, Runs, differing_settings, mark
 from stockpot.reporting.tables import cells, score_grids
-from stockpot.reporting.tables.cells import Cell, Grid
+from stockpot.reporting.tables.cells import MISSING, Cell, Grid, grid
 from stockpot.reporting.tables.table import difference_cell, score_cell, star_words
 from stockpot.reporting.words.comparisons import SHIFT, TEST
-from stockpot.reporting.words.estimates import confidence_words
+from stockpot.reporting.words.estimates import confidence_words, typeset
 
 
 def best_grid(runs: Runs) -> Grid:
-    """Build the table of best soups: a row a run, with the difference to the first."""
-    rows = [
-        [
-            _header(run, run.best["name"]),
-            Cell(run.best["name"]),
-            cells.score(run.score(TEST), runs.unit),
-            cells.score(run.score(SHIFT), runs.unit),
-            cells.difference(runs.comparison(run.label, TEST), runs.unit),
-            cells.difference(runs.comparison(run.label, SHIFT), runs.unit),
-            cells.number(run.results.evaluation["num_test"]),
-        ]
-        for run in runs.runs
-    ]
-    columns = ["run", "best soup", "test", "mean shift", "test - first", "shift - first"]
-    return Grid([*map(cells.typeset, columns), "test examples"], rows)
+    """Build the table of best soups: one row per run, with the difference to the first."""
+
+    def score(place: str) -> Callable[[Run], Cell]:
+        return lambda run: cells.score(run.score(place), runs.unit)
+
+    def difference(place: str) -> Callable[[Run], Cell]:
+        return lambda run: cells.difference(runs.comparison(run.label, place), runs.unit)
+
+    columns = {
+        **_BEST_SOUP,
+        "test": score(TEST),
+        "mean shift": score(SHIFT),
+        typeset("test - first"): difference(TEST),
+        typeset("shift - first"): difference(SHIFT),
+        "test examples": lambda run: cells.number(run.results.evaluation["num_test"]),
+    }
+    return grid(columns, runs.runs)
 
 
 def all_models_grid(runs: Sequence[Run]) -> Grid:
-    """Build one table of the results of all runs; where a run has no such column is a dash."""
+    """Build one table of the results of all runs; columns that a run lacks have a dash."""
     grids = [(run, score_grids.results_grid(run.results, None)) for run in runs]
-    columns = list(dict.fromkeys(column for _, grid in grids for column in grid.columns))
+    columns = list(dict.fromkeys(column for _, own in grids for column in own.columns))
     rows = []
-    for run, grid in grids:
-        for row in grid.rows:
-            by_column = dict(zip(grid.columns, row, strict=True))
-            scores = [by_column.get(column, Cell("-")) for column in columns]
+    for run, own in grids:
+        for row in own.rows:
+            by_column = dict(zip(own.columns, row, strict=True))
+            scores = [by_column.get(column, MISSING) for column in columns]
             model = Cell(row[0].text, detail=row[0].detail)
             rows.append([_header(run, row[0].model), model, *scores[1:]])
     return Grid(["run", *columns], rows)
 
 
 def settings_grid(runs: Sequence[Run]) -> Grid | None:
-    """Build the table of settings that are not the same in all runs; None where all are."""
+    """Build the table of settings that differ between the runs; None if none does."""
     rows = [
         [Cell(name), *(Cell("-" if text is None else text) for text in texts)]
         for name, texts in differing_settings(runs).items()
@@ -59,15 +61,11 @@ def settings_grid(runs: Sequence[Run]) -> Grid | None:
 
 def digests_grid(runs: Sequence[Run]) -> Grid:
     """Build the table of the files that the compared numbers belong to."""
-    rows = [
-        [_header(run, run.best["name"]), Cell(run.best["name"]), Cell(run.best["digest"])]
-        for run in runs
-    ]
-    return Grid(["run", "best soup", "SHA-256"], rows)
+    return grid(_BEST_SOUP | {"SHA-256": lambda run: Cell(run.best["digest"])}, runs)
 
 
 def terminal_table(runs: Runs) -> Table:
-    """Lay the best soups out for a terminal of 100 columns."""
+    """Return the table of best soups for a terminal of 100 columns."""
     evaluation, unit = runs.runs[0].results.evaluation, runs.unit
     points = "points" if unit.is_fraction else "difference"
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0, caption_justify="left")
@@ -93,5 +91,11 @@ def terminal_table(runs: Runs) -> Table:
 
 
 def _header(run: Run, model: str) -> Cell:
-    """Head a row with its run; `model` is whose it is there, "" for a mean of several."""
+    """Head a row with its run; `model` is the run's model, "" for a mean of several."""
     return Cell(run.label, model=mark(run, model) if model else "")
+
+
+_BEST_SOUP: dict[str, Callable[[Run], Cell]] = {
+    "run": lambda run: _header(run, run.best["name"]),
+    "best soup": lambda run: Cell(run.best["name"]),
+}

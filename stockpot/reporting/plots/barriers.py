@@ -1,4 +1,4 @@
-"""What is lost half-way between two ingredients, and the loss along two lines."""
+"""What the average of two ingredients loses, and the loss along two lines."""
 
 from __future__ import annotations
 
@@ -6,20 +6,36 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from stockpot.metric_units import Unit, unit_in
 from stockpot.reporting.plots.axes import new_figure
 from stockpot.reporting.plots.heat_map import draw_heat_map, heat_map_height
+from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import shorten
-from stockpot.reporting.plots.svg import INK, QUIET, SOUPS, house_style, tip, to_svg
+from stockpot.reporting.plots.svg import INK, QUIET, SOUPS, tip
+from stockpot.reporting.words.estimates import typeset
 
 _LINES = 2.6  # inches
-_WORTH_SEEING = 0.02  # of a fraction, or of a usual score: a smaller largest loss fills no cell
+_VISIBLE_LOSS = 0.02  # relative to a usual score: if all losses are smaller, no cell is full
 _LOOKS = {"base_to_soup": (SOUPS[0], "o"), "furthest_two": (SOUPS[1], "D")}
 
 
-def barriers(data: Mapping[str, Any]) -> str | None:
-    """Draw the heat map of pairs and the lines; None where there is neither.
+@plot(
+    title="Loss barriers",
+    caption=(
+        "Above: how much the average of two ingredients loses against their mean score; a "
+        "fuller colour is a larger loss. Below: the val loss along the line between two "
+        "models. Where it is above its dotted line there is a loss barrier, and averaging "
+        "across it costs performance."
+    ),
+    description=(
+        "Above, a heat map of pairs: how the average of two ingredients scores against "
+        "their mean, fuller cells lose more; below, the loss along two lines."
+    ),
+)
+def barriers(data: Mapping[str, Any]) -> Figure | None:
+    """Draw the heat map of pairs and the lines; None if there is neither.
 
     Args:
         data: of the finding `barriers`.
@@ -31,20 +47,13 @@ def barriers(data: Mapping[str, Any]) -> str | None:
     heights += [_LINES] if lines else []
     if not heights:
         return None
-    with house_style():
-        figure = new_figure(sum(heights))
-        panels = list(figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
-        if lines:
-            _draw_lines(panels.pop(), lines)
-        if panels:
-            _draw_pairs(panels[0], names, data["metric_changes"], unit_in(data))
-        return to_svg(
-            figure,
-            "barriers",
-            "Barriers",
-            "Above, how the mean of each two ingredients scores against the two, as a heat map "
-            "whose full cells lose most; below, the loss along two lines.",
-        )
+    figure = new_figure(sum(heights))
+    panels = list(figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
+    if lines:
+        _draw_lines(panels.pop(), lines)
+    if panels:
+        _draw_pairs(panels[0], names, data["metric_changes"], unit_in(data))
+    return figure
 
 
 def _draw_pairs(
@@ -52,17 +61,17 @@ def _draw_pairs(
 ) -> None:
     falls = [[-change for change in row] for row in changes]
     off_diagonal = [value for i, row in enumerate(falls) for j, value in enumerate(row) if i != j]
-    scale = (min(off_diagonal), max(_WORTH_SEEING * unit.size, *off_diagonal))
+    scale = (min(off_diagonal), max(_VISIBLE_LOSS * unit.size, *off_diagonal))
     draw_heat_map(axes, names, falls, scale, lambda fall: _signed(unit, -fall))
     measured = f"points of {unit.metric}" if unit.is_fraction else unit.metric
     axes.set_title(
-        f"{measured} half-way, against the mean of the two:\n"
+        f"{measured} at the midpoint, against the mean of both:\n"
         f"{_signed(unit, -scale[0])} (faint) to {_signed(unit, -scale[1])} (full)"
     )
 
 
 def _signed(unit: Unit, value: float) -> str:
-    return unit.signed(value).replace("-", "\N{MINUS SIGN}")
+    return typeset(unit.signed(value))
 
 
 def _draw_lines(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:

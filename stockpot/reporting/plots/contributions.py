@@ -1,4 +1,4 @@
-"""What each ingredient is worth: its Shapley value, and what the mean loses without it."""
+"""Contribution of each ingredient: its Shapley value, and the change when it is left out."""
 
 from __future__ import annotations
 
@@ -6,21 +6,35 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from stockpot.metric_units import Unit, unit_in
 from stockpot.reporting.plots.axes import legend_below, new_figure
+from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import shorten
-from stockpot.reporting.plots.svg import INK, SOUPS, house_style, tip, to_svg
+from stockpot.reporting.plots.svg import INK, SOUPS, tip
 
 Row = Mapping[str, Any]
 
 _LOOKS = {"val": ("o", SOUPS[0], "on val"), "val_shift": ("D", SOUPS[1], "on val shifts (mean)")}
-_MAX_ROWS = 30  # of a group; of more ingredients the best and the worst ones are drawn
+_MAX_ROWS = 30  # per group; of more ingredients, the best and the worst are drawn
 
 
-def contributions(data: Mapping[str, Any]) -> str | None:
-    """Draw a row an ingredient, the one that adds most on top; None for one ingredient.
+@plot(
+    title="Contribution of each ingredient",
+    caption=(
+        "Left: Shapley values, which divide the gain over the base fairly between the "
+        "ingredients. Right: change of the score when one ingredient is left out; right of "
+        "the line, the soup is better without it."
+    ),
+    description=(
+        "One row per ingredient: left its Shapley value with its standard error, right "
+        "the change of the score of the average when it is left out."
+    ),
+)
+def contributions(data: Mapping[str, Any]) -> Figure | None:
+    """Draw one row per ingredient, the largest value first; None for one ingredient.
 
     Args:
         data: of the finding `contributions`.
@@ -29,37 +43,30 @@ def contributions(data: Mapping[str, Any]) -> str | None:
         return None
     groups = [(group["name"], _shown(group["rows"])) for group in data["groups"]]
     heights = [len(rows) + 2 for _, rows in groups]
-    with house_style():
-        figure = new_figure(0.9 + 0.22 * sum(heights))
-        panels = figure.subplots(
-            len(groups), 2, sharey="row", sharex="col", squeeze=False, height_ratios=heights
+    figure = new_figure(0.9 + 0.22 * sum(heights))
+    panels = figure.subplots(
+        len(groups), 2, sharey="row", sharex="col", squeeze=False, height_ratios=heights
+    )
+    for (name, rows), (worth, without) in zip(groups, panels, strict=True):
+        for place, row in enumerate(rows):
+            _draw(worth, place, row, "shapley", data)
+            _draw(without, place, row, "change", data)
+        worth.set_yticks(
+            range(len(rows)), [shorten(row["ingredient"], 18) for row in rows], fontsize=8.5
         )
-        for (name, rows), (worth, without) in zip(groups, panels, strict=True):
-            for place, row in enumerate(rows):
-                _draw(worth, place, row, "shapley", data)
-                _draw(without, place, row, "change", data)
-            worth.set_yticks(
-                range(len(rows)), [shorten(row["ingredient"], 18) for row in rows], fontsize=8.5
-            )
-            worth.set_ylim(len(rows) - 0.5, -0.5)
-            worth.set_title(f"{shorten(name)}: Shapley value")
-            without.set_title("without it")
-        for axes in panels.flat:
-            _set_axis(axes, unit_in(data))
-        for axes in panels[-1]:
-            axes.set_xlabel(unit_in(data).differences)
-        legend_below(figure, panels[0][0])
-        return to_svg(
-            figure,
-            "contributions",
-            "What each ingredient is worth",
-            "A row an ingredient: left its Shapley value with its standard error, right how the "
-            "score of the mean changes when it is left out.",
-        )
+        worth.set_ylim(len(rows) - 0.5, -0.5)
+        worth.set_title(f"{shorten(name)}: Shapley value")
+        without.set_title("when it is left out")
+    for axes in panels.flat:
+        _set_axis(axes, unit_in(data))
+    for axes in panels[-1]:
+        axes.set_xlabel(unit_in(data).differences)
+    legend_below(figure, panels[0][0])
+    return figure
 
 
 def _shown(rows: Sequence[Row]) -> list[Row]:
-    """Order the rows by their value on val; of many, return both ends."""
+    """Sort the rows by value on val; of too many, return the best and the worst."""
     ordered = sorted(rows, key=lambda row: -row["shapley"]["val"])
     if len(ordered) <= _MAX_ROWS:
         return ordered

@@ -1,16 +1,18 @@
-"""Each merged model minus the best ingredient, paired, with its interval and its verdict."""
+"""Each merged model minus the best ingredient, paired, with interval and significance."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from stockpot.metric_units import Unit
-from stockpot.reporting.plots.axes import difference_axis, error_lengths, new_figure
+from stockpot.reporting.plots.axes import difference_axis, draw_interval, label_rows, new_figure
+from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import Series, main_series
-from stockpot.reporting.plots.svg import GRID, INK, house_style, tip, to_svg
+from stockpot.reporting.plots.svg import GRID, INK, tip
 from stockpot.reporting.results import Manifest
 from stockpot.reporting.words.comparisons import SHIFT, TEST, Comparison, comparison
 from stockpot.reporting.words.estimates import p_words
@@ -20,11 +22,25 @@ from stockpot.reporting.words.verdict import Outcome
 _PLACES = {SHIFT: "under shift (mean)", TEST: "on test"}
 
 
-def differences(evaluation: Manifest) -> str | None:
-    """Draw a row a model and a panel for shift and for test; None where nothing was compared.
+@plot(
+    title="Difference to the best ingredient",
+    caption=(
+        "Paired differences on the same examples, with intervals. A filled mark is a "
+        "significant difference after correction for all comparisons; a hollow mark is no "
+        "evidence of equality. Differences inside the shaded band, where there is one, are "
+        "too small to be detected with these examples."
+    ),
+    description=(
+        "One row per model: its paired difference to the best ingredient, with the "
+        "interval. Right of the line is better; filled marks are significant."
+    ),
+    left_out="Left out: no soup was compared with the best ingredient.",
+)
+def differences(evaluation: Manifest) -> Figure | None:
+    """Draw one row per model, one panel for shift and one for test; None without comparisons.
 
-    Filled marks are differences that a test found, after Holm's correction; the band holds what
-    these examples are too few to show.
+    Filled marks are significant after Holm's correction; the band holds the differences that are
+    too small to be detected.
     """
     series = [s for s in main_series(evaluation) if s.model["kind"] not in ("base", "ingredient")]
     compared = {
@@ -35,25 +51,18 @@ def differences(evaluation: Manifest) -> str | None:
     if not shown:
         return None
     unit = unit_of(evaluation)
-    with house_style():
-        figure = new_figure(1.1 + 0.32 * len(series))
-        panels = figure.subplots(1, len(shown), sharey=True, sharex=True, squeeze=False)[0]
-        for axes, place in zip(panels, shown, strict=True):
-            _draw_band(axes, _detectable(evaluation, place))
-            _draw_panel(axes, unit, series, [compared[place][s.model["name"]] for s in series])
-            axes.set_title(_PLACES[place])
-        figure.supxlabel(f"{unit.differences} more than the best ingredient", fontsize=10)
-        return to_svg(
-            figure,
-            "differences",
-            "Difference to the best ingredient",
-            "Paired differences with intervals, a row a model; right of the line is better, filled "
-            "marks are differences that were found.",
-        )
+    figure = new_figure(1.1 + 0.32 * len(series))
+    panels = figure.subplots(1, len(shown), sharey=True, sharex=True, squeeze=False)[0]
+    for axes, place in zip(panels, shown, strict=True):
+        _draw_band(axes, _detectable(evaluation, place))
+        _draw_panel(axes, unit, series, [compared[place][s.model["name"]] for s in series])
+        axes.set_title(_PLACES[place])
+    figure.supxlabel(f"difference to the best ingredient, in {unit.differences}", fontsize=10)
+    return figure
 
 
 def _detectable(evaluation: Manifest, place: str) -> float:
-    """Return the median of the smallest differences that the tests of a place can show."""
+    """Return the median of the smallest differences that the tests of a place can detect."""
     known = sorted(
         tested["detectable"]
         for tested in evaluation["comparisons"]
@@ -73,26 +82,16 @@ def _draw_panel(
     axes.axvline(0, color=INK, linewidth=1)
     for row, (one, found) in enumerate(zip(series, compared, strict=True)):
         if found is not None:
-            _draw_interval(axes, row, one, found, unit)
-    axes.set_yticks(range(len(series)), [one.label for one in series])
-    axes.set_ylim(len(series) - 0.5, -0.5)
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
+            _draw_difference(axes, row, one, found, unit)
+    label_rows(axes, [one.label for one in series])
     axes.xaxis.set_major_locator(MaxNLocator(5))
     difference_axis(axes.xaxis, unit)
 
 
-def _draw_interval(axes: Axes, row: int, series: Series, found: Comparison, unit: Unit) -> None:
+def _draw_difference(axes: Axes, row: int, series: Series, found: Comparison, unit: Unit) -> None:
     difference = found.difference
-    told = f"{unit.difference_in_full(difference.value)}, {p_words(found.p)}"
-    axes.errorbar(
-        difference.value,
-        row,
-        xerr=[[length[0]] for length in error_lengths([difference])],
-        fmt="none",
-        ecolor=series.colour,
-        elinewidth=2.2,
-    )
+    text = f"{unit.difference_in_full(difference.value)}, {p_words(found.p)}"
+    draw_interval(axes, row, difference, series.colour)
     axes.plot(
         difference.value,
         row,
@@ -101,5 +100,5 @@ def _draw_interval(axes: Axes, row: int, series: Series, found: Comparison, unit
         fillstyle="none" if found.outcome is Outcome.NO_DIFFERENCE else "full",
         markeredgewidth=1.6,
         markersize=11 if series.marker == "*" else 7.5,
-        gid=tip(f"{series.model['name']}: {told}"),
+        gid=tip(f"{series.model['name']}: {text}"),
     )

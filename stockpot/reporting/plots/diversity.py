@@ -1,4 +1,4 @@
-"""How often two ingredients decide differently, and what soups and ensemble make of it."""
+"""Disagreement of the ingredients, and what soups and ensemble gain from it."""
 
 from __future__ import annotations
 
@@ -6,34 +6,41 @@ from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from stockpot.metric_units import Unit, unit_in
 from stockpot.reporting.plots.axes import difference_axis, new_figure, percent_axis
 from stockpot.reporting.plots.heat_map import draw_heat_map, heat_map_height
+from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import merged_look, shorten
-from stockpot.reporting.plots.svg import ENSEMBLE, INK, QUIET, house_style, tip, to_svg
+from stockpot.reporting.plots.svg import ENSEMBLE, INK, QUIET, tip
 from stockpot.reporting.words.estimates import percent
 
 _GAINS = 2.9  # inches
 
 
-def diversity(data: Mapping[str, Any]) -> str | None:
-    """Draw gain against disagreement, a column of marks a set, and the heat map on val."""
+@plot(
+    title="Diversity of predictions",
+    caption=(
+        "Above: the gain of soups and ensemble, by how often ingredients disagree. A soup "
+        "far below the ensemble wastes their diversity. Below: which ingredients disagree."
+    ),
+    description=(
+        "Above, gain of ensemble and soups over the mean ingredient, by the disagreement "
+        "of two ingredients on a set; below, a heat map of the disagreement of all pairs "
+        "on val."
+    ),
+)
+def diversity(data: Mapping[str, Any]) -> Figure | None:
+    """Draw gain against disagreement, one column of marks per set, and the heat map on val."""
     if not data:
         return None
     heights = [_GAINS, heat_map_height(len(data["ingredients"]))]
-    with house_style():
-        figure = new_figure(sum(heights))
-        gains, pairs = figure.subplots(2, 1, height_ratios=heights)
-        _draw_gains(gains, data["sets"], unit_in(data))
-        _draw_pairs(pairs, data)
-        return to_svg(
-            figure,
-            "diversity",
-            "Disagreement and gain",
-            "Above, what ensemble and soups gain over the mean ingredient, by how often two "
-            "ingredients disagree on a set; below, the disagreement of each two on val.",
-        )
+    figure = new_figure(sum(heights))
+    gains, pairs = figure.subplots(2, 1, height_ratios=heights)
+    _draw_gains(gains, data["sets"], unit_in(data))
+    _draw_pairs(pairs, data)
+    return figure
 
 
 def _draw_gains(axes: Axes, sets: Mapping[str, Mapping[str, Any]], unit: Unit) -> None:
@@ -67,7 +74,7 @@ def _draw_gains(axes: Axes, sets: Mapping[str, Mapping[str, Any]], unit: Unit) -
             )
     percent_axis(axes.xaxis)
     difference_axis(axes.yaxis, unit)
-    axes.set_xlabel("disagreement of two ingredients")
+    axes.set_xlabel("mean disagreement of two ingredients")
     axes.set_ylabel(f"{unit.differences} over the mean ingredient")
     axes.margins(x=0.15, y=0.15)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
@@ -77,4 +84,4 @@ def _draw_pairs(axes: Axes, data: Mapping[str, Any]) -> None:
     matrix = data["sets"]["val"]["pairs"]
     most = max(value for row in matrix for value in row)
     draw_heat_map(axes, data["ingredients"], matrix, (0.0, most), percent)
-    axes.set_title(f"Different decisions on val: 0 % (faint) to {percent(most)} % (full)")
+    axes.set_title(f"Disagreement on val: 0 % (faint) to {percent(most)} % (full)")

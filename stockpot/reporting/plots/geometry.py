@@ -1,4 +1,4 @@
-"""How alike representations are: layer by layer, and ingredient by ingredient."""
+"""Similarity of representations: by layer, and between ingredients."""
 
 from __future__ import annotations
 
@@ -8,37 +8,44 @@ from statistics import fmean
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from stockpot.reporting.plots.axes import new_figure
 from stockpot.reporting.plots.heat_map import draw_heat_map, heat_map_height
+from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import shorten
-from stockpot.reporting.plots.svg import BASE, ENSEMBLE, INK, QUIET, SOUPS, house_style, tip, to_svg
+from stockpot.reporting.plots.svg import BASE, ENSEMBLE, INK, QUIET, SOUPS, tip
 
 _CURVES = 2.9  # inches
 
 Line = tuple[str, Sequence[float | None], str, str]
 
 
-def geometry(data: Mapping[str, Any]) -> str | None:
-    """Draw curves over layers and the heat map of ingredients; None where nothing was compared."""
+@plot(
+    title="Representations by layer",
+    caption=(
+        "Similarity of activations (linear CKA). Where ingredients agree, averaging loses "
+        "little. Where the variance of a soup is far below 1, averaging has collapsed the "
+        "layer's activations."
+    ),
+    description=(
+        "Above, similarity by layer, from inputs to outputs; below, a heat map of the "
+        "mean similarity of all pairs of ingredients."
+    ),
+)
+def geometry(data: Mapping[str, Any]) -> Figure | None:
+    """Draw curves over layers and the heat map of ingredients; None without data."""
     if not data:
         return None
     names = data["ingredients"]
     has_pairs = len(names) > 1
     heights = [_CURVES, heat_map_height(len(names))] if has_pairs else [_CURVES]
-    with house_style():
-        figure = new_figure(sum(heights))
-        panels = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
-        _draw_curves(panels[0], data)
-        if has_pairs:
-            _draw_pairs(panels[1], names, data["pairs"]["mean"])
-        return to_svg(
-            figure,
-            "geometry",
-            "Representations",
-            "Above, similarity by layer, from inputs to outputs; below, the mean similarity of "
-            "each two ingredients as a heat map.",
-        )
+    figure = new_figure(sum(heights))
+    panels = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    _draw_curves(panels[0], data)
+    if has_pairs:
+        _draw_pairs(panels[1], names, data["pairs"]["mean"])
+    return figure
 
 
 def _draw_curves(axes: Axes, data: Mapping[str, Any]) -> None:
@@ -51,12 +58,12 @@ def _draw_curves(axes: Axes, data: Mapping[str, Any]) -> None:
             axes.plot(place, value, "o", color=colour, markersize=5, gid=note)
     axes.axhline(1, color=QUIET, linewidth=0.8)
     axes.set_xticks(range(len(layers)), layers, rotation=30, ha="right", fontsize=8)
-    axes.set_title("CKA by layer (1: alike), and variance (1: that of the ingredients)")
+    axes.set_title("CKA by layer (1: identical), and variance (1: that of the ingredients)")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def _lines(data: Mapping[str, Any]) -> list[Line]:
-    """Return what is drawn: means over ingredients, then the best soup."""
+    """Return the curves: means over ingredients, then the best soup."""
     ingredients = [row for row in data["models"] if row["kind"] == "ingredient"]
     looks = {
         "inputs": ("ingredients, inputs", QUIET),

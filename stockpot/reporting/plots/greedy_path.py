@@ -1,46 +1,54 @@
-"""What greedy selection tried, in order: the val score of each candidate soup."""
+"""Steps of greedy selection: the val score of each candidate soup."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from stockpot.metric_units import Unit
 from stockpot.reporting.plots.axes import legend_below, limits, new_figure, score_axis
+from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import shorten
-from stockpot.reporting.plots.svg import QUIET, SOUPS, house_style, tip, to_svg
-from stockpot.reporting.results import Model
+from stockpot.reporting.plots.svg import QUIET, SOUPS, tip
+from stockpot.reporting.results import Model, Results
+from stockpot.reporting.words.units import unit_of
 
 Step = dict[str, Any]
 
-_MAX_NAMES = 24  # of all steps; where there are more, only the accepted ones are named
+_MAX_NAMES = 24  # with more steps, only the accepted ones are named
 
 
-def greedy_path(soup: Model, unit: Unit, number: int = 1) -> str | None:
-    """Draw the steps of one greedy soup; None for a soup that was not made in steps.
+@plot(
+    title="Greedy selection",
+    caption=(
+        "Ingredients are tried in the order of their val score, best first. An ingredient is "
+        "accepted if the soup with it scores at least as well on val."
+    ),
+    description=(
+        "Score on val by step: filled marks were accepted, crosses were rejected; the "
+        "line is the best score so far."
+    ),
+    left_out="Left out: no soup was selected greedily.",
+)
+def greedy_path(soup: Model, results: Results) -> Figure | None:
+    """Draw the steps of one greedy soup; None for a soup without steps.
 
     Args:
         soup: from the soups manifest.
-        unit: of the metric that its scores are of.
-        number: tells several greedy soups of one page apart.
+        results: the run, for the unit of the scores.
     """
     if not soup["steps"]:
         return None
-    with house_style():
-        figure = new_figure(3.9)
-        axes = figure.add_subplot()
-        _draw(axes, soup["steps"], unit)
-        axes.set_ylabel(f"{unit.metric} on val of the candidate")
-        score_axis(axes.yaxis, unit)
-        legend_below(figure, axes)
-        return to_svg(
-            figure,
-            f"greedy-{number}",
-            f"Path of {soup['name']}",
-            f"{unit.metric} on val by step: filled points were kept in the soup, crosses were "
-            "not; the line is the best so far.",
-        )
+    unit = unit_of(results.evaluation)
+    figure = new_figure(3.9)
+    axes = figure.add_subplot()
+    _draw(axes, soup["steps"], unit)
+    axes.set_ylabel(f"{unit.metric} of the candidate on val")
+    score_axis(axes.yaxis, unit)
+    legend_below(figure, axes)
+    return figure
 
 
 def _draw(axes: Axes, steps: list[Step], unit: Unit) -> None:

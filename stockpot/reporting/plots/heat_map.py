@@ -1,4 +1,4 @@
-"""Square heat maps of one ink, so that they can be read on light and on dark pages."""
+"""Heat maps in one colour of varying opacity, readable on light and on dark pages."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from matplotlib.patches import Rectangle
 from stockpot.reporting.plots.series import shorten
 from stockpot.reporting.plots.svg import SOUPS, tip
 
-_MAX_NAMES = 40  # more would make the page heavy and could not be read
-_MAX_NUMBERS = 12  # rows, up to which a cell has room for its number
-_FULL = 0.75  # opacity; a number on it can still be read
+_MAX_NAMES = 40  # more would be unreadable and make the page large
+_MAX_NUMBERS = 12  # rows; in larger maps cells have no room for their numbers
+_FULL = 0.75  # opacity at which a number is still readable
 
 
 def draw_heat_map(
@@ -29,7 +29,7 @@ def draw_heat_map(
         names: K names.
         matrix: K rows of K values.
         scale: the values of the faintest and of the fullest cell.
-        words: writes a value.
+        words: formats a value.
     """
     shown = [shorten(name, 18) for name in names[:_MAX_NAMES]]
     for row in range(1, len(shown)):
@@ -51,7 +51,7 @@ def draw_heat_map(
 
 
 def heat_map_height(num_names: int) -> float:
-    """Return how many inches a heat map of so many names needs, with its labels."""
+    """Return the height of a heat map with its labels, in inches."""
     return min(1.9 + 0.19 * num_names, 6.5)
 
 

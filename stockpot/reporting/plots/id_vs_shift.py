@@ -1,10 +1,11 @@
-"""All models: score on test against mean score under shift."""
+"""Score on test against mean score under shift, for all models."""
 
 from __future__ import annotations
 
 from statistics import NormalDist
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from stockpot.metric_units import Unit
 from stockpot.reporting.plots.axes import (
@@ -15,8 +16,9 @@ from stockpot.reporting.plots.axes import (
     new_figure,
     score_axis,
 )
+from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import Series, main_series
-from stockpot.reporting.plots.svg import QUIET, house_style, tip, to_svg
+from stockpot.reporting.plots.svg import QUIET, tip
 from stockpot.reporting.results import Manifest, Model, models_of
 from stockpot.reporting.words.estimates import Estimate, estimate_of
 from stockpot.reporting.words.units import unit_of
@@ -24,34 +26,38 @@ from stockpot.reporting.words.units import unit_of
 Point = tuple[Estimate, Estimate]
 
 
-def id_vs_shift(evaluation: Manifest) -> str | None:
-    """Draw every model as a point; None without test shifts.
+@plot(
+    title="Test against shift",
+    caption=(
+        "Up and to the right is better. Crosses are the intervals of the main models. A soup "
+        "above the ingredients, or above the dashed line fitted to them, loses less of its "
+        "score under shift than they do."
+    ),
+    description="Scatter plot of all models: score on test against mean score under shift.",
+    left_out="Left out: the experiment has no test shifts.",
+)
+def id_vs_shift(evaluation: Manifest) -> Figure | None:
+    """Draw one point per model; None without test shifts.
 
-    The base is left outside when it is so far below the rest that they would fall together.
+    The axes are those of the other models: a base far below them lies outside.
     """
     if not evaluation["test_shifts"]:
         return None
-    with house_style():
-        figure = new_figure(4.6)
-        axes = figure.add_subplot()
-        unit = unit_of(evaluation)
-        metric = unit.metric
-        others = [model for model in evaluation["models"] if model["kind"] != "base"]
-        _zoom(axes, [_point(model, metric) for model in others])
-        _draw_ingredients(axes, models_of(evaluation, "ingredient"), evaluation)
-        _draw_line(axes, evaluation)
-        for series in main_series(evaluation):
-            _draw(axes, series, _point(series.model, metric), unit)
-        axes.set(xlabel=f"{metric} on test", ylabel=f"mean {metric} under shift")
-        score_axis(axes.xaxis, unit)
-        score_axis(axes.yaxis, unit)
-        legend_below(figure, axes)
-        return to_svg(
-            figure,
-            "id-vs-shift",
-            "Test against shift",
-            f"Scatter plot of all models: {metric} on test against mean {metric} under shift.",
-        )
+    figure = new_figure(4.6)
+    axes = figure.add_subplot()
+    unit = unit_of(evaluation)
+    metric = unit.metric
+    others = [model for model in evaluation["models"] if model["kind"] != "base"]
+    _zoom(axes, [_point(model, metric) for model in others])
+    _draw_ingredients(axes, models_of(evaluation, "ingredient"), evaluation)
+    _draw_line(axes, evaluation)
+    for series in main_series(evaluation):
+        _draw(axes, series, _point(series.model, metric), unit)
+    axes.set(xlabel=f"{metric} on test", ylabel=f"mean {metric} under shift")
+    score_axis(axes.xaxis, unit)
+    score_axis(axes.yaxis, unit)
+    legend_below(figure, axes)
+    return figure
 
 
 def _point(model: Model, metric: str) -> Point:
@@ -81,7 +87,7 @@ def _draw_ingredients(axes: Axes, ingredients: list[Model], evaluation: Manifest
 
 
 def _draw_line(axes: Axes, evaluation: Manifest) -> None:
-    """Draw the line fitted to the ingredients on probit scales, where one was fitted.
+    """Draw the line fitted to the ingredients on probit scales, if one was fitted.
 
     Source: Taori et al. 2020, https://arxiv.org/abs/2007.00644, effective robustness.
     """
@@ -95,7 +101,7 @@ def _draw_line(axes: Axes, evaluation: Manifest) -> None:
     shifts = [
         normal.cdf(fitted["slope"] * normal.inv_cdf(test) + fitted["intercept"]) for test in tests
     ]
-    label = "line of the ingredients"
+    label = "fit to the ingredients"
     axes.plot(tests, shifts, color=QUIET, linewidth=1.2, linestyle=(0, (4, 3)), label=label)
 
 
@@ -110,8 +116,8 @@ def _draw(axes: Axes, series: Series, point: Point, unit: Unit) -> None:
     axes.errorbar(
         test.value,
         shift.value,
-        xerr=[[length[0]] for length in error_lengths([test])],
-        yerr=[[length[0]] for length in error_lengths([shift])],
+        xerr=error_lengths([test]),
+        yerr=error_lengths([shift]),
         fmt="none",
         ecolor=series.colour,
         elinewidth=1,

@@ -1,4 +1,4 @@
-"""The loss on the plane through three models, as contours."""
+"""Contours of the loss on the plane through three models."""
 
 from __future__ import annotations
 
@@ -8,46 +8,53 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stockpot.reporting.plots.axes import new_figure
+from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import shorten
-from stockpot.reporting.plots.svg import BASE, INK, QUIET, SOUPS, house_style, tip, to_svg
+from stockpot.reporting.plots.svg import BASE, INK, QUIET, SOUPS, tip
 
 Floats = NDArray[np.float64]
 
 _LEVELS = 8
-_FULL = 0.6  # opacity of what is at or above the last level
+_FULL = 0.6  # opacity at or above the last level
 _LOWEST = 1e-6  # nats: the scale is logarithmic
 _LOOKS = {"base": ("s", BASE), "ingredient": (".", QUIET), "soup": ("^", SOUPS[1])}
 
 
-def loss_plane(data: Mapping[str, Any]) -> str | None:
-    """Draw the contours with the three models, and the projections of all others; or None.
+@plot(
+    title="Loss plane",
+    caption=(
+        "Val loss on the plane through three models; the small marks are the other models, "
+        "projected onto it. Averaging works if one valley holds all models, and fails across "
+        "a ridge between them."
+    ),
+    description=(
+        "Contours of the loss on the plane through three models, which are named; small "
+        "marks are the projections of the others."
+    ),
+)
+def loss_plane(data: Mapping[str, Any]) -> Figure | None:
+    """Draw the contours, the three models and the projections of all others; None without data.
 
     Args:
         data: of the finding `loss_plane`.
     """
     if not data:
         return None
-    with house_style():
-        figure = new_figure(4.6)
-        axes = figure.subplots()
-        _draw_contours(axes, data)
-        for model in data["models"]:
-            _draw_model(axes, model, is_corner=model["name"] in data["corners"])
-        axes.set_xlim(data["x"][0], data["x"][-1])
-        axes.set_ylim(data["y"][0], data["y"][-1])
-        axes.set_aspect("equal")
-        axes.grid(visible=False)
-        axes.set_xlabel("distance in weight space; fainter is a lower loss on val")
-        return to_svg(
-            figure,
-            "loss-plane",
-            "Loss on a plane",
-            "Contours of the loss on the plane through three models, which are named; small marks "
-            "are the projections of the others.",
-        )
+    figure = new_figure(4.6)
+    axes = figure.subplots()
+    _draw_contours(axes, data)
+    for model in data["models"]:
+        _draw_model(axes, model, is_corner=model["name"] in data["corners"])
+    axes.set_xlim(data["x"][0], data["x"][-1])
+    axes.set_ylim(data["y"][0], data["y"][-1])
+    axes.set_aspect("equal")
+    axes.grid(visible=False)
+    axes.set_xlabel("distance in weight space; fainter is a lower loss on val")
+    return figure
 
 
 def _draw_contours(axes: Axes, data: Mapping[str, Any]) -> None:

@@ -1,10 +1,11 @@
-"""A study with two objectives: val against val shifts, and the front of its trials."""
+"""A study with two objectives: val against val shifts, and the Pareto front of its trials."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from stockpot.metric_units import Unit
 from stockpot.reporting.plots.axes import (
@@ -14,21 +15,34 @@ from stockpot.reporting.plots.axes import (
     score_axis,
     without_lowest,
 )
+from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import main_series
-from stockpot.reporting.plots.svg import INK, QUIET, house_style, tip, to_svg
+from stockpot.reporting.plots.svg import INK, QUIET, tip
 from stockpot.reporting.results import Model, Results, objective_values
 from stockpot.reporting.words.units import unit_of
 
 Point = tuple[float, float]
 
 
-def pareto_front(study: Model, results: Results, number: int = 1) -> str | None:
+@plot(
+    title="Pareto front",
+    caption=(
+        "Scores on val and val shifts, not on test. The line joins the trials that no other "
+        "trial beats in both; below and to the left of it, some trial is at least as good in "
+        "both."
+    ),
+    description=(
+        "Scatter plot of trials: score on val against mean score on val shifts; the line "
+        "joins the trials that no other trial beats in both."
+    ),
+    left_out="Left out: no study had two objectives.",
+)
+def pareto_front(study: Model, results: Results) -> Figure | None:
     """Draw trials, front, ingredients and soups; None for a study with one objective.
 
     Args:
         study: from the tune manifest.
         results: the run; its ingredients and soups are drawn for comparison.
-        number: tells several studies of one page apart.
     """
     if len(study["recipe"]["objectives"]) < 2:
         return None
@@ -36,34 +50,27 @@ def pareto_front(study: Model, results: Results, number: int = 1) -> str | None:
     metric = unit.metric
     trials = [_point(objective_values(study, trial["values"])) for trial in study["trials"]]
     front = [_point(objective_values(study, point["values"])) for point in study["front"]]
-    with house_style():
-        figure = new_figure(4.6)
-        axes = figure.add_subplot()
-        compared = _draw_models(axes, results, unit)
-        axes.set_xlim(*_zoom(trials, [*front, *compared], 0))
-        axes.set_ylim(*_zoom(trials, [*front, *compared], 1))
-        _draw_trials(axes, trials)
-        line = _columns(sorted(front))
-        axes.plot(*line, color=INK, linewidth=1.2, drawstyle="steps-pre", zorder=1.8)
-        axes.plot(
-            *_columns(front),
-            "o",
-            color=INK,
-            markersize=4,
-            zorder=1.9,
-            label=f"front ({len(front)})",
-        )
-        axes.set(xlabel=f"{metric} on val", ylabel=f"mean {metric} on val shifts")
-        score_axis(axes.xaxis, unit)
-        score_axis(axes.yaxis, unit)
-        legend_below(figure, axes)
-        return to_svg(
-            figure,
-            f"pareto-{number}",
-            f"Pareto front of {study['name']}",
-            "Scatter plot of trials: score on val against mean score on val shifts; the line joins "
-            "the trials that no other trial beats in both.",
-        )
+    figure = new_figure(4.6)
+    axes = figure.add_subplot()
+    compared = _draw_models(axes, results, unit)
+    axes.set_xlim(*_zoom(trials, [*front, *compared], 0))
+    axes.set_ylim(*_zoom(trials, [*front, *compared], 1))
+    _draw_trials(axes, trials)
+    line = _columns(sorted(front))
+    axes.plot(*line, color=INK, linewidth=1.2, drawstyle="steps-pre", zorder=1.8)
+    axes.plot(
+        *_columns(front),
+        "o",
+        color=INK,
+        markersize=4,
+        zorder=1.9,
+        label=f"front ({len(front)})",
+    )
+    axes.set(xlabel=f"{metric} on val", ylabel=f"mean {metric} on val shifts")
+    score_axis(axes.xaxis, unit)
+    score_axis(axes.yaxis, unit)
+    legend_below(figure, axes)
+    return figure
 
 
 def _point(values: Mapping[str, float]) -> Point:
@@ -76,7 +83,7 @@ def _columns(points: Iterable[Point]) -> tuple[list[float], list[float]]:
 
 
 def _zoom(trials: list[Point], compared: list[Point], place: int) -> tuple[float, float]:
-    """Return limits that hold all that is compared and most trials; bad ones may lie outside."""
+    """Return limits around all compared models and most trials; bad trials may lie outside."""
     values = [trial[place] for trial in trials]
     return limits([*(point[place] for point in compared), *without_lowest(values)])
 
@@ -97,14 +104,14 @@ def _draw_trials(axes: Axes, trials: list[Point]) -> None:
 
 
 def _draw_models(axes: Axes, results: Results, unit: Unit) -> list[Point]:
-    """Draw what has scores on both: all ingredients, and the soups in their own colours."""
+    """Draw all ingredients, and the soups in their own colours; return their points."""
     names = (f"val/{unit.metric}", f"val_shift/mean/{unit.metric}")
     looks = {series.model["name"]: series for series in main_series(results.evaluation)}
     drawn = []
     for place, model in enumerate([*results.sweep["ingredients"], *results.merged]):
         point = (model["scores"][names[0]], model["scores"][names[1]])
-        told = f"val {unit.score(point[0])}, val shifts {unit.score(point[1])}"
-        gid = tip(f"{model['name']}: {told}")
+        text = f"val {unit.score(point[0])}, val shifts {unit.score(point[1])}"
+        gid = tip(f"{model['name']}: {text}")
         look = looks.get(model["name"])
         if model["kind"] == "ingredient":
             label = "" if place else "ingredients"

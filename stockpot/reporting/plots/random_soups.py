@@ -1,4 +1,4 @@
-"""Each soup beside random soups of its size: is the choice better than luck?"""
+"""Each soup against random soups of its size: does the choice of ingredients matter?"""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from stockpot.metric_units import Unit
-from stockpot.reporting.plots.axes import new_figure, score_axis
+from stockpot.reporting.plots.axes import label_rows, new_figure, score_axis
+from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import Series, main_series
-from stockpot.reporting.plots.svg import QUIET, house_style, tip, to_svg
+from stockpot.reporting.plots.svg import QUIET, tip
 from stockpot.reporting.results import Manifest
 from stockpot.reporting.tables.baselines import random_rows
 from stockpot.reporting.words.estimates import percent
@@ -21,8 +23,21 @@ Row = Mapping[str, Any]
 _PLACES = {"shift": ("shift/mean", "under shift (mean)"), "test": ("test", "on test")}
 
 
-def random_soups(evaluation: Manifest) -> str | None:
-    """Draw a row a soup and a panel a place; None where no random soups were made."""
+@plot(
+    title="Soups against random soups",
+    caption=(
+        "The bar is the mean of random soups with the same number of ingredients (of any "
+        "size for a soup of all ingredients), plus and minus two standard deviations. A soup "
+        "inside its bar gains from averaging, not from the choice of ingredients."
+    ),
+    description=(
+        "One row per soup: the bar is mean and two standard deviations of random soups, "
+        "the mark is the soup itself."
+    ),
+    left_out="Left out: no random soups were evaluated.",
+)
+def random_soups(evaluation: Manifest) -> Figure | None:
+    """Draw one row per soup and one panel per set; None without random soups."""
     rows = {
         series.model["name"]: {row["place"]: row for row in found}
         for series in main_series(evaluation)
@@ -33,22 +48,15 @@ def random_soups(evaluation: Manifest) -> str | None:
     if not shown:
         return None
     unit = unit_of(evaluation)
-    with house_style():
-        figure = new_figure(1.1 + 0.36 * len(series))
-        panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
-        for axes, place in zip(panels, shown, strict=True):
-            score, title = _PLACES[place]
-            drawn = [rows[one.model["name"]].get(place) for one in series]
-            _draw_panel(axes, series, drawn, score, unit)
-            axes.set_title(title)
-        figure.supxlabel(unit.metric, fontsize=10)
-        return to_svg(
-            figure,
-            "random-soups",
-            "Soups and luck",
-            "A row a soup: the bar is mean and two standard deviations of random soups, the mark "
-            "is the soup itself.",
-        )
+    figure = new_figure(1.1 + 0.36 * len(series))
+    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    for axes, place in zip(panels, shown, strict=True):
+        score, title = _PLACES[place]
+        drawn = [rows[one.model["name"]].get(place) for one in series]
+        _draw_panel(axes, series, drawn, score, unit)
+        axes.set_title(title)
+    figure.supxlabel(unit.metric, fontsize=10)
+    return figure
 
 
 def _draw_panel(
@@ -57,10 +65,7 @@ def _draw_panel(
     for place, (one, row) in enumerate(zip(series, rows, strict=True)):
         if row is not None:
             _draw(axes, place, one, row, (one.model["metrics"][f"{where}/{unit.metric}"], unit))
-    axes.set_yticks(range(len(series)), [one.label for one in series])
-    axes.set_ylim(len(series) - 0.5, -0.5)
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
+    label_rows(axes, [one.label for one in series])
     score_axis(axes.xaxis, unit, 4)
 
 

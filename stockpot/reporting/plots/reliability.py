@@ -1,4 +1,4 @@
-"""Is a model right as often as it says? Accuracy against confidence, before and after scaling."""
+"""Reliability diagram: accuracy against confidence, before and after temperature scaling."""
 
 from __future__ import annotations
 
@@ -6,18 +6,33 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from stockpot.reporting.plots.axes import legend_below, new_figure, percent_axis
+from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import Series, main_series
-from stockpot.reporting.plots.svg import INK, house_style, tip, to_svg
+from stockpot.reporting.plots.svg import INK, tip
 from stockpot.reporting.results import Manifest
 from stockpot.reporting.words.estimates import percent
 
 _PANELS = {"bins": "as trained or merged", "scaled": "after temperature scaling on val"}
 
 
-def reliability(evaluation: Manifest) -> str | None:
-    """Draw a line a model through its bins of confidence; None where nothing was binned.
+@plot(
+    title="Reliability",
+    caption=(
+        "On the dashed line, accuracy equals confidence; below it, a model is overconfident. "
+        "The right panel is after temperature scaling, fitted on val, which changes no "
+        "prediction. Larger marks hold more examples."
+    ),
+    description=(
+        "Accuracy against confidence in bins, before and after temperature scaling. On "
+        "the dashed line accuracy equals confidence; larger marks hold more examples."
+    ),
+    left_out="Left out: the calibration of the models was not evaluated.",
+)
+def reliability(evaluation: Manifest) -> Figure | None:
+    """Draw one line per model through its confidence bins; None without bins.
 
     Source: Guo et al. 2017, https://arxiv.org/abs/1706.04599, figure 1.
     """
@@ -25,28 +40,19 @@ def reliability(evaluation: Manifest) -> str | None:
     series = [one for one in main_series(evaluation) if one.model["name"] in binned]
     if not series:
         return None
-    with house_style():
-        figure = new_figure(3.9)
-        panels = figure.subplots(1, 2, sharex=True, sharey=True)
-        for axes, (name, title) in zip(panels, _PANELS.items(), strict=True):
-            axes.plot([0, 1], [0, 1], color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
-            for one in series:
-                _draw(
-                    axes, one, [bin_ for bin_ in binned[one.model["name"]][name] if bin_["count"]]
-                )
-            axes.set_title(title)
-            axes.set_xlabel("confidence")
-            percent_axis(axes.xaxis, 5)
-            percent_axis(axes.yaxis, 5)
-        panels[0].set_ylabel("accuracy on test")
-        legend_below(figure, panels[0])
-        return to_svg(
-            figure,
-            "reliability",
-            "Reliability",
-            "Accuracy against confidence in bins, before and after temperature scaling; on the "
-            "broken line a model is right as often as it says. Larger marks hold more examples.",
-        )
+    figure = new_figure(3.9)
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    for axes, (name, title) in zip(panels, _PANELS.items(), strict=True):
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+        for one in series:
+            _draw(axes, one, [bin_ for bin_ in binned[one.model["name"]][name] if bin_["count"]])
+        axes.set_title(title)
+        axes.set_xlabel("confidence")
+        percent_axis(axes.xaxis, 5)
+        percent_axis(axes.yaxis, 5)
+    panels[0].set_ylabel("accuracy on test")
+    legend_below(figure, panels[0])
+    return figure
 
 
 def _draw(axes: Axes, series: Series, bins: Sequence[Mapping[str, float]]) -> None:
@@ -55,7 +61,7 @@ def _draw(axes: Axes, series: Series, bins: Sequence[Mapping[str, float]]) -> No
     axes.plot(confidences, accuracies, color=series.colour, linewidth=1.1, alpha=0.6)
     total = sum(bin_["count"] for bin_ in bins)
     for place, bin_ in enumerate(bins):
-        told = f"{percent(bin_['confidence'])} sure, {percent(bin_['accuracy'])} right"
+        text = f"confidence {percent(bin_['confidence'])}, accuracy {percent(bin_['accuracy'])}"
         axes.plot(
             bin_["confidence"],
             bin_["accuracy"],
@@ -63,5 +69,5 @@ def _draw(axes: Axes, series: Series, bins: Sequence[Mapping[str, float]]) -> No
             color=series.colour,
             markersize=3 + 8 * (bin_["count"] / total) ** 0.5,
             label="" if place else series.label,
-            gid=tip(f"{series.model['name']}: {told}, {bin_['count']:,} examples"),
+            gid=tip(f"{series.model['name']}: {text}, {bin_['count']:,} examples"),
         )

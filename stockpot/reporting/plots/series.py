@@ -1,4 +1,4 @@
-"""How the models look in every plot: one colour and one marker each."""
+"""Colour and marker of each model, the same in all plots."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ENSEMBLE_MARKERS = ("*", "d", "H", "8")
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One model as the plots draw it."""
+    """One model with its looks in the plots."""
 
     model: Model
     label: str
@@ -22,7 +22,7 @@ class Series:
 
 
 def main_series(evaluation: Manifest) -> list[Series]:
-    """Give base, best ingredient, soups, tuned soups and ensembles their looks, in that order."""
+    """Return base, best ingredient, soups, tuned soups and ensembles with their looks."""
     num_merged = num_ensembles = 0
     series = []
     for model in main_models(evaluation):
@@ -43,11 +43,11 @@ def main_series(evaluation: Manifest) -> list[Series]:
 
 
 def merged_look(number: int) -> tuple[str, str]:
-    """Return colour and marker of a soup or tuned soup, by its place among all of them."""
+    """Return colour and marker of a soup or tuned soup, by its position among all of them."""
     return SOUPS[number % len(SOUPS)], _MARKERS[number % len(_MARKERS)]
 
 
 def shorten(name: str, limit: int = 26) -> str:
-    """Make a name fit a plot."""
+    """Shorten a name to fit a plot."""
     shown = printable(name)
     return shown if len(shown) <= limit else f"{shown[: limit - 3]}..."

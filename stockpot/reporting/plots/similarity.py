@@ -1,4 +1,4 @@
-"""The cosines between task vectors, ordered by cluster, under the tree of clusters."""
+"""Cosines between task vectors, in the order of their dendrogram."""
 
 from __future__ import annotations
 
@@ -7,18 +7,34 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import dendrogram
 
 from stockpot.reporting.plots.axes import new_figure
 from stockpot.reporting.plots.heat_map import draw_heat_map, heat_map_height
-from stockpot.reporting.plots.svg import INK, SOUPS, house_style, tip, to_svg
+from stockpot.reporting.plots.plot import plot
+from stockpot.reporting.plots.svg import INK, SOUPS, tip
+from stockpot.reporting.words.estimates import typeset
 
 _TREE = 1.5  # inches
 _APART = 10.0  # scipy's distance between leaves
 
 
-def similarity(data: Mapping[str, Any]) -> str | None:
-    """Draw the tree and the heat map; None for one ingredient.
+@plot(
+    title="Similarity of task vectors",
+    caption=(
+        "Cosine similarity of what fine-tuning changed. Near 1: the ingredients learnt the "
+        "same, and averaging adds little. Near 0: they changed in unrelated directions. "
+        "Negative: they cancel each other. Branches that join above the cut are separate "
+        "clusters."
+    ),
+    description=(
+        "Above, the dendrogram of the ingredients; below, a heat map of the cosines of "
+        "all pairs, in the order of the dendrogram."
+    ),
+)
+def similarity(data: Mapping[str, Any]) -> Figure | None:
+    """Draw the dendrogram and the heat map; None for one ingredient.
 
     Args:
         data: of the finding `similarity`.
@@ -29,27 +45,19 @@ def similarity(data: Mapping[str, Any]) -> str | None:
     names = [data["ingredients"][place] for place in order]
     cosines = [[data["cosines"][row][column] for column in order] for row in order]
     heights = [_TREE, heat_map_height(len(names))]
-    with house_style():
-        figure = new_figure(sum(heights))
-        tree, cells = figure.subplots(2, 1, height_ratios=heights)
-        _draw_tree(tree, data["links"], data["cut"], names)
-        lowest = min(min(row) for row in cosines)
-        scale = (lowest, max(1e-9 + lowest, _highest(cosines)))
-        draw_heat_map(cells, names, cosines, scale, _written)
-        cells.set_title(
-            f"cosine of task vectors: {_written(scale[0])} (faint) to {_written(scale[1])} (full)"
-        )
-        return to_svg(
-            figure,
-            "similarity",
-            "Similarity of task vectors",
-            "Above, the tree in which the most alike ingredients are joined first; below, the "
-            "cosines of each two as a heat map, in the order of the tree.",
-        )
+    figure = new_figure(sum(heights))
+    tree, cells = figure.subplots(2, 1, height_ratios=heights)
+    _draw_tree(tree, data["links"], data["cut"], names)
+    lowest = min(min(row) for row in cosines)
+    scale = (lowest, max(1e-9 + lowest, _highest(cosines)))
+    draw_heat_map(cells, names, cosines, scale, _two_decimals)
+    faint, full = map(_two_decimals, scale)
+    cells.set_title(f"cosine of task vectors: {faint} (faint) to {full} (full)")
+    return figure
 
 
-def _written(value: float) -> str:
-    return f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+def _two_decimals(value: float) -> str:
+    return typeset(f"{value:.2f}")
 
 
 def _highest(cosines: Sequence[Sequence[float]]) -> float:
@@ -70,4 +78,4 @@ def _draw_tree(
     axes.set_ylim(0, 1.05 * max(cut, *(link[2] for link in links)))
     axes.set_xticks([])
     axes.grid(visible=False, axis="x")
-    axes.set_title("mean of 1 \N{MINUS SIGN} cosine at which ingredients are joined")
+    axes.set_title("mean 1 \N{MINUS SIGN} cosine between the clusters that are joined")

@@ -1,4 +1,4 @@
-"""The score of a mean of ingredients by their number: shall I train more?"""
+"""Score of averages of ingredients by their number: would more ingredients help?"""
 
 from __future__ import annotations
 
@@ -7,19 +7,32 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from stockpot.metric_units import Unit, unit_in
 from stockpot.reporting.plots.axes import legend_below, limits, new_figure, score_axis
-from stockpot.reporting.plots.svg import INK, SOUPS, house_style, tip, to_svg
+from stockpot.reporting.plots.plot import plot
+from stockpot.reporting.plots.svg import INK, SOUPS, tip
 
 Curve = Mapping[str, Any]
 
 _LOOKS = {"val": ("o", SOUPS[0], "val"), "val_shift": ("D", SOUPS[1], "val shifts (mean)")}
 
 
-def soup_size(data: Mapping[str, Any]) -> str | None:
-    """Draw a panel a set of examples; None for one ingredient.
+@plot(
+    title="Score by number of ingredients",
+    caption=(
+        "Mean score of averages of 1, 2, 3 and more ingredients; the band covers most of "
+        "them. Where the curve is flat, more ingredients of the same kind will not help."
+    ),
+    description=(
+        "Mean score of averages of 1, 2, 3 and more ingredients, a band that covers most "
+        "of them, and the fitted curve up to twice as many."
+    ),
+)
+def soup_size(data: Mapping[str, Any]) -> Figure | None:
+    """Draw one panel per set of examples; None for one ingredient.
 
     Args:
         data: of the finding `soup_size`.
@@ -27,20 +40,13 @@ def soup_size(data: Mapping[str, Any]) -> str | None:
     if not data:
         return None
     curves = data["curves"]
-    with house_style():
-        figure = new_figure(3.4)
-        panels = figure.subplots(1, len(curves), squeeze=False)[0]
-        for axes, (place, curve) in zip(panels, curves.items(), strict=True):
-            _draw(axes, place, curve, unit_in(data))
-        panels[0].set_ylabel(f"{data['metric']} of the mean")
-        legend_below(figure, panels[0])
-        return to_svg(
-            figure,
-            "soup-size",
-            "Score by number of ingredients",
-            "Mean score of averages of 1, 2, 3 and more ingredients, a band that holds most of "
-            "them, and the fitted curve up to twice as many.",
-        )
+    figure = new_figure(3.4)
+    panels = figure.subplots(1, len(curves), squeeze=False)[0]
+    for axes, (place, curve) in zip(panels, curves.items(), strict=True):
+        _draw(axes, place, curve, unit_in(data))
+    panels[0].set_ylabel(f"{data['metric']} of the average")
+    legend_below(figure, panels[0])
+    return figure
 
 
 def _draw(axes: Axes, place: str, curve: Curve, unit: Unit) -> None:
@@ -66,6 +72,6 @@ def _draw(axes: Axes, place: str, curve: Curve, unit: Unit) -> None:
         axes.plot(further, fitted, "--", color=INK, linewidth=1, label="fit: a + b / number")
     axes.set_ylim(*limits([*curve["mean"], *curve["low"][1:], *curve["high"]]))
     axes.set_title(f"on {title}")
-    axes.set_xlabel("ingredients in the mean")
+    axes.set_xlabel("number of ingredients")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     score_axis(axes.yaxis, unit)

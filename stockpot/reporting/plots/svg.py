@@ -1,7 +1,7 @@
-"""Matplotlib figures as small SVG strings that take their colours from the page around them.
+"""Matplotlib figures as small SVG strings that take their colours from the page.
 
-A figure is drawn in the colours of the light scheme; each of them becomes a CSS variable with that
-colour as its fallback, so that the page can give it another value in a dark scheme.
+A figure is drawn in the colours of the light scheme. Each becomes a CSS variable with that colour
+as its fallback, so that the page can override it in a dark scheme.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _VARIABLES = {
     **{colour: f"var(--soup-{i}, {colour})" for i, colour in enumerate(SOUPS, start=1)},
 }
 _STYLE = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the layout is the same everywhere
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same layout everywhere
     "font.size": 10,
     "svg.fonttype": "none",  # real text: a third of the bytes, selectable, in the page's font
     "svg.hashsalt": "stockpot",
@@ -59,9 +59,9 @@ _XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """Draw in the report's style, whatever the user's matplotlibrc says."""
+    """Use the report's style, independent of the user's matplotlibrc."""
     with style.context(["default", _STYLE]), warnings.catch_warnings():
-        # The browser's fonts draw the text; matplotlib's own need not have every letter.
+        # The browser renders the text; matplotlib's font need not have every glyph.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
@@ -76,21 +76,21 @@ def tip(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Replace what XML cannot hold, or nobody could read, by question marks."""
+    """Replace unprintable characters, which XML may not contain, by question marks."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
-    """Write a figure as one <svg> element; equal figures give equal bytes.
+    """Render a figure as one <svg> element; equal figures give equal bytes.
 
     Args:
         figure: drawn inside `house_style`.
-        name: a prefix for ids, unique in the page; letters, digits and hyphens.
+        name: prefix of ids, unique in the page; letters, digits and hyphens.
         title: what a screen reader announces.
         description: what the plot shows, in a sentence.
 
     Returns:
-        The element, without fonts, metadata or a size of its own (the page sets the width).
+        The element, without fonts, metadata or size (the page sets the width).
     """
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -106,7 +106,7 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
 
 
 def _rename_ids(root: ElementTree.Element, name: str) -> None:
-    """Keep only ids that something refers to, and make them unique among the page's plots."""
+    """Remove ids without references, and make the others unique in the page."""
     text = ElementTree.tostring(root, encoding="unicode")
     used = dict.fromkeys(re.findall(r'(?:url\(|href=")#([\w-]+)', text))
     renamed = {old: f"{name}-{number}" for number, old in enumerate(used)}

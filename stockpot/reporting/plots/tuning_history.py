@@ -1,4 +1,4 @@
-"""How a search for coefficients went: the value of each trial and the best so far."""
+"""A search for coefficients: the score of each trial and the best so far."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from itertools import accumulate
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from stockpot.metric_units import Unit
 from stockpot.reporting.plots.axes import (
@@ -16,15 +17,17 @@ from stockpot.reporting.plots.axes import (
     score_axis,
     without_lowest,
 )
-from stockpot.reporting.plots.svg import INK, QUIET, SOUPS, house_style, tip, to_svg
-from stockpot.reporting.results import Model, objective_values
+from stockpot.reporting.plots.plot import plot
+from stockpot.reporting.plots.svg import INK, QUIET, SOUPS, tip
+from stockpot.reporting.results import Model, Results, objective_values
+from stockpot.reporting.words.units import unit_of
 
 Trial = dict[str, Any]
 
-# What a search came to by itself; all other sources are where it started.
-_FOUND = {"sampler": "sampled", "epoch": "epoch"}
+# Sources of trials that the search itself proposed; all others are warm starts.
+_PROPOSED = {"sampler": "sampled", "epoch": "epoch"}
 _LOOKS = {
-    **dict.fromkeys(_FOUND, ("o", QUIET)),
+    **dict.fromkeys(_PROPOSED, ("o", QUIET)),
     "uniform": ("s", SOUPS[0]),
     "greedy": ("^", SOUPS[1]),
     "best single": ("D", INK),
@@ -33,33 +36,34 @@ _OTHER_LOOK = ("P", SOUPS[3])
 _AXIS_NAMES = {"val": "on val", "val_shift": "on val shifts (mean)"}
 
 
-def tuning_history(study: Model, unit: Unit, number: int = 1) -> str | None:
-    """Draw a panel an objective, warm starts marked; None for a study without trials.
+@plot(
+    title="Tuning history",
+    caption="Scores on val, not on test. Larger marks are the warm starts.",
+    description=(
+        "Score of each trial in order; the line is the best so far, larger marks are the "
+        "warm starts."
+    ),
+    left_out="Left out: no coefficients were tuned.",
+)
+def tuning_history(study: Model, results: Results) -> Figure | None:
+    """Draw one panel per objective, warm starts marked; None without trials.
 
     Args:
         study: from the tune manifest.
-        unit: of the metric that the objectives measure.
-        number: tells several studies of one page apart.
+        results: the run, for the unit of the scores.
     """
     if not study["trials"]:
         return None
-    objectives = study["recipe"]["objectives"]
-    with house_style():
-        figure = new_figure(1.0 + 2.3 * len(objectives))
-        panels = figure.subplots(len(objectives), 1, sharex=True, squeeze=False)[:, 0]
-        for axes, objective in zip(panels, objectives, strict=True):
-            _draw_panel(axes, study, objective, unit)
-            axes.set_ylabel(f"{unit.metric} {_AXIS_NAMES[objective]}")
-            score_axis(axes.yaxis, unit)
-        panels[-1].set_xlabel("trial")
-        legend_below(figure, panels[0])
-        return to_svg(
-            figure,
-            f"tuning-{number}",
-            f"History of {study['name']}",
-            "Value of each trial in order; the line is the best so far, larger marks are the warm "
-            "starts.",
-        )
+    objectives, unit = study["recipe"]["objectives"], unit_of(results.evaluation)
+    figure = new_figure(1.0 + 2.3 * len(objectives))
+    panels = figure.subplots(len(objectives), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, objective in zip(panels, objectives, strict=True):
+        _draw_panel(axes, study, objective, unit)
+        axes.set_ylabel(f"{unit.metric} {_AXIS_NAMES[objective]}")
+        score_axis(axes.yaxis, unit)
+    panels[-1].set_xlabel("trial")
+    legend_below(figure, panels[0])
+    return figure
 
 
 def _draw_panel(axes: Axes, study: Model, objective: str, unit: Unit) -> None:
@@ -67,12 +71,14 @@ def _draw_panel(axes: Axes, study: Model, objective: str, unit: Unit) -> None:
         trial["number"]: objective_values(study, trial["values"])[objective]
         for trial in study["trials"]
     }
-    warm = [values[trial["number"]] for trial in study["trials"] if trial["source"] not in _FOUND]
-    axes.set_ylim(*limits([*warm, *without_lowest(list(values.values()))]))
+    starts = [
+        values[trial["number"]] for trial in study["trials"] if trial["source"] not in _PROPOSED
+    ]
+    axes.set_ylim(*limits([*starts, *without_lowest(list(values.values()))]))
     best = list(accumulate(values.values(), max))
     axes.step(list(values), best, where="post", color=INK, linewidth=1.2, label="best so far")
-    # The warm starts last, so that they lie on top.
-    sources = dict.fromkeys([*_FOUND, *(trial["source"] for trial in study["trials"])])
+    # The warm starts come last, so that they lie on top.
+    sources = dict.fromkeys([*_PROPOSED, *(trial["source"] for trial in study["trials"])])
     for source in sources:
         trials = [trial["number"] for trial in study["trials"] if trial["source"] == source]
         _draw_trials(axes, source, {number: values[number] for number in trials}, unit)
@@ -83,7 +89,7 @@ def _draw_trials(axes: Axes, source: str, values: Mapping[int, float], unit: Uni
     bottom, _ = axes.get_ylim()
     inside = {number: value for number, value in values.items() if value >= bottom}
     below = f" ({len(values) - len(inside)} below)" if len(inside) < len(values) else ""
-    label = f"{_FOUND.get(source, f'start: {source}')}{below}"
+    label = f"{_PROPOSED.get(source, f'start: {source}')}{below}"
     marker, colour = _LOOKS.get(source, _OTHER_LOOK)
     for place, (number, value) in enumerate(inside.items()):
         axes.plot(
@@ -91,7 +97,7 @@ def _draw_trials(axes: Axes, source: str, values: Mapping[int, float], unit: Uni
             value,
             marker,
             color=colour,
-            markersize=4 if source in _FOUND else 8,
+            markersize=4 if source in _PROPOSED else 8,
             label="" if place else label,
             gid=tip(f"trial {number}, {source}: {unit.score(value)}"),
         )

@@ -1,15 +1,26 @@
-"""The cells that the report's tables are made of."""
+"""Cells and grids: what the tables of the report consist of."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from stockpot.metric_units import Unit
 from stockpot.reporting.words.comparisons import Comparison
-from stockpot.reporting.words.estimates import Estimate, p_words, percent, plain, read_estimate
+from stockpot.reporting.words.estimates import (
+    Estimate,
+    p_words,
+    percent,
+    plain,
+    read_estimate,
+    typeset,
+)
 from stockpot.reporting.words.verdict import Outcome
+
+T = TypeVar("T")
+
+_TONES = {Outcome.WORSE: "worse", Outcome.NO_DIFFERENCE: "", Outcome.BETTER: "better"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +28,12 @@ class Cell:
     """One cell.
 
     Attributes:
-        text: what stands in it.
-        detail: what stands smaller behind it.
-        sort: what its column is sorted by, where that is not the text.
-        tone: better or worse, which the page colours.
-        share: how strongly it is shaded, in percent; None for no shade.
-        model: whose row it heads, by the model's own name; the page links it with the plots.
+        text: its content.
+        detail: shown after the text, in a smaller font.
+        sort: sort key of its column, if that is not the text.
+        tone: better or worse; the page colours it.
+        share: intensity of the shading, in percent; None for no shading.
+        model: name of the model whose row it heads; the page links it with the plots.
     """
 
     text: str
@@ -31,6 +42,9 @@ class Cell:
     tone: str = ""
     share: int | None = None
     model: str = ""
+
+
+MISSING = Cell("-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,66 +56,77 @@ class Grid:
     emphasised: frozenset[str] = field(default_factory=frozenset)  # rows, by their first cell
 
 
+def grid(
+    columns: Mapping[str, Callable[[T], Cell]],
+    items: Iterable[T],
+    emphasised: frozenset[str] = frozenset(),
+) -> Grid:
+    """Build a table with one row per item; each column computes its cell from the item."""
+    rows = [[cell(item) for cell in columns.values()] for item in items]
+    return Grid(list(columns), rows, emphasised)
+
+
 def header(model: str) -> Cell:
-    """Head a row with a model's name."""
+    """Head a row with the name of a model."""
     return Cell(model, model=model)
 
 
+def numeric(text: str, detail: str = "", sort: float | None = None, tone: str = "") -> Cell:
+    """Return a cell of formatted numbers, with minus signs."""
+    return Cell(typeset(text), typeset(detail), sort, tone)
+
+
 def score(estimate: Estimate | None, unit: Unit) -> Cell:
-    """Write a score, with its interval."""
-    if estimate is None:
-        return Cell("-")
-    written = typeset(interval(estimate, unit.score))
-    return Cell(typeset(unit.score(estimate.value)), written, estimate.value)
+    """Format a score, with its interval."""
+    return MISSING if estimate is None else with_interval(estimate, unit.score)
+
+
+def with_interval(estimate: Estimate, write: Callable[[float], str]) -> Cell:
+    """Format a value, with its interval."""
+    return numeric(write(estimate.value), interval(estimate, write), estimate.value)
 
 
 def value(score: float | None, unit: Unit) -> Cell:
-    """Write a score of which no interval is known."""
-    return Cell("-") if score is None else Cell(typeset(unit.score(score)), sort=score)
+    """Format a score without an interval."""
+    return number(score, unit.score)
 
 
 def difference(compared: Comparison | None, unit: Unit) -> Cell:
-    """Write a difference, starred where it is no accident, with interval and p."""
+    """Format a difference with its interval and p; a star marks a significant one."""
     if compared is None:
-        return Cell("-")
-    tones = {Outcome.WORSE: "worse", Outcome.NO_DIFFERENCE: "", Outcome.BETTER: "better"}
+        return MISSING
     star = "" if compared.outcome is Outcome.NO_DIFFERENCE else " *"
-    return Cell(
-        typeset(f"{unit.difference(compared.difference.value)}{star}"),
-        typeset(f"{interval(compared.difference, unit.difference)}, {p_words(compared.p)}"),
+    return numeric(
+        f"{unit.difference(compared.difference.value)}{star}",
+        f"{interval(compared.difference, unit.difference)}, {p_words(compared.p)}",
         compared.difference.value,
-        tones[compared.outcome],
+        _TONES[compared.outcome],
     )
 
 
 def interval(estimate: Estimate, write: Callable[[float], str]) -> str:
-    """Write both ends of an interval; nothing where there is none."""
+    """Format both ends of an interval; empty without one."""
     if estimate.low is None or estimate.high is None:
         return ""
     return f"{write(estimate.low)} to {write(estimate.high)}"
 
 
-def typeset(number: str) -> str:
-    """Put real minus signs."""
-    return number.replace("-", "\N{MINUS SIGN}")
-
-
 def fraction(value: float | None) -> Cell:
-    """Write a fraction in percent."""
-    return Cell("-") if value is None else Cell(percent(value), sort=value)
+    """Format a fraction in percent."""
+    return number(value, percent)
 
 
 def number(value: float | None, write: Callable[[float], str] = plain) -> Cell:
-    """Write a number that sorts as one."""
-    return Cell("-") if value is None else Cell(typeset(write(value)), sort=float(value))
+    """Format a number; its column is sorted by the number."""
+    return MISSING if value is None else numeric(write(value), sort=float(value))
 
 
 def metric(unit: Unit, metrics: Mapping[str, float], place: str) -> Cell:
-    """Write the unit's metric of the set `place`, with its interval where one was computed."""
+    """Format the unit's metric on the set `place`, with its interval if there is one."""
     return score(read_estimate(metrics, f"{place}/{unit.metric}"), unit)
 
 
 def setting(value: Any) -> Cell:
-    """Write a hyperparameter; numbers sort as numbers."""
+    """Format a hyperparameter; numbers are sorted as numbers."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return Cell(plain(value), sort=float(value) if is_number else None)

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from stockpot.ingredients.finetuning.hyperparameters import with_common_names
 from stockpot.metric_units import Unit
 from stockpot.reporting.results import Model, Results, models_of, objective_values
 from stockpot.reporting.tables import cells
-from stockpot.reporting.tables.cells import Cell, Grid
-from stockpot.reporting.words.estimates import plain
+from stockpot.reporting.tables.cells import Cell, Grid, grid
+from stockpot.reporting.words.estimates import plain, typeset
 from stockpot.reporting.words.units import unit_of
+
+Columns = dict[str, Callable[[Model], Cell]]
+
+_DIGEST = "SHA-256, first digits"
 
 
 def ingredients_grid(results: Results) -> Grid:
-    """Build the table of ingredients: hyperparameters, val scores, and what test said later."""
+    """Build the table of ingredients: hyperparameters, val scores, and test scores."""
     evaluation, metric = results.evaluation, results.evaluation["metric"]
     ingredients, unit = results.sweep["ingredients"], unit_of(evaluation)
     trained = [model for model in ingredients if "imported" not in model]
-    told = with_common_names([model["hyperparameters"] for model in trained])
-    # Of an imported one it is not known that it did without the techniques it does not name.
+    completed = with_common_names([model["hyperparameters"] for model in trained])
+    # An imported model may have used techniques that its settings do not name.
     described = {model["name"]: model["hyperparameters"] for model in ingredients} | {
-        model["name"]: values for model, values in zip(trained, told, strict=True)
+        model["name"]: values for model, values in zip(trained, completed, strict=True)
     }
     hyperparameters = _names_in(described.values())
     judged = {model["name"]: model["metrics"] for model in models_of(evaluation, "ingredient")}
@@ -50,32 +54,29 @@ def ingredients_grid(results: Results) -> Grid:
 
 
 def imported_grid(results: Results) -> Grid:
-    """Build the table of what was imported: from where, which file, and what made it fit."""
+    """Build the table of imported models: source, file digest, and conversions that were made."""
+    columns: Columns = {
+        "model": lambda model: cells.header(model["name"]),
+        "source": lambda model: Cell(model["source"]),
+        _DIGEST: lambda model: Cell(model["imported"]["digest"][:16]),
+        "notes": lambda model: Cell("; ".join(model["imported"]["notes"]) or "-"),
+    }
     models = [results.base["base"], *results.sweep["ingredients"]]
-    rows = [
-        [
-            cells.header(model["name"]),
-            Cell(model["source"]),
-            Cell(model["imported"]["digest"][:16]),
-            Cell("; ".join(model["imported"]["notes"]) or "-"),
-        ]
-        for model in models
-        if "imported" in model
-    ]
-    return Grid(["model", "source", "SHA-256 begins", "notes"], rows)
+    return grid(columns, [model for model in models if "imported" in model])
 
 
 def failed_grid(results: Results) -> Grid:
-    """Build the table of ingredients that gave no model, with the reason of each."""
-    rows = [
-        [Cell(model["name"]), Cell(model["reason"]), Cell(plain(model["hyperparameters"]))]
-        for model in results.sweep["failed"]
-    ]
-    return Grid(["ingredient", "reason", "hyperparameters"], rows)
+    """Build the table of failed ingredients, each with its reason."""
+    columns: Columns = {
+        "ingredient": lambda model: Cell(model["name"]),
+        "reason": lambda model: Cell(model["reason"]),
+        "hyperparameters": lambda model: Cell(plain(model["hyperparameters"])),
+    }
+    return grid(columns, results.sweep["failed"])
 
 
 def coefficients_grid(results: Results) -> Grid:
-    """Build the matrix of coefficients: a row an ingredient, a column a soup."""
+    """Build the matrix of coefficients: one row per ingredient, one column per soup."""
     soups = results.merged
     used = _names_in(soup["coefficients"] for soup in soups)
     known = [model["name"] for model in results.sweep["ingredients"]]
@@ -90,58 +91,54 @@ def coefficients_grid(results: Results) -> Grid:
 
 def recipes_grid(results: Results) -> Grid:
     """Build the table of recipes: how each soup was made."""
-    rows = [
-        [
-            cells.header(soup["name"]),
-            Cell(soup["kind"]),
-            Cell(_recipe_words(soup["recipe"])),
-            Cell(_size_words(soup), sort=len(_used(soup))),
-        ]
-        for soup in results.merged
-    ]
-    return Grid(["soup", "kind", "recipe", "ingredients"], rows)
+    columns: Columns = {
+        "soup": lambda soup: cells.header(soup["name"]),
+        "kind": lambda soup: Cell(soup["kind"]),
+        "recipe": lambda soup: Cell(
+            plain({name: value for name, value in soup["recipe"].items() if name != "name"})
+        ),
+        "ingredients": lambda soup: Cell(_size_words(soup), sort=_num_used(soup)),
+    }
+    return grid(columns, results.merged)
 
 
 def front_grid(study: Model, unit: Unit) -> Grid:
-    """Build the table of a Pareto front: the trade-offs one could have chosen."""
-    rows = []
-    for point in study["front"]:
-        values = objective_values(study, point["values"])
+    """Build the table of a Pareto front: the trade-offs that could have been chosen."""
+
+    def value_of(point: Model, objective: str) -> Cell:
+        return cells.value(objective_values(study, point["values"])[objective], unit)
+
+    def coefficients(point: Model) -> Cell:
         largest = sorted(point["coefficients"].items(), key=lambda item: -abs(item[1]))
-        shown = ", ".join(
-            f"{name} {value:.3f}" for name, value in largest if f"{value:.3f}" != "0.000"
-        )
-        rows.append(
-            [
-                Cell(str(point["number"])),
-                cells.value(values["val"], unit),
-                cells.value(values["val_shift"], unit),
-                Cell(shown),
-            ]
-        )
-    return Grid(["trial", "val", "val shifts", "coefficients, largest first"], rows)
+        shown = [f"{name} {value:.3f}" for name, value in largest if f"{value:.3f}" != "0.000"]
+        return Cell(", ".join(shown))
+
+    columns: Columns = {
+        "trial": lambda point: Cell(str(point["number"])),
+        "val": lambda point: value_of(point, "val"),
+        "val shifts": lambda point: value_of(point, "val_shift"),
+        "coefficients, largest first": coefficients,
+    }
+    return grid(columns, study["front"])
 
 
 def best_recipe_grid(results: Results, soup: Model) -> Grid:
-    """Build the table of what goes into one soup: how much of which file."""
+    """Build the table of the ingredients of one soup: coefficients and files."""
     known = {model["name"]: model for model in results.sweep["ingredients"]}
-    rows = [
-        [
-            cells.header(name),
-            cells.number(value, lambda coefficient: f"{coefficient:.4f}"),
-            Cell(known[name]["digest"][:16] if name in known else "-"),
-            Cell(known[name]["path"] if name in known else "-"),
-        ]
-        for name, value in soup["coefficients"].items()
-        if value != 0
-    ]
-    return Grid(["ingredient", "coefficient", "SHA-256 begins", "file"], rows)
+    missing = {"digest": "-", "path": "-"}
+    columns: dict[str, Callable[[tuple[str, float]], Cell]] = {
+        "ingredient": lambda used: cells.header(used[0]),
+        "coefficient": lambda used: cells.number(used[1], lambda value: f"{value:.4f}"),
+        _DIGEST: lambda used: Cell(known.get(used[0], missing)["digest"][:16]),
+        "file": lambda used: Cell(known.get(used[0], missing)["path"]),
+    }
+    return grid(columns, [item for item in soup["coefficients"].items() if item[1] != 0])
 
 
 def checks_grid(results: Results) -> Grid | None:
-    """Build the table of what was checked before anything was merged; None without checks.
+    """Build the table of the checks before merging; None without checks.
 
-    A row an ingredient and a column a check: what was measured, and what is wrong with it.
+    It has one row per ingredient and one column per check, with the measured value.
     """
     checks = [
         check
@@ -162,40 +159,30 @@ def checks_grid(results: Results) -> Grid | None:
 
 
 def digests_grid(results: Results, runs: Mapping[str, str]) -> Grid:
-    """Build the table that says which files and which MLflow runs the numbers belong to.
+    """Build the table of the files and MLflow runs that the numbers belong to.
 
     Args:
         results: the run.
         runs: MLflow's run id by model.
     """
     models = [results.base["base"], *results.sweep["ingredients"], *results.merged]
-    rows = [
-        [
-            cells.header(model["name"]),
-            Cell(model["digest"]),
-            Cell(runs.get(model["name"], "-")),
-            Cell(model["path"]),
-            Cell(f"{model['bytes']:,}", sort=model["bytes"]),
-            Cell(f"{model['num_params']:,}", sort=model["num_params"]),
-        ]
-        for model in models
-    ]
-    rows += [
-        [
-            cells.header(model["name"]),
-            Cell("its members'"),
-            Cell(runs.get(model["name"], "-")),
-            Cell("no file"),
-            Cell(f"{model['cost']['bytes']:,}", sort=model["cost"]["bytes"]),
-            Cell(f"{model['cost']['num_params']:,}", sort=model["cost"]["num_params"]),
-        ]
+    ensembles = [
+        {**model, **model["cost"], "digest": "see its members", "path": "no file"}
         for model in models_of(results.evaluation, "ensemble", "repeats")
     ]
-    return Grid(["model", "SHA-256", "MLflow run", "file", "bytes", "parameters"], rows)
+    columns: Columns = {
+        "model": lambda model: cells.header(model["name"]),
+        "SHA-256": lambda model: Cell(model["digest"]),
+        "MLflow run": lambda model: Cell(runs.get(model["name"], "-")),
+        "file": lambda model: Cell(model["path"]),
+        "bytes": lambda model: cells.number(model["bytes"], "{:,}".format),
+        "parameters": lambda model: cells.number(model["num_params"], "{:,}".format),
+    }
+    return grid(columns, [*models, *ensembles])
 
 
 def _names_in(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
-    """List all keys, each once, in the order of first appearance."""
+    """Return all keys without duplicates, in the order of first appearance."""
     return list(dict.fromkeys(name for mapping in mappings for name in mapping))
 
 
@@ -214,17 +201,13 @@ def _coefficient(coefficients: Mapping[str, float], ingredient: str) -> Cell:
     value = coefficients[ingredient]
     largest = max(abs(coefficient) for coefficient in coefficients.values())
     share = round(100 * abs(value) / largest) if largest else 0
-    return Cell(cells.typeset(f"{value:.3f}"), sort=value, share=share)
+    return Cell(typeset(f"{value:.3f}"), sort=value, share=share)
 
 
-def _recipe_words(recipe: Mapping[str, Any]) -> str:
-    return plain({name: value for name, value in recipe.items() if name != "name"})
-
-
-def _used(soup: Model) -> list[str]:
-    return [name for name, value in soup["coefficients"].items() if value != 0]
+def _num_used(soup: Model) -> int:
+    return sum(value != 0 for value in soup["coefficients"].values())
 
 
 def _size_words(soup: Model) -> str:
     tried = f" of {len(soup['steps'])} tried" if soup.get("steps") else ""
-    return f"{len(_used(soup))}{tried}"
+    return f"{_num_used(soup)}{tried}"

@@ -49,6 +49,11 @@ def points(difference: float) -> str:
     return _SHARE.difference(difference)
 
 
+def typeset(number: str) -> str:
+    """Replace the hyphens of a formatted number by minus signs."""
+    return number.replace("-", "\N{MINUS SIGN}")
+
+
 def counted(number: float) -> str:
     """Write a large number short: 36690 is 36.7k."""
     for power, letter in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):

@@ -14,11 +14,11 @@ from stockpot.experiment.report_files import (
     write_plot_files,
     write_report_files,
 )
-from stockpot.reporting.diagnostics import Drawn
+from stockpot.reporting.figures import ReportFigures
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.manifests import manifest_path, read_manifest
 
-NOTHING_DRAWN = Drawn((), ())
+NOTHING_DRAWN = ReportFigures((), ())
 MAIN_MODELS = ["base", "best ingredient", "uniform", "greedy", "top 2", "tuned", "pareto"]
 
 

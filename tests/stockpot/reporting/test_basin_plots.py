@@ -136,7 +136,7 @@ def test_a_pair_is_told_with_its_sign_and_its_names() -> None:
 def test_one_ingredient_has_lines_and_no_pairs_and_without_both_there_is_no_plot() -> None:
     alone = _barriers(1)
 
-    assert "half-way" not in _draw(barriers, alone).partition("</desc>")[2]
+    assert "midpoint" not in _draw(barriers, alone).partition("</desc>")[2]
     assert barriers(alone | {"lines": []}) is None
 
 

@@ -30,7 +30,7 @@ def test_what_was_imported_is_listed_with_its_file_and_notes() -> None:
     assert texts(grid, 0) == {
         "model": "ingredient-00",
         "source": "runs/a.pt",
-        "SHA-256 begins": "0123456789abcdef",
+        "SHA-256, first digits": "0123456789abcdef",
         "notes": "one note; another",
     }
 

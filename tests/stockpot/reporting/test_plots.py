@@ -8,32 +8,28 @@ from xml.etree import ElementTree
 import matplotlib as mpl
 import pytest
 
-from stockpot.metric_units import Unit
-from stockpot.reporting.plots import (
-    calibration,
-    differences,
-    greedy_path,
-    id_vs_shift,
-    pareto_front,
-    random_soups,
-    reliability,
-    shifts,
-    tuning_history,
-    wise_ft,
-)
+from stockpot.reporting.plots.calibration import calibration
+from stockpot.reporting.plots.differences import differences
+from stockpot.reporting.plots.greedy_path import greedy_path
+from stockpot.reporting.plots.id_vs_shift import id_vs_shift
+from stockpot.reporting.plots.pareto_front import pareto_front
+from stockpot.reporting.plots.random_soups import random_soups
+from stockpot.reporting.plots.reliability import reliability
+from stockpot.reporting.plots.shifts import shifts
+from stockpot.reporting.plots.tuning_history import tuning_history
+from stockpot.reporting.plots.wise_ft import wise_ft
 from stockpot.reporting.results import Results
 
 SVG = "{http://www.w3.org/2000/svg}"
-ACCURACY = Unit("accuracy")
 
 PLOTS: dict[str, Callable[[Results], str | None]] = {
     "differences": lambda results: differences(results.evaluation),
     "id_vs_shift": lambda results: id_vs_shift(results.evaluation),
     "shifts": lambda results: shifts(results.evaluation),
-    "greedy_path": lambda results: greedy_path(results.soups["soups"][1], ACCURACY),
+    "greedy_path": lambda results: greedy_path(results.soups["soups"][1], results),
     "pareto_front": lambda results: pareto_front(results.tune["tuned"][1], results),
-    "tuning_history": lambda results: tuning_history(results.tune["tuned"][0], ACCURACY),
-    "tuning_history_of_two": lambda results: tuning_history(results.tune["tuned"][1], ACCURACY),
+    "tuning_history": lambda results: tuning_history(results.tune["tuned"][0], results),
+    "tuning_history_of_two": lambda results: tuning_history(results.tune["tuned"][1], results),
 }
 
 every_plot = pytest.mark.parametrize("plot", PLOTS.values(), ids=PLOTS.keys())
@@ -141,7 +137,7 @@ def test_what_there_is_nothing_of_is_not_drawn(plain_results: Results) -> None:
 
     assert id_vs_shift(evaluation) is None
     assert shifts(evaluation) is None
-    assert greedy_path(plain_results.soups["soups"][0], ACCURACY) is None
+    assert greedy_path(plain_results.soups["soups"][0], plain_results) is None
 
 
 def test_a_study_with_one_objective_has_no_front(results: Results) -> None:

@@ -137,15 +137,15 @@ def test_without_kernels_the_representations_are_drawn() -> None:
 
     svg = _draw(regime, data)
 
-    assert "representation turned" in svg
-    assert "greedy: moved by 40 %, turned by 0.050" in _tips(svg)
+    assert "change of the representation" in svg
+    assert "greedy: weights moved 40 %, change of the representation 0.050" in _tips(svg)
 
 
 def test_gaps_that_have_no_share_are_left_out() -> None:
     data = _regime()
     data["gaps"] = [{"name": "average of all", "relative": None}]
 
-    assert "Soup less ensemble" not in _draw(regime, data)
+    assert "Soup minus ensemble" not in _draw(regime, data)
 
 
 def test_the_gains_of_each_set_are_told() -> None:

@@ -17,10 +17,14 @@ from stockpot.metric_units import Unit
 from stockpot.reporting.compare.compare_page import render_comparison
 from stockpot.reporting.compare.run_grids import terminal_table
 from stockpot.reporting.compare.runs import Run, Runs
-from stockpot.reporting.diagnostics import Drawn, draw_all
+from stockpot.reporting.figures import ReportFigures, draw_figures
 from stockpot.reporting.html import render_report
 from stockpot.reporting.model_card import model_card
-from stockpot.reporting.plots import contributions, differences, id_vs_shift, shifts, wise_ft
+from stockpot.reporting.plots.contributions import contributions
+from stockpot.reporting.plots.differences import differences
+from stockpot.reporting.plots.id_vs_shift import id_vs_shift
+from stockpot.reporting.plots.shifts import shifts
+from stockpot.reporting.plots.wise_ft import wise_ft
 from stockpot.reporting.results import Results
 from stockpot.reporting.tables.table import render_terminal, results_table
 from stockpot.reporting.words.units import unit_of
@@ -76,12 +80,11 @@ def test_the_terminal_table_says_so_too(errors: Results) -> None:
 
 
 def test_no_text_of_the_report_has_a_score_in_percent_or_in_points(errors: Results) -> None:
-    drawn = draw_all(errors)
-    page = render_report(errors, experiment(), drawn=drawn)
+    page = render_report(errors, experiment(), figures=draw_figures(errors))
 
     assert "minus_error in its own unit, with 95 % interval" in page
     told = [text for text in _words(page) if "%" in text or "points" in text.split()]
-    assert [text for text in told if "filled points were kept" not in text] == []
+    assert [text for text in told if "filled points were accepted" not in text] == []
 
 
 def test_a_card_has_scores_as_they_are(errors: Results) -> None:
@@ -150,8 +153,8 @@ def test_what_a_classifier_says_is_not_changed_by_its_manifest_saying_what_is_a_
     older = judged_results()
     named = {name: name not in ("nll", "brier") for name in ("accuracy", "nll", "brier", "ece")}
     newer = replace(older, evaluation=older.evaluation | {"is_fraction": named})
-    nothing = Drawn([], [])
+    nothing = ReportFigures([], [])
 
-    pages = [render_report(results, experiment(), drawn=nothing) for results in (older, newer)]
+    pages = [render_report(results, experiment(), figures=nothing) for results in (older, newer)]
 
     assert pages[0] == pages[1]
