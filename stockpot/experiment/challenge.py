@@ -1,4 +1,4 @@
-"""Two models on the test split: does the challenger beat the champion?"""
+"""Paired test of a challenger against the champion, on the test split."""
 
 from __future__ import annotations
 
@@ -11,12 +11,22 @@ from stockpot.storage.checkpoints import Checkpoint
 from stockpot.workloads.spec import WorkloadSpec
 
 if TYPE_CHECKING:
+    from stockpot.statistics.comparisons import Comparison
     from stockpot.statistics.values import Floats
 
 
 @dataclass(frozen=True, slots=True)
 class Duel:
-    """Two models to be compared on test, as plain values that a worker process can be sent."""
+    """Job that compares two models on test; sent to a worker process.
+
+    Attributes:
+        root: the project root.
+        workload: its test split and first metric are used.
+        challenger: its weights.
+        champion: its weights.
+        level: p of the test has to be below it, in (0, 1).
+        resamples: of the bootstrap, if the interval needs one.
+    """
 
     root: Path
     workload: WorkloadSpec
@@ -28,12 +38,12 @@ class Duel:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the paired test says, in the metric's own unit.
+    """The outcome of the paired test, in the metric's own unit.
 
     Attributes:
         is_promoted: whether the challenger wins.
-        reason: why, in a sentence.
-        metric: what was compared.
+        reason: why, in one sentence.
+        metric: name of the metric.
         challenger: its mean on test.
         champion: its mean on test.
         comparison: the fields of `stockpot.statistics.comparisons.Comparison`.
@@ -48,45 +58,86 @@ class Verdict:
 
 
 def judge_duel(duel: Duel, device: str) -> Verdict:
-    """Compare two models on test, from kept predictions or else new ones.
+    """Compare two models on test, computing predictions that are not cached.
 
     Runs in a worker process.
 
     Raises:
-        InputError: predictions have to be made, and the weights are missing or damaged.
+        InputError: predictions are not cached, and the weights are missing or damaged.
     """
-    from stockpot.experiment.promotion_test import judge_challenger
+    own, reference = (_values(duel, each, device) for each in (duel.challenger, duel.champion))
+    return judge_challenger(
+        own,
+        reference,
+        next(iter(duel.workload.build().metrics)),
+        level=duel.level,
+        seed=duel.workload.seed,
+        resamples=duel.resamples,
+    )
+
+
+def judge_challenger(
+    challenger: Floats,
+    champion: Floats,
+    metric: str,
+    *,
+    level: float,
+    seed: int,
+    resamples: int = 2000,
+) -> Verdict:
+    """Promote a challenger that wins the paired test.
+
+    The test is two-sided and a win lies on one side: of challengers that are no better than their
+    champions, at most half of `level` are promoted.
+
+    Args:
+        challenger: per-example values (N,); higher is better.
+        champion: of the same examples in the same order.
+        metric: name of the metric, for the reason.
+        level: p has to be below it, in (0, 1).
+        seed: of the test's random flips.
+        resamples: of the bootstrap.
+
+    Raises:
+        ValueError: the values are not of the same examples.
+    """
     from stockpot.statistics.comparisons import compare
     from stockpot.statistics.intervals import Intervals
 
-    metric = next(iter(duel.workload.build().metrics))
-    own, reference = (_values(duel, each, device) for each in (duel.challenger, duel.champion))
-    seed = duel.workload.seed
-    decision = judge_challenger(own, reference, metric, level=duel.level, seed=seed)
-    compared = compare(own, reference, Intervals(duel.resamples, 1 - duel.level, seed))
+    compared = compare(challenger, champion, Intervals(resamples, 1 - level, seed))
     return Verdict(
-        is_promoted=decision.is_promoted,
-        reason=decision.reason,
+        is_promoted=compared.p < level and compared.difference > 0,
+        reason=_reason(compared, metric, level),
         metric=metric,
-        challenger=float(own.mean()),
-        champion=float(reference.mean()),
+        challenger=float(challenger.mean()),
+        champion=float(champion.mean()),
         comparison=asdict(compared),
     )
 
 
+def _reason(compared: Comparison, metric: str, level: float) -> str:
+    if compared.won == compared.lost == 0:
+        return f"The challenger equals the champion on all {compared.n} examples."
+    figures = (
+        f"better on {compared.won} and worse on {compared.lost} of {compared.n} examples "
+        f"({metric} {compared.difference:+.4f}, p = {compared.p:.2g})"
+    )
+    if compared.p >= level:
+        return f"The challenger is {figures}: this may be chance, as p is not below {level:g}."
+    side = "beats" if compared.difference > 0 else "loses to"
+    return f"The challenger {side} the champion: {figures}, below the level {level:g}."
+
+
 def _values(duel: Duel, checkpoint: Checkpoint, device: str) -> Floats:
-    """Return per-example values (N,) on test of the metric that choices use."""
-    from stockpot.scoring.predictions import load_outputs, load_targets, predict
+    """Return per-example values (N,) of the first metric on test."""
+    from stockpot.judging.test_sets import cached_values, predict_on_sets
 
     try:
-        predict(duel.root, duel.workload, checkpoint, device, ("test",))
+        predict_on_sets(duel.root, duel.workload, checkpoint, device, ("test",))
     except InputError as error:
         raise InputError(
             f"promote: neither predictions nor weights of the model with digest "
-            f"{checkpoint.digest} are here ({error}); get the weights with `dvc pull`, or put an "
-            "earlier champion back with `stockpot promote --rollback`"
+            f"{checkpoint.digest} are here ({error}); get the weights with `dvc pull`, or restore "
+            "an earlier champion with `stockpot promote --rollback`"
         ) from error
-    outputs = load_outputs(duel.root, duel.workload, checkpoint.digest, "test")
-    compute = next(iter(duel.workload.build().metrics.values()))
-    values = compute(outputs, load_targets(duel.root, duel.workload, "test"))
-    return values.double().numpy()
+    return cached_values(duel.root, duel.workload, checkpoint.digest, "test")

@@ -1,1 +1,1 @@
-"""The verdict: models judged on test and the test shifts, which are opened here alone."""
+"""Evaluation of all models on test and the test shifts, which no other package opens."""

@@ -1,4 +1,4 @@
-"""How sure classifiers are, and how rightly: calibrated on val, looked at on test."""
+"""Confidence of classifiers: calibrated on val, measured on test."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ import numpy as np
 from torch import Tensor
 
 from stockpot.judging.conformal import coverage, fit_threshold, prediction_sets
-from stockpot.judging.contestants import OnSet
+from stockpot.judging.contestants import OutputsOnSet
 from stockpot.judging.temperature import fit_temperature
 from stockpot.scoring.metrics.calibration import equal_width_bins, reliability
 from stockpot.scoring.metrics.classification import brier_of_each, ece, nll_of_each
 from stockpot.scoring.metrics.metric import TaskMetric
+from stockpot.statistics.intervals import Intervals
 
-_BLOCK = 100  # resamples that are held at once
+_BLOCK = 100  # resamples in memory at once
 
 SCALED = (
     TaskMetric("nll_scaled", False, lambda z, targets: float(nll_of_each(z, targets).mean())),
     TaskMetric("brier_scaled", False, lambda z, targets: float(brier_of_each(z, targets).mean())),
     TaskMetric("ece_scaled", False, ece),
 )
-"""Metrics of outputs that were divided by their temperature."""
+"""Metrics of outputs divided by their temperature."""
 
 
-def temperatures(val: OnSet) -> dict[str, float]:
-    """Fit the temperature of each model whose logits (N, C) on val are finite, by name."""
+def temperatures(val: OutputsOnSet) -> dict[str, float]:
+    """Fit the temperature of each model with finite logits (N, C) on val; by name."""
     return {
         name: fit_temperature(logits, val.targets)
         for name, logits in val.outputs.items()
@@ -36,9 +37,9 @@ def temperatures(val: OnSet) -> dict[str, float]:
 
 
 def reliability_data(
-    test: OnSet, names: Iterable[str], temperature_of: Mapping[str, float]
+    test: OutputsOnSet, names: Iterable[str], temperature_of: Mapping[str, float]
 ) -> dict[str, Any]:
-    """Return how sure and how right models are on test, as they are (`bins`) and `scaled`.
+    """Return reliability diagrams on test, without (`bins`) and with temperature (`scaled`).
 
     Args:
         test: finite logits (N, C) and classes (N,).
@@ -55,18 +56,18 @@ def reliability_data(
 
 
 def conformal_rows(
-    val: OnSet, test: OnSet, names: Iterable[str], alpha: float, confidence: float
+    val: OutputsOnSet, test: OutputsOnSet, names: Iterable[str], alpha: float, confidence: float
 ) -> list[dict[str, Any]]:
-    """Return how often the sets of these models hold the target on test, and how large they are.
+    """Return coverage and mean size of the models' prediction sets on test; one row per model.
 
-    Soups and ensembles were chosen or fitted on the val that the sets are calibrated on, so a
-    coverage below 1 - alpha may be the price of that.
+    Sets are calibrated on val. Soups and ensembles were chosen or fitted on val too, which can
+    lower their coverage below 1 - alpha.
 
     Args:
-        val: finite logits (N, C) and classes (N,), to calibrate on.
-        test: likewise, to look at.
+        val: finite logits (N, C) and classes (N,), for calibration.
+        test: finite logits and classes, for the coverage.
         names: which models.
-        alpha: share of sets that may miss.
+        alpha: share of sets that may miss the target.
         confidence: of the interval.
     """
     rows = []
@@ -78,33 +79,32 @@ def conformal_rows(
     return rows
 
 
-def ece_of_chance(outputs: Tensor, *, resamples: int, confidence: float, seed: int) -> float:
-    """Return the calibration error that a calibrated model stays below with this confidence.
+def ece_of_chance(outputs: Tensor, intervals: Intervals) -> float:
+    """Return the upper limit of the calibration error of a perfectly calibrated model.
 
-    With finitely many examples, chance alone makes the error positive, and the bootstrap does not
-    take that off. So the error is compared with those of a model that is as sure of each example,
-    and right as often as it is sure.
+    On finitely many examples the error is positive by chance alone, and the bootstrap does not
+    correct for that. The limit is a quantile of the errors of a model with the same confidences
+    that is right with just these probabilities.
 
     Args:
         outputs: logits (N, C).
-        resamples: how often it is drawn which examples such a model has right.
-        confidence: in (0, 1).
-        seed: of the draws.
+        intervals: its number of resamples, confidence (the quantile) and seed.
 
     Source: Broecker and Smith 2007, https://doi.org/10.1175/WAF993.1: consistency resampling;
     Vaicenavicius et al. 2019, https://arxiv.org/abs/1902.06977, section 4.
     """
     confidences = np.sort(outputs.double().softmax(dim=1).max(dim=1).values.numpy())
     starts = np.unique(equal_width_bins(confidences), return_index=True)[1]
-    generator = np.random.default_rng([seed, len(confidences)])
+    generator = np.random.default_rng([intervals.seed, len(confidences)])
+    resamples = intervals.resamples
     errors = []
     for block in np.array_split(np.arange(resamples), -(-resamples // _BLOCK)):
         is_right = generator.random((len(block), len(confidences))) < confidences
         gaps = np.add.reduceat(confidences - is_right, starts, axis=1)  # (R, bins)
         errors.append(np.abs(gaps).sum(axis=1) / len(confidences))
-    return float(np.quantile(np.concatenate(errors), confidence))
+    return float(np.quantile(np.concatenate(errors), intervals.confidence))
 
 
 def is_finite(outputs: Tensor) -> bool:
-    """Say whether no output is NaN or infinite; a merge can overflow."""
+    """Report whether no output is NaN or infinite; a merge can overflow."""
     return bool(outputs.isfinite().all())

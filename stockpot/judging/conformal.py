@@ -1,4 +1,4 @@
-"""Split conformal prediction sets: sets of classes that hold the target as often as was asked."""
+"""Split conformal prediction: sets of classes that contain the target with a given probability."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stockpot.statistics.intervals import clopper_pearson
+
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How often prediction sets hold the target, and how large they are.
+    """Coverage and size of prediction sets.
 
     Attributes:
-        coverage: share of examples whose set holds the target.
-        low: lower end of its Clopper-Pearson interval.
+        coverage: share of examples whose set contains the target.
+        low: lower end of its Clopper-Pearson interval, in [0, 1].
         high: upper end.
         mean_size: mean number of classes in a set.
     """
@@ -27,18 +29,18 @@ class Coverage:
 
 
 def fit_threshold(outputs: Tensor, targets: Tensor, alpha: float) -> float:
-    """Return the probability from which on a class is in the set.
+    """Return the lowest probability of a class in a prediction set.
 
-    On exchangeable examples, sets hold the target with probability at least 1 - alpha, and at most
-    1 / (N + 1) more where no two scores are equal.
+    On exchangeable examples, sets contain the target with probability at least 1 - alpha, and at
+    most 1 / (N + 1) more if no two scores are equal.
 
     Args:
         outputs: logits (N, C) on val.
         targets: classes (N,).
-        alpha: share of sets that may miss, in (0, 1).
+        alpha: share of sets that may miss the target, in (0, 1).
 
     Returns:
-        A probability; -inf, which takes all classes in, where N < 1 / alpha - 1.
+        A probability; -inf, so that sets contain all classes, if N < 1 / alpha - 1.
 
     Raises:
         ValueError: `alpha` is outside (0, 1).
@@ -61,22 +63,8 @@ def prediction_sets(outputs: Tensor, threshold: float) -> Tensor:
 
 
 def coverage(sets: Tensor, targets: Tensor, confidence: float) -> Coverage:
-    """Return how often sets (N, C) hold the targets (N,), with an interval over examples."""
-    holds = sets.gather(1, targets[:, None])
-    num_held, num_examples = int(holds.sum()), len(targets)
-    low, high = clopper_pearson(num_held, num_examples, confidence)
+    """Return how often sets (N, C) contain the targets (N,), with an interval over examples."""
+    num_covered, num_examples = int(sets.gather(1, targets[:, None]).sum()), len(targets)
+    low, high = clopper_pearson(num_covered, num_examples, confidence)
     mean_size = float(sets.sum(dim=1, dtype=torch.float64).mean())
-    return Coverage(num_held / num_examples, low, high, mean_size)
-
-
-def clopper_pearson(num_right: int, num_examples: int, confidence: float) -> tuple[float, float]:
-    """Return the exact interval of a share: what a binomial test at the level does not reject.
-
-    Source: Clopper and Pearson 1934, in its beta form.
-    """
-    from scipy.special import betaincinv
-
-    tail, num_wrong = (1 - confidence) / 2, num_examples - num_right
-    low = betaincinv(num_right, num_wrong + 1, tail) if num_right else 0.0
-    high = betaincinv(num_right + 1, num_wrong, 1 - tail) if num_wrong else 1.0
-    return float(low), float(high)
+    return Coverage(num_covered / num_examples, low, high, mean_size)

@@ -1,4 +1,4 @@
-"""Who is judged: all models and the ensembles of the ingredients, with their outputs on any set."""
+"""The contestants of an evaluation: all models, and the ensembles of the ingredients."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from stockpot.storage.ranking import best, best_soup
 
 
 @dataclass(frozen=True, slots=True)
-class OnSet:
-    """What the panel puts out on one set.
+class OutputsOnSet:
+    """The outputs of all contestants on one set.
 
     Attributes:
         outputs: (N, ...) by model.
@@ -31,53 +31,54 @@ class OnSet:
     targets: Tensor
 
 
-class Panel:
-    """All that is judged, by name: the models of a job, then ensembles of its ingredients."""
+class Contestants:
+    """Everything that is judged, by name: a job's models, then ensembles of its ingredients."""
 
     def __init__(self, job: JudgingJob) -> None:
-        """Look up who there is; nothing is read yet."""
+        """Take the models of a job; no predictions are read yet."""
         self._job = job
         self._workload = job.workload.build()
+        self._val_metric = f"val/{next(iter(self._workload.metrics))}"
         self._ingredients = [model for model in job.models if model.kind == "ingredient"]
         self._members = [m for m in self._ingredients if m.name not in job.excluded]
 
-    def on(self, set_name: str) -> OnSet:
-        """Return what each puts out on a set, from kept predictions."""
-        outputs, targets = self._single(set_name), self._targets(set_name)
+    def on(self, set_name: str) -> OutputsOnSet:
+        """Return the outputs of all contestants on a set, from cached predictions."""
+        outputs, targets = self._of_models(set_name), self._targets(set_name)
         members = [outputs[member.name] for member in self._members]
         combined = {name: combine(members) for name, combine in self._ensembles.items()}
-        return OnSet(outputs | combined, targets)
+        return OutputsOnSet(outputs | combined, targets)
 
     @property
-    def is_classification(self) -> bool:
+    def are_classifiers(self) -> bool:
         """Whether outputs are logits of classes."""
         return self._workload.task == "classification"
 
     @cached_property
     def best(self) -> str:
-        """Name of the best ingredient on val."""
+        """The name of the best ingredient on val."""
         return best(self._ingredients, self._val_metric).name
 
     @cached_property
     def best_soup(self) -> str | None:
-        """Name of the best soup or tuned soup on val; None without soups."""
+        """The name of the best soup or tuned soup on val; None without soups."""
         soup = best_soup(self._job.models, self._val_metric)
         return None if soup is None else soup.name
 
     @cached_property
     def kinds(self) -> dict[str, str]:
-        """What each is: base, ingredient, soup, tuned or ensemble."""
+        """Kind by name: base, ingredient, soup, tuned, repeats or ensemble."""
         return {name: identity["kind"] for name, identity in self.identities.items()}
 
     def named(self, *kinds: str) -> list[str]:
-        """Name those of these kinds, in order."""
+        """Return the names of the contestants of these kinds, in order."""
         return [name for name, kind in self.kinds.items() if kind in kinds]
 
     @cached_property
     def identities(self) -> dict[str, dict[str, Any]]:
-        """What the manifest says of each, but for its metrics."""
+        """Each contestant's entry in the manifest, without metrics, by name."""
         flops = count_flops(self._workload)
-        single = {
+        models = {
             model.name: {
                 "name": model.name,
                 "kind": model.kind,
@@ -98,19 +99,15 @@ class Panel:
             }
             for name in self._ensembles
         }
-        return single | ensembles
-
-    @property
-    def _val_metric(self) -> str:
-        return f"val/{next(iter(self._workload.metrics))}"
+        return models | ensembles
 
     @cached_property
     def _ensembles(self) -> dict[str, Ensemble]:
-        outputs = self._single("val")
+        outputs = self._of_models("val")
         members = [outputs[member.name] for member in self._members]
         return fit_ensembles(self._workload.task, members, self._targets("val"), self._job.stack)
 
-    def _single(self, set_name: str) -> dict[str, Tensor]:
+    def _of_models(self, set_name: str) -> dict[str, Tensor]:
         root, workload = self._job.root, self._job.workload
         return {m.name: load_outputs(root, workload, m.digest, set_name) for m in self._job.models}
 
@@ -119,8 +116,8 @@ class Panel:
 
 
 def _cost(models: Sequence[Model], flops: int) -> dict[str, int]:
-    """Return what one prediction takes: models that are run, and operations of one example."""
-    # A model may be asked several times, and its answers averaged.
+    """Return what one prediction costs: forward passes, weights, and operations per example."""
+    # A model with repeats makes several passes, whose outputs are averaged.
     num_passes = sum(model.details.get("repeats", {"m": 1})["m"] for model in models)
     return {
         "num_models": num_passes,

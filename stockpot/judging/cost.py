@@ -1,4 +1,4 @@
-"""What a prediction costs: operations, which are counted, and time, which is measured."""
+"""Cost of a prediction: number of operations, and measured latency."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ _MAX_SECONDS = 2.0
 
 
 def count_flops(workload: Workload) -> int:
-    """Count the floating-point operations of the forward pass of one example of val.
+    """Count the floating-point operations of a forward pass for one example of val.
 
-    Counted are matrix products, convolutions and attention, two for each multiply-add, as
-    `torch.utils.flop_counter` does; not counted are elementwise operations, norms and pooling. The
-    count depends on shapes alone, so weights do not matter.
+    As in `torch.utils.flop_counter`, matrix products, convolutions and attention are counted with
+    two operations per multiply-add; elementwise operations, norms and pooling are not counted.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -36,11 +35,11 @@ def count_flops(workload: Workload) -> int:
 
 
 def measure_latency(workload: Workload, device: str) -> dict[str, Any]:
-    """Measure the time of a forward pass of a batch; weights do not matter for it.
+    """Measure the latency of a forward pass for one batch, with random weights.
 
     Returns:
-        `latency_ms`, the median of the repeats after warm-up; `batch_size`, 32 or all of val;
-        `device` and `threads`, which it depends on.
+        `latency_ms`, the median of the repeats after warm-up; `batch_size`, at most 32;
+        `device` and the number of `threads`.
     """
     model = empty_model(workload, device)
     data = to_device(workload.dataset("val"), device)
@@ -62,7 +61,7 @@ def measure_latency(workload: Workload, device: str) -> dict[str, Any]:
 
 
 def _median_seconds(run: Callable[[], None]) -> float:
-    """Return the median time of a call; of fewer repeats where they take long."""
+    """Return the median time of a call in seconds; slow calls are repeated less often."""
     for _ in range(_WARM_UPS):
         run()
     seconds: list[float] = []

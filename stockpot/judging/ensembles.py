@@ -1,7 +1,6 @@
-"""Ensembles: what the same ingredients reach if all of them are run and their outputs combined.
+"""Ensembles of the ingredients: baselines for soups, at K times the inference cost of one model.
 
-They are baselines of soups, at as many times the cost as there are models. Each takes the outputs
-of K models on one set, and returns outputs of the same form, which every metric takes.
+Each function combines the outputs of K models on one set to outputs of the same form.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ Ensemble = Callable[[Sequence[Tensor]], Tensor]
 
 
 def mean_outputs(outputs: Sequence[Tensor]) -> Tensor:
-    """Average the outputs; of logits, this is the logit ensemble."""
+    """Average the outputs; for logits, this is the logit ensemble."""
     return _stack(outputs).mean(dim=0)
 
 
 def median_outputs(outputs: Sequence[Tensor]) -> Tensor:
-    """Take the median of each output; the mean of the middle two, for an even K."""
+    """Take the median of each output; for an even K, the mean of the middle two."""
     return _stack(outputs).quantile(0.5, dim=0)
 
 
@@ -47,12 +46,12 @@ def mean_token_probabilities(outputs: Sequence[Tensor]) -> Tensor:
 
 
 def fit_stack(outputs: Sequence[Tensor], targets: Tensor, granularity: Granularity) -> Ensemble:
-    """Return the ensemble whose weights fit val best.
+    """Return the ensemble with the weights of least NLL on val.
 
     Args:
         outputs: logits (N, C) of K models on val.
         targets: classes (N,).
-        granularity: whether a model has one weight, or one a class.
+        granularity: one weight per model, or one per model and class.
 
     Source: Fakoor et al. 2023 (https://arxiv.org/abs/2103.00083), coarse and medium weights, here
     of probabilities instead of quantiles.
@@ -69,7 +68,7 @@ def weighted_probabilities(weights: Tensor, outputs: Sequence[Tensor]) -> Tensor
         weights: (K, 1) or (K, C), at least 0, summing to 1 over models.
         outputs: of K models.
     """
-    # Weights that differ by class leave a sum of classes that is not 1.
+    # With weights per class, the mixture does not sum to 1 over classes.
     return weighted_logs(weights, _stack(outputs).log_softmax(dim=2)).log_softmax(dim=1)
 
 
@@ -89,7 +88,7 @@ ENSEMBLES: Mapping[Task, Mapping[str, Ensemble]] = MappingProxyType(
         "language_model": {"probability ensemble": mean_token_probabilities},
     }
 )
-"""Ensembles by task and name that take nothing from val."""
+"""Ensembles without fitted weights, by task and name."""
 
 STACK = "stacked ensemble"
 
@@ -97,18 +96,17 @@ STACK = "stacked ensemble"
 def fit_ensembles(
     task: Task, outputs: Sequence[Tensor], targets: Tensor, granularity: Granularity
 ) -> dict[str, Ensemble]:
-    """Return all ensembles of a task by name; the stacked one, of classifiers, is fitted on val.
+    """Return all ensembles of a task by name; classifiers get a stacked one, fitted on val.
 
     Args:
-        task: what the outputs mean.
+        task: of the workload.
         outputs: of the ingredients on val.
         targets: of val.
-        granularity: of the weights that are fitted.
+        granularity: of the stacked ensemble's weights.
     """
-    fixed = dict(ENSEMBLES[task])
     if task != "classification":
-        return fixed
-    return fixed | {STACK: fit_stack(outputs, targets, granularity)}
+        return dict(ENSEMBLES[task])
+    return {**ENSEMBLES[task], STACK: fit_stack(outputs, targets, granularity)}
 
 
 def _stack(outputs: Sequence[Tensor]) -> Tensor:

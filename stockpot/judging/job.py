@@ -1,4 +1,4 @@
-"""Judging as plain values that a worker process can be sent; imports no torch."""
+"""The jobs of the evaluation, which are sent to worker processes; imports no torch."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from stockpot.storage.models import Model
 from stockpot.workloads.spec import WorkloadSpec
 
 Granularity = Literal["coarse", "per_class"]
-"""Whether a model has one weight in the stacked ensemble, or one a class."""
+"""Weights of the stacked ensemble: one per model, or one per model and class."""
 
 
 @dataclass(frozen=True, slots=True)
 class PredictionJob:
-    """The predictions of one model.
+    """Job that caches the predictions of one model.
 
     Attributes:
         root: the project root.
         workload: what the model is judged on.
         model: which model.
-        sets: on what: `val`, `test`, `val_shift/<name>` or `test_shift/<name>`.
+        sets: names of sets: `val`, `test`, `val_shift/<name>` or `test_shift/<name>`.
     """
 
     root: Path
@@ -35,13 +35,13 @@ class PredictionJob:
 
     @property
     def name(self) -> str:
-        """What the model is called."""
+        """The name of the model."""
         return self.model.name
 
 
 @dataclass(frozen=True, slots=True)
 class JudgingJob:
-    """The verdict on all models.
+    """Job that computes the evaluation manifest.
 
     Attributes:
         root: the project root.
@@ -49,11 +49,12 @@ class JudgingJob:
         models: base, ingredients, soups and tuned soups, in the order of the table.
         bootstrap: number of resamples.
         confidence: of the intervals, in (0, 1).
-        stack: whether the stacked ensemble has a weight a model, or a weight a model and class.
-        alpha: share of conformal prediction sets that may miss, in (0, 1).
-        excluded: names of ingredients that no soup may hold; they are in no ensemble either.
+        stack: granularity of the stacked ensemble's weights.
+        alpha: share of conformal prediction sets that may miss the target, in (0, 1).
+        excluded: names of ingredients that no soup may use; no ensemble uses them either.
         random_soups: the pools of random soups that soups are compared with.
-        wise_ft: the path from the base to the best soup; None where there is no soup.
+        wise_ft: the path from the base to the best soup; None without soups.
+        metrics: the user's own metrics, each as `module:name`.
     """
 
     root: Path
@@ -66,15 +67,16 @@ class JudgingJob:
     excluded: tuple[str, ...] = ()
     random_soups: tuple[RandomSoupsJob, ...] = ()
     wise_ft: WiseFtJob | None = None
+    metrics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class CostJob:
-    """The measurement of how long a prediction takes.
+    """Job that measures the latency of a prediction.
 
     Attributes:
         root: the project root.
-        workload: whose model is run.
+        workload: builds the model.
     """
 
     root: Path
@@ -89,15 +91,15 @@ _COPIES = {"tta": "augmented copies", "noise": "noisy copies", "mc_dropout": "dr
 
 @dataclass(frozen=True, slots=True)
 class Repeats:
-    """How one model is asked several times about one example.
+    """Settings of several stochastic forward passes whose outputs are averaged.
 
     Attributes:
-        m: how often; at least 1.
-        source: why its answers differ: `tta`, augmented inputs; `noise`, Gaussian noise on the
-            inputs; `mc_dropout`, its dropout layers at work.
+        m: number of passes; at least 1.
+        source: of the randomness: `tta` augments the inputs, `noise` adds Gaussian noise to them,
+            `mc_dropout` leaves the dropout layers active.
         strength: of augmentation in [0, 1], or of the noise, in the inputs' standard deviations;
-            dropout layers have rates of their own.
-        average: what is averaged, outputs (`logits`) or probabilities (`probs`).
+            ignored by dropout layers, which have their own rates.
+        average: of outputs (`logits`) or of probabilities (`probs`).
     """
 
     m: int
@@ -108,15 +110,15 @@ class Repeats:
 
 @dataclass(frozen=True, slots=True)
 class RepeatsJob:
-    """The averaged predictions of one model, which is what a soup competes with at m-fold cost.
+    """Job that averages m predictions of one model: a baseline for soups at m-fold cost.
 
     Attributes:
         root: the project root.
         workload: what the model is judged on.
-        model: which model; the best ingredient.
-        repeats: how it is asked.
+        model: the best ingredient.
+        repeats: settings of the passes.
         seed: the experiment's.
-        sets: which sets, as in `predictions`.
+        sets: names of sets, as in `PredictionJob`.
     """
 
     root: Path
@@ -128,16 +130,12 @@ class RepeatsJob:
 
     @property
     def name(self) -> str:
-        """What the entry is called."""
-        copies = _COPIES[self.repeats.source]
-        return f"best ingredient, {self.repeats.m} {copies}"
+        """The name of the entry."""
+        return f"best ingredient, {self.repeats.m} {_COPIES[self.repeats.source]}"
 
     @property
     def entry(self) -> Model:
-        """The entry that is judged, of kind `repeats`.
-
-        Its digest is a key under which its outputs are kept, as if they were those of weights.
-        """
+        """The entry that is judged, of kind `repeats`; its outputs are cached by its digest."""
         key = content_key(
             digest=self.model.digest,
             repeats=asdict(self.repeats),
@@ -157,4 +155,4 @@ class RepeatsJob:
 
 
 BaselineJob: TypeAlias = RandomSoupsJob | WiseFtJob | RepeatsJob
-"""What models are compared with that needs forward passes of its own."""
+"""Baselines that need their own forward passes."""

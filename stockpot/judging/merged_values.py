@@ -1,6 +1,6 @@
-"""Metric values of models that are merged only to be measured: each computed once, then kept.
+"""Per-example metric values of models that are merged only to be measured; computed once.
 
-Of such a model no weights and no outputs are kept, only what the metric says of each example.
+Neither weights nor outputs of such models are stored.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from stockpot.errors import InputError
-from stockpot.judging.test_sets import test_sets
+from stockpot.judging.test_sets import open_set, test_sets
 from stockpot.scoring.key_parts import outputs_key_parts
-from stockpot.scoring.predictions import MERGED, open_set
+from stockpot.scoring.predictions import MERGED
 from stockpot.scoring.shift_means import are_copies, mean_over_shifts
 from stockpot.statistics.values import Floats
 from stockpot.storage.checkpoints import load_tensors, save_checkpoint
@@ -25,21 +25,21 @@ from stockpot.workloads.passes import empty_model, put_weights
 from stockpot.workloads.spec import WorkloadSpec
 
 
-def keep_values(
+def cache_values(
     root: Path,
     workload: WorkloadSpec,
     merges: Sequence[Any],
     weights: Callable[[int], Mapping[str, Tensor]],
     device: str,
 ) -> None:
-    """Measure merged models on val, test and the test shifts, unless that is kept already.
+    """Measure merged models on val, test and the test shifts, unless their values are cached.
 
     Args:
         root: the project root.
-        workload: what they are measured on, and its first metric.
-        merges: what each model is merged from and how; JSON. It names the kept values.
-        weights: returns the tensors of a model by its place in `merges`, on the device.
-        device: where they are measured.
+        workload: its sets and its first metric are used.
+        merges: recipe of each model as JSON; part of the cache key.
+        weights: position in `merges` -> the model's tensors, on the device.
+        device: for forward passes.
     """
     paths = {name: values_path(root, workload, merges, name) for name in judged_sets(workload)}
     missing = {name: path for name, path in paths.items() if _read(path) is None}
@@ -66,17 +66,17 @@ def keep_values(
 
 
 def load_values(root: Path, workload: WorkloadSpec, merges: Sequence[Any]) -> dict[str, Floats]:
-    """Return kept values by place, `val`, `test` and `shift`; (models, N) each.
+    """Return cached values by place, `val`, `test` and `shift`; (models, N) each.
 
     Raises:
-        InputError: they are not kept.
+        InputError: they are not cached.
     """
 
     def load(name: str) -> Floats:
         values = _read(values_path(root, workload, merges, name))
         if values is None:
             raise InputError(
-                f"values of merged models on {name}: must be kept, got none; "
+                f"values of merged models on {name}: must be cached, got none; "
                 "run `stockpot evaluate`"
             )
         return values
@@ -89,12 +89,12 @@ def load_values(root: Path, workload: WorkloadSpec, merges: Sequence[Any]) -> di
 
 
 def judged_sets(workload: WorkloadSpec) -> tuple[str, ...]:
-    """Name what merged models are measured on: val, test and the shifts of test."""
+    """Return the names of the sets that merged models are measured on: val, test, test shifts."""
     return ("val", *test_sets(workload))
 
 
 def values_path(root: Path, workload: WorkloadSpec, merges: Sequence[Any], set_name: str) -> Path:
-    """Return where the values of merged models on a set are kept."""
+    """Return the cache file of the values of merged models on a set."""
     metric = next(iter(workload.build().metrics))
     inputs = {
         "merges": merges,
@@ -106,7 +106,7 @@ def values_path(root: Path, workload: WorkloadSpec, merges: Sequence[Any], set_n
 
 
 def _read(path: Path) -> Floats | None:
-    """Return kept values in float64; None where they are missing or damaged."""
+    """Return cached values in float64; None if they are missing or damaged."""
     try:
         values: Floats = load_tensors(path)["values"].double().numpy()
     except InputError:

@@ -1,4 +1,4 @@
-"""Quantile outputs: their loss, their aggregation over models, and what undoes crossings."""
+"""Quantile predictions: pinball loss, and aggregation over models without crossings."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def pinball_losses(outputs: Tensor, targets: Tensor, levels: Tensor) -> Tensor:
 
 
 def aggregate_quantiles(outputs: Sequence[Tensor], weights: Tensor) -> Tensor:
-    """Average the quantiles that K models predict, and sort those of each example.
+    """Average the quantiles predicted by K models, and sort them per example.
 
     Sorting never raises the summed pinball loss.
 
     Args:
         outputs: of K models, (N, Q), by ascending level.
-        weights: (K,), or (K, Q) for one a level; the sum over models is 1.
+        weights: (K,), or (K, Q) for one per level; the sum over models is 1.
 
     Returns:
-        (N, Q), which do not cross.
+        (N, Q), ascending.
 
     Source: Fakoor et al. 2023 (https://arxiv.org/abs/2103.00083), coarse and medium aggregation;
     sorting by Chernozhukov et al. 2010.

@@ -1,7 +1,9 @@
-"""Random soups, the baseline of every choice; importing this module imports no torch.
+"""Random soups, a baseline for selection; importing this module imports no torch.
 
-A soup that was chosen on val should beat the mean of ingredients that were drawn by lot (Yang et
-al. 2020, NAS evaluation is frustratingly hard, https://arxiv.org/abs/1912.12522, section 3).
+A soup that was selected on val should beat the mean of randomly drawn ingredients.
+
+Source: Yang et al. 2020, NAS evaluation is frustratingly hard, https://arxiv.org/abs/1912.12522,
+section 3.
 """
 
 from __future__ import annotations
@@ -21,21 +23,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Pool = Literal["matched", "any", "dirichlet"]
-"""As many ingredients as a soup took; any of the subsets; all of them, with any coefficients."""
+"""Subsets of the same size as a soup; subsets of any size; all ingredients, any coefficients."""
 
 
 @dataclass(frozen=True, slots=True)
 class RandomSoupsJob:
-    """One pool of random soups. Soups of equal size share one.
+    """Job that measures one pool of random soups; soups of equal size share a pool.
 
     Attributes:
         root: the project root.
-        workload: what they are measured on.
-        ingredients: what they are drawn from; the order is without effect.
-        pool: how.
-        size: number of ingredients of each; None but for `matched`.
-        draws: how many soups.
-        seed: of the draw.
+        workload: what the random soups are measured on.
+        ingredients: which ingredients are drawn from; their order has no effect.
+        pool: the distribution.
+        size: number of ingredients per soup in `matched`, else None.
+        draws: number of soups.
+        seed: of the draws.
     """
 
     root: Path
@@ -48,7 +50,7 @@ class RandomSoupsJob:
 
     @property
     def name(self) -> str:
-        """What the pool is called."""
+        """The name of the pool."""
         of = {"matched": f"{self.size} ingredients", "any": "any size", "dirichlet": "any mixture"}
         return f"random soups of {of[self.pool]}"
 
@@ -59,13 +61,13 @@ class RandomSoupsJob:
 
     @property
     def coefficients(self) -> list[tuple[float, ...]]:
-        """Of each soup: the coefficients of the ingredients in the order of their digests."""
+        """The coefficients of each soup, in the order of the ingredients' digests."""
         drawn = random.Random(derive_seed(self.seed, "random soups", self.pool, self.size or 0))
         return [self._draw(drawn) for _ in range(self.draws)]
 
     @property
     def merges(self) -> list[list[tuple[str, float]]]:
-        """Of each soup: the digests and coefficients of its ingredients."""
+        """The digests and coefficients of each soup's ingredients."""
         digests = [model.digest for model in self.ordered]
         return [
             [(digest, value) for digest, value in zip(digests, row, strict=True) if value]
@@ -75,7 +77,7 @@ class RandomSoupsJob:
     def _draw(self, drawn: random.Random) -> tuple[float, ...]:
         places = range(len(self.ingredients))
         if self.pool == "dirichlet":
-            # Of the distribution Dirichlet(1, ..., 1): all coefficients are equally likely.
+            # Dirichlet(1, ..., 1): uniform on the simplex.
             shares = [drawn.expovariate(1.0) for _ in places]
             return tuple(share / sum(shares) for share in shares)
         if self.pool == "matched":
@@ -95,14 +97,14 @@ def random_soups_jobs(
     draws: int,
     seed: int,
 ) -> list[RandomSoupsJob]:
-    """List the pools that soups are compared with.
+    """Return the pools that soups are compared with.
 
     Args:
         root: the project root.
-        workload: what they are measured on.
-        ingredients: what the soups could have been made of.
+        workload: what the random soups are measured on.
+        ingredients: the ingredients that soups may use.
         soups: soups and tuned soups.
-        draws: random soups a pool; 0 for no pools.
+        draws: random soups per pool; 0 for no pools.
         seed: of the draws.
     """
     if not soups or not draws:
@@ -115,13 +117,13 @@ def random_soups_jobs(
 
 
 def num_used(soup: Model) -> int:
-    """Return how many ingredients a soup was merged from."""
+    """Return the number of ingredients in a soup."""
     return sum(1 for value in soup.details["coefficients"].values() if value != 0)
 
 
 def measure_random_soups(job: RandomSoupsJob, device: str) -> None:
-    """Measure the soups of a pool, unless that is kept already; runs in a worker process."""
-    from stockpot.judging.merged_values import keep_values
+    """Measure the soups of a pool, unless they are cached; runs in a worker process."""
+    from stockpot.judging.merged_values import cache_values
     from stockpot.merging.stack import IngredientStack
     from stockpot.soups.preparation.recalibration import Recalibration
     from stockpot.storage.checkpoints import load_tensors, verify
@@ -142,4 +144,4 @@ def measure_random_soups(job: RandomSoupsJob, device: str) -> None:
         return recalibrated()(merged, len(used))
 
     rows = job.coefficients
-    keep_values(job.root, job.workload, job.merges, weights, device)
+    cache_values(job.root, job.workload, job.merges, weights, device)

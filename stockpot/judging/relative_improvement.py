@@ -1,4 +1,4 @@
-"""How much better a soup is than random ones: is a choice better than luck?"""
+"""Comparison of soups with random soups: is a selection better than chance?"""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import numpy as np
 
 from stockpot.judging.merged_values import load_values
 from stockpot.judging.random_soups import RandomSoupsJob, num_used
-from stockpot.statistics.bootstrap import Bootstrap
+from stockpot.statistics.intervals import Intervals
 from stockpot.statistics.values import Floats, snapped
 from stockpot.storage.models import Model
 
 
 @dataclass(frozen=True, slots=True)
 class RelativeImprovement:
-    """A score among those of random soups.
+    """A soup's score relative to those of random soups.
 
     Attributes:
         mean: of the random soups' scores.
         sd: of the random soups' scores.
-        ri: the score less that mean, as a fraction of it; 0 where the mean is 0.
+        ri: relative improvement: (score - mean) / |mean|; 0 if the mean is 0.
         low: lower end of its interval.
         high: upper end of its interval.
-        percentile: share of the random soups that score lower, those that score the same counted
-            half; in [0, 1].
+        percentile: share of the random soups with a lower score, equal scores counted half; in
+            [0, 1].
     """
 
     mean: float
@@ -38,19 +38,14 @@ class RelativeImprovement:
 
 
 def relative_improvement(
-    values: Floats, draws: Floats, bootstrap: Bootstrap, *, confidence: float, seed: int
+    values: Floats, draws: Floats, intervals: Intervals
 ) -> RelativeImprovement:
-    """Compare a soup with random ones; a paired bootstrap over examples and random soups.
-
-    Other examples and other random soups could have been drawn, so both are resampled; the soup
-    and the random ones see the same examples.
+    """Compare a soup with random ones by a paired bootstrap over examples and random soups.
 
     Args:
-        values: of the soup, by example; (N,).
-        draws: of D random soups; (D, N).
-        bootstrap: the resamples of the N examples.
-        confidence: of the interval, in (0, 1).
-        seed: of the resamples of random soups.
+        values: per-example values of the soup; (N,).
+        draws: per-example values of D random soups; (D, N).
+        intervals: its resamples of the examples, confidence and seed.
     """
     scale = float(max(np.abs(draws).max(), np.abs(values).max()))
     scores = snapped(draws.mean(axis=1), scale)
@@ -59,15 +54,16 @@ def relative_improvement(
     sd = float(scores.std(ddof=1)) if len(scores) > 1 else 0.0
     if mean == 0:
         return RelativeImprovement(mean, sd, 0.0, 0.0, 0.0, below)
-    # Differences first: where all are 0, so is what comes of them, to the last bit.
+    bootstrap = intervals.bootstrap(len(values))
+    # Differences first, so that a soup that equals all draws improves by exactly 0.
     differences = values - draws
     by_draw = bootstrap.means(differences.T)  # (resamples, D)
     even = np.full(len(draws), 1 / len(draws))
-    generator = np.random.default_rng([seed, len(draws)])
+    generator = np.random.default_rng([intervals.seed, len(draws)])
     shares = generator.multinomial(len(draws), even, size=len(by_draw)) / len(draws)
     gains = (by_draw * shares).sum(axis=1)
     means = bootstrap.means(values) - gains
-    tails = ((1 - confidence) / 2, (1 + confidence) / 2)
+    tails = ((1 - intervals.confidence) / 2, (1 + intervals.confidence) / 2)
     low, high = np.quantile(gains[means != 0] / np.abs(means[means != 0]), tails)
     ri = float(snapped(differences.mean(), scale)) / abs(mean)
     return RelativeImprovement(mean, sd, ri, float(low), float(high), below)
@@ -77,46 +73,30 @@ def random_soup_rows(
     soups: Sequence[Model],
     values: Mapping[str, Mapping[str, Floats]],
     jobs: Sequence[RandomSoupsJob],
-    *,
-    resamples: int,
-    confidence: float,
+    intervals: Intervals,
 ) -> list[dict[str, Any]]:
-    """Compare soups with random ones: of their size, of any size, and tuned ones with mixtures.
+    """Compare soups with random ones of their size and of any size, tuned ones with mixtures.
 
     Args:
         soups: soups and tuned soups.
         values: per-example values (N,) by model and place: `val`, `test` and `shift`, an example's
             mean over the test shifts.
         jobs: the pools, which are measured.
-        resamples: of the bootstrap.
-        confidence: of the intervals, in (0, 1).
+        intervals: computes the intervals.
 
     Returns:
-        A row a soup, pool and place, of plain values: `model`, `pool`, `size` (None but for
-        `matched`), `place`, the fields of `RelativeImprovement`, and a `note` where these
-        say nothing.
+        One row per soup, pool and place, of plain values: `model`, `pool`, `size` (None unless
+        the pool is `matched`), `place`, the fields of `RelativeImprovement`, and a `note`, empty
+        unless the comparison is meaningless.
     """
-    bootstraps: dict[int, Bootstrap] = {}
-
-    def bootstrap(num_examples: int) -> Bootstrap:
-        if num_examples not in bootstraps:
-            seed = jobs[0].seed
-            bootstraps[num_examples] = Bootstrap(num_examples, resamples, confidence, seed)
-        return bootstraps[num_examples]
-
     rows = []
     for job in jobs:
         compared = [soup for soup in soups if _belongs(soup, job)]
         for place, draws in load_values(job.root, job.workload, job.merges).items():
             for model in compared:
                 own = values[model.name][place]
-                found = relative_improvement(
-                    own,
-                    _with_own(own, draws, model, job),
-                    bootstrap(len(own)),
-                    confidence=confidence,
-                    seed=job.seed,
-                )
+                with_own = _with_own(own, draws, model, job)
+                found = relative_improvement(own, with_own, intervals)
                 row = {"model": model.name, "pool": job.pool, "size": job.size, "place": place}
                 rows.append(row | asdict(found) | {"note": _note(job, found.mean)})
     table = [soup.name for soup in soups]
@@ -124,9 +104,9 @@ def random_soup_rows(
 
 
 def _with_own(own: Floats, draws: Floats, model: Model, job: RandomSoupsJob) -> Floats:
-    """Put a soup's own values where a draw is that soup.
+    """Replace the values of draws that equal the soup by the soup's own.
 
-    It may have been summed in another order, and then its weights differ in the last bits.
+    Weights that were summed in another order differ in their last bits.
     """
     coefficients = _coefficients(model, job)
     is_same = np.array([row == coefficients for row in job.coefficients])
@@ -135,15 +115,15 @@ def _with_own(own: Floats, draws: Floats, model: Model, job: RandomSoupsJob) -> 
 
 def _note(job: RandomSoupsJob, mean: float) -> str:
     if mean == 0:
-        return "random soups score 0: nothing is relative to that"
+        return "the mean of random soups is 0, so there is no relative improvement"
     if len(job.ingredients) == 1:
-        return "one ingredient: there is nothing to select"
+        return "there is one ingredient, so there is nothing to select"
     only_one = job.pool == "matched" and job.size == len(job.ingredients)
-    return "all ingredients: there is one soup of this size" if only_one else ""
+    return "the soup has all ingredients, so it is the only one of its size" if only_one else ""
 
 
 def _belongs(soup: Model, job: RandomSoupsJob) -> bool:
-    """Say whether a soup is compared with those of a pool."""
+    """Report whether a soup is compared with a pool."""
     match job.pool:
         case "matched":
             return num_used(soup) == job.size
@@ -154,7 +134,7 @@ def _belongs(soup: Model, job: RandomSoupsJob) -> bool:
 
 
 def _coefficients(model: Model, job: RandomSoupsJob) -> tuple[float, ...] | None:
-    """Return a soup's coefficients as those of a draw; None for one that is no weighted mean."""
+    """Return a soup's coefficients in the order of a draw's; None if it is no weighted mean."""
     if model.details["recipe"]["method"] != "linear" or "layer_coefficients" in model.details:
         return None
     coefficients = model.details["coefficients"]

@@ -1,4 +1,4 @@
-"""One model asked several times, its answers averaged: what m-fold cost buys without a soup."""
+"""Averages of several stochastic forward passes of one model: a baseline at m-fold cost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stockpot.workloads.passes import Examples
 from stockpot.workloads.protocol import Batch, Workload
 
 Source = Callable[[Workload, nn.Module, Batch, float, Generator], Tensor]
-"""One stochastic pass of a net over a batch, at a strength; (N, C)."""
+"""(workload, net, batch, strength, generator) -> outputs (N, C) of one stochastic pass."""
 
 
 def repeated_outputs(
@@ -31,26 +31,26 @@ def repeated_outputs(
 ) -> tuple[Tensor, Tensor]:
     """Average m stochastic predictions of one net.
 
-    The first m of more repeats are those of m repeats. Nothing is drawn from torch's global
-    generators, and the net's mode stays as it is. Where the net's answers are all one, averaging
-    outputs returns them bit for bit.
+    The first m passes do not depend on the number of passes. Nothing is drawn from torch's global
+    generators, and the net's mode does not change. If all passes are equal, averaging outputs
+    returns them bit for bit.
 
     Args:
-        workload: calls the net.
+        workload: runs the net.
         net: in eval mode.
-        examples: N of them.
-        repeats: how often, and what differs.
-        stream: names the random numbers.
+        examples: N examples.
+        repeats: settings of the passes.
+        stream: derives the seeds of the passes.
 
     Returns:
-        Outputs (N, C), or their logarithms where probabilities are averaged, and the loss of each
+        Outputs (N, C), log-probabilities if probabilities are averaged, and the loss of each
         example (N,).
 
     Raises:
         InputError: the source does not fit the net or the workload.
 
     Source: Puglisi et al. 2024, https://arxiv.org/abs/2405.03328, latent average stabilisation,
-    which averages a representation; we average what comes out.
+    which averages a representation; here outputs are averaged.
     """
     predict, average = SOURCES[repeats.source], AVERAGES[repeats.average]
 
@@ -92,7 +92,7 @@ def predict_with_dropout(
     strength: float,  # noqa: ARG001 (rates are the layers' own)
     generator: Generator,
 ) -> Tensor:
-    """Let the net's dropout layers drop, and nothing else be as in training.
+    """Run the net in eval mode except for its dropout layers.
 
     Source: Gal and Ghahramani 2016, https://arxiv.org/abs/1506.02142.
     """
@@ -102,7 +102,7 @@ def predict_with_dropout(
 
 @contextmanager
 def _dropping(net: nn.Module, generator: Generator) -> Iterator[None]:
-    """Put hooks on dropout layers, which draw from `generator` whatever mode the net is in."""
+    """Make dropout layers drop by hooks, which draw from `generator`."""
     kinds = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
     layers = [module for module in net.modules() if isinstance(module, kinds)]
     if not layers:
@@ -120,7 +120,7 @@ def _dropping(net: nn.Module, generator: Generator) -> Iterator[None]:
 def _drop(
     generator: Generator, layer: _DropoutNd, inputs: tuple[Tensor], _outputs: Tensor
 ) -> Tensor:
-    """Drop single values, or whole channels (N, C, ...), and scale up the others."""
+    """Drop single values, or whole channels (N, C, ...), and scale up the rest."""
     [values] = inputs
     is_by_value = isinstance(layer, nn.Dropout)
     shape = values.shape if is_by_value else (*values.shape[:2], *[1] * (values.ndim - 2))

@@ -1,4 +1,4 @@
-"""Every metric of one model on every set, and its mean over the shifts."""
+"""All metrics of one model on all sets, with their means over the shifts."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ T = TypeVar("T")
 class Scores:
     """The metrics of one model, by flat names `<place>/<metric>`.
 
-    A place is a set as it is shown (`val`, `val_shift/<name>`, `test`, `shift/<name>`), or the mean
-    over shifts: `val_shift/mean`, `shift/mean`.
+    A place is a set (`val`, `val_shift/<name>`, `test`, `shift/<name>`) or a mean over shifts
+    (`val_shift/mean`, `shift/mean`).
 
     Attributes:
-        values: fractions, or what else the metric is measured in; all finite.
-        per_example: values (N,) of the metrics whose mean they are.
+        values: in the metric's own unit; all finite.
+        per_example: values (N,) of the metrics that are means over examples.
     """
 
     values: dict[str, float] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Scores:
     def add(
         self, place: str, metrics: Iterable[TaskMetric], outputs: Tensor, targets: Tensor
     ) -> None:
-        """Add metrics of outputs (N, ...) in a place; what is NaN or infinite is left out."""
+        """Add metrics of outputs (N, ...) in a place, except NaN and infinite values."""
         for metric in metrics:
             name = f"{place}/{metric.name}"
             if metric.per_example is None:
@@ -49,7 +49,7 @@ class Scores:
                 self.values[name] = value
 
     def add_means(self, prefix: str, shifts: Sequence[str], are_copies: Sequence[bool]) -> None:
-        """Add the mean over shifts, `<prefix>/mean`, of each metric that all of them have."""
+        """Add the mean over shifts, `<prefix>/mean`, of each metric that all shifts have."""
         for metric, values in _in_all(self.values, prefix, shifts).items():
             self.values[f"{prefix}/mean/{metric}"] = float(np.mean(values))
         for metric, arrays in _in_all(self.per_example, prefix, shifts).items():
@@ -59,10 +59,10 @@ class Scores:
 def which_are_fractions(
     metrics: Mapping[str, TaskMetric], scores: Iterable[Scores]
 ) -> dict[str, bool]:
-    """Say of each metric whether it is a fraction, and so is written in percent.
+    """Report for each metric whether it is a fraction, which is written in percent.
 
-    Where the metric does not say so itself, it is one if every value of every model, example by
-    example in every place, lies in [0, 1].
+    A metric that does not declare it is one if all per-example values of all models in all places
+    lie in [0, 1].
     """
     per_example = [of_model.per_example for of_model in scores]
 
@@ -81,12 +81,12 @@ def which_are_fractions(
 
 
 def shown(set_name: str) -> str:
-    """Return what a set is called in the names of metrics: a test shift is `shift/<name>`."""
+    """Return the name of a set in the names of metrics: a test shift is `shift/<name>`."""
     return set_name.removeprefix("test_") if set_name.startswith("test_shift/") else set_name
 
 
 def _in_all(of: Mapping[str, T], prefix: str, shifts: Sequence[str]) -> dict[str, list[T]]:
-    """Return, for each metric that all shifts have, what they have of it, in their order."""
+    """Return the values per shift of each metric that all shifts have, by metric."""
     places = [f"{prefix}/{shift}/" for shift in shifts]
     metrics = [n.removeprefix(place) for place in places[:1] for n in of if n.startswith(place)]
     return {

@@ -1,4 +1,4 @@
-"""Weights of the models in a mixture, fitted to likelihoods: a convex problem with one optimum."""
+"""Maximum-likelihood weights of a mixture of models, which is a convex problem."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch.nn import functional
 from stockpot.statistics.values import Floats
 
 _LOWEST_LOG = -700.0  # exp of less is 0
-_FLOOR = 1e-12  # of a mixture's likelihood as a share of the best model's
+_FLOOR = 1e-12  # of a mixture's likelihood, relative to the best model's
 
 
 def model_weights(log_probabilities: Tensor, targets: Tensor) -> Tensor:
-    """Return the weight of each model at which the mixture's mean NLL is least.
+    """Return the weight of each model that minimises the mean NLL of the mixture.
 
     Args:
         log_probabilities: (K, N, C).
@@ -30,8 +30,8 @@ def model_weights(log_probabilities: Tensor, targets: Tensor) -> Tensor:
 def class_weights(log_probabilities: Tensor, targets: Tensor) -> Tensor:
     """Return the weight of each model for each class.
 
-    Each class is fitted by itself, as the class or not: the NLL of all classes together is not
-    convex in such weights, since their mixture has to be normalised.
+    Each class is fitted separately, against all others: the NLL of all classes together is not
+    convex in these weights, since the mixture has to be normalised.
 
     Args:
         log_probabilities: (K, N, C).
@@ -47,10 +47,10 @@ def class_weights(log_probabilities: Tensor, targets: Tensor) -> Tensor:
 
 
 def fit_mixture(log_likelihoods: Tensor) -> Tensor:
-    """Return the weights w on the simplex with the least mean of -log sum_k w_k L_k.
+    """Return the weights w on the simplex that minimise the mean of -log sum_k w_k L_k.
 
     Args:
-        log_likelihoods: (K, N), of what was observed under each model.
+        log_likelihoods: (K, N), of each observation under each model.
 
     Returns:
         (K,), float64; equal for equal models.
@@ -58,7 +58,7 @@ def fit_mixture(log_likelihoods: Tensor) -> Tensor:
     from scipy.optimize import Bounds, LinearConstraint, minimize
 
     logs = log_likelihoods.double().clamp(min=_LOWEST_LOG)
-    # Only ratios matter; against the best model of each example none of them overflows.
+    # Only ratios matter; those to the best model of each example cannot overflow.
     ratios: Floats = (logs - logs.max(dim=0).values).exp().numpy()  # (K, N)
 
     def loss_and_slopes(weights: Floats) -> tuple[float, Floats]:

@@ -1,4 +1,4 @@
-"""Temperature scaling: one number, fitted on val, that makes a model as sure as it is right."""
+"""Temperature scaling: one number per model, fitted on val, that calibrates its confidence."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import torch
 from torch import Tensor
 
 LOWEST, HIGHEST = 0.05, 20.0
-"""The range of temperatures. Where a model makes no mistake on val, ever lower ones fit better."""
+"""The range of temperatures: without mistakes on val, ever lower ones would fit better."""
 
 
 def fit_temperature(outputs: Tensor, targets: Tensor) -> float:
     """Return the temperature T at which softmax(outputs / T) has the least mean NLL.
 
-    The NLL is convex in 1 / T, so it has one valley in log T, which is searched by Brent's method.
-    Dividing keeps the order of the outputs, so no prediction changes.
+    The NLL is convex in 1 / T and so has one minimum in log T, which Brent's method finds.
+    Dividing by T changes no predicted class.
 
     Args:
         outputs: logits (N, C) on val.
         targets: classes (N,).
 
     Returns:
-        A number in [0.05, 20]; 1 where no other is better.
+        A number in [0.05, 20]; 1 if no other is better.
 
     Source: Guo et al. 2017 (https://arxiv.org/abs/1706.04599), section 4.2.
     """

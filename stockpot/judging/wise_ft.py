@@ -1,7 +1,7 @@
-"""The straight path from the base to a soup; importing this module imports no torch.
+"""WiSE-FT: the straight path from the base to a soup; importing this module imports no torch.
 
 Source: Wortsman et al. 2022, Robust fine-tuning of zero-shot models
-(https://arxiv.org/abs/2109.01903): a point between may do better under shift than either end.
+(https://arxiv.org/abs/2109.01903): points between can be better under shift than either end.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _STEPS = 10  # from one end to the other
 
 @dataclass(frozen=True, slots=True)
 class WiseFtJob:
-    """The path from the base to one soup.
+    """Job that measures the path from the base to one soup.
 
     Attributes:
         root: the project root.
-        workload: what the points on it are measured on.
-        base: where it begins.
-        soup: where it ends.
+        workload: what the points on the path are measured on.
+        base: the start of the path.
+        soup: the end of the path.
     """
 
     root: Path
@@ -42,28 +42,28 @@ class WiseFtJob:
 
     @property
     def name(self) -> str:
-        """What the path is called."""
+        """The name of the path."""
         return f"path from {self.base.name} to {self.soup.name}"
 
     @property
     def alphas(self) -> list[float]:
-        """How far the points between the ends are from the base."""
+        """Position of each point between the ends, from the base (0) to the soup (1)."""
         return [step / _STEPS for step in range(1, _STEPS)]
 
     @property
     def merges(self) -> list[dict[str, Any]]:
-        """Of each point between the ends: what it is merged from, and how."""
+        """Recipe of each point between the ends."""
         ends = {"base": self.base.digest, "soup": self.soup.digest}
         return [{"wise_ft": ends, "alpha": alpha} for alpha in self.alphas]
 
 
 def wise_ft_job(root: Path, workload: WorkloadSpec, models: Sequence[Model]) -> WiseFtJob | None:
-    """Return the path to the soup that is best on val; None if there is no soup.
+    """Return the path to the best soup on val; None without soups.
 
     Args:
         root: the project root.
-        workload: what is measured on.
-        models: a base, soups and tuned soups with val scores; others do not matter.
+        workload: what the points are measured on.
+        models: of any kind, with one base; soups need val scores.
     """
     soup = best_soup(models, f"val/{next(iter(workload.build().metrics))}")
     if soup is None:
@@ -73,8 +73,8 @@ def wise_ft_job(root: Path, workload: WorkloadSpec, models: Sequence[Model]) -> 
 
 
 def measure_wise_ft(job: WiseFtJob, device: str) -> None:
-    """Measure the points between the ends, unless that is kept; runs in a worker process."""
-    from stockpot.judging.merged_values import keep_values
+    """Measure the points between the ends, unless they are cached; runs in a worker process."""
+    from stockpot.judging.merged_values import cache_values
     from stockpot.merging.engine import merge_states
     from stockpot.merging.methods.wise_ft import wise_ft
     from stockpot.merging.recipe import Recipe
@@ -96,13 +96,13 @@ def measure_wise_ft(job: WiseFtJob, device: str) -> None:
         merged = merge_states([weights_of(job.soup.name)], recipe, weights_of(job.base.name))
         return recalibrated()(merged, 2)
 
-    keep_values(job.root, job.workload, job.merges, weights, device)
+    cache_values(job.root, job.workload, job.merges, weights, device)
 
 
 def wise_ft_path(
     job: WiseFtJob, values: Mapping[str, Mapping[str, Floats]]
 ) -> dict[str, str | list[float]]:
-    """Return the scores along the path; its ends are those that the models have anyway.
+    """Return the scores along the path, including its ends.
 
     Args:
         job: the path, whose points between the ends are measured.
@@ -110,7 +110,7 @@ def wise_ft_path(
             example's mean over the test shifts.
 
     Returns:
-        `model`, `alphas` and, for each place, the scores at them.
+        `model`, `alphas` and, for each place, one score per alpha.
     """
     from stockpot.judging.merged_values import load_values
 

@@ -1,14 +1,14 @@
 """Kept predictions: what every model puts out on every set, each computed once.
 
-A set is `val`, `val_shift/<name>`, `test` or `test_shift/<name>`. This is the one place, with
-`judge.py`, where the test split and the test shifts are opened, and only if they are asked for.
+A set is `val`, `val_shift/<name>`, `test` or `test_shift/<name>`. This package opens val and its
+shifts alone; `stockpot.judging` passes the function that opens test.
 Importing this module imports no torch.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,12 +51,42 @@ def targets_path(root: Path, workload: WorkloadSpec, set_name: str) -> Path:
     return predictions_path(root, workload, TARGETS, set_name)
 
 
+def open_val_set(workload: WorkloadSpec, set_name: str, device: str) -> Examples:
+    """Open val or one of its shifts on a device.
+
+    Raises:
+        ValueError: the set is neither; `stockpot.judging` alone opens test.
+    """
+    from stockpot.workloads.passes import Examples
+
+    if set_name not in val_sets(workload):
+        raise ValueError(f"open_val_set: must be one of {val_sets(workload)}, got {set_name!r}")
+    built, shift = workload.build(), set_name.removeprefix("val").removeprefix("_shift/")
+    dataset = built.shifts()[shift].dataset() if shift else built.dataset("val")
+    return Examples(built, dataset, device)
+
+
 def predict(
-    root: Path, workload: WorkloadSpec, checkpoint: Checkpoint, device: str, sets: Sequence[str]
+    root: Path,
+    workload: WorkloadSpec,
+    checkpoint: Checkpoint,
+    device: str,
+    sets: Sequence[str],
+    *,
+    open_set: Callable[[WorkloadSpec, str, str], Examples] = open_val_set,
 ) -> None:
     """Keep a model's outputs and losses on these sets, and the sets' targets.
 
     What is kept already, and whole, is not made again: a set is passed through a model once.
+
+    Args:
+        root: the project root.
+        workload: whose sets are opened.
+        checkpoint: the model's weights.
+        device: where forward passes run.
+        sets: names of sets.
+        open_set: (workload, set name, device) -> examples; the default opens val and its shifts
+            alone.
 
     Raises:
         InputError: something has to be made, and the weights are missing or damaged.
@@ -117,16 +147,6 @@ def load_targets(root: Path, workload: WorkloadSpec, set_name: str) -> Tensor:
         InputError: they are not kept, or the file is damaged.
     """
     return _load(targets_path(root, workload, set_name), set_name)[TARGETS]
-
-
-def open_set(workload: WorkloadSpec, set_name: str, device: str) -> Examples:
-    """Open a set on a device."""
-    from stockpot.workloads.passes import Examples
-
-    built = workload.build()
-    split, _, shift = set_name.partition("_shift/")
-    dataset = built.shifts()[shift].dataset() if shift else built.dataset(split)
-    return Examples(built, dataset, device)
 
 
 def keep_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

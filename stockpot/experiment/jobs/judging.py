@@ -1,4 +1,4 @@
-"""The jobs of the evaluation: predictions, baselines that need passes of their own, the verdict."""
+"""The jobs of the evaluation: predictions, baselines, and the manifest with all metrics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stockpot.judging.job import (
     RepeatsJob,
 )
 from stockpot.judging.random_soups import RandomSoupsJob, measure_random_soups, random_soups_jobs
-from stockpot.judging.test_sets import test_sets
+from stockpot.judging.test_sets import open_set, predict_on_sets, test_sets
 from stockpot.judging.wise_ft import WiseFtJob, measure_wise_ft, wise_ft_job
 from stockpot.scoring.predictions import val_sets
 from stockpot.storage.atomic_files import write_text
@@ -28,16 +28,16 @@ from stockpot.workloads.spec import WorkloadSpec
 
 @dataclass(frozen=True)
 class Judged:
-    """What is judged, and how.
+    """The models that are judged, with the settings of the evaluation.
 
     Attributes:
         root: the project root.
         workload: what models are judged on.
         models: base, ingredients, soups and tuned soups, in the order of the table.
-        allowed: the ingredients that may go into soups.
+        allowed: the ingredients that soups may use.
         metric: the val score that choices use, by its name in the scores.
         seed: the experiment's.
-        section: how, as params.yaml says.
+        section: `evaluate` of params.yaml.
     """
 
     root: Path
@@ -49,16 +49,16 @@ class Judged:
     section: EvaluateSection
 
     def prediction_jobs(self) -> list[PredictionJob]:
-        """Return the predictions of all models."""
+        """Return one job per model that caches its predictions."""
         return [PredictionJob(self.root, self.workload, model, self._sets) for model in self.models]
 
     def baseline_jobs(self) -> list[BaselineJob]:
-        """Return what soups are compared with that needs passes of its own."""
+        """Return the baselines that need their own forward passes."""
         path = wise_ft_job(self.root, self.workload, self.models)
         return [*self._pools(), *([path] if path else []), *self._repeats()]
 
     def judging_job(self) -> JudgingJob:
-        """Return the verdict on all models."""
+        """Return the job that computes the evaluation manifest."""
         allowed = {model.name for model in self.allowed}
         return JudgingJob(
             root=self.root,
@@ -71,6 +71,7 @@ class Judged:
             excluded=tuple(m.name for m in self._ingredients if m.name not in allowed),
             random_soups=tuple(self._pools()),
             wise_ft=wise_ft_job(self.root, self.workload, self.models),
+            metrics=tuple(self.section.metrics),
         )
 
     @property
@@ -89,7 +90,7 @@ class Judged:
         )
 
     def _repeats(self) -> list[RepeatsJob]:
-        """Return the repeats of the best ingredient, if they are asked for."""
+        """Return the repeats of the best ingredient; [] if `evaluate.repeats.m` is 0."""
         repeats = Repeats(**self.section.repeats.model_dump())
         model = best(self._ingredients, self.metric)
         job = RepeatsJob(self.root, self.workload, model, repeats, self.seed, self._sets)
@@ -97,14 +98,12 @@ class Judged:
 
 
 def predict_model(job: PredictionJob, device: str) -> None:
-    """Compute and keep a model's predictions; runs in a worker process."""
-    from stockpot.scoring.predictions import predict
-
-    predict(job.root, job.workload, job.model.checkpoint, device, job.sets)
+    """Compute and cache a model's predictions; runs in a worker process."""
+    predict_on_sets(job.root, job.workload, job.model.checkpoint, device, job.sets)
 
 
 def measure_baseline(job: BaselineJob, device: str) -> None:
-    """Measure a baseline, unless that is kept already; runs in a worker process."""
+    """Measure a baseline, unless its values are cached; runs in a worker process."""
     match job:
         case RandomSoupsJob():
             measure_random_soups(job, device)
@@ -115,28 +114,25 @@ def measure_baseline(job: BaselineJob, device: str) -> None:
 
 
 def judge_models(job: JudgingJob, device: str) -> dict[str, Any]:  # noqa: ARG001 (arrays only)
-    """Compute all metrics from kept predictions; runs in a worker process."""
+    """Compute all metrics from cached predictions; runs in a worker process."""
     from stockpot.judging.judge import judge
 
     return judge(job)
 
 
 def measured_latency(root: Path) -> float | None:
-    """Return the time of a prediction as it was last measured, in milliseconds; None if never."""
-    kept = measured_cost_path(root)
-    return json.loads(kept.read_text("utf-8"))["latency_ms"] if kept.is_file() else None
+    """Return the last measured latency of a prediction in milliseconds; None if never measured."""
+    path = measured_cost_path(root)
+    return json.loads(path.read_text("utf-8"))["latency_ms"] if path.is_file() else None
 
 
 def measured_cost_path(root: Path) -> Path:
-    """Return where the last measurement is kept; not in results/, as it is never twice the same."""
+    """Return the file of the last measurement; not in results/, since it is not reproducible."""
     return root / ".stockpot" / "measured_cost.json"
 
 
 def measure_cost(job: CostJob, device: str) -> dict[str, Any]:
-    """Measure the time of a prediction and keep it; runs in a worker process.
-
-    The numbers differ from run to run, so they belong in no manifest.
-    """
+    """Measure the latency of a prediction and store it; runs in a worker process."""
     from stockpot.judging.cost import measure_latency
 
     measured = measure_latency(job.workload.build(), device)
@@ -146,13 +142,16 @@ def measure_cost(job: CostJob, device: str) -> dict[str, Any]:
 
 
 def predict_repeats(job: RepeatsJob, device: str) -> Model:
-    """Make and keep the averaged outputs, and return who made them; runs in a worker process.
+    """Compute and cache the averaged outputs; runs in a worker process.
+
+    Returns:
+        The entry whose digest the outputs are cached by.
 
     Raises:
         InputError: the source does not fit the model or the workload.
     """
     from stockpot.judging.repeats import repeated_outputs
-    from stockpot.scoring.predictions import has_outputs, keep_outputs, load_model, open_set
+    from stockpot.scoring.predictions import has_outputs, keep_outputs, load_model
 
     entry = job.entry
     missing = [
@@ -163,6 +162,6 @@ def predict_repeats(job: RepeatsJob, device: str) -> Model:
         workload = job.workload.build()
         for name in missing:
             examples = open_set(job.workload, name, device)
-            made = repeated_outputs(workload, net, examples, job.repeats, (job.seed, name))
-            keep_outputs(job.root, job.workload, entry.digest, name, made)
+            outputs = repeated_outputs(workload, net, examples, job.repeats, (job.seed, name))
+            keep_outputs(job.root, job.workload, entry.digest, name, outputs)
     return entry

@@ -12,9 +12,10 @@ from stockpot.judging.confidence import (
     reliability_data,
     temperatures,
 )
-from stockpot.judging.contestants import OnSet
+from stockpot.judging.contestants import OutputsOnSet
 from stockpot.scoring.metrics.calibration import reliability
 from stockpot.scoring.metrics.classification import ece
+from stockpot.statistics.intervals import Intervals
 
 
 def _drawn(seed: int, size: int = 300) -> tuple[Tensor, Tensor]:
@@ -25,7 +26,7 @@ def _drawn(seed: int, size: int = 300) -> tuple[Tensor, Tensor]:
 
 
 def _chance(logits: Tensor, confidence: float = 0.95) -> float:
-    return ece_of_chance(logits, resamples=300, confidence=confidence, seed=0)
+    return ece_of_chance(logits, Intervals(300, confidence, seed=0))
 
 
 def test_a_calibrated_models_error_is_that_of_chance_as_often_as_was_said() -> None:
@@ -51,8 +52,8 @@ def test_chance_depends_on_the_seed_and_shrinks_with_the_examples() -> None:
 
 def test_models_are_calibrated_on_val_and_shown_on_test() -> None:
     val, test = _drawn(0), _drawn(1)
-    on_val = OnSet({"sure": 3 * val[0], "broken": val[0] / 0}, val[1])
-    on_test = OnSet({"sure": 3 * test[0], "broken": test[0]}, test[1])
+    on_val = OutputsOnSet({"sure": 3 * val[0], "broken": val[0] / 0}, val[1])
+    on_test = OutputsOnSet({"sure": 3 * test[0], "broken": test[0]}, test[1])
 
     temperature_of = temperatures(on_val)
     [(name, data)] = reliability_data(on_test, ["sure"], temperature_of).items()
@@ -65,7 +66,7 @@ def test_models_are_calibrated_on_val_and_shown_on_test() -> None:
 
 def test_scaling_mends_a_model_that_is_too_sure() -> None:
     logits, targets = _drawn(2)
-    temperature = temperatures(OnSet({"sure": 4 * logits}, targets))["sure"]
+    temperature = temperatures(OutputsOnSet({"sure": 4 * logits}, targets))["sure"]
 
     values = {
         m.name: (m.value(4 * logits, targets), m.value(4 * logits / temperature, targets))
@@ -80,7 +81,7 @@ def test_conformal_rows_say_how_often_and_how_large() -> None:
     val, test = _drawn(0, 500), _drawn(1, 500)
 
     [row] = conformal_rows(
-        OnSet({"a": val[0]}, val[1]), OnSet({"a": test[0]}, test[1]), ["a"], 0.2, 0.95
+        OutputsOnSet({"a": val[0]}, val[1]), OutputsOnSet({"a": test[0]}, test[1]), ["a"], 0.2, 0.95
     )
 
     assert (row["model"], row["alpha"]) == ("a", 0.2)

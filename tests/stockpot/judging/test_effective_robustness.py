@@ -100,7 +100,7 @@ def test_ingredients_that_are_all_right_have_no_line() -> None:
 
     found = _found(perfect, dict.fromkeys(perfect, "ingredient"))
 
-    assert "alike on test" in str(found["note"])
+    assert "equal scores on test" in str(found["note"])
     assert found["rows"] == []
     assert "slope" not in found
 
@@ -109,7 +109,7 @@ def test_ingredients_of_equal_accuracy_have_no_line() -> None:
     equal = {"a": (0.9, 0.7), "b": (0.9, 0.8), "c": (0.9, 0.75), "soup": (0.9, 0.9)}
     kinds = dict.fromkeys(("a", "b", "c"), "ingredient") | {"soup": "soup"}
 
-    assert "alike on test" in str(_found(equal, kinds)["note"])
+    assert "equal scores on test" in str(_found(equal, kinds)["note"])
 
 
 def test_two_ingredients_are_too_few() -> None:
@@ -128,4 +128,4 @@ def test_a_metric_that_is_no_fraction_has_no_probit() -> None:
 
     found = effective_robustness(values, values, dict.fromkeys("abc", "ingredient"), INTERVALS)
 
-    assert "no fraction" in str(found["note"])
+    assert "not a fraction" in str(found["note"])

@@ -20,7 +20,9 @@ from stockpot.judging.random_soups import (
     random_soups_jobs,
 )
 from stockpot.judging.relative_improvement import random_soup_rows
-from stockpot.scoring.predictions import load_outputs, load_targets, predict
+from stockpot.judging.test_sets import predict_on_sets
+from stockpot.scoring.predictions import load_outputs, load_targets
+from stockpot.statistics.intervals import Intervals
 from stockpot.statistics.values import Floats
 from stockpot.storage.checkpoints import load_tensors
 from stockpot.storage.models import Model
@@ -54,7 +56,7 @@ def make_models(save_model: SaveModel) -> MakeModels:
 
 def _values(root: Path, spec: WorkloadSpec, model: Model) -> dict[str, Floats]:
     """Return what the judge knows of a model: its values by place, from kept predictions."""
-    predict(root, spec, model.checkpoint, "cpu", judged_sets(spec))
+    predict_on_sets(root, spec, model.checkpoint, "cpu", judged_sets(spec))
     metric = next(iter(spec.build().metrics.values()))
     val, test, *shifts = (
         metric(load_outputs(root, spec, model.digest, name), load_targets(root, spec, name))
@@ -72,7 +74,7 @@ def _rows(root: Path, spec: WorkloadSpec, models: list[Model], draws: int) -> li
     for job in jobs:
         measure_random_soups(job, "cpu")
     values = {model.name: _values(root, spec, model) for model in models}
-    return random_soup_rows(soups, values, jobs, resamples=100, confidence=0.95)
+    return random_soup_rows(soups, values, jobs, Intervals(100, 0.95, seed=0))
 
 
 def test_pools_are_those_that_the_soups_call_for(
@@ -169,7 +171,7 @@ def test_a_soup_that_is_a_draw_scores_what_the_draw_does(
     for row in matched:
         assert (row["ri"], row["low"], row["high"], row["sd"]) == (0, 0, 0, 0)
         assert row["percentile"] == 0.5
-        assert row["note"] == "all ingredients: there is one soup of this size"
+        assert row["note"] == ("the soup has all ingredients, so it is the only one of its size")
 
 
 def test_of_one_ingredient_there_is_nothing_to_select(
@@ -179,7 +181,9 @@ def test_of_one_ingredient_there_is_nothing_to_select(
 
     assert {row["pool"] for row in rows} == {"matched", "any", "dirichlet"}
     assert {row["ri"] for row in rows} == {0}
-    assert {row["note"] for row in rows} == {"one ingredient: there is nothing to select"}
+    assert {row["note"] for row in rows} == {
+        "there is one ingredient, so there is nothing to select"
+    }
 
 
 def test_of_identical_ingredients_every_choice_is_the_same(
@@ -242,7 +246,9 @@ def test_what_was_not_measured_cannot_be_read(
 ) -> None:
     job = RandomSoupsJob(tmp_path, make_spec(), tuple(make_models(2)), "any", None, 2, 0)
 
-    with pytest.raises(InputError, match="on val: must be kept, got none; run `stockpot evaluate`"):
+    with pytest.raises(
+        InputError, match="on val: must be cached, got none; run `stockpot evaluate`"
+    ):
         load_values(tmp_path, job.workload, job.merges)
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import kstest
 
 from stockpot.judging.relative_improvement import RelativeImprovement, relative_improvement
-from stockpot.statistics.bootstrap import Bootstrap
+from stockpot.statistics.intervals import Intervals
 from stockpot.statistics.values import Floats
 
 
@@ -16,8 +16,7 @@ def _right(num_right: int, num: int = 20) -> Floats:
 
 
 def _compare(values: Floats, draws: Floats, resamples: int = 200) -> RelativeImprovement:
-    bootstrap = Bootstrap(len(values), resamples, 0.95, seed=0)
-    return relative_improvement(values, draws, bootstrap, confidence=0.95, seed=0)
+    return relative_improvement(values, draws, Intervals(resamples, 0.95, seed=0))
 
 
 def _table(generator: np.random.Generator, models: int, examples: int) -> Floats:

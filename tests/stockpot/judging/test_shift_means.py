@@ -17,8 +17,9 @@ from toy_workload import Toy
 
 from stockpot.experiment.jobs.judging import judge_models
 from stockpot.judging.job import JudgingJob
+from stockpot.judging.test_sets import open_set, predict_on_sets
 from stockpot.judging.test_sets import test_sets as sets_of_test
-from stockpot.scoring.predictions import open_set, predict, val_sets
+from stockpot.scoring.predictions import val_sets
 from stockpot.scoring.shift_means import mean_over_shifts
 from stockpot.scoring.val_scores import score_on_val
 from stockpot.workloads.protocol import Shift
@@ -77,7 +78,7 @@ def test_a_verdict_on_shifts_of_other_examples(
     spec = replace(job.workload, name="toy_workload:OtherExamples", options=())
     sets = (*val_sets(spec), *sets_of_test(spec))
     for model in job.models:
-        predict(job.root, spec, model.checkpoint, "cpu", sets)
+        predict_on_sets(job.root, spec, model.checkpoint, "cpu", sets)
     models = tuple(score_on_val(job.root, spec, model, "cpu") for model in job.models)
 
     evaluation = judge_models(replace(job, workload=spec, models=models), "cpu")

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from stockpot.judging.merged_values import judged_sets, load_values
+from stockpot.judging.test_sets import predict_on_sets
 from stockpot.judging.wise_ft import WiseFtJob, measure_wise_ft, wise_ft_job, wise_ft_path
-from stockpot.scoring.predictions import load_outputs, load_targets, predict
+from stockpot.scoring.predictions import load_outputs, load_targets
 from stockpot.statistics.values import Floats
 from stockpot.storage.models import Model
 from stockpot.workloads.spec import WorkloadSpec
@@ -30,7 +31,7 @@ def job(tmp_path: Path, make_spec: MakeSpec, save_model: SaveModel) -> WiseFtJob
 
 def _values(job: WiseFtJob, model: Model) -> dict[str, Floats]:
     spec = job.workload
-    predict(job.root, spec, model.checkpoint, "cpu", judged_sets(spec))
+    predict_on_sets(job.root, spec, model.checkpoint, "cpu", judged_sets(spec))
     metric = next(iter(spec.build().metrics.values()))
     val, test, *shifts = (
         metric(load_outputs(job.root, spec, model.digest, name), load_targets(job.root, spec, name))

@@ -11,6 +11,7 @@ from toy_workload import Toy
 from stockpot.errors import InputError
 from stockpot.experiment.jobs.judging import predict_model
 from stockpot.judging.job import PredictionJob
+from stockpot.judging.test_sets import predict_on_sets
 from stockpot.judging.test_sets import test_sets as sets_of_test
 from stockpot.scoring.predictions import (
     load_losses,
@@ -43,7 +44,7 @@ def test_kept_is_what_a_model_puts_out_and_loses_on_each_set(
 ) -> None:
     spec, model = make_spec(), save_model(WEIGHT)
 
-    predict(tmp_path, spec, model.checkpoint, "cpu", SETS)
+    predict_on_sets(tmp_path, spec, model.checkpoint, "cpu", SETS)
 
     workload = spec.build()
     moved = {f"{s.split}_shift/{n}": s.dataset() for n, s in workload.shifts().items()}
@@ -77,7 +78,7 @@ def test_what_val_scores_were_made_of_is_not_passed_again(
 
     score_on_val(tmp_path, make_spec(), model, "cpu")
     on_val = list(passes)
-    predict(tmp_path, make_spec(), model.checkpoint, "cpu", SETS)
+    predict_on_sets(tmp_path, make_spec(), model.checkpoint, "cpu", SETS)
 
     assert on_val == [6, 6]
     assert passes == list(SIZES.values())
@@ -87,10 +88,12 @@ def test_a_new_shift_is_all_that_is_passed(
     tmp_path: Path, make_spec: MakeSpec, save_model: SaveModel, passes: list[int]
 ) -> None:
     model, fewer, more = save_model(WEIGHT), make_spec(("a",)), make_spec(("a", "far away"))
-    predict(tmp_path, fewer, model.checkpoint, "cpu", (*val_sets(fewer), *sets_of_test(fewer)))
+    predict_on_sets(
+        tmp_path, fewer, model.checkpoint, "cpu", (*val_sets(fewer), *sets_of_test(fewer))
+    )
     passes.clear()
 
-    predict(tmp_path, more, model.checkpoint, "cpu", (*val_sets(more), *sets_of_test(more)))
+    predict_on_sets(tmp_path, more, model.checkpoint, "cpu", (*val_sets(more), *sets_of_test(more)))
 
     assert passes == [4]
     points = more.build().shifts()["far away"].dataset().tensors[0]
@@ -106,19 +109,29 @@ def test_val_is_predicted_without_opening_test(
     predict(tmp_path, spec, model.checkpoint, "cpu", val_sets(spec))
 
     with pytest.raises(AssertionError, match="test was opened"):
-        predict(tmp_path, spec, model.checkpoint, "cpu", ["test"])
+        predict_on_sets(tmp_path, spec, model.checkpoint, "cpu", ["test"])
+
+
+def test_scoring_opens_neither_test_nor_its_shifts_by_itself(
+    tmp_path: Path, make_spec: MakeSpec, save_model: SaveModel
+) -> None:
+    spec, model = make_spec(), save_model(WEIGHT)
+
+    for name in sets_of_test(spec):
+        with pytest.raises(ValueError, match=f"must be one of .*, got '{name}'"):
+            predict(tmp_path, spec, model.checkpoint, "cpu", [name])
 
 
 def test_kept_predictions_need_no_weights(
     tmp_path: Path, make_spec: MakeSpec, save_model: SaveModel
 ) -> None:
     model = save_model(WEIGHT)
-    predict(tmp_path, make_spec(), model.checkpoint, "cpu", SETS)
+    predict_on_sets(tmp_path, make_spec(), model.checkpoint, "cpu", SETS)
     path = predictions_path(tmp_path, make_spec(), model.digest, "test")
     written = path.stat().st_mtime_ns
     (tmp_path / model.path).unlink()
 
-    predict(tmp_path, make_spec(), model.checkpoint, "cpu", SETS)
+    predict_on_sets(tmp_path, make_spec(), model.checkpoint, "cpu", SETS)
 
     assert path.stat().st_mtime_ns == written
 
@@ -148,7 +161,7 @@ def test_damaged_predictions_are_made_again(
     damage: Callable[[bytes], bytes],
 ) -> None:
     model = save_model(WEIGHT)
-    predict(tmp_path, make_spec(), model.checkpoint, "cpu", SETS)
+    predict_on_sets(tmp_path, make_spec(), model.checkpoint, "cpu", SETS)
     path = predictions_path(tmp_path, make_spec(), model.digest, "test_shift/a")
     whole = path.read_bytes()
     path.write_bytes(damage(whole))
@@ -156,7 +169,7 @@ def test_damaged_predictions_are_made_again(
 
     with pytest.raises(InputError, match="predictions on test_shift/a: must be kept and whole"):
         load_outputs(tmp_path, make_spec(), model.digest, "test_shift/a")
-    predict(tmp_path, make_spec(), model.checkpoint, "cpu", SETS)
+    predict_on_sets(tmp_path, make_spec(), model.checkpoint, "cpu", SETS)
 
     assert path.read_bytes() == whole
     assert passes == [4]
@@ -166,13 +179,13 @@ def test_damaged_targets_are_made_again_without_a_pass(
     tmp_path: Path, make_spec: MakeSpec, save_model: SaveModel, passes: list[int]
 ) -> None:
     model = save_model(WEIGHT)
-    predict(tmp_path, make_spec(), model.checkpoint, "cpu", SETS)
+    predict_on_sets(tmp_path, make_spec(), model.checkpoint, "cpu", SETS)
     path = targets_path(tmp_path, make_spec(), "test")
     whole = path.read_bytes()
     path.write_bytes(_flip(whole))
     passes.clear()
 
-    predict(tmp_path, make_spec(), model.checkpoint, "cpu", SETS)
+    predict_on_sets(tmp_path, make_spec(), model.checkpoint, "cpu", SETS)
 
     assert path.read_bytes() == whole
     assert passes == []
@@ -238,6 +251,6 @@ def test_missing_weights_leave_no_predictions(
     (tmp_path / model.path).unlink()
 
     with pytest.raises(InputError, match="no such checkpoint; run `dvc pull` or `stockpot run`"):
-        predict(tmp_path, make_spec(), model.checkpoint, "cpu", SETS)
+        predict_on_sets(tmp_path, make_spec(), model.checkpoint, "cpu", SETS)
 
     assert not (tmp_path / ".stockpot" / "predictions").exists()

@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stockpot.experiment.promotion_test import Promotion, judge_challenger
+from stockpot.experiment.challenge import Verdict, judge_challenger
 from stockpot.statistics.paired import mcnemar
 
 
-def _judge(won: int, lost: int, num_examples: int = 397, level: float = 0.05) -> Promotion:
+def _judge(won: int, lost: int, num_examples: int = 397, level: float = 0.05) -> Verdict:
     same = num_examples - won - lost
     challenger = np.repeat([1.0, 0, 1], [won, lost, same])
     champion = np.repeat([0.0, 1, 1], [won, lost, same])
@@ -18,8 +18,8 @@ def test_a_challenger_that_wins_the_test_is_promoted() -> None:
     decision = _judge(12, 3)
 
     assert decision.is_promoted
-    assert decision.difference == pytest.approx(9 / 397)
-    assert decision.tested.p == mcnemar(12, 3)
+    assert decision.comparison["difference"] == pytest.approx(9 / 397)
+    assert decision.comparison["p"] == mcnemar(12, 3)
     assert decision.reason == (
         "The challenger beats the champion: better on 12 and worse on 3 of 397 examples "
         "(accuracy +0.0227, p = 0.035), below the level 0.05."
@@ -32,7 +32,7 @@ def test_a_challenger_that_could_be_lucky_is_not() -> None:
     assert not decision.is_promoted
     assert decision.reason == (
         "The challenger is better on 9 and worse on 4 of 397 examples (accuracy +0.0126, "
-        "p = 0.27): chance would do as much, p is not below 0.05."
+        "p = 0.27): this may be chance, as p is not below 0.05."
     )
 
 
@@ -61,7 +61,7 @@ def test_other_values_are_tested_by_sign_flips() -> None:
     decision = judge_challenger(champion + 0.01, champion, "nll", level=0.05, seed=0)
 
     assert decision.is_promoted
-    assert decision.tested.test == "sign flips"
+    assert decision.comparison["test"] == "sign flips"
 
 
 @pytest.mark.parametrize("level", [0.01, 0.05, 0.2])
