@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stockpot.errors import InputError
 from stockpot.merging.stack import IngredientStack
-from stockpot.soups.selection.greedy import select_greedy
+from stockpot.soups.selection.greedy import greedy_steps
 from stockpot.soups.tuning.study import tune_coefficients
 
 State: TypeAlias = Mapping[str, Tensor]
@@ -89,7 +89,7 @@ def greedy_soup(models: Sequence[State], score: Score) -> Soup:
 
     alone = [values([position]).item() for position in range(len(models))]
     order = sorted(range(len(models)), key=lambda position: -alone[position])
-    steps = select_greedy(order, values)
+    steps = greedy_steps(order, values)
     members = [step.ingredient for step in steps if step.accepted]
     shares = _shares(members, len(models))
     return Soup(stack.mean_of(members), shares, steps[-1].best, tuple(history))

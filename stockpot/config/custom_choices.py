@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,13 +51,13 @@ class OrCustom:
         return {"anyOf": [handler(schema), custom]}
 
 
-def fields_of(options: dict[str, Option]) -> dict[str, Any]:
+def fields_of(options: Mapping[str, Option]) -> dict[str, Any]:
     """Return the options of a plugin as fields for `pydantic.create_model`."""
     return {name: (option.annotation, option.default) for name, option in options.items()}
 
 
 def checked_options(
-    section: Section, options: dict[str, Option], *, unused: frozenset[str] = frozenset()
+    section: Section, options: Mapping[str, Option], *, unused: frozenset[str] = frozenset()
 ) -> dict[str, Any]:
     """Check the further fields of a custom section against the options of its code.
 

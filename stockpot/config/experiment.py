@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema, field_validator, mod
 
 from stockpot.config.soups import SoupSection
 from stockpot.config.sweep import BaseSection, SweepSection
-from stockpot.config.tune import OptunaTuning, TuneSection
+from stockpot.config.tune import TuneSection
 from stockpot.diagnostics.registry import DIAGNOSTICS
 from stockpot.errors import unknown_name
 from stockpot.workloads import shift_names
@@ -169,7 +169,7 @@ class Experiment(Section):
                 f"names of soups and tune must not be those of other models, got {taken}"
             )
         for study in self.tune:
-            needs_shifts = isinstance(study, OptunaTuning) and "val_shift" in study.objectives
+            needs_shifts = "val_shift" in study.settings.get("objectives", ())
             if needs_shifts and not self.workload.val_shifts:
                 raise ValueError(
                     f"tune {study.name!r} needs workload.val_shifts, got none; "

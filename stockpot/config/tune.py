@@ -1,82 +1,89 @@
-"""The section `tune` of params.yaml: searches for coefficients, of three kinds."""
+"""The section `tune` of params.yaml: searches for merge coefficients."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+import operator
+from functools import reduce
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, create_model, model_validator
 
+from stockpot.config.custom_choices import OrCustom, checked_options, fields_of
+from stockpot.soups.tuning.registry import SEARCHES
+from stockpot.soups.tuning.search import Search
 from stockpot.yaml_files import Name, Section
 
+_DEFAULT = next(iter(SEARCHES))
 
-class _Search(Section):
+
+class TuneRecipe(Section):
+    """A tuned soup: ingredients to mix, and the search for their coefficients."""
+
     name: Name
-    top_k: int | None = Field(None, ge=2, description="mix only the k best on val; null: all")
+    top_k: int | None = Field(None, ge=2, description="use only the k best on val; null: all")
+    search: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The search's options."""
+        return {name: getattr(self, name) for name in SEARCHES[self.search].options}
+
+    def build(self) -> Search:
+        """Return the search.
+
+        Raises:
+            ValueError: its options do not fit together.
+        """
+        return SEARCHES[self.search].build(**self.settings)
 
 
-class OptunaTuning(_Search):
-    """Coefficients tried one after another by Optuna, scored on val."""
-
-    search: Literal["optuna"] = Field("optuna", description="by default")
-    objectives: Sequence[Literal["val", "val_shift"]] = Field(
-        ("val",), min_length=1, max_length=2, description="what to raise; two give a Pareto front"
-    )
-    sampler: Literal["tpe", "gp", "cmaes", "nsga2", "random"] = "tpe"
-    trials: int = Field(60, ge=1)
-
+class _BuiltInTuning(TuneRecipe):
     @model_validator(mode="after")
-    def _objectives_fit_the_sampler(self) -> OptunaTuning:
-        if len(set(self.objectives)) < len(self.objectives):
-            raise ValueError(f"objectives must differ, got {list(self.objectives)}")
-        if self.sampler == "cmaes" and len(self.objectives) > 1:
-            raise ValueError("sampler 'cmaes' takes one objective, got two; use 'nsga2' or 'tpe'")
+    def _options_fit_together(self) -> _BuiltInTuning:
+        self.build()
         return self
 
 
-class GradientTuning(_Search):
-    """Learned soup: coefficients by gradient on one half of val, chosen on the other half."""
+class CustomTuning(TuneRecipe, extra="allow"):
+    """A search of your own for coefficients; its options are further fields."""
 
-    search: Literal["gradient"] = Field(description="learned soup")
-    per: Literal["model", "layer", "tensor"] = Field(
-        "layer", description="what has a coefficient of its own, besides each ingredient"
-    )
-    epochs: int = Field(5, ge=1, description="the best one counts; it may be the start")
-    batch_size: int = Field(32, ge=1)
-    learning_rate: float = Field(0.05, gt=0, description="of AdamW")
-    sampling: Literal["darts", "drnas", "gdas"] = Field(
-        "darts", description="softmax; draws from a Dirichlet; one drawn ingredient for each `per`"
-    )
+    search: str = Field(pattern=r"^[\w.]+:\w+$", description="module:function")
+
+    @model_validator(mode="after")
+    def _search_accepts_the_options(self) -> CustomTuning:
+        checked = checked_options(self, SEARCHES[self.search].options)
+        assert self.__pydantic_extra__ is not None
+        self.__pydantic_extra__.update(checked)
+        return self
 
 
-class EntropyTuning(_Search):
-    """AdaMerging: coefficients of task vectors that make predictions on val sure; no labels."""
-
-    search: Literal["entropy"] = Field(description="AdaMerging")
-    per: Literal["model", "layer"] = Field(
-        "layer", description="what has a coefficient of its own, besides each ingredient"
+def _section_of(search: str) -> type[TuneRecipe]:
+    """Return the section of a built-in search: its options are fields."""
+    kind = SEARCHES[search]
+    fields: dict[str, Any] = {
+        "search": (Literal[search], _DEFAULT if search == _DEFAULT else ...),
+        **fields_of(kind.options),
+    }
+    section: type[TuneRecipe] = create_model(
+        f"{search.title().replace('_', '')}Tuning",
+        __base__=_BuiltInTuning,
+        __doc__=kind.summary,
+        **fields,
     )
-    init: float = Field(
-        0.3, ge=0, le=1, description="every coefficient at first; 1/ingredients: the uniform soup"
-    )
-    steps: int = Field(500, ge=1, description="batches")
-    batch_size: int = Field(16, ge=1)
-    learning_rate: float = Field(1e-3, gt=0, description="of Adam")
-    density: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        description="AdaMerging++: the share of each task vector that is kept, the largest entries "
-        "where they have the elected sign; null: all",
-    )
+    return section
 
 
 def _with_search(content: Any) -> Any:
-    """Make Optuna the search of a section that names none."""
-    return {"search": "optuna", **content} if isinstance(content, dict) else content
+    """Add the default search to a section that names none."""
+    return {"search": _DEFAULT, **content} if isinstance(content, dict) else content
 
 
-TuneSection = Annotated[
-    Annotated[OptunaTuning | GradientTuning | EntropyTuning, Field(discriminator="search")],
-    BeforeValidator(_with_search),
-]
+if TYPE_CHECKING:
+    TuneSection = TuneRecipe
+else:
+    _BUILT_IN = reduce(operator.or_, map(_section_of, SEARCHES))
+    TuneSection = Annotated[
+        Annotated[_BUILT_IN, Field(discriminator="search")],
+        OrCustom("search", CustomTuning),
+        BeforeValidator(_with_search),
+    ]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
-from stockpot.config import Experiment, SoupRecipe, TuneSection
+from stockpot.config import Experiment, SoupRecipe
 from stockpot.config.experiment import DIAGNOSTIC_NAMES
 from stockpot.errors import InputError
 from stockpot.experiment.jobs.diagnosing import DiagnosticJob
@@ -16,7 +16,6 @@ from stockpot.experiment.jobs.imports import Imports
 from stockpot.experiment.jobs.judging import Judged
 from stockpot.experiment.jobs.prechecking import PrecheckJob
 from stockpot.experiment.jobs.proposing import FIRST, ROUND, ProposalJob
-from stockpot.experiment.jobs.searches import SEARCHES, Search
 from stockpot.experiment.jobs.soups import SoupJob
 from stockpot.experiment.jobs.training import TrainingJob
 from stockpot.experiment.jobs.tuning import TuningJob
@@ -179,7 +178,7 @@ class Plan:
                 root=self.project.root,
                 workload=self.workload,
                 name=study.name,
-                search=self.search(study),
+                search=study.build(),
                 seed=self.experiment.seed,
                 base=base,
                 ingredients=tuple(best_first[: study.top_k]),
@@ -235,12 +234,6 @@ class Plan:
             return [*DIAGNOSTIC_NAMES]
         users_own = dict.fromkeys(name for name in chosen if name not in DIAGNOSTIC_NAMES)
         return [*(name for name in DIAGNOSTIC_NAMES if name in chosen), *users_own]
-
-    def search(self, study: TuneSection) -> Search:
-        """Return the search for coefficients of a section of `tune`."""
-        settings = study.model_dump(exclude={"name", "top_k", "search"})
-        lists = {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}
-        return SEARCHES[study.search](**settings | lists)
 
     def judged(self) -> Judged:
         """Return the jobs of the evaluation, all of whose models are made."""

@@ -15,20 +15,19 @@ from typing import TYPE_CHECKING, Any
 from stockpot.errors import InputError, StageFailed
 from stockpot.experiment.jobs.importing import ImportJob
 from stockpot.experiment.jobs.job import CannotMake, ModelJob
-from stockpot.experiment.jobs.searches import Found
 from stockpot.experiment.jobs.soups import SoupJob
 from stockpot.experiment.jobs.training import TrainingJob
 from stockpot.experiment.jobs.tuning import TuningJob
 from stockpot.experiment.provenance import Provenance
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.importing.sources import source_at
+from stockpot.soups.tuning.search import Found, SearchContext
 from stockpot.storage.checkpoints import Checkpoint, verify
 from stockpot.storage.digests import DigestCache
 from stockpot.storage.models import Model
 from stockpot.storage.store import pedigree
 
 if TYPE_CHECKING:
-    from torch import Tensor
 
     from stockpot.tracking import RecordedRun
 
@@ -82,10 +81,10 @@ def read_provenance(run: RecordedRun) -> Provenance:
     Raises:
         InputError: the run has none: an ensemble, a failure, or a run of an older version.
     """
-    if run.making is None:
+    if run.provenance is None:
         why = "an ensemble has no weights" if run.kind == "ensemble" else "it does not say how"
         raise InputError(f"run {run.run_id} ({run.name!r}): cannot be rebuilt, {why}")
-    return Provenance.from_text(run.making)
+    return Provenance.from_text(run.provenance)
 
 
 def rebuild(
@@ -252,10 +251,10 @@ class _RecordedSearch:
 
     study = recipe
 
-    def find(self, job: TuningJob, _states: Sequence[Mapping[str, Tensor]], _device: str) -> Found:
+    def find(self, context: SearchContext) -> Found:
         details, recipe = self.model.details, self.recipe
         named = details.get("layer_coefficients", {"model": details["coefficients"]})
-        rows = {group: [row[m.name] for m in job.ingredients] for group, row in named.items()}
+        rows = {group: [row[name] for name in context.names] for group, row in named.items()}
         per, options = recipe.get("per", "model"), recipe.get("options", {})
         return Found(recipe["method"], per, rows, trials=[], options=options)
 
@@ -268,14 +267,15 @@ def _reference(name: str, kind: str, reference: Checkpoint) -> Model:
 def _scores(
     provenance: Provenance, again: Checkpoint, place: Path, device: str, sets: Sequence[str]
 ) -> dict[str, float]:
-    from stockpot.scoring.predictions import load_outputs, load_targets, predict
+    from stockpot.judging.test_sets import predict_on_sets
+    from stockpot.scoring.predictions import load_outputs, load_targets
     from stockpot.scoring.val_scores import score_on_val
 
     workload = provenance.workload
     model = _reference(provenance.model.name, provenance.model.kind, again)
     scores = dict(score_on_val(place, workload, model, device).scores)
     metric, compute = next(iter(workload.build().metrics.items()))
-    predict(place, workload, again, device, sets)
+    predict_on_sets(place, workload, again, device, sets)
     for name in sets:
         outputs = load_outputs(place, workload, again.digest, name)
         values = compute(outputs, load_targets(place, workload, name))  # (N,)

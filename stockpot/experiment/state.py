@@ -14,8 +14,11 @@ from stockpot.experiment.jobs.importing import IMPORTING_MODULES
 from stockpot.experiment.jobs.training import TRAINING_MODULES
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.stages import STAGES, UPSTREAM, all_before
+from stockpot.reporting.figures import plot_module
 from stockpot.scoring.key_parts import val_scores_key_parts
 from stockpot.soups.preparation.options import method_modules
+from stockpot.soups.selection.registry import SELECTIONS
+from stockpot.soups.tuning.registry import SEARCHES
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.code_keys import code_key, imported_code
 from stockpot.storage.dvc import inside_dvc_stage
@@ -77,7 +80,8 @@ def inputs_key(plan: Plan, stage: str) -> str:
 def stage_modules(plan: Plan, stage: str) -> tuple[str, ...]:
     """Return the modules that make a stage's results; what these import is found from them."""
     if stage == "report":
-        return ("stockpot.reporting.html", "stockpot.reporting.model_card")
+        plots = [module for name in plan.diagnostics if (module := plot_module(name))]
+        return ("stockpot.reporting.html", "stockpot.reporting.model_card", *plots)
     return (*_MODULES_OF[stage](plan), *plan.workload.modules)
 
 
@@ -111,25 +115,29 @@ def _sweep_modules(plan: Plan) -> tuple[str, ...]:
 
 def _soup_modules(plan: Plan) -> tuple[str, ...]:
     recipes = plan.experiment.soups
-    methods = {getattr(recipe, "method", recipe.select) for recipe in recipes}
-    return (f"{_JOBS}.soups", *_modules_of(methods))
+    selections = sorted({SELECTIONS.module_of(recipe.select) for recipe in recipes})
+    methods = {recipe.merge_method for recipe in recipes}
+    return (f"{_JOBS}.soups", *selections, *_modules_of(methods))
 
 
 def _tuning_modules(plan: Plan) -> tuple[str, ...]:
-    methods = {plan.search(study).recipe["method"] for study in plan.experiment.tune}
-    return (f"{_JOBS}.tuning", *_modules_of(methods))
+    studies = plan.experiment.tune
+    searches = sorted({SEARCHES.module_of(study.search) for study in studies})
+    methods = {study.build().recipe["method"] for study in studies}
+    return (f"{_JOBS}.tuning", *searches, *_modules_of(methods))
 
 
 def _diagnosing_modules(plan: Plan) -> tuple[str, ...]:
-    return (f"{_JOBS}.finding_files", *map(DIAGNOSTICS.module_of, plan.diagnostics))
+    return (f"{_JOBS}.diagnosing", *map(DIAGNOSTICS.module_of, plan.diagnostics))
 
 
-def _judging_modules(_plan: Plan) -> tuple[str, ...]:
+def _judging_modules(plan: Plan) -> tuple[str, ...]:
     return (
         f"{_JOBS}.judging",
         "stockpot.judging.judge",
         "stockpot.judging.repeats",
         "stockpot.reporting.csv_files",
+        *(name.partition(":")[0] for name in plan.experiment.evaluate.metrics),
     )
 
 

@@ -1,54 +1,52 @@
-"""Making one soup: found in the store, or ingredients chosen by val scores and merged."""
+"""One soup: its ingredients are chosen by val scores, then merged."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from stockpot.errors import InputError
+from stockpot.experiment.jobs.job import ModelJob
+from stockpot.experiment.jobs.selection_steps import tested_steps
+from stockpot.experiment.provenance import Provenance
 from stockpot.scoring.key_parts import val_scores_key_parts
 from stockpot.soups.preparation.options import method_modules
+from stockpot.soups.selection.candidates import Candidates, Paths, PathSelection, Selection
+from stockpot.soups.selection.registry import SELECTIONS
 from stockpot.storage.code_keys import code_key
 from stockpot.storage.keys import content_key
 from stockpot.storage.models import Model
 from stockpot.storage.ranking import rank
 from stockpot.storage.store import Store
-from stockpot.workloads.spec import WorkloadSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from stockpot.merging.recipe import Recipe
-    from stockpot.soups.selection.greedy import Step
-
-# What was computed of ingredients, by position, for each of their tensors, by name.
-SideInformation = Mapping[int, Mapping[str, Any]]
+    from stockpot.merging.stack import IngredientStack
+    from stockpot.scoring.val_scores import ValScorer
 
 
-@dataclass(frozen=True, slots=True)
-class SoupJob:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoupJob(ModelJob):
     """One soup, as plain values that a worker process can be sent.
 
     Attributes:
-        root: the project root.
-        workload: whose val split guides the choice.
-        name: what the soup is called.
-        select: uniform, greedy, top_k or wise_ft.
-        k: how many ingredients `top_k` takes; None for the others.
-        method: the merge method.
-        options: the method's own and its preparation's, by name.
-        base: what the ingredients were fine-tuned from, for methods that use it.
-        seed: of methods that draw random numbers.
-        ingredients: what may go in, with val scores.
-        metric: the val score that choices use, by its name in the scores.
+        select: name of the selection; None: the ingredients are chosen, and all are merged.
+        select_options: options of the selection, by name.
+        method: the merge method; `wise_ft` for a selection on paths.
+        options: options of the method and of its preparation, by name.
+        base: the model that the ingredients were fine-tuned from, for methods that use it.
+        seed: seed of methods that draw random numbers.
+        ingredients: the ingredients to choose from, with val scores.
+        metric: name of the val score that the selection uses.
     """
 
-    root: Path
-    workload: WorkloadSpec
-    name: str
-    select: str
-    k: int | None
+    kind: str = "soup"
+    select: str | None
+    select_options: Mapping[str, Any] = field(default_factory=dict)
     method: str
     options: Mapping[str, int | float | bool | str]
     base: Model
@@ -63,7 +61,7 @@ class SoupJob:
             recipe=self.recipe,
             base=self.base.digest,
             seed=self.seed,
-            # Names too: the record of a soup tells of its ingredients by name.
+            # Names too: the record of a soup refers to its ingredients by name.
             ingredients=[[m.name, m.digest, dict(m.scores)] for m in self.ingredients],
             scoring=val_scores_key_parts(self.workload),
             code=code_key(*self.modules),
@@ -72,206 +70,228 @@ class SoupJob:
     @property
     def modules(self) -> tuple[str, ...]:
         """The modules that choose ingredients and merge them."""
-        return (__name__, *method_modules(self.method), *self.workload.modules)
+        selection = () if self.select is None else (SELECTIONS.module_of(self.select),)
+        return (__name__, *selection, *method_modules(self.method), *self.workload.modules)
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """The recipe, as it stands in manifests."""
+        """The recipe in the form of manifests."""
         recipe: dict[str, Any] = {"name": self.name, "select": self.select, "method": self.method}
         recipe |= {"options": dict(self.options)} if self.options else {}
-        return recipe if self.k is None else recipe | {"k": self.k}
-
-    def merging(self, members: Sequence[int], side: SideInformation) -> Recipe:
-        """Return how these ingredients, by position, are merged, with what was prepared."""
-        from stockpot.merging.recipe import Recipe
-        from stockpot.soups.preparation.options import split_options
-
-        # A sum of ones divided once is what greedy keeps; other methods may not divide.
-        share = 1.0 if self.method == "linear" else 1 / len(members)
-        return Recipe(
-            self.method,
-            (share,) * len(members),
-            split_options(self.method, self.options)[1],
-            self.seed,
-            tuple(self.ingredients[member].digest for member in members),
-            tuple(side[member] for member in members if member in side),
-        )
+        return recipe | dict(self.select_options)
 
     @property
-    def uses_base(self) -> bool:
-        """Whether the method is given the base."""
-        from stockpot.merging.registry import METHODS
+    def parents(self) -> Mapping[str, str]:
+        """Content keys of all ingredients to choose from, by name."""
+        return {model.name: model.key for model in self.ingredients}
 
-        return METHODS[self.method].takes_base
+    def work(self, device: str) -> Model:
+        """Choose ingredients by their val scores, and merge them."""
+        soups = _CandidateSoups(self, device)
+        if self.select is None:
+            return _save(self, soups, Selection(range(len(self.ingredients))))
+        chosen = self._choose(soups.score, soups.score_on_path)
+        if isinstance(chosen, PathSelection):
+            return _save_point(self, device, chosen)
+        return _save(self, soups, chosen)
 
-    def find(self) -> Model | None:
-        """Return the soup if the store has it; without scores."""
-        return Store(self.root).find("soup", self.key, self.name)
+    def provenance(self, model: Model) -> Provenance:
+        """Return what is needed to merge the soup again, without scoring soups again."""
+        merged = tuple((each.name, each.checkpoint) for each in self._merged(model))
+        base = self.base.checkpoint
+        return Provenance(model, self.workload, seed=self.seed, base=base, ingredients=merged)
+
+    def _merged(self, soup: Model) -> list[Model]:
+        """Return the ingredients of the soup in the order of the merge."""
+        details = soup.details
+        accepted = [step["ingredient"] for step in details["steps"] if step["accepted"]]
+        names = details.get("members") or accepted
+        if len(details["inputs"]) == 1:
+            names = list(details["inputs"])
+        if not names:  # no soup was scored: the selection can run again at no cost
+            chosen = self._choose(_no_scores, _no_scores)
+            assert isinstance(chosen, Selection)
+            return [self.ingredients[member] for member in chosen.members]
+        by_name = {model.name: model for model in self.ingredients}
+        return [by_name[name] for name in names]
+
+    def _choose(
+        self, score: Callable[[Sequence[int]], Tensor], score_on_path: Callable[[int, float], float]
+    ) -> Selection | PathSelection:
+        """Run the selection.
+
+        Raises:
+            InputError: a custom selection returns something other than ingredients.
+        """
+        assert self.select is not None, "there is nothing to choose"
+        rule = SELECTIONS[self.select]
+        order = rank(self.ingredients, self.metric)
+        scores = [model.scores[self.metric] for model in self.ingredients]
+        if rule.is_on_path:
+            chosen = rule.choose(Paths(order, scores, score_on_path), **self.select_options)
+        else:
+            chosen = rule.choose(Candidates(order, scores, score), **self.select_options)
+        if not isinstance(chosen, PathSelection if rule.is_on_path else Selection):
+            expected = "PathSelection" if rule.is_on_path else "Selection"
+            raise InputError(f"selection {self.select!r}: must return a {expected}, got {chosen!r}")
+        members = chosen.members if isinstance(chosen, Selection) else [chosen.best.ingredient]
+        if not members or not {*members} <= {*order} or len({*members}) < len(members):
+            raise InputError(
+                f"selection {self.select!r}: must choose at least one position below {len(order)}, "
+                f"and each only once, got {[*members]}"
+            )
+        return chosen
 
 
-def make_soup(job: SoupJob, device: str) -> Model:
-    """Make the soup of a job and score it on val; what the store has is not made again.
-
-    Runs in a worker process.
-    """
-    from stockpot.scoring.val_scores import score_on_val
-
-    with Store(job.root).lock(job.key):
-        soup = job.find() or _make(job, device)
-    return score_on_val(job.root, job.workload, soup, device)
+def _no_scores(*_what: Any) -> Any:
+    raise AssertionError("this selection needs no scores of soups")
 
 
-def _make(job: SoupJob, device: str) -> Model:
-    from stockpot.merging.engine import merge_files
-    from stockpot.soups.preparation.recalibration import Recalibration
-    from stockpot.storage.checkpoints import verify
-
-    if job.select == "wise_ft":
-        return _make_on_path(job, device)
-    members = list(range(len(job.ingredients)))
-    if job.select == "top_k":
-        members = rank(job.ingredients, job.metric)[: job.k]
-    side = _prepare(job, members, device)
-    steps = _greedy_steps(job, side, device) if job.select == "greedy" else []
-    if steps:
-        members = [step.ingredient for step in steps if step.accepted]
-    chosen = [job.ingredients[member] for member in members]
-    paths = [verify(job.root, model.checkpoint) for model in chosen]
-    base = verify(job.root, job.base.checkpoint)
-    merged = merge_files(paths, job.merging(members, side), base if job.uses_base else None)
-    merged = Recalibration(job.workload.build(), device)(merged, len(chosen) + job.uses_base)
+def _save(job: SoupJob, soups: _CandidateSoups, selection: Selection) -> Model:
+    """Merge the chosen ingredients and save the soup."""
+    chosen = [job.ingredients[member] for member in selection.members]
+    accepted = [step.ingredient for step in selection.steps if step.accepted]
     details = {
         "recipe": job.recipe,
         "coefficients": {model.name: 1 / len(chosen) for model in chosen},
         "inputs": {model.name: model.digest for model in chosen},
-        "steps": _steps_json(steps, job),
+        "steps": tested_steps(selection.steps, [model.name for model in job.ingredients], job.seed),
     }
-    return Store(job.root).save("soup", job.key, job.name, merged, details)
+    if soups.has_scored and accepted != list(selection.members):
+        details["members"] = [model.name for model in chosen]
+    weights = soups.merge_files(selection.members)
+    return Store(job.root).save("soup", job.key, job.name, weights, details)
 
 
-def _make_on_path(job: SoupJob, device: str) -> Model:
-    """Make the best model on val between the base and any of the ingredients."""
-    from stockpot.merging.engine import merge_states
-    from stockpot.merging.methods.wise_ft import wise_ft
-    from stockpot.merging.recipe import Recipe
-    from stockpot.scoring.val_scores import ValScorer
-    from stockpot.soups.preparation.recalibration import Recalibration
-    from stockpot.soups.selection.on_paths import select_on_paths
-    from stockpot.storage.checkpoints import load_tensors, verify
-
-    scorer = ValScorer(job.workload.build(), device)
-    base, *states = (
-        {name: tensor.to(device) for name, tensor in load_tensors(path).items()}
-        for path in (verify(job.root, model.checkpoint) for model in (job.base, *job.ingredients))
-    )
-
-    recalibrated = Recalibration(job.workload.build(), device)
-
-    def merged(member: int, alpha: float) -> dict[str, Tensor]:
-        recipe = Recipe.of(wise_ft, (1.0,), {"alpha": alpha})
-        return recalibrated(merge_states([states[member]], recipe, base), 2)
-
-    places = select_on_paths(
-        rank(job.ingredients, job.metric), lambda *place: scorer.val(merged(*place))
-    )
-    best, chosen = places[0], job.ingredients[places[0].ingredient]
+def _save_point(job: SoupJob, device: str, selection: PathSelection) -> Model:
+    """Merge the base and an ingredient to a point on the path between them, and save the soup."""
+    best = selection.best
+    point = replace(job, options={"alpha": best.alpha})
+    chosen = job.ingredients[best.ingredient]
     details = {
-        "recipe": job.recipe | {"options": {"alpha": best.alpha}},
+        "recipe": point.recipe,
         "coefficients": {chosen.name: best.alpha},
         "inputs": {chosen.name: chosen.digest},
         "steps": [],
         "paths": {
-            model.name: {f"{p.alpha:g}": p.score for p in places if p.ingredient == number}
+            model.name: {
+                f"{p.alpha:g}": p.score for p in selection.points if p.ingredient == number
+            }
             for number, model in enumerate(job.ingredients)
         },
     }
-    weights = merged(best.ingredient, best.alpha)
+    weights = _CandidateSoups(point, device).merge_files([best.ingredient])
     return Store(job.root).save("soup", job.key, job.name, weights, details)
 
 
-def _prepare(job: SoupJob, members: Sequence[int], device: str) -> SideInformation:
-    """Return what the method takes of each of these ingredients; nothing, if it takes nothing."""
-    from stockpot.soups.preparation.cache import prepare
-    from stockpot.soups.preparation.options import split_options
+class _CandidateSoups:
+    """Merges soups of a job's ingredients, and scores them on val.
 
-    preparation, _ = split_options(job.method, job.options)
-    if preparation is None:
-        return {}
-    return {
-        member: prepare(
-            job.root,
-            job.workload,
-            job.ingredients[member],
-            preparation,
-            seed=job.seed,
-            device=device,
-        )
-        for member in members
-    }
-
-
-def _greedy_steps(job: SoupJob, side: SideInformation, device: str) -> list[Step]:
-    """Choose ingredients greedily, each candidate scored on val."""
-    from stockpot.merging.engine import merge_states
-    from stockpot.merging.stack import IngredientStack
-    from stockpot.scoring.val_scores import ValScorer
-    from stockpot.soups.preparation.recalibration import Recalibration
-    from stockpot.soups.selection.greedy import select_greedy
-    from stockpot.storage.checkpoints import load_tensors, verify
-
-    states = [load_tensors(verify(job.root, model.checkpoint)) for model in job.ingredients]
-    scorer = ValScorer(job.workload.build(), device)
-    recalibrated = Recalibration(job.workload.build(), device)
-    order = rank(job.ingredients, job.metric)
-    if job.method == "linear":
-        stack = IngredientStack(states, device)
-        return select_greedy(
-            order, lambda m: scorer.val_values(recalibrated(stack.mean_of(m), len(m)))
-        )
-    base = load_tensors(verify(job.root, job.base.checkpoint)) if job.uses_base else None
-    return select_greedy(
-        order,
-        lambda members: scorer.val_values(
-            recalibrated(
-                merge_states([states[m] for m in members], job.merging(members, side), base),
-                len(members) + job.uses_base,
-            )
-        ),
-    )
-
-
-def _steps_json(steps: Sequence[Step], job: SoupJob) -> list[dict[str, Any]]:
-    """Return the steps as they stand in manifests, each tested against the soup before it.
-
-    The difference, its p and the examples won and lost are None for the first step, before which
-    there is no soup.
+    Weights and val are loaded when the first soup is scored: not every selection scores soups.
     """
-    content: list[dict[str, Any]] = []
-    soup: Step | None = None
-    for step in steps:
-        decision = {
-            "ingredient": job.ingredients[step.ingredient].name,
-            "score": step.score,
-            "accepted": step.accepted,
-            "best": step.best,
-        }
-        content.append(decision | _against(soup, step, job.seed))
-        soup = step if step.accepted else soup
-    return content
 
+    def __init__(self, job: SoupJob, device: str) -> None:
+        from stockpot.merging.registry import METHODS
+        from stockpot.soups.preparation.recalibration import Recalibration
 
-def _against(soup: Step | None, candidate: Step, seed: int) -> dict[str, Any]:
-    from stockpot.statistics.paired import paired_test
+        self._job = job
+        self._device = device
+        self._uses_base = METHODS[job.method].takes_base
+        self._recalibrated = Recalibration(job.workload.build(), device)
+        self._prepared: dict[int, Mapping[str, Any]] = {}
+        self.has_scored = False
 
-    if soup is None:
-        undecided = dict.fromkeys(("difference", "p", "won", "lost"))
-        return {**undecided, "n": len(candidate.values)}
-    values, reference = candidate.values.cpu().numpy(), soup.values.cpu().numpy()
-    tested = paired_test(values, reference, seed=seed)
-    return {
-        "difference": candidate.score - soup.score,
-        "p": tested.p,
-        "won": tested.won,
-        "lost": tested.lost,
-        "n": tested.n,
-    }
+    def score(self, members: Sequence[int]) -> Tensor:
+        """Return the val values (N,) of the soup of these ingredients."""
+        from stockpot.merging.engine import merge_states
+
+        if self._stack is not None:
+            weights = self._stack.mean_of(members)
+        else:
+            base = self._base if self._uses_base else None
+            states = [self._states[member] for member in members]
+            weights = merge_states(states, self._recipe(members), base)
+        return self._scorer.val_values(self._recalibrated(weights, self._num_merged(members)))
+
+    def score_on_path(self, ingredient: int, alpha: float) -> float:
+        """Return the val score of a point between the base and an ingredient."""
+        from stockpot.merging.engine import merge_states
+        from stockpot.merging.methods.wise_ft import wise_ft
+        from stockpot.merging.recipe import Recipe
+
+        recipe = Recipe.of(wise_ft, (1.0,), {"alpha": alpha})
+        base, state = self._on_device[-1], self._on_device[ingredient]
+        return self._scorer.val(self._recalibrated(merge_states([state], recipe, base), 2))
+
+    def merge_files(self, members: Sequence[int]) -> dict[str, Tensor]:
+        """Merge ingredients tensor by tensor from their files; the same bits as in memory."""
+        from stockpot.merging.engine import merge_files
+        from stockpot.storage.checkpoints import verify
+
+        job = self._job
+        paths = [verify(job.root, job.ingredients[member].checkpoint) for member in members]
+        base = verify(job.root, job.base.checkpoint)
+        merged = merge_files(paths, self._recipe(members), base if self._uses_base else None)
+        return self._recalibrated(merged, self._num_merged(members))
+
+    def _recipe(self, members: Sequence[int]) -> Recipe:
+        from stockpot.merging.recipe import Recipe
+        from stockpot.soups.preparation.cache import prepare
+        from stockpot.soups.preparation.options import split_options
+
+        job = self._job
+        preparation, options = split_options(job.method, job.options)
+        for member in members:
+            if preparation is not None and member not in self._prepared:
+                model = job.ingredients[member]
+                self._prepared[member] = prepare(
+                    job.root, job.workload, model, preparation, seed=job.seed, device=self._device
+                )
+        # `IngredientStack` divides a sum once; equal bits need equal coefficients of 1 here.
+        share = 1.0 if job.method == "linear" else 1 / len(members)
+        return Recipe(
+            job.method,
+            (share,) * len(members),
+            options,
+            job.seed,
+            tuple(job.ingredients[member].digest for member in members),
+            tuple(self._prepared[member] for member in members if member in self._prepared),
+        )
+
+    def _num_merged(self, members: Sequence[int]) -> int:
+        return len(members) + self._uses_base
+
+    @cached_property
+    def _scorer(self) -> ValScorer:
+        from stockpot.scoring.val_scores import ValScorer
+
+        self.has_scored = True
+        return ValScorer(self._job.workload.build(), self._device)
+
+    @cached_property
+    def _states(self) -> list[dict[str, Tensor]]:
+        return [self._load(model) for model in self._job.ingredients]
+
+    @cached_property
+    def _stack(self) -> IngredientStack | None:
+        from stockpot.merging.stack import IngredientStack
+
+        is_linear = self._job.method == "linear"
+        return IngredientStack(self._states, self._device) if is_linear else None
+
+    @cached_property
+    def _base(self) -> dict[str, Tensor]:
+        return self._load(self._job.base)
+
+    @cached_property
+    def _on_device(self) -> list[dict[str, Tensor]]:
+        """The ingredients and, last, the base."""
+        return [
+            {name: tensor.to(self._device) for name, tensor in state.items()}
+            for state in (*self._states, self._base)
+        ]
+
+    def _load(self, model: Model) -> dict[str, Tensor]:
+        from stockpot.storage.checkpoints import load_tensors, verify
+
+        return load_tensors(verify(self._job.root, model.checkpoint))

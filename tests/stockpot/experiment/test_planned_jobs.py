@@ -7,8 +7,10 @@ from dataclasses import asdict
 
 import pytest
 
-from stockpot.experiment.jobs.searches import EntropySearch, GradientSearch, OptunaSearch
 from stockpot.experiment.plan import Plan
+from stockpot.soups.tuning.entropy_search import EntropySearch
+from stockpot.soups.tuning.gradient_search import GradientSearch
+from stockpot.soups.tuning.optuna_search import OptunaSearch
 from stockpot.storage.manifests import read_manifest
 
 MakePlan = Callable[..., Plan]
@@ -96,10 +98,10 @@ def test_one_and_one_point_zero_are_the_same_ingredient(make_plan: MakePlan) -> 
 def test_soups_are_made_of_all_ingredients(plan: Plan) -> None:
     jobs = plan.soup_jobs()
 
-    assert [(job.name, job.select, job.k) for job in jobs] == [
-        ("uniform", "uniform", None),
-        ("greedy", "greedy", None),
-        ("top 2", "top_k", 2),
+    assert [(job.name, job.select, job.select_options) for job in jobs] == [
+        ("uniform", "uniform", {}),
+        ("greedy", "greedy", {}),
+        ("top 2", "top_k", {"k": 2}),
     ]
     assert all(job.ingredients == plan.ingredients() for job in jobs)
     assert {job.metric for job in jobs} == {"val/accuracy"}
@@ -113,7 +115,7 @@ def test_studies_take_the_best_ingredients_first(make_plan: MakePlan) -> None:
 
     assert list(first.ingredients) == by_score[:2]
     assert list(second.ingredients) == by_score
-    assert second.search == OptunaSearch(("val", "val_shift"), "nsga2", 8)
+    assert second.search == OptunaSearch(objectives=("val", "val_shift"), sampler="nsga2", trials=8)
 
 
 def test_studies_of_each_kind_are_planned_with_what_they_are_told(make_plan: MakePlan) -> None:
@@ -124,8 +126,8 @@ def test_studies_of_each_kind_are_planned_with_what_they_are_told(make_plan: Mak
 
     learned, adaptive = plan.tuning_jobs()
 
-    assert learned.search == GradientSearch("tensor", 2, 32, 0.05)
-    assert adaptive.search == EntropySearch("layer", 0.3, 7, 16, 1e-3)
+    assert learned.search == GradientSearch(per="tensor", epochs=2)
+    assert adaptive.search == EntropySearch(steps=7)
     assert learned.base == adaptive.base == plan.base()
     assert len(adaptive.ingredients) == 2
 

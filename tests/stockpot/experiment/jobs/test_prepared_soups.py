@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stockpot.experiment.jobs.soups import SoupJob, make_soup
+from stockpot.experiment.jobs.job import make_model
+from stockpot.experiment.jobs.soups import SoupJob
 from stockpot.scoring.val_scores import ValScorer
 from stockpot.soups.preparation.cache import prepare
 from stockpot.soups.preparation.fisher_information import FisherInformation
@@ -41,7 +42,6 @@ def job(tmp_path: Path) -> SoupJob:
         workload=WORKLOAD,
         name="soup",
         select="uniform",
-        k=None,
         method="fisher",
         options={},
         base=models[0],
@@ -77,7 +77,7 @@ def test_a_fisher_soup_is_the_mean_weighted_by_the_formula_of_the_information(
     shares = [information(weight) / information(weight).norm() for weight in WEIGHTS]
     weighted = sum(share * weight for share, weight in zip(shares, WEIGHTS, strict=True))
 
-    soup = make_soup(job, "cpu")
+    soup = make_model(job, "cpu")
 
     torch.testing.assert_close(weight_of(job, soup), weighted / sum(shares))
     assert soup.details["recipe"]["method"] == "fisher"
@@ -86,7 +86,7 @@ def test_a_fisher_soup_is_the_mean_weighted_by_the_formula_of_the_information(
 
 def test_a_regmean_soup_of_models_with_equal_inputs_is_their_mean(job: SoupJob) -> None:
     # The only layer sees the data themselves, which are the same for every model.
-    soup = make_soup(replace(job, method="regmean"), "cpu")
+    soup = make_model(replace(job, method="regmean"), "cpu")
 
     torch.testing.assert_close(weight_of(job, soup), torch.stack(WEIGHTS).mean(dim=0))
 
@@ -95,7 +95,7 @@ def test_a_regmean_soup_of_models_with_equal_inputs_is_their_mean(job: SoupJob) 
 def test_each_greedy_step_has_the_score_of_the_soup_that_would_be_written(
     job: SoupJob, method: str
 ) -> None:
-    greedy = make_soup(replace(job, select="greedy", method=method), "cpu")
+    greedy = make_model(replace(job, select="greedy", method=method), "cpu")
     by_name = {model.name: model for model in job.ingredients}
     scorer = ValScorer(WORKLOAD.build(), "cpu")
     members: list[Model] = []
@@ -103,7 +103,7 @@ def test_each_greedy_step_has_the_score_of_the_soup_that_would_be_written(
     for number, step in enumerate(greedy.details["steps"]):
         candidate = (*members, by_name[step["ingredient"]])
         same = replace(job, name=f"{number}", method=method, ingredients=candidate)
-        soup = make_soup(same, "cpu")
+        soup = make_model(same, "cpu")
         assert scorer.val({"weight": weight_of(job, soup)}) == step["score"]
         members = [*candidate] if step["accepted"] else members
 
@@ -112,24 +112,25 @@ def test_each_greedy_step_has_the_score_of_the_soup_that_would_be_written(
 
 
 def test_a_model_is_prepared_once_for_all_soups(job: SoupJob) -> None:
-    make_soup(job, "cpu")
+    make_model(job, "cpu")
     first = kept(job)
 
-    for select in ("greedy", "top_k"):
-        make_soup(replace(job, name=select, select=select, k=2, options={"floor": 0.1}), "cpu")
+    for select, options in {"greedy": {}, "top_k": {"k": 2}}.items():
+        other = replace(job, name=select, select=select, select_options=options)
+        make_model(replace(other, options={"floor": 0.1}), "cpu")
 
     assert len(first) == 3
     assert kept(job) == first
 
 
 def test_only_what_goes_in_is_prepared(job: SoupJob) -> None:
-    make_soup(replace(job, select="top_k", k=2), "cpu")
+    make_model(replace(job, select="top_k", select_options={"k": 2}), "cpu")
 
     assert len(kept(job)) == 2
 
 
 def test_a_method_without_data_prepares_nothing(job: SoupJob) -> None:
-    make_soup(replace(job, method="linear"), "cpu")
+    make_model(replace(job, method="linear"), "cpu")
 
     assert kept(job) == {}
 
@@ -149,10 +150,10 @@ def test_a_method_without_data_prepares_nothing(job: SoupJob) -> None:
 def test_whatever_it_depends_on_makes_another_preparation_and_another_soup(
     job: SoupJob, change: Mapping[str, Any]
 ) -> None:
-    make_soup(job, "cpu")
+    make_model(job, "cpu")
     other = replace(job, **change)
 
-    make_soup(other, "cpu")
+    make_model(other, "cpu")
 
     assert len(kept(job)) == 6
     assert other.key != job.key
@@ -179,10 +180,10 @@ def test_a_preparation_that_could_not_be_written_is_made_by_the_next_run(
     with monkeypatch.context() as broken:
         broken.setattr("safetensors.torch.save_file", full_disk)
         with pytest.raises(OSError, match="no space left"):
-            make_soup(job, "cpu")
+            make_model(job, "cpu")
     after_the_fault = kept(job)
 
-    make_soup(job, "cpu")
+    make_model(job, "cpu")
 
     assert after_the_fault == {}
     assert len(kept(job)) == 3

@@ -13,20 +13,22 @@ import torch
 from torch import Tensor
 
 from stockpot.config import load_experiment
+from stockpot.experiment.jobs.job import make_model
 from stockpot.experiment.jobs.judging import judge_models, measure_baseline, predict_model
 from stockpot.experiment.jobs.prechecking import check_ingredients
-from stockpot.experiment.jobs.searches import EntropySearch, GradientSearch, OptunaSearch, Search
-from stockpot.experiment.jobs.soups import make_soup
-from stockpot.experiment.jobs.training import train
-from stockpot.experiment.jobs.tuning import TuningJob, tune
+from stockpot.experiment.jobs.tuning import TuningJob
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.report_files import load_results, write_plot_files, write_report_files
 from stockpot.experiment.state import inputs_key, is_done
 from stockpot.merging.engine import merge_states
 from stockpot.merging.recipe import Recipe
-from stockpot.reporting.diagnostics import draw_all
+from stockpot.reporting.figures import draw_figures
 from stockpot.scoring.val_scores import ValScorer
+from stockpot.soups.tuning.entropy_search import EntropySearch
+from stockpot.soups.tuning.gradient_search import GradientSearch
 from stockpot.soups.tuning.mixtures import recipes
+from stockpot.soups.tuning.optuna_search import OptunaSearch
+from stockpot.soups.tuning.search import Search
 from stockpot.storage.checkpoints import load_tensors
 from stockpot.storage.manifests import models_of, read_manifest, write_manifest
 from stockpot.storage.models import Model
@@ -36,9 +38,9 @@ from stockpot.tracking.manifests import record_from_manifest
 from stockpot.workloads.spec import WorkloadSpec
 
 WEIGHTS = [[[1.0, 0.2], [0.5, 0.3]], [[0.1, 0.9], [-0.4, 1.2]], [[0.6, -0.5], [0.9, 0.8]]]
-LEARNED = GradientSearch("layer", epochs=3, batch_size=8, learning_rate=0.3)
+LEARNED = GradientSearch(per="layer", epochs=3, batch_size=8, learning_rate=0.3)
 ELECTED = {"density": 0.5, "scope": "model"}
-ADAPTIVE = EntropySearch("layer", init=0.3, steps=7, batch_size=16, learning_rate=0.1)
+ADAPTIVE = EntropySearch(per="layer", init=0.3, steps=7, batch_size=16, learning_rate=0.1)
 
 MakeJob = Callable[[Search], TuningJob]
 
@@ -85,7 +87,7 @@ def test_a_learned_soup_is_what_its_coefficients_say_and_scores_what_its_trial_s
 ) -> None:
     job = make_job(LEARNED)
 
-    soup = tune(job, "cpu")
+    soup = make_model(job, "cpu")
 
     details = soup.details
     rows = {group: tuple(row.values()) for group, row in _rows(soup).items()}
@@ -101,7 +103,7 @@ def test_a_learned_soup_starts_from_the_uniform_one_and_lists_every_epoch(
 ) -> None:
     job = make_job(LEARNED)
 
-    details = tune(job, "cpu").details
+    details = make_model(job, "cpu").details
 
     uniform = merge_states(_states(job.ingredients, job.root), Recipe("linear", (1.0,) * 3))
     score = ValScorer(job.workload.build(), "cpu").val(uniform)
@@ -126,7 +128,7 @@ def test_a_learned_soup_starts_from_the_uniform_one_and_lists_every_epoch(
 def test_drawn_ingredients_end_with_one_of_them_for_each_layer(make_job: MakeJob) -> None:
     job = make_job(replace(LEARNED, sampling="gdas", epochs=12))
 
-    soup = tune(job, "cpu")
+    soup = make_model(job, "cpu")
 
     chosen = soup.details["coefficients"]
     assert soup.details["recipe"]["sampling"] == "gdas"
@@ -137,14 +139,14 @@ def test_drawn_ingredients_end_with_one_of_them_for_each_layer(make_job: MakeJob
 
 
 def test_one_coefficient_a_model_needs_no_table(make_job: MakeJob) -> None:
-    soup = tune(make_job(replace(LEARNED, per="model")), "cpu")
+    soup = make_model(make_job(replace(LEARNED, per="model")), "cpu")
 
     assert "layer_coefficients" not in soup.details
     assert len(soup.details["coefficients"]) == 3
 
 
 def test_coefficients_of_groups_are_reported_by_their_mean(make_job: MakeJob) -> None:
-    soup = tune(make_job(replace(LEARNED, per="tensor")), "cpu")
+    soup = make_model(make_job(replace(LEARNED, per="tensor")), "cpu")
 
     for name, value in soup.details["coefficients"].items():
         assert value == fmean(row[name] for row in _rows(soup).values())
@@ -155,7 +157,7 @@ def test_an_adaptive_merge_of_elected_task_vectors_is_what_its_recipe_says(
 ) -> None:
     job = make_job(replace(ADAPTIVE, density=0.5, learning_rate=1.0, init=0.5))
 
-    soup = tune(job, "cpu")
+    soup = make_model(job, "cpu")
 
     recipe = soup.details["recipe"]
     assert (recipe["method"], recipe["options"]) == ("elected_sum", ELECTED)
@@ -172,7 +174,7 @@ def test_an_adaptive_merge_of_elected_task_vectors_is_what_its_recipe_says(
 def test_an_adaptive_merge_is_the_base_and_its_task_vectors(make_job: MakeJob) -> None:
     job = make_job(ADAPTIVE)
 
-    soup = tune(job, "cpu")
+    soup = make_model(job, "cpu")
 
     (base,) = _states([job.base], job.root)
     (coefficients,) = _rows(soup).values()
@@ -189,7 +191,7 @@ def test_an_adaptive_merge_is_the_base_and_its_task_vectors(make_job: MakeJob) -
 def test_an_adaptive_merge_without_any_task_vector_is_the_base(make_job: MakeJob) -> None:
     job = make_job(replace(ADAPTIVE, init=0.0, learning_rate=1e-12))
 
-    soup = tune(job, "cpu")
+    soup = make_model(job, "cpu")
 
     (base,) = _states([job.base], job.root)
     torch.testing.assert_close(load_tensors(job.root / soup.path)["weight"], base["weight"])
@@ -198,10 +200,10 @@ def test_an_adaptive_merge_without_any_task_vector_is_the_base(make_job: MakeJob
 @pytest.mark.parametrize("search", [LEARNED, ADAPTIVE])
 def test_a_search_that_is_done_again_has_the_same_bits(make_job: MakeJob, search: Search) -> None:
     job = make_job(search)
-    first = tune(job, "cpu")
+    first = make_model(job, "cpu")
     (job.root / first.path).unlink()
 
-    assert tune(job, "cpu") == first
+    assert make_model(job, "cpu") == first
 
 
 @pytest.mark.parametrize("search", [LEARNED, ADAPTIVE])
@@ -212,7 +214,7 @@ def test_every_setting_counts_in_the_key(make_job: MakeJob, search: Search) -> N
         make_job(replace(search, per="model")),
         make_job(replace(search, batch_size=3)),
         make_job(replace(search, learning_rate=0.5)),
-        make_job(OptunaSearch(("val",), "tpe", 8)),
+        make_job(OptunaSearch(trials=8)),
         replace(job, seed=1),
         replace(job, base=job.ingredients[0]),
         replace(job, name="other"),
@@ -225,7 +227,7 @@ def test_the_header_of_the_weights_leaves_the_tables_to_the_manifest(make_job: M
     from safetensors import safe_open
 
     job = make_job(LEARNED)
-    soup = tune(job, "cpu")
+    soup = make_model(job, "cpu")
 
     with safe_open(job.root / soup.path, framework="pt") as file:
         pedigree = json.loads(file.metadata()["stockpot"])
@@ -257,13 +259,13 @@ def test_a_whole_experiment_with_both_searches_is_recorded_plotted_and_reported(
     def record(stage: str, **made: object) -> None:
         write_manifest(tmp_path, stage, {"inputs": inputs_key(plan, stage), "files": {}, **made})
 
-    record("base", base=train(plan.base_job(), "cpu").to_json())
-    ingredients = [train(job, "cpu") for job in plan.ingredient_jobs()]
+    record("base", base=make_model(plan.base_job(), "cpu").to_json())
+    ingredients = [make_model(job, "cpu") for job in plan.ingredient_jobs()]
     made = [ingredient.to_json() for ingredient in ingredients]
     precheck = check_ingredients(plan.precheck_job(ingredients), "cpu")
     record("sweep", ingredients=made, failed=[], precheck=precheck)
-    record("soups", soups=[make_soup(job, "cpu").to_json() for job in plan.soup_jobs()])
-    record("tune", tuned=[tune(job, "cpu").to_json() for job in plan.tuning_jobs()])
+    record("soups", soups=[make_model(job, "cpu").to_json() for job in plan.soup_jobs()])
+    record("tune", tuned=[make_model(job, "cpu").to_json() for job in plan.tuning_jobs()])
     record("diagnose")
     for prediction in plan.judged().prediction_jobs():
         predict_model(prediction, "cpu")
@@ -272,7 +274,7 @@ def test_a_whole_experiment_with_both_searches_is_recorded_plotted_and_reported(
     evaluation = judge_models(plan.judged().judging_job(), "cpu")
     record("evaluate", **evaluation)
     write_plot_files(tmp_path, evaluation)
-    report, _ = write_report_files(plan, draw_all(load_results(tmp_path)), {})
+    report, _ = write_report_files(plan, draw_figures(load_results(tmp_path)), {})
     page = report.read_text()
 
     assert is_done(plan, "tune")

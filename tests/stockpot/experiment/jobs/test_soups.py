@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from stockpot.errors import InputError
-from stockpot.experiment.jobs.soups import SoupJob, make_soup
+from stockpot.experiment.jobs.job import make_model
+from stockpot.experiment.jobs.soups import SoupJob
 from stockpot.experiment.plan import Plan
 from stockpot.merging.engine import merge_states
 from stockpot.merging.recipe import Recipe
@@ -124,7 +125,7 @@ def test_each_greedy_step_is_tested_against_the_soup_before_it(
 
 
 def test_the_best_point_between_the_base_and_an_ingredient(plan: Plan, job: SoupJob) -> None:
-    soup = make_soup(replace(job, name="wise", select="wise_ft", method="wise_ft"), "cpu")
+    soup = make_model(replace(job, name="wise", select="wise_ft", method="wise_ft"), "cpu")
 
     [(name, alpha)] = soup.details["coefficients"].items()
     by_name = {model.name: model for model in plan.ingredients()}
@@ -149,7 +150,7 @@ def test_a_soup_that_the_store_has_is_not_made_again(
     for ingredient in plan.ingredients():
         (plan.project.root / ingredient.path).unlink()  # without them, nothing can be merged
 
-    again = make_soup(job, "cpu")
+    again = make_model(job, "cpu")
 
     assert again == soups["greedy"]
     assert job.find() is not None
@@ -160,7 +161,7 @@ def test_a_soup_of_ingredients_that_were_renamed_tells_of_them_by_their_new_name
 ) -> None:
     renamed = tuple(replace(model, name=f"new-{model.name}") for model in job.ingredients)
 
-    soup = make_soup(replace(job, ingredients=renamed), "cpu")
+    soup = make_model(replace(job, ingredients=renamed), "cpu")
 
     assert all(name.startswith("new-") for name in soup.details["coefficients"])
 
@@ -171,7 +172,7 @@ def test_a_soup_whose_weights_are_gone_is_made_to_the_same_bits(
     (plan.project.root / soups["greedy"].path).unlink()
     gone = job.find()
 
-    again = make_soup(job, "cpu")
+    again = make_model(job, "cpu")
 
     assert gone is None
     assert again == soups["greedy"]
@@ -184,7 +185,7 @@ def test_a_damaged_ingredient_makes_no_soup(plan: Plan, job: SoupJob) -> None:
     files_before = Store(plan.project.root).files()
 
     with pytest.raises(InputError, match="the file was changed or damaged"):
-        make_soup(uniform, "cpu")
+        make_model(uniform, "cpu")
 
     assert Store(plan.project.root).files() == files_before
 
@@ -205,7 +206,7 @@ def test_every_part_of_a_recipe_counts_in_the_key(job: SoupJob, tmp_path: Path) 
         job.key,
         replace(job, name="other").key,
         replace(job, select="uniform").key,
-        replace(job, k=2).key,
+        replace(job, select_options={"k": 2}).key,
         replace(job, method="fisher").key,
         replace(job, method="fisher", options={"n": 4}).key,
         replace(job, ingredients=job.ingredients[1:]).key,

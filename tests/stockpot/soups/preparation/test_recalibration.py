@@ -13,12 +13,12 @@ from torch.utils.data import TensorDataset
 from toy_workload import Toy
 
 from stockpot.experiment.jobs.job import make_model
-from stockpot.experiment.jobs.searches import OptunaSearch
 from stockpot.experiment.jobs.soups import SoupJob
 from stockpot.experiment.jobs.tuning import TuningJob
 from stockpot.experiment.reproduction import rebuild
 from stockpot.scoring.val_scores import ValScorer, score_on_val
 from stockpot.soups.preparation.recalibration import Recalibration
+from stockpot.soups.tuning.optuna_search import OptunaSearch
 from stockpot.storage.checkpoints import load_tensors
 from stockpot.storage.models import Model
 from stockpot.storage.store import Store

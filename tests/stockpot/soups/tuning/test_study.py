@@ -12,13 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stockpot.config.tune import OptunaTuning
 from stockpot.errors import InputError
-from stockpot.soups.tuning import Trial, TunedCoefficients, tune_coefficients
+from stockpot.soups.tuning.registry import SEARCHES
 from stockpot.soups.tuning.samplers import make_sampler
-from stockpot.soups.tuning.study import _pareto_front
+from stockpot.soups.tuning.study import Trial, TunedCoefficients, _pareto_front, tune_coefficients
 
-SAMPLERS = get_args(OptunaTuning.model_fields["sampler"].annotation)
+SAMPLERS = get_args(SEARCHES["optuna"].options["sampler"].annotation)
 
 WARM_STARTS = {"uniform": [1.0, 1.0, 1.0], "greedy": [1.0, 0.0, 1.0], "best single": [0, 0, 1.0]}
 
@@ -242,7 +241,7 @@ def test_a_line_cut_off_by_a_full_disk_is_dropped(tmp_path: Path, kept_bytes: in
 KILLED_IN_A_TRIAL = """
 import os, signal, sys
 from pathlib import Path
-from stockpot.soups.tuning import tune_coefficients
+from stockpot.soups.tuning.study import tune_coefficients
 
 calls = []
 

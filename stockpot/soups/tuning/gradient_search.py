@@ -1,0 +1,66 @@
+"""Learned soup, with its options in params.yaml; the algorithm is in `learned`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from stockpot.soups.tuning.search import Found, SearchContext, trials_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradientSearch:
+    """Learned soup: coefficients by gradient on one half of val, chosen on the other half."""
+
+    per: Annotated[
+        Literal["model", "layer", "tensor"],
+        Field(description="each has its own coefficient for each ingredient"),
+    ] = "layer"
+    epochs: Annotated[
+        int, Field(ge=1, description="the best epoch is used; it may be the start")
+    ] = 5
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    learning_rate: Annotated[float, Field(gt=0, description="of AdamW")] = 0.05
+    sampling: Annotated[
+        Literal["darts", "drnas", "gdas"],
+        Field(
+            description="softmax; samples from a Dirichlet; one sampled ingredient for each `per`"
+        ),
+    ] = "darts"
+
+    @property
+    def study(self) -> dict[str, Any]:
+        """All settings: no search continues another."""
+        return self.recipe
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The search in the form of manifests."""
+        return {"search": "gradient", "method": "linear", "objectives": ["val"], **asdict(self)}
+
+    def find(self, context: SearchContext) -> Found:
+        """Fit coefficients to the loss on val."""
+        from stockpot.soups.tuning.learned import learn_coefficients
+        from stockpot.soups.tuning.samplings import SAMPLINGS
+
+        mixture, val = context.mixture(self.per), context.labelled(self.batch_size)
+        learned = learn_coefficients(
+            mixture,
+            val.batches,
+            val.judge,
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            sampling=SAMPLINGS[self.sampling](context.seed),
+        )
+        trials = trials_of(
+            learned.epochs, lambda rows: context.score_weights(mixture.weights(rows)), "uniform"
+        )
+        details = {
+            "inverse_temperature": learned.best.beta,
+            "chosen": learned.best.number,
+            "folds": [{"number": e.number, **e.scores._asdict()} for e in learned.epochs],
+            "front": [],
+        }
+        return Found("linear", self.per, learned.best.rows, trials, details)

@@ -1,0 +1,169 @@
+"""Searches for merge coefficients: what they get, and what they return.
+
+A search sees scores on val only, never data. Its module needs no torch when it is imported, so
+that reading params.yaml stays fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stockpot.soups.tuning.mixtures import Mixture, Rows, State
+
+
+class LabelledLosses(Protocol):
+    """Losses on two halves of val: one to fit coefficients on, one to choose between fits."""
+
+    def batches(self, epoch: int) -> Iterable[Callable[[State, float], tuple[float, State, float]]]:
+        """Yield the loss of weights, and its gradients, on each batch of the half to fit on."""
+        ...
+
+    def judge(self, weights: State, beta: float) -> tuple[float, float, float]:
+        """Return score and loss on the half to choose on, and the loss on the other half."""
+        ...
+
+
+class UnlabelledEntropies(Protocol):
+    """The entropy of predictions on val, without labels."""
+
+    def batches(self, number: int) -> Iterable[Callable[[State], tuple[float, State]]]:
+        """Yield the entropy of weights, and its gradient, on each batch of a pass."""
+        ...
+
+    def class_entropy(self, weights: State) -> float:
+        """Return the entropy, in nats, of the distribution of predicted classes."""
+        ...
+
+
+class SearchContext(Protocol):
+    """The ingredients of a search, and scores of their mixtures on val; higher is better."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the M ingredients, by position."""
+        ...
+
+    @property
+    def scores(self) -> Sequence[float]:
+        """Val scores of the ingredients, by position."""
+        ...
+
+    @property
+    def order(self) -> Sequence[int]:
+        """Positions of the ingredients, best val score first."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """The seed of the search."""
+        ...
+
+    @property
+    def journal(self) -> Path:
+        """A file for the state of the search, so that an interrupted one continues."""
+        ...
+
+    def values(self, coefficients: Sequence[float], objectives: Sequence[str]) -> tuple[float, ...]:
+        """Score the average of the models weighted by coefficients (M,), once per objective.
+
+        Args:
+            coefficients: weights of the models; their sum is not 0.
+            objectives: `val`, `val_shift` or both.
+        """
+        ...
+
+    def score_members(self, members: Sequence[int]) -> Tensor:
+        """Return the val values (N,), one per example, of the mean of some models."""
+        ...
+
+    def score_weights(self, weights: State) -> float:
+        """Score weights."""
+        ...
+
+    def mixture(
+        self, per: str, *, is_from_base: bool = False, elected: Mapping[str, Any] | None = None
+    ) -> Mixture:
+        """Return the ingredients as a function of coefficients; see `Mixture`."""
+        ...
+
+    def labelled(self, batch_size: int) -> LabelledLosses:
+        """Open val with its labels."""
+        ...
+
+    def unlabelled(self, batch_size: int) -> UnlabelledEntropies:
+        """Open the inputs of val."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The outcome of a search.
+
+    Attributes:
+        method: the merge method that the coefficients are for.
+        per: what has its own coefficients: model, layer or tensor.
+        rows: the coefficients (M,) of each group of tensors, by the group's name.
+        trials: all candidates, in order, for the manifest.
+        details: further results of this kind of search, for the manifest.
+        options: options of the merge method.
+    """
+
+    method: str
+    per: str
+    rows: Mapping[str, Sequence[float]]
+    trials: list[dict[str, Any]]
+    details: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Search(Protocol):
+    """A search with its options: a frozen dataclass, whose fields are fields of params.yaml."""
+
+    @property
+    def study(self) -> dict[str, Any]:
+        """The settings that identify a study; searches with equal ones continue each other."""
+        ...
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The search in the form of manifests, with `search` (its name) and `method`."""
+        ...
+
+    def find(self, context: SearchContext) -> Found:
+        """Search coefficients."""
+        ...
+
+
+def trial_json(number: int, values: Sequence[float], source: str) -> dict[str, Any]:
+    """Return a trial in the form of manifests.
+
+    Args:
+        number: of the trial, from 0.
+        values: one score per objective.
+        source: the name of a start, `epoch` for a step of a fit, or `sampler`.
+    """
+    return {"number": number, "values": values, "source": source}
+
+
+class _Numbered(Protocol):
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def rows(self) -> Rows: ...
+
+
+def trials_of(
+    states: Iterable[_Numbered], score: Callable[[Rows], float], start: str
+) -> list[dict[str, Any]]:
+    """Return the states of a search by gradient as trials; the first is called `start`."""
+    return [
+        trial_json(state.number, (score(state.rows),), "epoch" if state.number else start)
+        for state in states
+    ]
