@@ -43,7 +43,7 @@ def promote(
         write_promotion_file,
     )
     from stockpot.experiment.promotion import promote as challenge_champion
-    from stockpot.storage.git_state import describe_commit
+    from stockpot.storage.dvc import describe_commit
     from stockpot.workers import choose_devices
 
     plan = make_plan(params, overrides or [])

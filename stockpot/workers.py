@@ -15,7 +15,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -96,7 +96,8 @@ class WorkerPool:
         self._is_forking = len(tempfile.gettempdir()) <= _LONGEST_TEMPORARY_FOLDER
         if self._is_forking:
             multiprocessing.set_forkserver_preload(_IMPORTED_ONCE)
-            forkserver.ensure_running()
+            with _ctrl_c_blocked():
+                forkserver.ensure_running()
 
     def run(
         self,
@@ -138,6 +139,8 @@ class WorkerPool:
         self._stopped.set()
         for worker in list(self._workers.values()):
             worker.kill()
+        if self._is_forking:
+            _kill_forking_process()
 
     def close(self) -> None:
         """Let the workers end, which have no job any more."""
@@ -148,7 +151,11 @@ class WorkerPool:
             worker.end()
 
     def _start_worker(self, position: int) -> _Worker:
-        worker = self._workers[position] = _Worker(self._threads, is_fork=self._is_forking)
+        try:
+            worker = self._workers[position] = _Worker(self._threads, is_fork=self._is_forking)
+        except (EOFError, OSError) as error:
+            self._check()
+            raise WorkerLost(f"a worker process could not be started ({error!r})") from error
         if self._stopped.is_set():  # between the check of this job and its worker's start
             worker.kill()
         return worker
@@ -186,13 +193,8 @@ class _Worker:
         context = fork if is_fork else multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, threads), daemon=True)
-        resource_tracker.ensure_running()  # which would let signals through again, if it did later
-        # Ctrl-C must not find the process before it ignores signals: it inherits those blocked.
-        blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with _ctrl_c_blocked():
             self._process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked_before)
         theirs.close()
 
     @property
@@ -220,6 +222,27 @@ class _Worker:
 
     def close(self) -> None:
         self._pipe.close()
+
+
+@contextmanager
+def _ctrl_c_blocked() -> Iterator[None]:
+    """Start processes that inherit a blocked SIGINT: Ctrl-C is for the main process."""
+    resource_tracker.ensure_running()  # started inside the block, it would unblock the signal
+    blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked_before)
+
+
+def _kill_forking_process() -> None:
+    """Kill the process that forks workers: threads wait for it, maybe while it imports torch."""
+    # A thread that starts a worker at this moment makes a new one, which must not import anything.
+    multiprocessing.set_forkserver_preload([])
+    pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]  # there is no API for it
+    if pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _serve(pipe: Connection, threads: int) -> None:

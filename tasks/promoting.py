@@ -10,7 +10,7 @@ from stockpot.experiment.promotion import (
     registered_name,
     write_promotion_file,
 )
-from stockpot.storage.git_state import describe_commit
+from stockpot.storage.dvc import describe_commit
 from tasks.session import current_session
 from tasks.task_kinds import local_task
 

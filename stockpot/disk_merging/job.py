@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from stockpot.disk_merging.merge_file import RULES, MergeFile, model_and_adapter
 from stockpot.disk_merging.mergekit_form import load_merge
-from stockpot.disk_merging.model_folder import adapt_config, copy_beside, model_card
+from stockpot.disk_merging.model_folder import (
+    adapt_config,
+    check_equal_vocabularies,
+    copy_companions,
+    model_card,
+)
 from stockpot.disk_merging.notes import (
     different_heads,
     equal_inputs,
@@ -28,7 +33,6 @@ from stockpot.disk_merging.pedigree import (
     recorded_models,
 )
 from stockpot.disk_merging.recipes import recipes_for
-from stockpot.disk_merging.vocabularies import check_equal_vocabularies
 from stockpot.errors import InputError
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.digests import FileState, digest_in_background
@@ -224,7 +228,7 @@ class MergeJob:
             else (self.base or self.sources[0]).folder
         )
         if origin is not None and origin.is_dir():
-            copy_beside(origin, folder)
+            copy_companions(origin, folder)
             paths = [entry.path for entry in self.file.entries]
             sources = dict(zip(paths, self.sources, strict=True))
             names = {plan.name for plan in self.plans}

@@ -1,4 +1,4 @@
-"""What lies beside merged weights: configuration, tokenizer, model card."""
+"""The files next to merged weights: configuration, tokenizer, model card."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stockpot.disk_merging.merge_file import LayersEntry
+from stockpot.errors import InputError
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.weights.tensor_names import tied_names
 
@@ -20,8 +21,8 @@ _COPIED = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken")
 _NUM_LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 
 
-def copy_beside(origin: Path, folder: Path) -> None:
-    """Copy what lies beside a model's weights."""
+def copy_companions(origin: Path, folder: Path) -> None:
+    """Copy configuration and tokenizer of a model."""
     from stockpot.storage.weights.adapter_config import CONFIG
 
     for pattern in _COPIED:
@@ -37,11 +38,11 @@ def adapt_config(
     base: Source | None,
     names: Container[str],
 ) -> None:
-    """Say in the copied config.json what is other than in the model it comes from.
+    """Update the copied config.json where the merged model differs from the one it was copied from.
 
     Args:
         folder: of the merged model.
-        layers: from which models they come; empty if models are merged whole.
+        layers: the layers of the merge file; empty if models are merged whole.
         sources: the models by their path in the merge file.
         base: the base; None without a base.
         names: of the tensors that are written.
@@ -66,7 +67,7 @@ def adapt_config(
 def _set_layers(
     config: dict[str, Any], layers: Sequence[LayersEntry], configs: Mapping[str, dict[str, Any]]
 ) -> None:
-    """Set how many layers there are, and of which type, if config.json lists that."""
+    """Set the number of layers, and their types if config.json lists them."""
     inner = _text_config(config)
     field = next((name for name in _NUM_LAYERS if name in inner), None)
     if field is None:
@@ -79,12 +80,12 @@ def _set_layers(
 
 
 def model_card(name: str, pedigree: Mapping[str, Any], notes: Sequence[str]) -> str:
-    """Return the model card: what was merged, how, and how to make it again.
+    """Return the model card: the models, the recipe, and how to rebuild it.
 
     Args:
         name: of the merged model.
-        pedigree: what its weights depend on.
-        notes: what is out of the ordinary.
+        pedigree: all that its weights depend on.
+        notes: exceptions that were made.
     """
     has_layers = "layers" in pedigree
     rows = [
@@ -102,14 +103,14 @@ def model_card(name: str, pedigree: Mapping[str, Any], notes: Sequence[str]) -> 
         f"{_listed(pedigree['options'])}.\n\n{based}"
         "| model | coefficient | SHA-256 |\n|---|---|---|\n" + "\n".join(rows) + "\n\n"
         f"{_layers_table(pedigree.get('layers', []))}"
-        + (f"Out of the ordinary:\n\n{listed}\n\n" if notes else "")
-        + "The whole pedigree stands in the header of the weights: `stockpot explain` prints "
-        "it, `stockpot verify` makes the model again and compares.\n"
+        + (f"Notes:\n\n{listed}\n\n" if notes else "")
+        + "The header of the weights holds the whole pedigree: `stockpot explain` prints it, "
+        "`stockpot verify` rebuilds the model and compares.\n"
     )
 
 
 def _coefficient(model: Mapping[str, Any], *, has_layers: bool) -> str:
-    return "by layers" if has_layers else str(model["coefficient"])
+    return "by layer" if has_layers else str(model["coefficient"])
 
 
 def _layers_table(layers: Sequence[Mapping[str, Any]]) -> str:
@@ -131,14 +132,14 @@ def _layers_table(layers: Sequence[Mapping[str, Any]]) -> str:
 def _types(
     part: LayersEntry, configs: Mapping[str, dict[str, Any]], default: list[Any]
 ) -> list[Any]:
-    """List the types of a part's layers, as its first model has them."""
+    """List the types of a part's layers, as in its first model."""
     model = part.models[0]
     listed: list[Any] = _text_config(configs[model.path]).get("layer_types", default)
     return listed[model.range[0] : model.range[1]]
 
 
 def _text_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the part about the language model, where a configuration has several."""
+    """Return the section of the language model, for configurations that have several."""
     text = config.get("text_config")
     return text if isinstance(text, dict) else config
 
@@ -146,3 +147,45 @@ def _text_config(config: dict[str, Any]) -> dict[str, Any]:
 def _listed(options: Mapping[str, Any]) -> str:
     shown = ", ".join(f"{name}: {value}" for name, value in options.items())
     return f" ({shown})" if shown else ""
+
+
+def check_equal_vocabularies(folders: Sequence[Path | None]) -> None:
+    """Refuse models whose tokenizers assign different ids to a token.
+
+    Args:
+        folders: one per model; None for a model that is a single file.
+
+    Raises:
+        InputError: a model has no tokenizer.json, or a token differs.
+    """
+    first, *others = [_read_vocabulary(folder) for folder in folders]
+    for folder, vocabulary in zip(folders[1:], others, strict=True):
+        if vocabulary == first:
+            continue
+        differing = sorted(
+            token
+            for token in first.keys() | vocabulary.keys()
+            if first.get(token) != vocabulary.get(token)
+        )
+        raise InputError(
+            f"{folder}: the ids of {len(differing)} tokens differ from those of {folders[0]}, "
+            f"such as {differing[0]!r}; only equal vocabularies have a union so far: name one "
+            "model as the tokenizer's source"
+        )
+
+
+def _read_vocabulary(folder: Path | None) -> dict[str, int]:
+    """Read the id of each token from a tokenizer.json of the library tokenizers."""
+    path = None if folder is None else folder / "tokenizer.json"
+    if path is None or not path.is_file():
+        raise InputError(f"{folder}: has no tokenizer.json, which a union of tokenizers needs")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        listed = content["model"]["vocab"]
+        if isinstance(listed, list):  # a Unigram model: pairs of token and score
+            listed = {token: index for index, (token, _score) in enumerate(listed)}
+        added = {token["content"]: token["id"] for token in content.get("added_tokens", [])}
+        vocabulary = dict(listed) | added
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not a tokenizer with a vocabulary ({error!r})") from error
+    return vocabulary

@@ -8,10 +8,9 @@ from typing import Any
 
 from stockpot.experiment.stages import STAGES
 from stockpot.scoring.predictions import MERGED, TARGETS
-from stockpot.storage.champion_files import champion_files
 from stockpot.storage.manifests import manifest_path, models_of, read_manifest
 from stockpot.storage.project import Project
-from stockpot.storage.store import Store
+from stockpot.storage.store import Store, champion_files
 
 
 def find_garbage(project: Project) -> list[Path]:

@@ -16,8 +16,7 @@ from rich.console import Console
 
 from stockpot.config import load_experiment
 from stockpot.experiment.plan import Plan
-from stockpot.storage.dvc import adopt_outputs
-from stockpot.storage.git_state import describe_commit
+from stockpot.storage.dvc import adopt_outputs, describe_commit
 from stockpot.storage.locks import run_lock
 from stockpot.storage.project import Project, export_settings, find_project
 

@@ -15,10 +15,10 @@ from stockpot.experiment.challenge import Duel, Verdict
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.state import is_done
 from stockpot.storage.atomic_files import write_text
-from stockpot.storage.champion_files import remember_champion
 from stockpot.storage.checkpoints import Checkpoint
 from stockpot.storage.manifests import read_manifest
 from stockpot.storage.models import Model
+from stockpot.storage.store import remember_champion
 from stockpot.workloads.spec import WorkloadSpec
 
 if TYPE_CHECKING:

@@ -37,12 +37,10 @@ _BOOKKEEPING = (
         f"stockpot.storage.{name}"
         for name in (
             "atomic_files",
-            "champion_files",
             "checkpoints",
             "code_keys",
             "digests",
             "dvc",
-            "git_state",
             "keys",
             "locks",
             "manifests",

@@ -1,10 +1,9 @@
-"""The checkpoint store: content key -> weights, made once whoever asks.
+"""The checkpoint store: weights by content key, each model made once.
 
-A model is two files, `checkpoints/<folder>/<key>.safetensors` and, written after it, a record
-`<key>.json`. Without the record, the model is not there. A record may also say that the model
-cannot be made; the reason is then as final as the weights would be. An adapter that was merged
-into the weights is a folder beside them, `<key>.adapter`, as PEFT has it; it, too, is there before
-the record.
+A model has two files, `checkpoints/<folder>/<key>.safetensors` and a record `<key>.json`, which is
+written last: without it, the model does not exist. A record may also hold the reason why a model
+cannot be made, so that no later run tries again. An adapter that was merged into the weights is a
+folder in PEFT's format next to them, `<key>.adapter`, written before the record.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _ADAPTER, _ADAPTER_FILES = ".adapter", ("adapter_model.safetensors", "adapter_config.json")
-# A folder a kind: DVC lets no two stages share an output folder.
+# One folder per kind, since DVC stages cannot share an output folder.
 FOLDERS = {"base": "base", "ingredient": "ingredients", "soup": "soups", "tuned": "tuned"}
 
 
@@ -40,7 +39,7 @@ class Store:
     root: Path
 
     def find(self, kind: str, key: str, name: str) -> Model | None:
-        """Return the model, called `name` here, if its weights are in the store and whole."""
+        """Return the model, named `name`; None unless its weights are in the store and whole."""
         record = self._record(kind, key)
         if record is None or "failed" in record:
             return None
@@ -53,7 +52,7 @@ class Store:
         return Model(name=name, kind=kind, key=key, path=relative, **record)
 
     def failure(self, kind: str, key: str) -> str | None:
-        """Return why the model cannot be made, if that is known."""
+        """Return the recorded reason why the model cannot be made; None if there is none."""
         record = self._record(kind, key)
         return None if record is None else record.get("failed")
 
@@ -65,7 +64,7 @@ class Store:
         tensors: Mapping[str, Tensor],
         details: Mapping[str, Any],
     ) -> Model:
-        """Write weights and record; return the model."""
+        """Write the weights and the record of a model."""
         path = self._weights(kind, key)
         digest = save_checkpoint(path, tensors, {"stockpot": pedigree(kind, key, details)})
         num_params = sum(tensor.numel() for tensor in tensors.values())
@@ -83,7 +82,7 @@ class Store:
     def save_adapter(
         self, kind: str, key: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]
     ) -> str:
-        """Write an adapter beside weights that are saved next; return its folder, from the root."""
+        """Write the adapter of weights that are saved next; return its folder under the root."""
         folder = self._weights(kind, key).with_suffix(_ADAPTER)
         save_checkpoint(folder / _ADAPTER_FILES[0], tensors, {"format": "pt"})
         write_text(folder / _ADAPTER_FILES[1], json.dumps(config, indent=2, sort_keys=True) + "\n")
@@ -91,27 +90,27 @@ class Store:
 
     @staticmethod
     def adapter_files(weights: Path) -> list[Path]:
-        """List the files of the adapter beside weights; none if one is missing."""
+        """List the files of the adapter next to weights; empty unless all exist."""
         files = [weights.with_suffix(_ADAPTER) / name for name in _ADAPTER_FILES]
         return files if all(path.is_file() for path in files) else []
 
     def save_failure(self, kind: str, key: str, reason: str) -> None:
-        """Record that a model cannot be made, so that no later run tries it again."""
+        """Record why a model cannot be made, so that no later run tries again."""
         self._write_record(kind, key, {"failed": reason})
 
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
-        """Keep others from making the same model; also a stage that outlived its pipeline."""
+        """Lock a key, so that no other process makes the same model, such as a leftover stage."""
         with file_lock(self.root / ".stockpot" / "locks" / f"{key}.lock"):
             yield
 
     def make_folders(self) -> None:
-        """Make the folder of every kind: DVC expects that of a stage which made no model too."""
+        """Create the folder of every kind: DVC expects it even of a stage that made no model."""
         for folder in FOLDERS.values():
             (self.root / "checkpoints" / folder).mkdir(parents=True, exist_ok=True)
 
     def files(self) -> list[Path]:
-        """List the files of all models, sorted; not those that DVC keeps beside the folders."""
+        """List the files of all models, sorted, without DVC's own files in `checkpoints`."""
         folder = self.root / "checkpoints"
         found = (*folder.glob("*/*"), *folder.glob(f"*/*{_ADAPTER}/*"))
         return sorted(path for path in found if path.is_file())
@@ -123,7 +122,7 @@ class Store:
         path = self._weights(kind, key).with_suffix(".json")
         try:
             record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):  # ValueError: damaged, so the model is not there
+        except (FileNotFoundError, ValueError):  # ValueError: damaged, so the model is made again
             return None
         return record
 
@@ -133,7 +132,36 @@ class Store:
 
 
 def pedigree(kind: str, key: str, details: Mapping[str, Any]) -> str:
-    """Return what a file's header says of a model: not what is long and in the manifest."""
+    """Return the metadata in a model's header as JSON; long details are in the manifest alone."""
     long = {"trials", "front", "folds", "class_entropy", "layer_coefficients", "paths"}
     short = {name: value for name, value in details.items() if name not in long}
     return json.dumps({"kind": kind, "key": key, **short}, sort_keys=True)
+
+
+def remember_champion(root: Path, checkpoint: str) -> None:
+    """Record that a checkpoint has been champion: `stockpot gc` keeps those, for rollbacks.
+
+    Args:
+        root: the project root.
+        checkpoint: its file, relative to the root.
+    """
+    known = _read_champions(root)
+    if checkpoint not in known:
+        write_text(_champions_file(root), json.dumps([*known, checkpoint], indent=2) + "\n")
+
+
+def champion_files(root: Path) -> list[Path]:
+    """List the checkpoints of this project that have been champion."""
+    return [root / checkpoint for checkpoint in _read_champions(root)]
+
+
+def _champions_file(root: Path) -> Path:
+    return root / ".stockpot" / "champions.json"
+
+
+def _read_champions(root: Path) -> list[str]:
+    try:
+        known: list[str] = json.loads(_champions_file(root).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    return known

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import worker_jobs
 
+from stockpot import workers
 from stockpot.workers import WorkerLost, WorkerPool, WorkersStopped
 
 SUPPORT = Path(worker_jobs.__file__).parent
@@ -200,6 +201,29 @@ def test_stop_ends_jobs_in_flight_and_those_that_wait(
     assert time.monotonic() - start < 2
     assert _wait_until(lambda: _has_ended(int((tmp_path / "in flight").read_text())))
     assert pool.run(worker_jobs.echo, 1) == (1, "cpu")
+
+
+def test_stop_ends_the_start_of_a_worker_that_waits_for_slow_imports(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Under load, torch takes long to import; Ctrl-C must not wait for it."""
+    (tmp_path / "slow_import.py").write_text("import time\n\ntime.sleep(60)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(workers, "_IMPORTED_ONCE", ["slow_import"])
+    WorkerPool(["cpu"], threads=1).stop()  # the process that forks workers starts anew
+    time.sleep(0.5)
+    pool = WorkerPool(["cpu"], threads=1)
+    with ThreadPoolExecutor(1) as threads:
+        job = threads.submit(pool.run, worker_jobs.add, 1, 2)
+        time.sleep(0.5)
+        start = time.monotonic()
+
+        pool.stop()
+
+        with pytest.raises(WorkersStopped):
+            job.result(timeout=10)
+    assert time.monotonic() - start < 2
+    pool.close()
 
 
 def test_stop_ends_a_wait_for_a_device(

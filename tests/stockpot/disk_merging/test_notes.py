@@ -1,4 +1,4 @@
-"""What is said of a merge that is out of the ordinary."""
+"""Notes on exceptions in a merge, on the terminal and in the model card."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_of_models_that_match_there_is_nothing_to_say(folder: Path) -> None:
     merge(folder, "method: ties\nmodels: [a, b]\nbase: base")
 
     assert read_job(folder, "method: ties\nmodels: [a, b]\nbase: base", "x").notes == []
-    assert "Out of the ordinary" not in (folder / "merged" / "README.md").read_text()
+    assert "Notes:" not in (folder / "merged" / "README.md").read_text()
 
 
 def test_a_model_that_stands_there_twice_is_said_before_anything_is_read(folder: Path) -> None:

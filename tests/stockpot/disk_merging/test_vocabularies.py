@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stockpot.disk_merging.job import MergeJob
-from stockpot.disk_merging.vocabularies import check_equal_vocabularies
+from stockpot.disk_merging.model_folder import check_equal_vocabularies
 from stockpot.errors import InputError
 from tests.support.merge_files import language_model, read_job, save_model
 
@@ -39,8 +39,8 @@ def test_one_vocabulary_may_be_written_in_several_ways(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("vocabulary", "expected"),
     [
-        ({"a": 1, "b": 0, "<end>": 2}, "the numbers of 2 tokens differ .* such as 'a'"),
-        (TOKENS | {"more": 3}, "the numbers of 1 tokens differ .* such as 'more'"),
+        ({"a": 1, "b": 0, "<end>": 2}, "the ids of 2 tokens differ .* such as 'a'"),
+        (TOKENS | {"more": 3}, "the ids of 1 tokens differ .* such as 'more'"),
         (7, "not a tokenizer with a vocabulary"),
     ],
 )

@@ -8,10 +8,9 @@ import torch
 from stockpot.errors import InputError
 from stockpot.experiment.garbage import delete, find_garbage
 from stockpot.experiment.plan import Plan
-from stockpot.storage.champion_files import remember_champion
 from stockpot.storage.manifests import manifest_path, read_manifest, write_manifest
 from stockpot.storage.project import Project
-from stockpot.storage.store import Store
+from stockpot.storage.store import Store, remember_champion
 
 
 def test_a_finished_experiment_has_no_garbage(finished: Plan) -> None:

@@ -24,9 +24,8 @@ from stockpot.experiment.promotion import (
     registered_name,
     roll_back,
 )
-from stockpot.storage.champion_files import champion_files
 from stockpot.storage.ranking import best_soup
-from stockpot.storage.store import Store
+from stockpot.storage.store import Store, champion_files
 from stockpot.tracking import ModelRegistry, Tracker
 from stockpot.workloads.spec import WorkloadSpec
 

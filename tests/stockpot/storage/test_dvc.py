@@ -129,7 +129,7 @@ def test_a_lock_file_that_a_killed_dvc_left_empty_is_written_anew(dvc_project: P
 def test_what_dvc_objects_to_is_said(dvc_project: Path) -> None:
     objection = _adopt(dvc_project, "unmade")
 
-    assert objection.startswith("DVC did not record what unmade made: ")
+    assert objection.startswith("DVC did not record the outputs of unmade: ")
     assert "unmade.txt" in objection
     assert not (dvc_project / "dvc.lock").exists()
 

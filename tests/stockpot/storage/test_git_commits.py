@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stockpot.storage.git_state import describe_commit
+from stockpot.storage.dvc import describe_commit
 
 
 def _git(root: Path, *arguments: str) -> str:
