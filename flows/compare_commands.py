@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from stockpot.experiment.comparison import Finished
+    from stockpot.experiment.comparison import FinishedRun
     from stockpot.experiment.plan import Plan
     from stockpot.reporting.compare.runs import Runs
 
@@ -54,7 +54,7 @@ def compare(
     _out.print(f"\nPage: [bold]{path}[/bold]", highlight=False, soft_wrap=True)
 
 
-def _finished(plan: Plan, run: str) -> Finished:
+def _finished(plan: Plan, run: str) -> FinishedRun:
     """Read a run: of a folder if there is such a folder, else of the tracking store."""
     from stockpot.experiment.comparison import run_of_folder, run_of_record
     from stockpot.experiment.opening import import_from, open_tracker

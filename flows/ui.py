@@ -16,8 +16,13 @@ from stockpot.experiment.plan import Plan
 from stockpot.experiment.promotion import CHAMPION, registered_name
 from stockpot.storage.manifests import manifest_path, models_of, read_manifest
 from stockpot.storage.models import Model
-from stockpot.tracking import compare_url, experiment_url, registered_model_url, run_url
-from stockpot.tracking.addresses import is_server
+from stockpot.tracking import (
+    compare_url,
+    experiment_url,
+    is_server,
+    registered_model_url,
+    run_url,
+)
 
 # Pages that compare runs, and whose: on that of the ingredients the parallel coordinates show
 # which hyperparameters go with good scores.

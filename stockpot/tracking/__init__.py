@@ -1,38 +1,39 @@
-"""Everything that is written to MLflow; importing it does not import MLflow.
+"""Everything that is written to MLflow; importing the package does not import MLflow.
 
-Tracker               one pipeline run in a tracking store: a parent run and a child a model
-ModelRecord           what is logged of one model, as plain values
-MAKING                the file of a run that holds what it takes to make its model again
-Dataset               the data that a model was judged on
+Tracker               one pipeline run in a tracking store: a parent run, and a child run per model
+ModelRecord           what is logged of one model
+PROVENANCE            the file of a run with everything that is needed to rebuild its model
+Dataset               a dataset that a run used
 ModelRegistry         the versions of a registered model
-RegisteredVersion     one of them
-RecordedRun           what the store has of one model
-PipelineRun           what it has of a whole pipeline run
-check_answers         an error if a store does not answer
-record_from_manifest  a ModelRecord made from an entry of results/*.json
-log_results           puts a finished experiment on the parent run
-experiment_url        the page of an experiment in MLflow's UI
-compare_url           the page in MLflow's UI that compares runs
-run_url               the page in MLflow's UI of a run
-registered_model_url  the page in MLflow's UI of a registered model
+RegisteredVersion     one of these versions
+RecordedRun           the run of a model, read back
+PipelineRun           a whole pipeline run, read back
+check_answers         raise an error if a store does not answer
+record_from_manifest  build a ModelRecord from an entry of results/*.json
+log_results           log a finished experiment to the parent run
+flatten               flatten nested mappings to dotted names
+is_server             whether an address is that of an MLflow server
+experiment_url        URL of an experiment in MLflow's UI
+compare_url           URL of the page in MLflow's UI that compares runs
+run_url               URL of a run in MLflow's UI
+registered_model_url  URL of a registered model in MLflow's UI
 """
 
 from stockpot.tracking.addresses import (
     compare_url,
     experiment_url,
+    is_server,
     registered_model_url,
     run_url,
 )
-from stockpot.tracking.manifests import record_from_manifest
-from stockpot.tracking.pipeline_runs import PipelineRun
-from stockpot.tracking.recorded_runs import MAKING, RecordedRun
-from stockpot.tracking.records import Dataset, ModelRecord
+from stockpot.tracking.manifests import log_results, record_from_manifest
+from stockpot.tracking.recorded import PROVENANCE, PipelineRun, RecordedRun
+from stockpot.tracking.records import Dataset, ModelRecord, flatten
 from stockpot.tracking.registry import ModelRegistry, RegisteredVersion
 from stockpot.tracking.tracker import Tracker, check_answers
-from stockpot.tracking.whole_run import log_results
 
 __all__ = [
-    "MAKING",
+    "PROVENANCE",
     "Dataset",
     "ModelRecord",
     "ModelRegistry",
@@ -43,6 +44,8 @@ __all__ = [
     "check_answers",
     "compare_url",
     "experiment_url",
+    "flatten",
+    "is_server",
     "log_results",
     "record_from_manifest",
     "registered_model_url",

@@ -8,7 +8,11 @@ from collections.abc import Sequence
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from stockpot.errors import InputError
-from stockpot.tracking.runs_view import VIEW
+
+# The UI stores a view that is shared by link in a tag of the experiment, and opens it by the tag's
+# last part (MLflow 3.17; a UI that does not know the view reports that and shows its default).
+_VIEW = "stockpot"
+VIEW_TAG = f"mlflow.sharedViewState.{_VIEW}"
 
 _DATABASES = ("mssql", "mysql", "postgresql", "sqlite")
 _SERVERS = ("http", "https")
@@ -16,11 +20,11 @@ _MODEL_PAGES = "workflowType=machine_learning"  # else the UI opens the pages fo
 
 
 def checked_uri(uri: str) -> str:
-    """Return `uri` if it names a kind of store that runs can be written to.
+    """Return `uri` if it is an address of a supported kind of store.
 
     Raises:
         InputError: it is neither the address of an MLflow server nor that of a database, or it
-            is that of a SQLite file relative to the working directory.
+            is a SQLite file relative to the working directory.
     """
     scheme = urlsplit(uri).scheme.partition("+")[0]
     if scheme == "sqlite" and not uri.partition(":///")[2].startswith("/"):
@@ -37,12 +41,12 @@ def checked_uri(uri: str) -> str:
 
 
 def is_server(uri: str) -> bool:
-    """Say whether `uri` is that of an MLflow server (and not that of a database)."""
+    """Whether `uri` is the address of an MLflow server, not of a database."""
     return urlsplit(uri).scheme in _SERVERS
 
 
 def without_credentials(uri: str) -> str:
-    """Move user and password of a server's address to where MLflow reads them, the environment.
+    """Move user and password of a server's address to the environment, where MLflow reads them.
 
     MLflow repeats the address in its errors; what is not in the address cannot be logged.
     """
@@ -51,56 +55,79 @@ def without_credentials(uri: str) -> str:
         return uri
     os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username or "")
     os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return _with_user(uri, "")
 
 
 def redacted(uri: str) -> str:
-    """Return `uri` with user and password replaced by `***`."""
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc:
-        return uri
-    return urlunsplit(parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}"))
+    """Replace user and password in `uri` with `***`."""
+    return _with_user(uri, "***@")
 
 
 def experiment_url(address: str, experiment_id: str) -> str:
-    """Return the page of an experiment's models, as `Tracker.log_view` set it.
+    """Build the URL of an experiment's models, with the view set by `Tracker.log_view`.
 
     Args:
-        address: of the MLflow server or UI, e.g. `http://127.0.0.1:5000`.
+        address: address of the MLflow server or UI, e.g. `http://127.0.0.1:5000`.
         experiment_id: MLflow's id, `Tracker.experiment_id`.
     """
     page = f"{_page_root(address)}/experiments/{quote(experiment_id)}/runs"
-    return f"{page}?viewStateShareKey={VIEW}&{_MODEL_PAGES}"
+    return f"{page}?viewStateShareKey={_VIEW}&{_MODEL_PAGES}"
 
 
 def compare_url(address: str, run_ids: Sequence[str], experiment_ids: Sequence[str]) -> str:
-    """Return the page that compares runs side by side.
+    """Build the URL of the page that compares runs side by side.
 
     Args:
-        address: of the MLflow server or UI, e.g. `http://127.0.0.1:5000`.
-        run_ids: MLflow's ids, in the order of the page's columns; `Tracker.run_id` gives them.
-        experiment_ids: of the experiments that the runs are in.
+        address: address of the MLflow server or UI, e.g. `http://127.0.0.1:5000`.
+        run_ids: MLflow's ids in column order; see `Tracker.run_id`.
+        experiment_ids: the experiments that contain the runs.
     """
     runs, experiments = (
         quote(json.dumps(list(ids), separators=(",", ":"))) for ids in (run_ids, experiment_ids)
     )
-    return (
-        f"{_page_root(address)}/compare-runs?runs={runs}&experiments={experiments}&{_MODEL_PAGES}"
-    )
+    query = f"runs={runs}&experiments={experiments}&{_MODEL_PAGES}"
+    return f"{_page_root(address)}/compare-runs?{query}"
 
 
 def run_url(address: str, experiment_id: str, run_id: str) -> str:
-    """Return the page of a run: its artifacts and charts are tabs of it."""
+    """Build the URL of a run's page, which has its artifacts and charts as tabs."""
     runs = f"{_page_root(address)}/experiments/{quote(experiment_id)}/runs"
     return f"{runs}/{quote(run_id)}?{_MODEL_PAGES}"
 
 
 def registered_model_url(address: str, name: str) -> str:
-    """Return the page of a registered model: its versions with their aliases."""
+    """Build the URL of a registered model's page, which lists its versions and aliases."""
     return f"{_page_root(address)}/models/{quote(name)}"
 
 
+def runs_view(metric: str) -> str:
+    """Build the view of all models as one flat list, sorted by test score, as JSON.
+
+    Args:
+        metric: the workload's first metric, e.g. `accuracy`.
+    """
+    places = ("val", "test", "shift/mean", "difference/test", "difference/shift/mean")
+    columns = [
+        *(f"metrics.`{place}/{metric}`" for place in places),
+        *(f"params.`{name}`" for name in ("select", "method", "num_ingredients")),
+        "tags.`stockpot.kind`",
+    ]
+    view = {
+        "selectedColumns": columns,
+        "searchFilter": "tags.stockpot.kind != 'pipeline'",
+        "orderByKey": f"metrics.`test/{metric}`",
+        "orderByAsc": False,
+    }
+    return json.dumps(view)
+
+
 def _page_root(address: str) -> str:
-    parts = urlsplit(address)
-    plain = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-    return f"{plain.rstrip('/')}/#"
+    return f"{_with_user(address, '').rstrip('/')}/#"
+
+
+def _with_user(uri: str, user: str) -> str:
+    """Replace the part of an address that holds user and password, if it has one."""
+    parts = urlsplit(uri)
+    if "@" not in parts.netloc:
+        return uri
+    return urlunsplit(parts._replace(netloc=user + parts.netloc.rpartition("@")[2]))

@@ -1,13 +1,19 @@
-"""Model records from the entries of the manifests, `results/*.json`."""
+"""Logging of the manifests in results/: records of models, and a finished experiment."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
-from stockpot.tracking.records import Dataset, ModelRecord, Scalar
+from stockpot.tracking.records import Dataset, ModelRecord, Scalar, flatten
+from stockpot.tracking.tracker import Tracker
 
-_MAX_ROWS = 100  # of a note; MLflow cuts what has more than 8000 characters
+_MAX_ROWS = 100  # of a note; MLflow cuts a text of more than 8000 characters
+_PAPER = 'style="background: #fff; color: #20242b"'  # an image has no page to take colours from
 
 
 def record_from_manifest(
@@ -18,37 +24,42 @@ def record_from_manifest(
     datasets: Sequence[Dataset] = (),
     seconds: float = 0.0,
 ) -> ModelRecord:
-    """Make the record of a model of base.json, sweep.json (`failed` too), soups.json or tune.json.
+    """Build the record of a model in base.json, sweep.json, soups.json or tune.json.
 
     Args:
-        model: the entry.
-        kind: for an entry of `failed`, which does not say its kind.
-        keys: name of a model -> its content key; for an ingredient the base's, under `base`, for
-            a soup those of the ingredients it could be made from.
-        datasets: what the scores were measured on.
-        seconds: how long the work took; a manifest does not say it.
+        model: entry of the manifest.
+        kind: kind of an entry of `failed`, which does not name it.
+        keys: name of a model -> its content key: of the base, under `base`, for an ingredient;
+            of all candidate ingredients for a soup.
+        datasets: the data that the scores were measured on.
+        seconds: duration of the work, which is not in a manifest.
 
     Raises:
-        KeyError: the entry, or `keys`, lacks something.
+        KeyError: the entry, or `keys`, is incomplete.
     """
     kind = model.get("kind", kind)
-    coefficients = model.get("coefficients", {})
+    coefficients = dict(sorted(model.get("coefficients", {}).items()))
+    used = {name: value for name, value in coefficients.items() if value != 0}
     failed = "reason" in model
+    metrics = {}
+    if not failed:
+        costs = {"cost/bytes": model["bytes"], "cost/num_params": model["num_params"]}
+        metrics = {**model["scores"], **costs}
     return ModelRecord(
         name=model["name"],
         kind=kind,
         key=model["key"],
         digest=model.get("digest", ""),
         path=model.get("path", ""),
-        params=_params(model, keys),
-        metrics={} if failed else {**model["scores"], **_cost(model)},
+        params=_params(model, coefficients, len(used), keys),
+        metrics=metrics,
         curves=_curves(model),
         tags=_tags(model),
-        inputs=_inputs(kind, coefficients, keys),
+        inputs=tuple(keys[name] for name in (["base"] if kind == "ingredient" else used)),
         datasets=tuple(datasets),
         status="FAILED" if failed else "FINISHED",
         reason=model.get("reason", ""),
-        note=_note(model, keys),
+        note=f"**Failed:** {model['reason']}" if failed else _note(used, keys),
         seconds=seconds,
     )
 
@@ -62,68 +73,45 @@ def _tags(model: Mapping[str, Any]) -> dict[str, str]:
     return tags
 
 
-def _params(model: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Scalar]:
-    """Hyperparameters or recipe by their own names, then one coefficient an ingredient.
+def _params(
+    model: Mapping[str, Any],
+    coefficients: Mapping[str, float],
+    num_used: int,
+    keys: Mapping[str, str],
+) -> dict[str, Scalar]:
+    """Collect hyperparameters or recipe, then one coefficient per candidate ingredient.
 
-    Those that were not taken have 0: the UI's parallel coordinates leave out a run that lacks one.
+    Rejected candidates have 0: the UI's parallel coordinates omit a run that lacks a parameter.
     """
     recipe = {name: value for name, value in model.get("recipe", {}).items() if name != "name"}
-    coefficients = dict(sorted(model.get("coefficients", {}).items()))
+    named = {}
     if coefficients:
-        recipe["num_ingredients"] = len(_used(coefficients))
-        coefficients = {name: 0.0 for name in sorted(keys) if name != "base"} | coefficients
-    named = {f"coefficient/{name}": value for name, value in coefficients.items()}
-    return _flat({**model.get("hyperparameters", {}), **recipe}) | named
+        recipe["num_ingredients"] = num_used
+        candidates = {**dict.fromkeys(sorted(keys.keys() - {"base"}), 0.0), **coefficients}
+        named = {f"coefficient/{name}": value for name, value in candidates.items()}
+    flat = flatten({**model.get("hyperparameters", {}), **recipe})
+    leaves = {name: value for name, value in flat.items() if value is not None and value != {}}
+    return {name: _scalar(value) for name, value in leaves.items()} | named
 
 
-def _flat(values: Mapping[str, Any]) -> dict[str, Scalar]:
-    """Give the entries of nested mappings one name each, and join lists; leave out nulls."""
-    flat: dict[str, Scalar] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{name}.{inner}": leaf for inner, leaf in _flat(value).items()}
-        elif isinstance(value, list | tuple):
-            flat[name] = ", ".join(map(str, value))
-        elif value is not None:
-            flat[name] = value
-    return flat
-
-
-def _used(coefficients: Mapping[str, float]) -> dict[str, float]:
-    return {name: value for name, value in sorted(coefficients.items()) if value != 0}
-
-
-def _inputs(
-    kind: str, coefficients: Mapping[str, float], keys: Mapping[str, str]
-) -> tuple[str, ...]:
-    if kind == "ingredient":
-        return (keys["base"],)
-    return tuple(keys[name] for name in _used(coefficients))
-
-
-def _cost(model: Mapping[str, Any]) -> dict[str, float]:
-    return {"cost/bytes": model["bytes"], "cost/num_params": model["num_params"]}
+def _scalar(value: Any) -> Scalar:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
 
 
 def _curves(model: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
     """Return the best score after each greedy step, or after each trial of a study."""
     if steps := model.get("steps"):
         return {"greedy/best_score": tuple(step["best"] for step in steps)}
-    curves: dict[str, tuple[float, ...]] = {}
-    objectives = model.get("recipe", {}).get("objectives", [])
-    for column, objective in enumerate(objectives):
-        best: list[float] = []
-        for trial in model.get("trials", []):
-            best.append(max([*best[-1:], trial["values"][column]]))
-        curves[f"tuning/best_{objective}"] = tuple(best)
-    return {name: curve for name, curve in curves.items() if curve}
+    trials = model.get("trials", [])
+    objectives = model.get("recipe", {}).get("objectives", []) if trials else []
+    return {
+        f"tuning/best_{objective}": tuple(accumulate((t["values"][n] for t in trials), max))
+        for n, objective in enumerate(objectives)
+    }
 
 
-def _note(model: Mapping[str, Any], keys: Mapping[str, str]) -> str:
-    """Say in Markdown what a soup is made of, or why an ingredient failed."""
-    if "reason" in model:
-        return f"**Failed:** {model['reason']}"
-    used = _used(model.get("coefficients", {}))
+def _note(used: Mapping[str, float], keys: Mapping[str, str]) -> str:
+    """List the ingredients of a soup in Markdown."""
     if not used:
         return ""
     largest = sorted(used.items(), key=lambda item: (-item[1], item[0]))
@@ -132,3 +120,62 @@ def _note(model: Mapping[str, Any], keys: Mapping[str, str]) -> str:
         rows.append(f"| {len(largest) - _MAX_ROWS} more | |")
     head = f"Merged from {len(used)} of {len(keys.keys() - {'base'})} ingredients."
     return "\n".join([head, "", "| ingredient | coefficient |", "|---|---|", *rows])
+
+
+def log_results(tracker: Tracker, results: Path, best: str, figures: Mapping[str, str]) -> None:
+    """Log a finished experiment to the parent run.
+
+    Metrics are those of the best soup, under their own names, so that a table of parent runs
+    compares experiments. Curves are the scores of the ingredients, in order. Artifacts are the
+    manifests (`results/...`) and the figures (`plots/...`).
+
+    Args:
+        tracker: a tracker whose run has started.
+        results: folder of the manifests, with that of the evaluation.
+        best: name of the best soup on val.
+        figures: title -> SVG element.
+    """
+    for path in sorted(results.rglob("*.json")):
+        name = f"results/{path.relative_to(results).as_posix()}"
+        tracker.log_text(name, path.read_text(encoding="utf-8"))
+    for title, svg in figures.items():
+        file_name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+        tracker.log_text(f"plots/{file_name}.svg", standalone_svg(svg))
+    evaluation = json.loads((results / "evaluation.json").read_text(encoding="utf-8"))
+    tracker.log_parent_metrics(best_metrics(evaluation, best), ingredient_curves(evaluation))
+    tracker.log_parent_tags({"stockpot.best_soup": best})
+
+
+def best_metrics(evaluation: Mapping[str, Any], best: str) -> dict[str, float]:
+    """Return the metrics of the best soup on val, on test and averaged over shifts.
+
+    MLflow draws a chart per metric, so only the first metric has its interval's ends.
+    """
+    model = next(model for model in evaluation["models"] if model["name"] == best)
+    other_end = re.compile(rf"(?<!/{re.escape(evaluation['metric'])})_(low|high)$")
+    single_shift = re.compile(r"(difference/)?(val_)?shift/(?!mean/)")
+    return {
+        name: value
+        for name, value in model["metrics"].items()
+        if value is not None and not single_shift.match(name) and not other_end.search(name)
+    }
+
+
+def ingredient_curves(evaluation: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Return the first metric of the ingredients, in order, on val, test and over the shifts."""
+    metrics = [m["metrics"] for m in evaluation["models"] if m["kind"] == "ingredient"]
+    names = [f"{place}/{evaluation['metric']}" for place in ("val", "test", "shift/mean")]
+    return {
+        f"ingredients/{name}": [own[name] for own in metrics]
+        for name in names
+        if all(name in own for own in metrics)
+    }
+
+
+def standalone_svg(svg: str) -> str:
+    """Give an SVG element a size and a white background, as a file needs them."""
+    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
+    if box is None:
+        return svg
+    width, height = box.groups()
+    return svg.replace("<svg ", f'<svg width="{width}" height="{height}" {_PAPER} ', 1)

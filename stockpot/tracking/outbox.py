@@ -1,39 +1,44 @@
-"""Writes that are not yet in the tracking store: a file each, in order, kept until sent."""
+"""The queue of writes that are not yet in the tracking store: one file per record, in order."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from pathlib import Path
 
+from stockpot.errors import StageFailed
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.locks import file_lock
+from stockpot.tracking.addresses import redacted
+from stockpot.tracking.connection import StoreAwayError
 from stockpot.tracking.records import Record
+from stockpot.tracking.store import MlflowStore
+from stockpot.tracking.writes import give_up, write
+
+_PAUSE_SECONDS = 30.0  # the store is not contacted for this long after it did not answer
+_log = logging.getLogger("stockpot")
 
 
 class Outbox:
-    """A queue of records on disk for one destination; other destinations' records stay in it.
+    """A queue of records on disk for one destination; records of other destinations stay in it.
 
-    A file is named `<sequence>-<destination>-<record>.json`. All methods but `pending` are called
-    with `held()`; so one process at a time sends, and the order is the order of the sequence.
+    Files are named `<sequence>-<destination>-<record>.json`. One thread of one process sends at a
+    time, in the order of the sequence. While the store is away the files stay; they are sent after
+    a pause, at the end of the run or when the store is opened again.
     """
 
     def __init__(self, folder: Path, destination: str) -> None:
         self._folder = folder
         self._destination = hashlib.sha256(destination.encode()).hexdigest()[:8]
         self._threads = threading.Lock()
+        self._next_try = 0.0
+        self._has_warned = False
         folder.mkdir(parents=True, exist_ok=True)
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep other threads and processes out."""
-        with self._threads, file_lock(self._folder / ".lock"):
-            yield
-
     def put(self, record: Record) -> Path:
-        """Add a record at the end; once this returns, it survives the process."""
+        """Append a record; once this returns, the record survives the process."""
         number = 1 + max((_sequence(path) for path in self._files()), default=0)
         path = self._folder / f"{number:06d}-{self._destination}-{record.id[:8]}.json"
         write_text(path, record.to_text())
@@ -44,14 +49,67 @@ class Outbox:
         return [path for path in self._files() if path.name.split("-")[1] == self._destination]
 
     def num_elsewhere(self) -> int:
-        """Count the records that wait for another store or experiment."""
+        """Count the records for another store or experiment."""
         return len(self._files()) - len(self.pending())
 
-    def refuse(self, path: Path) -> Path:
-        """Take a record out of the queue without losing it; return where it is kept."""
-        kept = self._folder / "refused" / path.name
-        kept.parent.mkdir(exist_ok=True)
-        return path.rename(kept)
+    def send(self, store: MlflowStore, record: Record | None = None) -> None:
+        """Append a record, then send what is pending unless the store was away less than 30 s ago.
+
+        Raises:
+            StageFailed: the store refused a record; it is moved to `outbox/refused`.
+        """
+        with self._threads, file_lock(self._folder / ".lock"):
+            fresh = [] if record is None else [self.put(record)]
+            if time.monotonic() < self._next_try:
+                return
+            paths = self.pending()
+            refusals: list[str] = []
+            try:
+                # An older record may have been tried before, here or by a process that died.
+                if paths not in ([], fresh) or store.client is None:
+                    store.refresh()
+                for path in paths:
+                    refusals += self._send_file(store, path)
+                self._has_warned = False
+            except StoreAwayError as away:
+                self.pause(store, away)
+            if refusals:
+                raise StageFailed("; ".join(refusals))
+
+    def pause(self, store: MlflowStore, away: StoreAwayError) -> None:
+        """Stop contacting the store for a while; warn once."""
+        if not self._has_warned:
+            _log.warning(
+                "the tracking store %s does not answer (%s); records are queued and sent later",
+                redacted(store.uri),
+                away,
+            )
+        self._has_warned = True
+        self._next_try = time.monotonic() + _PAUSE_SECONDS
+
+    def end_pause(self) -> None:
+        """Contact the store with the next record, even if it was away just now."""
+        self._next_try = 0.0
+
+    def _send_file(self, store: MlflowStore, path: Path) -> list[str]:
+        """Send one record; move it out of the queue if it is refused, and return the refusal."""
+        record = None
+        try:
+            record = Record.from_text(path.read_text(encoding="utf-8"))
+            write(store, record)
+        except StoreAwayError:
+            raise
+        except Exception as error:  # noqa: BLE001 (whatever it is, it must not block the queue)
+            reason = " ".join(str(error).split())[:500]
+            if record is not None:
+                give_up(store, record, reason)
+            title = "a record" if record is None else record.title
+            refused = self._folder / "refused" / path.name
+            refused.parent.mkdir(exist_ok=True)
+            path.rename(refused)
+            return [f"tracking: the store refused {title}: {reason}; it is stored in {refused}"]
+        path.unlink()
+        return []
 
     def _files(self) -> list[Path]:
         return sorted(self._folder.glob("[0-9]*-*-*.json"), key=_sequence)

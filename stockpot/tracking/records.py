@@ -1,4 +1,4 @@
-"""What is logged, as plain values: of one model, and of one write that waits to be sent."""
+"""The values that are logged: one model, and one write that waits in the outbox."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Scalar = str | int | float | bool
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """The data that a model was judged on.
+    """A dataset that a run used.
 
     Attributes:
         name: e.g. `digits`.
-        digest: of the data, hex; MLflow keeps 36 characters, so that many are sent.
-        context: what it was for: `train`, `val`, `test` or a shift.
+        digest: content digest, hex; MLflow stores the first 36 characters.
+        context: what the data was used for: `train`, `val`, `test` or a shift.
     """
 
     name: str
@@ -29,25 +29,25 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class ModelRecord:
-    """What is logged of one model.
+    """Everything that is logged about one model.
 
     Attributes:
         name: the run's name, e.g. `ingredient-03`.
         kind: base, ingredient, soup, tuned or ensemble.
-        key: the content key; a key is logged once in an experiment, then linked.
-        digest: SHA-256 of the checkpoint, hex; empty where there is no file.
-        path: of the checkpoint, relative to the project; empty where there is no file.
+        key: content key; a key is logged once per experiment, and linked after that.
+        digest: SHA-256 of the checkpoint, hex; empty if there is no file.
+        path: path of the checkpoint, relative to the project; empty if there is no file.
         params: hyperparameters or recipe, flat.
         metrics: e.g. `val/accuracy`.
-        curves: values by step, e.g. the score after each step of a greedy selection.
-        tags: besides those that stockpot sets itself.
+        curves: values per step, e.g. the score after each step of a greedy selection.
+        tags: tags besides those that stockpot sets itself.
         inputs: keys of the models that this one was made from.
-        datasets: what the metrics were measured on.
+        datasets: the data that the metrics were measured on.
         status: FINISHED, or FAILED with a `reason`.
-        reason: why it failed.
+        reason: why the model failed.
         note: Markdown, shown at the top of the run's page.
-        seconds: how long the work took, if it is known.
-        files: text files of the run by name, e.g. what it takes to make the model again.
+        seconds: duration of the work; 0 if unknown.
+        files: text files of the run by name, e.g. the model's provenance.
     """
 
     name: str
@@ -72,12 +72,12 @@ class ModelRecord:
             raise ValueError(f"model record {self.name!r}: key must not be empty, got ''")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as JSON values."""
+        """Convert to JSON values."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ModelRecord:
-        """Return the record that `to_json` gave."""
+        """Invert `to_json`."""
         tuples = {
             "curves": {name: tuple(curve) for name, curve in values["curves"].items()},
             "inputs": tuple(values["inputs"]),
@@ -91,11 +91,11 @@ class Record:
     """One write to a tracking store.
 
     Attributes:
-        id: unique; a run made by the record carries it, so that it is never made twice.
-        action: what is written, one of the names of `MlflowStore.send`.
-        pipeline: the pipeline run's own id, since MLflow's id of it may not exist yet.
-        time_ms: when it happened, which may be long before it is sent.
-        content: JSON values.
+        action: the kind of write, a key of `writes.ACTIONS`.
+        pipeline: stockpot's own id of the pipeline run, since MLflow's id may not exist yet.
+        content: JSON values, or dataclasses of such.
+        id: unique; a run created by the record carries it as a tag, so it is created only once.
+        time_ms: when the event happened, which may be long before the record is sent.
     """
 
     action: str
@@ -106,23 +106,46 @@ class Record:
 
     @property
     def title(self) -> str:
-        """What the record is, for messages."""
+        """Action and name, for messages."""
         name = self.content.get("name") or self.content.get("key") or ""
         return f"{self.action} {name!r}" if name else self.action
 
     def to_text(self) -> str:
-        """Return the record as JSON text."""
+        """Serialize to JSON text."""
         return json.dumps(asdict(self), indent=1)
 
     @classmethod
     def from_text(cls, text: str) -> Record:
-        """Return the record that `to_text` gave.
+        """Invert `to_text`.
 
         Raises:
-            ValueError: the text is not that of a record.
+            ValueError: the text is not a serialized record.
         """
         try:
             values = json.loads(text)
             return cls(**{name: values[name] for name in cls.__slots__})
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a tracking record ({error})") from error
+
+
+def flatten(values: Mapping[str, Any], *, number_lists: bool = False) -> dict[str, Any]:
+    """Flatten nested mappings to dotted names.
+
+    Args:
+        values: nested mappings; an empty one is a leaf.
+        number_lists: also flatten lists that contain mappings, by position: `soups.0.name`.
+
+    Returns:
+        Dotted name -> leaf, in the order of `values`.
+    """
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = value
+        if number_lists and isinstance(value, list) and any(isinstance(v, Mapping) for v in value):
+            inner = {str(number): item for number, item in enumerate(value)}
+        if isinstance(inner, Mapping) and inner:
+            leaves = flatten(inner, number_lists=number_lists)
+            flat |= {f"{name}.{leaf}": leaf_value for leaf, leaf_value in leaves.items()}
+        else:
+            flat[name] = value
+    return flat

@@ -5,10 +5,14 @@ from __future__ import annotations
 import pytest
 
 from stockpot.errors import InputError
-from stockpot.tracking import MAKING, ModelRecord, Tracker
+from stockpot.tracking import PROVENANCE, ModelRecord, Tracker
 
 SOUP = ModelRecord(
-    "greedy", "soup", key="key-soup", metrics={"val/accuracy": 0.9}, files={MAKING: '{"seed": 3}'}
+    "greedy",
+    "soup",
+    key="key-soup",
+    metrics={"val/accuracy": 0.9},
+    files={PROVENANCE: '{"seed": 3}'},
 )
 
 
@@ -22,14 +26,14 @@ def test_a_run_is_read_back_by_the_start_of_its_id(tracker: Tracker) -> None:
     assert (run.run_id, run.name, run.kind, run.key) == (run_id, "greedy", "soup", "key-soup")
     assert run.metrics == {"val/accuracy": 0.9}
     assert run.tags["stockpot.git_commit"] == "c0ffee"
-    assert run.making == '{"seed": 3}'
+    assert run.provenance == '{"seed": 3}'
     assert tracker.recorded_run(run_id) == run
 
 
 def test_a_run_without_the_file_says_nothing_of_its_making(tracker: Tracker) -> None:
     tracker.log_model(ModelRecord("logit ensemble", "ensemble", key="mean"))
 
-    assert tracker.recorded_run(tracker.run_id("mean") or "").making is None
+    assert tracker.recorded_run(tracker.run_id("mean") or "").provenance is None
 
 
 @pytest.mark.parametrize("run_id", ["not an id", "f" * 32])

@@ -259,7 +259,7 @@ def test_a_server_keeps_registered_models_and_files_of_runs(
     assert registry.alias("champion") == made
     assert made.run_id == tracker.run_id("base")
     assert registry.versions("stockpot.digest", "ab" * 32) == [made]
-    assert tracker.recorded_run(made.run_id[:8]).making == "{}"
+    assert tracker.recorded_run(made.run_id[:8]).provenance == "{}"
 
 
 def test_credentials_of_an_address_are_in_no_message(

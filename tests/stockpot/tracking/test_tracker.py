@@ -250,7 +250,7 @@ def test_model_older_than_the_runs_that_are_read_at_once_is_linked_too(
 ) -> None:
     for number in range(4):
         tracker.log_model(ModelRecord(f"soup {number}", "soup", key=f"key-{number}"))
-    monkeypatch.setattr("stockpot.tracking.known_runs.NEWEST", 2)
+    monkeypatch.setattr("stockpot.tracking.store.NEWEST", 2)
     later = open_tracker()
     later.start_parent("later", {}, {})
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from mlflow.tracking.client import MlflowClient
 
 from stockpot.tracking import Tracker, log_results
-from stockpot.tracking.whole_run import best_metrics, ingredient_curves, standing_alone
+from stockpot.tracking.manifests import best_metrics, ingredient_curves, standalone_svg
 
 EVALUATION = {
     "metric": "accuracy",
@@ -55,10 +55,10 @@ def test_curves_are_the_scores_of_ingredients_in_order() -> None:
 
 
 def test_a_figure_as_a_file_has_a_size_and_paper_under_it() -> None:
-    alone = standing_alone(SVG)
+    alone = standalone_svg(SVG)
 
     assert alone.startswith('<svg width="40" height="20" style="background: #fff; ')
-    assert standing_alone("<svg />") == "<svg />"
+    assert standalone_svg("<svg />") == "<svg />"
 
 
 def test_the_parent_run_has_metrics_curves_manifests_and_figures(
