@@ -9,14 +9,14 @@ from rich.console import Console
 from rich.table import Table
 
 from stockpot.errors import InputError
-from stockpot.experiment.jobs.finding_files import read_finding_files
+from stockpot.experiment.jobs.diagnosing import read_finding_files
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.report_files import load_results
 from stockpot.experiment.stages import STAGES
 from stockpot.experiment.state import is_done
 from stockpot.reporting.results import Results
-from stockpot.reporting.tables.table import render_terminal, results_table
-from stockpot.reporting.words.alerts import alerts, doubts
+from stockpot.reporting.tables.results_table import render_terminal, results_table
+from stockpot.reporting.words.alerts import alerts, data_warnings
 from stockpot.reporting.words.verdict import headline
 from stockpot.storage.manifests import models_of, read_manifest
 
@@ -59,7 +59,7 @@ def show_results(plan: Plan, stages: Sequence[str], console: Console, *, worked:
 def show_findings(results: Results, console: Console) -> None:
     """Print what does not belong, the table, the verdict, and whether to train more."""
     console.print()
-    for told in [*(alert.sentence for alert in alerts(results)), *doubts(results)]:
+    for told in [*(alert.sentence for alert in alerts(results)), *data_warnings(results)]:
         console.print(f"! {told}", style="yellow", highlight=False, markup=False)
     console.print(render_terminal(results_table(results.evaluation), results.evaluation))
     console.print(f"\n{headline(results.evaluation)}", highlight=False, markup=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stockpot.diagnostics.finding import Finding
 from stockpot.experiment.jobs.diagnosing import DiagnosticJob, diagnose_models
-from stockpot.experiment.jobs.finding_files import write_finding_files
+from stockpot.experiment.jobs.diagnosing import write_finding_files
 from tasks.session import current_session
 from tasks.task_kinds import local_task, worker_task
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from stockpot.experiment.jobs.finding_files import read_finding_files
+from stockpot.experiment.jobs.diagnosing import read_finding_files
 from stockpot.experiment.jobs.judging import measured_latency
 from stockpot.experiment.plan import Plan
 from stockpot.reporting.csv_files import write_csv_files
@@ -15,7 +15,7 @@ from stockpot.reporting.figures import ReportFigures
 from stockpot.reporting.html import render_report
 from stockpot.reporting.model_card import model_card
 from stockpot.reporting.results import Results, best_ingredient, best_soup, models_of
-from stockpot.reporting.tables.table import results_table
+from stockpot.reporting.tables.results_table import results_table
 from stockpot.reporting.words.estimates import Estimate
 from stockpot.reporting.words.units import unit_of
 from stockpot.storage.atomic_files import write_text

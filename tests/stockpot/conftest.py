@@ -14,16 +14,14 @@ from torch import Tensor, nn
 
 from stockpot.config import load_experiment
 from stockpot.experiment.jobs.diagnosing import diagnose_models
-from stockpot.experiment.jobs.finding_files import write_finding_files
+from stockpot.experiment.jobs.diagnosing import write_finding_files
+from stockpot.experiment.jobs.job import make_model
 from stockpot.experiment.jobs.judging import judge_models, measure_baseline, predict_model
 from stockpot.experiment.jobs.prechecking import check_ingredients
-from stockpot.experiment.jobs.soups import make_soup
-from stockpot.experiment.jobs.training import train
-from stockpot.experiment.jobs.tuning import tune
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.report_files import load_results, write_plot_files, write_report_files
 from stockpot.experiment.state import inputs_key
-from stockpot.reporting.diagnostics import draw_all
+from stockpot.reporting.figures import draw_figures
 from stockpot.storage import code_keys
 from stockpot.storage.manifests import digests_of, write_manifest
 from stockpot.storage.models import Model
@@ -69,14 +67,14 @@ def _record(plan: Plan, stage: str, **made: Any) -> None:
 
 def _finish(plan: Plan) -> None:
     """Do all stages, in order and in this process."""
-    _record(plan, "base", base=train(plan.base_job(), "cpu").to_json())
-    ingredients = [train(job, "cpu") for job in plan.ingredient_jobs()]
+    _record(plan, "base", base=make_model(plan.base_job(), "cpu").to_json())
+    ingredients = [make_model(job, "cpu") for job in plan.ingredient_jobs()]
     listed = [made.to_json() for made in ingredients]
     precheck = check_ingredients(plan.precheck_job(ingredients), "cpu")
     _record(plan, "sweep", ingredients=listed, failed=[], precheck=precheck)
-    soups = [make_soup(job, "cpu") for job in plan.soup_jobs()]
+    soups = [make_model(job, "cpu") for job in plan.soup_jobs()]
     _record(plan, "soups", soups=[made.to_json() for made in soups])
-    tuned = [tune(job, "cpu") for job in plan.tuning_jobs()]
+    tuned = [make_model(job, "cpu") for job in plan.tuning_jobs()]
     _record(plan, "tune", tuned=[made.to_json() for made in tuned])
     found = {job.name: diagnose_models(job, "cpu") for job in plan.diagnostic_jobs()}
     findings = write_finding_files(plan.project.root, found)
@@ -92,7 +90,7 @@ def _finish(plan: Plan) -> None:
     _record(
         plan,
         "report",
-        files=digests_of(root, write_report_files(plan, draw_all(load_results(root)), {})),
+        files=digests_of(root, write_report_files(plan, draw_figures(load_results(root)), {})),
     )
 
 

@@ -1,18 +1,21 @@
-"""A diagnostic as plain values that a worker process can be sent; imports no torch."""
+"""The jobs and the files of the diagnose stage; importing this module imports no torch."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stockpot.diagnostics.finding import Finding
 from stockpot.diagnostics.registry import DIAGNOSTICS
+from stockpot.reporting.csv_files import write_finding_csv_files
 from stockpot.scoring.key_parts import val_scores_key_parts
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.code_keys import code_key
 from stockpot.storage.keys import content_key
+from stockpot.storage.manifests import read_manifest
 from stockpot.storage.models import Model
 from stockpot.workloads.spec import WorkloadSpec
 
@@ -22,15 +25,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DiagnosticJob:
-    """One diagnostic of an experiment.
+    """One diagnostic of an experiment; sent to a worker process.
 
     Attributes:
         root: the project root.
-        workload: whose train and val are looked at.
-        name: which diagnostic.
+        workload: its train and val are opened.
+        name: a built-in diagnostic or `module:function`.
         seed: the experiment's.
         metric: the workload's first metric.
-        base: what every ingredient started from.
+        base: the model that the ingredients were fine-tuned from.
         ingredients: in the order of the sweep.
         soups: soups and tuned soups, in the order of the table.
     """
@@ -45,8 +48,8 @@ class DiagnosticJob:
     soups: tuple[Model, ...]
 
     @property
-    def kept(self) -> Path:
-        """Where the finding is kept, so that a run that was killed goes on after it."""
+    def cached(self) -> Path:
+        """The cache file of the finding, so that a killed run continues after it."""
         soups = [[model.name, model.digest] for model in self.soups]
         code = code_key(*self.modules)
         key = content_key(name=self.name, soups=soups, code=code, **self._common)
@@ -54,18 +57,18 @@ class DiagnosticJob:
 
     @property
     def shared(self) -> Path:
-        """The folder for what diagnostics of the same ingredients keep for each other."""
+        """The cache folder that diagnostics of the same ingredients share."""
         code = code_key("stockpot.diagnostics.subset_scores", *self.workload.modules)
         return self.root / ".stockpot" / "findings" / content_key(code=code, **self._common)
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """The modules that make the finding."""
+        """The modules of the diagnostic and of the workload."""
         return (DIAGNOSTICS.module_of(self.name), *self.workload.modules)
 
     @property
     def _common(self) -> dict[str, Any]:
-        """What all diagnostics of these ingredients depend on."""
+        """The parts of the key that all diagnostics of these ingredients share."""
         return {
             "seed": self.seed,
             "base": self.base.digest,
@@ -75,17 +78,55 @@ class DiagnosticJob:
 
 
 def diagnose_models(job: DiagnosticJob, device: str) -> Finding:
-    """Make a diagnostic's finding, unless it is kept already; runs in a worker process."""
-    if job.kept.is_file():
-        return Finding.from_json(json.loads(job.kept.read_text(encoding="utf-8")))
+    """Run a diagnostic, unless its finding is cached; runs in a worker process."""
+    if job.cached.is_file():
+        return Finding.from_json(json.loads(job.cached.read_text(encoding="utf-8")))
     finding = DIAGNOSTICS[job.name](_context_of(job, device))
-    text = json.dumps(finding.to_json(), indent=1, sort_keys=True, allow_nan=False)
-    write_text(job.kept, text + "\n")
+    write_text(job.cached, _text_of(finding))
     return finding
 
 
+def write_finding_files(root: Path, findings: Mapping[str, Finding]) -> list[Path]:
+    """Write one JSON file per finding to results/diagnostics, and delete all others.
+
+    Returns:
+        These files, and CSV files with the numbers of some.
+    """
+    folder = root / "results" / "diagnostics"
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, finding in findings.items():
+        # A colon is not allowed in file names everywhere: my_module:look -> my_module.look.json
+        written.append(folder / f"{name.replace(':', '.')}.json")
+        write_text(written[-1], _text_of(finding))
+    for stale in sorted({*folder.glob("*.json")} - {*written}):
+        stale.unlink()
+    as_json = {name: finding.to_json() for name, finding in findings.items()}
+    return [*written, *write_finding_csv_files(folder, as_json)]
+
+
+def read_finding_files(root: Path) -> dict[str, dict[str, Any]]:
+    """Read the findings of the diagnose stage by name: built-in diagnostics, then the user's.
+
+    Raises:
+        InputError: the stage has not run.
+    """
+    files = [root / path for path in read_manifest(root, "diagnose")["files"]]
+    found = {
+        ":".join(file.stem.rsplit(".", 1)): json.loads(file.read_text(encoding="utf-8"))
+        for file in files
+        if file.suffix == ".json"
+    }
+    order = [*(name for name in DIAGNOSTICS if name in found), *sorted(found)]
+    return {name: found[name] for name in order}
+
+
+def _text_of(finding: Finding) -> str:
+    return json.dumps(finding.to_json(), indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
 def _context_of(job: DiagnosticJob, device: str) -> DiagnosticContext:
-    """Open what a job names; weights and data are read when they are first asked for."""
+    """Return the context of a job, which reads weights and data when they are first needed."""
     from stockpot.diagnostics.context import DiagnosticContext, LoadedModel
 
     return DiagnosticContext(

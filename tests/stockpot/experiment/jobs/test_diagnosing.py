@@ -1,12 +1,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from stockpot.diagnostics.finding import Alert, Finding
-from stockpot.experiment.jobs.finding_files import read_finding_files, write_finding_files
+from stockpot.experiment.jobs.diagnosing import (
+    diagnose_models,
+    read_finding_files,
+    write_finding_files,
+)
+from stockpot.experiment.plan import Plan
+from stockpot.experiment.report_files import load_results
+from stockpot.reporting.figures import diagnostic_sections
 from stockpot.storage.manifests import digests_of, write_manifest
 
 FINDING = Finding("All is well.", {"largest": 0.5}, {"matrix": [[0.0, 0.5]]}, (Alert("b", "far"),))
@@ -46,3 +54,27 @@ def test_a_finding_that_json_cannot_hold_is_refused(tmp_path: Path) -> None:
         write_finding_files(tmp_path, {"regime": Finding("", {"distance": float("nan")})})
 
     assert not (tmp_path / "results" / "diagnostics" / "regime.json").exists()
+
+
+def test_a_diagnostic_of_the_users_is_cached_written_and_reported(
+    finished: Plan, tmp_path: Path
+) -> None:
+    [usual, *_] = finished.diagnostic_jobs()
+    job = replace(usual, name="custom_judging:look")
+
+    finding = diagnose_models(job, "cpu")
+    written = _record(tmp_path, {job.name: finding, "barriers": FINDING})
+
+    assert job.cached.is_file()
+    assert diagnose_models(job, "cpu") == finding
+    assert "custom_judging" in job.modules
+    assert tmp_path / "results" / "diagnostics" / "custom_judging.look.json" in written
+    found = read_finding_files(tmp_path)
+    assert list(found) == ["barriers", "custom_judging:look"]
+    assert Finding.from_json(found[job.name]) == finding
+    results = load_results(finished.project.root)
+    [section] = diagnostic_sections(replace(results, diagnostics={job.name: found[job.name]}))
+    assert section.sentence == finding.sentence
+    assert section.figure.svg is None
+    assert section.metrics.rows[0][0].text == "distance"
+    assert section.alerts == ("ingredient-00: it moved",)
