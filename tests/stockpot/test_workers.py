@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,14 @@ def test_two_workers_work_side_by_side_and_close_ends_them(
         pool.run(worker_jobs.process_id)
 
 
+def _end_forking_process() -> None:
+    """End the process that forks workers, as `stop` does; the next pool starts another."""
+    pool = WorkerPool(["cpu"], threads=1)
+    pid = forkserver._forkserver._forkserver_pid
+    pool.stop()
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
 def _error_of(future: Future[object], seconds: float) -> BaseException | None:
     return future.exception(timeout=seconds)
 
@@ -204,26 +213,23 @@ def test_stop_ends_jobs_in_flight_and_those_that_wait(
 
 
 def test_stop_ends_the_start_of_a_worker_that_waits_for_slow_imports(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Under load, torch takes long to import; Ctrl-C must not wait for it."""
+    """Under load torch takes long to import; an interrupt does not wait for it."""
     (tmp_path / "slow_import.py").write_text("import time\n\ntime.sleep(60)\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(workers, "_IMPORTED_ONCE", ["slow_import"])
-    WorkerPool(["cpu"], threads=1).stop()  # the process that forks workers starts anew
+    _end_forking_process()
+    stopped = WorkerPool(["cpu"], threads=1)
+    starting = threads.submit(stopped.run, worker_jobs.process_id)
     time.sleep(0.5)
-    pool = WorkerPool(["cpu"], threads=1)
-    with ThreadPoolExecutor(1) as threads:
-        job = threads.submit(pool.run, worker_jobs.add, 1, 2)
-        time.sleep(0.5)
-        start = time.monotonic()
+    start = time.monotonic()
 
-        pool.stop()
+    stopped.stop()
 
-        with pytest.raises(WorkersStopped):
-            job.result(timeout=10)
+    assert isinstance(_error_of(starting, 5), WorkersStopped)
     assert time.monotonic() - start < 2
-    pool.close()
+    _end_forking_process()
 
 
 def test_stop_ends_a_wait_for_a_device(
