@@ -245,7 +245,12 @@ def main() -> None:
         _fail("Failed", error, code=1)
     except SystemExit as end:  # what typer makes of a KeyboardInterrupt
         if end.code == 130:
-            _err.print("[yellow]Interrupted. The same command goes on where this one stopped.")
+            _err.print("[yellow]Interrupted. The same command continues where this one stopped.")
+            # All that the run started has ended. At a normal exit Prefect would try for a minute to
+            # send its last events to the server, which has ended too.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(130)
         raise
     except Exception as error:  # noqa: BLE001 (the last resort: no traceback unless asked for)
         _fail(f"Failed with {type(error).__name__}", error, code=1)

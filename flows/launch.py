@@ -108,9 +108,9 @@ def _run(
     overrides: tuple[str, ...],
 ) -> None:
     from tasks.flow_runs import end_left_running
-    from tasks.run_settings import logs_sent, run_flow, without_heartbeats
+    from tasks.run_settings import everything_sent, run_flow, without_heartbeats
 
-    with without_heartbeats(), logs_sent():
+    with without_heartbeats(), everything_sent():
         end_left_running(session.root)
         run_flow(flow, params, overrides)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import prefect
 from prefect import Flow
 from prefect.context import SettingsContext, TagsContext, get_settings_context
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import get_current_settings
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
@@ -51,14 +52,23 @@ def flow_session(params: str | None, overrides: tuple[str, ...]) -> Iterator[Ses
 
 
 @contextmanager
-def logs_sent() -> Iterator[None]:
-    """Send all logs before the block is left, since the server may end right after it."""
+def everything_sent() -> Iterator[None]:
+    """Send all logs and events before the block is left, since the server may end right after it.
+
+    Without this, Prefect sends them when the process exits: with no server to answer, it repeats
+    each request for up to a minute.
+    """
+    seconds = 60.0
     try:
         yield
+    except Exception:
+        raise
+    except BaseException:  # an interrupt, which is to end the run at once
+        seconds = 1.0
+        raise
     finally:
-        for name in ("prefect.flow_runs", "prefect.task_runs"):
-            for handler in logging.getLogger(name).handlers:
-                handler.flush()
+        for queue in (APILogWorker, EventsWorker):
+            queue.drain_all(timeout=seconds)
 
 
 @contextmanager
