@@ -138,7 +138,7 @@ def _parent_run(session: Session) -> Iterator[None]:
         tracker.mark_killed(run_id)
     tracker.start_parent(
         f"{experiment.workload.name} seed {experiment.seed}",
-        params=_flat(experiment.model_dump(mode="json")),
+        params=_flat_params(experiment.model_dump(mode="json")),
         tags={},
         pipeline=pipeline_around(),
         datasets=[session.dataset(name) for name in session.plan.workload.set_names],
@@ -157,17 +157,13 @@ def _parent_run(session: Session) -> Iterator[None]:
         tracker.finish_parent(status)
 
 
-def _flat(content: object, prefix: str = "") -> dict[str, str | int | float | bool]:
-    """Flatten nested sections to one name a parameter, as MLflow's tables want them."""
-    if isinstance(content, dict):
-        pairs = content.items()
-    elif isinstance(content, list) and any(isinstance(item, dict) for item in content):
-        pairs = {str(number): item for number, item in enumerate(content)}.items()
-    else:
-        value = content if isinstance(content, (str, int, float, bool)) else json.dumps(content)
-        return {prefix: value}
+def _flat_params(content: Mapping[str, object]) -> dict[str, str | int | float | bool]:
+    """Flatten params.yaml to dotted names, as MLflow's tables need them."""
+    from stockpot.tracking import flatten
+
+    flat = flatten(content, number_lists=True)
     return {
-        name: value
-        for key, item in pairs
-        for name, value in _flat(item, f"{prefix}.{key}" if prefix else key).items()
+        name: value if isinstance(value, (str, int, float)) else json.dumps(value)
+        for name, value in flat.items()
+        if value != {}
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stockpot.errors import InputError
+from stockpot.tracking import flatten
 
 Values = Mapping[str, float | str]
 
@@ -58,23 +59,21 @@ def _from_json(file: Path) -> dict[str, float | str]:
     details = content.get("details")
     for holder in (content, details if isinstance(details, dict) else {}):
         if isinstance(holder.get("hyperparameters"), dict):
-            return _flat(holder["hyperparameters"])
-    return _flat(content)
+            return _scalars(holder["hyperparameters"])
+    return _scalars(content)
 
 
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, float | str]:
-    flat: dict[str, float | str] = {}
-    for key, value in content.items():
-        name = f"{prefix}{_name(key)}"
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{name}.")
-        elif isinstance(value, bool):
-            flat[name] = str(value).lower()
+def _scalars(content: Mapping[str, Any]) -> dict[str, float | str]:
+    """Return the numbers and short texts of a mapping; nested ones get dotted names."""
+    scalars: dict[str, float | str] = {}
+    for key, value in flatten(content).items():
+        if isinstance(value, bool):
+            scalars[_name(key)] = str(value).lower()
         elif isinstance(value, int | float):
-            flat[name] = value if math.isfinite(value) else str(value)
+            scalars[_name(key)] = value if math.isfinite(value) else str(value)
         elif isinstance(value, str) and len(value) <= _LONGEST:
-            flat[name] = value
-    return flat
+            scalars[_name(key)] = value
+    return scalars
 
 
 def _row(table: Path, names: set[str]) -> dict[str, float | str]:
