@@ -1,14 +1,14 @@
-"""What the pipeline costs on top of the work: a fixed time, and a factor on the work.
+"""Measure the overhead of the pipeline: a fixed time, and a factor on the work.
 
-Each round does the same experiment twice in two sizes (short and long fine-tuning): with
-`stockpot run` in a fresh project, whole process, and as bare library calls in as many warm worker
-processes. A line through the two sizes separates what is fixed (imports, the Prefect server,
-shut-down) from what grows with the work.
+Each round runs the same experiment in two sizes (short and long fine-tuning), each in two ways:
+as a whole `stockpot run` process in a fresh project, and as plain library calls in as many warm
+worker processes. A line through the two sizes separates the fixed time (imports, the Prefect
+server, shut-down) from the time that grows with the work.
 
     python benchmarks/overhead.py [ROUNDS]
 
-Limit: a factor of 1 and the 8 s or so that starting a Prefect server and importing Prefect,
-MLflow and torch take on 2 cores.
+Lower limit: a factor of 1, and about 8 s for starting a Prefect server and importing Prefect,
+MLflow and torch on 2 cores.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SIZES = {
 
 
 def main() -> None:
-    """Run the rounds and print the figures."""
+    """Run the rounds and print the results."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     pool = warm_pool(2)
     fixed, factors = [], []

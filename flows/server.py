@@ -1,7 +1,7 @@
-"""The project's Prefect server: the one named by PREFECT_API_URL, one that runs, or a new one.
+"""The Prefect server of a project: the one at PREFECT_API_URL, a running one, or a new one.
 
-Every process of a run talks to one server. Without it each process would start one of its own,
-which takes 8 s and makes them fight over the database.
+All processes of a run use the same server. Otherwise each process would start its own, which takes
+8 s and makes them compete for the database.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 @contextmanager
 def prefect_server(project: Project) -> Iterator[Callable[[], None]]:
-    """Have a server at PREFECT_API_URL; one that was started here ends here.
+    """Provide a server at PREFECT_API_URL; a server that is started here is stopped on exit.
 
     Yields:
-        What to call before the server is used: it waits until a new one is up, which takes long
-        enough for the caller to do something else first.
+        A function to call before the server is used. It waits until a new server is up; the
+        caller can do something else while the server starts.
 
     Raises:
-        InputError: the server that PREFECT_API_URL names does not answer.
+        InputError: the server at PREFECT_API_URL does not answer.
     """
     if named := os.environ.get("PREFECT_API_URL"):
         if not answers(f"{named.rstrip('/')}/health"):
@@ -46,31 +46,32 @@ def prefect_server(project: Project) -> Iterator[Callable[[], None]]:
                 f"PREFECT_API_URL: no Prefect server answers at {named!r}; start it with "
                 "`prefect server start`, or unset the variable to use the project's own"
             )
-        yield _nothing_to_wait_for
+        yield _already_up
         return
     if url := _running(project.state / _RECORD):
         with _api_url(url):
-            yield _nothing_to_wait_for
+            yield _already_up
         return
     with project_server(project, with_ui=False) as wait:
         yield wait
 
 
-def _nothing_to_wait_for() -> None:
-    """Return at once: the server was there before us."""
+def _already_up() -> None:
+    """Return at once; the server was running before."""
 
 
 @contextmanager
 def project_server(project: Project, *, with_ui: bool) -> Iterator[Callable[[], None]]:
-    """Start the project's own server; once up, its address is noted for the project's processes.
+    """Start the project's own server; once it is up, publish its address to other processes.
 
     Yields:
-        What to call before the server is used; it raises StageFailed if the server does not start.
+        A function to call before the server is used; it waits until the server is up, and raises
+        StageFailed if the server does not start.
     """
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
-    # As Prefect itself starts the server of a script, but for the garbage collector: it would go
-    # through all that the start has made again and again, and find nothing, for 1 s of 8 s.
+    # This is how Prefect itself starts the server of a script, except for the garbage collector:
+    # it would scan all objects of the start-up repeatedly, free nothing, and take 1 s of 8 s.
     start = "import gc, uvicorn; gc.set_threshold(50_000); uvicorn.main()"
     command = [sys.executable, "-c", start, "--factory", "--log-level", "error"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
@@ -78,7 +79,7 @@ def project_server(project: Project, *, with_ui: bool) -> Iterator[Callable[[], 
     settings = {
         "PREFECT_UI_ENABLED": str(with_ui),
         "PREFECT_UI_API_URL": url,
-        # A new server writes Prefect's block types to its database, which only its UI shows.
+        # A new server writes Prefect's block types to its database; only the UI needs them.
         "PREFECT_API_BLOCKS_REGISTER_ON_START": str(with_ui),
     }
     record = project.state / _RECORD
@@ -105,7 +106,7 @@ def _api_url(url: str) -> Iterator[None]:
 
 
 def _running(record: Path) -> str | None:
-    """Return the address of the server that another process of the project has started."""
+    """Return the address of a server that another process of the project has started."""
     if not record.is_file():
         return None
     url = str(json.loads(record.read_text(encoding="utf-8"))["url"])
@@ -113,8 +114,8 @@ def _running(record: Path) -> str | None:
 
 
 def answers(address: str) -> bool:
-    """Say whether an HTTP server answers at `address`."""
-    # A proxy of the environment is not for a server of our own.
+    """Whether an HTTP server answers at `address`."""
+    # Bypass the proxy that the environment may set: the server is on this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(address, timeout=2) as answer:
@@ -124,7 +125,7 @@ def answers(address: str) -> bool:
 
 
 def free_port() -> int:
-    """Return a TCP port of this machine that nothing listens on."""
+    """Find a free TCP port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -137,7 +138,7 @@ def start_process(
     command: Sequence[str],
     settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server as a child that writes to a log of the project; it ends with the block."""
+    """Run a server as a child process that logs to a file of the project; stop it on exit."""
     log_path = _log_path(project, name)
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("wb") as log:
@@ -146,9 +147,9 @@ def start_process(
             stdout=log,
             stderr=log,
             stdin=subprocess.DEVNULL,
-            # Ctrl-C is for the run, which then tells the server how its flows ended.
+            # Ctrl-C must reach the run alone, which then reports to the server how its flows ended.
             start_new_session=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 (it calls prctl alone)
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 (it only calls prctl)
             env=os.environ | settings,
         )
     try:
@@ -160,10 +161,10 @@ def start_process(
 def wait_until_healthy(
     process: subprocess.Popen[bytes], address: str, project: Project, name: str
 ) -> None:
-    """Wait until a child of `start_process` answers.
+    """Wait until a server started by `start_process` answers.
 
     Raises:
-        StageFailed: it ended, or did not answer in time; with the last line of its log.
+        StageFailed: it exited, or did not answer in time; the message has the last line of its log.
     """
     deadline = time.monotonic() + _START_SECONDS
     while not answers(address):
@@ -182,7 +183,7 @@ def _log_path(project: Project, name: str) -> Path:
 
 
 def _die_with_parent() -> None:
-    """Ask Linux to end this process when its parent dies, even by kill -9."""
+    """Make Linux terminate this process when its parent dies, even by kill -9."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""Serving the UIs of a project: MLflow to compare soups, Prefect to follow runs."""
+"""Serve the UIs of a project: MLflow to compare soups, Prefect to follow runs."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from stockpot.tracking import (
     run_url,
 )
 
-# Pages that compare runs, and whose: on that of the ingredients the parallel coordinates show
-# which hyperparameters go with good scores.
+# Title of each page that compares runs -> the stages whose models it shows. For ingredients, the
+# page's parallel coordinates show which hyperparameters go with good scores.
 _COMPARED = {
     "MLflow, compare soups": ("soups", "tune"),
     "MLflow, compare ingredients": ("sweep",),
@@ -33,11 +33,11 @@ _COMPARED = {
 
 
 def serve(plan: Plan, console: Console) -> None:
-    """Serve until Ctrl-C; runs that start meanwhile use the same Prefect server.
+    """Serve until Ctrl-C; runs that start in the meantime use the same Prefect server.
 
     Raises:
         StageFailed: a server does not start.
-        KeyboardInterrupt: at Ctrl-C, when both servers have ended.
+        KeyboardInterrupt: on Ctrl-C, after both servers have stopped.
     """
     with ExitStack() as stack:
         wait_for_prefect = stack.enter_context(project_server(plan.project, with_ui=True))
@@ -46,13 +46,13 @@ def serve(plan: Plan, console: Console) -> None:
         prefect = os.environ["PREFECT_API_URL"].removesuffix("/api")
         for title, link in _links(plan, mlflow, prefect).items():
             console.print(f"{title:<28} {link}", highlight=False, soft_wrap=True)
-        console.print("\nCtrl-C ends both.")
+        console.print("\nCtrl-C stops both.")
         while True:
             time.sleep(3600)
 
 
 def _mlflow(plan: Plan, stack: ExitStack) -> str:
-    """Return the address of the MLflow UI; it is started unless runs are on a server already."""
+    """Return the address of the MLflow UI; start it unless the store is a server already."""
     uri = plan.tracking_uri
     if is_server(uri):
         return uri
@@ -67,7 +67,7 @@ def _mlflow(plan: Plan, stack: ExitStack) -> str:
 
 
 def _links(plan: Plan, mlflow: str, prefect: str) -> dict[str, str]:
-    """Return the pages that are worth opening first."""
+    """Collect the pages to open first: title -> URL."""
     tracker = open_tracker(plan)
     links = {"Prefect, all runs": f"{prefect}/runs"}
     experiment = tracker.experiment_id

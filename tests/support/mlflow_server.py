@@ -1,4 +1,4 @@
-"""An `mlflow server` of its own, on a copy of a database."""
+"""A separate `mlflow server` on a copy of a database."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 class Server:
-    """An `mlflow server` on a free port, which keeps its data when it is killed."""
+    """An `mlflow server` on a free port; its data survives a kill."""
 
     def __init__(self, folder: Path, database: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
