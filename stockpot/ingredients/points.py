@@ -1,29 +1,45 @@
-"""Which hyperparameters the ingredients of a sweep get: random, Sobol, grid or a list.
+"""The hyperparameters of a sweep's ingredients: a random, Sobol, grid or listed search.
 
-Every search is stable under growth: the first n points of a larger sweep are the points of the
-smaller one, so that growing a sweep trains only what is new.
+The points of a smaller sweep are the first points of a larger one, so that enlarging a sweep trains
+only the new ingredients.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from stockpot.errors import InputError
 from stockpot.seeding import derive_seed
 
 Value = float | str
 Point = dict[str, Value]
+V = TypeVar("V", bound=Value)
 
 
 @dataclass(frozen=True, slots=True)
-class Uniform:
-    """Uniform in [low, high]."""
+class _Range:
+    """Numbers between two, both included."""
 
     low: float
     high: float
+
+    def bounds(self) -> tuple[float, float]:
+        """Return the lowest and the highest value."""
+        return self.low, self.high
+
+    def is_whole(self) -> bool:
+        """Whether all values are whole numbers."""
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Uniform(_Range):
+    """Uniform in [low, high]."""
 
     def __post_init__(self) -> None:
         _check_interval("uniform", self.low, self.high)
@@ -32,21 +48,10 @@ class Uniform:
         """Map a position in [0, 1) to a value."""
         return min(self.low + position * (self.high - self.low), self.high)  # it may be rounded up
 
-    def bounds(self) -> tuple[float, float]:
-        """Return the lowest and the highest value."""
-        return self.low, self.high
-
-    def is_whole(self) -> bool:
-        """Say whether all values are whole numbers."""
-        return False
-
 
 @dataclass(frozen=True, slots=True)
-class LogUniform:
+class LogUniform(_Range):
     """Uniform in the logarithm between low and high, both positive."""
-
-    low: float
-    high: float
 
     def __post_init__(self) -> None:
         _check_interval("log_uniform", self.low, self.high)
@@ -56,19 +61,11 @@ class LogUniform:
     def at(self, position: float) -> float:
         """Map a position in [0, 1) to a value."""
         value = float(self.low * (self.high / self.low) ** position)
-        return min(value, self.high)  # rounding may step over the end
-
-    def bounds(self) -> tuple[float, float]:
-        """Return the lowest and the highest value."""
-        return self.low, self.high
-
-    def is_whole(self) -> bool:
-        """Say whether all values are whole numbers."""
-        return False
+        return min(value, self.high)  # it may be rounded up
 
 
 @dataclass(frozen=True, slots=True)
-class Integer:
+class Integer(_Range):
     """A whole number in [low, high]."""
 
     low: int
@@ -82,12 +79,8 @@ class Integer:
         """Map a position in [0, 1) to a value."""
         return self.low + math.floor(position * (self.high - self.low + 1))
 
-    def bounds(self) -> tuple[float, float]:
-        """Return the lowest and the highest value."""
-        return self.low, self.high
-
     def is_whole(self) -> bool:
-        """Say whether all values are whole numbers."""
+        """Whether all values are whole numbers."""
         return True
 
     def values(self) -> tuple[float, ...]:
@@ -96,46 +89,41 @@ class Integer:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """One of a few values, each as likely."""
+class _OneOf(Generic[V]):
+    """One of a few values, with equal probabilities."""
 
-    choices: tuple[float, ...]
+    choices: tuple[V, ...]
 
-    def at(self, position: float) -> float:
+    def at(self, position: float) -> V:
         """Map a position in [0, 1) to a value."""
         return self.choices[math.floor(position * len(self.choices))]
+
+    def values(self) -> tuple[V, ...]:
+        """List all values, for a grid."""
+        return self.choices
+
+
+@dataclass(frozen=True, slots=True)
+class Choice(_OneOf[float]):
+    """One of a few numbers, with equal probabilities."""
 
     def bounds(self) -> tuple[float, float]:
         """Return the lowest and the highest value."""
         return min(self.choices), max(self.choices)
 
     def is_whole(self) -> bool:
-        """Say whether all values are whole numbers."""
+        """Whether all values are whole numbers."""
         return all(float(value).is_integer() for value in self.choices)
-
-    def values(self) -> tuple[float, ...]:
-        """List all values, for a grid."""
-        return self.choices
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
-    """One of a few names, each as likely."""
-
-    choices: tuple[str, ...]
-
-    def at(self, position: float) -> str:
-        """Map a position in [0, 1) to a name."""
-        return self.choices[math.floor(position * len(self.choices))]
-
-    def values(self) -> tuple[str, ...]:
-        """List all names, for a grid."""
-        return self.choices
+class Names(_OneOf[str]):
+    """One of a few names, with equal probabilities."""
 
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """A value that all share; no dimension of a search, so that one more changes no others."""
+    """One value for all points; not a dimension of a search, so adding one changes no draws."""
 
     value: Value
 
@@ -144,7 +132,7 @@ class Constant:
         return self.value
 
     def values(self) -> tuple[Value, ...]:
-        """List it, for a grid."""
+        """Return the value alone, for a grid."""
         return (self.value,)
 
 
@@ -160,10 +148,10 @@ def _check_interval(kind: str, low: float, high: float) -> None:
 def available(
     search: str, space: Mapping[str, Distribution], listed: Sequence[Point]
 ) -> int | None:
-    """Say how many points a search can give; None if there is no end.
+    """Return the number of points that a search has; None if it is unlimited.
 
     Raises:
-        InputError: the search does not fit the space.
+        InputError: the search does not fit the space, or points are listed for another search.
     """
     if search == "list":
         unknown = sorted({name for point in listed for name in point} - {*space, "seed"})
@@ -189,10 +177,10 @@ def plan_points(
     Args:
         search: random, sobol, grid or list; `soup` begins as sobol.
         space: a distribution per hyperparameter.
-        listed: for search `list`: what differs from the space's first values, a point each.
-        size: how many; None for all of a grid or list.
-        seed: of the random and Sobol searches, and of what no search fixes: an ingredient whose
-            space has no `seed` gets one of its own from this seed and its number.
+        listed: for search `list`: per point, the values that differ from the first of the space.
+        size: number of points; None for all of a grid or list.
+        seed: of the random and Sobol searches; if the space has no `seed`, each ingredient gets
+            its own from this one and its number.
     """
     dimensions = sum(not isinstance(axis, Constant) for axis in space.values())
     match search:
@@ -209,7 +197,10 @@ def plan_points(
             points = [fixed | point for point in listed]
         case _:
             raise InputError(f"unknown search {search!r}; choose from grid, list, random, sobol")
-    return [{"seed": own_seed(seed, number)} | point for number, point in enumerate(points[:size])]
+    return [
+        {"seed": ingredient_seed(seed, number)} | point
+        for number, point in enumerate(points[:size])
+    ]
 
 
 def _at(space: Mapping[str, Distribution], rows: Sequence[Sequence[float]]) -> list[Point]:
@@ -223,7 +214,7 @@ def _at(space: Mapping[str, Distribution], rows: Sequence[Sequence[float]]) -> l
 
 
 def _axes(space: Mapping[str, Distribution]) -> list[tuple[Value, ...]]:
-    """List the values of each hyperparameter of a grid."""
+    """List the values of each hyperparameter, for a grid."""
     endless = [n for n, axis in space.items() if isinstance(axis, (Uniform, LogUniform))]
     if endless:
         raise InputError(f"space: a grid needs choice or integer, got an interval for {endless}")
@@ -231,9 +222,7 @@ def _axes(space: Mapping[str, Distribution]) -> list[tuple[Value, ...]]:
 
 
 def _random_positions(dimensions: int, size: int, seed: int) -> list[list[float]]:
-    """Draw row by row, so that a larger size only adds rows."""
-    import random
-
+    """Draw row by row, so that a larger size only appends rows."""
     generator = random.Random(derive_seed("sweep", seed))
     return [[generator.random() for _ in range(dimensions)] for _ in range(size)]
 
@@ -249,6 +238,6 @@ def _sobol_positions(dimensions: int, size: int, seed: int) -> list[list[float]]
     return positions
 
 
-def own_seed(seed: int, number: int) -> int:
-    """Give every ingredient a seed of its own that does not depend on the size of the sweep."""
+def ingredient_seed(seed: int, number: int) -> int:
+    """Derive an ingredient's seed from its number, whatever the size of the sweep."""
     return derive_seed("ingredient", seed, number) % 2**31

@@ -20,7 +20,7 @@ from stockpot.ingredients.points import (
     LogUniform,
     Point,
     Uniform,
-    own_seed,
+    ingredient_seed,
 )
 from stockpot.seeding import derive_seed
 from stockpot.storage.models import Model
@@ -73,7 +73,7 @@ def propose(job: ProposalJob, device: str) -> list[Point]:
     ]
     first = len(job.points)
     return [
-        {"seed": own_seed(job.seed, first + number)} | constants | proposed
+        {"seed": ingredient_seed(job.seed, first + number)} | constants | proposed
         for number, proposed in enumerate(
             _ask(names, tried, job.count, derive_seed("soup search", job.seed, first))
         )

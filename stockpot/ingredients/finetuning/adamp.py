@@ -12,14 +12,17 @@ from torch.nn.functional import cosine_similarity
 from torch.optim import Optimizer
 
 _BETAS, _EPS = (0.9, 0.999), 1e-8
-_LEAST_DECAY = 0.1  # of the weight decay, for scale-invariant weights; the authors' wd_ratio
+_LEAST_DECAY = (
+    0.1  # of the weight decay, for scale-invariant weights; wd_ratio in the authors' code
+)
 
 
 class AdamP(Optimizer):
-    """AdamW, whose steps do not lengthen weights that only their direction matters of.
+    """AdamW without steps along scale-invariant weights.
 
-    Before a normalisation, a weight's length has no effect on the outputs, but it shortens
-    effective steps. There the radial part of a step is taken out, and the decay is a tenth.
+    Before a normalisation layer, the length of a weight has no effect on the outputs, but a longer
+    weight makes effective steps shorter. For such weights the radial part of a step is removed,
+    and the weight decay is a tenth.
     """
 
     def __init__(
@@ -30,20 +33,20 @@ class AdamP(Optimizer):
         weight_decay: float = 0.0,
         delta: float = 0.1,
     ) -> None:
-        """Prepare the steps.
+        """Build the optimizer.
 
         Args:
             params: parameters, or groups of them.
             lr: learning rate.
             weight_decay: decoupled, as in AdamW.
             delta: a weight counts as scale-invariant where the cosine between it and its
-                gradient is below this over the root of its length; 0 is AdamW.
+                gradient is below delta / sqrt(number of entries); 0 is AdamW.
         """
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "delta": delta})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
-        """Do one step; no closure is called."""
+        """Do one step; the closure is ignored."""
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:
@@ -69,7 +72,7 @@ class AdamP(Optimizer):
 
 
 def _invariant_view(weight: Tensor, gradient: Tensor, delta: float) -> tuple[int, int] | None:
-    """Say as which rows a weight is scale-invariant: its channels, or all of it; None if not."""
+    """Return the view whose rows are scale-invariant: channels or the whole; None if none."""
     for view in ((len(weight), -1), (1, -1)):
         rows, slopes = weight.reshape(view), gradient.reshape(view)
         cosines = cosine_similarity(slopes, rows, dim=1, eps=_EPS).abs()
@@ -79,7 +82,7 @@ def _invariant_view(weight: Tensor, gradient: Tensor, delta: float) -> tuple[int
 
 
 def _tangential(change: Tensor, rows: Tensor) -> Tensor:
-    """Take the part along each row out of a change."""
+    """Remove from a change the part along each row."""
     unit = rows / (rows.norm(dim=1, keepdim=True) + _EPS)
     radial: Tensor = unit * (unit * change).sum(dim=1, keepdim=True)
     return change - radial

@@ -1,4 +1,4 @@
-"""Which layers of a model get an adapter."""
+"""The layers of a model that get an adapter."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def layers_to_adapt(model: nn.Module, how: Hyperparameters) -> dict[str, nn.Module]:
-    """Return the layers that an adapter is for, by name, in the model's order.
+    """Return the layers that get an adapter, by name, in the model's order.
 
     Without `adapter_targets` these are all linear layers and, for LoRA and DoRA, convolutions,
-    but for the head, what `frozen` names, and weights that are tied to others.
+    except the head, layers that `frozen` names, and layers with tied weights.
 
     Raises:
-        InputError: a pattern fits no layer that can have the adapter, no layer is left, or one has
-            fewer inputs than the adapter needs; or other hyperparameters do not go with adapters.
+        InputError: a pattern matches no layer that supports the adapter, no layer is left, or one
+            has fewer inputs than the adapter needs; or other hyperparameters exclude adapters.
     """
-    _check_goes_together(how)
-    possible = {name: one for name, one in model.named_modules() if name and _can_have(one, how)}
+    _check_compatible(how)
+    possible = {name: one for name, one in model.named_modules() if name and _supports(one, how)}
     uses = Counter(id(one) for _, one in model.named_parameters(remove_duplicate=False))
     possible = {name: one for name, one in possible.items() if uses[id(one.weight)] == 1}
     chosen = _named(possible, how.adapter_targets) or _all_but_head(model, possible, how)
     if not chosen:
         raise InputError(
-            f"adapter: {how.adapter!r} needs a layer that it can change, besides the head, got "
+            f"adapter: {how.adapter!r} needs a layer that supports it, besides the head, got "
             f"{type(model).__name__} with none"
         )
     for name, layer in chosen.items():
@@ -44,7 +44,7 @@ def layers_to_adapt(model: nn.Module, how: Hyperparameters) -> dict[str, nn.Modu
     return chosen
 
 
-def _check_goes_together(how: Hyperparameters) -> None:
+def _check_compatible(how: Hyperparameters) -> None:
     if how.probe_epochs:
         raise InputError(
             f"adapter: trains no head, got probe_epochs {how.probe_epochs}; probe in the base"
@@ -61,10 +61,10 @@ def _check_goes_together(how: Hyperparameters) -> None:
         )
 
 
-def _can_have(layer: nn.Module, how: Hyperparameters) -> bool:
-    """Say whether PEFT can give a layer the adapter, and its change can be merged.
+def _supports(layer: nn.Module, how: Hyperparameters) -> bool:
+    """Whether PEFT can add the adapter to a layer, and merge it.
 
-    A linear layer of nn.MultiheadAttention is never called: its weight is read.
+    It cannot for linear layers of nn.MultiheadAttention, which only reads their weights.
     """
     if isinstance(layer, nn.Linear):
         return not isinstance(layer, NonDynamicallyQuantizableLinear)
@@ -73,12 +73,12 @@ def _can_have(layer: nn.Module, how: Hyperparameters) -> bool:
 
 
 def _named(possible: Layers, patterns: str) -> dict[str, nn.Module]:
-    """Return the layers that one of several patterns fits."""
+    """Return the layers whose names match one of the patterns."""
     for pattern in patterns.split():
         if not any(fnmatchcase(name, pattern) for name in possible):
             raise InputError(
-                "adapter_targets: each pattern must fit the name of a layer that can have the "
-                f"adapter, got {pattern!r}; these are such as {[*possible][:3]}"
+                "adapter_targets: each pattern must match the name of a layer that supports the "
+                f"adapter, got {pattern!r}; some of their names: {[*possible][:3]}"
             )
     return {
         name: layer
@@ -94,7 +94,7 @@ def _all_but_head(model: nn.Module, possible: Layers, how: Hyperparameters) -> d
 
 
 def _check_rank(name: str, layer: nn.Module, how: Hyperparameters) -> None:
-    """Refuse a rank that a layer's inputs are too few for."""
+    """Refuse a rank for which a layer has too few inputs."""
     needed = {"eva": NEEDED_TIMES_RANK}.get(how.adapter_init, 1 if how.adapter == "bone" else 0)
     if isinstance(layer, nn.Linear) and needed * how.adapter_rank > layer.in_features:
         raise InputError(

@@ -1,8 +1,8 @@
-"""Adapters: few weights that change frozen layers, put in and merged by PEFT.
+"""Adapters: small trained weights that modify frozen layers, inserted and merged by PEFT.
 
 LoRA: Hu et al. 2021 (https://arxiv.org/abs/2106.09685). DoRA: Liu et al. 2024
-(https://arxiv.org/abs/2402.09353). Bone: Kang 2024 (https://arxiv.org/abs/2409.15371), of which
-PEFT has, as MiSS, the form that adds one block to all groups of a layer's inputs.
+(https://arxiv.org/abs/2402.09353). Bone: Kang 2024 (https://arxiv.org/abs/2409.15371), whose
+form in PEFT, MiSS, adds one block to all groups of a layer's inputs.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from stockpot.ingredients.finetuning.trained_parts import TrainedParts
 from stockpot.seeding import derive_seed
 from stockpot.workloads.protocol import Workload
 
-_PREFIX = "base_model.model."  # PEFT's wrappers, before a module's name, in the files that it saves
+_PREFIX = "base_model.model."  # PEFT's wrappers, before a module's name, in files that it saves
 
 
 @dataclass(frozen=True, slots=True)
-class KeptAdapter:
-    """An adapter as it is kept: LoRA factors, for every kind.
+class SavedAdapter:
+    """An adapter in the form in which it is saved: LoRA factors, for every kind.
 
     Attributes:
-        config: what PEFT's `adapter_config.json` says.
-        tensors: by the names in PEFT's `adapter_model.safetensors`, on the CPU.
+        config: the content of PEFT's `adapter_config.json`.
+        tensors: by their names in PEFT's `adapter_model.safetensors`, on the CPU.
     """
 
     config: Mapping[str, Any]
@@ -43,26 +43,25 @@ class KeptAdapter:
 
 
 class TunedWeights(dict[str, Tensor]):
-    """A model's state dict, on the CPU, and what it was made with.
+    """A model's state dict, on the CPU, and the adapter that was merged into it.
 
     Attributes:
-        adapter: None where the weights themselves were trained.
+        adapter: None if the weights themselves were trained.
     """
 
-    adapter: KeptAdapter | None = None
+    adapter: SavedAdapter | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """An adapter in a model, whose adapted layers PEFT has wrapped.
+    """An adapter in a model whose adapted layers are wrapped by PEFT.
 
     Attributes:
         model: with the adapter in it.
-        config: PEFT's of the adapter as it is kept.
-        names: those of the model's own tensors, by what they are called beside the adapter.
-        trained: what is trained: the adapter alone. The head, biases and BatchNorm statistics
-            stay as well, so that base and adapter are all of the result, and a head that a sweep
-            shares goes on being shared.
+        config: PEFT's config for the saved adapter.
+        names: original names of the model's own tensors, by their names in the wrapped model.
+        trained: the adapter alone. The head, biases and BatchNorm statistics stay frozen, so that
+            base and adapter determine the result, and the ingredients of a sweep share the head.
     """
 
     model: nn.Module
@@ -71,10 +70,10 @@ class Adapter:
     trained: TrainedParts
 
     def merged(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the model's own tensors after a state dict's adapter was merged into them."""
+        """Return the model's own tensors with the adapter of a state dict merged into them."""
         net = copy.deepcopy(self.model)
         net.load_state_dict(weights)
-        for layer in _wrapped(net).values():
+        for layer in _wrapped_layers(net).values():
             layer.merge()
         return {
             self.names[name]: tensor
@@ -82,41 +81,41 @@ class Adapter:
             if name in self.names
         }
 
-    def kept(self, weights: Mapping[str, Tensor]) -> KeptAdapter:
+    def saved(self, weights: Mapping[str, Tensor]) -> SavedAdapter:
         """Return the adapter in a state dict, as PEFT saves it.
 
-        That of Bone is written as the LoRA that it is: A stays a row of identities.
+        Bone is written as the LoRA that it equals: A is a row of identity matrices.
         """
         own = _peft().get_peft_model_state_dict(
             self.model, state_dict=dict(weights), save_embedding_layers=False
         )
-        for name, layer in _wrapped(self.model).items():
+        for name, layer in _wrapped_layers(self.model).items():
             if (block := own.pop(f"{name}.miss_block", None)) is not None:  # (r, out)
                 times = -(-layer.in_features // len(block))
                 a = torch.eye(len(block)).repeat(1, times)[:, : layer.in_features]
                 own |= {f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": block.T}
         tensors = {_PREFIX + name: on_cpu(tensor) for name, tensor in own.items()}
-        return KeptAdapter(self.config.to_dict() | {"inference_mode": True}, tensors)
+        return SavedAdapter(self.config.to_dict() | {"inference_mode": True}, tensors)
 
     def result(self, weights: Mapping[str, Tensor]) -> TunedWeights:
-        """Return what a run gives whose state dict this is."""
+        """Return the result of a run that ends with this state dict."""
         tuned = TunedWeights((name, on_cpu(t)) for name, t in self.merged(weights).items())
-        tuned.adapter = self.kept(weights)
+        tuned.adapter = self.saved(weights)
         return tuned
 
 
-def put_adapter_in(
+def insert_adapter(
     workload: Workload, model: nn.Module, data: Dataset[Any], how: Hyperparameters, device: str
 ) -> Adapter:
-    """Put a new adapter into a model, which it changes nothing of yet.
+    """Insert a new adapter into a model; the outputs do not change yet.
 
-    It draws from torch's global generator, after seeding it.
+    Seeds torch's global generator and draws from it.
 
     Args:
         workload: runs the model, for EVA.
         model: on the device; its layers are wrapped in place.
-        data: what it will be trained on.
-        how: which adapter, and the seed.
+        data: the examples that it will be trained on.
+        how: kind of adapter, and the seed.
         device: where the model is.
 
     Raises:
@@ -131,12 +130,13 @@ def put_adapter_in(
         layers = {name: layer for name, layer in layers.items() if len(starts.get(name, ()))}
     lora = _lora_config(peft, how, layers, {name: len(starts[name]) for name in starts})
     torch.default_generator.manual_seed(derive_seed(how.seed, "adapter"))
-    peft.inject_adapter_in_model(_bone_config(peft, lora) if how.adapter == "bone" else lora, model)
+    bone = peft.MissConfig(r=lora.r, target_modules=lora.target_modules)
+    peft.inject_adapter_in_model(bone if how.adapter == "bone" else lora, model)
     with torch.no_grad():
-        for name, layer in _wrapped(model).items():
+        for name, layer in _wrapped_layers(model).items():
             if name in starts:
                 layer.lora_A["default"].weight.copy_(starts[name])
-    names = {_beside(name, layers): name for name in own_names}
+    names = {_wrapped_name(name, layers): name for name in own_names}
     new = frozenset(name for name, _ in model.named_parameters() if name not in names)
     return Adapter(model, lora, names, TrainedParts(frozenset(names), new, frozenset(), 0))
 
@@ -156,7 +156,7 @@ def _peft() -> ModuleType:
 def _lora_config(
     peft: ModuleType, how: Hyperparameters, layers: Layers, ranks: Mapping[str, int]
 ) -> Any:
-    """Describe LoRA factors; those whose rank EVA has changed keep the scaling alpha / r."""
+    """Return PEFT's config of LoRA; factors whose rank EVA has changed keep the scale alpha / r."""
     rank = how.adapter_rank
     alpha = rank if how.adapter == "bone" else how.adapter_alpha
     own = {f"^{re.escape(n)}": r for n, r in ranks.items() if n in layers and r != rank}
@@ -170,18 +170,14 @@ def _lora_config(
     )
 
 
-def _bone_config(peft: ModuleType, lora: Any) -> Any:
-    return peft.MissConfig(r=lora.r, target_modules=lora.target_modules)
-
-
-def _beside(name: str, layers: Layers) -> str:
-    """Return what a tensor of the model is called once its layer is wrapped."""
+def _wrapped_name(name: str, layers: Layers) -> str:
+    """Return the name of a model's tensor after its layer was wrapped."""
     module, _, kind = name.rpartition(".")
     return f"{module}.base_layer.{kind}" if module in layers else name
 
 
-def _wrapped(model: nn.Module) -> dict[str, Any]:
-    """Return the layers that PEFT has wrapped, by name."""
+def _wrapped_layers(model: nn.Module) -> dict[str, Any]:
+    """Return the layers that are wrapped by PEFT, by name."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     return {
@@ -190,5 +186,5 @@ def _wrapped(model: nn.Module) -> dict[str, Any]:
 
 
 def on_cpu(tensor: Tensor) -> Tensor:
-    """Clone a tensor, since tied ones share storage, which a safetensors file may not."""
+    """Clone a tensor to the CPU; tied tensors share storage, which safetensors files forbid."""
     return tensor.detach().cpu().clone()

@@ -1,7 +1,7 @@
 """A model compiled by torch for the steps of a run (Ansel et al. 2024, "PyTorch 2").
 
-https://docs.pytorch.org/assets/pytorch2-2.pdf. A compiled step rounds otherwise than a plain one,
-and always the same way.
+https://docs.pytorch.org/assets/pytorch2-2.pdf. A compiled step rounds differently from an eager
+one, but deterministically.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch import nn
 from stockpot.errors import InputError
 from stockpot.ingredients.finetuning.hyperparameters import Compiler
 
-_MOST_GRAPHS = 16  # of one run: one a shape of a batch, mode, and set of trained parameters
+_MOST_GRAPHS = 16  # per run: one per batch shape, mode and set of trained parameters
 
 
 def compiled(model: nn.Module, compiler: Compiler) -> nn.Module:
-    """Return what to call in a model's place; it has the same parameters and modes.
+    """Return the compiled model, which shares parameters and mode with the model.
 
-    Each shape has a graph of its own: if one were made for all shapes once a second one was seen,
-    a run that is continued would compute with another graph than one that was not.
+    Each shape gets its own graph. With dynamic shapes, torch compiles a general graph at the second
+    shape, so a resumed run would use other graphs than an uninterrupted one.
     """
     if compiler == "none":
         return model
@@ -32,11 +32,11 @@ def compiled(model: nn.Module, compiler: Compiler) -> nn.Module:
 
 @contextmanager
 def compiling(compiler: Compiler) -> Iterator[None]:
-    """Be where a compiled model is called; nothing is compiled before its first call.
+    """Context in which a compiled model is called; its first call compiles it.
 
     Raises:
-        InputError: the model cannot be compiled, or its batches have too many shapes. A plain step
-            in its place would give other bits, as if by chance.
+        InputError: the model cannot be compiled, or its batches have too many shapes. Falling back
+            to an eager step would change the result's bits unpredictably.
     """
     if compiler == "none":
         yield
@@ -45,12 +45,12 @@ def compiling(compiler: Compiler) -> Iterator[None]:
     from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
     from torch._inductor import config as generating
 
-    torch.compiler.reset()  # the graphs of other runs count against the limit
+    torch.compiler.reset()  # graphs of earlier runs count against the limit
     limit = tracing.patch(recompile_limit=_MOST_GRAPHS, fail_on_recompile_limit_hit=True)
-    # Dropout draws what it draws in a plain model; a worker process starts no others.
-    plain = generating.patch(fallback_random=True, compile_threads=1)
+    # Dropout draws as in an eager model; a worker process starts no other processes.
+    eager_draws = generating.patch(fallback_random=True, compile_threads=1)
     try:
-        with limit, plain:
+        with limit, eager_draws:
             yield
     except FailOnRecompileLimitHit as error:
         raise InputError(

@@ -17,9 +17,9 @@ def cut_and_paste(batch: Batch, share: float, generator: Generator) -> MixedBatc
 
     Args:
         batch: images (N, C, H, W), and targets (N,) last.
-        share: how much of each image is to stay its own, in [0, 1]. The box may stick out, and
-            is of whole pixels: the share of the result is what did stay.
-        generator: draws the partners, then the middle of the box; on the CPU.
+        share: share of each image to keep, in [0, 1]. The box is clipped to the image and to whole
+            pixels; the result has the share that was actually kept.
+        generator: draws the partners, then the centre of the box; on the CPU.
 
     Raises:
         InputError: the inputs are not one tensor of images.
@@ -43,6 +43,6 @@ def cut_and_paste(batch: Batch, share: float, generator: Generator) -> MixedBatc
 
 
 def _side(size: int, share: float, place: float) -> slice:
-    """Return the pixels of a side of the box, whose middle is at `place` of the side, in [0, 1)."""
+    """Return the pixel range of the box along a side; its centre is at `place`, in [0, 1)."""
     half, middle = int(share * size) / 2, int(place * size)
     return slice(max(0, math.floor(middle - half)), min(size, math.floor(middle + half)))

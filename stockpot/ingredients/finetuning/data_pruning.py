@@ -1,7 +1,7 @@
-"""Training on the examples that are hard for the base (Paul et al. 2021, "Data Diet").
+"""Training on the hardest examples of the base (Paul et al. 2021, "Data Diet").
 
-https://arxiv.org/abs/2107.07075. The authors average scores over ten nets early in their training;
-here one net is so early that all ingredients start from it.
+https://arxiv.org/abs/2107.07075. The authors average scores over ten models early in training; we
+use one model, the base, from which all ingredients start.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _BATCH_SIZE = 256
 
 
 def el2n(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return how far each example's probabilities are from its target; (N,), in [0, sqrt(2)].
+    """Return the distance of each example's probabilities from its target; (N,), in [0, sqrt(2)].
 
     |softmax(z) - onehot(y)|, definition 3: the norm of the loss's gradient at the logits.
 
@@ -47,7 +47,7 @@ def el2n(outputs: Tensor, targets: Tensor) -> Tensor:
 def grand(workload: Workload, model: nn.Module, batch: Batch) -> Tensor:
     """Return the norm of each example's gradient of all parameters; (N,). Definition 1.
 
-    One example is passed at a time: no batch's gradient tells those of its examples.
+    Examples are passed one at a time, since the gradient of a batch is a sum over its examples.
     """
     parameters = [one for one in model.parameters() if one.requires_grad]
     norms = []
@@ -67,20 +67,20 @@ def difficulty_scores(
     split: str,
     device: str,
 ) -> Tensor:
-    """Score each example of a split by a net in eval mode, without augmentation.
+    """Score each example of a split by a model in eval mode, without augmentation.
 
     Args:
         workload: has the split and the loss.
-        weights: the net's; None draws them as a run does.
-        how: says which score, and has the seed of weights that are drawn.
-        split: the split.
-        device: where it is done.
+        weights: of the model; None draws them as a run does.
+        how: has the kind of score, and the seed of drawn weights.
+        split: name of the split.
+        device: where to compute.
 
     Returns:
         Scores (N,), float32, on the CPU; higher is harder.
 
     Raises:
-        InputError: the score is EL2N and the workload no classification.
+        InputError: the score is EL2N and the workload is no classification.
     """
     if how.difficulty == "el2n" and workload.task != "classification":
         raise InputError(
@@ -101,18 +101,18 @@ def difficulty_scores(
 
 
 def hardest(scores: Tensor, kept: float, dropped: float) -> Tensor:
-    """Choose the hardest examples, without those that are too hard.
+    """Select the hardest examples, except those that are too hard.
 
     Args:
-        scores: (N,); of equal ones the first count as harder.
+        scores: (N,); among equal scores, earlier examples count as harder.
         kept: share of the examples to keep, in (0, 1], rounded; at least one is kept.
-        dropped: share of them, harder still, that is left out: labels may be wrong there.
+        dropped: share of the examples, harder still, to leave out as probably mislabelled.
 
     Returns:
         Their indices, in ascending order.
 
     Raises:
-        InputError: the shares are more than all.
+        InputError: the shares add up to more than 1.
     """
     first, count = round(dropped * len(scores)), max(1, round(kept * len(scores)))
     if first + count > len(scores):
@@ -127,11 +127,11 @@ def pruned(data: Dataset[Any], scores: Tensor, how: Hyperparameters) -> Dataset[
     """Return the part of a split that a run trains on.
 
     Raises:
-        InputError: there is not a score an example.
+        InputError: the number of scores is not that of the examples.
     """
     if len(scores) != num_examples(data):
         raise InputError(
-            f"scores: must be one an example, got {len(scores)} for {num_examples(data)}"
+            f"scores: must be one per example, got {len(scores)} for {num_examples(data)}"
         )
     return subset(data, hardest(scores, how.kept_data, how.dropped_data))
 

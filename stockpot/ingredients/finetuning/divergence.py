@@ -1,23 +1,23 @@
-"""Runs whose loss or weights stop being finite, or whose loss leaves all bounds."""
+"""Divergence: losses or weights that are not finite, or losses far above the first."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-# A loss so many times that of the first step, or of 1 if that is more, is no training any more.
-# AdamW's steps are as long as the learning rate, so a far too high one can keep all finite.
+# Maximum loss, as a multiple of the first step's loss, or of 1 if that is larger. AdamW's steps are
+# as long as the learning rate, so even a far too high one can keep everything finite.
 _MOST_TIMES_FIRST = 1e4
 
 
 class Diverged(RuntimeError):
-    """A fine-tuning run came to a loss beyond all bounds, or to a weight that is not finite.
+    """A fine-tuning run reached a loss that is too large, or a value that is not finite.
 
     Attributes:
-        step: the step at which it was seen, counted from 1.
-        total: the number of steps of the whole run.
+        step: the step at which it was detected, counted from 1.
+        total: number of steps of the whole run.
         value: the value.
-        quantity: what had it, `loss` or the name of a weight.
+        quantity: `loss`, or the name of a weight.
     """
 
     def __init__(self, step: int, total: int, value: float, quantity: str = "loss") -> None:
@@ -33,10 +33,10 @@ class Diverged(RuntimeError):
 
 
 class LossWatch:
-    """Collects losses on their device and checks them many at a time, so that no step waits.
+    """Collects losses on their device and checks many at once, so that no step waits for the CPU.
 
     Attributes:
-        first_loss: the loss of the run's first step; None until it has been checked.
+        first_loss: loss of the run's first step; None until it has been checked.
     """
 
     def __init__(self, total: int, first_loss: float | None = None) -> None:
@@ -46,15 +46,15 @@ class LossWatch:
         self._steps_done = 0
 
     def add(self, loss: Tensor, *, steps_done: int) -> None:
-        """Note the loss of the step that makes `steps_done` steps in all."""
+        """Record the loss of the step after which `steps_done` steps are done."""
         self._losses.append(loss.detach())
         self._steps_done = steps_done
 
     def check(self) -> None:
-        """Look at the losses noted since the last check.
+        """Check the losses recorded since the last check.
 
         Raises:
-            Diverged: one is not finite or far above the first; with the first such step.
+            Diverged: a loss is not finite or far above the first; names the first such step.
         """
         if not self._losses:
             return
@@ -62,7 +62,7 @@ class LossWatch:
         self._losses.clear()
         if self.first_loss is None:
             self.first_loss = float(values[0])
-        # A comparison with nan is false, so nan is bad too.
+        # Comparisons with nan are false, so nan counts as bad.
         is_good = values.isfinite() & (values <= _MOST_TIMES_FIRST * max(1.0, self.first_loss))
         bad = (~is_good).nonzero()
         if len(bad):
@@ -72,10 +72,10 @@ class LossWatch:
 
 
 def check_weights(model: nn.Module, total: int) -> None:
-    """Look at all weights after the last step.
+    """Check all weights after the last step.
 
     Raises:
-        Diverged: one is not finite; with its name.
+        Diverged: a weight is not finite; names it.
     """
     for name, tensor in model.state_dict().items():
         finite = tensor.isfinite()

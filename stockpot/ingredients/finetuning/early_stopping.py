@@ -1,4 +1,4 @@
-"""Ending a run when val no longer gets better, with the weights that were best there.
+"""Early stopping: end a run when its val score stops improving, with the best weights.
 
 Source: Prechelt 1998, "Early stopping - but when?".
 """
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from stockpot.ingredients.finetuning.name_prefixes import with_prefix, without_prefix
 from stockpot.ingredients.finetuning.weight_averages import State
 from stockpot.workloads.batches import batches_by_length, num_examples, take, to_device
 from stockpot.workloads.protocol import Workload
@@ -20,18 +21,18 @@ _BATCH_SIZE = 256
 
 
 class EarlyStopping:
-    """Keeps the best weights of a run by the workload's first metric on val; a tie changes nothing.
+    """Stores the best weights of a run by the workload's first metric on val; ties keep the older.
 
-    Choices by val make scores on val too good; test is never looked at.
+    Selection on val makes val scores optimistic; test is never used.
     """
 
     def __init__(self, workload: Workload, model: nn.Module, patience: int, device: str) -> None:
-        """Prepare to judge.
+        """Copy the model, to score weights in.
 
         Args:
             workload: has val and the metric.
-            model: the one that is trained; weights are scored in a copy.
-            patience: epochs without a better score after which the run is over, at least 1.
+            model: the model that is trained.
+            patience: epochs without a better score after which the run ends, at least 1.
             device: where the model is.
         """
         self._workload, self._device = workload, device
@@ -42,15 +43,15 @@ class EarlyStopping:
 
     @property
     def is_over(self) -> bool:
-        """Say whether the run should end."""
+        """Whether the run should end."""
         return self._waited >= self._patience
 
-    def judge(self, weights: State, scored: State) -> None:
+    def update(self, weights: State, scored: State) -> None:
         """Score the weights at the end of an epoch.
 
         Args:
-            weights: what is kept of them: what an average or an adapter goes on from.
-            scored: the same as the model's own tensors.
+            weights: the state dict to store, e.g. of an average, or with an unmerged adapter.
+            scored: the equivalent weights of the plain model.
         """
         score = self._score(scored)
         self._waited += 1
@@ -59,19 +60,16 @@ class EarlyStopping:
             self._best_score, self._waited = score, 0
 
     def tensors(self) -> Mapping[str, Tensor]:
-        """Return the best weights, their score, and how long ago they were."""
-        best = {f"best.{name}": tensor for name, tensor in self.best.items()}
+        """Return the state: the best weights, their score and age in epochs."""
         score = torch.tensor(self._best_score, dtype=torch.float64)
-        return {"score": score, "waited": torch.tensor(self._waited), **best}
+        state = {"score": score, "waited": torch.tensor(self._waited)}
+        return state | with_prefix("best.", self.best)
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take these over."""
+        """Restore the state that `tensors` returned."""
         self._best_score, self._waited = float(tensors["score"]), int(tensors["waited"])
-        self.best = {
-            name.removeprefix("best."): tensor.to(self._device)
-            for name, tensor in tensors.items()
-            if name.startswith("best.")
-        }
+        best = without_prefix("best.", tensors)
+        self.best = {name: tensor.to(self._device) for name, tensor in best.items()}
 
     def _score(self, weights: State) -> float:
         """Return the mean of the first metric on val."""

@@ -1,7 +1,7 @@
 """Ghost BatchNorm (Hoffer et al. 2017, https://arxiv.org/abs/1705.08741).
 
-It keeps the noise that statistics of small batches have when batches are large; `large_batches.py`
-has its schedule.
+It gives large batches the noisy statistics of small ones; `large_batches.py` has the schedule of
+the paper.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from stockpot.errors import InputError
 
 
 class _GhostBatches(nn.modules.batchnorm._BatchNorm):
-    """BatchNorm whose batch is cut into ghost batches, each normalised by itself.
+    """BatchNorm that splits a batch into ghost batches and normalises each by itself.
 
-    Running statistics take in one ghost batch after the other (algorithm 1). In eval mode it is
-    BatchNorm, and so are its tensors' names: models can be merged and loaded as ever.
+    Running statistics are updated by one ghost batch after the other (algorithm 1). Eval mode and
+    the names of tensors are those of BatchNorm, so models are merged and loaded as usual.
 
     Attributes:
-        ghost_batch: examples of a ghost batch; the last one may be larger or smaller.
+        ghost_batch: examples per ghost batch; the last one may be larger or smaller.
     """
 
     ghost_batch: int
@@ -35,7 +35,7 @@ class _GhostBatches(nn.modules.batchnorm._BatchNorm):
         return torch.cat([super(_GhostBatches, self).forward(part) for part in parts])
 
     def _parts(self, inputs: Tensor) -> Iterator[Tensor]:
-        """Yield ghost batches; one of a single value a channel, which has no variance, is none."""
+        """Yield ghost batches; a last one of one value per channel, so no variance, is joined."""
         *parts, last = torch.split(inputs, self.ghost_batch)
         if parts and last.numel() == self.num_features:
             *parts, before = parts
@@ -64,7 +64,7 @@ _GHOSTS: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def use_ghost_batches(model: nn.Module, size: int) -> None:
-    """Let each BatchNorm layer of a model normalise ghost batches of `size` examples, in place.
+    """Make each BatchNorm layer of a model normalise ghost batches of `size` examples, in place.
 
     Raises:
         InputError: the model has no BatchNorm layer.
@@ -73,7 +73,7 @@ def use_ghost_batches(model: nn.Module, size: int) -> None:
     if not norms:
         raise InputError("ghost_batch: the model must have BatchNorm layers, got none; set it to 0")
     for norm in norms:
-        # As torch's parametrizations do: parameters, buffers, hooks and whoever holds the layer
-        # stay what they are.
+        # As torch's parametrizations do: parameters, buffers, hooks and references to the layer
+        # stay valid.
         norm.__class__ = _GHOSTS[type(norm)]
         cast("_GhostBatches", norm).ghost_batch = size

@@ -1,8 +1,8 @@
 """Sampling examples by the norms of their gradients (PA&DA: Lu et al. 2023).
 
-https://arxiv.org/abs/2302.14772, whose other half samples paths of a supernet. With a probability
-proportional to its norm, a gradient's estimate has the least variance (Katharopoulos & Fleuret
-2018, https://arxiv.org/abs/1803.00942).
+https://arxiv.org/abs/2302.14772, without its sampling of paths in a supernet. Probabilities that
+are proportional to the norms minimise the variance of the gradient's estimate (Katharopoulos &
+Fleuret 2018, https://arxiv.org/abs/1803.00942).
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ from stockpot.workloads.protocol import Workload
 
 
 class GradientNormSampler:
-    """Draws the examples of an epoch, with replacement, by the norms that were seen last.
+    """Draws the examples of an epoch, with replacement, by their latest gradient norms.
 
-    A norm is that of the gradient at the logits, which is EL2N, from the forward pass of the
-    training itself. The first epoch is the plain one, in which each norm becomes known; one that
-    is not drawn later keeps its norm, where the authors' code makes it 0. Their code does not
-    weight losses either, and so trains on another, harder distribution: `gradient_norm_biased`.
+    The norm is that of the gradient at the logits, which is EL2N, from the training's own forward
+    passes. The first epoch is shuffled and yields each example's norm. We differ from the authors'
+    code in two points: an example that is not drawn keeps its norm (theirs sets it to 0), and
+    losses are weighted, without which the training distribution is another, harder one; that
+    variant is `gradient_norm_biased`.
     """
 
     def __init__(self, num_examples: int, how: Hyperparameters, device: str) -> None:
         self._how, self._device = how, device
         self._epoch = -1
-        self._norms = torch.ones(num_examples, device=device)  # (N,), as they are now
-        self._at_start = self._norms.clone()  # of the epoch, which is drawn from these
+        self._norms = torch.ones(num_examples, device=device)  # (N,), latest
+        self._at_start = self._norms.clone()  # (N,), at the start of the epoch, drawn from
         self._shares = torch.ones(num_examples, device=device)  # (N,), 1 / (N p)
 
     @classmethod
     def of(
         cls, workload: Workload, num_examples: int, how: Hyperparameters, device: str
     ) -> GradientNormSampler | None:
-        """Return the sampler of a run's hyperparameters; None for a plain one.
+        """Return the sampler of a run's hyperparameters; None for `shuffle`.
 
         Raises:
-            InputError: the workload is no classification, so that there is no EL2N.
+            InputError: the workload is no classification, for which EL2N is defined.
         """
         if how.sampler == "shuffle":
             return None
@@ -56,7 +57,7 @@ class GradientNormSampler:
     def draw(self, epoch: int, generator: Generator) -> Tensor | None:
         """Draw the examples of an epoch; (N,), or None for all, shuffled.
 
-        p = t g / sum(g) + (1 - t) / N, with the share t of `mix`.
+        p = t g / sum(g) + (1 - t) / N, where t is the share of draws by norm.
         """
         if epoch != self._epoch:
             self._epoch, self._at_start = epoch, self._norms.clone()
@@ -70,42 +71,42 @@ class GradientNormSampler:
         places = torch.rand(len(p), generator=generator, dtype=torch.float64)
         cumulative = p.cumsum(dim=0)
         drawn = torch.searchsorted(cumulative, places * cumulative[-1], right=True)
-        return drawn.clamp(max=len(p) - 1)  # a place next to 1 may be rounded to it
+        return drawn.clamp(max=len(p) - 1)  # a place close to 1 may be rounded up
 
     def weighted(self, losses: Tensor, outputs: Tensor, batch: MixedBatch) -> Tensor:
-        """Return losses (N,) whose mean is an unbiased estimate, and keep the norms of outputs.
+        """Return losses (N,) whose mean is an unbiased estimate, and store the outputs' norms.
 
-        Where inputs are mixed, weight and norm are of each example itself, not of its partner.
+        For mixed inputs, weight and norm belong to each example itself, not to its partner.
         """
         rows = batch.rows
         assert rows is not None
         norms = el2n(outputs.detach(), batch.first[-1])
-        # An example that was drawn twice into a batch has the larger norm of the two, always.
+        # For an example that a batch has twice, always the larger norm.
         self._norms[rows] = 0
         self._norms.scatter_reduce_(0, rows, norms, "amax")
         return losses * self._shares[rows]
 
     def tensors(self) -> Mapping[str, Tensor]:
-        """Return the norms, and what the epoch is drawn from."""
+        """Return the state: the latest norms, and those that the epoch is drawn from."""
         epoch = torch.tensor(self._epoch)
         return {"norms": self._norms, "at_start": self._at_start, "epoch": epoch}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on with these."""
+        """Restore the state that `tensors` returned."""
         self._epoch = int(tensors["epoch"])
         self._norms, self._at_start = (
             tensors[name].to(self._device) for name in ("norms", "at_start")
         )
 
     def _mix(self, epoch: int) -> float:
-        """Return the share of draws by norm, which the authors let rise along the run."""
+        """Return the share of draws by norm; in the paper it rises along the run."""
         if epoch == 0:
             return 0.0
         return self._how.sampler_mix or epoch / (self._how.probe_epochs + self._how.epochs)
 
 
 def probabilities(norms: Tensor, mix: float) -> Tensor:
-    """Return how likely each example is drawn; (N,), float64.
+    """Return the probability of drawing each example; (N,), float64.
 
     Args:
         norms: (N,), at least 0.

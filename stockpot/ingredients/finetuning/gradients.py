@@ -1,4 +1,4 @@
-"""The gradient of a batch: in parts, in half precision, at an ascended point, cut to a length."""
+"""The gradient of a batch: accumulated over parts, in half precision, clipped."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from stockpot.workloads.protocol import Workload
 
 @dataclass(frozen=True, slots=True)
 class BatchGradient:
-    """Puts the gradient of a batch's mean loss into a model's parameters.
+    """Computes the gradient of a batch's mean loss, into the model's parameters.
 
     Attributes:
-        workload: calls the model and has the loss.
-        model: in the mode that is wanted.
-        optimizer: of the model; its gradients are taken away first.
-        scale: of losses in fp16, without which small gradients would be 0; else it does nothing.
-        hyperparameters: the run's.
-        sampler: weights the losses of the examples that it drew; None for a plain run.
+        workload: has the forward pass and the loss.
+        model: in the mode to use.
+        optimizer: of the model; its gradients are cleared first.
+        scale: of losses in fp16, without which small gradients underflow; disabled otherwise.
+        hyperparameters: of the run.
+        sampler: weights the losses of the examples that it drew; None without weights.
     """
 
     workload: Workload
@@ -40,10 +40,11 @@ class BatchGradient:
     sampler: GradientNormSampler | None = None
 
     def __call__(self, batch: MixedBatch, step: int) -> Tensor:
-        """Take the gradient, times the scale, and return the mean loss.
+        """Compute the gradient, times the scale, and return the mean loss.
 
-        It is summed over `accumulation` parts of the batch, whose activations are in memory one
-        after the other. Without BatchNorm, and but for rounding, it is that of the whole batch.
+        The gradient is summed over `accumulation` parts of the batch, so that the activations of
+        one part at a time are in memory. Without BatchNorm it equals that of the whole batch, up
+        to rounding.
         """
         how, device = self.hyperparameters, batch.first[-1].device
         global_generator(device).manual_seed(derive_seed(how.seed, "model", step))
@@ -61,7 +62,7 @@ class BatchGradient:
 
 
 class LossScale(GradScaler):
-    """The scale of losses, which adapts to what fp16 can hold (Micikevicius et al. 2018).
+    """Adaptive scale of losses for the range of fp16 (Micikevicius et al. 2018).
 
     https://arxiv.org/abs/1710.03740
     """
@@ -70,22 +71,22 @@ class LossScale(GradScaler):
         super().__init__(torch.device(device).type, enabled=precision == "fp16")
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return its state; nothing if it does nothing."""
+        """Return the state; empty if disabled."""
         return {
             name: torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
             for name, value in self.state_dict().items()
         }
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over a state."""
+        """Restore the state that `tensors` returned."""
         self.load_state_dict({name: tensor.item() for name, tensor in tensors.items()})
 
 
-def clip(optimizer: Optimizer, longest: float) -> None:
-    """Make the gradient of all parameters together at most so long; 0 leaves it.
+def clip(optimizer: Optimizer, max_norm: float) -> None:
+    """Clip the norm of the gradient of all parameters; 0 does not clip.
 
     Source: Pascanu et al. 2013, algorithm 1 (https://arxiv.org/abs/1211.5063).
     """
-    if longest:
+    if max_norm:
         everything = [one for group in optimizer.param_groups for one in group["params"]]
-        nn.utils.clip_grad_norm_(everything, longest)
+        nn.utils.clip_grad_norm_(everything, max_norm)

@@ -1,4 +1,4 @@
-"""EVA: adapters that start in the main directions of their layers' inputs.
+"""EVA: adapters initialised with the principal directions of their layers' inputs.
 
 Paischer et al. 2024, https://arxiv.org/abs/2410.07170; as PEFT computes it.
 """
@@ -21,10 +21,10 @@ from stockpot.seeding import seeded_generator
 from stockpot.workloads.batches import TokenDataset, num_examples, take
 from stockpot.workloads.protocol import Batch, Workload
 
-# PEFT's ranks grow to at most twice the rank, for which it takes a random projection of twice that.
+# PEFT lets ranks grow to twice the rank, and computes them by a random projection of twice that.
 NEEDED_TIMES_RANK = 4
 _BATCH_SIZE = 64
-_MOST_BATCHES = 1000  # PEFT goes on until directions stay; those of no variance never do
+_MOST_BATCHES = 1000  # PEFT iterates until directions converge; those without variance never do
 
 
 def main_directions(
@@ -37,22 +37,22 @@ def main_directions(
 ) -> dict[str, Tensor]:
     """Return the first factor A of each adapted layer; (rank, inputs), of orthonormal rows.
 
-    Rows are the leading right-singular vectors of the layer's inputs about their mean, in eval
-    mode, of as many batches as it takes until a batch hardly turns them (cosine 0.99); padding is
-    left out. Ranks are redistributed: of all layers' directions those are kept that explain most
-    of their layer's variance, as many as all ranks together. A layer may be left with none,
-    and one that is never called is left out.
+    Rows are the leading right-singular vectors of the layer's centred inputs, in eval mode and
+    without padding. Batches are added until the directions converge (cosine 0.99). Ranks are
+    redistributed: among the directions of all layers, those that explain the largest share of
+    their layer's variance remain, as many as all ranks together. A layer may get none; one that is
+    never called is left out.
 
     Args:
         workload: runs the model.
         model: on the device, without an adapter; it is left in eval mode.
-        data: the split that will be trained on; it is not augmented.
+        data: the training split, not augmented.
         device: where the model is.
         how: has the rank, and the seed of the order of examples.
-        layers: names of the layers that are adapted; linear ones.
+        layers: names of the adapted layers, all linear.
 
     Raises:
-        InputError: there are too few examples, or directions do not stay.
+        InputError: the examples are too few, or the directions do not converge.
     """
     from peft import EvaConfig, LoraConfig, get_eva_state_dict
 
@@ -73,8 +73,8 @@ def main_directions(
     def forward(net: nn.Module, indices: Tensor) -> None:
         if next(passes) > _MOST_BATCHES:
             raise InputError(
-                f"adapter_rank: the inputs' main directions still turn after {_MOST_BATCHES} "
-                f"batches, got {how.adapter_rank}; lower it"
+                f"adapter_rank: the inputs' principal directions have not converged after "
+                f"{_MOST_BATCHES} batches, got {how.adapter_rank}; lower it"
             )
         workload.forward(net, examples(indices))
 
@@ -102,7 +102,7 @@ def main_directions(
 
 
 def _called(model: nn.Module, layers: Collection[str], run: Callable[[], None]) -> list[str]:
-    """Return the layers that a pass goes through: not, say, a pooler whose outputs none wants."""
+    """Return the layers that a forward pass calls; an unused pooler, for example, is not."""
     called: set[str] = set()
     hooks = [
         model.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: called.add(name))
@@ -116,7 +116,7 @@ def _called(model: nn.Module, layers: Collection[str], run: Callable[[], None]) 
 
 
 def _rows(inputs: Any, mask: Tensor | None, _layer: str) -> Tensor:
-    """Return a layer's inputs as rows: those of texts without what was padded; (rows, inputs)."""
+    """Return a layer's inputs as rows, (rows, inputs); padding of texts is left out."""
     tensor: Tensor = inputs if isinstance(inputs, Tensor) else inputs[0]
     if mask is not None and tensor.ndim == 3:  # (N, T, inputs), with T as long as the batch needs
         tensor = tensor[mask[:, : tensor.shape[1]].bool()]

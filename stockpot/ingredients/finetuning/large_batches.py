@@ -1,7 +1,7 @@
-"""The schedule of batches larger than those a recipe was made for (Hoffer et al. 2017).
+"""Hyperparameters rescaled for another batch size (Hoffer et al. 2017).
 
-https://arxiv.org/abs/1705.08741. What a large batch loses against a small one is mostly steps, of
-which an epoch then has fewer. Importing this module imports no torch.
+https://arxiv.org/abs/1705.08741. Large batches generalise worse mostly because an epoch has fewer
+steps. Importing this module imports no torch.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 
 
 def adapted(how: Hyperparameters) -> Hyperparameters:
-    """Return hyperparameters that were meant for batches of `reference_batch`, for its own.
+    """Rescale hyperparameters that are meant for `reference_batch` to their own batch size.
 
-    With batches k times as large, the learning rate is sqrt(k) times as high, so that steps
-    scatter as much (section 4), and there are k times as many epochs, rounded: as many steps, and
-    the schedule stretched over them (section 5, "regime adaptation"). A probe's epochs too.
+    With batches k times as large, the learning rate is multiplied by sqrt(k), so that the noise of
+    steps stays the same (section 4), and the epochs by k, rounded, so that the number of steps
+    stays the same (section 5, "regime adaptation"). So are the epochs of a probe.
     """
     if not how.reference_batch:
         return how
@@ -32,5 +32,5 @@ def adapted(how: Hyperparameters) -> Hyperparameters:
 
 
 def _scaled(epochs: int, factor: float) -> int:
-    """Multiply a number of epochs; some remain some."""
+    """Multiply a number of epochs; at least 1 remains of any."""
     return max(min(epochs, 1), round(epochs * factor))

@@ -15,15 +15,15 @@ _NUMBERED = re.compile(r"^(?:.*?\.)?\d+(?=\.)")
 
 
 def parameter_groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
-    """Group the trained parameters by layer, for an optimizer; `lr_scale` is decay^depth.
+    """Group the trained parameters by layer for an optimizer; `lr_scale` is decay^depth.
 
     Args:
-        model: whose parameters that need no gradient are left out.
+        model: parameters that need no gradient are left out.
         decay: factor from a layer to the one before it, in (0, 1]; 1 makes one group.
     """
     named = dict(model.named_parameters())
     if decay == 1:
-        trained = [one for one in named.values() if one.requires_grad]
+        trained = [parameter for parameter in named.values() if parameter.requires_grad]
         return [{"params": trained, "lr_scale": 1.0}]
     layers: dict[str, list[nn.Parameter]] = {}
     for layer, parameter in zip(layers_of([*named]), named.values(), strict=True):
@@ -37,10 +37,10 @@ def parameter_groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
 
 
 def layers_of(names: Sequence[str]) -> list[str]:
-    """Say which layer each parameter is in, by its name.
+    """Return the layer of each parameter, by its name.
 
-    A layer is a numbered module, such as a block of a transformer, or else the largest one that
-    holds no numbered module and not all parameters.
+    A layer is a numbered module, such as a transformer block, or else the largest module that
+    contains neither a numbered module nor all parameters.
     """
     numbered = [found[0] for name in names if (found := _NUMBERED.match(name))]
     above = {prefix for layer in numbered for prefix in _prefixes(layer)[:-1]}
@@ -55,6 +55,6 @@ def _layer(name: str, above: set[str]) -> str:
 
 
 def _prefixes(name: str) -> list[str]:
-    """Return the names of a tensor's modules, from the outermost on, and its own."""
+    """Return the names of a tensor's modules, outermost first, and its own name."""
     parts = name.split(".")
     return [".".join(parts[: depth + 1]) for depth in range(len(parts))]

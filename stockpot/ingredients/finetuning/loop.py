@@ -1,7 +1,7 @@
-"""The training loop: batches, steps and epochs; the techniques stand in files of their own.
+"""The training loop: batches, steps and epochs; each technique has its own file.
 
-Every random choice comes from a stream named by (seed, purpose, epoch or step), so a run that is
-killed and continued makes the choices of one that was not.
+Every random choice is seeded by (seed, purpose, epoch or step), so a run that is killed and resumed
+makes the same choices as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
-from stockpot.ingredients.finetuning.adapters import Adapter, TunedWeights, on_cpu, put_adapter_in
+from stockpot.ingredients.finetuning.adapters import Adapter, TunedWeights, insert_adapter, on_cpu
 from stockpot.ingredients.finetuning.compilation import compiled, compiling
 from stockpot.ingredients.finetuning.data_pruning import difficulty_scores, pruned
 from stockpot.ingredients.finetuning.divergence import Diverged, LossWatch, check_weights
@@ -32,23 +32,19 @@ from stockpot.ingredients.finetuning.objective import training_batch
 from stockpot.ingredients.finetuning.optimizers import build_optimizer, set_learning_rate
 from stockpot.ingredients.finetuning.partial_state import (
     ModelWeights,
-    Moments,
+    OptimizerState,
     PartialState,
     Progress,
     Resumable,
 )
-from stockpot.ingredients.finetuning.random_state import own_random_state
-from stockpot.ingredients.finetuning.run_average import (
-    RunAverage,
-    build_average,
-    has_statistics,
-    recalibrated,
-)
+from stockpot.ingredients.finetuning.random_state import preserved_random_state
+from stockpot.ingredients.finetuning.run_average import RunAverage, build_average, recalibrated
 from stockpot.ingredients.finetuning.sam import sharpness_aware
 from stockpot.ingredients.finetuning.schedules import learning_rate_at
 from stockpot.ingredients.finetuning.starting_model import starting_model
 from stockpot.ingredients.finetuning.trained_parts import TrainedParts
 from stockpot.seeding import seeded_generator
+from stockpot.workloads.batch_norm import batch_norms
 from stockpot.workloads.batches import num_examples, shuffled_batches, take, to_device
 from stockpot.workloads.protocol import Batch, Workload
 
@@ -56,12 +52,12 @@ __all__ = ["Diverged", "fine_tune"]
 
 OnEpoch = Callable[[int, Callable[[], TunedWeights]], None]
 
-_RECALIBRATED = 0.2  # share of an epoch's batches from which BatchNorm statistics are measured
+_RECALIBRATION_SHARE = 0.2  # of an epoch's batches, to measure BatchNorm statistics on
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """All that stays the same from step to step, and the parts that change."""
+    """The state of a run: what is fixed, and the parts that change with each step."""
 
     workload: Workload
     model: nn.Module
@@ -79,20 +75,20 @@ class _Run:
 
     @property
     def epochs(self) -> int:
-        """The number of epochs, those of the probe included."""
+        """Number of epochs, those of the probe included."""
         return self.hyperparameters.probe_epochs + self.hyperparameters.epochs
 
     @property
     def total(self) -> int:
-        """The number of steps."""
+        """Number of steps."""
         return self.epochs * self.steps_per_epoch
 
     @property
     def parts(self) -> dict[str, Resumable]:
-        """What changes from step to step."""
+        """The parts that change with each step, by name."""
         parts: dict[str, Resumable] = {
             "model": ModelWeights(self.model),
-            "optimizer": Moments(self.optimizer),
+            "optimizer": OptimizerState(self.optimizer),
             "scale": self.scale,
             "average": self.average,
         }
@@ -100,7 +96,7 @@ class _Run:
         return parts | ({"stopping": self.stopping} if self.stopping else {})
 
 
-def fine_tune(  # noqa: PLR0913 (a run is told all that defines it)
+def fine_tune(  # noqa: PLR0913 (these arguments define a run)
     workload: Workload,
     start: Mapping[str, Tensor] | None,
     hyperparameters: Hyperparameters,
@@ -113,30 +109,30 @@ def fine_tune(  # noqa: PLR0913 (a run is told all that defines it)
 ) -> TunedWeights:
     """Train a model on one split and return its weights.
 
-    Equal arguments give equal bits on one machine and number of threads, also when the run was
-    killed and continued. The global random state is as before when this returns.
+    Equal arguments give bitwise equal weights for the same machine and number of threads, also if
+    the run was killed and resumed. The global random state is restored at the end.
 
     Args:
         workload: what to train on.
-        start: the weights to start from; None draws them from the hyperparameters' seed.
-        hyperparameters: how to train.
+        start: the initial weights; None draws them from the hyperparameters' seed.
+        hyperparameters: of the run.
         split: the split to train on, `train` or `pretrain`.
         device: where to train, e.g. `cpu` or `cuda:0`.
-        partial: where an unfinished run keeps its state; the file is removed at the end.
-        on_epoch: called at the end of each epoch with how many are done, those of a probe not
-            counted, and with what gives the weights that the run would end with there.
-        scores: how hard each example is, (N,), for a run that keeps the hardest; None computes it.
+        partial: stores the state of an unfinished run; the file is removed at the end.
+        on_epoch: callback at the end of each epoch after the probe. Gets the number of these
+            epochs that are done, and a function that returns the result if the run ended there.
+        scores: difficulty of each example, (N,), for data pruning; None computes it.
 
     Returns:
-        The model's state dict, on the CPU; an adapter is merged into it, and stands beside it.
+        The model's state dict, on the CPU; with an adapter merged into it, the adapter too.
 
     Raises:
-        Diverged: a loss is not finite or beyond all bounds, or a weight is not finite.
-        InputError: `start` or a name pattern does not fit the model, or the workload's inputs do
-            not fit mixup or CutMix, or the adapter does not fit the model.
+        Diverged: a loss is not finite or far above the first, or a weight is not finite.
+        InputError: `start`, a name pattern or the adapter does not fit the model, or mixup or
+            CutMix does not fit the workload's inputs.
     """
     how = adapted(hyperparameters)
-    with own_random_state(device):
+    with preserved_random_state(device):
         run = _prepare(workload, start, how, split, device, scores)
         identity = json.dumps([asdict(how), split, run.total, start is None])
         done = partial.restore(run.parts, identity=identity) if partial else Progress()
@@ -157,7 +153,7 @@ def _prepare(
     device: str,
     scores: Tensor | None,
 ) -> _Run:
-    """Build the model, the data and the parts of a run, all on the device."""
+    """Build the model, the data and the other parts of a run, on the device."""
     model = starting_model(workload, start, how, device)
     data, patience = to_device(workload.dataset(split), device), how.patience
     if how.prunes_data:
@@ -168,7 +164,7 @@ def _prepare(
     stopping = EarlyStopping(workload, model, patience, device) if patience else None
     trained, adapter = TrainedParts.of(model, how), None
     if how.adapter != "none":
-        adapter = put_adapter_in(workload, model, data, how, device)
+        adapter = insert_adapter(workload, model, data, how, device)
         trained = adapter.trained
     trained.begin_epoch(model, how.probe_epochs)
     called, optimizer = compiled(model, how.compiler), build_optimizer(model, how)
@@ -198,7 +194,7 @@ def _train(
     identity: str,
     on_epoch: OnEpoch | None,
 ) -> None:
-    """Do the steps that are not done yet."""
+    """Do the remaining steps."""
     watch = LossWatch(run.total, done.first_loss)
     saved = time.monotonic()
     for epoch in range(done.step // run.steps_per_epoch, run.epochs):
@@ -220,21 +216,21 @@ def _train(
 def _end_epoch(run: _Run, steps_done: int, on_epoch: OnEpoch | None) -> None:
     if run.stopping:
         weights = _weights(run, steps_done)
-        run.stopping.judge(weights, run.adapter.merged(weights) if run.adapter else weights)
+        run.stopping.update(weights, run.adapter.merged(weights) if run.adapter else weights)
     epochs = steps_done // run.steps_per_epoch - run.hyperparameters.probe_epochs
     if on_epoch and epochs > 0:
         on_epoch(epochs, lambda: _result(run, _weights(run, steps_done)))
 
 
 def _result(run: _Run, weights: Mapping[str, Tensor]) -> TunedWeights:
-    """Return what a run gives whose weights, or best ones, or their average these are."""
+    """Return the result of a run that ends with these weights."""
     if run.adapter:
         return run.adapter.result(weights)
     return TunedWeights({name: on_cpu(tensor) for name, tensor in weights.items()})
 
 
 def _batches(run: _Run, epoch: int, first: int) -> Iterator[tuple[int, Tensor]]:
-    """Yield the number and the indices of each step of an epoch that is not before `first`."""
+    """Yield the number and the example indices of each step of an epoch, from step `first` on."""
     for position, indices in enumerate(_drawn(run, epoch)):
         step = epoch * run.steps_per_epoch + position
         if step >= first:
@@ -242,14 +238,14 @@ def _batches(run: _Run, epoch: int, first: int) -> Iterator[tuple[int, Tensor]]:
 
 
 def _drawn(run: _Run, epoch: int) -> tuple[Tensor, ...]:
-    """Return the indices of each batch of an epoch that is trained."""
+    """Return the example indices of each batch of an epoch."""
     how, sampler = run.hyperparameters, run.gradient.sampler
     rows = sampler.draw(epoch, seeded_generator(how.seed, "draws", epoch)) if sampler else None
     return _order(run, epoch) if rows is None else torch.split(rows, how.batch_size)
 
 
 def _order(run: _Run, epoch: int) -> tuple[Tensor, ...]:
-    """Return the indices of each batch of an epoch that takes each example once."""
+    """Return the indices of each batch of an epoch that uses each example once."""
     generator = seeded_generator(run.hyperparameters.seed, "order", epoch)
     return shuffled_batches(run.data, run.hyperparameters.batch_size, generator)
 
@@ -259,7 +255,7 @@ def _examples(run: _Run, indices: Tensor) -> Batch:
 
 
 def _step(run: _Run, step: int, indices: Tensor) -> Tensor:
-    """Do one step and return the mean loss of its batch."""
+    """Do one step; return the mean loss of its batch."""
     how = run.hyperparameters
     batch = training_batch(run.workload, _examples(run, indices), how, step)
     if run.gradient.sampler:
@@ -276,7 +272,7 @@ def _step(run: _Run, step: int, indices: Tensor) -> Tensor:
 
 
 def _learning_rate(run: _Run, step: int) -> float:
-    """Return a step's learning rate; the probe has a schedule of its own."""
+    """Return the learning rate of a step; the probe has its own schedule."""
     probe = run.hyperparameters.probe_epochs * run.steps_per_epoch
     if step < probe:
         return learning_rate_at(step, probe, run.hyperparameters)
@@ -284,16 +280,16 @@ def _learning_rate(run: _Run, step: int) -> float:
 
 
 def _weights(run: _Run, steps_done: int) -> dict[str, Tensor]:
-    """Return what a run gives after so many steps: the model's weights, or their average."""
+    """Return the model's weights after `steps_done` steps, or their average if there is one."""
     state: dict[str, Tensor] = run.model.state_dict()
     average = run.average.average
     if average is None or not run.average.has_begun(steps_done):
         return state
-    # Frozen tensors are averages of equal ones, but for rounding.
+    # The average of equal tensors would be rounded.
     averaged = average.average() | {name: state[name] for name in run.trained.frozen}
-    if not has_statistics(run.model):
+    if not batch_norms(run.model):
         return averaged
     order = _order(run, run.epochs)
-    few = order[: max(1, round(_RECALIBRATED * len(order)))]
+    few = order[: max(1, round(_RECALIBRATION_SHARE * len(order)))]
     batches = [_examples(run, indices) for indices in few]
     return recalibrated(run.model, averaged, run.workload, batches, run.trained.frozen)

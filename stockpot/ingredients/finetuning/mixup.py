@@ -14,13 +14,13 @@ from stockpot.workloads.protocol import Batch, Workload
 
 @dataclass(frozen=True, slots=True)
 class MixedBatch:
-    """A batch whose inputs are mixed pairwise; with a share of 1 they are not.
+    """A batch whose inputs are mixed pairwise; with a share of 1 they are unmixed.
 
     Attributes:
         first: the mixed inputs with each example's own targets.
         second: the same mixed inputs with its partner's targets.
-        share: how much of each input is the example's own, in [0, 1].
-        rows: which examples of the split these are, (N,), where someone needs to know.
+        share: weight of the example itself in each input, in [0, 1].
+        rows: indices of the examples in the split, (N,); set for the gradient norm sampler alone.
     """
 
     first: Batch
@@ -30,7 +30,7 @@ class MixedBatch:
 
 
 def draw_share(alpha: float, seed: int) -> float:
-    """Draw the share of a batch's own inputs from Beta(alpha, alpha); fixed by `seed`."""
+    """Draw the share of a batch's own inputs from Beta(alpha, alpha), seeded."""
     return random.Random(seed).betavariate(alpha, alpha)
 
 
@@ -39,11 +39,11 @@ def mix(batch: Batch, share: float, generator: Generator) -> MixedBatch:
 
     Args:
         batch: floating-point inputs (N, ...), one or more, and targets (N,) last.
-        share: how much of each input is the example's own, in [0, 1].
+        share: weight of the example itself in each input, in [0, 1].
         generator: draws the partners; on the CPU.
 
     Raises:
-        InputError: an input is not floating-point, so that a mixture means nothing.
+        InputError: an input is not floating-point, so it cannot be mixed.
     """
     *inputs, targets = batch
     kinds = [tensor.dtype for tensor in inputs if not tensor.is_floating_point()]

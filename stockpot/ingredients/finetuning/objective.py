@@ -1,4 +1,4 @@
-"""What a fine-tuning run minimises at a step: augmentation, mixing and label smoothing included."""
+"""The loss of a training step, with augmentation, mixing, label smoothing and precision."""
 
 from __future__ import annotations
 
@@ -22,28 +22,29 @@ _HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 def training_losses(
     workload: Workload, model: nn.Module, batch: Batch, hyperparameters: Hyperparameters, step: int
 ) -> Tensor:
-    """Return the loss of each example of a batch, as a run sees it at a step; (N,).
+    """Return the loss of each example of a batch at a step of a run; (N,).
 
     Args:
-        workload: augments, calls the model and has the loss.
-        model: in the mode that is wanted.
-        batch: N examples of the split that is trained on, as they are there.
-        hyperparameters: the run's; its seed and the step name what is drawn.
+        workload: has the augmentation, the forward pass and the loss.
+        model: in the mode to use.
+        batch: N examples of the training split, unchanged.
+        hyperparameters: of the run; its seed and the step seed all draws.
         step: from 0.
 
     Raises:
         InputError: the workload's inputs do not fit mixup or CutMix.
     """
     mixed = training_batch(workload, batch, hyperparameters, step)
-    return batch_losses(workload, model, mixed, hyperparameters)
+    outputs = batch_outputs(workload, model, mixed, hyperparameters)
+    return losses_of(workload, outputs, mixed, hyperparameters)
 
 
 def training_batch(
     workload: Workload, batch: Batch, hyperparameters: Hyperparameters, step: int
 ) -> MixedBatch:
-    """Return a batch as it is passed at a step: augmented, and mixed if the run mixes.
+    """Return the batch of a step: augmented, then mixed if the run uses mixup or CutMix.
 
-    With both mixup and CutMix, each step does one of them, as likely.
+    With both, each step uses one of them, with equal probability.
 
     Raises:
         InputError: the workload's inputs do not fit mixup or CutMix.
@@ -61,20 +62,12 @@ def training_batch(
     return mix(batch, draw_share(alpha, derive_seed(seed, "mixup share", step)), partners)
 
 
-def batch_losses(
-    workload: Workload, model: nn.Module, mixed: MixedBatch, hyperparameters: Hyperparameters
-) -> Tensor:
-    """Return the loss of each example of what `training_batch` gave, or a part of it; (N,)."""
-    outputs = batch_outputs(workload, model, mixed, hyperparameters)
-    return losses_of(workload, outputs, mixed, hyperparameters)
-
-
 def batch_outputs(
     workload: Workload, model: nn.Module, mixed: MixedBatch, hyperparameters: Hyperparameters
 ) -> Tensor:
-    """Return the outputs for what `training_batch` gave, or a part of it; (N, C).
+    """Return the outputs for a batch of `training_batch`, or a part of one; (N, C).
 
-    Half precision is for the forward pass alone: outputs are at least float32.
+    Half precision applies to the forward pass alone: outputs are float32 or wider.
     """
     with _precision(hyperparameters.precision, mixed.first[-1].device):
         outputs = workload.forward(model, mixed.first)
@@ -84,7 +77,7 @@ def batch_outputs(
 def losses_of(
     workload: Workload, outputs: Tensor, mixed: MixedBatch, hyperparameters: Hyperparameters
 ) -> Tensor:
-    """Return the loss of each example, of outputs (N, C); (N,)."""
+    """Return the loss of each example from its outputs (N, C); (N,)."""
     smoothing = hyperparameters.label_smoothing
     if mixed.share == 1:
         return workload.loss(outputs, mixed.first, label_smoothing=smoothing)
@@ -92,7 +85,7 @@ def losses_of(
 
 
 def parts_of(mixed: MixedBatch, count: int) -> Iterator[MixedBatch]:
-    """Yield a batch in at most `count` parts of equal size, but for the last."""
+    """Split a batch into at most `count` parts of equal size; the last may be smaller."""
     if count == 1:
         yield mixed
         return
@@ -107,14 +100,14 @@ def parts_of(mixed: MixedBatch, count: int) -> Iterator[MixedBatch]:
 
 
 def _cuts(how: Hyperparameters, step: int) -> bool:
-    """Say whether a step does CutMix rather than mixup."""
+    """Whether a step uses CutMix rather than mixup."""
     if not (how.mixup and how.cutmix):
         return how.cutmix > 0
     return random.Random(derive_seed(how.seed, "mixup or cutmix", step)).random() < 0.5
 
 
 def _precision(name: str, device: torch.device) -> AbstractContextManager[object]:
-    """Return where a forward pass is in a precision; Micikevicius et al. 2018."""
+    """Return a context for forward passes in a precision; Micikevicius et al. 2018."""
     if name not in _HALF_TYPES:
         return nullcontext()
     return torch.autocast(device.type, _HALF_TYPES[name])

@@ -1,4 +1,4 @@
-"""What turns gradients into steps."""
+"""The optimizers by name, and their learning rates."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from stockpot.ingredients.finetuning.layer_decay import parameter_groups
 
 
 def build_optimizer(model: nn.Module, how: Hyperparameters) -> Optimizer:
-    """Build the optimizer of a model's trained parameters; its learning rates are to be set.
+    """Build the optimizer of a model's trained parameters; learning rates are set at each step.
 
-    `sgd` has momentum (Polyak 1964) and couples its weight decay to the gradient, as torch does.
+    `sgd` has momentum (Polyak 1964) and adds the weight decay to the gradient, as torch does.
     """
     groups, decay = parameter_groups(model, how.layer_decay), how.weight_decay
     match how.optimizer:
@@ -26,6 +26,6 @@ def build_optimizer(model: nn.Module, how: Hyperparameters) -> Optimizer:
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
-    """Set the rate of the last layer; the others have their share of it."""
+    """Set the learning rate of the last layer; those of the others are scaled by `lr_scale`."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["lr_scale"]

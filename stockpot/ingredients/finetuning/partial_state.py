@@ -1,4 +1,4 @@
-"""The state of an unfinished fine-tuning run, on disk, so that a killed run can continue."""
+"""The state of an unfinished fine-tuning run, on disk, from which a killed run resumes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from stockpot.errors import InputError
+from stockpot.ingredients.finetuning.name_prefixes import without_prefix
 from stockpot.storage.checkpoints import load_tensors, read_metadata, save_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -20,11 +21,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an unfinished run is.
+    """The progress of an unfinished run.
 
     Attributes:
-        step: the number of steps done.
-        first_loss: the loss of the first step; None if that is not done, and nothing is saved.
+        step: number of steps done.
+        first_loss: loss of the first step; None before that step, when nothing is saved.
     """
 
     step: int = 0
@@ -32,31 +33,31 @@ class Progress:
 
 
 class Resumable(Protocol):
-    """A part of a run that changes from step to step."""
+    """A part of a run that changes with each step."""
 
     def tensors(self) -> Mapping[str, Tensor]:
-        """Return all that it holds."""
+        """Return the state."""
         ...
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Hold that; it then goes on bit for bit."""
+        """Restore the state, from which the run continues bit for bit."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class PartialState:
-    """Where the state of an unfinished run is kept, and how often it is saved.
+    """The file that stores the state of an unfinished run.
 
     Attributes:
-        path: a safetensors file, written atomically; one run's own.
-        every_seconds: least time between two saves; 0 saves after every step.
+        path: a safetensors file for this run alone, written atomically.
+        every_seconds: minimum time between two saves; 0 saves after every step.
     """
 
     path: Path
     every_seconds: float = 30.0
 
     def save(self, parts: Mapping[str, Resumable], progress: Progress, *, identity: str) -> None:
-        """Save the parts and the progress of the run called `identity`."""
+        """Save the parts and the progress of the run `identity`."""
         tensors = {
             f"{where}.{name}": tensor.detach().cpu().clone()
             for where, part in parts.items()
@@ -66,10 +67,10 @@ class PartialState:
         save_checkpoint(self.path, tensors, {"identity": identity, **numbers})
 
     def restore(self, parts: Mapping[str, Resumable], *, identity: str) -> Progress:
-        """Load the saved state, if it is of the run called `identity`; return its progress.
+        """Load the saved state if it belongs to the run `identity`; return its progress.
 
-        With no file, or one that is damaged or of another run, nothing is loaded and the run
-        starts at step 0, which gives the same weights later.
+        If the file is missing, damaged or of another run, nothing is loaded and the run starts at
+        step 0, which leads to the same weights.
         """
         if not self.path.exists():
             return Progress()
@@ -83,7 +84,7 @@ class PartialState:
             logger.warning("starting over: %s is of another run", self.path)
             return Progress()
         for where, part in parts.items():
-            part.load(_under(f"{where}.", tensors))
+            part.load(without_prefix(f"{where}.", tensors))
         return Progress(int(metadata["step"]), float(metadata["first_loss"]))
 
     def remove(self) -> None:
@@ -93,7 +94,7 @@ class PartialState:
 
 @dataclass(frozen=True, slots=True)
 class ModelWeights:
-    """A model as a part of a run."""
+    """A model as a resumable part of a run."""
 
     model: nn.Module
 
@@ -108,8 +109,8 @@ class ModelWeights:
 
 
 @dataclass(frozen=True, slots=True)
-class Moments:
-    """What an optimizer remembers, as a part of a run."""
+class OptimizerState:
+    """The state of an optimizer as a resumable part of a run."""
 
     optimizer: Optimizer
 
@@ -124,19 +125,10 @@ class Moments:
         }
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Load what `tensors` named; learning rates are set at each step."""
+        """Restore the state; learning rates are set at each step."""
         per_parameter: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             index, _, key = name.partition(".")
             per_parameter.setdefault(int(index), {})[key] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors whose names start with `prefix`, without it."""
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }

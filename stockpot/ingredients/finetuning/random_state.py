@@ -1,4 +1,4 @@
-"""torch's global random state, which is all that a model's dropout can draw from."""
+"""torch's global random state, from which dropout layers draw."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Generator
 
 
 @contextmanager
-def own_random_state(device: str) -> Iterator[None]:
-    """Restore the global random state afterwards; each step seeds it inside this fork."""
+def preserved_random_state(device: str) -> Iterator[None]:
+    """Restore the global random state afterwards; each training step seeds it inside."""
     kind, index = torch.device(device).type, torch.device(device).index or 0
     with torch.random.fork_rng(devices=[index] if kind == "cuda" else []):
         yield
 
 
 def global_generator(device: torch.device) -> Generator:
-    """Return the generator that a model on `device` draws from."""
+    """Return the global generator of a device, which its models draw from."""
     if device.type == "cuda":
         return torch.cuda.default_generators[device.index or 0]
     return torch.default_generator

@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 
 def sharpness_aware(gradient: Callable[[], Tensor], model: nn.Module, radius: float) -> Tensor:
-    """Leave in a model the gradient at the point uphill from its weights, and return the loss.
+    """Compute the gradient at the ascended point, leave it in the model, and return the loss.
 
-    The point is `radius` along the gradient (equation 2). Weights and buffers are afterwards the
-    bits that they were after the first pass, so BatchNorm counts each batch once.
+    The point is `radius` along the gradient (equation 2). Weights and buffers are restored to their
+    bits after the first pass, so BatchNorm counts each batch once.
 
     Args:
-        gradient: puts the gradient at the model's weights into it, and returns the loss there;
-            scaled gradients will do, since a direction is all that is used of the first.
-        model: with parameters, of which those without a gradient stay.
+        gradient: computes the gradient at the model's weights, into the model, and returns the
+            loss there. Gradients may be scaled: of the first, only the direction is used.
+        model: parameters without a gradient do not move.
         radius: the paper's rho, above 0.
 
     Returns:
@@ -27,7 +27,7 @@ def sharpness_aware(gradient: Callable[[], Tensor], model: nn.Module, radius: fl
     moved = [(one, one.grad) for one in model.parameters() if one.grad is not None]
     length = torch.stack([slope.norm() for _, slope in moved]).norm()
     if not (length.isfinite() and length > 0):
-        return loss  # there is no direction: a scale of fp16 that was too large, or a flat place
+        return loss  # no direction: the fp16 scale was too large, or the gradient is 0
     weights = [one.detach().clone() for one, _ in moved]
     buffers = [buffer.clone() for buffer in model.buffers()]
     with torch.no_grad():

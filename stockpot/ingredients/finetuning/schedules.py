@@ -1,4 +1,7 @@
-"""Learning rates along a run: a warmup, and what follows it."""
+"""Learning rate schedules: a warmup, then constant or decaying.
+
+Each function returns the learning rate of a step as a fraction of the peak.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 
-_FIRST_OF_CYCLE = 1 / 25  # of the highest, as in fastai and torch
+_FIRST_OF_CYCLE = 1 / 25  # of the peak, as in fastai and torch
 _LAST_OF_CYCLE = _FIRST_OF_CYCLE / 1e4
 
 
@@ -17,53 +20,52 @@ def learning_rate_at(step: int, total: int, how: Hyperparameters) -> float:
 
 
 def constant(step: int, total: int, how: Hyperparameters) -> float:
-    """Return the share of the highest rate: a linear warmup, then 1.
+    """Linear warmup, then 1.
 
-    It is not annealed: ingredients that are still moving around a minimum differ in ways that
-    their average cancels (Izmailov et al. 2018, https://arxiv.org/abs/1803.05407, section 3).
-    On digits, six seeds, all else equal: the uniform soup gains 5.2 points over the mean
-    ingredient under shift, with a cosine to 0 it gains 0.5. The price is that a single
-    ingredient is worse: the best one is 1.0 points below the best annealed one. So of the 3.8
-    points by which the greedy soup's lead over its best ingredient is larger, 1.0 is a weaker
-    rival; the greedy soup itself is 2.8 points better.
+    Without annealing, ingredients still move around a minimum and differ in ways that their average
+    cancels (Izmailov et al. 2018, https://arxiv.org/abs/1803.05407, section 3). On digits, over six
+    seeds and all else equal, the uniform soup gains 5.2 points over the mean ingredient under
+    shift; with a cosine to 0 it gains 0.5. The cost is weaker ingredients: the best one is 1.0
+    points below the best annealed one. The greedy soup's lead over its best ingredient is 3.8
+    points larger, of which 1.0 is due to the weaker ingredient and 2.8 to the better soup.
     """
-    return _risen(step, total, how.warmup)
+    return _warmup(step, total, how.warmup)
 
 
 def linear(step: int, total: int, how: Hyperparameters) -> float:
-    """Return the share: a linear warmup, then a straight line to 0.
+    """Linear warmup, then linear decay to 0.
 
-    What pruned models are retrained with, from the rate they were trained with (Zimmer et al.
-    2023, https://arxiv.org/abs/2111.00843).
+    Used to retrain pruned models, with the learning rate of their training as the peak (Zimmer et
+    al. 2023, https://arxiv.org/abs/2111.00843).
     """
-    return _risen(step, total, how.warmup) * (1 - _progress(step, total, how.warmup))
+    return _warmup(step, total, how.warmup) * (1 - _progress(step, total, how.warmup))
 
 
 def cosine(step: int, total: int, how: Hyperparameters) -> float:
-    """Return the share: a linear warmup, then half a cosine to 0.
+    """Linear warmup, then half a cosine to 0.
 
     Source: Loshchilov & Hutter 2017, equation 5 (https://arxiv.org/abs/1608.03983).
     """
-    return _risen(step, total, how.warmup) * _cosine(_progress(step, total, how.warmup))
+    return _warmup(step, total, how.warmup) * _cosine(_progress(step, total, how.warmup))
 
 
 def cosine_power(step: int, total: int, how: Hyperparameters) -> float:
-    """Return the share: a linear warmup, then (p^c - 1) / (p - 1) of the cosine's share c.
+    """Linear warmup, then (p^c - 1) / (p - 1), where c is the cosine and p the `schedule_power`.
 
-    p, the `schedule_power`, near 1 gives the cosine; a larger one falls sooner, and more slowly
-    at the end. Source: Hundt et al. 2019, sharpDARTS (https://arxiv.org/abs/1903.09900).
+    As p approaches 1 this is the cosine; with a larger p it falls sooner, and more slowly at the
+    end. Source: Hundt et al. 2019, sharpDARTS (https://arxiv.org/abs/1903.09900).
     """
     falling, p = _cosine(_progress(step, total, how.warmup)), how.schedule_power
-    if p > 1:  # expm1 keeps the digits that p^c - 1 loses where p is near 1
+    if p > 1:  # expm1 keeps digits that p^c - 1 loses for p near 1
         falling = math.expm1(falling * math.log(p)) / math.expm1(math.log(p))
-    return _risen(step, total, how.warmup) * falling
+    return _warmup(step, total, how.warmup) * falling
 
 
 def one_cycle(step: int, total: int, how: Hyperparameters) -> float:
-    """Return the share: half a cosine up from 1/25, and one down to almost 0.
+    """Half a cosine up from 1/25, then half a cosine down to almost 0.
 
-    It rises during the `warmup`, for which the authors take 0.3 and more. The momentum does not
-    move. Source: Smith & Topin 2018 (https://arxiv.org/abs/1708.07120), as in torch.
+    It rises during the `warmup`, for which the authors use 0.3 and more. The momentum is constant.
+    Source: Smith & Topin 2018 (https://arxiv.org/abs/1708.07120), as in torch.
     """
     top = max(0.0, how.warmup * total - 1)
     if step < top:
@@ -81,13 +83,13 @@ SCHEDULES: Mapping[str, Callable[[int, int, Hyperparameters], float]] = {
 }
 
 
-def _risen(step: int, total: int, warmup: float) -> float:
-    """Return how much of a linear warmup is done after a step."""
+def _warmup(step: int, total: int, warmup: float) -> float:
+    """Return the fraction of a linear warmup that is done after a step."""
     return min(1.0, (step + 1) / max(1, round(warmup * total)))
 
 
 def _progress(step: int, total: int, warmup: float) -> float:
-    """Return how much of what follows the warmup is done before a step, in [0, 1)."""
+    """Return the fraction of the steps after the warmup that precede a step, in [0, 1)."""
     first = round(warmup * total)
     return max(0, step - first) / max(1, total - first)
 

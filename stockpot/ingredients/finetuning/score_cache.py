@@ -1,4 +1,4 @@
-"""Scores of the examples of train, kept by all that they come from: one computation a sweep."""
+"""Cache of the difficulty scores of train's examples, so that a sweep computes them once."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from stockpot.workloads.spec import WorkloadSpec
 def train_scores(
     root: Path, workload: WorkloadSpec, start: Checkpoint, how: Hyperparameters, device: str
 ) -> Tensor:
-    """Return how hard each example of train is for a checkpoint, computed unless it is kept.
+    """Return the difficulty of each example of train for a checkpoint, computed unless cached.
 
-    Ingredients that are fine-tuned side by side wait for the first, which computes.
+    Of concurrent fine-tuning runs, the first computes and the others wait for it.
 
     Args:
-        root: the project root; a file in its `.stockpot/preparations` is named by the digest of
-            the weights, with which it goes.
+        root: the project root. The cache file, in `.stockpot/preparations`, is named after the
+            digest of the weights, so that it is deleted with them.
         workload: has the examples.
-        start: what a sweep starts from.
-        how: says which score.
-        device: where it is computed.
+        start: the checkpoint that the sweep starts from.
+        how: has the kind of score.
+        device: where to compute.
 
     Returns:
         Scores (N,), float32, on the CPU; higher is harder.
@@ -37,7 +37,7 @@ def train_scores(
     key = content_key(
         digest=start.digest,
         difficulty=how.difficulty,
-        threads=torch.get_num_threads(),  # which change last bits, and so who comes first
+        threads=torch.get_num_threads(),  # changes last bits, and so the order of examples
         code=code_key(difficulty_scores.__module__, *workload.modules),
         **workload.training_key_parts(),
     )

@@ -1,7 +1,7 @@
-"""Retraining of a pruned model whose zeros stay (Zimmer et al. 2024, section 3.1).
+"""Retraining of a pruned model with a fixed mask (Zimmer et al. 2024, section 3.1).
 
-https://arxiv.org/abs/2306.16788. Models that start from one base with one sparsity have one mask,
-so that their average is as sparse as each of them.
+https://arxiv.org/abs/2306.16788. Models with the same base and sparsity have the same mask, so
+their average is as sparse as each of them.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from stockpot.merging.sparse_masks import apply_mask, magnitude_mask
 
 
 def prune(model: nn.Module, sparsity: float) -> None:
-    """Set a model's smallest weights to 0, in place, and let no gradient move them.
+    """Set a model's smallest weights to 0, in place, and mask their gradients.
 
-    A weight of 0 with a gradient of 0 has no momentum either, and nothing to decay: it stays
-    exactly 0 with every optimizer. In a model that is as sparse already, these are the same.
+    A weight of 0 with a gradient of 0 has no momentum and no decay, so it stays exactly 0 with
+    every optimizer. A model that is already that sparse keeps its mask.
 
     Args:
-        model: whose prunable weights are ranked together, on their device; of equal ones the
-            first are kept, and at least one a tensor.
-        sparsity: the share of them that are 0, in (0, 1).
+        model: its prunable weights are ranked together, on their device. Among equal weights the
+            first remain, and at least one per tensor.
+        sparsity: share of the prunable weights that are set to 0, in (0, 1).
 
     Raises:
-        InputError: there are no such weights, or fewer than one a tensor would stay.
+        InputError: no weights are prunable, or a tensor would keep none.
     """
     state = model.state_dict(keep_vars=True)
     weights = {name: tensor.detach() for name, tensor in state.items()}
     try:
         mask = magnitude_mask(weights, 1 - sparsity)
-    except (ValueError, RuntimeError) as error:  # RuntimeError: there are none to rank
+    except (ValueError, RuntimeError) as error:  # RuntimeError: no prunable weights
         raise InputError(
             f"sparsity: must fit the model's weights, got {sparsity}: {error}"
         ) from error
     model.load_state_dict(apply_mask(weights, mask))
-    for name, kept in mask.items():
+    for name, remaining in mask.items():
         if state[name].requires_grad:
-            state[name].register_hook(partial(_only, kept))
+            state[name].register_hook(partial(_masked, remaining))
 
 
-def _only(kept: Tensor, gradient: Tensor) -> Tensor:
-    """Return a gradient with 0 where nothing is kept, whatever it was there."""
-    return gradient.where(kept, 0)
+def _masked(remaining: Tensor, gradient: Tensor) -> Tensor:
+    """Return a gradient with 0 for the pruned weights, even where it is NaN."""
+    return gradient.where(remaining, 0)

@@ -1,4 +1,4 @@
-"""The net that a run trains, as it is before the first step."""
+"""The model of a run before the first step."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from stockpot.workloads.protocol import Workload
 def starting_model(
     workload: Workload, start: Mapping[str, Tensor] | None, how: Hyperparameters, device: str
 ) -> nn.Module:
-    """Build the net on a device, with the techniques that change the net itself.
+    """Build the model on a device, with the techniques that change the model itself.
 
     Args:
         workload: has the architecture.
         start: the weights; None draws them from the hyperparameters' seed.
-        how: the run's.
-        device: where the net is to be.
+        how: the hyperparameters of the run.
+        device: where to put the model.
 
     Raises:
-        InputError: the weights or a technique do not fit the net.
+        InputError: the weights or a technique do not fit the model.
     """
     model = workload.build_model(seeded_generator(how.seed, "weights"))
     if start is not None:
@@ -35,7 +35,7 @@ def starting_model(
     if how.sparsity:
         if how.adapter != "none":
             raise InputError(
-                f"sparsity: must be 0 with an adapter, which fills zeros in, got {how.sparsity}"
+                f"sparsity: must be 0 with an adapter, which changes zeros, got {how.sparsity}"
             )
         prune(model, how.sparsity)
     if how.ghost_batch:

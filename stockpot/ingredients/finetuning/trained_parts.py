@@ -1,4 +1,4 @@
-"""Which tensors a run trains when: freezing by name, and the head before the rest (LP-FT).
+"""The tensors that a run trains: freezing by name, and the head before the rest (LP-FT).
 
 LP-FT: Kumar et al. 2022, https://arxiv.org/abs/2202.10054.
 """
@@ -18,13 +18,13 @@ from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 
 @dataclass(frozen=True, slots=True)
 class TrainedParts:
-    """The tensors that are trained, by name.
+    """Names of the tensors that are trained.
 
     Attributes:
-        frozen: parameters and buffers that stay as they are.
-        trained: parameters that do not.
-        head: those of `trained` that are trained in the first epochs, alone.
-        probe_epochs: how many epochs these are.
+        frozen: parameters and buffers that never change.
+        trained: the other parameters.
+        head: the subset of `trained` that the first epochs train alone.
+        probe_epochs: number of these epochs.
     """
 
     frozen: frozenset[str]
@@ -34,15 +34,15 @@ class TrainedParts:
 
     @classmethod
     def of(cls, model: nn.Module, how: Hyperparameters) -> TrainedParts:
-        """Find them in a model.
+        """Select the tensors of a model.
 
         Raises:
-            InputError: a pattern fits no tensor, or nothing is left to train.
+            InputError: a pattern matches no tensor, or nothing is left to train.
         """
-        frozen = _fitting("frozen", how.frozen, model.state_dict())
+        frozen = _matching("frozen", how.frozen, model.state_dict())
         wanted = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         trained = frozenset(wanted - frozen)
-        head = trained & (_fitting("head", how.head, wanted) or _last_layer(model))
+        head = trained & (_matching("head", how.head, wanted) or _last_layer(model))
         if not trained:
             raise InputError(f"frozen: must leave weights to train, got {how.frozen!r}")
         if how.probe_epochs and not head:
@@ -50,10 +50,10 @@ class TrainedParts:
         return cls(frozen, trained, head, how.probe_epochs)
 
     def begin_epoch(self, model: nn.Module, epoch: int) -> None:
-        """Say to the model which of its parameters need a gradient, and set its mode.
+        """Set which parameters need a gradient, and the model's mode, for an epoch.
 
-        While the head is probed the net is in eval mode: its features are to stay the same. A
-        BatchNorm layer of frozen statistics is in eval mode always.
+        While the head is probed, the model is in eval mode, so that its features stay the same. A
+        BatchNorm layer with frozen statistics is always in eval mode.
         """
         is_probe = epoch < self.probe_epochs
         now = self.head if is_probe else self.trained
@@ -66,22 +66,22 @@ class TrainedParts:
                 module.eval()
 
 
-def _fitting(where: str, patterns: str, names: Iterable[str]) -> frozenset[str]:
-    """Return the names that one of several patterns fits, as for files: `*`, `?`, `[0-3]`."""
-    fitting: set[str] = set()
+def _matching(where: str, patterns: str, names: Iterable[str]) -> frozenset[str]:
+    """Return the names that match one of the patterns, as for files: `*`, `?`, `[0-3]`."""
+    matching: set[str] = set()
     for pattern in patterns.split():
         found = {name for name in names if fnmatchcase(name, pattern)}
         if not found:
             raise InputError(
-                f"{where}: each pattern must fit the name of a tensor, got {pattern!r}; "
-                f"the model's are such as {sorted(names)[:3]}"
+                f"{where}: each pattern must match the name of a tensor, got {pattern!r}; "
+                f"some of the model's names: {sorted(names)[:3]}"
             )
-        fitting |= found
-    return frozenset(fitting)
+        matching |= found
+    return frozenset(matching)
 
 
 def _last_layer(model: nn.Module) -> frozenset[str]:
-    """Name the parameters of the last module that has some of its own."""
+    """Return the names of the parameters of the last module that has parameters itself."""
     named = [name for name, _ in model.named_parameters()]
     layer = named[-1].rpartition(".")[0]
     return frozenset(name for name in named if name.rpartition(".")[0] == layer)

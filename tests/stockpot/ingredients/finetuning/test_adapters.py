@@ -1,4 +1,4 @@
-"""Adapters: what defines each kind, what is trained, and what is kept."""
+"""Adapters: what defines each kind, what is trained, and what is saved."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch.utils.data import TensorDataset
 from stockpot.errors import InputError
 from stockpot.ingredients.finetuning import input_directions
 from stockpot.ingredients.finetuning.adapted_layers import layers_to_adapt
-from stockpot.ingredients.finetuning.adapters import Adapter, put_adapter_in
+from stockpot.ingredients.finetuning.adapters import Adapter, insert_adapter
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.finetuning.input_directions import main_directions
 from stockpot.ingredients.finetuning.layer_decay import parameter_groups
@@ -93,7 +93,7 @@ def _net() -> nn.Module:
 
 def _adapted(how: Hyperparameters, net: nn.Module | None = None) -> Adapter:
     with torch.random.fork_rng(devices=[]):
-        return put_adapter_in(DIGITS, net or _net(), DATA, how, "cpu")
+        return insert_adapter(DIGITS, net or _net(), DATA, how, "cpu")
 
 
 def _moved(how: Hyperparameters) -> Adapter:
@@ -107,8 +107,8 @@ def _moved(how: Hyperparameters) -> Adapter:
 
 
 def _factors(adapter: Adapter, layer: str) -> tuple[Tensor, Tensor]:
-    """Return A as (r, inputs) and B as (out, r), as they are kept."""
-    tensors = adapter.kept(adapter.model.state_dict()).tensors
+    """Return A as (r, inputs) and B as (out, r), as they are saved."""
+    tensors = adapter.saved(adapter.model.state_dict()).tensors
     a, b = (tensors[f"{PREFIX}{layer}.lora_{side}.weight"] for side in "AB")
     return a.flatten(1), b.flatten(1)
 
@@ -171,7 +171,7 @@ def test_dora_gives_rows_the_learnt_lengths_in_the_direction_of_lora(layer: str)
     adapter = _moved(_how(adapter="dora"))
     a, b = _factors(adapter, layer)
     state = adapter.model.state_dict()
-    lengths = adapter.kept(state).tensors[f"{PREFIX}{layer}.lora_magnitude_vector"].flatten()
+    lengths = adapter.saved(state).tensors[f"{PREFIX}{layer}.lora_magnitude_vector"].flatten()
     before = _net().state_dict()[f"{layer}.weight"].flatten(1)
 
     merged = adapter.merged(state)[f"{layer}.weight"].flatten(1)
@@ -185,7 +185,7 @@ def test_dora_gives_rows_the_learnt_lengths_in_the_direction_of_lora(layer: str)
 def test_dora_starts_with_the_lengths_of_the_base_s_rows() -> None:
     adapter = _adapted(_how(adapter="dora"))
 
-    lengths = adapter.kept(adapter.model.state_dict()).tensors
+    lengths = adapter.saved(adapter.model.state_dict()).tensors
 
     expected = _net().state_dict()["wide.weight"].norm(dim=1)
     assert_close(lengths[f"{PREFIX}wide.lora_magnitude_vector"], expected)
@@ -300,7 +300,7 @@ def test_eva_leaves_out_a_layer_that_is_never_called() -> None:
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        (TensorDataset(torch.ones(99, 1, 8, 8), torch.zeros(99)), "still turn after 5 batches"),
+        (TensorDataset(torch.ones(99, 1, 8, 8), torch.zeros(99)), "not converged after 5 batches"),
         (TensorDataset(*DATA[:15]), "EVA needs 4 times as many examples, got 15 for 4"),
     ],
 )
@@ -311,7 +311,7 @@ def test_eva_of_inputs_without_directions_is_refused(
     how = _how(adapter="lora", adapter_init="eva")
 
     with pytest.raises(InputError, match=expected):
-        put_adapter_in(DIGITS, _net(), data, how, "cpu")
+        insert_adapter(DIGITS, _net(), data, how, "cpu")
 
 
 @every_kind
@@ -406,9 +406,12 @@ def test_both_factors_of_a_lone_adapted_layer_have_one_learning_rate() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"adapter_targets": "wide attention.*"}, r"adapter_targets: .* got 'attention.\*'; these"),
+        (
+            {"adapter_targets": "wide attention.*"},
+            r"adapter_targets: .* got 'attention.\*'; some of their",
+        ),
         ({"adapter_targets": "convolution", "adapter": "bone"}, "got 'convolution'"),
-        ({"frozen": "[cwn]*"}, "'lora' needs a layer that it can change"),
+        ({"frozen": "[cwn]*"}, "'lora' needs a layer that supports it"),
         ({"ghost_batch": 32}, "ghost_batch: must be 0 with an adapter"),
         ({"probe_epochs": 1}, "trains no head, got probe_epochs 1"),
         ({"adapter": "bone", "adapter_init": "eva"}, "adapter_init: must be 'default' for bone"),

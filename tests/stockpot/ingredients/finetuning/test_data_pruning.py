@@ -191,7 +191,7 @@ def test_a_run_without_scores_computes_those_of_its_start(difficulty: Any) -> No
 
 
 def test_scores_of_other_data_are_refused() -> None:
-    with pytest.raises(InputError, match="scores: must be one an example, got 3 for 700"):
+    with pytest.raises(InputError, match="scores: must be one per example, got 3 for 700"):
         pruned(DIGITS.dataset("train"), torch.zeros(3), replace(HOW, kept_data=0.5))
 
 

@@ -173,13 +173,18 @@ def test_another_head_is_probed_where_it_is_named() -> None:
 @pytest.mark.parametrize(
     ("how", "expected"),
     [
-        ({"frozen": "features.9.*"}, "each pattern must fit the name of a tensor, got 'features.9"),
+        (
+            {"frozen": "features.9.*"},
+            "each pattern must match the name of a tensor, got 'features.9",
+        ),
         ({"frozen": "*"}, "frozen: must leave weights to train, got '*'"),
         ({"frozen": "head.*", "probe_epochs": 1}, "frozen: must not hold the head that is probed"),
-        ({"head": "top", "probe_epochs": 1}, "head: each pattern must fit .* got 'top'"),
+        ({"head": "top", "probe_epochs": 1}, "head: each pattern must match .* got 'top'"),
     ],
 )
-def test_patterns_that_fit_nothing_are_refused(how: dict[str, float | str], expected: str) -> None:
+def test_patterns_that_match_nothing_are_refused(
+    how: dict[str, float | str], expected: str
+) -> None:
     with pytest.raises(InputError, match=expected.replace("*'", r"\*'")):
         _train(**how)
 
