@@ -1,4 +1,4 @@
-"""The command that sets finished runs side by side: no flow and no Prefect server."""
+"""The command that compares finished runs; it needs no flow and no Prefect server."""
 
 from __future__ import annotations
 
@@ -21,21 +21,24 @@ def compare(
         list[str],
         typer.Argument(
             metavar="RUN RUN...",
-            help="A project folder, or the start of the id of an MLflow parent run.",
+            help="A project folder, or the first characters of the id of an MLflow parent run.",
         ),
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="The page; by default results/compare.html of this project."),
+        typer.Option(
+            "--out", help="Path of the page; by default results/compare.html of this project."
+        ),
     ] = None,
     params: Annotated[
-        str | None, typer.Option("--params", "-p", help="The experiment; by default params.yaml.")
+        str | None,
+        typer.Option("--params", "-p", help="Path of the experiment file; by default params.yaml."),
     ] = None,
 ) -> None:
     """Compare finished experiments: which best soup is better, and which settings differ.
 
-    The first run is what the others are compared with. The test is paired where all were judged
-    on the same test examples and their predictions are kept. It ends with a page.
+    The first run is the reference. The tests are paired if the runs have the same test examples
+    and their predictions are cached. The result is written as an HTML page.
 
     stockpot compare . ../other-project
 
@@ -55,7 +58,7 @@ def compare(
 
 
 def _finished(plan: Plan, run: str) -> FinishedRun:
-    """Read a run: of a folder if there is such a folder, else of the tracking store."""
+    """Read a run from its folder, or from MLflow if there is no such folder."""
     from stockpot.experiment.comparison import run_of_folder, run_of_record
     from stockpot.experiment.opening import import_from, open_tracker
     from stockpot.storage.project import Project

@@ -1,4 +1,4 @@
-"""What a command ends with: the table, where the report is, and what to run next."""
+"""Output at the end of a command: table, verdict, path of the report, next commands."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from stockpot.reporting.words.alerts import alerts, data_warnings
 from stockpot.reporting.words.verdict import headline
 from stockpot.storage.manifests import models_of, read_manifest
 
-# Diagnostics whose sentence says what to do next.
-_TOLD = ("soup_size",)
+# Diagnostics whose sentence suggests what to do next.
+_SHOWN_DIAGNOSTICS = ("soup_size",)
 
 _NEXT = {
     "base": "stockpot sweep",
@@ -34,15 +34,15 @@ _NEXT = {
 
 
 def show_results(plan: Plan, stages: Sequence[str], console: Console, *, worked: bool) -> None:
-    """Print what the stages came to and the next commands."""
+    """Print the results of the stages and the next commands."""
     if not worked:
         console.print("Nothing to do: everything is up to date.")
     if len(stages) == 1 and stages[0] in _NEXT:
         for model in models_of(read_manifest(plan.project.root, stages[0])):
             console.print(f"  {model.name}  {_scores(model.scores)}", highlight=False)
         for name, finding in _findings(plan, stages[0]).items():
-            told = f"  {name.replace('_', ' ')}: {finding['sentence']}"
-            console.print(told, highlight=False, markup=False)
+            text = f"  {name.replace('_', ' ')}: {finding['sentence']}"
+            console.print(text, highlight=False, markup=False)
         console.print(f"\nNext: [bold]{_NEXT[stages[0]]}[/bold]")
         return
     results = load_results(plan.project.root)
@@ -50,30 +50,29 @@ def show_results(plan: Plan, stages: Sequence[str], console: Console, *, worked:
     console.print("\nReport: [bold]results/report.html[/bold]")
     console.print(
         "Next:   [bold]stockpot ui[/bold]                      compare the soups in MLflow\n"
-        "        [bold]stockpot run --set sweep.size=20[/bold]  more ingredients, old ones kept\n"
+        "        [bold]stockpot run --set sweep.size=20[/bold]  add ingredients to the sweep\n"
         "        edit params.yaml and [bold]stockpot run[/bold] again, or [bold]dvc repro[/bold]",
         highlight=False,
     )
 
 
 def show_findings(results: Results, console: Console) -> None:
-    """Print what does not belong, the table, the verdict, and whether to train more."""
+    """Print alerts, the table, the verdict, and whether to train more ingredients."""
     console.print()
-    for told in [*(alert.sentence for alert in alerts(results)), *data_warnings(results)]:
-        console.print(f"! {told}", style="yellow", highlight=False, markup=False)
+    for warning in [*(alert.sentence for alert in alerts(results)), *data_warnings(results)]:
+        console.print(f"! {warning}", style="yellow", highlight=False, markup=False)
     console.print(render_terminal(results_table(results.evaluation), results.evaluation))
     console.print(f"\n{headline(results.evaluation)}", highlight=False, markup=False)
-    for name in _TOLD:
+    for name in _SHOWN_DIAGNOSTICS:
         if name in results.diagnostics:
-            told = results.diagnostics[name]["sentence"]
-            console.print(told, highlight=False, markup=False)
+            console.print(results.diagnostics[name]["sentence"], highlight=False, markup=False)
     for failure in results.sweep["failed"]:
-        told = f"{failure['name']} failed: {failure['reason']}"
-        console.print(told, style="yellow", highlight=False, markup=False)
+        text = f"{failure['name']} failed: {failure['reason']}"
+        console.print(text, style="yellow", highlight=False, markup=False)
 
 
 def show_status(plan: Plan, console: Console) -> None:
-    """Print each stage's state and the command that goes on."""
+    """Print the state of each stage and the command to continue."""
     table = Table("stage", "state", "models", box=None)
     stale = False
     for stage in STAGES:

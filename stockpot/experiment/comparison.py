@@ -1,4 +1,4 @@
-"""Comparing finished runs: which best soup is better, on the same test examples where it can be."""
+"""Comparison of the best soups of finished runs: paired tests if the test examples are equal."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _RECIPE = re.compile(r"^(\w+)\.(\d+)\.")
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """A finished run, and where its predictions are.
+class FinishedRun:
+    """A finished run, and the location of its predictions.
 
     Attributes:
-        run: what it found.
-        sets: digest by set of examples, as far as they are known.
-        root: of the project that keeps its predictions.
+        run: its results.
+        sets: digest by set of examples, as far as known.
+        root: of the project that caches its predictions.
         workload: what it was judged on, as that project describes it now.
     """
 
@@ -48,11 +48,11 @@ class Finished:
     workload: WorkloadSpec
 
 
-def run_of_folder(folder: Path) -> Finished:
+def run_of_folder(folder: Path) -> FinishedRun:
     """Read the run of a project folder.
 
     Raises:
-        InputError: a stage has not run there, or its params.yaml is not valid.
+        InputError: a stage has not run there, or its params.yaml is invalid.
     """
     folder = folder.resolve()
     params = folder / "params.yaml"
@@ -67,19 +67,19 @@ def run_of_folder(folder: Path) -> Finished:
     is_own = _is_workload_of(plan.workload, folder)
     sets = test_sets(plan.workload) if is_own else ()
     digests = {name: plan.workload.set_digest(name) for name in sets}
-    return Finished(run, digests, folder, plan.workload)
+    return FinishedRun(run, digests, folder, plan.workload)
 
 
-def run_of_record(recorded: PipelineRun, plan: Plan, link: str | None = None) -> Finished:
-    """Read a run that MLflow has.
+def run_of_record(recorded: PipelineRun, plan: Plan, link: str | None = None) -> FinishedRun:
+    """Read a run that is recorded in MLflow.
 
     Args:
         recorded: its parent run.
-        plan: of the project that it is one of; its predictions are there.
+        plan: of its project, which caches its predictions.
         link: address of the run's page.
 
     Raises:
-        InputError: it has no whole results among its artifacts.
+        InputError: results are missing among its artifacts.
     """
     try:
         manifests = {name: json.loads(text) for name, text in recorded.results.items()}
@@ -100,17 +100,17 @@ def run_of_record(recorded: PipelineRun, plan: Plan, link: str | None = None) ->
     label = f"{recorded.name} ({recorded.run_id[:8]})"
     params = _settings({name: _value(text) for name, text in recorded.params.items()})
     run = Run(label, results, params, {"MLflow run": link or recorded.run_id})
-    return Finished(run, recorded.datasets, plan.project.root, plan.workload)
+    return FinishedRun(run, recorded.datasets, plan.project.root, plan.workload)
 
 
-def compare_runs(finished: Sequence[Finished]) -> Runs:
+def compare_runs(finished: Sequence[FinishedRun]) -> Runs:
     """Compare the best soup of each run with that of the first.
 
-    It is a paired test where both were judged on the same examples and their predictions are kept,
-    with Holm's correction over all of them.
+    The test is paired, with Holm's correction. It needs the same test examples and the cached
+    predictions of both runs.
 
     Raises:
-        InputError: there are less than two runs, or they are not of one workload and metric.
+        InputError: there are fewer than two runs, or their workloads or metrics differ.
     """
     if len(finished) < 2:
         raise InputError(f"compare: needs two runs or more, got {len(finished)}")
@@ -122,7 +122,7 @@ def compare_runs(finished: Sequence[Finished]) -> Runs:
     return Runs([each.run for each in finished], _tested(first, values), untested)
 
 
-def _refuse_unlike(finished: Sequence[Finished], what: str, values: Sequence[str]) -> None:
+def _refuse_unlike(finished: Sequence[FinishedRun], what: str, values: Sequence[str]) -> None:
     for each, value in zip(finished, values, strict=True):
         if value != values[0]:
             raise InputError(
@@ -132,9 +132,9 @@ def _refuse_unlike(finished: Sequence[Finished], what: str, values: Sequence[str
 
 
 def _values(
-    first: Finished, others: Sequence[Finished]
+    first: FinishedRun, others: Sequence[FinishedRun]
 ) -> tuple[dict[str, dict[str, Floats]], dict[tuple[str, str], str]]:
-    """Return what can be tested, per-example values (N,) by run and place, and why the rest not."""
+    """Return per-example values (N,) by run and place, and the reasons of pairs not tested."""
     values: dict[str, dict[str, Floats]] = {first.run.label: {}}
     untested: dict[tuple[str, str], str] = {}
     for place in _PLACES:
@@ -153,7 +153,7 @@ def _values(
     return values, untested
 
 
-def _refuse_other_examples(first: Finished, other: Finished, place: str) -> None:
+def _refuse_other_examples(first: FinishedRun, other: FinishedRun, place: str) -> None:
     sets, other_sets = (_sets(each, place) for each in (first, other))
     if sets.keys() != other_sets.keys():
         raise InputError("the two have different test shifts")
@@ -163,19 +163,19 @@ def _refuse_other_examples(first: Finished, other: Finished, place: str) -> None
         raise InputError("they were judged on different test examples")
 
 
-def _sets(finished: Finished, place: str) -> dict[str, str]:
-    """Return the digests of the sets of a place; empty for one that is not known."""
+def _sets(finished: FinishedRun, place: str) -> dict[str, str]:
+    """Return the digests of the sets of a place; an unknown digest is empty."""
     evaluation = finished.run.results.evaluation
     shifts = [f"test_shift/{name}" for name in evaluation["test_shifts"]]
     names = ["test"] if place == TEST else shifts
     return {name: finished.sets.get(name, "") for name in names}
 
 
-def _best_values(finished: Finished, place: str) -> Floats:
+def _best_values(finished: FinishedRun, place: str) -> Floats:
     """Return the values (N,) of the best soup: of test, or the mean over the test shifts.
 
     Raises:
-        InputError: its predictions are not kept.
+        InputError: its predictions are not cached.
     """
     from stockpot.scoring.shift_means import are_copies, mean_over_shifts
 
@@ -183,13 +183,13 @@ def _best_values(finished: Finished, place: str) -> Floats:
     values = []
     for name in _sets(finished, place):
         if finished.sets[name] != workload.set_digest(name):
-            raise InputError(f"params.yaml of {finished.root} describes other test examples now")
+            raise InputError(f"params.yaml of {finished.root} now describes other test examples")
         try:
             values.append(cached_values(finished.root, workload, best["digest"], name))
         except InputError:
             raise InputError(
-                f"predictions of {finished.run.label} by the present code are not kept in "
-                f"{finished.root}, where `stockpot evaluate` makes them"
+                f"predictions of {finished.run.label} by the current code are not cached in "
+                f"{finished.root}; run `stockpot evaluate` there"
             ) from None
     if place == TEST:
         return values[0]
@@ -197,7 +197,7 @@ def _best_values(finished: Finished, place: str) -> Floats:
     return mean_over_shifts(values, copies)
 
 
-def _tested(first: Finished, values: Mapping[str, Mapping[str, Floats]]) -> list[dict[str, Any]]:
+def _tested(first: FinishedRun, values: Mapping[str, Mapping[str, Floats]]) -> list[dict[str, Any]]:
     from stockpot.statistics.comparisons import compare_family
     from stockpot.statistics.intervals import Intervals
 
@@ -207,7 +207,7 @@ def _tested(first: Finished, values: Mapping[str, Mapping[str, Floats]]) -> list
 
 
 def _is_workload_of(workload: WorkloadSpec, folder: Path) -> bool:
-    """Say whether a workload of one's own is imported from this folder, and not from another."""
+    """Return whether a user's own workload is imported from this folder."""
     module, _, class_name = workload.name.partition(":")
     if not class_name:
         return True
@@ -215,8 +215,8 @@ def _is_workload_of(workload: WorkloadSpec, folder: Path) -> bool:
     return found is not None and Path(found.origin or "").resolve().is_relative_to(folder)
 
 
-def _with_unique_labels(finished: Sequence[Finished]) -> list[Finished]:
-    """Number the runs that are called as an earlier one."""
+def _with_unique_labels(finished: Sequence[FinishedRun]) -> list[FinishedRun]:
+    """Number the runs with equal labels."""
     counts: Counter[str] = Counter()
     unique = []
     for each in finished:
@@ -228,7 +228,7 @@ def _with_unique_labels(finished: Sequence[Finished]) -> list[Finished]:
 
 
 def _settings(experiment: Mapping[str, Any]) -> dict[str, str]:
-    """Flatten params.yaml; recipes go by their names, and what is not set is left out."""
+    """Flatten params.yaml, with recipes by name and without unset values."""
     flat = {name: text for name, text in settings(experiment) if text != "-"}
     return {_RECIPE.sub(lambda hit: _by_name(hit, flat), name): t for name, t in flat.items()}
 
@@ -239,7 +239,7 @@ def _by_name(recipe: re.Match[str], flat: Mapping[str, str]) -> str:
 
 
 def _value(text: str) -> Any:
-    """Read a param as MLflow has it: JSON, or a Python value's text."""
+    """Parse a parameter of MLflow: JSON, or the text of a Python value."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""The files of the last stages, written from the manifests: metrics, plots, report, model card."""
+"""Files that are written from the manifests: metrics, data of plots, report, model card."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from stockpot.reporting.words.units import unit_of
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.manifests import read_manifest
 
-_MADE = ("base", "sweep", "soups", "tune")
+_MODEL_STAGES = ("base", "sweep", "soups", "tune")
 
 
 def load_results(root: Path) -> Results:
-    """Read the manifests and the findings that the report is made of.
+    """Read the manifests and findings for the report.
 
     Raises:
         InputError: a stage has not run.
     """
     return Results(
-        **{name: read_manifest(root, name) for name in _MADE},
+        **{name: read_manifest(root, name) for name in _MODEL_STAGES},
         evaluation=read_manifest(root, "evaluate"),
         diagnostics=read_finding_files(root),
     )
@@ -39,7 +39,7 @@ def load_results(root: Path) -> Results:
 
 def write_plot_files(root: Path, evaluation: dict[str, Any]) -> list[Path]:
     """Write the CSV files of the plots and results/metrics.json; return them."""
-    manifests = {name: read_manifest(root, name) for name in _MADE}
+    manifests = {name: read_manifest(root, name) for name in _MODEL_STAGES}
     results = Results(**manifests, evaluation=evaluation)
     path = root / "results" / "metrics.json"
     write_text(path, json.dumps(compared_metrics(evaluation), indent=2, sort_keys=True) + "\n")
@@ -47,30 +47,30 @@ def write_plot_files(root: Path, evaluation: dict[str, Any]) -> list[Path]:
 
 
 def compared_metrics(evaluation: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Return the few metrics that experiments are compared by, for `dvc metrics`.
+    """Return the metrics by which experiments are compared, for `dvc metrics`.
 
-    Fractions stay fractions there, and are not in percent.
+    Fractions are not converted to percent.
 
     Args:
         evaluation: its manifest.
 
     Returns:
-        By model: the first metric on val, on test and over the test shifts of the best ingredient,
-        of every soup and, once more and with its lead over the best ingredient and its calibration
-        on test, of the best soup on val.
+        By model: the first metric on val, on test and over the test shifts, for the best
+        ingredient, all soups and the best soup on val. The best soup also has its difference to
+        the best ingredient and its calibration on test.
     """
     metric = evaluation["metric"]
     scores = [f"{place}/{metric}" for place in ("val", "test", "shift/mean")]
     more = [f"difference/{name}" for name in scores[1:]] + ["test/nll", "test/ece"]
-    metrics = {"best ingredient": _some(best_ingredient(evaluation), scores)}
+    metrics = {"best ingredient": _select(best_ingredient(evaluation), scores)}
     metrics |= {
-        model["name"]: _some(model, scores) for model in models_of(evaluation, "soup", "tuned")
+        model["name"]: _select(model, scores) for model in models_of(evaluation, "soup", "tuned")
     }
     best = best_soup(evaluation)
-    return metrics if best is None else metrics | {"best soup": _some(best, [*scores, *more])}
+    return metrics if best is None else metrics | {"best soup": _select(best, [*scores, *more])}
 
 
-def _some(model: Mapping[str, Any], names: Sequence[str]) -> dict[str, float]:
+def _select(model: Mapping[str, Any], names: Sequence[str]) -> dict[str, float]:
     return {name: model["metrics"][name] for name in names if name in model["metrics"]}
 
 
@@ -78,7 +78,7 @@ def write_report_files(plan: Plan, figures: ReportFigures, runs: Mapping[str, st
     """Write results/report.html, and results/model_card.md of the soup with the best val score.
 
     Args:
-        plan: of the experiment, all of whose stages before the report are done.
+        plan: of the experiment, whose stages before the report are done.
         figures: of the report.
         runs: MLflow's run id by model.
 
@@ -105,7 +105,7 @@ def table_columns(evaluation: dict[str, Any]) -> dict[str, list[str | float | No
     """Return the table of results as columns, for MLflow and Prefect; fractions in percent."""
     rows, unit = results_table(evaluation), unit_of(evaluation)
 
-    def written(estimate: Estimate | None, part: Literal["value", "low", "high"]) -> float | None:
+    def rounded(estimate: Estimate | None, part: Literal["value", "low", "high"]) -> float | None:
         if estimate is None:
             return None
         return round(unit.factor * float(getattr(estimate, part)), unit.decimals + 1)
@@ -113,12 +113,12 @@ def table_columns(evaluation: dict[str, Any]) -> dict[str, list[str | float | No
     shifted = [row.against_shift.difference if row.against_shift else None for row in rows]
     return {
         "model": [row.name for row in rows],
-        "val": [written(row.val, "value") for row in rows],
-        "test": [written(row.test, "value") for row in rows],
-        "mean shift": [written(row.shift, "value") for row in rows],
-        "shift, minus best": [written(difference, "value") for difference in shifted],
-        "from": [written(difference, "low") for difference in shifted],
-        "to": [written(difference, "high") for difference in shifted],
+        "val": [rounded(row.val, "value") for row in rows],
+        "test": [rounded(row.test, "value") for row in rows],
+        "mean shift": [rounded(row.shift, "value") for row in rows],
+        "shift, minus best": [rounded(difference, "value") for difference in shifted],
+        "from": [rounded(difference, "low") for difference in shifted],
+        "to": [rounded(difference, "high") for difference in shifted],
         "p, Holm": [row.against_shift.p if row.against_shift else None for row in rows],
         "models a prediction": [row.num_models for row in rows],
     }

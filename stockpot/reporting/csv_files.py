@@ -1,7 +1,7 @@
 """The numbers behind the plots as CSV files, for `dvc plots` and for spreadsheets.
 
-Headers are the same for every workload, as dvc.yaml names them; the column `metric` says what the
-scores are.
+Headers are the same for all workloads, because dvc.yaml names them; the column `metric` names the
+metric of the scores.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stockpot.reporting.results import Manifest, Model, Results, main_models, objective_values
+from stockpot.reporting.results import Manifest, ModelEntry, Results, main_models, objective_values
 from stockpot.storage.atomic_files import write_text
 
 Cell = str | int | float | None  # None is written as an empty cell
@@ -27,23 +27,23 @@ class Sheet:
     header: Sequence[str]
     rows: Sequence[Cells]
 
-    def of(self, metric: str) -> Sheet:
-        """Add the column that says what the scores are."""
+    def with_metric(self, metric: str) -> Sheet:
+        """Add the column with the metric of the scores."""
         return Sheet((*self.header, "metric"), [(*row, metric) for row in self.rows])
 
 
 def write_csv_files(folder: Path, results: Results) -> list[Path]:
-    """Write the CSV files of a run's scores; one without rows has its header alone.
+    """Write the CSV files of a run's scores; one without rows has only its header.
 
     Args:
-        folder: where they go; made if it is missing.
+        folder: for the files; created if it is missing.
         results: the manifests of the run.
 
     Returns:
         The files written, in a fixed order.
 
     Raises:
-        OSError: a file cannot be written; those before it are whole.
+        OSError: a file cannot be written; the files before it are complete.
     """
     evaluation, studies = results.evaluation, results.tune["tuned"]
     steps = [row for soup in results.soups["soups"] for row in _steps(soup)]
@@ -61,7 +61,7 @@ def write_csv_files(folder: Path, results: Results) -> list[Path]:
         ),
         "wise_ft": Sheet(("model", "alpha", "val", "test", "shift"), [*_wise_ft(evaluation)]),
     }
-    sheets = {name: sheet.of(evaluation["metric"]) for name, sheet in sheets.items()}
+    sheets = {name: sheet.with_metric(evaluation["metric"]) for name, sheet in sheets.items()}
     header = ("model", "scaled", "confidence", "accuracy", "count")
     sheets["reliability"] = Sheet(header, [*_reliability(evaluation)])
     return _write(folder, sheets)
@@ -70,15 +70,15 @@ def write_csv_files(folder: Path, results: Results) -> list[Path]:
 def write_finding_csv_files(
     folder: Path, diagnostics: Mapping[str, Mapping[str, Any]]
 ) -> list[Path]:
-    """Write the CSV files of diagnostics whose numbers one wants to plot oneself.
+    """Write the CSV files of diagnostics, for custom plots.
 
     Args:
-        folder: where they go; made if it is missing.
-        diagnostics: findings by name, as `Finding.to_json` gives them.
+        folder: for the files; created if it is missing.
+        diagnostics: findings by name, as `Finding.to_json` returns them.
 
     Returns:
-        The files written, soup_size.csv and contributions.csv; without such a finding, or where
-        it has nothing to see, the header stands alone.
+        The files written, soup_size.csv and contributions.csv; one without a finding, or without
+        data, has only its header.
     """
     found = {name: finding["data"] for name, finding in diagnostics.items()}
     sheets = {
@@ -116,14 +116,14 @@ def _shifts(evaluation: Manifest) -> Iterator[Cells]:
             yield model["name"], model["kind"], shift, model["metrics"][name], *interval
 
 
-def _steps(soup: Model) -> Iterator[Cells]:
+def _steps(soup: ModelEntry) -> Iterator[Cells]:
     for number, step in enumerate(soup["steps"], start=1):
         accepted = "true" if step["accepted"] else "false"
         yield soup["name"], number, step["ingredient"], step["score"], accepted
 
 
-def _trials(study: Model) -> Iterator[Cells]:
-    """Yield the trials with the best value so far of the study's first objective."""
+def _trials(study: ModelEntry) -> Iterator[Cells]:
+    """Yield the trials, with the best value so far of the study's first objective."""
     best = float("-inf")
     for trial in study["trials"]:
         values = objective_values(study, trial["values"])
@@ -132,7 +132,7 @@ def _trials(study: Model) -> Iterator[Cells]:
         yield study["name"], trial["number"], trial["source"], *objectives, best
 
 
-def _pareto(study: Model) -> Iterator[Cells]:
+def _pareto(study: ModelEntry) -> Iterator[Cells]:
     if len(study["recipe"]["objectives"]) < 2:
         return
     front = {point["number"] for point in study["front"]}

@@ -1,4 +1,4 @@
-"""The report: one HTML page that needs nothing but itself."""
+"""The report: one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from stockpot.reporting.results import Results
 from stockpot.reporting.tables import model_grids, score_grids
 from stockpot.reporting.tables.cells import Grid
 from stockpot.reporting.tables.protocol import access_grid, protocol, settings
-from stockpot.reporting.tables.table import star_words
-from stockpot.reporting.words.alerts import alerts, checked, doubts, looked_for
-from stockpot.reporting.words.recipe_words import recipe_words
+from stockpot.reporting.tables.results_table import star_note
+from stockpot.reporting.words.alerts import alert_sources, alerts, data_warnings, precheck_notes
+from stockpot.reporting.words.recipes import recipe_sentence
 from stockpot.reporting.words.units import unit_of
 from stockpot.reporting.words.verdict import (
     caveat,
@@ -40,9 +40,9 @@ def render_report(
         results: the manifests of the run.
         experiment: params.yaml as a plain mapping.
         figures: of the report, if they are drawn already.
-        commands: what reproduces the run, a shell line each.
+        commands: shell commands that reproduce the run.
         runs: MLflow's run id by model.
-        latency_ms: measured, of one model and a batch of 32.
+        latency_ms: measured latency of one model and a batch of 32.
     """
     figures = figures or draw_figures(results)
     return page_template("report").render(
@@ -56,10 +56,10 @@ def render_report(
         ensemble=ensemble_sentence(results.evaluation),
         caveat=caveat(results.evaluation),
         alerts=alerts(results),
-        doubts=doubts(results),
-        checked=checked(results),
-        looked_for=looked_for(results),
-        star=star_words(results.evaluation),
+        data_warnings=data_warnings(results),
+        precheck_notes=precheck_notes(results),
+        alert_sources=alert_sources(results),
+        star_note=star_note(results.evaluation),
         plots=figures.scores,
         diagnostics=figures.diagnostics,
         tables=_tables(results, runs or {}, latency_ms),
@@ -73,7 +73,7 @@ def render_report(
 
 
 def _tables(results: Results, runs: Mapping[str, str], latency_ms: float | None) -> dict[str, Any]:
-    """Build all tables of the page, by where they stand in it."""
+    """Build all tables of the page, by section."""
     evaluation = results.evaluation
     judged = {
         "All comparisons with the best ingredient": score_grids.comparisons_grid(evaluation),
@@ -98,14 +98,14 @@ def _tables(results: Results, runs: Mapping[str, str], latency_ms: float | None)
 
 
 def _best(results: Results, runs: Mapping[str, str]) -> dict[str, str | Grid] | None:
-    """Spell out how the best soup on val is made again; None without soups."""
+    """Return how to rebuild the best soup on val; None without soups."""
     soup = results.best_soup
     if soup is None:
         return None
     name = str(soup["name"])
     return {
         "name": name,
-        "words": recipe_words(soup, unit_of(results.evaluation)),
+        "words": recipe_sentence(soup, unit_of(results.evaluation)),
         "grid": model_grids.best_recipe_grid(results, soup),
         "command": f"stockpot reproduce {shlex.quote(runs.get(name, name))}",
     }

@@ -1,23 +1,22 @@
-"""The model card of the best soup: Markdown with a front matter, in Hugging Face's format."""
+"""The model card of the best soup."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import yaml
-
 from stockpot.metric_units import Unit
-from stockpot.reporting.results import Manifest, Model, Results
-from stockpot.reporting.tables.table import Row, difference_cell, results_table, star_words
+from stockpot.reporting.results import Manifest, ModelEntry, Results
+from stockpot.reporting.tables.results_table import Row, difference_cell, results_table, star_note
 from stockpot.reporting.words.alerts import alerts
-from stockpot.reporting.words.estimates import Estimate, confidence_words, plain
-from stockpot.reporting.words.recipe_words import recipe_words
+from stockpot.reporting.words.estimates import Estimate, interval_name, short_text
+from stockpot.reporting.words.recipes import recipe_sentence
 from stockpot.reporting.words.units import unit_of
 from stockpot.reporting.words.verdict import headline
+from stockpot.storage.model_cards import markdown_list, markdown_table, render_card
 
-# Kinds of rows that the evaluation compares the soup with, beside itself.
+# Kinds of rows in the table of results, next to the soup itself.
 _COMPARED = ("base", "ingredient", "baseline", "ensemble")
 
 
@@ -34,19 +33,18 @@ def model_card(
         results: the manifests of the run.
         experiment: params.yaml as a plain mapping.
         runs: MLflow's run id by model.
-        base_model: the base's name on the Hugging Face Hub, where it came from there.
+        base_model: name of the base on the Hugging Face Hub, if it is from there.
 
     Raises:
-        ValueError: no soup was made.
+        ValueError: the run has no soup.
 
     Source: https://huggingface.co/docs/hub/model-cards, with a `model-index` of results.
     """
     soup = results.best_soup
     if soup is None:
-        raise ValueError("a model card is of a soup, and none was made")
+        raise ValueError("a model card describes a soup, but the run has none")
     title = f"{experiment.get('track', {}).get('experiment', 'stockpot')}: {soup['name']}"
     parts = [
-        f"# {_inline(title)}",
         _about(results, soup),
         "## Recipe",
         *_recipe(results, soup),
@@ -58,31 +56,28 @@ def model_card(
         "## How to reproduce",
         *_reproduce(soup, runs),
     ]
-    return f"---\n{_front_matter(results, experiment, soup, base_model)}---\n\n" + (
-        "\n\n".join(parts) + "\n"
-    )
+    return render_card(_front_matter(results, experiment, soup, base_model), title, parts)
 
 
 def _front_matter(
-    results: Results, experiment: Mapping[str, Any], soup: Model, base_model: str | None
-) -> str:
-    """Write what the Hub reads."""
+    results: Results, experiment: Mapping[str, Any], soup: ModelEntry, base_model: str | None
+) -> dict[str, Any]:
+    """Return the metadata that the Hub reads."""
     based_on = {} if base_model is None else {"base_model": base_model}
     index = {"name": soup["name"], "results": _index(results.evaluation, experiment, soup)}
-    content = {
+    return {
         "library_name": "pytorch",
         "tags": ["model-soup", "merge", "stockpot"],
         **based_on,
         "metrics": [results.evaluation["metric"]],
         "model-index": [index],
     }
-    return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
 def _index(
-    evaluation: Manifest, experiment: Mapping[str, Any], soup: Model
+    evaluation: Manifest, experiment: Mapping[str, Any], soup: ModelEntry
 ) -> list[dict[str, Any]]:
-    """List the soup's scores on test and under each shift."""
+    """Return the soup's scores on test and under each shift."""
     name = experiment.get("workload", {}).get("name", "data")
     judged = _metrics_of(evaluation, soup)
     places = {"test": name, **{f"shift/{s}": f"{name}, {s}" for s in evaluation["test_shifts"]}}
@@ -99,7 +94,7 @@ def _index(
     ]
 
 
-def _about(results: Results, soup: Model) -> str:
+def _about(results: Results, soup: ModelEntry) -> str:
     return (
         f"A model soup: one model of {soup['num_params']:,} parameters whose weights are merged "
         f"from fine-tuned ingredients. Of {len(results.merged)} soups it has the highest "
@@ -107,52 +102,55 @@ def _about(results: Results, soup: Model) -> str:
     )
 
 
-def _recipe(results: Results, soup: Model) -> Iterator[str]:
-    yield recipe_words(soup, unit_of(results.evaluation))
+def _recipe(results: Results, soup: ModelEntry) -> Iterator[str]:
+    yield recipe_sentence(soup, unit_of(results.evaluation))
     known = {model["name"]: model for model in results.sweep["ingredients"]}
     rows = [
         (
             name,
             f"{value:.4f}",
-            plain(known[name]["hyperparameters"]) if name in known else "-",
+            short_text(known[name]["hyperparameters"]) if name in known else "-",
             f"`{known[name]['digest'][:16]}`" if name in known else "-",
         )
         for name, value in soup["coefficients"].items()
         if value != 0
     ]
-    yield _table(("ingredient", "coefficient", "hyperparameters", "SHA-256 begins"), rows)
+    yield markdown_table(
+        ("ingredient", "coefficient", "hyperparameters", "SHA-256, first digits"), rows
+    )
 
 
 def _warnings(results: Results) -> Iterator[str]:
     found = alerts(results)
     if found:
-        yield "Ingredients that do not belong:"
-        yield "\n".join(f"- {_inline(alert.sentence)}" for alert in found)
+        yield "Ingredients that do not belong in a soup:"
+        yield markdown_list(alert.sentence for alert in found)
 
 
-def _evaluation(results: Results, soup: Model) -> Iterator[str]:
+def _evaluation(results: Results, soup: ModelEntry) -> Iterator[str]:
     evaluation, unit = results.evaluation, unit_of(results.evaluation)
     shifts = evaluation["test_shifts"]
     points = ", in points" if unit.is_fraction else ""
     under = f"; mean shift is over {', '.join(shifts)}" if shifts else ""
     yield (
-        f"{unit.scores}, on {evaluation['num_test']:,} test examples that no choice "
-        f"has seen, with {confidence_words(evaluation['confidence'])}s{under}. Differences are to "
-        f"the best ingredient on val ({evaluation['best_ingredient']}){points}; "
-        f"{star_words(evaluation)}."
+        f"{unit.scores}, on {evaluation['num_test']:,} test examples that were used for no "
+        f"choice, with {interval_name(evaluation['confidence'])}s{under}. Differences are to the "
+        f"best ingredient on val ({evaluation['best_ingredient']}){points}; "
+        f"{star_note(evaluation)}."
     )
     shown = [r for r in results_table(evaluation) if r.kind in _COMPARED or r.model == soup["name"]]
     columns = ["model", "test", *(["mean shift", "shift - best"] if shifts else []), "test - best"]
     rows = [_row(row, unit, has_shift=bool(shifts)) for row in shown]
-    yield _table([*columns, "models run"], rows)
+    yield markdown_table([*columns, "models run"], rows)
+    metrics = _metrics_of(evaluation, soup)
     other = [
         f"{name.replace('_', ' ')} {unit_of(evaluation, name).score(metrics[f'test/{name}'])}"
-        for metrics in [_metrics_of(evaluation, soup)]
         for name in ("nll", "ece", "nll_scaled", "ece_scaled")
         if f"test/{name}" in metrics
     ]
     if other:
-        yield f"On test it also has {', '.join(other)} (scaled: after one temperature, from val)."
+        listed = ", ".join(other)
+        yield f"Further metrics on test: {listed} (scaled: after temperature scaling on val)."
 
 
 def _row(row: Row, unit: Unit, *, has_shift: bool) -> list[str]:
@@ -171,32 +169,21 @@ def _score(estimate: Estimate | None, unit: Unit) -> str:
     return f"{unit.score(estimate.value)} ({bounds})"
 
 
-def _reproduce(soup: Model, runs: Mapping[str, str]) -> Iterator[str]:
+def _reproduce(soup: ModelEntry, runs: Mapping[str, str]) -> Iterator[str]:
     name = str(soup["name"])
     yield f"```\nstockpot reproduce {shlex.quote(runs.get(name, name))}\n```"
     run = f" MLflow run `{runs[name]}`." if name in runs else ""
     yield f"The weights are `{soup['path']}`, SHA-256 `{soup['digest']}`.{run}"
 
 
-def _metrics_of(evaluation: Manifest, soup: Model) -> Mapping[str, float]:
+def _metrics_of(evaluation: Manifest, soup: ModelEntry) -> Mapping[str, float]:
     judged = {model["name"]: model["metrics"] for model in evaluation["models"]}
     metrics: Mapping[str, float] = judged[soup["name"]]
     return metrics
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(map(_inline, line))} |" for line in lines)
-
-
-def _inline(text: str) -> str:
-    """Keep a text on its line and in its cell."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
-
-
 _INTENDED = (
-    "Data like that of the evaluation below, and research on merging. Nothing is known of the "
-    "model on other data, on shifts that are not listed, or of its behaviour towards people: "
-    "whoever uses it has to test that. A soup inherits what its base and its training data got "
-    "wrong, and the licences of both."
+    "Data like those of the evaluation below, and research on merging. The model was not evaluated "
+    "on other data or other shifts, nor for harmful behaviour: test it before use. A soup inherits "
+    "the errors and the licences of its base and its training data."
 )

@@ -45,5 +45,5 @@ def page_template(name: str) -> Template:
 def _typeset(sentence: str) -> str:
     """Use minus signs, and no line break before a percent sign or inside a p-value."""
     signed = re.sub(r"(?<=[ (])-(?=\d)", "\N{MINUS SIGN}", sentence)
-    unbroken = r" %|(?<=\bp) (?:< )?(?=\d)"
+    unbroken = r" %|(?<=\bp) (?:[<=] )?(?=\d)"
     return re.sub(unbroken, lambda hit: hit[0].replace(" ", "\N{NO-BREAK SPACE}"), signed)

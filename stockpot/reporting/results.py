@@ -1,4 +1,4 @@
-"""The manifests of a finished run, together, and the questions that every part asks of them."""
+"""The manifests of a finished run, and common queries on them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Manifest = dict[str, Any]
-Model = dict[str, Any]
+ModelEntry = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What the stages wrote: the parsed manifests of results/.
+    """The parsed manifests in results/, one per stage.
 
     Attributes:
-        diagnostics: findings by the diagnostic's name; empty where none was asked for.
+        diagnostics: findings by the name of the diagnostic, in the order of the report.
     """
 
     base: Manifest
@@ -26,37 +26,37 @@ class Results:
     diagnostics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
-    def merged(self) -> list[Model]:
+    def merged(self) -> list[ModelEntry]:
         """All merged models: soups by recipe, then tuned ones."""
         return [*self.soups["soups"], *self.tune["tuned"]]
 
     @property
-    def best_soup(self) -> Model | None:
-        """The merged model that `best_soup` names, as its stage wrote it; None without soups."""
+    def best_soup(self) -> ModelEntry | None:
+        """The best soup on val, as its stage wrote it; None without soups."""
         best = best_soup(self.evaluation)
         names = {model["name"]: model for model in self.merged}
         return None if best is None else names[best["name"]]
 
 
-def models_of(evaluation: Manifest, *kinds: str) -> list[Model]:
+def models_of(evaluation: Manifest, *kinds: str) -> list[ModelEntry]:
     """Return the evaluated models of these kinds, in the order of the manifest."""
     return [model for model in evaluation["models"] if model["kind"] in kinds]
 
 
-def best_ingredient(evaluation: Manifest) -> Model:
+def best_ingredient(evaluation: Manifest) -> ModelEntry:
     """Return the evaluated model that was the best ingredient on val."""
     name = evaluation["best_ingredient"]
     return next(model for model in models_of(evaluation, "ingredient") if model["name"] == name)
 
 
-def best_soup(evaluation: Manifest) -> Model | None:
+def best_soup(evaluation: Manifest) -> ModelEntry | None:
     """Return the evaluated soup or tuned soup that was the best on val; None without soups."""
     name, soups = evaluation["best_soup"], models_of(evaluation, "soup", "tuned")
     return next((soup for soup in soups if soup["name"] == name), None)
 
 
-def main_models(evaluation: Manifest) -> list[Model]:
-    """Return what every comparison shows: base, best ingredient, soups, ensembles and repeats."""
+def main_models(evaluation: Manifest) -> list[ModelEntry]:
+    """Return the models of all comparisons: base, best ingredient, soups, ensembles, repeats."""
     return [
         *models_of(evaluation, "base"),
         best_ingredient(evaluation),
@@ -64,6 +64,6 @@ def main_models(evaluation: Manifest) -> list[Model]:
     ]
 
 
-def objective_values(study: Model, values: list[float]) -> dict[str, float]:
-    """Name the values of a trial by the objectives of its study (val, val_shift)."""
+def objective_values(study: ModelEntry, values: list[float]) -> dict[str, float]:
+    """Return the values of a trial by the objectives of its study (val, val_shift)."""
     return dict(zip(study["recipe"]["objectives"], values, strict=True))

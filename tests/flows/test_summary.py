@@ -20,7 +20,7 @@ def test_what_does_not_belong_is_said_before_the_table_and_what_to_do_after_it()
     text = _shown(judged_results(diagnostics=["barriers", "soup_size"]))
 
     order = [
-        "! ingredient-03 (kept out of all soups): was not fine-tuned from this base",
+        "! ingredient-03 (excluded from all soups): was not fine-tuned from this base",
         "\nbase ",
         "\nrandom soup of 6 ",
         "Against the best ingredient: under shift, 4 of 5 soups are better",
@@ -43,4 +43,4 @@ def test_a_doubt_about_the_data_is_said() -> None:
     results = judged_results()
     results.sweep["precheck"]["checks"][-1]["passed"] = False
 
-    assert "! It is not certain that val is like train: feature 12" in _shown(results)
+    assert "! The check that val is like train failed: feature 12" in _shown(results)

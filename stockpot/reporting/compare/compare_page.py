@@ -1,4 +1,4 @@
-"""The page that compares runs: one HTML file that needs nothing but itself."""
+"""The page that compares runs: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from stockpot.reporting.compare import run_grids
 from stockpot.reporting.compare.run_verdicts import run_caveat, run_headline, run_verdicts
 from stockpot.reporting.compare.runs import Run, Runs
 from stockpot.reporting.pages import PageFigure, page_template
-from stockpot.reporting.tables.table import star_words
-from stockpot.reporting.words.estimates import confidence_words
+from stockpot.reporting.tables.results_table import star_note
+from stockpot.reporting.words.estimates import interval_name
 
 
 def render_comparison(compared: Runs) -> str:
@@ -21,8 +21,8 @@ def render_comparison(compared: Runs) -> str:
         verdicts=run_verdicts(compared),
         caveat=run_caveat(compared),
         unit=compared.unit,
-        confidence=confidence_words(compared.confidence),
-        star=star_words(evaluation),
+        confidence=interval_name(compared.confidence),
+        star_note=star_note(evaluation),
         plots=list(_figures(compared.runs)),
         tables={
             "best": run_grids.best_grid(compared),

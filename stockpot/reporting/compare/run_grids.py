@@ -8,12 +8,12 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from stockpot.reporting.compare.runs import Run, Runs, differing_settings, mark
+from stockpot.reporting.compare.runs import Run, Runs, differing_settings, model_label
 from stockpot.reporting.tables import cells, score_grids
 from stockpot.reporting.tables.cells import MISSING, Cell, Grid, grid
-from stockpot.reporting.tables.table import difference_cell, score_cell, star_words
+from stockpot.reporting.tables.results_table import difference_cell, score_cell, star_note
 from stockpot.reporting.words.comparisons import SHIFT, TEST
-from stockpot.reporting.words.estimates import confidence_words, typeset
+from stockpot.reporting.words.estimates import interval_name, typeset
 
 
 def best_grid(runs: Runs) -> Grid:
@@ -70,9 +70,9 @@ def terminal_table(runs: Runs) -> Table:
     points = "points" if unit.is_fraction else "difference"
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0, caption_justify="left")
     table.caption = Text(
-        f"{unit.scores}, [{confidence_words(runs.confidence)}] of each run's best "
+        f"{unit.scores}, [{interval_name(runs.confidence)}], of each run's best "
         f"soup on val\n- first: {points} to that of {runs.runs[0].label}, paired; "
-        f"{star_words(evaluation)}",
+        f"{star_note(evaluation)}",
         style="dim",
     )
     table.add_column("run", overflow="fold", max_width=24)
@@ -92,7 +92,7 @@ def terminal_table(runs: Runs) -> Table:
 
 def _header(run: Run, model: str) -> Cell:
     """Head a row with its run; `model` is the run's model, "" for a mean of several."""
-    return Cell(run.label, model=mark(run, model) if model else "")
+    return Cell(run.label, model=model_label(run, model) if model else "")
 
 
 _BEST_SOUP: dict[str, Callable[[Run], Cell]] = {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from stockpot.reporting.compare.runs import Run, mark, unit_of_runs
+from stockpot.reporting.compare.runs import Run, model_label, unit_of_runs
 from stockpot.reporting.plots.axes import draw_interval, label_rows, new_figure, score_axis
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import merged_look, shorten
@@ -37,7 +37,7 @@ def run_scores(runs: Sequence[Run]) -> Figure:
             if score is not None:
                 colour, marker = merged_look(row)
                 draw_interval(axes, row, score, colour)
-                text = tip(f"{mark(run, run.best['name'])}: {unit.score(score.value)}")
+                text = tip(f"{model_label(run, run.best['name'])}: {unit.score(score.value)}")
                 axes.plot(score.value, row, marker, color=colour, markersize=8, gid=text)
         label_rows(axes, [shorten(run.label) for run in runs])
         axes.set_title(_TITLES[place])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from stockpot.reporting.compare.runs import Run, mark, unit_of_runs
+from stockpot.reporting.compare.runs import Run, model_label, unit_of_runs
 from stockpot.reporting.plots.bars import BarSeries, grouped_bars
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import merged_look, shorten
@@ -31,7 +31,7 @@ def run_shifts(runs: Sequence[Run]) -> Figure | None:
         BarSeries(
             shorten(run.label),
             merged_look(number)[0],
-            mark(run, run.best["name"]),
+            model_label(run, run.best["name"]),
             run.best["metrics"],
         )
         for number, run in enumerate(runs)

@@ -1,4 +1,4 @@
-"""Finished runs side by side: what a comparison of experiments is made of."""
+"""The finished runs of a comparison of experiments."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stockpot.metric_units import Unit
-from stockpot.reporting.results import Model, Results, best_ingredient, best_soup
+from stockpot.reporting.results import ModelEntry, Results, best_ingredient, best_soup
 from stockpot.reporting.words.comparisons import SHIFT, TEST, Comparison, comparison
 from stockpot.reporting.words.estimates import Estimate, read_estimate
 from stockpot.reporting.words.units import unit_of
 
 METRIC_PLACES = {SHIFT: "shift/mean", TEST: "test"}
-"""What metrics call the places of a comparison."""
+"""The places of a comparison in names of metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +21,10 @@ class Run:
     """One finished run.
 
     Attributes:
-        label: what the page calls it; unique.
-        results: what its stages wrote.
-        settings: params.yaml, flat, as text.
-        links: what there is to read of it: label to address.
+        label: its name in the page; unique.
+        results: the manifests of its stages.
+        settings: params.yaml, flattened, as text.
+        links: addresses of its report or MLflow run, by label.
     """
 
     label: str
@@ -33,25 +33,25 @@ class Run:
     links: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def best(self) -> Model:
-        """Its best soup on val, or where it made none its best ingredient, as it was judged."""
+    def best(self) -> ModelEntry:
+        """Its best soup on val, or its best ingredient if it has no soups, as evaluated."""
         evaluation = self.results.evaluation
         return best_soup(evaluation) or best_ingredient(evaluation)
 
     def score(self, place: str) -> Estimate | None:
-        """Return how the best one scores in a place; None where it was not judged there."""
+        """Return the score of the best model at a place; None if it was not evaluated there."""
         metric = self.results.evaluation["metric"]
         return read_estimate(self.best["metrics"], f"{METRIC_PLACES[place]}/{metric}")
 
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """Runs and how their best soups compare with that of the first.
+    """Runs and the comparisons of their best soups with that of the first.
 
     Attributes:
-        runs: two or more; the first is what the others are compared with.
-        tested: paired comparisons, `model` and `reference` being labels of runs.
-        untested: why others of the pairs could not be tested, by label and place.
+        runs: two or more; the first is the reference.
+        tested: paired comparisons, in which `model` and `reference` are labels of runs.
+        untested: why other pairs could not be tested, by label and place.
     """
 
     runs: Sequence[Run]
@@ -60,7 +60,7 @@ class Runs:
 
     @property
     def confidence(self) -> float:
-        """Return the confidence of the intervals."""
+        """The confidence of the intervals."""
         return float(self.runs[0].results.evaluation["confidence"])
 
     @property
@@ -69,28 +69,28 @@ class Runs:
         return unit_of_runs(self.runs)
 
     def comparison(self, label: str, place: str) -> Comparison | None:
-        """Return how a run compares with the first; None where it was not tested."""
+        """Return the comparison of a run with the first; None if it was not tested."""
         return comparison({"comparisons": self.tested}, label, place)
 
 
 def unit_of_runs(runs: Sequence[Run]) -> Unit:
-    """Return the unit of the first metric; a fraction is one in all runs."""
+    """Return the unit of the metric; it is a fraction only if it is one in all runs."""
     units = [unit_of(run.results.evaluation) for run in runs]
     return next((unit for unit in units if not unit.is_fraction), units[0])
 
 
 def differing_settings(runs: Sequence[Run]) -> dict[str, list[str | None]]:
-    """Return the settings that are not the same in all runs.
+    """Return the settings that differ between the runs.
 
     Returns:
-        By name, in the order of the first run that has it: the text in each run; None where a run
-        has no such setting.
+        The text in each run by name, in the order of first appearance; None for a run without the
+        setting.
     """
     names = dict.fromkeys(name for run in runs for name in run.settings)
     values = {name: [run.settings.get(name) for run in runs] for name in names}
     return {name: of_runs for name, of_runs in values.items() if len({*of_runs}) > 1}
 
 
-def mark(run: Run, model: str) -> str:
-    """Name one model of one run, as tooltips of plots do before the colon."""
+def model_label(run: Run, model: str) -> str:
+    """Return the name of a model of a run, with which tooltips start."""
     return f"{run.label} / {model}"

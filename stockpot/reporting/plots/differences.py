@@ -15,7 +15,7 @@ from stockpot.reporting.plots.series import Series, main_series
 from stockpot.reporting.plots.svg import GRID, INK, tip
 from stockpot.reporting.results import Manifest
 from stockpot.reporting.words.comparisons import SHIFT, TEST, Comparison, comparison
-from stockpot.reporting.words.estimates import p_words
+from stockpot.reporting.words.estimates import p_text
 from stockpot.reporting.words.units import unit_of
 from stockpot.reporting.words.verdict import Outcome
 
@@ -90,7 +90,7 @@ def _draw_panel(
 
 def _draw_difference(axes: Axes, row: int, series: Series, found: Comparison, unit: Unit) -> None:
     difference = found.difference
-    text = f"{unit.difference_in_full(difference.value)}, {p_words(found.p)}"
+    text = f"{unit.difference_in_full(difference.value)}, {p_text(found.p)}"
     draw_interval(axes, row, difference, series.colour)
     axes.plot(
         difference.value,

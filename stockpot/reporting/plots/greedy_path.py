@@ -12,7 +12,7 @@ from stockpot.reporting.plots.axes import legend_below, limits, new_figure, scor
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import shorten
 from stockpot.reporting.plots.svg import QUIET, SOUPS, tip
-from stockpot.reporting.results import Model, Results
+from stockpot.reporting.results import ModelEntry, Results
 from stockpot.reporting.words.units import unit_of
 
 Step = dict[str, Any]
@@ -32,7 +32,7 @@ _MAX_NAMES = 24  # with more steps, only the accepted ones are named
     ),
     left_out="Left out: no soup was selected greedily.",
 )
-def greedy_path(soup: Model, results: Results) -> Figure | None:
+def greedy_path(soup: ModelEntry, results: Results) -> Figure | None:
     """Draw the steps of one greedy soup; None for a soup without steps.
 
     Args:

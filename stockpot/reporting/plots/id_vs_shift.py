@@ -19,7 +19,7 @@ from stockpot.reporting.plots.axes import (
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import Series, main_series
 from stockpot.reporting.plots.svg import QUIET, tip
-from stockpot.reporting.results import Manifest, Model, models_of
+from stockpot.reporting.results import Manifest, ModelEntry, models_of
 from stockpot.reporting.words.estimates import Estimate, estimate_of
 from stockpot.reporting.words.units import unit_of
 
@@ -60,7 +60,7 @@ def id_vs_shift(evaluation: Manifest) -> Figure | None:
     return figure
 
 
-def _point(model: Model, metric: str) -> Point:
+def _point(model: ModelEntry, metric: str) -> Point:
     metrics = model["metrics"]
     return estimate_of(metrics, f"test/{metric}"), estimate_of(metrics, f"shift/mean/{metric}")
 
@@ -70,7 +70,7 @@ def _zoom(axes: Axes, points: list[Point]) -> None:
     axes.set_ylim(*limits([end for _, shift in points for end in interval_ends(shift)]))
 
 
-def _draw_ingredients(axes: Axes, ingredients: list[Model], evaluation: Manifest) -> None:
+def _draw_ingredients(axes: Axes, ingredients: list[ModelEntry], evaluation: Manifest) -> None:
     others = [m for m in ingredients if m["name"] != evaluation["best_ingredient"]]
     unit = unit_of(evaluation)
     for number, model in enumerate(others):

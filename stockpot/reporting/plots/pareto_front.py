@@ -18,7 +18,7 @@ from stockpot.reporting.plots.axes import (
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import main_series
 from stockpot.reporting.plots.svg import INK, QUIET, tip
-from stockpot.reporting.results import Model, Results, objective_values
+from stockpot.reporting.results import ModelEntry, Results, objective_values
 from stockpot.reporting.words.units import unit_of
 
 Point = tuple[float, float]
@@ -37,7 +37,7 @@ Point = tuple[float, float]
     ),
     left_out="Left out: no study had two objectives.",
 )
-def pareto_front(study: Model, results: Results) -> Figure | None:
+def pareto_front(study: ModelEntry, results: Results) -> Figure | None:
     """Draw trials, front, ingredients and soups; None for a study with one objective.
 
     Args:

@@ -16,7 +16,7 @@ from stockpot.reporting.plots.reliability import reliability
 from stockpot.reporting.plots.shifts import shifts
 from stockpot.reporting.plots.tuning_history import tuning_history
 from stockpot.reporting.plots.wise_ft import wise_ft
-from stockpot.reporting.results import Model, Results
+from stockpot.reporting.results import ModelEntry, Results
 
 _OF_EVALUATION = (
     differences,
@@ -39,7 +39,7 @@ def score_figures(results: Results) -> Iterator[PageFigure]:
 
 
 def _figure_per_model(
-    plot: Plot[[Model, Results]], models: Sequence[Model], results: Results
+    plot: Plot[[ModelEntry, Results]], models: Sequence[ModelEntry], results: Results
 ) -> list[PageFigure]:
     drawn = [
         plot.figure_of(model["name"], number, model, results)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stockpot.reporting.plots.svg import BASE, ENSEMBLE, INK, SOUPS, printable
-from stockpot.reporting.results import Manifest, Model, main_models
+from stockpot.reporting.results import Manifest, ModelEntry, main_models
 
 _MARKERS = ("o", "^", "v", "P", "X", "p", "h", "<", ">")
 _ENSEMBLE_MARKERS = ("*", "d", "H", "8")
@@ -15,7 +15,7 @@ _ENSEMBLE_MARKERS = ("*", "d", "H", "8")
 class Series:
     """One model with its looks in the plots."""
 
-    model: Model
+    model: ModelEntry
     label: str
     colour: str
     marker: str

@@ -19,7 +19,7 @@ from stockpot.reporting.plots.axes import (
 )
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.svg import INK, QUIET, SOUPS, tip
-from stockpot.reporting.results import Model, Results, objective_values
+from stockpot.reporting.results import ModelEntry, Results, objective_values
 from stockpot.reporting.words.units import unit_of
 
 Trial = dict[str, Any]
@@ -45,7 +45,7 @@ _AXIS_NAMES = {"val": "on val", "val_shift": "on val shifts (mean)"}
     ),
     left_out="Left out: no coefficients were tuned.",
 )
-def tuning_history(study: Model, results: Results) -> Figure | None:
+def tuning_history(study: ModelEntry, results: Results) -> Figure | None:
     """Draw one panel per objective, warm starts marked; None without trials.
 
     Args:
@@ -66,7 +66,7 @@ def tuning_history(study: Model, results: Results) -> Figure | None:
     return figure
 
 
-def _draw_panel(axes: Axes, study: Model, objective: str, unit: Unit) -> None:
+def _draw_panel(axes: Axes, study: ModelEntry, objective: str, unit: Unit) -> None:
     values = {
         trial["number"]: objective_values(study, trial["values"])[objective]
         for trial in study["trials"]

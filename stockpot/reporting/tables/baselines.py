@@ -1,4 +1,4 @@
-"""What else one could have done with the same ingredients: luck, and a step back to the base."""
+"""Baselines from the same ingredients: random soups, and interpolation with the base."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from stockpot.reporting.results import Manifest, best_soup, models_of
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """Mean scores of something that is no checkpoint of this run.
+    """Mean scores of a baseline that is no checkpoint of this run.
 
     Attributes:
-        name: what the table calls it.
-        detail: what the table says smaller behind it.
-        val: on val; None where it was not scored, as for the others.
+        name: in the table.
+        detail: shown after the name, in a smaller font.
+        val: on val; None if it was not scored, as for the others.
         test: on test.
         shift: mean over the test shifts.
     """
@@ -29,13 +29,12 @@ class Baseline:
 
 
 def random_soups(evaluation: Manifest) -> Baseline | None:
-    """Return what random soups as large as the best one score on average.
+    """Return the mean score of random soups with as many ingredients as the best soup.
 
-    Where the best soup holds all ingredients there is no other of its size, and random soups of
-    any size stand in.
+    If the best soup has all ingredients, random soups of any size are used instead.
 
     Returns:
-        None where no random soups were made, or there is no soup to compare them with.
+        None without random soups or without soups.
     """
     best = best_soup(evaluation)
     rows = random_rows(evaluation, best["name"]) if best is not None else []
@@ -48,7 +47,7 @@ def random_soups(evaluation: Manifest) -> Baseline | None:
 
 
 def random_rows(evaluation: Manifest, model: str) -> list[Mapping[str, Any]]:
-    """Return the rows that compare a model with random soups: of its size, else of any size."""
+    """Return the comparisons of a model with random soups: of its size, else of any size."""
     drawn = evaluation.get("random_soups", {}).get("rows", [])
     own = [row for row in drawn if row["model"] == model]
     num_ingredients = len(models_of(evaluation, "ingredient"))
@@ -57,10 +56,10 @@ def random_rows(evaluation: Manifest, model: str) -> list[Mapping[str, Any]]:
 
 
 def wise_ft(evaluation: Manifest) -> Baseline | None:
-    """Return the best point on val of all lines from the base to a soup.
+    """Return the interpolation of base and soup with the highest val score.
 
-    Of equals it is the one nearest to the soup. None where no line was followed, or where the best
-    point is a soup itself, which has a row already.
+    Of equal ones it is the nearest to the soup. None without interpolations, or if the best one is
+    a soup itself, which has its own row.
     """
     points = [
         (path["val"][place], alpha, place, path)

@@ -10,10 +10,10 @@ from stockpot.metric_units import Unit
 from stockpot.reporting.words.comparisons import Comparison
 from stockpot.reporting.words.estimates import (
     Estimate,
-    p_words,
+    p_text,
     percent,
-    plain,
     read_estimate,
+    short_text,
     typeset,
 )
 from stockpot.reporting.words.verdict import Outcome
@@ -98,7 +98,7 @@ def difference(compared: Comparison | None, unit: Unit) -> Cell:
     star = "" if compared.outcome is Outcome.NO_DIFFERENCE else " *"
     return numeric(
         f"{unit.difference(compared.difference.value)}{star}",
-        f"{interval(compared.difference, unit.difference)}, {p_words(compared.p)}",
+        f"{interval(compared.difference, unit.difference)}, {p_text(compared.p)}",
         compared.difference.value,
         _TONES[compared.outcome],
     )
@@ -116,7 +116,7 @@ def fraction(value: float | None) -> Cell:
     return number(value, percent)
 
 
-def number(value: float | None, write: Callable[[float], str] = plain) -> Cell:
+def number(value: float | None, write: Callable[[float], str] = short_text) -> Cell:
     """Format a number; its column is sorted by the number."""
     return MISSING if value is None else numeric(write(value), sort=float(value))
 
@@ -129,4 +129,4 @@ def metric(unit: Unit, metrics: Mapping[str, float], place: str) -> Cell:
 def setting(value: Any) -> Cell:
     """Format a hyperparameter; numbers are sorted as numbers."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return Cell(plain(value), sort=float(value) if is_number else None)
+    return Cell(short_text(value), sort=float(value) if is_number else None)

@@ -7,13 +7,13 @@ from typing import Any
 
 from stockpot.ingredients.finetuning.hyperparameters import with_common_names
 from stockpot.metric_units import Unit
-from stockpot.reporting.results import Model, Results, models_of, objective_values
+from stockpot.reporting.results import ModelEntry, Results, models_of, objective_values
 from stockpot.reporting.tables import cells
 from stockpot.reporting.tables.cells import Cell, Grid, grid
-from stockpot.reporting.words.estimates import plain, typeset
+from stockpot.reporting.words.estimates import short_text, typeset
 from stockpot.reporting.words.units import unit_of
 
-Columns = dict[str, Callable[[Model], Cell]]
+Columns = dict[str, Callable[[ModelEntry], Cell]]
 
 _DIGEST = "SHA-256, first digits"
 
@@ -70,7 +70,7 @@ def failed_grid(results: Results) -> Grid:
     columns: Columns = {
         "ingredient": lambda model: Cell(model["name"]),
         "reason": lambda model: Cell(model["reason"]),
-        "hyperparameters": lambda model: Cell(plain(model["hyperparameters"])),
+        "hyperparameters": lambda model: Cell(short_text(model["hyperparameters"])),
     }
     return grid(columns, results.sweep["failed"])
 
@@ -95,20 +95,20 @@ def recipes_grid(results: Results) -> Grid:
         "soup": lambda soup: cells.header(soup["name"]),
         "kind": lambda soup: Cell(soup["kind"]),
         "recipe": lambda soup: Cell(
-            plain({name: value for name, value in soup["recipe"].items() if name != "name"})
+            short_text({name: value for name, value in soup["recipe"].items() if name != "name"})
         ),
         "ingredients": lambda soup: Cell(_size_words(soup), sort=_num_used(soup)),
     }
     return grid(columns, results.merged)
 
 
-def front_grid(study: Model, unit: Unit) -> Grid:
+def front_grid(study: ModelEntry, unit: Unit) -> Grid:
     """Build the table of a Pareto front: the trade-offs that could have been chosen."""
 
-    def value_of(point: Model, objective: str) -> Cell:
+    def value_of(point: ModelEntry, objective: str) -> Cell:
         return cells.value(objective_values(study, point["values"])[objective], unit)
 
-    def coefficients(point: Model) -> Cell:
+    def coefficients(point: ModelEntry) -> Cell:
         largest = sorted(point["coefficients"].items(), key=lambda item: -abs(item[1]))
         shown = [f"{name} {value:.3f}" for name, value in largest if f"{value:.3f}" != "0.000"]
         return Cell(", ".join(shown))
@@ -122,7 +122,7 @@ def front_grid(study: Model, unit: Unit) -> Grid:
     return grid(columns, study["front"])
 
 
-def best_recipe_grid(results: Results, soup: Model) -> Grid:
+def best_recipe_grid(results: Results, soup: ModelEntry) -> Grid:
     """Build the table of the ingredients of one soup: coefficients and files."""
     known = {model["name"]: model for model in results.sweep["ingredients"]}
     missing = {"digest": "-", "path": "-"}
@@ -192,7 +192,7 @@ def _check(check: Mapping[str, Any] | None) -> Cell:
     value = check["value"]
     if not check["passed"]:
         return Cell("not passed", check["detail"], value, "worse")
-    return Cell(plain(value) if value else "ok", sort=value)
+    return Cell(short_text(value) if value else "ok", sort=value)
 
 
 def _coefficient(coefficients: Mapping[str, float], ingredient: str) -> Cell:
@@ -204,10 +204,10 @@ def _coefficient(coefficients: Mapping[str, float], ingredient: str) -> Cell:
     return Cell(typeset(f"{value:.3f}"), sort=value, share=share)
 
 
-def _num_used(soup: Model) -> int:
+def _num_used(soup: ModelEntry) -> int:
     return sum(value != 0 for value in soup["coefficients"].values())
 
 
-def _size_words(soup: Model) -> str:
+def _size_words(soup: ModelEntry) -> str:
     tried = f" of {len(soup['steps'])} tried" if soup.get("steps") else ""
     return f"{_num_used(soup)}{tried}"

@@ -1,21 +1,22 @@
-"""Which data was used for what: the part of a report that makes its numbers believable."""
+"""The evaluation protocol: which data was used for what."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from stockpot.reporting.results import Manifest, Results
 from stockpot.reporting.tables.cells import Cell, Grid
-from stockpot.reporting.words.estimates import plain
+from stockpot.reporting.words.estimates import short_text
+from stockpot.tracking import flatten
 
 
 def protocol(results: Results, experiment: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Say of each split, shift and interval what it was used for.
+    """Describe the use of each split and shift, the intervals, tests and the seed.
 
     Args:
         results: the manifests of the run.
-        experiment: params.yaml as a plain mapping; what it does not give is left out.
+        experiment: params.yaml as a plain mapping; missing settings are left out.
 
     Returns:
         Pairs of a term and its explanation, in reading order.
@@ -23,10 +24,10 @@ def protocol(results: Results, experiment: Mapping[str, Any]) -> list[tuple[str,
     evaluation = results.evaluation
     num_test = f"{evaluation['num_test']:,} examples"
     return [
-        ("train", f"fine-tuning of the ingredients{_probes(results)}, nothing else"),
-        ("val", f"every choice: {_choices(results)}"),
+        ("train", f"fine-tuning of the ingredients{_diagnostics_use(results)}; nothing else"),
+        ("val", f"all choices: {_choices(results)}"),
         ("val shifts", _val_shifts_use(results)),
-        ("test", f"{num_test}; reported only, opened after all choices were made"),
+        ("test", f"{num_test}; reporting only, read after all choices were made"),
         ("test shifts", _test_shifts_use(evaluation["test_shifts"])),
         ("best ingredient", _best_words(results)),
         ("intervals", _interval_words(results, experiment)),
@@ -36,16 +37,16 @@ def protocol(results: Results, experiment: Mapping[str, Any]) -> list[tuple[str,
 
 
 def access_grid(results: Results) -> Grid:
-    """Build the table of what each split and shift was opened for."""
+    """Build the table of which step read which split and shift."""
     tuned = bool(results.tune["tuned"])
     guided = any("val_shift" in study["recipe"]["objectives"] for study in results.tune["tuned"])
     choices = "selection, tuning, temperature" if tuned else "selection, temperature"
-    probes = "seen" if results.diagnostics else "-"
+    diagnostics = "read" if results.diagnostics else "-"
     rows = [
         ("pretrain", "base", "-", "-", "-"),
-        ("train", "ingredients", "-", probes, "-"),
-        ("val", "-", choices, probes, "scored"),
-        ("val shifts", "-", "tuning" if guided else "-", probes, "scored"),
+        ("train", "ingredients", "-", diagnostics, "-"),
+        ("val", "-", choices, diagnostics, "scored"),
+        ("val shifts", "-", "tuning" if guided else "-", diagnostics, "scored"),
         ("test", "-", "-", "-", "scored"),
         ("test shifts", "-", "-", "-", "scored"),
     ]
@@ -59,16 +60,17 @@ def access_grid(results: Results) -> Grid:
 
 def settings(experiment: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Flatten params.yaml to pairs of a dotted name and a value, in the file's order."""
-    return list(_flatten(experiment, ""))
+    flat = flatten(experiment, number_lists=True)
+    return [(name, short_text(value)) for name, value in flat.items()]
 
 
 def _choices(results: Results) -> str:
     tuning = " and the coefficients" if results.tune["tuned"] else ""
-    return f"the best ingredient, what goes into a soup{tuning}"
+    return f"the best ingredient, the ingredients of soups{tuning}"
 
 
-def _probes(results: Results) -> str:
-    return ", and what diagnostics look at" if results.diagnostics else ""
+def _diagnostics_use(results: Results) -> str:
+    return ", and diagnostics" if results.diagnostics else ""
 
 
 def _val_shifts_use(results: Results) -> str:
@@ -80,7 +82,7 @@ def _val_shifts_use(results: Results) -> str:
         for study in results.tune["tuned"]
         if "val_shift" in study["recipe"]["objectives"]
     ]
-    use = f"an objective of {', '.join(studies)}" if studies else "recorded, guided no choice"
+    use = f"an objective of {', '.join(studies)}" if studies else "recorded, used for no choice"
     return f"{', '.join(shifts)}; {use}"
 
 
@@ -88,7 +90,8 @@ def _test_shifts_use(shifts: list[str]) -> str:
     if not shifts:
         return "none: this report says nothing about distribution shift"
     return (
-        f"{', '.join(shifts)}; shifted copies of test, reported only; the mean weighs them equally"
+        f"{', '.join(shifts)}; shifted copies of test, reporting only; all have the same weight in "
+        "the mean"
     )
 
 
@@ -104,12 +107,12 @@ def _interval_words(results: Results, experiment: Mapping[str, Any]) -> str:
     percentage = f"{100 * results.evaluation['confidence']:g} %"
     return (
         f"{percentage}, bootstrap over examples{resamples}; differences are paired: both models on "
-        "the same examples. They cover the choice of test examples, not of the training seed."
+        "the same examples. They cover the variation of test examples, not of training seeds."
     )
 
 
 def _tests(evaluation: Manifest) -> list[tuple[str, str]]:
-    """Say how differences were tested, where they were."""
+    """Describe the tests of differences, if there are any."""
     tested = evaluation["comparisons"]
     if not tested:
         return []
@@ -119,29 +122,16 @@ def _tests(evaluation: Manifest) -> list[tuple[str, str]]:
         (
             "tests",
             f"{kinds}, paired; p after Holm's correction over all soups and places, and over all "
-            f"ensembles and places; a difference is one with p below {level}",
+            f"ensembles and places; significant if p is below {level}",
         )
     ]
 
 
 def _seed_words(results: Results, experiment: Mapping[str, Any]) -> str:
-    """Say what the one seed fixes; other seeds that were drawn from are in the manifests."""
+    """Describe what the seed determines."""
     drawn = results.evaluation.get("random_soups", {})
-    random_soups = f"; random soups: {drawn['draws']} draws a size" if "draws" in drawn else ""
+    random_soups = f"; random soups: {drawn['draws']} draws per size" if "draws" in drawn else ""
     return (
-        f"{plain(experiment['seed'])}: splits, base, sweep, tuning, resamples all follow from it"
+        f"{short_text(experiment['seed'])}: determines splits, base, sweep, tuning and resamples"
         f"{random_soups}"
     )
-
-
-def _flatten(value: Any, name: str) -> Iterator[tuple[str, str]]:
-    """Yield the leaves below `value`; lists of plain values are leaves."""
-    match value:
-        case Mapping() if value:
-            for key, inner in value.items():
-                yield from _flatten(inner, f"{name}.{key}" if name else str(key))
-        case [Mapping(), *_]:
-            for number, inner in enumerate(value):
-                yield from _flatten(inner, f"{name}.{number}")
-        case _:
-            yield name, plain(value)

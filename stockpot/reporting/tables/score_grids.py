@@ -11,13 +11,13 @@ from stockpot.metric_units import Unit
 from stockpot.reporting.results import Manifest, Results, main_models
 from stockpot.reporting.tables import cells
 from stockpot.reporting.tables.cells import Cell, Grid, grid
-from stockpot.reporting.tables.table import BEST, Row, results_table
+from stockpot.reporting.tables.results_table import BEST, Row, results_table
 from stockpot.reporting.words.estimates import (
     Estimate,
-    counted,
-    p_words,
+    p_text,
     percent,
     points,
+    short_count,
     typeset,
 )
 from stockpot.reporting.words.units import unit_of
@@ -85,9 +85,9 @@ def cost_grid(evaluation: Manifest, latency_ms: float | None) -> Grid:
     """Build the table of inference costs; the models of an ensemble run one after another."""
     columns = _model_column("name") | {
         "models": lambda model: cells.number(model["cost"]["num_models"]),
-        "parameters": lambda model: cells.number(model["cost"].get("num_params"), counted),
-        "bytes": lambda model: cells.number(model["cost"].get("bytes"), counted),
-        "FLOPs": lambda model: cells.number(model["cost"].get("flops"), counted),
+        "parameters": lambda model: cells.number(model["cost"].get("num_params"), short_count),
+        "bytes": lambda model: cells.number(model["cost"].get("bytes"), short_count),
+        "FLOPs": lambda model: cells.number(model["cost"].get("flops"), short_count),
         "ms per batch of 32, measured": lambda model: cells.number(
             latency_ms and latency_ms * model["cost"]["num_models"]
         ),
@@ -192,7 +192,7 @@ def _calibration(metrics: Mapping[str, float], unit: Unit) -> Cell:
 
 def _cost(row: Row, latency_ms: float | None) -> Cell:
     known = [
-        f"{counted(row.cost[name])} {words}"
+        f"{short_count(row.cost[name])} {words}"
         for name, words in (("num_params", "params"), ("flops", "FLOPs"))
         if name in row.cost
     ]
@@ -202,7 +202,7 @@ def _cost(row: Row, latency_ms: float | None) -> Cell:
 
 
 def _p(value: float) -> str:
-    return p_words(value).removeprefix("p ").removeprefix("= ")
+    return p_text(value).removeprefix("p ").removeprefix("= ")
 
 
 def _pool_words(row: Mapping[str, object]) -> str:

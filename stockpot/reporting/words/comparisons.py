@@ -1,4 +1,4 @@
-"""Each model against the best ingredient, as the evaluation tested it."""
+"""Comparisons of models with the best ingredient, read from the evaluation."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ SHIFT, TEST = "shift", "test"
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One model minus the best ingredient, at one place.
+    """One model minus the best ingredient, on test or under shift.
 
     Attributes:
         difference: of the means, with its interval.
         outcome: better, no difference, or worse.
-        p: after Holm's correction over its family.
+        p: p-value after Holm's correction over its family.
     """
 
     difference: Estimate
@@ -27,7 +27,7 @@ class Comparison:
 
 
 def comparison(evaluation: Manifest, model: str, place: str) -> Comparison | None:
-    """Read how a model compares with the best ingredient; None where it was not compared.
+    """Read the comparison of a model with the best ingredient; None if there is none.
 
     Args:
         evaluation: its manifest.

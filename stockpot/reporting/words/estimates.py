@@ -1,4 +1,4 @@
-"""Numbers of a report: a value with its interval, and how both are written."""
+"""Formatting of numbers: values with intervals, percentages, p-values, settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHARE = Unit("share")
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A score, or a difference of two, with its interval where one was computed."""
+    """A score, or a difference of two scores, with its interval if one was computed."""
 
     value: float
     low: float | None = None
@@ -26,7 +26,7 @@ class Estimate:
 
 
 def read_estimate(metrics: Mapping[str, float], name: str) -> Estimate | None:
-    """Read `name`, `name`_low and `name`_high; None where the metric was not recorded."""
+    """Read `name`, `name`_low and `name`_high; None if the metric was not recorded."""
     return estimate_of(metrics, name) if name in metrics else None
 
 
@@ -40,12 +40,12 @@ def estimate_of(metrics: Mapping[str, float], name: str) -> Estimate:
 
 
 def percent(fraction: float) -> str:
-    """Write a fraction as a percentage: 0.965 is 96.5."""
+    """Format a fraction in percent: 0.965 is 96.5."""
     return _SHARE.score(fraction)
 
 
 def points(difference: float) -> str:
-    """Write a difference of fractions in percentage points, signed: 0.041 is +4.1."""
+    """Format a difference of fractions in percentage points, signed: 0.041 is +4.1."""
     return _SHARE.difference(difference)
 
 
@@ -54,26 +54,26 @@ def typeset(number: str) -> str:
     return number.replace("-", "\N{MINUS SIGN}")
 
 
-def counted(number: float) -> str:
-    """Write a large number short: 36690 is 36.7k."""
+def short_count(number: float) -> str:
+    """Format a large number with a suffix: 36690 is 36.7k."""
     for power, letter in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
         if abs(number) >= 10**power:
             return f"{number / 10**power:.3g}{letter}"
     return f"{number:.3g}"
 
 
-def confidence_words(confidence: float) -> str:
+def interval_name(confidence: float) -> str:
     """Name an interval: 0.95 is "95 % interval"."""
     return f"{100 * confidence:g} % interval"
 
 
-def p_words(p: float) -> str:
-    """Write a p-value: two digits that matter, or that it is very small."""
-    return "p < 0.001" if p < 0.001 else f"p {p:.2g}"
+def p_text(p: float) -> str:
+    """Format a p-value with two significant digits, or as p < 0.001."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
-def plain(value: Any) -> str:
-    """Write a setting: numbers short, lists in one line, nothing as a dash."""
+def short_text(value: Any) -> str:
+    """Format a setting: numbers rounded, lists in one line, None as a dash."""
     match value:
         case None:
             return "-"
@@ -82,8 +82,8 @@ def plain(value: Any) -> str:
         case float():
             return f"{value:.4g}"
         case list() | tuple():
-            return ", ".join(plain(part) for part in value) or "-"
+            return ", ".join(short_text(part) for part in value) or "-"
         case dict():
-            return ", ".join(f"{name}={plain(part)}" for name, part in value.items()) or "-"
+            return ", ".join(f"{name}={short_text(part)}" for name, part in value.items()) or "-"
         case _:
             return str(value)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from stockpot.metric_units import Unit, unit_of_scores
 from stockpot.reporting.results import Manifest
 
-# What is no fraction, by how the name begins, of those that a manifest says nothing of: metrics
-# that come of others, and all in manifests of older versions.
+# Prefixes of metrics that are no fractions, for those that a manifest does not list: derived
+# metrics, and all metrics in manifests of older versions.
 _UNBOUNDED = ("nll", "brier", "temperature", "loss", "perplexity", "rmse", "mae", "r2")
 
 
 def unit_of(evaluation: Manifest, metric: str | None = None) -> Unit:
-    """Return the unit of a metric, by default of the first one, which models are compared by.
+    """Return the unit of a metric, by default of the first one, by which models are compared.
 
-    What is no fraction has three decimals beside fractions, else as many as its size asks for.
+    A metric that is no fraction has three decimals if the first one is a fraction, otherwise as
+    many as its size requires.
     """
     first = evaluation["metric"]
     name = first if metric is None else metric

@@ -1,4 +1,4 @@
-"""What the numbers say, in plain words; what went against the soups comes first."""
+"""The verdict in sentences: how soups compare with the best ingredient, losses first."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from stockpot.metric_units import Unit
 from stockpot.reporting.results import Manifest, models_of
-from stockpot.reporting.words.estimates import confidence_words, p_words
+from stockpot.reporting.words.estimates import interval_name, p_text
 from stockpot.reporting.words.units import unit_of
 
 UNDER_SHIFT = "under shift"
 ON_TEST = "on test"
 
 _PLACES = {"shift": UNDER_SHIFT, "test": ON_TEST}
-"""What a sentence calls the place of a comparison; in the order of sentences."""
+"""Wording of the place of a comparison, in the order of the sentences."""
 
 
 class Outcome(StrEnum):
@@ -38,22 +38,22 @@ class Verdict:
 
 
 def verdicts(evaluation: Manifest) -> list[Verdict]:
-    """Say how each soup and tuned soup compares with the best ingredient.
+    """Return how each soup and tuned soup compares with the best ingredient.
 
     Returns:
-        One verdict a soup and place; the losses first, then those under shift, then those on test,
-        each in the order of the manifest.
+        One verdict per soup and place: losses first, then by place (shift, test), then in the order
+        of the manifest.
     """
     unit = unit_of(evaluation)
-    found = [
+    compared = [
         _verdict(tested, evaluation["confidence"], unit)
         for tested in _tested(evaluation, "soup", "tuned")
     ]
-    return sorted(found, key=lambda verdict: verdict.outcome is not Outcome.WORSE)
+    return sorted(compared, key=lambda verdict: verdict.outcome is not Outcome.WORSE)
 
 
 def headline(evaluation: Manifest) -> str:
-    """Count the outcomes in one sentence; a place where soups lose comes first."""
+    """Summarise the outcomes in one sentence; a place where soups lose comes first."""
     found = verdicts(evaluation)
     if not found:
         return "No soup was compared with the best ingredient."
@@ -65,7 +65,7 @@ def headline(evaluation: Manifest) -> str:
 
 
 def ensemble_sentence(evaluation: Manifest) -> str | None:
-    """Say what ensembles gain and cost; None where none was evaluated."""
+    """Return the gains and the cost of ensembles; None if none was evaluated."""
     ensembles = models_of(evaluation, "ensemble")
     if not ensembles:
         return None
@@ -77,24 +77,24 @@ def ensemble_sentence(evaluation: Manifest) -> str | None:
 
 
 def greedy_sentence(evaluation: Manifest) -> str | None:
-    """Say how many of greedy's accepts the noise of val could have made; None without greedy."""
+    """Return how many accepted steps of greedy are within the noise of val; None without greedy."""
     sentences = [_greedy(soup, evaluation["confidence"]) for soup in evaluation["greedy"]]
     return " ".join(sentences) or None
 
 
 def caveat(evaluation: Manifest) -> str | None:
-    """Say how many comparisons stand side by side; None where there is only one."""
+    """Return the note on multiple comparisons; None if there is only one."""
     num_compared = len(verdicts(evaluation))
     if num_compared < 2:
         return None
     return (
-        f"p is corrected for the {num_compared} comparisons of soups being made together (Holm), "
-        "and decides; each interval is for one comparison."
+        f"p-values are corrected for the {num_compared} comparisons of soups (Holm) and decide the "
+        "outcome; intervals are not corrected."
     )
 
 
 def _tested(evaluation: Manifest, *kinds: str) -> list[Mapping[str, Any]]:
-    """List the comparisons of models of these kinds, place by place."""
+    """Return the comparisons of models of these kinds, ordered by place."""
     names = {model["name"] for model in models_of(evaluation, *kinds)}
     return [
         tested
@@ -105,35 +105,45 @@ def _tested(evaluation: Manifest, *kinds: str) -> list[Mapping[str, Any]]:
 
 
 def _verdict(tested: Mapping[str, Any], confidence: float, unit: Unit) -> Verdict:
-    outcome, place, model = Outcome(tested["outcome"]), _PLACES[tested["place"]], tested["model"]
+    model, place = tested["model"], _PLACES[tested["place"]]
     soup = model if model.endswith("soup") else f"{model} soup"
-    what, could_see = f"{soup} is {outcome} than the best ingredient {place}", ""
-    if outcome is Outcome.NO_DIFFERENCE:
-        what = f"no difference seen between {soup} and the best ingredient {place}"
-        could_see = could_see_words(tested["detectable"], unit)
+    sentence = comparison_sentence(tested, (soup, "the best ingredient"), confidence, unit)
+    return Verdict(model, place, Outcome(tested["outcome"]), sentence)
+
+
+def comparison_sentence(
+    tested: Mapping[str, Any], names: tuple[str, str], confidence: float, unit: Unit
+) -> str:
+    """Return the outcome of a comparison with its evidence.
+
+    Args:
+        tested: the comparison, as the evaluation records it.
+        names: of the model and of its reference.
+        confidence: of the interval.
+        unit: of the metric.
+    """
+    (name, reference), place = names, _PLACES[tested["place"]]
+    outcome, power = f"{name} is {tested['outcome']} than {reference} {place}", ""
+    if tested["outcome"] == Outcome.NO_DIFFERENCE:
+        outcome = f"no significant difference between {name} and {reference} {place}"
+        if tested["detectable"] is not None:
+            detectable = f"{unit.score(tested['detectable'])} {unit.points}"
+            power = f"; one of {detectable} would be detected with a power of 0.8"
     bounds = unit.bounds(tested["low"], tested["high"])
-    evidence = (
-        f"{unit.difference_in_full(tested['difference'])} "
-        f"({confidence_words(confidence)} {bounds}), "
-        f"+{tested['won']} and -{tested['lost']} of {tested['n']} examples, "
-        f"{p_words(tested['p_holm'])}"
+    return (
+        f"{outcome}: {unit.difference_in_full(tested['difference'])} "
+        f"({interval_name(confidence)} {bounds}), "
+        f"better on {tested['won']} and worse on {tested['lost']} of {tested['n']} examples, "
+        f"{p_text(tested['p_holm'])}{power}"
     )
-    return Verdict(model, place, outcome, f"{what}: {evidence}{could_see}")
-
-
-def could_see_words(detectable: float | None, unit: Unit) -> str:
-    """Say which difference the examples would have shown, as far as that is known."""
-    if detectable is None:
-        return ""
-    return f"; one of {unit.score(detectable)} {unit.points} would be seen 4 times of 5"
 
 
 def _gain(evaluation: Manifest, ensemble: str) -> str:
-    """Say by how much an ensemble exceeds the best ingredient; nothing where it was not tested."""
+    """Return the gain of an ensemble over the best ingredient; empty if it was not tested."""
     unit = unit_of(evaluation)
     places = [
         f"{_PLACES[tested['place']]} {unit.difference_in_full(tested['difference'])} "
-        f"({_OUTCOME_WORDS[Outcome(tested['outcome'])]}, {p_words(tested['p_holm'])})"
+        f"({_OUTCOME_WORDS[Outcome(tested['outcome'])]}, {p_text(tested['p_holm'])})"
         for tested in _tested(evaluation, "ensemble")
         if tested["model"] == ensemble
     ]
@@ -142,7 +152,7 @@ def _gain(evaluation: Manifest, ensemble: str) -> str:
 
 _OUTCOME_WORDS = {
     Outcome.WORSE: "worse",
-    Outcome.NO_DIFFERENCE: "no difference seen",
+    Outcome.NO_DIFFERENCE: "not significant",
     Outcome.BETTER: "better",
 }
 
@@ -150,18 +160,18 @@ _OUTCOME_WORDS = {
 def _greedy(soup: Mapping[str, Any], confidence: float) -> str:
     accepts = [step for step in soup["steps"] if step["accepted"]]
     if not accepts:
-        return f"{soup['soup']} kept the best ingredient alone."
+        return f"{soup['soup']} consists of the best ingredient alone."
     within = sum(step["within_noise"] for step in accepts)
-    plural = "accept" if len(accepts) == 1 else "accepts"
+    steps = "step" if len(accepts) == 1 else "steps"
     return (
-        f"{within} of {len(accepts)} {plural} of {soup['soup']} {'is' if within == 1 else 'are'} "
-        f"within the noise of val ({accepts[0]['n']} examples; p at least {1 - confidence:.2g}, "
-        "each by itself)."
+        f"{within} of {len(accepts)} accepted {steps} of {soup['soup']} "
+        f"{'is' if within == 1 else 'are'} within the noise of val ({accepts[0]['n']} examples; "
+        f"p of at least {1 - confidence:.2g} without correction)."
     )
 
 
 def _count(group: list[Verdict]) -> str:
-    """Say how many soups of one place are worse, better, or not told apart; in that order."""
+    """Count the soups that are worse, better or not different at one place, in that order."""
     by_outcome = [
         (outcome, [verdict.model for verdict in group if verdict.outcome is outcome])
         for outcome in (Outcome.WORSE, Outcome.BETTER, Outcome.NO_DIFFERENCE)
@@ -177,12 +187,12 @@ def _count(group: list[Verdict]) -> str:
 def _count_of_all(outcome: Outcome, num_soups: int) -> str:
     if outcome is Outcome.NO_DIFFERENCE:
         whom = f" for any of the {num_soups} soups" if num_soups > 1 else " for the one soup"
-        return f"no difference is seen{whom}"
+        return f"no significant difference{whom}"
     return f"all {num_soups} soups are {outcome}" if num_soups > 1 else f"the one soup is {outcome}"
 
 
 def _share(outcome: Outcome, names: list[str], soups: str) -> str:
     if outcome is Outcome.NO_DIFFERENCE:
-        return f"no difference is seen for {len(names)}{soups}"
+        return f"no significant difference for {len(names)}{soups}"
     named = f" ({', '.join(names)})" if outcome is Outcome.WORSE else ""
     return f"{len(names)}{soups} {'is' if len(names) == 1 else 'are'} {outcome}{named}"

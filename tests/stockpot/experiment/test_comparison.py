@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stockpot.errors import InputError
-from stockpot.experiment.comparison import Finished, compare_runs, run_of_folder, run_of_record
+from stockpot.experiment.comparison import FinishedRun, compare_runs, run_of_folder, run_of_record
 from stockpot.experiment.plan import Plan
 from stockpot.judging.test_sets import test_sets as sets_of_test
 from stockpot.scoring.predictions import load_outputs, load_targets
@@ -31,7 +31,7 @@ def prefer(root: Path, soup: str) -> None:
 
 @pytest.fixture
 def other_root(project_root: Path, tmp_path: Path) -> Path:
-    """A copy whose best soup is another one, and which was made with another k."""
+    """A copy with another best soup, made with another k."""
     root = tmp_path / "other"
     shutil.copytree(project_root, root)
     prefer(project_root, "uniform")
@@ -42,7 +42,7 @@ def other_root(project_root: Path, tmp_path: Path) -> Path:
 
 
 def recorded(plan: Plan, **changes: object) -> PipelineRun:
-    """Return what MLflow would have of an experiment."""
+    """Return the record of an experiment in MLflow."""
     results = plan.project.results
     texts = {p.relative_to(results).as_posix(): p.read_text() for p in results.rglob("*.json")}
     params = {"workload.name": "digits", "soups.0.name": "uniform", "soups.0.select": "uniform"}
@@ -82,7 +82,7 @@ def test_settings_that_differ_go_by_the_names_of_recipes(
     }
 
 
-def test_without_kept_predictions_runs_stand_side_by_side(
+def test_runs_without_cached_predictions_are_not_tested(
     project_root: Path, other_root: Path
 ) -> None:
     shutil.rmtree(other_root / ".stockpot" / "predictions")
@@ -91,8 +91,8 @@ def test_without_kept_predictions_runs_stand_side_by_side(
 
     assert compared.tested == []
     assert {*compared.untested.values()} == {
-        f"predictions of other by the present code are not kept in {other_root}, where "
-        "`stockpot evaluate` makes them"
+        f"predictions of other by the current code are not cached in {other_root}; "
+        "run `stockpot evaluate` there"
     }
     assert compared.untested.keys() == {("other", "test"), ("other", "shift")}
 
@@ -138,7 +138,7 @@ def test_a_recorded_run_on_examples_that_are_no_longer_made_is_not_tested(plan: 
     assert compared.tested == []
     root = plan.project.root
     assert {*compared.untested.values()} == {
-        f"params.yaml of {root} describes other test examples now"
+        f"params.yaml of {root} now describes other test examples"
     }
 
 
@@ -147,7 +147,7 @@ def test_a_recorded_run_without_its_results_is_refused(plan: Plan) -> None:
         run_of_record(recorded(plan, results={}), plan)
 
 
-def test_one_run_is_nothing_to_compare(finished: Plan) -> None:
+def test_a_comparison_needs_two_runs(finished: Plan) -> None:
     with pytest.raises(InputError, match="needs two runs or more, got 1"):
         compare_runs([run_of_folder(finished.project.root)])
 
@@ -165,7 +165,7 @@ def test_runs_of_another_metric_are_refused(project_root: Path, other_root: Path
 
 def test_runs_of_another_workload_are_refused(plan: Plan) -> None:
     params = {"workload.name": "cifar"}
-    runs: list[Finished] = [
+    runs: list[FinishedRun] = [
         run_of_folder(plan.project.root),
         run_of_record(recorded(plan, params=params), plan),
     ]

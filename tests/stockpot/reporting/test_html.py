@@ -55,7 +55,7 @@ def test_the_protocol_says_what_was_used_for_what(page: str) -> None:
     texts = _Page(page).texts
 
     assert "blur; an objective of both" in texts
-    assert "1,397 examples; reported only, opened after all choices were made" in texts
+    assert "1,397 examples; reporting only, read after all choices were made" in texts
     assert "ingredient-01, the highest accuracy on val of 2" in texts
     assert any(text.startswith("95 %, bootstrap over examples, 2,000 resamples") for text in texts)
 
@@ -120,8 +120,8 @@ def test_a_page_with_everything_in_it_is_below_3_mb(judged_page: str) -> None:
 
 
 def test_what_does_not_belong_is_named_with_reasons_before_any_score(judged_page: str) -> None:
-    assert "1 ingredient does not belong" in judged_page
-    texts = "<strong>ingredient-03</strong> (kept out of all soups): was not fine-tuned from this"
+    assert "1 ingredient does not belong in a soup" in judged_page
+    texts = "<strong>ingredient-03</strong> (excluded from all soups): was not fine-tuned from this"
     assert (
         judged_page.index('id="verdict"')
         < judged_page.index(texts)
@@ -138,15 +138,17 @@ def test_where_nothing_was_found_the_page_says_what_looked(
 
     html = render_report(judged, experiment)
 
-    assert "does not belong by" not in html
+    assert "does not belong in a soup" not in html
     assert (
-        "No ingredient was found that does not belong, by the check before merging and the "
-        "diagnostics (soup size)." in html
+        "No ingredient was flagged by the check before merging or the diagnostics (soup size)."
+        in html
     )
 
 
 def test_p_values_and_calibration_stand_in_the_table(judged_page: str) -> None:
-    assert re.search(r"<td [^>]*better[^>]*>\+3\.\d \* <small>[^<]*, p 0\.002</small>", judged_page)
+    assert re.search(
+        r"<td [^>]*better[^>]*>\+3\.\d \* <small>[^<]*, p = 0\.002</small>", judged_page
+    )
     assert re.search(r"<small>scaled 0\.0\d\d</small>", judged_page)
     assert "36.7k params, 1.25M FLOPs, 1.5 ms" in judged_page
     assert "587k params, 20M FLOPs, 24 ms" in judged_page
@@ -166,7 +168,7 @@ def test_every_number_leads_to_a_run_and_a_digest(judged: Results, judged_page: 
 def test_the_best_soup_on_val_is_spelled_out(judged_page: str) -> None:
     assert "The best soup on val: greedy" in judged_page
     assert (
-        "Ingredients chosen by greedy of 16 tried in order, merged by linear: 6 ingre"
+        "Ingredients selected by greedy (16 tried in order), merged with linear: 6 ingre"
         in judged_page
     )
     assert f"stockpot reproduce {'13':0>32}" in judged_page
@@ -183,7 +185,7 @@ def test_a_diagnostic_has_title_sentence_and_reading_help(judged_page: str) -> N
 
 
 def test_without_diagnostics_the_page_says_so(page: str) -> None:
-    assert "No diagnostics were made." in page
+    assert "No diagnostics were run." in page
 
 
 def test_what_saw_what_is_a_table(judged_page: str) -> None:

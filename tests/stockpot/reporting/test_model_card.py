@@ -57,7 +57,7 @@ def test_the_card_holds_recipe_evaluation_and_where_it_comes_from(
     assert soup is not None
     for ingredient in soup["coefficients"]:
         assert f"| {ingredient} | 0.1667 |" in card
-    for part in ("stockpot reproduce a1b2", soup["digest"], "- ingredient-03 (kept out"):
+    for part in ("stockpot reproduce a1b2", soup["digest"], "- ingredient-03 (excluded"):
         assert part in card
     assert "| best ingredient | " in card
     assert "| uniform |" not in card
@@ -78,5 +78,5 @@ def test_without_a_soup_there_is_no_card(
     plain_results.soups["soups"] = []
     plain_results.evaluation["models"].pop()
 
-    with pytest.raises(ValueError, match="a model card is of a soup"):
+    with pytest.raises(ValueError, match="a model card describes a soup"):
         model_card(plain_results, experiment, runs={})

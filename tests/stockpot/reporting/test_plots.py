@@ -221,7 +221,7 @@ def test_a_difference_within_the_noise_is_hollow(judged: Results) -> None:
         if group.find(f"{SVG}title") is not None
     }
     filled = {str(tip) for tip, mark in marks.items() if "fill: var" in mark}
-    assert {tip.split(": ")[0] for tip in filled if "p 0.002" in tip} == {
+    assert {tip.split(": ")[0] for tip in filled if "p = 0.002" in tip} == {
         tip.split(": ")[0] for tip in filled
     }
     assert any(str(tip).startswith("top 5: +3") for tip in marks)

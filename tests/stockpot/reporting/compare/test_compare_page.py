@@ -65,8 +65,8 @@ def test_what_is_worse_is_said_first_and_what_is_not_tested_last(compared: Runs)
         f"second ({best}) is worse than first ({best}) under shift: -2.0"
     )
     assert sentences[1].startswith(f"second ({best}) is better than first ({best}) on test: +3.0")
-    assert "+12 and -7 of 397 examples, p 0.02" in sentences[1]
-    assert sentences[3].endswith("; not tested, as they were judged on other days")
+    assert "better on 12 and worse on 7 of 397 examples, p = 0.02" in sentences[1]
+    assert sentences[3].endswith("; not tested: they were judged on other days")
     assert re.search(r"on test: [\d.]+ % \([\d.]+ to [\d.]+\) against [\d.]+ %", sentences[3])
 
 
@@ -81,7 +81,7 @@ def test_the_headline_says_when_nothing_was_tested(compared: Runs) -> None:
 
     headline = run_headline(Runs(compared.runs[:1], [], untested))
 
-    assert headline == "Nothing was tested against the best soup of first."
+    assert headline == "No run was tested against the best soup of first."
 
 
 def test_only_settings_that_differ_are_shown(compared: Runs) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from stockpot.metric_units import Unit
 from stockpot.reporting.results import Results
-from stockpot.reporting.tables.table import (
+from stockpot.reporting.tables.results_table import (
     difference_cell,
     render_terminal,
     results_table,

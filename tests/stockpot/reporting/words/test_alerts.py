@@ -2,15 +2,15 @@ from __future__ import annotations
 
 from stockpot.reporting.results import Results
 from stockpot.reporting.tables.model_grids import checks_grid
-from stockpot.reporting.words.alerts import alerts, checked, doubts, looked_for
+from stockpot.reporting.words.alerts import alert_sources, alerts, data_warnings, precheck_notes
 
 
 def test_all_that_speaks_against_a_model_is_one_alert(judged: Results) -> None:
     [alert] = alerts(judged)
 
     assert alert.sentence == (
-        "ingredient-03 (kept out of all soups): was not fine-tuned from this base: cosine 0.01 to "
-        "it (check before merging); a loss barrier of 2.31 nats to all others (barriers)"
+        "ingredient-03 (excluded from all soups): was not fine-tuned from this base: cosine 0.01 "
+        "to it (check before merging); a loss barrier of 2.31 nats to all others (barriers)"
     )
 
 
@@ -28,38 +28,38 @@ def test_a_model_that_only_a_diagnostic_names_was_not_kept_out(judged: Results) 
     [alert] = alerts(judged)
 
     assert (alert.model, alert.excluded) == ("ingredient-03", False)
-    assert "kept out" not in alert.sentence
+    assert "excluded" not in alert.sentence
 
 
 def test_a_run_that_looked_at_nothing_has_no_alerts(results: Results) -> None:
     assert alerts(results) == []
-    assert looked_for(results) == ""
+    assert alert_sources(results) == ""
 
 
 def test_data_that_differ_are_a_doubt_and_no_models_fault(judged: Results) -> None:
     [of_data] = [c for c in judged.sweep["precheck"]["checks"] if c["ingredient"] is None]
-    before = doubts(judged)
+    before = data_warnings(judged)
 
     of_data |= {"passed": False, "detail": "feature 12 differs by 9.1 standard deviations"}
 
     assert before == []
-    assert doubts(judged) == [
-        "It is not certain that val is like train: feature 12 differs by 9.1 standard deviations"
+    assert data_warnings(judged) == [
+        "The check that val is like train failed: feature 12 differs by 9.1 standard deviations"
     ]
     assert [alert.model for alert in alerts(judged)] == ["ingredient-03"]
 
 
 def test_what_is_certain_is_said_with_its_confidence(judged: Results) -> None:
-    assert checked(judged) == [
+    assert precheck_notes(judged) == [
         "val is like train: feature 12 differs most, within chance (4.2).",
-        "The mean of all ingredients that passed errs on at most 4.1 % of data like val, with a "
-        "confidence of 99 % (4 errors in 400 examples).",
+        "The average of all ingredients that passed has an error of at most 4.1 % on data like "
+        "val, with 99 % confidence (4 errors in 400 examples).",
     ]
 
 
 def test_without_a_check_nothing_is_certain(results: Results) -> None:
-    assert checked(results) == []
-    assert doubts(results) == []
+    assert precheck_notes(results) == []
+    assert data_warnings(results) == []
 
 
 def test_checks_are_a_row_an_ingredient_with_what_is_wrong(judged: Results) -> None:

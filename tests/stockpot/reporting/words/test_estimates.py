@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from stockpot.reporting.words.estimates import Estimate, percent, plain, points, read_estimate
+from stockpot.reporting.words.estimates import Estimate, percent, points, read_estimate, short_text
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_percent_has_one_decimal(fraction: float, text: str) -> None:
     ],
 )
 def test_settings_are_written_short(value: Any, text: str) -> None:
-    assert plain(value) == text
+    assert short_text(value) == text
 
 
 def test_an_estimate_is_read_with_its_interval() -> None:

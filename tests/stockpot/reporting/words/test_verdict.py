@@ -35,16 +35,18 @@ def test_sentences_are_plain_and_carry_the_evidence(evaluation: dict[str, Any]) 
 
     assert sentences[0] == (
         "uniform soup is worse than the best ingredient under shift: "
-        "-3.0 points (95 % interval -4.0 to -2.0), +20 and -62 of 1397 examples, p < 0.001"
+        "-3.0 points (95 % interval -4.0 to -2.0), better on 20 and worse on 62 of 1397 "
+        "examples, p < 0.001"
     )
     assert sentences[2] == (
         "greedy soup is better than the best ingredient under shift: "
-        "+4.1 points (95 % interval +3.1 to +5.1), +77 and -20 of 1397 examples, p < 0.001"
+        "+4.1 points (95 % interval +3.1 to +5.1), better on 77 and worse on 20 of 1397 "
+        "examples, p < 0.001"
     )
     assert sentences[5] == (
-        "no difference seen between greedy soup and the best ingredient on test: "
-        "+0.1 points (95 % interval -0.9 to +1.1), +21 and -20 of 1397 examples, p 0.42; "
-        "one of 1.3 points would be seen 4 times of 5"
+        "no significant difference between greedy soup and the best ingredient on test: "
+        "+0.1 points (95 % interval -0.9 to +1.1), better on 21 and worse on 20 of 1397 examples, "
+        "p = 0.42; one of 1.3 points would be detected with a power of 0.8"
     )
 
 
@@ -56,7 +58,7 @@ def test_the_corrected_test_decides_and_not_the_interval(evaluation: dict[str, A
 
     assert tested["low"] > 0
     assert verdict.outcome is Outcome.NO_DIFFERENCE
-    assert "p 0.24" in verdict.sentence
+    assert "p = 0.24" in verdict.sentence
 
 
 def test_what_cannot_be_known_to_be_detectable_is_left_out(evaluation: dict[str, Any]) -> None:
@@ -64,7 +66,7 @@ def test_what_cannot_be_known_to_be_detectable_is_left_out(evaluation: dict[str,
 
     sentences = [v.sentence for v in verdicts(evaluation) if v.model == "greedy"]
 
-    assert sentences[1].endswith("examples, p 0.42")
+    assert sentences[1].endswith("examples, p = 0.42")
 
 
 def _tested(evaluation: dict[str, Any], model: str, place: str) -> dict[str, Any]:
@@ -80,8 +82,8 @@ def _tested(evaluation: dict[str, Any], model: str, place: str) -> dict[str, Any
 def test_the_headline_counts_and_names_the_losers(evaluation: dict[str, Any]) -> None:
     assert headline(evaluation) == (
         "Against the best ingredient: under shift, 1 of 4 soups is worse (uniform), 2 are better, "
-        "no difference is seen for 1; on test, 1 of 4 soups is worse (uniform), no difference is "
-        "seen for 3."
+        "no significant difference for 1; on test, 1 of 4 soups is worse (uniform), no significant "
+        "difference for 3."
     )
 
 
@@ -96,7 +98,7 @@ def test_the_headline_starts_where_soups_lose(evaluation: dict[str, Any]) -> Non
     [
         ("better", "all 4 soups are better"),
         ("worse", "all 4 soups are worse"),
-        ("no difference", "no difference is seen for any of the 4 soups"),
+        ("no difference", "no significant difference for any of the 4 soups"),
     ],
 )
 def test_the_headline_says_it_once_where_all_soups_agree(
@@ -127,7 +129,7 @@ def test_the_ensemble_is_named_with_its_cost(evaluation: dict[str, Any]) -> None
     assert ensemble_sentence(evaluation) == (
         "For comparison, the logit ensemble has 2 times the inference cost of one model; against "
         "the best ingredient: logit ensemble under shift +5.0 points (better, p < 0.001), on test "
-        "+0.5 points (no difference seen, p 0.42)."
+        "+0.5 points (not significant, p = 0.42)."
     )
 
 
@@ -150,7 +152,9 @@ def test_ensembles_are_no_soups(evaluation: dict[str, Any]) -> None:
 
 
 def test_the_caveat_counts_the_comparisons(evaluation: dict[str, Any]) -> None:
-    assert str(caveat(evaluation)).startswith("p is corrected for the 8 comparisons of soups")
+    assert str(caveat(evaluation)).startswith(
+        "p-values are corrected for the 8 comparisons of soups"
+    )
 
 
 def _accepts(evaluation: dict[str, Any], *within_noise: bool) -> None:
@@ -165,9 +169,9 @@ def _accepts(evaluation: dict[str, Any], *within_noise: bool) -> None:
 @pytest.mark.parametrize(
     ("within_noise", "words"),
     [
-        ((True, True, True, False), "3 of 4 accepts of greedy are within the noise of val"),
-        ((True, False), "1 of 2 accepts of greedy is within the noise of val"),
-        ((False,), "0 of 1 accept of greedy are within the noise of val"),
+        ((True, True, True, False), "3 of 4 accepted steps of greedy are within the noise of val"),
+        ((True, False), "1 of 2 accepted steps of greedy is within the noise of val"),
+        ((False,), "0 of 1 accepted step of greedy are within the noise of val"),
     ],
 )
 def test_greedys_own_decisions_are_judged(
@@ -176,12 +180,12 @@ def test_greedys_own_decisions_are_judged(
     _accepts(evaluation, *within_noise)
 
     assert greedy_sentence(evaluation) == (
-        f"{words} (400 examples; p at least 0.05, each by itself)."
+        f"{words} (400 examples; p of at least 0.05 without correction)."
     )
 
 
 def test_a_greedy_soup_of_one_ingredient_is_called_that(evaluation: dict[str, Any]) -> None:
-    assert greedy_sentence(evaluation) == "greedy kept the best ingredient alone."
+    assert greedy_sentence(evaluation) == "greedy consists of the best ingredient alone."
 
 
 def test_without_a_greedy_soup_there_is_no_sentence_on_it(plain_results: Results) -> None:

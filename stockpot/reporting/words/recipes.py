@@ -1,40 +1,40 @@
-"""How a soup is made, in words that one could follow by hand."""
+"""The recipe of a soup in one sentence."""
 
 from __future__ import annotations
 
 from stockpot.metric_units import Unit
-from stockpot.reporting.results import Model
-from stockpot.reporting.words.estimates import plain
+from stockpot.reporting.results import ModelEntry
+from stockpot.reporting.words.estimates import short_text
 
 _NAMED = ("name", "select", "method", "objectives", "sampler", "search", "trials")
 
 
-def recipe_words(soup: Model, unit: Unit) -> str:
-    """Say how a soup was made: what was chosen how, merged how, and its score on val.
+def recipe_sentence(soup: ModelEntry, unit: Unit) -> str:
+    """Describe how a soup was made: selection, merge method, and score on val.
 
     Args:
         soup: from the soups or the tune manifest.
-        unit: of the metric that choices looked at.
+        unit: of the metric on val that choices are based on.
     """
     recipe = soup["recipe"]
     options = {name: value for name, value in recipe.items() if name not in _NAMED}
-    told = f" ({plain(options)})" if options else ""
+    settings = f" ({short_text(options)})" if options else ""
     used = sum(value != 0 for value in soup["coefficients"].values())
     score = unit.score_in_full(soup["scores"][f"val/{unit.metric}"])
     scored = f"{score} {unit.metric}" if unit.is_fraction else f"{unit.metric} {score}"
     return (
-        f"{_chosen(soup)}, merged by {recipe.get('method', 'linear')}{told}: {used} "
+        f"{_selection(soup)}, merged with {recipe.get('method', 'linear')}{settings}: {used} "
         f"ingredient{'s' if used != 1 else ''}, {scored} on val."
     )
 
 
-def _chosen(soup: Model) -> str:
+def _selection(soup: ModelEntry) -> str:
     recipe = soup["recipe"]
     if soup["kind"] != "tuned":
-        tried = f" of {len(soup['steps'])} tried in order" if soup.get("steps") else ""
-        return f"Ingredients chosen by {recipe.get('select', 'hand').replace('_', ' ')}{tried}"
+        tried = f" ({len(soup['steps'])} tried in order)" if soup.get("steps") else ""
+        return f"Ingredients selected by {recipe.get('select', 'hand').replace('_', ' ')}{tried}"
     search = recipe.get("sampler") or recipe.get("search", "search")
     trials = f" in {recipe['trials']} trials" if recipe.get("trials") else ""
     objectives = " and ".join(recipe.get("objectives", [])).replace("_", " ")
     for_what = f" for {objectives}" if objectives else ""
-    return f"Coefficients searched by {search}{trials}{for_what}"
+    return f"Coefficients found by {search}{trials}{for_what}"

@@ -1,4 +1,4 @@
-"""The table of results: its rows, and how they look in a terminal."""
+"""The table of results: its rows, and its form in a terminal."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from stockpot.metric_units import Unit
-from stockpot.reporting.results import Manifest, Model, best_ingredient, models_of
+from stockpot.reporting.results import Manifest, ModelEntry, best_ingredient, models_of
 from stockpot.reporting.tables.baselines import Baseline, random_soups, wise_ft
 from stockpot.reporting.words.comparisons import SHIFT, TEST, Comparison, comparison
-from stockpot.reporting.words.estimates import Estimate, confidence_words, read_estimate
+from stockpot.reporting.words.estimates import Estimate, interval_name, read_estimate
 from stockpot.reporting.words.units import unit_of
 from stockpot.reporting.words.verdict import Outcome
 
@@ -23,21 +23,21 @@ BEST = "best ingredient"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table.
+    """One row of the table.
 
     Attributes:
-        name: what the table calls it: "best ingredient", or the model's own name.
-        detail: what it is, where the name alone does not say.
+        name: "best ingredient", or the model's own name.
+        detail: the model's name, if `name` is not.
         model: the model's name in the manifests; "" for a mean of several.
-        kind: base, ingredient, soup, tuned, ensemble, or baseline: no checkpoint of this run.
-        val: score on val, not in percent; None where it was not recorded.
+        kind: base, ingredient, soup, tuned, ensemble, or or baseline (no checkpoint of this run).
+        val: score on val, not in percent; None if it was not recorded.
         test: score on test.
-        shift: mean score over the test shifts; None where there are none.
+        shift: mean score over the test shifts; None without shifts.
         against_shift: `shift` compared with that of the best ingredient, paired.
         against_test: `test` compared with that of the best ingredient, paired.
-        num_models: how many models a prediction runs.
+        num_models: number of models that run per prediction.
         metrics: all metrics of the model; empty for a mean of several.
-        cost: of a prediction, as far as it is known: parameters, bytes, flops.
+        cost: of a prediction, as far as known: parameters, bytes, flops.
     """
 
     name: str
@@ -58,8 +58,8 @@ def results_table(evaluation: Manifest) -> list[Row]:
     """Build the rows.
 
     Returns:
-        Base, best and mean ingredient, random soups, soups, tuned soups, the best point from base
-        to soup, ensembles, repeats; each where there is one.
+        Base, best and mean ingredient, random soups, soups, tuned soups, the best interpolation of
+        base and soup, ensembles, repeats; without those that a run has none of.
     """
     ingredients = models_of(evaluation, "ingredient")
     rows = [_row(model["name"], model, evaluation) for model in models_of(evaluation, "base")]
@@ -74,14 +74,14 @@ def results_table(evaluation: Manifest) -> list[Row]:
 
 
 def score_cell(estimate: Estimate | None, unit: Unit) -> str:
-    """Write a score with its interval: 96.5 [94.5,98.2]."""
+    """Format a score with its interval: 96.5 [94.5,98.2]."""
     if estimate is None:
         return "-"
     return f"{unit.score(estimate.value)}{_bounds(estimate, unit.score)}"
 
 
 def difference_cell(compared: Comparison | None, unit: Unit) -> str:
-    """Write a difference, a star where it is no accident, and the interval."""
+    """Format a difference with its interval; a star marks a significant one."""
     if compared is None:
         return "-"
     star = " " if compared.outcome is Outcome.NO_DIFFERENCE else "*"
@@ -89,20 +89,20 @@ def difference_cell(compared: Comparison | None, unit: Unit) -> str:
     return f"{difference}{_bounds(compared.difference, unit.difference)}".rstrip()
 
 
-def star_words(evaluation: Manifest) -> str:
-    """Say what a star behind a difference means."""
+def star_note(evaluation: Manifest) -> str:
+    """Return the legend of the star behind a difference."""
     return f"* p < {1 - evaluation['confidence']:.2g} after Holm's correction"
 
 
 def render_terminal(rows: Sequence[Row], evaluation: Manifest) -> Table:
-    """Lay the rows out for a terminal of 100 columns; a narrower one wraps the cells.
+    """Return the table for a terminal of 100 columns; a narrower one wraps the cells.
 
-    Nothing is said by colour alone: a difference that is no accident has a star.
+    Colour is never the only mark: significant differences also have a star.
     """
     has_shift = any(row.shift is not None for row in rows)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0, caption_justify="left")
     table.caption = _caption(evaluation, has_shift=has_shift)
-    # So wide that intervals, up to 100.0, stay on their line.
+    # Narrow enough that intervals, up to 100.0, are not wrapped.
     table.add_column("model", overflow="fold", max_width=17)
     for header in ("val", "test", *(["mean shift"] if has_shift else [])):
         table.add_column(header, justify="right", overflow="fold")
@@ -122,7 +122,7 @@ def _bounds(estimate: Estimate, write: Callable[[float], str]) -> str:
     return f" [{write(estimate.low)},{write(estimate.high)}]"
 
 
-def _row(name: str, model: Model, evaluation: Manifest) -> Row:
+def _row(name: str, model: ModelEntry, evaluation: Manifest) -> Row:
     metrics, metric = model["metrics"], evaluation["metric"]
     return Row(
         name=name,
@@ -150,8 +150,8 @@ def _baseline_rows(baseline: Baseline | None) -> list[Row]:
     return [Row(baseline.name, baseline.detail, "", "baseline", val, test, shift)]
 
 
-def _mean_row(ingredients: Sequence[Model], metric: str) -> Row:
-    """Average what a random ingredient would have scored; a mean of models has no interval."""
+def _mean_row(ingredients: Sequence[ModelEntry], metric: str) -> Row:
+    """Return the mean score of the ingredients, which has no interval."""
 
     def mean(name: str) -> Estimate | None:
         values = [model["metrics"][name] for model in ingredients if name in model["metrics"]]
@@ -184,20 +184,20 @@ def _difference(compared: Comparison | None, unit: Unit) -> Text:
     if compared is None:
         return Text("-")
     colours = {Outcome.WORSE: "red", Outcome.NO_DIFFERENCE: "", Outcome.BETTER: "green"}
-    value_width = len("+99.9*")  # so that the intervals of a column start at one place
+    value_width = len("+99.9*")  # aligns the intervals of a column
     padding = " " * (value_width - 1 - len(unit.difference(compared.difference.value)))
     return Text(padding + difference_cell(compared, unit), style=colours[compared.outcome])
 
 
 def _caption(evaluation: Manifest, *, has_shift: bool) -> Text:
-    interval, unit = confidence_words(evaluation["confidence"]), unit_of(evaluation)
+    interval, unit = interval_name(evaluation["confidence"]), unit_of(evaluation)
     best = evaluation["best_ingredient"]
     points = "points" if unit.is_fraction else "difference"
     shifts = f"; mean shift: {', '.join(evaluation['test_shifts'])}" if has_shift else ""
     return Text(
         f"{unit.scores}, [{interval}]{shifts}\n"
         f"- best: {points} to the best ingredient ({best}, chosen on val), "
-        f"paired; {star_words(evaluation)}\n"
-        "cost: models run for one prediction",
+        f"paired; {star_note(evaluation)}\n"
+        "cost: models run per prediction",
         style="dim",
     )
