@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from stockpot.merging.method import method
@@ -13,6 +13,7 @@ from stockpot.merging.methods.task_vectors import (
     keep_middle,
     keep_middle_of_rows,
     measure_middle,
+    merge_agreeing,
     sum_weighted,
 )
 from stockpot.merging.runs import Runs
@@ -35,18 +36,19 @@ def breadcrumbs(
     measured: Sequence[Sequence[Cut]] | None = None,
     start: int = 0,
 ) -> Tensor:
-    """Add task vectors, without their outliers and their smallest entries, to the base.
+    """Mask outliers and smallest entries of task vectors, and add the sum to the base.
 
     Args:
-        tensors: M same-named tensors, one a model; one shape, float32 or float64.
-        base: what they were fine-tuned from; same shape and dtype.
+        tensors: M same-named tensors, one per model; one shape, float32 or float64.
+        base: the tensor that they were fine-tuned from; same shape and dtype.
         coefficients: M numbers; 1 each is the paper's method.
-        density: share of entries kept in each task vector, in (0, 1]; at least one entry is.
-        gamma: share of entries that are outliers, those of largest magnitude, in [0, 1); rounded
-            down, and fewer where `density` needs them.
+        density: fraction of entries kept in each task vector, in (0, 1]; at least one is kept.
+        gamma: fraction of entries of largest magnitude, which are masked as outliers, in [0, 1);
+            rounded down, and fewer where `density` needs them.
         scale: finite factor on the sum (the paper's alpha).
-        measured: where outliers and middle of each whole task vector end, where these are parts.
-        start: position of the first entry of the part.
+        measured: the bounds of outliers and of the middle in each whole task vector, where the
+            tensors are parts of larger ones.
+        start: position of the part's first entry.
 
     Returns:
         The merged tensor; shape and dtype of the inputs. Density 1 is task arithmetic.
@@ -54,18 +56,12 @@ def breadcrumbs(
     Raises:
         ValueError: an option is out of range.
 
-    Source: the paper's masks; options and masks a tensor are those of mergekit, the authors' code
-    has masks a row. mergekit drops all entries of a tensor so small that it has no outlier, which
-    sets biases back to the base; we keep the others.
+    Source: the paper's masks. Options and masks per tensor are those of mergekit; the authors'
+    code masks per row. mergekit drops all entries of a tensor that is too small to have an
+    outlier, which resets biases to the base; here they are kept.
     """
-    check_density("breadcrumbs", density)
-    check_gamma("breadcrumbs", gamma)
+    masked = _masked("breadcrumbs", tensors, base, density, gamma, measured=measured, start=start)
     check_scale("breadcrumbs", scale)
-    options = {"density": density, "gamma": gamma}
-    cuts = measured or measure_middle(Runs.of(tensors, base), [], options)
-    masked = (
-        keep_middle(tensor - base, own, start) for tensor, own in zip(tensors, cuts, strict=True)
-    )
     return base + scale * sum_weighted(masked, coefficients)
 
 
@@ -79,15 +75,15 @@ def breadcrumbs_rows(
     gamma: float = 0.01,
     scale: float = 1.0,
 ) -> Tensor:
-    """Add task vectors, with outliers and smallest entries masked row by row, to the base.
+    """Mask outliers and smallest entries in each row of task vectors, and add the sum to the base.
 
     Args:
-        tensors: M same-named tensors, one a model; one shape, float32 or float64. A row is the
-            last dimension; of one dimension or none, the tensor.
-        base: what they were fine-tuned from; same shape and dtype.
+        tensors: M same-named tensors, one per model; one shape, float32 or float64. A row is the
+            last dimension; a tensor with at most one dimension is one row.
+        base: the tensor that they were fine-tuned from; same shape and dtype.
         coefficients: M numbers.
-        density: share of entries kept in each row, in (0, 1]; at least one entry is.
-        gamma: share of entries of a row that are outliers, in [0, 1); as in `breadcrumbs`.
+        density: fraction of entries kept in each row, in (0, 1]; at least one is kept.
+        gamma: fraction of entries of a row that are outliers, in [0, 1); as in `breadcrumbs`.
         scale: finite factor on the sum (the paper's alpha).
 
     Returns:
@@ -96,11 +92,113 @@ def breadcrumbs_rows(
     Raises:
         ValueError: an option is out of range.
 
-    Source: the paper's masks, a row at a time as in the authors' code, which counts the largest
-    entries by rows too. Of a row so short that `gamma` makes up no entry none is an outlier.
+    Source: the paper's masks per row, as in the authors' code, which also counts the largest
+    entries per row. A row that is too short for `gamma` has no outlier.
     """
-    check_density("breadcrumbs_rows", density)
-    check_gamma("breadcrumbs_rows", gamma)
+    masked = _masked_rows("breadcrumbs_rows", tensors, base, density, gamma)
     check_scale("breadcrumbs_rows", scale)
-    masked = (keep_middle_of_rows(tensor - base, density, gamma) for tensor in tensors)
     return base + scale * sum_weighted(masked, coefficients)
+
+
+@method("breadcrumbs_ties", is_elementwise=True, measure=measure_middle)
+def breadcrumbs_ties(
+    tensors: Sequence[Tensor],
+    base: Tensor,
+    coefficients: Sequence[float],
+    *,
+    density: float = 0.9,
+    gamma: float = 0.01,
+    scale: float = 1.0,
+    measured: Sequence[Sequence[Cut]] | None = None,
+    start: int = 0,
+) -> Tensor:
+    """Mask outliers and smallest entries of task vectors, and sum those that agree in sign.
+
+    Args:
+        tensors: M same-named tensors, one per model; one shape, float32 or float64.
+        base: the tensor that they were fine-tuned from; same shape and dtype.
+        coefficients: M numbers, applied after masking.
+        density: as in `breadcrumbs`.
+        gamma: as in `breadcrumbs`.
+        scale: finite factor on the merged task vector.
+        measured: as in `breadcrumbs`.
+        start: as in `breadcrumbs`.
+
+    Returns:
+        The merged tensor; shape and dtype of the inputs. Equal to the base where all entries are
+        masked, and where their weighted sum is exactly 0.
+
+    Raises:
+        ValueError: an option is out of range.
+
+    Source: the paper's masks, with TIES-Merging (https://arxiv.org/abs/2306.01708) from the
+    election of signs on, as mergekit combines them. Differences from it are those of
+    `breadcrumbs` and `ties`.
+    """
+    masked = _masked(
+        "breadcrumbs_ties", tensors, base, density, gamma, measured=measured, start=start
+    )
+    check_scale("breadcrumbs_ties", scale)
+    return base + scale * merge_agreeing(masked, coefficients, normalize=False)
+
+
+@method("breadcrumbs_ties_rows")
+def breadcrumbs_ties_rows(
+    tensors: Sequence[Tensor],
+    base: Tensor,
+    coefficients: Sequence[float],
+    *,
+    density: float = 0.9,
+    gamma: float = 0.01,
+    scale: float = 1.0,
+) -> Tensor:
+    """Mask the rows of task vectors as `breadcrumbs_rows` does, and sum those that agree in sign.
+
+    Args:
+        tensors: M same-named tensors, one per model; one shape, float32 or float64.
+        base: the tensor that they were fine-tuned from; same shape and dtype.
+        coefficients: M numbers, applied after masking.
+        density: as in `breadcrumbs_rows`.
+        gamma: as in `breadcrumbs_rows`.
+        scale: finite factor on the merged task vector.
+
+    Returns:
+        The merged tensor; shape and dtype of the inputs.
+
+    Raises:
+        ValueError: an option is out of range.
+
+    Source: as `breadcrumbs_ties`, with the masks of `breadcrumbs_rows`.
+    """
+    masked = _masked_rows("breadcrumbs_ties_rows", tensors, base, density, gamma)
+    check_scale("breadcrumbs_ties_rows", scale)
+    return base + scale * merge_agreeing(masked, coefficients, normalize=False)
+
+
+def _masked(
+    name: str,
+    tensors: Sequence[Tensor],
+    base: Tensor,
+    density: float,
+    gamma: float,
+    *,
+    measured: Sequence[Sequence[Cut]] | None,
+    start: int,
+) -> Iterator[Tensor]:
+    """Check the options; return the masked task vectors one at a time."""
+    check_density(name, density)
+    check_gamma(name, gamma)
+    options = {"density": density, "gamma": gamma}
+    cuts = measured or measure_middle(Runs.of(tensors, base), [], options)
+    return (
+        keep_middle(tensor - base, own, start) for tensor, own in zip(tensors, cuts, strict=True)
+    )
+
+
+def _masked_rows(
+    name: str, tensors: Sequence[Tensor], base: Tensor, density: float, gamma: float
+) -> Iterator[Tensor]:
+    """As `_masked`, with masks per row."""
+    check_density(name, density)
+    check_gamma(name, gamma)
+    return (keep_middle_of_rows(tensor - base, density, gamma) for tensor in tensors)

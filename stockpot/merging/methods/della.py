@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from stockpot.merging.method import method
@@ -14,6 +14,8 @@ from stockpot.merging.methods.task_vectors import (
     drop_and_rescale,
     keep_probabilities,
     merge_agreeing,
+    normalized,
+    sum_weighted,
 )
 
 if TYPE_CHECKING:
@@ -38,37 +40,97 @@ def della(
     """Drop smaller entries with higher probability, and average those that agree in sign.
 
     Args:
-        tensors: M same-named tensors, one a model; one shape, float32 or float64.
-        base: what they were fine-tuned from; same shape and dtype.
+        tensors: M same-named tensors, one per model; one shape, float32 or float64.
+        base: the tensor that they were fine-tuned from; same shape and dtype.
         coefficients: M numbers, applied after dropping; equal ones give the paper's method.
-        density: mean probability that an entry is kept, in (0, 1).
-        epsilon: how far that of a row's smallest and largest entry is from it, in
+        density: mean probability of keeping an entry, in (0, 1).
+        epsilon: distance from it of the probabilities of a row's smallest and largest entry, in
             [0, min(density, 1 - density)).
         rescale: `inverse` divides each kept entry by its probability; `l1` multiplies them so
-            that the sum of magnitudes stays; `none` leaves them.
+            that the sum of magnitudes does not change; `none` leaves them unchanged.
         scale: finite factor on the merged task vector (the paper's lambda).
         normalize: whether agreeing entries are averaged (the paper) or summed.
         draws: random numbers, M.
 
     Returns:
-        The merged tensor; shape and dtype of the inputs. The base's entry stays where all are
-        dropped, and where the weighted sum is exactly 0.
+        The merged tensor; shape and dtype of the inputs. Equal to the base where all entries are
+        dropped, and where their weighted sum is exactly 0.
 
     Raises:
         ValueError: an option is out of range.
 
     Source: the paper's drop, elect and fuse. A row is the last dimension, as in mergekit, which
-    rescales by `l1` only and cannot merge rows of one entry; we keep those with probability
-    `density`. Ties of signs and averages are as in `ties`.
+    rescales by `l1` only and cannot merge rows of one entry; here these are kept with probability
+    `density`. Sign ties and averages are as in `ties`.
     """
-    check_keep_range("della", density, epsilon)
-    check_rescale("della", rescale)
+    dropped = _dropped(
+        "della", tensors, base, draws, density=density, epsilon=epsilon, rescale=rescale
+    )
     check_scale("della", scale)
+    return base + scale * merge_agreeing(dropped, coefficients, normalize=normalize)
+
+
+@method("della_linear")
+def della_linear(
+    tensors: Sequence[Tensor],
+    base: Tensor,
+    coefficients: Sequence[float],
+    *,
+    density: float = 0.5,
+    epsilon: float = 0.15,
+    rescale: Rescale = "inverse",
+    scale: float = 1.0,
+    normalize: bool = False,
+    draws: Sequence[Draws],
+) -> Tensor:
+    """Drop smaller entries of task vectors with higher probability, and add the sum to the base.
+
+    Args:
+        tensors: M same-named tensors, one per model; one shape, float32 or float64.
+        base: the tensor that they were fine-tuned from; same shape and dtype.
+        coefficients: M numbers.
+        density: mean probability of keeping an entry, in (0, 1).
+        epsilon: as in `della`.
+        rescale: as in `della`.
+        scale: finite factor on the sum (the paper's lambda).
+        normalize: whether coefficients are divided by their sum.
+        draws: random numbers, M.
+
+    Returns:
+        The merged tensor; shape and dtype of the inputs. Epsilon 0 is `dare_linear`.
+
+    Raises:
+        ValueError: an option is out of range, or coefficients to normalise sum to 0.
+
+    Source: the paper's dropping (MagPrune), without the election of signs, as in mergekit.
+    Differences from it are those of `della`.
+    """
+    dropped = _dropped(
+        "della_linear", tensors, base, draws, density=density, epsilon=epsilon, rescale=rescale
+    )
+    check_scale("della_linear", scale)
+    if normalize:
+        coefficients = normalized("della_linear", coefficients)
+    return base + scale * sum_weighted(dropped, coefficients)
+
+
+def _dropped(
+    name: str,
+    tensors: Sequence[Tensor],
+    base: Tensor,
+    draws: Sequence[Draws],
+    *,
+    density: float,
+    epsilon: float,
+    rescale: Rescale,
+) -> Iterator[Tensor]:
+    """Check the options; return the task vectors, dropped and rescaled one at a time."""
+    check_keep_range(name, density, epsilon)
+    check_rescale(name, rescale)
     task_vectors = (tensor - base for tensor in tensors)
-    dropped = (
+    return (
         drop_and_rescale(
             task_vector, keep_probabilities(task_vector, density, epsilon), own, rescale
         )
         for task_vector, own in zip(task_vectors, draws, strict=True)
     )
-    return base + scale * merge_agreeing(dropped, coefficients, normalize=normalize)

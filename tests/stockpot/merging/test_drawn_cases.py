@@ -13,10 +13,8 @@ from torch import Tensor
 
 from stockpot.merging.draws import Draws
 from stockpot.merging.methods.arcee_fusion import arcee_fusion
-from stockpot.merging.methods.dare_linear import dare_linear
-from stockpot.merging.methods.dare_ties import dare_ties
-from stockpot.merging.methods.della import della
-from stockpot.merging.methods.della_linear import della_linear
+from stockpot.merging.methods.dare import dare_linear, dare_ties
+from stockpot.merging.methods.della import della, della_linear
 from stockpot.merging.methods.fisher import Fisher
 from stockpot.merging.methods.iso_c import iso_c
 from stockpot.merging.methods.linear import linear

@@ -11,8 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
-from stockpot.merging.methods.breadcrumbs import breadcrumbs, breadcrumbs_rows
-from stockpot.merging.methods.breadcrumbs_ties import breadcrumbs_ties, breadcrumbs_ties_rows
+from stockpot.merging.methods.breadcrumbs import (
+    breadcrumbs,
+    breadcrumbs_rows,
+    breadcrumbs_ties,
+    breadcrumbs_ties_rows,
+)
 from stockpot.merging.methods.task_arithmetic import task_arithmetic
 from stockpot.merging.methods.ties import ties
 

@@ -9,8 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from stockpot.merging.draws import Draws
-from stockpot.merging.methods.dare_linear import dare_linear
-from stockpot.merging.methods.dare_ties import dare_ties
+from stockpot.merging.methods.dare import dare_linear, dare_ties
 from stockpot.merging.methods.task_arithmetic import task_arithmetic
 from stockpot.merging.methods.ties import ties
 

@@ -9,10 +9,8 @@ import torch
 from torch import Generator, Tensor
 
 from stockpot.merging.draws import Draws
-from stockpot.merging.methods.dare_linear import dare_linear
-from stockpot.merging.methods.dare_ties import dare_ties
-from stockpot.merging.methods.della import della
-from stockpot.merging.methods.della_linear import della_linear
+from stockpot.merging.methods.dare import dare_linear, dare_ties
+from stockpot.merging.methods.della import della, della_linear
 from stockpot.merging.methods.task_arithmetic import task_arithmetic
 
 BOTH = pytest.mark.parametrize("method", [della_linear, della])

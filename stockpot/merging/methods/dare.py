@@ -1,0 +1,136 @@
+"""DARE, drop and rescale (Yu et al. 2024, https://arxiv.org/abs/2311.03099)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from stockpot.merging.method import method
+from stockpot.merging.methods.task_vectors import (
+    Rescale,
+    check_density,
+    check_rescale,
+    check_scale,
+    drop_and_rescale,
+    measure_l1,
+    merge_agreeing,
+    normalized,
+    sum_weighted,
+)
+from stockpot.merging.runs import Runs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stockpot.merging.draws import Draws
+
+
+@method("dare_linear", is_elementwise=True, measure=measure_l1)
+def dare_linear(
+    tensors: Sequence[Tensor],
+    base: Tensor,
+    coefficients: Sequence[float],
+    *,
+    density: float = 0.5,
+    rescale: Rescale = "inverse",
+    scale: float = 1.0,
+    normalize: bool = False,
+    draws: Sequence[Draws],
+    measured: Sequence[float | None] | None = None,
+) -> Tensor:
+    """Drop random entries of task vectors, rescale the others, and add the sum to the base.
+
+    Args:
+        tensors: M same-named tensors, one per model; one shape, float32 or float64.
+        base: the tensor that they were fine-tuned from; same shape and dtype.
+        coefficients: M numbers; 1 each is the paper's method.
+        density: probability of keeping an entry, in (0, 1].
+        rescale: `inverse` divides kept entries by the density; `l1` multiplies them so that the
+            sum of magnitudes does not change; `none` leaves them unchanged.
+        scale: finite factor on the sum (the paper's lambda).
+        normalize: whether coefficients are divided by their sum.
+        draws: random numbers, M.
+        measured: factors of `l1`, where the tensors are parts of larger ones.
+
+    Returns:
+        The merged tensor; shape and dtype of the inputs. Density 1 is task arithmetic.
+
+    Raises:
+        ValueError: an option is out of range, or coefficients to normalise sum to 0.
+
+    Source: the paper's drop and rescale, with task arithmetic. mergekit rescales by `l1` only.
+    The default here is the paper's: its expectation is the task vector itself, which does not hold
+    for `l1` on small tensors.
+    """
+    dropped = _dropped(
+        "dare_linear", tensors, base, draws, measured, density=density, rescale=rescale
+    )
+    check_scale("dare_linear", scale)
+    if normalize:
+        coefficients = normalized("dare_linear", coefficients)
+    return base + scale * sum_weighted(dropped, coefficients)
+
+
+@method("dare_ties", is_elementwise=True, measure=measure_l1)
+def dare_ties(
+    tensors: Sequence[Tensor],
+    base: Tensor,
+    coefficients: Sequence[float],
+    *,
+    density: float = 0.5,
+    rescale: Rescale = "inverse",
+    scale: float = 1.0,
+    normalize: bool = False,
+    draws: Sequence[Draws],
+    measured: Sequence[float | None] | None = None,
+) -> Tensor:
+    """Drop random entries of task vectors, rescale the others, and sum those that agree in sign.
+
+    Args:
+        tensors: M same-named tensors, one per model; one shape, float32 or float64.
+        base: the tensor that they were fine-tuned from; same shape and dtype.
+        coefficients: M numbers, applied after dropping.
+        density: probability of keeping an entry, in (0, 1].
+        rescale: as in `dare_linear`.
+        scale: finite factor on the merged task vector (the paper's lambda).
+        normalize: whether agreeing entries are averaged instead of summed.
+        draws: random numbers, M.
+        measured: factors of `l1`, where the tensors are parts of larger ones.
+
+    Returns:
+        The merged tensor; shape and dtype of the inputs. Equal to the base where all entries are
+        dropped, and where their weighted sum is exactly 0.
+
+    Raises:
+        ValueError: an option is out of range.
+
+    Source: the paper's drop and rescale, with TIES-Merging (https://arxiv.org/abs/2306.01708)
+    from the election of signs on. Differences from mergekit are those of `dare_linear` and
+    `ties`.
+    """
+    dropped = _dropped(
+        "dare_ties", tensors, base, draws, measured, density=density, rescale=rescale
+    )
+    check_scale("dare_ties", scale)
+    return base + scale * merge_agreeing(dropped, coefficients, normalize=normalize)
+
+
+def _dropped(
+    name: str,
+    tensors: Sequence[Tensor],
+    base: Tensor,
+    draws: Sequence[Draws],
+    measured: Sequence[float | None] | None,
+    *,
+    density: float,
+    rescale: Rescale,
+) -> Iterator[Tensor]:
+    """Check the options; return the task vectors, dropped and rescaled one at a time."""
+    check_density(name, density)
+    check_rescale(name, rescale)
+    options = {"density": density, "rescale": rescale}
+    ratios = measured or measure_l1(Runs.of(tensors, base), draws, options)
+    return (
+        drop_and_rescale(tensor - base, density, own, rescale, ratio)
+        for tensor, own, ratio in zip(tensors, draws, ratios, strict=True)
+    )
