@@ -1,1 +1,1 @@
-"""The order of work: one flow a stage, one for the experiment, and the `stockpot` command."""
+"""The order of work: one flow per stage, one for the experiment, and the `stockpot` command."""

@@ -15,7 +15,7 @@ from tasks.training import train_model
 def pretrain_base(session: Session) -> None:
     """Import the base, or pretrain it on the pretraining part of the data.
 
-    What the sweep is to import is looked at before that: headers alone, in seconds.
+    The headers of checkpoints that the sweep imports are checked first, which takes seconds.
     """
     check_data_first()
     check_imports("sweep")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import importlib.metadata
 import logging
 import os
 import sys
 import traceback
+from collections.abc import Callable, Sequence
 from gc import freeze, set_threshold
 from typing import Annotated
 
@@ -16,6 +18,7 @@ from rich.panel import Panel
 
 from flows.compare_commands import compare
 from flows.merge_commands import explain, inspect, merge, verify
+from flows.options import Overrides, Params
 from flows.promote_commands import promote
 from flows.reproduce_commands import reproduce
 from flows.workload_commands import check_workload, new
@@ -32,16 +35,50 @@ app = typer.Typer(
 
 _out, _err = Console(), Console(stderr=True)
 
-Params = Annotated[
-    str | None,
-    typer.Option(
-        "--params", "-p", help="The experiment; by default params.yaml, here or in a folder above."
-    ),
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Override a field, e.g. sweep.size=4."),
-]
+# Square brackets after a backslash: rich would take them for markup.
+_STAGE_HELP = {
+    "base": """
+        Pretrain the base, the model that every ingredient is fine-tuned from.
+
+        stockpot base --set base.epochs=40
+        """,
+    "sweep": """
+        Fine-tune the ingredients that do not exist yet, several at a time.
+
+        stockpot sweep --set sweep.size=20
+        """,
+    "soups": r"""
+        Select ingredients by their val scores and merge them: one soup per recipe.
+
+        stockpot soups --set 'soups=\[{name: top3, select: top_k, k: 3}]'
+        """,
+    "tune": """
+        Search merge coefficients on val. An interrupted search by Optuna is continued.
+
+        stockpot tune --set tune.0.trials=200
+        """,
+    "diagnose": r"""
+        Analyse ingredients and soups (barriers, similarity, contributions) on train and val.
+
+        stockpot diagnose --set 'diagnose=\[barriers, soup_size]'
+        """,
+    "evaluate": """
+        Score all models on test and the test shifts, with confidence intervals.
+
+        stockpot evaluate --set evaluate.bootstrap=10000
+        """,
+    "report": """
+        Write results/report.html.
+
+        stockpot report && xdg-open results/report.html
+        """,
+}
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        _out.print(f"stockpot {importlib.metadata.version('stockpot')}", highlight=False)
+        raise typer.Exit
 
 
 @app.callback()
@@ -49,16 +86,20 @@ def _options(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks and the libraries' own logs.")
     ] = False,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
 ) -> None:
-    """Model-merge experiments: fine-tune many, merge, tune, and judge honestly.
+    """Model-merge experiments: fine-tune many models, merge them, and test whether it helped.
 
-    Everything about an experiment stands in [bold]params.yaml[/bold]. A first experiment:
+    An experiment is described by [bold]params.yaml[/bold]. A first one:
 
-      stockpot run                      the whole of it, on scikit-learn's digits
+      stockpot run                      the whole experiment, on scikit-learn's digits
 
-      stockpot run --set sweep.size=20  four more ingredients; what is there is not made again
+      stockpot run --set sweep.size=20  four more ingredients; existing results are reused
 
-      stockpot ui                       look at it in MLflow and Prefect
+      stockpot ui                       browse the results in MLflow and Prefect
     """
     _set_up_logging(debug)
 
@@ -75,98 +116,21 @@ def _set_up_logging(debug: bool) -> None:
     logging.getLogger().addHandler(handler)
 
 
-@app.command()
+@app.command(rich_help_panel="Experiment")
 def run(params: Params = None, overrides: Overrides = None) -> None:
-    """Do the whole experiment: base, sweep, soups, tune, diagnose, evaluate, report.
+    """Run the whole experiment: base, sweep, soups, tune, diagnose, evaluate, report.
 
-    What is done already is skipped, so the same command also resumes and repeats. It ends with
-    the table of results and the path of the report.
+    Stages that are up to date are skipped, so the same command also resumes an interrupted run.
+    At the end it prints the table of results and the path of the report.
 
       stockpot run --set seed=1 --set sweep.size=8
     """
-    _stages(params, overrides, STAGES)
+    _run_stages(params, overrides, STAGES)
 
 
-@app.command()
-def base(params: Params = None, overrides: Overrides = None) -> None:
-    """Pretrain the base, the model that every ingredient starts from.
-
-    stockpot base --set base.epochs=40
-    """
-    _stages(params, overrides, ["base"])
-
-
-@app.command()
-def sweep(params: Params = None, overrides: Overrides = None) -> None:
-    """Fine-tune the ingredients, side by side; only those that are not there yet.
-
-    stockpot sweep --set sweep.size=20
-    """
-    _stages(params, overrides, ["sweep"])
-
-
-@app.command()
-def soups(params: Params = None, overrides: Overrides = None) -> None:
-    """Choose ingredients on val and merge them: one soup a recipe.
-
-    stockpot soups --set 'soups=[{name: top3, select: top_k, k: 3}]'
-    """
-    _stages(params, overrides, ["soups"])
-
-
-@app.command()
-def tune(params: Params = None, overrides: Overrides = None) -> None:
-    """Search merge coefficients on val; an interrupted search by Optuna goes on.
-
-    stockpot tune --set tune.0.trials=200
-    """
-    _stages(params, overrides, ["tune"])
-
-
-@app.command()
-def diagnose(params: Params = None, overrides: Overrides = None) -> None:
-    """Look at ingredients and soups: barriers, similarity, what each is worth; on val alone.
-
-    stockpot diagnose --set 'diagnose=[barriers, soup_size]'
-    """
-    _stages(params, overrides, ["diagnose"])
-
-
-@app.command()
-def evaluate(params: Params = None, overrides: Overrides = None) -> None:
-    """Judge all models on test and the test shifts, with intervals.
-
-    stockpot evaluate --set evaluate.bootstrap=10000
-    """
-    _stages(params, overrides, ["evaluate"])
-
-
-@app.command()
-def report(params: Params = None, overrides: Overrides = None) -> None:
-    """Write results/report.html.
-
-    stockpot report && xdg-open results/report.html
-    """
-    _stages(params, overrides, ["report"])
-
-
-@app.command()
-def code(params: Params = None, overrides: Overrides = None) -> None:
-    """Write results/code, the keys of the code that each stage's results depend on.
-
-    DVC's stages depend on these files; `stockpot run` writes them too.
-
-      stockpot code && dvc status
-    """
-    from stockpot.experiment.opening import make_plan
-    from stockpot.experiment.state import write_code_keys
-
-    write_code_keys(make_plan(params, overrides or []))
-
-
-@app.command()
+@app.command(rich_help_panel="Experiment")
 def status(params: Params = None, overrides: Overrides = None) -> None:
-    """Say which stages are done and what a run would do; start nothing.
+    """Show which stages are up to date and what a run would do, without running anything.
 
     stockpot status --set sweep.size=20
     """
@@ -176,7 +140,7 @@ def status(params: Params = None, overrides: Overrides = None) -> None:
     show_status(make_plan(params, overrides or []), _out)
 
 
-@app.command()
+@app.command(rich_help_panel="Experiment")
 def ui(params: Params = None) -> None:
     """Serve the MLflow and Prefect UIs of this project until Ctrl-C, and print the links.
 
@@ -188,12 +152,36 @@ def ui(params: Params = None) -> None:
     serve(make_plan(params, []), _out)
 
 
-@app.command()
+def _stage_command(stage: str) -> Callable[[str | None, list[str] | None], None]:
+    def command(params: Params = None, overrides: Overrides = None) -> None:
+        _run_stages(params, overrides, [stage])
+
+    return command
+
+
+for _stage in STAGES:
+    app.command(_stage, help=_STAGE_HELP[_stage], rich_help_panel="Stages")(_stage_command(_stage))
+
+
+@app.command(rich_help_panel="Stages")
+def code(params: Params = None, overrides: Overrides = None) -> None:
+    """Write results/code: the keys of the code that each stage's results depend on.
+
+    DVC's stages depend on these files; `stockpot run` writes them too.
+
+      stockpot code && dvc status
+    """
+    from stockpot.experiment.opening import make_plan
+    from stockpot.experiment.state import write_code_keys
+
+    write_code_keys(make_plan(params, overrides or []))
+
+
 def gc(
     params: Params = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
 ) -> None:
-    """Delete checkpoints that no manifest names, and what killed runs left behind.
+    """Delete checkpoints that no manifest refers to, and temporary files of killed runs.
 
     stockpot gc --yes
     """
@@ -206,20 +194,23 @@ def gc(
         size = sum(path.stat().st_size for path in garbage) / 1e6
         for path in garbage:
             _out.print(f"  {path.relative_to(plan.project.root)}", highlight=False)
-        _out.print(f"{len(garbage)} files that nothing names, {size:.1f} MB")
+        _out.print(f"{len(garbage)} unused files, {size:.1f} MB")
         if garbage and (yes or typer.confirm("Delete them?")):
             delete(garbage)
             _out.print("Deleted. DVC's cache has its own command: dvc gc --workspace")
 
 
-for _command in (new, check_workload, compare, promote, reproduce, merge, inspect, explain, verify):
-    app.command()(_command)
+for _panel, _commands in {
+    "Models on disk": (merge, inspect, explain, verify),
+    "Results": (compare, promote, reproduce),
+    "Project": (new, check_workload, gc),
+}.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_panel)(_command)
 
 
-def _stages(
-    params: str | None, overrides: list[str] | None, stages: list[str] | tuple[str, ...]
-) -> None:
-    """Run stages and say what came of it."""
+def _run_stages(params: str | None, overrides: list[str] | None, stages: Sequence[str]) -> None:
+    """Run stages and print their results."""
     from flows.launch import launch
     from flows.summary import show_results
     from stockpot.experiment.opening import make_plan
@@ -229,12 +220,12 @@ def _stages(
 
 
 def main() -> None:
-    """Run the command; errors are one red paragraph, and the exit code says of what kind.
+    """Run the command; errors are printed in a red panel.
 
-    0 done, 1 failed, 2 bad input, 130 interrupted.
+    Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted.
     """
-    # Prefect and MLflow are a million objects that live to the end: without this the collector
-    # would search them for 0.5 s while they are imported and for 1.2 s when the process ends.
+    # Prefect and MLflow are a million objects that are never freed: without this the collector
+    # would scan them for 0.5 s while they are imported and for 1.2 s when the process ends.
     set_threshold(50_000)
     atexit.register(freeze)
     try:

@@ -1,4 +1,4 @@
-"""The diagnostics: what ingredients and soups are like, seen on train and val alone."""
+"""The diagnostics: analyses of ingredients and soups, on train and val only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tasks.session import Session
 
 @stage("diagnose")
 def diagnose_soups(session: Session) -> None:
-    """Look at ingredients and soups: do they belong together, what is each worth, and why."""
+    """Analyse the ingredients and soups: compatibility, contributions, diversity."""
     jobs = session.plan.diagnostic_jobs()
     findings = all_results(side_by_side(diagnose, jobs, "diagnose"))
 

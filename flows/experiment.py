@@ -28,11 +28,11 @@ STAGES = {
 
 @flow(name="experiment")
 def run_experiment(params: str | None = None, overrides: tuple[str, ...] = ()) -> None:
-    """Do every stage that is not done, and hand its outputs to DVC.
+    """Run every stage that is not up to date, and record its outputs in DVC.
 
     Args:
         params: the params file; by default params.yaml of the project.
-        overrides: `field.subfield=value` each, over what the file says.
+        overrides: `field.subfield=value` each; they override the file.
     """
     with flow_session(params, overrides) as session:
         for stage, stage_flow in STAGES.items():

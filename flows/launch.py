@@ -1,4 +1,4 @@
-"""Starting flows from the command line: plan, prepare, run, and end well whatever happens."""
+"""Run flows from the command line: plan, start the server and the workers, and end them all."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ from tasks.session import Session, open_session
 if TYPE_CHECKING:
     from prefect import Flow
 
-# Modules of the main process that take 0.5 s and more.
+# Modules of the main process that take 0.5 s or more to import.
 _IMPORTED_BY = {"sweep": "scipy.stats", "report": "matplotlib.pyplot"}
 
 
 def launch(
     params: str | None, overrides: Sequence[str], stages: Sequence[str], console: Console
 ) -> bool:
-    """Run some stages, or nothing where all of them are done.
+    """Run stages that are not up to date.
 
     Args:
-        params: the params file; None looks for params.yaml upwards from here.
+        params: the params file; None looks for params.yaml in this folder and those above.
         overrides: `field.subfield=value` each.
         stages: one stage, or all of them.
         console: for messages.
 
     Returns:
-        Whether anything was done.
+        Whether anything had to be done.
 
     Raises:
-        InputError: what the user gave cannot be used; nothing was started.
+        InputError: the input is not valid; nothing was started.
         StageFailed: not enough of the work succeeded.
-        KeyboardInterrupt: the run was interrupted, and everything it started has been ended.
+        KeyboardInterrupt: the run was interrupted; everything it started has ended.
     """
     plan = make_plan(params, overrides)
     with hold_run_lock(plan.project, console):
@@ -70,7 +70,7 @@ def launch(
 
 
 def _check_tracking(plan: Plan) -> None:
-    """Refuse a tracking server that does not answer; the project's own store needs no check."""
+    """Check that a tracking server answers; the store in the project needs no check."""
     own = plan.tracking_uri == plan.project.mlflow_uri
     if not own and not plan.experiment.track.offline:
         from stockpot.tracking import check_answers
@@ -95,7 +95,7 @@ def _flow_of(stages: Sequence[str]) -> Flow[[str | None, tuple[str, ...]], Any]:
 
 
 def _import_ahead(plan: Plan, stages: Sequence[str]) -> None:
-    """Import what stages would import first of all: there is time until the server is up."""
+    """Import the slow modules of these stages while the server starts."""
     for stage in stages:
         if stage in _IMPORTED_BY and not is_done(plan, stage):
             importlib.import_module(_IMPORTED_BY[stage])
@@ -117,7 +117,7 @@ def _run(
 
 @contextmanager
 def _interruptible(session: Session) -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into the end of all workers and a KeyboardInterrupt."""
+    """On Ctrl-C or SIGTERM, kill all workers and raise KeyboardInterrupt."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         session.workers.stop()

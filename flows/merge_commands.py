@@ -1,4 +1,4 @@
-"""The commands that merge models on disk and look at them: no flow, no server, no project."""
+"""Commands for models on disk; they need no project and no server."""
 
 from __future__ import annotations
 
@@ -31,34 +31,36 @@ if TYPE_CHECKING:
 
 _out, _err = Console(), Console(stderr=True)
 
-Model = Annotated[Path, typer.Argument(help="A model that `stockpot merge` made.")]
+Model = Annotated[Path, typer.Argument(help="A model made by `stockpot merge`.")]
 Inputs = Annotated[
-    Path, typer.Option("--inputs", help="The folder to which its pedigree's paths are relative.")
+    Path, typer.Option("--inputs", help="The folder that paths in its pedigree are relative to.")
 ]
 
 
 def merge(
     config: Annotated[
-        Path | None, typer.Argument(help="The merge: our own short form, or mergekit's.")
+        Path | None, typer.Argument(help="The merge file, in stockpot's or mergekit's format.")
     ] = None,
     place: Annotated[
         Path | None,
-        typer.Argument(metavar="OUT", help="A folder, or a name that ends in .safetensors."),
+        typer.Argument(metavar="OUT", help="A folder, or a file name ending in .safetensors."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check all, print the forecast, merge nothing.")
+        bool,
+        typer.Option("--dry-run", help="Check everything and print the forecast; merge nothing."),
     ] = False,
     methods: Annotated[
         bool, typer.Option("--methods", help="List the merge methods with their options.")
     ] = False,
 ) -> None:
-    """Merge models on disk, of any size: folders, shards, safetensors, PyTorch weights, adapters.
+    r"""Merge models on disk: folders, shards, safetensors, PyTorch weights, adapters.
 
-    What is interrupted goes on with the same command. A merge file says which and how:
+    Models may be larger than memory. An interrupted merge continues with the same command. A
+    merge file:
 
       method: ties
 
-      models: [fine-tuned-a, {path: fine-tuned-b, coefficient: 0.5}]
+      models: \[fine-tuned-a, {path: fine-tuned-b, coefficient: 0.5}]
 
       base: pretrained
 
@@ -96,7 +98,7 @@ def merge(
 
 
 def _digest_ahead(config: Path) -> None:
-    """Digest the models while torch is imported."""
+    """Compute digests of the models while torch is being imported."""
     from stockpot.disk_merging.mergekit_form import model_paths
     from stockpot.storage.weights.model_files import digest_ahead
 
@@ -104,7 +106,7 @@ def _digest_ahead(config: Path) -> None:
 
 
 def explain(model: Model) -> None:
-    """Print what a merged model was made from, out of its header.
+    """Show from its header how a merged model was made.
 
     stockpot explain merged
     """
@@ -127,7 +129,7 @@ def explain(model: Model) -> None:
 
 
 def verify(model: Model, inputs: Inputs = Path()) -> None:
-    """Make a merged model again from its pedigree and compare, byte for byte.
+    """Rebuild a merged model from its pedigree and compare the two byte for byte.
 
     stockpot verify merged --inputs ~/models
     """
@@ -149,22 +151,22 @@ def verify(model: Model, inputs: Inputs = Path()) -> None:
         found, again = open_files(model).digest, open_files(place).digest
     if found != again:
         raise StageFailed(
-            f"{model}: its weights are not what its pedigree makes: digest {found[:12]}, "
-            f"made again {again[:12]}"
+            f"{model}: its weights differ from those of its pedigree: digest {found[:12]}, "
+            f"rebuilt {again[:12]}"
         )
-    _out.print(f"{model}: made again from its inputs, equal byte for byte ({found[:12]})")
+    _out.print(f"{model}: rebuilt from its inputs, equal byte for byte ({found[:12]})")
 
 
 def inspect(
-    models: Annotated[list[Path], typer.Argument(help="Models, two or more.")],
+    models: Annotated[list[Path], typer.Argument(help="Two or more models.")],
     base: Annotated[
-        Path | None, typer.Option("--base", help="What they were fine-tuned from.")
+        Path | None, typer.Option("--base", help="The model that they were fine-tuned from.")
     ] = None,
     weights: Annotated[
-        bool, typer.Option("--weights", help="Read the weights too: norms, cosines, signs.")
+        bool, typer.Option("--weights", help="Also compare weights: norms, cosines, signs.")
     ] = False,
 ) -> None:
-    """Say whether models belong together, from their headers alone.
+    """Check from their headers whether models can be merged.
 
     stockpot inspect fine-tuned-a fine-tuned-b --base pretrained --weights
     """
@@ -198,7 +200,7 @@ def inspect(
 
 
 def _show_matrix(title: str, values: list[list[float]]) -> None:
-    """Show a heat map: the higher, the greener."""
+    """Print a heat map; higher values are greener."""
     table = Table("", *map(str, range(len(values))), title=title, title_justify="left")
     for number, row in enumerate(values):
         cells = [f"[on rgb(0,{int(110 * max(value, 0.0))},40)] {value:5.2f} " for value in row]
@@ -225,7 +227,7 @@ def _run(job: MergeJob) -> None:
 
 @contextmanager
 def _progress(job: MergeJob) -> Iterator[Callable[[int], None]]:
-    """Show a bar of bytes; yield what to call with the number of bytes after each piece."""
+    """Show a progress bar; yield its callback, which takes the number of bytes just read."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=28),
@@ -261,6 +263,6 @@ def _show_methods() -> None:
             option if default is Parameter.empty else f"{option}={default}"
             for option, default in method.options.items()
         )
-        where = " In experiments alone, since it takes data." if method.side_information else ""
+        where = " Only in experiments, since it needs data." if method.side_information else ""
         table.add_row(name, models, base, options, method.summary + where)
     _out.print(table)

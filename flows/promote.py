@@ -1,4 +1,4 @@
-"""The promotion: the best soup challenges the champion in MLflow's registry."""
+"""The promotion: the best soup is tested against the champion in MLflow's registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command that decides which model is the champion: no flow and no Prefect server."""
+"""The command that promotes a model to champion; it needs no Prefect server."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+
+from flows.options import Overrides, Params
 
 _out, _err = Console(), Console(stderr=True)
 
@@ -15,20 +17,15 @@ def promote(
         str | None, typer.Argument(help="The challenger; by default the best soup on val.")
     ] = None,
     rollback: Annotated[
-        bool, typer.Option("--rollback", help="Put the champion before the present one back.")
+        bool, typer.Option("--rollback", help="Restore the previous champion.")
     ] = False,
-    params: Annotated[
-        str | None, typer.Option("--params", "-p", help="The experiment; by default params.yaml.")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Override a field, e.g. promote.level."),
-    ] = None,
+    params: Params = None,
+    overrides: Overrides = None,
 ) -> None:
-    """Make a model the champion of MLflow's registry if it wins the paired test on test.
+    """Make a model the champion in MLflow's registry if it wins the paired test on test.
 
-    It is registered with the alias `challenger`; the alias `champion` moves to it only if p is
-    below promote.level. Otherwise the command says why not. The first one needs no test.
+    The model is registered with the alias `challenger`. The alias `champion` moves to it only if p
+    is below promote.level; otherwise the command prints why not. The first champion needs no test.
 
     stockpot promote greedy --set promote.level=0.01
 

@@ -1,4 +1,4 @@
-"""The report: one page that says what was found, and how far it can be trusted."""
+"""The report: one page with the results and their uncertainty."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command that makes recorded models again: no flow and no Prefect server."""
+"""The command that rebuilds recorded models; it needs no Prefect server."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from flows.options import Params
 from stockpot.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,17 +24,16 @@ def reproduce(
     runs: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN...", help="An MLflow run id, or its start, or a model's name here."
+            metavar="RUN...",
+            help="An MLflow run id or its start, or a model's name.",
         ),
     ],
-    params: Annotated[
-        str | None, typer.Option("--params", "-p", help="The experiment; by default params.yaml.")
-    ] = None,
+    params: Params = None,
 ) -> None:
-    """Make recorded models again and compare digests and scores with the record.
+    """Rebuild recorded models and compare digests and scores with the record.
 
-    A base or an ingredient is trained again, a soup merged again from its recorded ingredients
-    and coefficients, in a temporary folder. The exit code is 1 if one of them differs.
+    In a temporary folder, a base or an ingredient is trained again, and a soup is merged again
+    from its recorded ingredients and coefficients. The exit code is 1 if a model differs.
 
     stockpot reproduce greedy ingredient-03
     """
@@ -48,7 +48,7 @@ def reproduce(
 
 
 def _run_id(plan: Plan, tracker: Tracker, run: str) -> str:
-    """Return the id of a model's run by its name in this project; an id is left as it is."""
+    """Return the run id of a model of this project; return anything else unchanged."""
     from stockpot.experiment.stages import STAGES
     from stockpot.storage.manifests import manifest_path, models_of, read_manifest
 
@@ -87,11 +87,11 @@ def _show(reproduction: Reproduction) -> None:
     then, now = reproduction.digests
     end = "the same" if reproduction.is_same else "differs"
     lines = [f"{reproduction.name} (run {reproduction.run_id}): {end}"]
-    lines += [f"  digest {then}" + ("" if then == now else f", made again {now}")]
+    lines += [f"  digest {then}" + ("" if then == now else f", rebuilt {now}")]
     for name, (recorded, again) in reproduction.scores.items():
-        lines.append(f"  {name} {recorded:.6f}, made again {again:.6f}")
+        lines.append(f"  {name} {recorded:.6f}, rebuilt {again:.6f}")
     if not reproduction.is_same:
-        changes = reproduction.changes or ("nothing that is recorded",)
-        lines += ["  What has changed since:", *(f"  - {change}" for change in changes)]
+        changes = reproduction.changes or ("nothing that was recorded",)
+        lines += ["  Changes since then:", *(f"  - {change}" for change in changes)]
     for line in lines:
         _out.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""The soups: ingredients chosen on val and merged."""
+"""The soups: merges of ingredients that are selected on val."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tasks.session import Session
 
 @stage("soups")
 def make_soups(session: Session) -> None:
-    """Merge one soup a recipe from the ingredients, choosing on val alone."""
+    """Merge one soup per recipe; ingredients are selected on val only."""
     soups = all_results(side_by_side(merge_soup, session.plan.soup_jobs(), "soups"))
 
     record_stage("soups", {"soups": [soup.to_json() for soup in soups]})

@@ -18,9 +18,10 @@ from tasks.training import (
 
 @stage("sweep")
 def fine_tune_ingredients(session: Session) -> None:
-    """Import ingredients, fine-tune one a point of the search space; those that fail are recorded.
+    """Import ingredients, and fine-tune one per point of the search space.
 
-    Where the search looks at the soup, it says round by round which points come next.
+    With `search: soup`, the points of each round depend on the soup of those before. Ingredients
+    that fail are recorded.
     """
     imports, imported = import_checkpoints("sweep")
 
@@ -29,9 +30,9 @@ def fine_tune_ingredients(session: Session) -> None:
     outcomes = side_by_side(fine_tune, jobs, "sweep")
     while more := next_ingredients(jobs, outcomes):
         jobs, outcomes = [*jobs, *more], [*outcomes, *side_by_side(fine_tune, more, "sweep")]
-    if kept := snapshots_of(jobs, outcomes):
-        outcomes = [*outcomes, *side_by_side(fine_tune, kept, "snapshots")]
-        jobs = [*jobs, *kept]
+    if snapshots := snapshots_of(jobs, outcomes):
+        outcomes = [*outcomes, *side_by_side(fine_tune, snapshots, "snapshots")]
+        jobs = [*jobs, *snapshots]
 
     ingredients, failed = enough_ingredients([*imports, *jobs], [*imported, *outcomes])
     precheck = check_before_merging(ingredients)

@@ -11,7 +11,7 @@ from tasks.session import Session
 
 @stage("tune")
 def tune_coefficients(session: Session) -> None:
-    """Search the coefficients of one soup a study, on val and the val shifts alone."""
+    """Search the coefficients of one soup per study, on val and the val shifts only."""
     tuned = all_results(side_by_side(tune_soup, session.plan.tuning_jobs(), "tune"))
 
     record_stage("tune", {"tuned": [soup.to_json() for soup in tuned]})

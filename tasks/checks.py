@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stockpot.experiment.jobs.prechecking import check_ingredients, settle
+from stockpot.experiment.jobs.prechecking import check_ingredients, require_enough
 from stockpot.storage.models import Model
 from stockpot.workloads.checks.before_training import check_data
 from tasks.session import current_session
@@ -36,4 +36,4 @@ def check_before_merging(ingredients: Sequence[Mapping[str, Any]]) -> dict[str, 
     session = current_session()
     job = session.plan.precheck_job([Model.from_json(entry) for entry in ingredients])
     result = session.workers.run(check_ingredients, job)
-    return settle(job, result, session.plan.experiment.sweep.min_ingredients)
+    return require_enough(job, result, session.plan.experiment.sweep.min_ingredients)

@@ -1,4 +1,4 @@
-"""Diagnostics of ingredients and soups, side by side."""
+"""Run diagnostics of ingredients and soups, several at a time."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stockpot.diagnostics.finding import Finding
-from stockpot.experiment.jobs.diagnosing import DiagnosticJob, diagnose_models
-from stockpot.experiment.jobs.diagnosing import write_finding_files
+from stockpot.experiment.jobs.diagnosing import DiagnosticJob, diagnose_models, write_finding_files
 from tasks.session import current_session
 from tasks.task_kinds import local_task, worker_task
 
 
 @worker_task("diagnose", "diagnose-{job.name}")
 def diagnose(job: DiagnosticJob) -> Finding:
-    """Make one diagnostic's finding, unless it is kept already."""
+    """Run one diagnostic, unless its finding is cached."""
     return current_session().workers.run(diagnose_models, job)
 
 
 @local_task("write-findings")
 def write_findings(findings: Mapping[str, Finding]) -> list[Path]:
-    """Write results/diagnostics/*.json, and a diagnostic's few numbers to the MLflow run."""
+    """Write results/diagnostics/*.json, and log the diagnostics' metrics to MLflow."""
     session = current_session()
     session.tracker.log_parent_metrics(
         {

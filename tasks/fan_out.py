@@ -1,4 +1,4 @@
-"""Running one task on many jobs side by side, with a progress bar, and collecting all ends."""
+"""Run one task on many jobs at a time, with a progress bar, and collect all outcomes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ T = TypeVar("T")
 
 
 class Job(Protocol):
-    """What one task works on."""
+    """The argument of a task."""
 
     @property
     def name(self) -> str:
-        """What the progress bar calls it."""
+        """Shown next to the progress bar."""
         ...
 
 
@@ -30,9 +30,9 @@ def side_by_side(task: Task[[J], Any], jobs: Sequence[J], stage: str) -> list[An
     """Submit a task for each job and wait for all of them.
 
     Args:
-        task: a task of one argument, the job.
-        jobs: what it is called with.
-        stage: what the progress bar is called.
+        task: a task with one argument, the job.
+        jobs: its arguments.
+        stage: label of the progress bar.
 
     Returns:
         For each job, in order, what the task returned, or the exception it failed with.

@@ -1,4 +1,4 @@
-"""Flow runs that an earlier process of this project left running: it was killed."""
+"""Flow runs that a killed process of this project left running in Prefect."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def project_tags(root: Path) -> set[str]:
 
 
 def end_left_running(root: Path) -> None:
-    """End the flow runs of a process of this project that was killed.
+    """Mark the flow runs of killed processes of this project as crashed.
 
-    The caller holds the project's run lock, so no other process of the project is at work.
+    The caller holds the project's run lock, so no other process of the project is running.
     """
     unfinished = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING])
     left = FlowRunFilter(

@@ -1,4 +1,4 @@
-"""Taking checkpoints that others have trained: their headers first, then their weights."""
+"""Import checkpoints that were trained elsewhere: check headers first, then copy weights."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Stage = Literal["base", "sweep"]
 
 @worker_task("check-headers", "check-headers-{stage}")
 def check_imports(stage: Stage) -> Headers:
-    """Compare all that a stage imports with the workload's model; no weights are read.
+    """Compare headers of a stage's imports with the workload's model; no weights are read.
 
     Raises:
-        InputError: some are of another model, and that is to stop.
+        InputError: some do not fit the model, and `on_foreign` is stop.
     """
     session = current_session()
     imports = session.plan.imports[stage]
@@ -35,15 +35,15 @@ def check_imports(stage: Stage) -> Headers:
 
 @worker_task("import", "import-{job.name}")
 def import_model(job: ImportJob) -> Model | State[Model]:
-    """Copy one checkpoint into the store in a worker process; the store may have it already."""
+    """Copy one checkpoint into the store in a worker process, unless the store has it."""
     return make_in_worker(job)
 
 
 def import_checkpoints(stage: Stage) -> tuple[list[ImportJob], list[Model | Exception]]:
-    """Import all that a stage imports; return the jobs and what came of each.
+    """Import the checkpoints of a stage; return the jobs and their outcomes.
 
     Raises:
-        InputError: some cannot be used, and that is to stop.
+        InputError: some cannot be used, and `on_foreign` is stop.
     """
     imports = current_session().plan.imports[stage]
     headers = check_imports(stage)

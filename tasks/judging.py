@@ -1,4 +1,4 @@
-"""Judging models on test: their predictions, then all metrics at once."""
+"""Score models on test: predictions of each model, then all metrics at once."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from tasks.task_kinds import local_task, worker_task
 
 @worker_task("predict", "predict-{job.name}")
 def predict(job: PredictionJob) -> None:
-    """Compute a model's outputs on val, test and every shift, but for those that are kept."""
+    """Compute a model's outputs on val, test and every shift, unless they are cached."""
     current_session().workers.run(predict_model, job)
 
 
 @worker_task("measure", "measure-{job.name}")
 def measure(job: BaselineJob) -> None:
-    """Measure a baseline of the judgement, unless that is kept already."""
+    """Measure a baseline of the evaluation, unless it is cached."""
     current_session().workers.run(measure_baseline, job)
 
 
 @local_task("time-a-prediction")
 def time_a_prediction() -> None:
-    """Measure how long a prediction takes, while nothing else is at work."""
+    """Measure the latency of a prediction while nothing else runs."""
     session = current_session()
     session.workers.run(measure_cost, CostJob(session.root, session.plan.workload))
 
 
 @worker_task("judge")
 def judge(job: JudgingJob) -> dict[str, Any]:
-    """Compute every metric with its interval from the kept predictions."""
+    """Compute every metric with its interval from the cached predictions."""
     return current_session().workers.run(judge_models, job)
 
 
 @local_task("log-metrics")
 def log_metrics(evaluation: dict[str, Any]) -> None:
-    """Add the test metrics to the MLflow run of each model, which ensembles get here."""
+    """Log test metrics to the MLflow run of each model; ensembles get their runs here."""
     session = current_session()
     keys = {m["name"]: m["key"] for m in evaluation["models"] if m["kind"] == "ingredient"}
     made_of = {

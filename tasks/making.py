@@ -20,7 +20,7 @@ class ModelFailed(RuntimeError):
     """A job ended without a model.
 
     Attributes:
-        failure: which, and why.
+        failure: its record, with the reason.
     """
 
     def __init__(self, failure: Failure) -> None:
@@ -59,11 +59,11 @@ def make_in_worker(job: ModelJob, timeout_seconds: float | None = None) -> Model
 
 @worker_task("make-soup", "soup-{job.name}")
 def merge_soup(job: SoupJob) -> Model | State[Model]:
-    """Choose ingredients on val and merge them; the store may have the soup already."""
+    """Select ingredients on val and merge them, unless the store has the soup."""
     return make_in_worker(job)
 
 
 @worker_task("tune", "tune-{job.name}")
 def tune_soup(job: TuningJob) -> Model | State[Model]:
-    """Search merge coefficients on val; the store may have the soup already."""
+    """Search merge coefficients on val, unless the store has the soup."""
     return make_in_worker(job)

@@ -1,4 +1,4 @@
-"""Progress bars on the terminal: what is being done, how fast, how long it will take."""
+"""Progress bars on the terminal, with rate and remaining time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rich.text import Text
 
 
 class _RateColumn(ProgressColumn):
-    """Finished pieces of work a minute."""
+    """Finished jobs per minute."""
 
     def render(self, task: Task) -> Text:
         """Show the rate once there is one."""
@@ -31,7 +31,7 @@ class _RateColumn(ProgressColumn):
 
 @contextmanager
 def stage_progress(console: Console, stage: str, total: int) -> Iterator[Callable[[str], None]]:
-    """Show a bar for one stage; yield what to call after each piece of work, with its name.
+    """Show a bar for one stage; yield its callback, which takes the name of a finished job.
 
     Without a terminal there is no bar; one line is printed when the stage ends.
     """

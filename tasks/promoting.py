@@ -1,4 +1,4 @@
-"""The challenge of the champion by an experiment's best soup."""
+"""Test the experiment's best soup against the champion."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.task_kinds import local_task
 
 @local_task("promote")
 def challenge_champion() -> Promotion:
-    """Make the best soup on val the champion if it wins; say on the MLflow run what came of it."""
+    """Make the best soup on val the champion if it wins; tag the MLflow run with the outcome."""
     session = current_session()
     registry = session.tracker.registry(registered_name(session.plan))
     challenge = challenge_of(session.plan, None, describe_commit(session.root))

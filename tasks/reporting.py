@@ -1,4 +1,4 @@
-"""The report, the plots' numbers, and the table where Prefect's and MLflow's users look."""
+"""Write the report and the data of its plots, and publish the table in Prefect and MLflow."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write_plots(evaluation: dict[str, Any]) -> list[Path]:
 
 @local_task("write-report")
 def write_report() -> list[Path]:
-    """Write the report and the model card, and attach them to the MLflow run with all in them."""
+    """Write the report and the model card, and log them with their contents to MLflow."""
     session = current_session()
     results = load_results(session.root)
     keys = {model["name"]: model["key"] for model in results.evaluation["models"]}

@@ -1,4 +1,4 @@
-"""Prefect's settings for one run, which are known only once its session is open."""
+"""Run Prefect flows with the settings of the open session."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run_flow(
 ) -> None:
     """Run a flow, named and tagged after its experiment, with as many tasks at once as workers.
 
-    The other tasks are shown as pending: each waits for a worker, and so for a device.
+    Other tasks are shown as pending: each waits for a worker and its device.
     """
     session = current_session()
     experiment = session.plan.experiment
@@ -37,15 +37,15 @@ def run_flow(
 def flow_session(params: str | None, overrides: tuple[str, ...]) -> Iterator[Session]:
     """Open the session of a flow, or use the one that is open; its tasks get no tags.
 
-    Tasks would inherit those of their flow, and Prefect asks the server for a concurrency slot a
-    tag before and after each task: with SQLite some of these calls fail and are repeated 2 s later.
+    They would inherit those of their flow. Prefect asks the server for a concurrency slot per tag
+    before and after each task; with SQLite, some of these calls fail and are repeated 2 s later.
     """
     with open_session(params, overrides) as session, TagsContext(current_tags=set()):
         try:
             yield session
         except Exception:
             raise
-        except BaseException:  # an interrupt, or Prefect's own way to say SIGTERM
+        except BaseException:  # an interrupt, or what Prefect raises on SIGTERM
             # The flow waits for its tasks before it ends, and they for the workers.
             session.workers.stop()
             raise
@@ -73,10 +73,10 @@ def everything_sent() -> Iterator[None]:
 
 @contextmanager
 def without_heartbeats() -> Iterator[None]:
-    """Let flows of this process send no heartbeats.
+    """Turn off the heartbeats of flows in this process.
 
-    Their thread sleeps in steps of a second and every flow waits for it at its end, which costs
-    an experiment of six stages 7 s. No setting turns it off, but an empty interval does.
+    Their thread sleeps in steps of a second, and every flow waits for it at its end: 7 s for an
+    experiment of six stages. No setting turns it off, but an empty interval does.
     """
     settings = get_current_settings()
     flows = settings.flows.model_copy(update={"heartbeat_frequency": None})

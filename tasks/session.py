@@ -1,7 +1,7 @@
-"""One run of the pipeline in this process: its plan, workers, tracker and terminal.
+"""The session of a run in this process: its plan, workers, tracker and terminal.
 
-Flows and tasks find it with `current_session`. A flow that is started inside a session (a stage
-of an experiment, or a flow that the `stockpot` command has prepared) uses the one that is open.
+Flows and tasks get it from `current_session`. A flow that is started inside a session (a stage of
+an experiment, or a flow of the `stockpot` command) uses the open one.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _open: list[Session] = []
 
 @dataclass
 class Session:
-    """What all flows and tasks of one run share.
+    """State that all flows and tasks of a run share.
 
     Attributes:
         plan: the experiment and its jobs.
         overrides: `--set` options, as given.
         workers: the worker processes.
         tracker: the MLflow records.
-        console: where progress goes.
+        console: for progress and messages.
     """
 
     plan: Plan
@@ -82,7 +82,7 @@ class Session:
         self.tracker.log_model(replace(record, datasets=tuple(seen), files=files))
 
     def dataset(self, name: str) -> Dataset:
-        """Return a set of examples of the workload, for MLflow."""
+        """Return MLflow's description of one set of the workload's examples."""
         from stockpot.tracking import Dataset
 
         workload = self.plan.workload
@@ -99,10 +99,10 @@ def current_session() -> Session:
 def open_session(params: str | None, overrides: Sequence[str] = ()) -> Iterator[Session]:
     """Open the session of a run, or yield the one that is open.
 
-    It holds the project's run lock: a second run waits here, and says for whom.
+    It holds the project's run lock: a second run waits here and prints whom it waits for.
 
     Args:
-        params: the params file; None looks for params.yaml upwards from here.
+        params: the params file; None looks for params.yaml in this folder and those above.
         overrides: `field.subfield=value` each.
 
     Raises:
@@ -132,7 +132,7 @@ def open_session(params: str | None, overrides: Sequence[str] = ()) -> Iterator[
 
 @contextmanager
 def _parent_run(session: Session) -> Iterator[None]:
-    """Keep the MLflow parent run: close those that killed runs left, open ours, end it truly."""
+    """Start the MLflow parent run, end it with its status, and mark those of killed runs."""
     tracker, experiment = session.tracker, session.plan.experiment
     for run_id in tracker.left_running():
         tracker.mark_killed(run_id)

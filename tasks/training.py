@@ -20,7 +20,7 @@ from tasks.task_kinds import local_task, worker_task
 
 @worker_task("train", "train-{job.name}")
 def train_model(job: TrainingJob) -> Model | State[Model]:
-    """Train the model of a job in a worker process; the store may have it already."""
+    """Train the model of a job in a worker process, unless the store has it."""
     limit = current_session().plan.experiment.sweep.timeout_seconds
     return make_in_worker(job, limit)
 
@@ -29,7 +29,7 @@ def train_model(job: TrainingJob) -> Model | State[Model]:
 def next_ingredients(
     jobs: Sequence[TrainingJob], outcomes: Sequence[Model | Exception]
 ) -> list[TrainingJob]:
-    """Return the next round of a sweep that looks at its soup; none if the sweep is whole."""
+    """Return the next round of a sweep with `search: soup`; none if the sweep is complete."""
     session = current_session()
     models = [None if isinstance(outcome, Exception) else outcome for outcome in outcomes]
     job = session.plan.proposal_job(jobs, models)
@@ -41,7 +41,7 @@ def next_ingredients(
 def snapshots_of(
     jobs: Sequence[TrainingJob], outcomes: Sequence[Model | Exception]
 ) -> list[TrainingJob]:
-    """Return the jobs of the checkpoints that the runs which ended well have kept on their way."""
+    """Return the jobs of the snapshots of all runs that succeeded."""
     return [
         snapshot
         for job, outcome in zip(jobs, outcomes, strict=True)
@@ -54,10 +54,10 @@ def snapshots_of(
 def enough_ingredients(
     jobs: Sequence[TrainingJob | ImportJob], outcomes: Sequence[Model | Exception]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Split what came of a sweep into ingredients and failures, as the manifest holds them.
+    """Split the outcomes of a sweep into manifest entries of ingredients and of failures.
 
     Raises:
-        StageFailed: fewer than `sweep.min_ingredients` are good.
+        StageFailed: fewer than `sweep.min_ingredients` succeeded.
         Exception: an error that is not the failure of one ingredient.
     """
     ingredients = [outcome.to_json() for outcome in outcomes if isinstance(outcome, Model)]
@@ -77,7 +77,7 @@ def enough_ingredients(
 
 
 def _failure_of(job: TrainingJob | ImportJob, error: Exception) -> Failure:
-    """Return the failure of one job; an error that is no such thing is raised again."""
+    """Return the failure of one job; raise an error of any other kind."""
     if isinstance(error, ModelFailed):
         return error.failure
     if isinstance(error, (WorkerLost, TimeoutError)):

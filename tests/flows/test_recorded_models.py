@@ -1,4 +1,4 @@
-"""The commands that go by what MLflow has recorded: the champion, and models made again."""
+"""The commands that read records of MLflow: `promote` and `reproduce`."""
 
 from __future__ import annotations
 
@@ -40,4 +40,4 @@ def test_models_are_made_again_and_one_that_differs_is_told_by_the_exit_code(
     told = {line.split(" (run ")[0]: line for line in finished.output.splitlines()}
     assert told["greedy"].endswith("): the same")
     assert told["uniform"].endswith("): differs")
-    assert "  val/accuracy 0.123000, made again 0." in finished.output
+    assert "  val/accuracy 0.123000, rebuilt 0." in finished.output

@@ -1,4 +1,4 @@
-"""Models of a small experiment, made again from what was recorded of them."""
+"""Models of a small experiment are rebuilt from their provenance."""
 
 from __future__ import annotations
 

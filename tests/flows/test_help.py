@@ -1,0 +1,48 @@
+"""The `stockpot` command by itself: its version and the panels of its help."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from flows.cli import app
+
+PANELS = {
+    "Experiment": ["run", "status", "ui"],
+    "Stages": ["base", "sweep", "soups", "tune", "diagnose", "evaluate", "report", "code"],
+    "Models on disk": ["merge", "inspect", "explain", "verify"],
+    "Results": ["compare", "promote", "reproduce"],
+    "Project": ["new", "check-workload", "gc"],
+}
+
+
+def test_version_is_that_of_the_installed_package() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+
+    assert result.exit_code == 0
+    assert result.output == f"stockpot {importlib.metadata.version('stockpot')}\n"
+
+
+def test_every_command_is_in_its_panel() -> None:
+    listed: dict[str, list[str]] = {}
+    for name, command in get_command(app).commands.items():
+        listed.setdefault(command.rich_help_panel, []).append(name)
+
+    assert listed == PANELS
+
+
+@pytest.mark.parametrize(
+    ("command", "example"),
+    [
+        ("diagnose", "--set 'diagnose=[barriers, soup_size]'"),
+        ("soups", "'soups=[{name: top3, select: top_k, k: 3}]'"),
+        ("merge", "models: [fine-tuned-a, {path: fine-tuned-b, coefficient: 0.5}]"),
+    ],
+)
+def test_brackets_of_an_example_are_shown(command: str, example: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "120"})
+
+    assert example in result.output
