@@ -86,4 +86,5 @@ def checked_options(
         if option.default is ... and name not in given:
             raise ValueError(f"option {name!r} is required, got nothing")
     checked: Any = create_model("Options", __base__=Section, **fields_of(options))
-    return checked.model_validate(given).model_dump()  # type: ignore[no-any-return]
+    values: dict[str, Any] = checked.model_validate(given).model_dump()
+    return values

@@ -159,7 +159,7 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _names_are_unique_and_shifts_suffice(self) -> Experiment:
-        names = [recipe.name for recipe in (*self.soups, *self.tune)]
+        names = [*(soup.name for soup in self.soups), *(study.name for study in self.tune)]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"names of soups and tune must differ from each other, got {twice}")

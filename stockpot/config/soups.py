@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from functools import reduce
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import Field, create_model, field_validator, model_validator
 
@@ -107,13 +107,13 @@ def _section_of(select: str) -> type[SoupRecipe]:
     """Return the section of a built-in selection: its options are fields."""
     rule = SELECTIONS[select]
     fields: dict[str, Any] = {"select": (Literal[select], ...), **fields_of(rule.options)}
-    section: type[SoupRecipe] = create_model(
+    section: Any = create_model(
         f"{select.title().replace('_', '')}Recipe",
         __base__=SoupRecipe if rule.is_on_path else MergedRecipe,
         __doc__=rule.summary,
         **fields,
     )
-    return section
+    return cast(type[SoupRecipe], section)
 
 
 if TYPE_CHECKING:

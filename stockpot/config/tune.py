@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from functools import reduce
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import BeforeValidator, Field, create_model, model_validator
 
@@ -64,13 +64,13 @@ def _section_of(search: str) -> type[TuneRecipe]:
         "search": (Literal[search], _DEFAULT if search == _DEFAULT else ...),
         **fields_of(kind.options),
     }
-    section: type[TuneRecipe] = create_model(
+    section: Any = create_model(
         f"{search.title().replace('_', '')}Tuning",
         __base__=_BuiltInTuning,
         __doc__=kind.summary,
         **fields,
     )
-    return section
+    return cast(type[TuneRecipe], section)
 
 
 def _with_search(content: Any) -> Any:

@@ -1,1 +1,1 @@
-"""Side information that merge methods need of each model, computed from train: one file each."""
+"""Statistics of models on train that merge methods need, such as Fisher information."""

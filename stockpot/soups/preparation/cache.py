@@ -1,4 +1,4 @@
-"""Prepared side information, kept by all that it was computed from, so that each is made once."""
+"""Cache of prepared statistics, keyed by everything that they depend on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stockpot.soups.preparation.options import Preparation
+from stockpot.soups.preparation.protocol import Preparation
 from stockpot.storage.checkpoints import load_tensors, save_checkpoint, verify
 from stockpot.storage.code_keys import code_key
 from stockpot.storage.keys import content_key
@@ -24,18 +24,18 @@ def prepare(
     seed: int,
     device: str,
 ) -> Mapping[str, Any]:
-    """Return the side information about a model, computed unless it is kept already.
+    """Return the side information about a model, from the cache if it is there.
 
-    Two that ask at once compute it once. Runs in a worker process.
+    Concurrent calls compute it once. Runs in a worker process.
 
     Args:
-        root: the project root; the results are files in its `.stockpot/preparations`, since
-            the folder of the model's own file belongs to the stage that made it. Their names
-            begin with the digest of the weights.
-        workload: whose train split is used.
-        model: whose weights are looked at.
-        preparation: what is computed, with its options.
-        seed: of the choice of examples, and of what else is drawn.
+        root: the project root. The cache is in its `.stockpot/preparations`, not next to the
+            model, whose folder belongs to the stage that made it. File names begin with the
+            digest of the weights.
+        workload: provides the train split.
+        model: the model to compute statistics of.
+        preparation: the computation, with its options.
+        seed: seed of the choice of examples, and of other random numbers.
         device: where it is computed.
     """
     key = content_key(

@@ -1,4 +1,4 @@
-"""The diagonal of a model's Fisher information (Matena & Raffel 2022)."""
+"""Diagonal Fisher information of a model (Matena & Raffel 2022)."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from stockpot.workloads.protocol import Batch, Workload
 
 ESTIMATORS = ("exact", "sampled", "empirical")
 
-_GRADIENT_NUMBERS = 2**24  # of all gradients that are in memory at once: 64 MB
+_GRADIENT_NUMBERS = 2**24  # numbers in gradients that are in memory at once: 64 MB
 
 
 @dataclass(frozen=True, slots=True)
 class FisherInformation:
-    """How the Fisher information is estimated.
+    """Estimation of the diagonal Fisher information.
 
     Attributes:
-        estimator: whose labels the gradients are of. `exact`: all, each as often as the model
-            itself gives it; `sampled`: some drawn from the model, without bias; `empirical`:
-            the true ones, which is cheaper and no Fisher information.
-        n: number of examples of train; all, where there are fewer.
-        draws: number of labels drawn an example, of `sampled` alone.
+        estimator: the labels whose gradients are squared. `exact`: all labels, weighted by the
+            model's probabilities; `sampled`: labels sampled from the model, an unbiased estimate;
+            `empirical`: the true labels, which is cheaper but not the Fisher information.
+        n: number of examples of train; all, if there are fewer.
+        draws: number of sampled labels per example, for `sampled` only.
 
     Raises:
         ValueError: an option is out of its range.
@@ -51,26 +51,26 @@ class FisherInformation:
     def compute(
         self, workload: Workload, weights: Mapping[str, Tensor], *, seed: int, device: str
     ) -> dict[str, Tensor]:
-        """Estimate the information about each of a model's parameters, in eval mode.
+        """Estimate the information about each parameter of a model, in eval mode.
 
-        Only `empirical` looks at labels.
+        Only `empirical` reads labels.
 
         Args:
-            workload: whose outputs (N, C) are logits of C >= 2 classes.
+            workload: a workload whose outputs (N, C) are logits of C >= 2 classes.
             weights: the model's state dict.
-            seed: of the choice of examples, and of labels that are drawn.
+            seed: seed of the choice of examples, and of sampled labels.
             device: where it is computed.
 
         Returns:
-            For each parameter a tensor of its shape, float32, none of whose entries is
-            negative; on the CPU. Buffers have none.
+            A tensor of non-negative numbers for each parameter, of its shape, float32, on the
+            CPU. Buffers have none.
 
         Raises:
             InputError: the outputs are not those of a classifier.
 
         Source: the paper's diagonal Fisher, with the expectation over the model's own labels. The
-        gradients are squared one an example and label: the square of a batch's mean gradient,
-        which some libraries take, is another number.
+        gradients are squared per example and label: the square of a batch's mean gradient, which
+        some libraries use, is a different quantity.
         """
         model = empty_model(workload, device)
         model.load_state_dict(weights)
@@ -85,16 +85,16 @@ class FisherInformation:
             num_examples += len(labels)
         return {name: (total / num_examples).float().cpu() for name, total in sums.items()}
 
-    def side_information(self, kept: Mapping[str, Tensor]) -> Mapping[str, Fisher]:
-        """Return the diagonal for each parameter, with the length of all of the model's."""
-        norms = (torch.linalg.vector_norm(tensor, dtype=torch.float64) for tensor in kept.values())
+    def side_information(self, cached: Mapping[str, Tensor]) -> Mapping[str, Fisher]:
+        """Return the diagonal for each parameter, with the norm over all parameters."""
+        norms = (torch.linalg.vector_norm(each, dtype=torch.float64) for each in cached.values())
         norm = math.hypot(*map(float, norms))
-        return {name: Fisher(tensor, norm) for name, tensor in kept.items()}
+        return {name: Fisher(tensor, norm) for name, tensor in cached.items()}
 
     def _labels(
         self, outputs: CalledModel, batch: Batch, generator: Generator
     ) -> tuple[Tensor, Tensor]:
-        """Return labels (N, K) and how much each counts (N, K)."""
+        """Return labels (N, K) and their weights (N, K)."""
         if self.estimator == "empirical":
             labels = batch[-1].view(-1, 1)
             return labels, torch.ones(labels.shape, device=labels.device)
@@ -115,7 +115,7 @@ class FisherInformation:
 def squared_gradients(
     outputs: CalledModel, batch: Batch, labels: Tensor, shares: Tensor
 ) -> dict[str, Tensor]:
-    """Sum the squared gradients of log-probabilities, one an example and label.
+    """Sum the squared gradients of log-probabilities, per example and label.
 
     Args:
         outputs: the model.
@@ -124,7 +124,7 @@ def squared_gradients(
         shares: (N, K), the factor on each squared gradient, at least 0.
 
     Returns:
-        For each parameter of the model the weighted sum, of its shape.
+        The weighted sum for each parameter of the model, of its shape.
     """
     parameters = {name: parameter.detach() for name, parameter in outputs.named_parameters()}
 
@@ -151,12 +151,12 @@ def squared_gradients(
 
 
 def sample_labels(probabilities: Tensor, draws: int, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Draw labels from the model's own distribution, with replacement.
+    """Sample labels from the model's distribution, with replacement.
 
     Args:
         probabilities: (N, C).
-        draws: K, how many labels are drawn an example.
-        generator: on the CPU, so that every device sees the same numbers.
+        draws: K, number of labels per example.
+        generator: on the CPU, so that results do not depend on the device.
 
     Returns:
         Labels (N, K) and their shares (N, K), which are 1 / K.

@@ -18,12 +18,12 @@ from stockpot.workloads.protocol import Workload
 
 @dataclass(frozen=True, slots=True)
 class GramMatrices:
-    """How the inputs of layers are measured.
+    """Estimation of the Gram matrices of layer inputs.
 
     Attributes:
-        n: number of examples of train; all, where there are fewer.
-        max_in: the largest number of inputs of a layer whose whole matrix is kept, which takes
-            8 bytes times its square; of a larger one the diagonal is.
+        n: number of examples of train; all, if there are fewer.
+        max_in: largest number of layer inputs for a full matrix, which takes 8 bytes times its
+            square; layers with more inputs get a diagonal.
 
     Raises:
         ValueError: an option is out of its range.
@@ -39,23 +39,23 @@ class GramMatrices:
     def compute(
         self, workload: Workload, weights: Mapping[str, Tensor], *, seed: int, device: str
     ) -> dict[str, Tensor]:
-        """Measure the inputs of the linear and convolutional layers of a model, in eval mode.
+        """Compute the matrices of a model's linear and convolutional layers, in eval mode.
 
         Args:
-            workload: whose inputs, without labels, are used.
+            workload: provides the inputs; labels are not used.
             weights: the model's state dict.
-            seed: of the choice of examples.
+            seed: seed of the choice of examples.
             device: where it is computed.
 
         Returns:
             For each weight the mean over the layer's inputs x of x times x transposed, float64:
             (G, D, D) for G groups of D inputs (1 but for grouped convolutions), or its diagonal
-            (G, D); on the CPU. A layer that is called several times has one mean over all
-            calls. Convolutions other than 2-d ones, those whose padding is a name or not of
-            zeros, and layers that were never called have none.
+            (G, D); on the CPU. For a layer that is called several times, the mean is over all
+            calls. Left out: convolutions that are not 2-d, that pad with something other than
+            zeros or by name, and layers that are never called.
 
         Source: the paper's inner products of inputs; divided by the number of inputs, as in the
-        authors' code, so that models count equally. Padded positions of a text count as others.
+        authors' code, so that models count equally. Padded positions of a text are included.
         """
         model = empty_model(workload, device)
         model.load_state_dict(weights)
@@ -79,20 +79,20 @@ class GramMatrices:
                 workload.forward(model, batch)
         return {name: (total / num_rows[name]).cpu() for name, total in sums.items()}
 
-    def side_information(self, kept: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return the matrices as they are."""
-        return kept
+    def side_information(self, cached: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return the matrices."""
+        return cached
 
 
 def layer_inputs(module: nn.Module, inputs: Tensor) -> Tensor:
-    """Return what a layer multiplies its weights by.
+    """Return the vectors that a layer multiplies its weights by.
 
     Args:
         module: an `nn.Linear`, or an `nn.Conv2d` that pads with zeros.
-        inputs: what it is called with.
+        inputs: its argument in the forward pass.
 
     Returns:
-        (G, R, D): for each of G groups R inputs of D numbers, in the order of the weights.
+        (G, R, D): for each of G groups, R vectors of D inputs, in the order of the weights.
     """
     if isinstance(module, nn.Conv2d):
         assert not isinstance(module.padding, str)

@@ -1,13 +1,13 @@
-"""Checks of the options that preparations share."""
+"""Checks of options that preparations share."""
 
 from __future__ import annotations
 
 
 def check_whole_number(name: str, value: int) -> None:
-    """Refuse an option that counts something and is no whole number of at least 1.
+    """Require a whole number of at least 1.
 
     Raises:
-        ValueError: with the option's name.
+        ValueError: it is none; the message has the option's name.
     """
     # YAML's `true` is an int in Python.
     if type(value) is not int or value < 1:

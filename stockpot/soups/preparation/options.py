@@ -1,56 +1,31 @@
-"""What a preparation is, and which options of a soup are its own."""
+"""The options of a soup, split into those of its preparation and those of its merge method."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from stockpot.errors import InputError, unknown_name
 from stockpot.merging.registry import METHODS
+from stockpot.soups.preparation.protocol import Preparation
 from stockpot.soups.preparation.registry import PREPARATIONS
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from stockpot.workloads.protocol import Workload
-
-
-class Preparation(Protocol):
-    """A frozen dataclass of plain options, which are refused where they cannot be."""
-
-    def compute(
-        self, workload: Workload, weights: Mapping[str, Tensor], *, seed: int, device: str
-    ) -> dict[str, Tensor]:
-        """Compute what is kept of a model, from inputs of train alone; on the CPU.
-
-        Args:
-            workload: whose train split and forward pass are used.
-            weights: the model's state dict.
-            seed: of the choice of examples, and of what else is drawn.
-            device: where it is computed.
-        """
-        ...
-
-    def side_information(self, kept: Mapping[str, Tensor]) -> Mapping[str, Any]:
-        """Return what the merge method is given, by the name of the tensor that it belongs to."""
-        ...
 
 
 def split_options(
     method_name: str, options: Mapping[str, Any]
 ) -> tuple[Preparation | None, dict[str, Any]]:
-    """Build the preparation of a merge method from those of the options that are its own.
+    """Build the preparation of a merge method from its part of the options.
 
     Args:
         method_name: a registered merge method.
         options: of the method and of its preparation, by name.
 
     Returns:
-        The preparation, None for a method without; and the options that are the method's.
+        The preparation, None for a method without one; and the options of the method.
 
     Raises:
-        InputError: an option is unknown, or the preparation cannot be made so.
+        InputError: an option is unknown, or out of the preparation's range.
     """
     method = METHODS[method_name]
     if method.side_information is None:
@@ -71,7 +46,7 @@ def split_options(
 def method_modules(method_name: str) -> tuple[str, ...]:
     """Return the modules of a merge method and of its preparation, for the key of their code."""
     module = METHODS.module_of(method_name)
-    if method_name == "linear":  # to look at the others imports torch, which takes a second
+    if method_name == "linear":  # looking up the others imports torch, which takes a second
         return (module,)
     side = METHODS[method_name].side_information
     return (module,) if side is None else (module, PREPARATIONS.module_of(side))

@@ -1,4 +1,4 @@
-"""BatchNorm statistics of merged weights, measured anew on train."""
+"""Recalibration of BatchNorm statistics of merged weights on train."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 class Recalibration:
-    """Gives merged weights the BatchNorm statistics that are theirs.
+    """Recomputes the BatchNorm statistics of merged weights.
 
-    The mean of weights has smaller activations than the models it was merged of, which their
-    statistics do not show. They are measured on a fifth of train, drawn once and the same for all,
-    not augmented, labels unseen. Weights without BatchNorm, and those of one model, stay as they
-    are, and nothing is passed.
+    Averaged weights have smaller activations than the models they were merged from, so that
+    averaged statistics do not fit them. They are recomputed on a random fifth of train, the same
+    for all merges, without augmentation and labels. Weights without BatchNorm, and those of a
+    single model, are returned unchanged without a forward pass.
 
-    Source: Jordan et al. 2022 (https://arxiv.org/abs/2211.08403) say why; Izmailov et al. 2018
-    (https://arxiv.org/abs/1803.05407), section 3.1, do so.
+    Source: Izmailov et al. 2018 (https://arxiv.org/abs/1803.05407), section 3.1; the reason is
+    given by Jordan et al. 2022 (https://arxiv.org/abs/2211.08403).
     """
 
     def __init__(self, workload: Workload, device: str) -> None:
@@ -37,17 +37,17 @@ class Recalibration:
         self._device = device
 
     def __call__(self, weights: Mapping[str, Tensor], num_models: int) -> dict[str, Tensor]:
-        """Return weights with new statistics.
+        """Return the weights with new statistics.
 
         Args:
-            weights: merged ones, on any device.
-            num_models: of how many, a base among them.
+            weights: merged weights, on any device.
+            num_models: the number of models they were merged from, including a base.
 
         Returns:
-            The same tensors, but for the statistics, which are on the device of the weights.
+            The same tensors, with new statistics on the device of the weights.
         """
         if num_models < 2 or not any(name.endswith("running_mean") for name in weights):
-            return dict(weights)  # without a net, which is a large one to build for nothing
+            return dict(weights)  # building the net would be wasted time
         own = {name: tensor.to(self._device) for name, tensor in weights.items()}
         put_weights(self._model, own | {name: own[name].clone() for name in self._names})
         recalibrate_batch_norm(self._model, self._workload.forward, self._batches, fraction=1.0)
@@ -60,7 +60,7 @@ class Recalibration:
 
     @cached_property
     def _names(self) -> list[str]:
-        """The names of all statistics."""
+        """Tensor names of all statistics."""
         norms = batch_norms(self._model)
         return [
             f"{name}.{statistic}" if name else statistic
@@ -72,5 +72,6 @@ class Recalibration:
     @cached_property
     def _batches(self) -> list[Batch]:
         total = num_examples(self._workload.dataset("train"))
-        whole = max(1, round(_FRACTION * total) // BATCH) * BATCH  # equal batches count the same
+        # Full batches, so that each has the same weight.
+        whole = max(1, round(_FRACTION * total) // BATCH) * BATCH
         return list(train_batches(self._workload, whole, seed=0, device=self._device))

@@ -1,4 +1,4 @@
-"""The preparations by the argument of merge methods that takes the result: one line each."""
+"""The preparations by the name of the merge methods' argument for the result: one line each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from stockpot.plugins import Registry
 
 if TYPE_CHECKING:
-    from stockpot.soups.preparation.options import Preparation
+    from stockpot.soups.preparation.protocol import Preparation
 
 PREPARATIONS: Registry[type[Preparation]] = Registry(
     "preparation",

@@ -1,4 +1,4 @@
-"""The examples that models are looked at with: some of train, drawn by a seed."""
+"""Random examples of train for statistics of models."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from stockpot.seeding import seeded_generator
 from stockpot.workloads.batches import num_examples, take
 from stockpot.workloads.protocol import Batch, Workload
 
-BATCH = 32  # unfolded, the inputs of a convolution are many times as large
+BATCH = 32  # small: unfolded inputs of a convolution are many times as large
 
 
 def train_batches(workload: Workload, n: int, *, seed: int, device: str) -> Iterator[Batch]:
-    """Yield `n` examples of train in batches on the device, drawn without replacement.
+    """Yield `n` examples of train in batches on the device, sampled without replacement.
 
-    All of train where it has fewer. Equal seeds give the same examples for every model.
+    Yields all of train if it has fewer. Equal seeds give the same examples for every model.
     """
     dataset = workload.dataset("train")
     generator = seeded_generator(seed, "train examples")

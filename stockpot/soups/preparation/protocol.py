@@ -1,0 +1,32 @@
+"""The protocol of preparations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stockpot.workloads.protocol import Workload
+
+
+class Preparation(Protocol):
+    """Computes what a merge method needs to know about a model: a frozen dataclass of options."""
+
+    def compute(
+        self, workload: Workload, weights: Mapping[str, Tensor], *, seed: int, device: str
+    ) -> dict[str, Tensor]:
+        """Compute statistics of a model from inputs of train only; on the CPU.
+
+        Args:
+            workload: provides the train split and the forward pass.
+            weights: the model's state dict.
+            seed: seed of the choice of examples, and of other random numbers.
+            device: where it is computed.
+        """
+        ...
+
+    def side_information(self, cached: Mapping[str, Tensor]) -> Mapping[str, Any]:
+        """Return the argument of the merge method, by tensor name, from the statistics."""
+        ...
