@@ -1,1 +1,1 @@
-"""How ingredients come to be: fine-tuned by a sweep, or imported."""
+"""Ingredients: fine-tuned by a sweep, or imported."""

@@ -1,4 +1,4 @@
-"""Whether a checkpoint is of the workload's model, by headers alone, and reading one that is."""
+"""Matching a checkpoint's header with the workload's model, and reading its weights."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A checkpoint that is of the model.
+    """How a checkpoint matches the model.
 
     Attributes:
-        names: the name in the checkpoint of each tensor of the model.
-        notes: what was done to make it fit, a sentence each.
+        names: for each tensor of the model, its name in the checkpoint.
+        notes: conversions that the match needs, one sentence each.
     """
 
     names: Mapping[str, str]
@@ -34,26 +34,26 @@ class Fit:
 def fit(source: Source, form: ModelForm) -> Fit:
     """Find the tensors of a model in a checkpoint; no weights are read.
 
-    A prefix of all names, as wrappers add it (`model.`, `module.`, `_orig_mod.`), is taken off.
+    A prefix that a wrapper has added to all names (`model.`, `module.`, `_orig_mod.`) is removed.
     A tensor that the model has under two names may be stored under one.
 
     Raises:
-        InputError: tensors are missing or too many, or of another shape or kind; all is said.
+        InputError: tensors are missing, surplus, or of another shape or kind; lists all problems.
     """
     prefix = _prefix(source, form)
     names = _names(source, form, prefix)
     problems = [*_missing(names, form), *_extra(source, names), *_other_types(source, names, form)]
     if problems:
         raise InputError(f"{source.path}: {'; '.join(problems)}")
-    notes = [f"prefix {prefix!r} taken off the names"] if prefix else []
+    notes = [f"prefix {prefix!r} removed from the names"] if prefix else []
     return Fit(names, (*notes, *_casts(source, names, form)))
 
 
 def read_weights(source: Source, form: ModelForm, fitted: Fit) -> dict[str, Tensor]:
-    """Read a checkpoint's weights, under the model's names and in the model's dtypes, on the CPU.
+    """Read a checkpoint's weights with the model's names and dtypes, on the CPU.
 
     Raises:
-        InputError: a value is NaN or infinite, or tensors that the model ties are not equal.
+        InputError: a value is NaN or infinite, or tied tensors are not equal.
     """
     weights = {
         name: source.read(own).to(form.tensors[name].dtype, copy=True)
@@ -75,7 +75,7 @@ def read_weights(source: Source, form: ModelForm, fitted: Fit) -> dict[str, Tens
 
 
 def _prefix(source: Source, form: ModelForm) -> str:
-    """Return the prefix that most of the checkpoint's names have before one of the model's."""
+    """Return the prefix that most of the checkpoint's names have before a name of the model."""
     counts = Counter({"": 0})
     for name in source.tensors:
         parts = name.split(".")
@@ -88,7 +88,7 @@ def _prefix(source: Source, form: ModelForm) -> str:
 
 
 def _names(source: Source, form: ModelForm, prefix: str) -> dict[str, str]:
-    """Return the checkpoint's name of each tensor that it has."""
+    """Return the name in the checkpoint of each tensor of the model that it has."""
     found = {name: prefix + name for name in form.tensors if prefix + name in source.tensors}
     for name, other in form.tied.items():
         for one, twin in ((name, other), (other, name)):
@@ -105,8 +105,8 @@ def _missing(names: Mapping[str, str], form: ModelForm) -> Iterator[str]:
         yield f"lacks {len(others)} of {len(form.tensors)} tensors of the model: {_listed(others)}"
     if statistics:
         yield (
-            f"lacks statistics of BatchNorm: {_listed(statistics)}; save the whole state dict, "
-            "buffers too"
+            f"lacks BatchNorm statistics: {_listed(statistics)}; save the whole state dict, "
+            "including buffers"
         )
 
 
@@ -134,13 +134,13 @@ def _kind(tensor: StoredTensor) -> str:
 
 
 def _casts(source: Source, names: Mapping[str, str], form: ModelForm) -> list[str]:
-    # An adapted tensor is computed in float32 at least; what it is rounded to is no cast.
+    # An adapted tensor is computed in float32 or wider; rounding its result is not a cast.
     casts = {
         (str(source.output_dtype(own)), str(form.tensors[name].dtype))
         for name, own in names.items()
         if source.output_dtype(own) != form.tensors[name].dtype
     }
-    return [f"{one} read as {other}, the model's" for one, other in sorted(casts)]
+    return [f"{one} converted to {other}, the model's dtype" for one, other in sorted(casts)]
 
 
 def _listed(names: list[str]) -> str:

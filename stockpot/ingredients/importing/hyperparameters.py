@@ -1,4 +1,4 @@
-"""How a checkpoint was trained, as far as a JSON or CSV file beside it says so."""
+"""Hyperparameters of a checkpoint, from a JSON or CSV file next to it."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ Values = Mapping[str, float | str]
 OF_FOLDER = "hyperparameters.json"
 TABLE = "hyperparameters.csv"
 
-_LONGEST = 500  # characters of a text; what is longer is no hyperparameter
+_LONGEST = 500  # characters of a text; longer texts are not hyperparameters
 
 
 def find_hyperparameters(path: Path) -> dict[str, float | str]:
-    """Return the hyperparameters of a checkpoint; none where no file has them.
+    """Return the hyperparameters of a checkpoint; empty if no file has them.
 
-    Looked for, and the first that is there is taken: `<stem>.json` beside a file;
-    `hyperparameters.json` in the folder, or in that of the file; a row of `hyperparameters.csv`
-    beside it, or one folder further up, whose first cell is the name of the file (with its ending
-    or without) or of the folder. In a JSON file a mapping called `hyperparameters` is taken, if
-    there is one, also below `details`, as in the records of a stockpot project. Numbers and short
-    texts count; nested ones get dotted names; lists and nulls are left out.
+    The first of these files that exists is read: `<stem>.json` next to a file;
+    `hyperparameters.json` in the folder of the weights; `hyperparameters.csv` next to the file or
+    folder, or one folder up, in the row whose first cell is the name of the file (with or without
+    its suffix) or of the folder. Of a JSON file, the mapping `hyperparameters` is used if it has
+    one, also inside `details`, as in the records of a stockpot project. Numbers and short texts are
+    returned, nested ones with dotted names; lists and nulls are left out.
 
     Args:
-        path: a file or folder of weights, which exists.
+        path: an existing file or folder of weights.
 
     Raises:
         InputError: such a file is damaged.
     """
     folder = path if path.is_dir() else path.parent
-    beside = [] if path.is_dir() else [path.with_suffix(".json")]
-    for file in (*beside, folder / OF_FOLDER):
+    adjacent = [] if path.is_dir() else [path.with_suffix(".json")]
+    for file in (*adjacent, folder / OF_FOLDER):
         if file.is_file():
             return _from_json(file)
     names = {path.name, path.stem, folder.name}
@@ -77,7 +77,7 @@ def _scalars(content: Mapping[str, Any]) -> dict[str, float | str]:
 
 
 def _row(table: Path, names: set[str]) -> dict[str, float | str]:
-    """Return the row of a checkpoint; empty if the table has none."""
+    """Return the row of a checkpoint as a mapping; empty if the table has none."""
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             header, *rows = [row for row in csv.reader(file, strict=True) if row] or [[]]
@@ -107,5 +107,5 @@ def _value(cell: str) -> float | str:
 
 
 def _name(key: str) -> str:
-    """Return a name that MLflow takes for a parameter."""
+    """Replace the characters that MLflow does not allow in the name of a parameter."""
     return re.sub(r"[^\w.\- /]", "_", key.strip())

@@ -1,4 +1,4 @@
-"""What a checkpoint has to be: the tensors of the workload's model, by name, without weights."""
+"""Names, shapes and dtypes of the tensors of a workload's model, which checkpoints must match."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _NOWHERE = Path("the workload's model")
 
 @dataclass(frozen=True, slots=True)
 class ModelForm:
-    """The tensors of a model.
+    """The tensors of a model, without their values.
 
     Attributes:
-        tensors: shape and dtype of each tensor of its state dict, by name.
-        tied: names of tensors that are another one, with the name of that.
+        tensors: shape and dtype of each tensor of the state dict, by name.
+        tied: for each tensor that is a second name of another one, the first name.
     """
 
     tensors: Mapping[str, StoredTensor]
@@ -32,19 +32,19 @@ class ModelForm:
 
     @property
     def digest(self) -> str:
-        """Hash of names, shapes and dtypes, to 20 hex digits."""
+        """Digest of names, shapes and dtypes: 20 hex digits."""
         described = {
             name: [str(tensor.dtype), list(tensor.shape)] for name, tensor in self.tensors.items()
         }
         return content_key(tensors=described, tied=dict(self.tied))
 
     def as_source(self) -> Source:
-        """Return the model as an adapter's base, of which headers can be asked for."""
+        """Return the model as an adapter's base whose header can be read."""
         return Source(_NOWHERE, (), self.tensors)
 
 
 def form_of(workload: Workload) -> ModelForm:
-    """Return the form of a workload's model, which gets no memory where its code allows that."""
+    """Return the form of a workload's model; built without memory if its code allows that."""
     state = _build(workload).state_dict(keep_vars=True)
     first: dict[int, str] = {}
     tied = {
@@ -64,5 +64,5 @@ def _build(workload: Workload) -> nn.Module:
     try:
         with torch.device("meta"):
             return workload.build_model(generator)
-    except Exception:  # noqa: BLE001 (a model's own code may need values, and fail anyhow without)
+    except Exception:  # noqa: BLE001 (a model's code may need values, and then raise anything)
         return workload.build_model(generator)

@@ -1,4 +1,4 @@
-"""Which checkpoints are imported: patterns of paths, and what each one is called here."""
+"""The checkpoints to import: found by patterns of paths, and named."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ PREFIX = "imported-"
 _ADAPTER = "adapter_config.json"
 _ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _WEIGHTS = {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}
-_COMMON_STEMS = {"model", "pytorch_model", "adapter_model"}  # the folder's name says more
-_LONGEST = 40  # characters of a name, without prefix and what tells it from an equal one
+_COMMON_STEMS = {"model", "pytorch_model", "adapter_model"}  # the folder's name is more specific
+_LONGEST = 40  # characters of a name, without the prefix and the suffix that makes it unique
 
 
 @dataclass(frozen=True, slots=True)
 class ImportSource:
-    """One checkpoint of the user's, found and not yet opened.
+    """A checkpoint of the user that was found but not opened yet.
 
     Attributes:
-        name: what the model is called here.
+        name: name of the model in this experiment.
         path: the file or folder.
-        shown: the path for people: relative to the project's folder where it is in there.
-        files: those that decide on the weights; none where it is not clear which.
-        hyperparameters: how it was trained, as far as a file beside it says so.
-        is_adapter: whether it is to be put on the base.
+        shown: the path in messages: relative to the project's folder if it is inside.
+        files: the files that determine the weights; empty if they cannot be determined.
+        hyperparameters: of its training, as far as a file next to it has them.
+        is_adapter: whether it is an adapter of the base.
     """
 
     name: str
@@ -48,39 +48,39 @@ def find_sources(root: Path, patterns: Sequence[str]) -> list[ImportSource]:
     """Find checkpoints by patterns of paths, each once, in the order of patterns and paths.
 
     Args:
-        root: the project's folder, which relative patterns start from.
-        patterns: as of a shell, `**` for any folders.
+        root: the project's folder, from which relative patterns start.
+        patterns: shell patterns; `**` matches any folders.
 
     Raises:
-        InputError: a pattern fits nothing, or hyperparameters beside a checkpoint are damaged.
+        InputError: a pattern matches nothing, or a file of hyperparameters is damaged.
     """
     names: dict[Path, str] = {}
     for pattern in patterns:
         found = _matches(root, pattern)
         if not found:
             raise InputError(
-                f"sweep.import: must be paths of checkpoints or patterns of some, got {pattern!r}, "
-                f"which nothing in {root} fits"
+                f"sweep.import: must be paths or patterns of checkpoints, got {pattern!r}, "
+                f"which matches nothing in {root}"
             )
         for path in found:
             names.setdefault(path, _name(str(root / pattern), path))
     shared = {name for name, count in Counter(names.values()).items() if count > 1}
     sources = [source_at(root, path, name) for path, name in names.items()]
-    return [_told_apart(source) if source.name in shared else source for source in sources]
+    return [_with_unique_name(source) if source.name in shared else source for source in sources]
 
 
 def source_at(root: Path, path: Path, name: str) -> ImportSource:
     """Describe the checkpoint at a path.
 
     Raises:
-        InputError: there is nothing, or hyperparameters beside it are damaged.
+        InputError: the path does not exist, or a file of hyperparameters is damaged.
     """
     shown = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
     if not path.exists():
         raise InputError(f"{shown}: no such file or folder")
     try:
         files = _files(path)
-    except InputError:  # the look at its header says why
+    except InputError:  # reading its header reports the reason
         files = ()
     return ImportSource(
         name=name,
@@ -93,7 +93,7 @@ def source_at(root: Path, path: Path, name: str) -> ImportSource:
 
 
 def _matches(root: Path, pattern: str) -> list[Path]:
-    """Return what fits a pattern; files that are no weights are passed over by wildcards."""
+    """Return the paths that match a pattern; wildcards match only files that may be weights."""
     full = str(root / Path(pattern).expanduser())
     paths = [Path(found) for found in sorted(glob.glob(full, recursive=True))]  # noqa: PTH207 (as a shell: no hidden files)
     if glob.has_magic(full):
@@ -106,7 +106,7 @@ def _may_be_weights(path: Path) -> bool:
 
 
 def _whole(path: Path) -> Path:
-    """Return the folder whose model a file is a part of: a shard, an adapter; else the file."""
+    """Return a model's folder if the path is one of its shards or adapter files; else the path."""
     folder = path.parent
     is_part = path.name == INDEX or (path.suffix == ".safetensors" and (folder / INDEX).is_file())
     return folder if is_part or (path.name in _ADAPTER_WEIGHTS and _is_adapter(folder)) else path
@@ -117,10 +117,10 @@ def _is_adapter(path: Path) -> bool:
 
 
 def _files(path: Path) -> tuple[Path, ...]:
-    """Return the files whose content decides on the weights.
+    """Return the files whose content determines the weights.
 
     Raises:
-        InputError: it is not clear which file of a folder has them, or one is missing.
+        InputError: the file of weights in a folder is ambiguous, or one is missing.
     """
     if _is_adapter(path):
         found = [path / name for name in _ADAPTER_WEIGHTS if (path / name).is_file()][:1]
@@ -135,7 +135,7 @@ def _files(path: Path) -> tuple[Path, ...]:
 
 
 def _name(pattern: str, path: Path) -> str:
-    """Return the parts of a path that wildcards stand for, or its stem: the same in every run."""
+    """Name a checkpoint by the parts of its path that wildcards match, or else by its stem."""
     wanted, parts = Path(pattern).parts, [*path.parts]
     if not path.is_dir():
         parts[-1] = path.stem
@@ -150,6 +150,6 @@ def _name(pattern: str, path: Path) -> str:
     return f"{PREFIX}{name[:_LONGEST]}"
 
 
-def _told_apart(source: ImportSource) -> ImportSource:
+def _with_unique_name(source: ImportSource) -> ImportSource:
     mark = hashlib.sha256(source.shown.encode()).hexdigest()[:6]
     return replace(source, name=f"{source.name}-{mark}")

@@ -3,7 +3,7 @@ from __future__ import annotations
 from stockpot.tracking import record_from_manifest
 
 
-def test_the_run_of_an_imported_model_names_its_file_and_the_digest_of_it() -> None:
+def test_run_of_an_imported_model_has_tags_for_its_file_and_the_files_digest() -> None:
     model = {
         "name": "imported-a",
         "kind": "ingredient",
@@ -15,7 +15,7 @@ def test_the_run_of_an_imported_model_names_its_file_and_the_digest_of_it() -> N
         "scores": {"val/accuracy": 0.5},
         "hyperparameters": {"lr": 0.1},
         "source": "runs/a.pt",
-        "imported": {"digest": "s", "notes": ["prefix 'model.' taken off the names"]},
+        "imported": {"digest": "s", "notes": ["prefix 'model.' removed from the names"]},
     }
 
     record = record_from_manifest(model, keys={"base": "b"})

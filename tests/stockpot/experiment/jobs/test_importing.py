@@ -174,7 +174,7 @@ def test_an_imported_model_says_where_it_is_from(other: MakeOther) -> None:
     assert isinstance(model, Model)
     assert model.details["hyperparameters"] == {"lr": 0.5}
     assert model.details["source"] == "given/ingredient-00.safetensors"
-    assert model.details["imported"]["notes"] == ["prefix 'net.' taken off the names"]
+    assert model.details["imported"]["notes"] == ["prefix 'net.' removed from the names"]
     assert len(model.details["imported"]["digest"]) == 64
 
 
@@ -485,7 +485,7 @@ def test_what_is_listed_says_what_is_missing(other: MakeOther) -> None:
 
     [line] = plan.imports["sweep"].listed()
 
-    assert line.startswith("sweep.import: must be paths of checkpoints or patterns of some, got ")
+    assert line.startswith("sweep.import: must be paths or patterns of checkpoints, got ")
 
 
 def _jobs(plan: Plan) -> list[ImportJob]:

@@ -56,7 +56,7 @@ def test_a_prefix_of_all_names_is_taken_off_and_said(
     weights, notes = read(path, form)
 
     assert all(torch.equal(weights[name], tensor) for name, tensor in state.items())
-    assert notes == (f"prefix {prefix!r} taken off the names",)
+    assert notes == (f"prefix {prefix!r} removed from the names",)
 
 
 def test_a_lightning_checkpoint_is_its_state_dict(
@@ -71,7 +71,7 @@ def test_a_lightning_checkpoint_is_its_state_dict(
     weights, notes = read(path, form)
 
     assert all(torch.equal(weights[name], tensor) for name, tensor in state.items())
-    assert notes == ("prefix 'model.' taken off the names",)
+    assert notes == ("prefix 'model.' removed from the names",)
 
 
 @pytest.mark.parametrize(
@@ -92,8 +92,8 @@ def test_a_lightning_checkpoint_is_its_state_dict(
         ({"head.bias": None}, "lacks 1 of 9 tensors of the model: 'head.bias'"),
         (
             {"body.1.running_mean": None, "body.1.num_batches_tracked": None},
-            "lacks statistics of BatchNorm: 'body.1.running_mean', 'body.1.num_batches_tracked'; "
-            "save the whole state dict, buffers too",
+            "lacks BatchNorm statistics: 'body.1.running_mean', 'body.1.num_batches_tracked'; "
+            "save the whole state dict, including buffers",
         ),
         (
             {"criterion.weight": torch.ones(2)},
@@ -154,8 +154,8 @@ def test_weights_are_read_in_the_dtypes_of_the_model_and_that_is_said(
     }
     assert torch.equal(weights["head.weight"], half["head.weight"].float())
     assert notes == (
-        "torch.float16 read as torch.float32, the model's",
-        "torch.int32 read as torch.int64, the model's",
+        "torch.float16 converted to torch.float32, the model's dtype",
+        "torch.int32 converted to torch.int64, the model's dtype",
     )
 
 

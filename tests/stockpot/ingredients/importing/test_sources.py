@@ -114,7 +114,7 @@ def test_paths_outside_the_project_are_shown_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pattern", ["runs/*.pt", "missing.pt"])
 def test_a_pattern_that_fits_nothing_is_refused(tmp_path: Path, pattern: str) -> None:
-    with pytest.raises(InputError, match=r"sweep.import: must be .*which nothing in .* fits"):
+    with pytest.raises(InputError, match=r"sweep.import: must be .*which matches nothing in .*"):
         find_sources(tmp_path, [pattern])
 
 
