@@ -2,53 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, create_model
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic import Discriminator, Tag, create_model
 
 from stockpot.errors import unknown_name
 from stockpot.plugins import Option
 from stockpot.yaml_files import Section
 
+BUILT_IN, CUSTOM = Tag("built-in"), Tag("custom")
 
-@dataclass(frozen=True, slots=True)
-class OrCustom:
-    """Annotation of a union of built-in sections: it accepts custom code too.
 
-    Attributes:
-        field: the field that names the kind, e.g. `select`.
-        section: the section for names of the form `module:name`.
+def by_name(field: str) -> Discriminator:
+    """Return the discriminator of a union of `BUILT_IN` sections and a `CUSTOM` one.
+
+    Args:
+        field: the field with the name; `module:name` selects the custom section.
     """
 
-    field: str
-    section: type[BaseModel]
+    def kind(content: Any) -> str:
+        is_dict = isinstance(content, dict)
+        name = content.get(field) if is_dict else getattr(content, field, None)
+        return "custom" if ":" in str(name) else "built-in"
 
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        """Validate custom sections by their own type, which reports their fields."""
-
-        def validated(content: Any, built_in: Callable[[Any], Any]) -> Any:
-            if isinstance(content, self.section):
-                return content
-            if isinstance(content, dict) and ":" in str(content.get(self.field)):
-                return self.section.model_validate(content)
-            return built_in(content)
-
-        return core_schema.no_info_wrap_validator_function(
-            validated, handler(source), serialization=core_schema.simple_ser_schema("any")
-        )
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        """Describe the built-in sections and the custom one."""
-        custom = handler(self.section.__pydantic_core_schema__)
-        return {"anyOf": [handler(schema), custom]}
+    return Discriminator(kind)
 
 
 def fields_of(options: Mapping[str, Option]) -> dict[str, Any]:

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import Field, create_model, field_validator, model_validator
 
-from stockpot.config.custom_choices import OrCustom, checked_options, fields_of
+from stockpot.config.custom_choices import (
+    BUILT_IN,
+    CUSTOM,
+    by_name,
+    checked_options,
+    fields_of,
+)
 from stockpot.soups.selection.registry import SELECTIONS
 from stockpot.soups.selection.rule import Rule
 from stockpot.yaml_files import Name, Section
@@ -119,7 +125,9 @@ def _section_of(select: str) -> type[SoupRecipe]:
 if TYPE_CHECKING:
     SoupSection = SoupRecipe
 else:
-    _BUILT_IN = reduce(operator.or_, map(_section_of, SELECTIONS))
+    _AnyBuiltIn = reduce(operator.or_, map(_section_of, SELECTIONS))
     SoupSection = Annotated[
-        Annotated[_BUILT_IN, Field(discriminator="select")], OrCustom("select", CustomRecipe)
+        Annotated[_AnyBuiltIn, Field(discriminator="select"), BUILT_IN]
+        | Annotated[CustomRecipe, CUSTOM],
+        by_name("select"),
     ]

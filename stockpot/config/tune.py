@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import BeforeValidator, Field, create_model, model_validator
 
-from stockpot.config.custom_choices import OrCustom, checked_options, fields_of
+from stockpot.config.custom_choices import (
+    BUILT_IN,
+    CUSTOM,
+    by_name,
+    checked_options,
+    fields_of,
+)
 from stockpot.soups.tuning.registry import SEARCHES
 from stockpot.soups.tuning.search import Search
 from stockpot.yaml_files import Name, Section
@@ -34,7 +40,9 @@ class TuneRecipe(Section):
         Raises:
             ValueError: its options do not fit together.
         """
-        return SEARCHES[self.search].build(**self.settings)
+        settings = self.settings
+        lists = {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}
+        return SEARCHES[self.search].build(**settings | lists)
 
 
 class _BuiltInTuning(TuneRecipe):
@@ -81,9 +89,10 @@ def _with_search(content: Any) -> Any:
 if TYPE_CHECKING:
     TuneSection = TuneRecipe
 else:
-    _BUILT_IN = reduce(operator.or_, map(_section_of, SEARCHES))
+    _AnyBuiltIn = reduce(operator.or_, map(_section_of, SEARCHES))
     TuneSection = Annotated[
-        Annotated[_BUILT_IN, Field(discriminator="search")],
-        OrCustom("search", CustomTuning),
+        Annotated[_AnyBuiltIn, Field(discriminator="search"), BUILT_IN]
+        | Annotated[CustomTuning, CUSTOM],
+        by_name("search"),
         BeforeValidator(_with_search),
     ]

@@ -36,7 +36,7 @@ def merge_states(
     Args:
         states: M models.
         recipe: how, with M coefficients; or how each tensor is, by its name.
-        base: what the models were fine-tuned from, for methods that use it.
+        base: the model that they were fine-tuned from, for methods that use it.
 
     Raises:
         InputError: names, shapes or values do not allow it; the message names the tensor.
@@ -62,7 +62,7 @@ def measure_states(
     Args:
         states: M models.
         recipe: as for `merge_states`.
-        base: what the models were fine-tuned from, for methods that use it.
+        base: the model that they were fine-tuned from, for methods that use it.
 
     Raises:
         InputError: names do not allow it.
@@ -100,7 +100,7 @@ def merge_files(
     Args:
         paths: M files.
         recipe: how, with M coefficients; or how each tensor is, by its name.
-        base: what the models were fine-tuned from, for methods that use it.
+        base: the model that they were fine-tuned from, for methods that use it.
 
     Raises:
         InputError: names, shapes or values do not allow it; the message names the tensor.

@@ -118,7 +118,7 @@ class Recipe:
         return METHODS[self.method]
 
     def draws(self, name: str) -> list[Draws]:
-        """Return the random numbers for the tensor called `name`, one a model; none unless used."""
+        """Return the random numbers for the tensor called `name`, one per model, if used."""
         from stockpot.merging.draws import Draws
 
         if not self.method_itself.is_random:

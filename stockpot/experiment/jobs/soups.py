@@ -165,7 +165,7 @@ def _save(job: SoupJob, soups: _CandidateSoups, selection: Selection) -> Model:
 
 def _save_point(job: SoupJob, device: str, selection: PathSelection) -> Model:
     """Merge the base and an ingredient to a point on the path between them, and save the soup."""
-    best = selection.best
+    best, points = selection.best, selection.points or [selection.best]
     point = replace(job, options={"alpha": best.alpha})
     chosen = job.ingredients[best.ingredient]
     details = {
@@ -174,9 +174,7 @@ def _save_point(job: SoupJob, device: str, selection: PathSelection) -> Model:
         "inputs": {chosen.name: chosen.digest},
         "steps": [],
         "paths": {
-            model.name: {
-                f"{p.alpha:g}": p.score for p in selection.points if p.ingredient == number
-            }
+            model.name: {f"{p.alpha:g}": p.score for p in points if p.ingredient == number}
             for number, model in enumerate(job.ingredients)
         },
     }

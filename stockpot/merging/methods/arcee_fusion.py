@@ -1,4 +1,4 @@
-"""Arcee Fusion: take over only the changes that stand out (arcee-ai, https://arcee.ai)."""
+"""Arcee Fusion: apply only the changes of high importance (arcee-ai, https://arcee.ai)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _FENCE = 1.5  # interquartile ranges above the median: Tukey's rule for outliers, from the median
-_BLOCK = 2**16  # entries that are in float64 at once
+_BLOCK = 2**16  # entries that are converted to float64 at once
 
 
 @method("arcee_fusion", num_models=(1, 1))
 def arcee_fusion(tensors: Sequence[Tensor], base: Tensor) -> Tensor:
-    """Keep the base, but for the entries whose importance is an outlier: those of the model.
+    """Take the model's entries where their importance is an outlier, the base's elsewhere.
 
-    An entry's importance is how far it moved, times the Kullback-Leibler divergence between
+    An entry's importance is the size of its change, times the Kullback-Leibler divergence between
     the softmax of its output unit's weights after and before.
 
     Args:
@@ -32,10 +32,10 @@ def arcee_fusion(tensors: Sequence[Tensor], base: Tensor) -> Tensor:
         the inputs.
 
     Source: mergekit's `arcee_fusion`. Above a million entries it estimates the quartiles from a
-    random sample; ours are exact. It computes divergences in the models' own precision, and adds
-    1e-8 to probabilities, which changes those of large rows; ours are in float64. It takes the
-    softmax over the last axis, which in a convolution is a row of three numbers of a kernel; we
-    take output units, which in a matrix is the same.
+    random sample; here they are exact. It computes divergences in the models' precision, and adds
+    1e-8 to probabilities, which changes those of large rows; here they are in float64. It takes
+    the softmax over the last axis, which in a convolution is one row of a kernel; here it is over
+    the weights of an output unit, which is the same for a matrix.
     """
     [tensor] = tensors
     if tensor.numel() == 0:
@@ -52,13 +52,13 @@ def arcee_fusion(tensors: Sequence[Tensor], base: Tensor) -> Tensor:
 
 
 def _divergences(after: Tensor, before: Tensor) -> Tensor:
-    """Return the divergence of each row, in float64: the terms of a small one nearly cancel."""
+    """Return the divergence of each row, in float64: terms of small divergences nearly cancel."""
     log_p, log_q = after.double().log_softmax(dim=1), before.double().log_softmax(dim=1)
     return (log_p.exp() * (log_p - log_q)).sum(dim=1).clamp(min=0)
 
 
 def _threshold(importance: Tensor) -> Tensor:
-    """Return the median plus 1.5 interquartile ranges; a quantile is the entry below it."""
+    """Return the median plus 1.5 interquartile ranges; quantiles are entries, rounded down."""
     flat = importance.flatten()
     last = flat.numel() - 1
     q1, median, q3 = (flat.kthvalue(int(q * last) + 1).values for q in (0.25, 0.5, 0.75))

@@ -21,19 +21,20 @@ def consensus_ta(
     min_models: int = 2,
     scale: float = 1.0,
 ) -> Tensor:
-    """Sum the task vectors, in the entries that matter to several models.
+    """Sum the task vectors in the entries that are relevant to several models.
 
-    An entry matters to a model if it is not far from the sum: its magnitude is at least
-    `mask_ratio` times its distance from the sum.
+    An entry is relevant to a model if its magnitude is at least `mask_ratio` times its distance
+    from the sum.
 
     Args:
-        tensors: M >= 2 same-named tensors, one a model; one shape, float32 or float64.
-        base: what they were fine-tuned from; same shape and dtype.
+        tensors: M >= 2 same-named tensors, one per model; one shape, float32 or float64.
+        base: the tensor that they were fine-tuned from; same shape and dtype.
         coefficients: M numbers, applied before entries are compared; 1 each is the paper's
             method.
-        mask_ratio: how large an entry must be to matter, finite and >= 0 (the paper's lambda,
+        mask_ratio: relative magnitude of a relevant entry, finite and >= 0 (the paper's lambda,
             searched from 0.2 to 0.6).
-        min_models: to how many models an entry must matter, in [0, M]; 0 is task arithmetic.
+        min_models: number of models that an entry must be relevant to, in [0, M]; 0 is task
+            arithmetic.
         scale: finite factor on the sum (the paper's alpha).
 
     Returns:
@@ -42,8 +43,8 @@ def consensus_ta(
     Raises:
         ValueError: an option is out of range.
 
-    Source: the paper's TALL masks and consensus merging. One ratio for all models, where the
-    authors' code searches one each on val.
+    Source: the paper's TALL masks and consensus merging. One ratio for all models; the
+    authors' code searches one per model on val.
     """
     check_scale("consensus_ta", scale)
     if not 0 <= mask_ratio < float("inf"):
@@ -53,8 +54,8 @@ def consensus_ta(
             f"consensus_ta: min_models must be in [0, {len(tensors)}], got {min_models}"
         )
     total = sum_weighted((tensor - base for tensor in tensors), coefficients)
-    num_mattering = torch.zeros_like(total, dtype=torch.int32)
+    num_relevant = torch.zeros_like(total, dtype=torch.int32)
     for tensor, coefficient in zip(tensors, coefficients, strict=True):
         weighted = (tensor - base) * coefficient
-        num_mattering += weighted.abs() >= mask_ratio * (total - weighted).abs()
-    return base + scale * total.where(num_mattering >= min_models, 0)
+        num_relevant += weighted.abs() >= mask_ratio * (total - weighted).abs()
+    return base + scale * total.where(num_relevant >= min_models, 0)

@@ -30,22 +30,22 @@ def elected_sum(
 ) -> Tensor:
     """Sum task vectors, trimmed as by TIES and without entries against the elected sign.
 
-    All models elect signs alike: unlike in `ties`, coefficients count after the election alone, so
-    that the sum is linear in them and a gradient can find them.
+    All models have equal votes: unlike in `ties`, coefficients are applied after the election, so
+    that the sum is linear in them and they can be fitted by gradient.
 
     Args:
-        tensors: M same-named tensors, one a model; one shape, float32 or float64.
-        base: what they were fine-tuned from; same shape and dtype.
+        tensors: M same-named tensors, one per model; one shape, float32 or float64.
+        base: the tensor that they were fine-tuned from; same shape and dtype.
         coefficients: M numbers, applied after the election; a model with 0 still votes.
-        density: share of entries kept in each task vector, in (0, 1]; at least one entry is.
+        density: fraction of entries kept in each task vector, in (0, 1]; at least one is kept.
         scale: finite factor on the sum.
-        scope: of which the density is kept, as in `ties`: of each `tensor`, or of the `model`.
-        measured: where the largest entries of each whole task vector end, where these are parts.
-        start: position of the first entry of the part.
+        scope: as in `ties`.
+        measured: the cuts of the whole task vectors, where the tensors are parts of larger ones.
+        start: position of the part's first entry.
 
     Returns:
-        The merged tensor; shape and dtype of the inputs. The base's entry stays where all are
-        trimmed, and where their sum is exactly 0.
+        The merged tensor; shape and dtype of the inputs. Equal to the base where all entries
+        are trimmed, and where their sum is exactly 0.
 
     Raises:
         ValueError: an option is out of range.

@@ -14,11 +14,11 @@ from stockpot.merging.methods.shares import positive_shares
 
 
 class Fisher(NamedTuple):
-    """What a model's outputs say about one of its tensors.
+    """Diagonal Fisher information about one tensor of a model.
 
     Attributes:
-        diagonal: of the Fisher information; the tensor's shape, no entry is negative.
-        norm: length of the diagonals of all of the model's tensors together.
+        diagonal: non-negative, in the tensor's shape.
+        norm: norm of the diagonals of all tensors of the model together.
     """
 
     diagonal: Tensor
@@ -35,18 +35,18 @@ def fisher(
     favor_target: bool = True,
     normalize: bool = True,
 ) -> Tensor:
-    """Average the models, each entry weighted by how much its model's outputs depend on it.
+    """Average the models, each entry weighted by its Fisher information.
 
     Args:
-        tensors: M same-named tensors, one a model; one shape, float32 or float64.
+        tensors: M same-named tensors, one per model; one shape, float32 or float64.
         fishers: each model's Fisher information about its tensor, in the order of `tensors`;
-            None for a tensor that is no parameter, which is averaged.
+            None for a tensor that is not a parameter, which is averaged.
         coefficients: M numbers of at least 0, in the order of `tensors`, not all 0.
-        floor: the least information that an entry counts with, finite and at least 0.
-        favor_target: the floor is for the first model alone, whose values then stay where no
-            other model has information; else it is for all models.
-        normalize: each model's information, after the floor, is divided by the length that all
-            of it has before, so that no model counts more for being larger everywhere.
+        floor: lower bound of the information about an entry, finite and at least 0.
+        favor_target: whether the floor applies to the first model only, whose values are then
+            used where no other model has information; otherwise it applies to all models.
+        normalize: whether each model's information, after the floor, is divided by its norm before
+            the floor, so that its scale has no effect.
 
     Returns:
         The merged tensor; shape and dtype of the inputs. Where no model has any information and
@@ -54,7 +54,7 @@ def fisher(
 
     Raises:
         ValueError: `floor` or a coefficient is out of its range, all coefficients are 0, or
-            `normalize` is asked for a model without any information.
+            `normalize` is set and a model has no information.
 
     Source: the paper's weighted mean with a diagonal Fisher, in float64; floor, target and
     normalisation as in the authors' code. Other implementations add the floor, or divide by 0

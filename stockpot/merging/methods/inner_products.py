@@ -1,4 +1,4 @@
-"""Inner products in float64, computed block by block: no copy of a whole tensor is made."""
+"""Inner products in float64, computed block by block without a copy of a whole tensor."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def gram(tensors: Sequence[Tensor]) -> Tensor:
 def task_vector_gram(states: Sequence[Mapping[str, Tensor]], base: Mapping[str, Tensor]) -> Tensor:
     """Return the inner products of the task vectors of M models, over all their weights.
 
-    Statistics of BatchNorm are no weights, and neither are integers.
+    Without BatchNorm statistics and integers.
 
     Args:
         states: M state dicts with the base's names and shapes; at least one.
-        base: what they were fine-tuned from.
+        base: the model that they were fine-tuned from.
 
     Returns:
         A matrix (M, M), float64, on the CPU.
@@ -45,7 +45,7 @@ def task_vector_gram(states: Sequence[Mapping[str, Tensor]], base: Mapping[str, 
 
 
 def weight_names(state: Mapping[str, Tensor]) -> list[str]:
-    """List the tensors that are weights: neither integers nor statistics of BatchNorm."""
+    """List the tensors that are weights: neither integers nor BatchNorm statistics."""
     statistics = ("running_mean", "running_var")
     return [
         name
@@ -55,13 +55,13 @@ def weight_names(state: Mapping[str, Tensor]) -> list[str]:
 
 
 def cosines_of(gram: Tensor) -> Tensor:
-    """Return the cosines between vectors of which the inner products are known; (M, M).
+    """Return the cosines (M, M) between vectors, from their inner products.
 
-    Those of a vector of zeros with others are 0; of each with itself 1.
+    Cosines of a zero vector with others are 0; those of each vector with itself are 1.
     """
     norms = gram.diagonal().clamp(min=0).sqrt()
     scale = torch.outer(norms, norms)
-    symmetric = (gram + gram.T) / 2  # sums in blocks need not be, in their last bits
+    symmetric = (gram + gram.T) / 2  # sums in blocks may differ in their last bits
     cosines = torch.where(scale > 0, symmetric / scale.where(scale > 0, 1), 0).clamp(-1, 1)
     return cosines.fill_diagonal_(1)
 

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def iso_c(tensors: Sequence[Tensor], base: Tensor, *, scale: float = 1.0) -> Tensor:
     """Sum the task vectors and replace all singular values of the sum by their mean.
 
-    Tensors that are no matrices get the mean of the task vectors.
+    Tensors that are not matrices get the mean of the task vectors.
 
     Args:
-        tensors: M same-named tensors, one a model; one shape, float32 or float64.
+        tensors: M same-named tensors, one per model; one shape, float32 or float64.
         base: the base's tensor; same shape and dtype.
         scale: factor on the merged task vector (the paper's alpha).
 
@@ -32,8 +32,8 @@ def iso_c(tensors: Sequence[Tensor], base: Tensor, *, scale: float = 1.0) -> Ten
     Raises:
         ValueError: `scale` is not finite.
 
-    Source: Iso-C. Singular values that are 0 stay 0 and are not in the mean: their
-    directions are rounding noise, and a sum of low rank would become mostly that.
+    Source: Iso-C. Singular values of 0 stay 0 and are left out of the mean: their
+    directions are rounding noise, which would dominate a sum of low rank.
     """
     check_scale("iso_c", scale)
     total = sum((tensor - base for tensor in tensors), torch.zeros_like(base))

@@ -22,28 +22,28 @@ if TYPE_CHECKING:
 def iso_cts(
     tensors: Sequence[Tensor], base: Tensor, *, common: float = 0.8, scale: float = 1.0
 ) -> Tensor:
-    """Add to the base what task vectors share and what each has alone, all equally strong.
+    """Merge common and task-specific directions of the task vectors, with equal singular values.
 
-    The leading singular directions of the sum of task vectors are the common ones. Of each task
-    vector, without what lies in their span, the leading directions are its own. All together are
-    made orthogonal, and get the mean of their singular values.
+    The common directions are the leading singular directions of the sum of the task vectors. The
+    specific ones of a task vector are its leading directions after the span of the common ones is
+    projected out. All are orthogonalized together and get the mean of their singular values.
 
     Args:
-        tensors: M same-named tensors, one a model; one shape, float32 or float64.
-        base: what they were fine-tuned from; same shape and dtype.
-        common: share of all directions that are common, in (0, 1]; the others are shared out
-            evenly among the models. 1 is Iso-C.
+        tensors: M same-named tensors, one per model; one shape, float32 or float64.
+        base: the tensor that they were fine-tuned from; same shape and dtype.
+        common: fraction of directions that are common, in (0, 1]; the others are split evenly
+            between the models. 1 is Iso-C.
         scale: finite factor on the merged task vector (the paper's alpha).
 
     Returns:
-        The merged tensor; shape and dtype of the inputs. Where it is not a matrix: the base plus
-        `scale` times the mean task vector.
+        The merged tensor; shape and dtype of the inputs. For tensors that are not matrices: the
+        base plus `scale` times the mean task vector.
 
     Raises:
         ValueError: an option is out of range.
 
-    Source: Algorithm 2, numbers of directions as in the authors' code. Directions of the singular
-    value 0 are left out and not in the mean, as in `iso_c`: there may be fewer than that number.
+    Source: Algorithm 2, numbers of directions as in the authors' code. Directions with
+    singular value 0 are left out, also of the mean, as in `iso_c`, so there may be fewer.
     """
     if not 0 < common <= 1:
         raise ValueError(f"iso_cts: common must be in (0, 1], got {common}")
@@ -67,9 +67,9 @@ def iso_cts(
 
 
 def _numbers(rank: int, num_models: int, common: float) -> tuple[int, int]:
-    """Return how many directions are common, and how many are each model's own."""
+    """Return the number of common directions, and that of specific ones per model."""
     own = round((rank - int(common * rank)) / num_models)
-    own = min(own, rank // num_models)  # the rounding may ask for more than there are
+    own = min(own, rank // num_models)  # rounding may exceed the rank
     return rank - own * num_models, own
 
 

@@ -20,8 +20,8 @@ from stockpot.merging.runs import Runs
 if TYPE_CHECKING:
     from torch import Tensor
 
-_OPPOSITE = -0.9995  # a smaller cosine between two models: there is no shortest way
-_SMALLEST_SINE = 1e-6  # below, the way from the mean to its opposite has no direction
+_OPPOSITE = -0.9995  # below this cosine between two models, the shortest path is not unique
+_SMALLEST_SINE = 1e-6  # below it, the direction from the mean to its opposite is undefined
 
 
 @method("karcher", num_models=(2, None), is_elementwise=True, measure=measure_directions)
@@ -33,16 +33,17 @@ def karcher(
     tol: float = 1e-5,
     measured: Tensor | None = None,
 ) -> Tensor:
-    """Find the direction with the least mean squared angle to the models'; mean their lengths.
+    """Find the direction with the least mean squared angle to the models; average their lengths.
 
     A tensor of one entry has no direction: it is averaged, and so are two opposite vectors.
 
     Args:
-        tensors: M same-named tensors, one a model; one shape, float32 or float64.
+        tensors: M same-named tensors, one per model; one shape, float32 or float64.
         coefficients: M numbers of at least 0, in the order of `tensors`, not all 0.
-        max_iter: number of steps after which the search ends, at least 1.
-        tol: length of a step, in radians, below which the search ends, above 0.
-        measured: inner products (M, M) of the whole tensors, where these are parts.
+        max_iter: maximum number of steps, at least 1.
+        tol: step length, in radians, below which the search stops, above 0.
+        measured: inner products (M, M) of the whole tensors, where the
+            tensors are parts of larger ones.
 
     Returns:
         The merged tensor; shape and dtype of the inputs.
@@ -51,11 +52,11 @@ def karcher(
         ValueError: an option or a coefficient is out of its range, or the directions of more
             than two models cancel.
 
-    Source: Karcher 1977, found by gradient descent with step 1. mergekit has no
-    coefficients and computes in the models' own precision. We need the inner products of the
-    models once, in float64, and then search among the factors of their sum: two passes over
-    the models, whatever the number of steps. A vector is left out for being 0, not for being
-    shorter than `tol`, since small biases have directions too.
+    Source: Karcher 1977, by gradient descent with step size 1. mergekit has no
+    coefficients and computes in the models' precision. Here the inner products of the models are
+    computed once, in float64, and the search is over the factors of their sum: two passes over
+    the models, independent of the number of steps. Only zero vectors are left out, not all that
+    are shorter than `tol`, since small biases have directions too.
     """
     if not max_iter >= 1:
         raise ValueError(f"karcher: max_iter must be at least 1, got {max_iter}")

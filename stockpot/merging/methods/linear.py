@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 def linear(tensors: Sequence[Tensor], coefficients: Sequence[float]) -> Tensor:
     """Average the tensors, weighted by the coefficients.
 
-    The sum is formed in the order given and divided by the sum of the coefficients once at the
-    end. So coefficients of 1 give the same bits as a running sum that is divided by the number
-    of models, as greedy selection keeps one. One model gives itself bit for bit.
+    The sum is formed in the order given and divided by the sum of the coefficients at the end, so
+    that coefficients of 1 give the same bits as a running sum divided by the number of models,
+    which greedy selection uses. A single model is returned bit for bit.
 
     Args:
-        tensors: M same-named tensors, one a model; one shape, float32 or float64.
+        tensors: M same-named tensors, one per model; one shape, float32 or float64.
         coefficients: M numbers, in the order of `tensors`; their sum is not 0.
 
     Returns:
@@ -35,10 +35,10 @@ def linear(tensors: Sequence[Tensor], coefficients: Sequence[float]) -> Tensor:
     if total == 0:
         raise ValueError(f"linear: coefficients must not sum to 0, got {list(coefficients)}")
     if len(tensors) == len(coefficients) == 1:
-        return tensors[0].clone()  # multiplied and divided by 0.7, it would be rounded
+        return tensors[0].clone()  # multiplying and dividing by 0.7 would round it
     merged = tensors[0] * coefficients[0]
     for tensor, coefficient in zip(tensors[1:], coefficients[1:], strict=True):
-        # Not one fused `add(alpha=...)`: whether it rounds once or twice depends on where in
-        # the vectorised loop an entry falls, and then a flattened model would differ in bits.
+        # Not a fused `add(alpha=...)`: whether it rounds once or twice depends on an entry's
+        # place in the vectorized loop, so a flattened model would differ in bits.
         merged += tensor * coefficient
     return merged / total

@@ -12,24 +12,24 @@ from stockpot.merging.method import method
 
 @method("model_stock", num_models=(2, None))
 def model_stock(tensors: Sequence[Tensor], base: Tensor, *, filter_wise: bool = False) -> Tensor:
-    """Move from the base to the mean of the models, further the smaller the angle between them.
+    """Interpolate from the base to the mean of the models; further for smaller angles between them.
 
-    With the mean cosine c of the task vectors' pairs, the share of the mean is
+    With c the mean cosine over pairs of task vectors, the weight of the mean is
     t = M c / (1 + (M - 1) c), and that of the base 1 - t.
 
     Args:
-        tensors: M >= 2 same-named tensors, one a model; one shape, float32 or float64.
-        base: what they were fine-tuned from; same shape and dtype.
-        filter_wise: whether each row (first dimension) has an angle of its own, instead of the
-            tensor as a whole. A tensor of one dimension is one row.
+        tensors: M >= 2 same-named tensors, one per model; one shape, float32 or float64.
+        base: the tensor that they were fine-tuned from; same shape and dtype.
+        filter_wise: whether the angle is computed per row (first dimension) instead of per tensor.
+            A tensor of one dimension is one row.
 
     Returns:
-        The merged tensor; shape and dtype of the inputs. The base where no model moved.
+        The merged tensor; shape and dtype of the inputs. The base if no model differs from it.
 
-    Source: the interpolation ratio for M models, layer-wise as in the paper. Models that point
-    away from each other (c < 0) give the base: the ratio would be negative, and without bound at
-    c = -1 / (M - 1). Angles are in float64 and relative to the norms; mergekit bounds products
-    of norms from below by 1e-6, so that short task vectors count as orthogonal.
+    Source: the interpolation ratio for M models, layer-wise as in the paper. For c < 0
+    the result is the base: the ratio would be negative, and unbounded at c = -1 / (M - 1). Cosines
+    are in float64; mergekit bounds products of norms from below by 1e-6, so that short task
+    vectors count as orthogonal.
     """
     by_row = filter_wise and base.ndim > 1
     rows = (base.shape[0], base[:1].numel()) if by_row else (1, base.numel())
@@ -43,7 +43,7 @@ def model_stock(tensors: Sequence[Tensor], base: Tensor, *, filter_wise: bool = 
         num_moved += norm > 0
         total += task_vector
 
-    # The squared norm of the sum of unit vectors is their number and twice the sum of cosines.
+    # The squared norm of a sum of unit vectors is their number plus twice the sum of cosines.
     count = len(tensors)
     cosine = (directions.square().sum(dim=1) - num_moved) / (count * (count - 1))
     cosine = cosine.clamp(0, 1)

@@ -29,27 +29,28 @@ def multislerp(
     *,
     measured: Tensor | None = None,
 ) -> Tensor:
-    """Take the mean of the directions and, for its length, the mean of the lengths.
+    """Average the directions, and separately the lengths.
 
     A tensor of one entry has no direction: it is averaged, and so are two opposite vectors.
 
     Args:
-        tensors: M same-named tensors, one a model; one shape, float32 or float64.
+        tensors: M same-named tensors, one per model; one shape, float32 or float64.
         coefficients: M numbers, in the order of `tensors`; their sum is not 0.
-        base: the base's tensor, or None to merge the weights and not the task vectors.
-        measured: inner products (M, M) of the whole vectors, where these are parts.
+        base: the base's tensor, or None to merge the weights instead of task vectors.
+        measured: inner products (M, M) of the whole vectors, where the
+            tensors are parts of larger ones.
 
     Returns:
-        The merged tensor; shape and dtype of the inputs. Where no model differs from the base,
-        the base bit for bit.
+        The merged tensor; shape and dtype of the inputs. If no model differs from the base, the
+        base bit for bit.
 
     Raises:
         ValueError: the coefficients sum to 0, or the directions of more than two models cancel.
 
-    Source: mergekit's `multislerp`. It projects the directions on the tangent at their mean and
-    goes along the mean of the projections; that is 0 at this very point, but for rounding, so
-    the mean direction is the result and we leave the detour out. It fails on tensors that no
-    model changed, and its `eps` shortens small vectors; ours does neither.
+    Source: mergekit's `multislerp`. It projects the directions onto the tangent space at their mean
+    and moves along the mean of the projections, which is 0 except for rounding; here this step is
+    left out. It fails on tensors that no model changed, and its `eps` shortens small vectors;
+    neither happens here.
     """
     parts = normalized("multislerp", coefficients)
     if base is None:

@@ -1,4 +1,4 @@
-"""NearSwap: take over what is nearly the same (alchemonaut 2024).
+"""NearSwap: move to the second model where it is near (alchemonaut 2024).
 
 https://huggingface.co/alchemonaut/QuartetAnemoi-70B-t0.0001
 """
@@ -18,12 +18,12 @@ _SMALLEST_DISTANCE = 1e-6
 
 @method("nearswap", num_models=(2, 2), is_symmetric=False, is_elementwise=True)
 def nearswap(tensors: Sequence[Tensor], *, t: float) -> Tensor:
-    """Move each entry of the first model to the second's, the more the nearer they are.
+    """Move each entry of the first model towards the second's; further, the nearer they are.
 
     Args:
         tensors: two same-named tensors; one shape, float32 or float64.
-        t: entries no farther apart than this become the second model's, others go the distance
-            t towards them; at least 0, which gives the first model bit for bit.
+        t: entries at most this far apart become the second model's, others move by t towards
+            them; at least 0, which returns the first model bit for bit.
 
     Returns:
         The merged tensor; shape and dtype of the inputs.
@@ -31,8 +31,8 @@ def nearswap(tensors: Sequence[Tensor], *, t: float) -> Tensor:
     Raises:
         ValueError: `t` is negative.
 
-    Source: the model card, `lweight = t / |v0 - v1|`. Distances below 1e-6 count as that, so
-    that nothing is divided by 0; there mergekit replaces what is not finite. It calls the first
+    Source: the model card, `lweight = t / |v0 - v1|`. Distances are bounded from below by
+    1e-6 against division by 0; mergekit replaces results that are not finite. It calls the first
     model the base.
     """
     if not t >= 0:

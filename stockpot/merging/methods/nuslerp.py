@@ -26,10 +26,11 @@ def nuslerp(
 
     Args:
         tensors: two same-named tensors; one shape, float32 or float64. Each is one vector.
-        coefficients: two numbers; the second's share of their sum is how far to go from the
-            first model to the second.
+        coefficients: two numbers; the second one's fraction of their sum is the position between
+            the models, 0 at the first and 1 at the second.
         base: the base's tensor, or None to interpolate the weights themselves.
-        measured: inner products (2, 2) of the whole task vectors, where these are parts.
+        measured: inner products (2, 2) of the whole task vectors, where the
+            tensors are parts of larger ones.
 
     Returns:
         The merged tensor; shape and dtype of the inputs.
@@ -37,10 +38,10 @@ def nuslerp(
     Raises:
         ValueError: the coefficients sum to 0.
 
-    Source: mergekit's `nuslerp` with `nuslerp_flatten`. It takes t = 0.5 where coefficients sum
-    to 0, we refuse. It takes a task vector of zeros as orthogonal to the other, so that a model
-    equal to the base would make the merge longer than the line, and does not notice opposite
-    vectors in float32; there we interpolate linearly, as `slerp` does.
+    Source: mergekit's `nuslerp` with `nuslerp_flatten`. It takes t = 0.5 if the coefficients sum
+    to 0, which is an error here. It treats a zero task vector as orthogonal to the other, so that
+    the merge with a model equal to the base is longer than linear interpolation, and does not
+    detect opposite vectors in float32; here both are interpolated linearly, as in `slerp`.
     """
     _, t = normalized("nuslerp", coefficients)
     first, second = tensors
@@ -56,10 +57,10 @@ def nuslerp_rows(
     """Interpolate each output unit of two models along its own great circle.
 
     Args:
-        tensors: two same-named tensors; one shape, float32 or float64. A vector is what belongs
-            to one index of the first axis; tensors of one axis are one vector.
-        coefficients: two numbers; the second's share of their sum is how far to go from the
-            first model to the second.
+        tensors: two same-named tensors; one shape, float32 or float64. A vector is one
+            index of the first axis; a tensor of one axis is one vector.
+        coefficients: two numbers; the second one's fraction of their sum is the position between
+            the models, 0 at the first and 1 at the second.
         base: the base's tensor, or None to interpolate the weights themselves.
 
     Returns:
@@ -68,9 +69,9 @@ def nuslerp_rows(
     Raises:
         ValueError: the coefficients sum to 0.
 
-    Source: mergekit's `nuslerp` without `nuslerp_flatten`, as `nuslerp` here. It takes the last
-    axis as vectors, which in a convolution is a row of three numbers of a kernel; we take
-    output units, which in a matrix is the same.
+    Source: mergekit's `nuslerp` without `nuslerp_flatten`, as `nuslerp` here. Its vectors are
+    along the last axis, which in a convolution is one row of a kernel; here they are the weights
+    of output units, which is the same for a matrix.
     """
     _, t = normalized("nuslerp_rows", coefficients)
     first, second = tensors

@@ -1,4 +1,4 @@
-"""One model as it is."""
+"""Copy of one model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def passthrough(tensors: Sequence[Tensor], *, scale: float = 1.0) -> Tensor:
     Raises:
         ValueError: `scale` is not finite.
 
-    Source: mergekit's `passthrough`; layers are stacked by the plan of the merge.
+    Source: mergekit's `passthrough`; the plan of the merge stacks layers.
     """
     check_scale("passthrough", scale)
     return tensors[0] * scale

@@ -1,4 +1,4 @@
-"""RAM: merge only what each model changed (https://arxiv.org/abs/2601.13572)."""
+"""RAM: average changes over the models that made them (https://arxiv.org/abs/2601.13572)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 def ram(tensors: Sequence[Tensor], base: Tensor, *, epsilon: float = 1e-5) -> Tensor:
     """Add to each entry of the base the mean change over the models that changed it.
 
-    So what one model alone changed is kept whole, and not divided by the number of models.
+    A change that only one model made is applied in full, not divided by the number of models.
 
     Args:
-        tensors: M same-named tensors, one a model; one shape, float32 or float64.
+        tensors: M same-named tensors, one per model; one shape, float32 or float64.
         base: the base's tensor; same shape and dtype.
-        epsilon: a change of at most this size counts as none, at least 0.
+        epsilon: changes of at most this size are ignored, at least 0.
 
     Returns:
         The merged tensor; shape and dtype of `base`.
@@ -47,17 +47,18 @@ def ram_plus(
     alpha: float = 0.2,
     epsilon: float = 1e-5,
 ) -> Tensor:
-    """Merge as `ram`, and amplify what one model alone changed, for what it loses elsewhere.
+    """Merge as `ram`, and amplify changes that only one model made.
 
-    Such changes of a model are multiplied by 1 + r min(shared / unique, alpha), where shared and
-    unique are how many entries it changed with others and alone.
+    They make up for the model's changes that are averaged: its unique changes are multiplied by
+    1 + r min(shared / unique, alpha), with the numbers of entries that it changed with others
+    and alone.
 
     Args:
-        tensors: M same-named tensors, one a model; one shape, float32 or float64.
+        tensors: M same-named tensors, one per model; one shape, float32 or float64.
         base: the base's tensor; same shape and dtype.
         r: strength of the amplification, at least 0; 0 gives `ram`.
-        alpha: the largest ratio of shared to unique that counts, at least 0.
-        epsilon: a change of at most this size counts as none, at least 0.
+        alpha: upper bound of the ratio of shared to unique, at least 0.
+        epsilon: changes of at most this size are ignored, at least 0.
 
     Returns:
         The merged tensor; shape and dtype of `base`.
@@ -65,7 +66,7 @@ def ram_plus(
     Raises:
         ValueError: an option is negative.
 
-    Source: Reinforced Agent Merging Plus, with the ratio of each tensor by itself, as in
+    Source: Reinforced Agent Merging Plus, with one ratio per tensor, as in
     mergekit's `ramplus_tl`.
     """
     for name, value in {"r": r, "alpha": alpha, "epsilon": epsilon}.items():
@@ -83,7 +84,7 @@ def ram_plus(
 
 
 def _mean_change(tensors: Sequence[Tensor], base: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """Return the mean change over the models that changed an entry, and how many did."""
+    """Return the mean change over the models that changed an entry, and their number."""
     total = torch.zeros_like(base)
     num_models = torch.zeros_like(base, dtype=torch.int16)
     for tensor in tensors:

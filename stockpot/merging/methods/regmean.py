@@ -21,18 +21,18 @@ def regmean(
     reduce: float = 0.9,
     ridge: float = 1e-6,
 ) -> Tensor:
-    """Find the layer whose outputs are nearest to each model's on that model's own inputs.
+    """Find the layer whose outputs are nearest to those of each model on that model's inputs.
 
     Args:
-        tensors: M same-named tensors, one a model; one shape, float32 or float64.
+        tensors: M same-named tensors, one per model; one shape, float32 or float64.
         grams: for each model, in the order of `tensors`, the mean of x times x transposed over
             the layer's inputs x, float64: (G, D, D), where a tensor is G groups of outputs with
-            D weights each; or its diagonal (G, D). None for a tensor that is not the weight of
-            such a layer, which is averaged.
+            D weights each; or its diagonal (G, D). None for other tensors,
+            which are averaged.
         coefficients: M numbers of at least 0, in the order of `tensors`, not all 0.
-        reduce: factor in [0, 1] on what is off the diagonal (the paper's alpha); with 0 each
-            input is weighted by itself.
-        ridge: what is added to the diagonal, as a share of its mean; finite and at least 0.
+        reduce: factor in [0, 1] on off-diagonal entries (the paper's alpha); with 0 each input is
+            weighted independently.
+        ridge: added to the diagonal, as a fraction of its mean; finite and at least 0.
 
     Returns:
         The merged tensor; shape and dtype of the inputs. Inputs that are 0 for every model get
@@ -42,8 +42,9 @@ def regmean(
         ValueError: an option or a coefficient is out of its range, all coefficients are 0, or
             the matrices are singular and `ridge` is too small.
 
-    Source: the paper's closed form for linear layers, solved in float64 by Cholesky's method for
-    the distance from the mean, so that the ridge, which is ours, draws to the mean and not to 0.
+    Source: the paper's closed form for linear layers, solved in float64 by Cholesky decomposition
+    for the difference from the mean, so that the ridge (not in the paper) shrinks to the mean, not
+    to 0.
     """
     if not 0 <= reduce <= 1:
         raise ValueError(f"regmean: reduce must be in [0, 1], got {reduce}")
@@ -67,7 +68,7 @@ def regmean(
 
 
 def _reduced(gram: Tensor, factor: float) -> Tensor:
-    """Multiply what is off the diagonal of (G, D, D); a diagonal (G, D) has nothing there."""
+    """Multiply the off-diagonal entries of (G, D, D); a diagonal (G, D) is returned unchanged."""
     if gram.ndim == 2:
         return gram
     diagonal = torch.diag_embed(gram.diagonal(dim1=-2, dim2=-1))
@@ -79,7 +80,7 @@ def _times(gram: Tensor, matrix: Tensor) -> Tensor:
 
 
 def _raised(gram: Tensor, ridge: float) -> Tensor:
-    """Add to the diagonal of each group a share of its mean, or of 1 where that is 0."""
+    """Add to the diagonal of each group a fraction of its mean, or of 1 if that is 0."""
     diagonal = gram if gram.ndim == 2 else gram.diagonal(dim1=-2, dim2=-1)
     mean = diagonal.mean(dim=-1, keepdim=True)  # (G, 1)
     added = ridge * mean.where(mean > 0, 1).expand(diagonal.shape)

@@ -17,22 +17,22 @@ def sce(tensors: Sequence[Tensor], base: Tensor, *, select_topk: float = 1.0) ->
     """Average task vectors by their energy, in entries where models differ and agree in sign.
 
     Args:
-        tensors: M same-named tensors, one a model; one shape, float32 or float64.
-        base: what they were fine-tuned from; same shape and dtype.
-        select_topk: share of the entries with a variance over models that are selected, those of
+        tensors: M same-named tensors, one per model; one shape, float32 or float64.
+        base: the tensor that they were fine-tuned from; same shape and dtype.
+        select_topk: fraction of the entries with variance over models that is selected, those of
             largest variance, in (0, 1]; 1 selects all entries, also those without variance.
 
     Returns:
-        The merged tensor; shape and dtype of the inputs. With `select_topk` below 1, models that
-        are all equal (as one is) have no variance and give the base.
+        The merged tensor; shape and dtype of the inputs. With `select_topk` below 1, equal
+        models, or a single one, have no variance and give the base.
 
     Raises:
         ValueError: `select_topk` is out of range.
 
-    Source: Wan et al. 2024. Of entries with a variance at least one is selected,
-    else small tensors would go back to the base. A model's weight is its sum of squares over
-    that of all; mergekit has equal ones where the total is below 1e-6, also if that is for short
-    task vectors. A sum of 0 elects no sign, see `ties`.
+    Source: Wan et al. 2024. At least one of the entries with variance is selected,
+    otherwise small tensors would be reset to the base. A model's weight is its fraction of the sum
+    of squares; mergekit uses equal weights where the total is below 1e-6, also for short task
+    vectors. A sum of 0 elects no sign, see `ties`.
     """
     if not 0 < select_topk <= 1:
         raise ValueError(f"sce: select_topk must be in (0, 1], got {select_topk}")
@@ -48,7 +48,7 @@ def sce(tensors: Sequence[Tensor], base: Tensor, *, select_topk: float = 1.0) ->
 
     merged, total = torch.zeros_like(base), torch.zeros_like(base)
     for tensor, size in zip(tensors, sizes, strict=True):
-        weight = (size / largest) ** 2  # up to a factor, which the total below has, too
+        weight = (size / largest) ** 2  # up to a factor that cancels with the total below
         task_vector = tensor - base
         agrees = task_vector.sign() == votes.sign()  # votes are 0 where nothing is selected
         merged += (task_vector * weight).where(agrees, 0)
@@ -57,7 +57,7 @@ def sce(tensors: Sequence[Tensor], base: Tensor, *, select_topk: float = 1.0) ->
 
 
 def _select(tensors: Sequence[Tensor], base: Tensor, share: float) -> Tensor:
-    """Tell which entries are among the share of largest variance over the models."""
+    """Return the mask of the fraction of entries with the largest variance over the models."""
     if share == 1:
         return torch.ones_like(base, dtype=torch.bool)
     mean, variance = torch.zeros_like(base), torch.zeros_like(base)  # up to the factor M

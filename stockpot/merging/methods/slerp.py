@@ -34,7 +34,8 @@ def slerp(
         tensors: two same-named tensors; one shape, float32 or float64.
         t: how far to go, in [0, 1]; 0 gives the first, 1 the second, bit for bit.
         scope: what is a vector: each `tensor`, or the whole `model`, which has one angle.
-        measured: inner products (2, 2) of the whole vectors, where these are parts.
+        measured: inner products (2, 2) of the whole vectors, where the
+            tensors are parts of larger ones.
 
     Returns:
         The merged tensor; shape and dtype of the inputs.

@@ -24,8 +24,8 @@ def task_arithmetic(
     """Add the sum of the task vectors, times a scale, to the base.
 
     Args:
-        tensors: M same-named tensors, one a model; one shape, float32 or float64.
-        base: what they were fine-tuned from; same shape and dtype.
+        tensors: M same-named tensors, one per model; one shape, float32 or float64.
+        base: the tensor that they were fine-tuned from; same shape and dtype.
         coefficients: M numbers; a negative one makes the merged model worse at that task.
         scale: finite factor on the sum (the paper's lambda).
         normalize: whether coefficients are divided by their sum; the sum is then a mean, and at

@@ -42,21 +42,21 @@ def ties(
     """Average task vectors, trimmed to their largest entries, over those that agree in sign.
 
     Args:
-        tensors: M same-named tensors, one a model; one shape, float32 or float64.
-        base: what they were fine-tuned from; same shape and dtype.
+        tensors: M same-named tensors, one per model; one shape, float32 or float64.
+        base: the tensor that they were fine-tuned from; same shape and dtype.
         coefficients: M numbers, applied after trimming; equal ones give the paper's method.
-        density: share of entries kept in each task vector, in (0, 1]; at least one entry is.
+        density: fraction of entries kept in each task vector, in (0, 1]; at least one is kept.
         scale: finite factor on the merged task vector (the paper's lambda).
         normalize: whether agreeing entries are averaged (the paper) or summed.
         scope: of which the density is kept: of each `tensor`, or of the whole `model`, which is
             the paper's method and reads all models once more before it merges.
         measured: where the largest entries of each whole task vector end, where these are parts of
             a tensor or of a model.
-        start: position of the first entry of the part.
+        start: position of the part's first entry.
 
     Returns:
-        The merged tensor; shape and dtype of the inputs. The base's entry stays where all are
-        trimmed, and where the weighted sum is exactly 0.
+        The merged tensor; shape and dtype of the inputs. Equal to the base where all entries
+        are trimmed, and where their weighted sum is exactly 0.
 
     Raises:
         ValueError: an option is out of range.

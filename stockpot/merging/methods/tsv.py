@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 def tsv(tensors: Sequence[Tensor], base: Tensor, *, scale: float = 1.0) -> Tensor:
     """Merge the leading singular vectors of the task vectors after making them orthogonal.
 
-    Of M models each keeps an M-th of its singular vectors. Tensors that are no matrices get the
+    Of M models each keeps an M-th of its singular vectors. Tensors that are not matrices get the
     mean of the task vectors.
 
     Args:
-        tensors: M same-named tensors, one a model; one shape, float32 or float64.
+        tensors: M same-named tensors, one per model; one shape, float32 or float64.
         base: the base's tensor; same shape and dtype.
         scale: factor on the merged task vector (the paper's alpha).
 

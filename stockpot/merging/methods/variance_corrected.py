@@ -33,7 +33,7 @@ def variance_corrected(
     correlated, and for them this is close to `linear`.
 
     Args:
-        tensors: M same-named tensors, one a model; one shape, float32 or float64.
+        tensors: M same-named tensors, one per model; one shape, float32 or float64.
         coefficients: M numbers of at least 0, in the order of `tensors`, not all 0.
         eps: added to both variances before they are compared, at least 0.
         min_ndim: tensors of fewer axes are averaged and not stretched, at least 0; by default

@@ -26,10 +26,10 @@ def wudi(
     """Move the sum of the task vectors by Adam, to where it interferes least with each of them.
 
     The interference with a task vector v is |(x - v) v^T|^2 / |v|^2: the rows of v stand for the
-    inputs of that task. Tensors that are no matrices get the mean of the task vectors.
+    inputs of that task. Tensors that are not matrices get the mean of the task vectors.
 
     Args:
-        tensors: M same-named tensors, one a model; one shape, float32 or float64.
+        tensors: M same-named tensors, one per model; one shape, float32 or float64.
         base: the base's tensor; same shape and dtype.
         scale: factor on the merged task vector.
         steps: number of Adam steps, at least 0; 0 gives the sum.

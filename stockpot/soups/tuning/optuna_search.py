@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,7 +23,7 @@ class OptunaSearch:
     """
 
     objectives: Annotated[
-        tuple[Literal["val", "val_shift"], ...],
+        Sequence[Literal["val", "val_shift"]],
         Field(
             min_length=1, max_length=2, description="scores to maximize; two give a Pareto front"
         ),

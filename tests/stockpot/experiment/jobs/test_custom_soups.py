@@ -183,7 +183,7 @@ def test_code_that_cannot_make_a_soup_is_refused_when_it_is_planned(
     ("select", "problem"),
     [
         ("nothing", "must choose at least one position below 4, and each only once, got []"),
-        ("positions", r"must return a Selection, got \["),
+        ("positions", "must return a Selection, got ["),
     ],
 )
 def test_a_selection_that_chooses_no_ingredients_is_refused(
@@ -191,5 +191,7 @@ def test_a_selection_that_chooses_no_ingredients_is_refused(
 ) -> None:
     job = _job(make_plan, f"select: custom_merging:{select}")
 
-    with pytest.raises(InputError, match=problem):
+    with pytest.raises(InputError) as caught:
         make_model(job, "cpu")
+
+    assert problem in str(caught.value)

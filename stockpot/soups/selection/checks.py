@@ -1,0 +1,175 @@
+"""Contract checks of selections, on ingredients with made-up scores.
+
+Each check takes a `CheckedRule` and returns what is wrong and what to change, or None.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stockpot.plugins import Check, CheckResult, Skipped, run_checks
+from stockpot.soups.selection.candidates import Candidates, Paths, PathSelection, Selection
+from stockpot.soups.selection.rule import Rule
+
+_NUM_INGREDIENTS, _NUM_EXAMPLES = 6, 200
+
+
+@dataclass(frozen=True)
+class CheckedRule:
+    """A selection under check.
+
+    Attributes:
+        rule: the selection.
+        options: values of its options; those that have no default must be given.
+    """
+
+    rule: Rule
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def choose(self, order: Sequence[int] = ()) -> Any:
+        """Choose among made-up ingredients.
+
+        Args:
+            order: the ingredient at each position; all six by default.
+        """
+        return self.rule.choose(self.argument(order or range(_NUM_INGREDIENTS)), **self.options)
+
+    def argument(self, order: Sequence[int]) -> Candidates | Paths:
+        """Return the argument of the rule: points near the origin as models, scored by distance."""
+        generator = torch.Generator().manual_seed(0)
+        points = torch.randn(_NUM_INGREDIENTS, 3, generator=generator, dtype=torch.float64)
+        examples = torch.randn(_NUM_EXAMPLES, 3, generator=generator, dtype=torch.float64) / 4
+        models = points[list(order)]
+
+        def values(model: Tensor) -> Tensor:
+            return (-(model - examples).square().sum(dim=1)).exp()
+
+        def score(members: Sequence[int]) -> Tensor:
+            return values(models[list(members)].mean(dim=0))
+
+        def score_on_path(ingredient: int, alpha: float) -> float:
+            return values(alpha * models[ingredient]).mean().item()
+
+        scores = [values(model).mean().item() for model in models]
+        best_first = sorted(range(len(scores)), key=lambda position: -scores[position])
+        if self.rule.is_on_path:
+            return Paths(best_first, scores, score_on_path)
+        return Candidates(best_first, scores, score)
+
+
+def result_is_a_selection(checked: CheckedRule) -> str | None:
+    """The result is a `Selection`, or a `PathSelection` for a rule of paths."""
+    expected = PathSelection if checked.rule.is_on_path else Selection
+    chosen = checked.choose()
+    if not isinstance(chosen, expected):
+        return (
+            f"must return a stockpot.soups.selection.candidates.{expected.__name__}, got "
+            f"{type(chosen).__name__}"
+        )
+    return None
+
+
+def members_are_ingredients(checked: CheckedRule) -> str | None:
+    """At least one ingredient is chosen, by position, and none of them twice."""
+    chosen = checked.choose()
+    members = [chosen.best.ingredient] if checked.rule.is_on_path else [*chosen.members]
+    if not members or len({*members}) < len(members):
+        return f"must choose one ingredient or more, each once, got {members}"
+    if not all(type(member) is int and 0 <= member < _NUM_INGREDIENTS for member in members):
+        return f"members must be positions from 0 to {_NUM_INGREDIENTS - 1}, got {members}"
+    return None
+
+
+def recorded_scores_are_right(checked: CheckedRule) -> str | None:
+    """The scores in steps and points of paths are those of the models."""
+    chosen, argument = checked.choose(), checked.argument(range(_NUM_INGREDIENTS))
+    if isinstance(argument, Paths):
+        for point in (chosen.best, *chosen.points):
+            score = argument.score(point.ingredient, point.alpha)
+            if not math.isclose(point.score, score):
+                return f"the score of {point} must be {score}, that of this point"
+        return None
+    if not chosen.steps:
+        raise Skipped("no steps are returned")
+    for step in chosen.steps:
+        if not math.isclose(step.score, step.values.mean().item()):
+            return f"the score of a step must be the mean of its values, got {step.score}"
+    return None
+
+
+def choice_is_deterministic(checked: CheckedRule) -> str | None:
+    """Equal ingredients give the same choice, whatever the global random state."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        first = checked.choose()
+        torch.manual_seed(2)
+        second = checked.choose()
+    if first != second:
+        return "must choose the same for equal ingredients, got others; draw no random numbers"
+    return None
+
+
+def arguments_are_unchanged(checked: CheckedRule) -> str | None:
+    """The lists of the argument are not modified."""
+    every = range(_NUM_INGREDIENTS)
+    argument, unused = checked.argument(every), checked.argument(every)
+    checked.rule.choose(argument, **checked.options)
+    if (argument.order, argument.scores) != (unused.order, unused.scores):
+        return "must leave order and scores unchanged, got modified ones; change a copy"
+    return None
+
+
+def positions_have_no_effect(checked: CheckedRule) -> str | None:
+    """The choice depends on the scores of ingredients, not on their positions."""
+    order = [*range(1, _NUM_INGREDIENTS), 0]
+    first, second = checked.choose(), checked.choose(order)
+    if checked.rule.is_on_path:
+        same = first.best.ingredient == order[second.best.ingredient]
+    else:
+        same = {*first.members} == {order[member] for member in second.members}
+    if not same:
+        return (
+            "must choose the same ingredients at other positions, got others; positions start in "
+            "the order of the sweep, so go through `order`"
+        )
+    return None
+
+
+def one_ingredient_is_enough(checked: CheckedRule) -> str | None:
+    """A single ingredient is chosen if there is no other."""
+    chosen = checked.choose([0])
+    members = [chosen.best.ingredient] if checked.rule.is_on_path else [*chosen.members]
+    if members != [0]:
+        return f"must choose the only ingredient, 0, got {members}"
+    return None
+
+
+CHECKS: dict[Check[CheckedRule], tuple[Check[CheckedRule], ...]] = {
+    result_is_a_selection: (),
+    members_are_ingredients: (result_is_a_selection,),
+    recorded_scores_are_right: (members_are_ingredients,),
+    choice_is_deterministic: (members_are_ingredients,),
+    arguments_are_unchanged: (members_are_ingredients,),
+    positions_have_no_effect: (choice_is_deterministic,),
+    one_ingredient_is_enough: (members_are_ingredients,),
+}
+"""The checks in order, each with those that it requires."""
+
+
+def check_selection(
+    rule: Rule, options: Mapping[str, Any] = MappingProxyType({})
+) -> Iterator[CheckResult]:
+    """Check a selection and yield the result of each check.
+
+    Args:
+        rule: the selection, e.g. `stockpot.soups.selection.registry.SELECTIONS["my_module:rule"]`.
+        options: values of its options; those that have no default must be given.
+    """
+    yield from run_checks(CHECKS, CheckedRule(rule, options))

@@ -1,0 +1,170 @@
+"""Contract checks of searches, on ingredients with made-up scores.
+
+Each check takes a `CheckedSearch` and returns what is wrong and what to change, or None.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stockpot.plugins import Check, CheckResult, Skipped, run_checks
+from stockpot.soups.tuning.custom_search import SearchKind
+from stockpot.soups.tuning.search import Found
+
+_NUM_INGREDIENTS, _NUM_EXAMPLES = 4, 200
+
+
+@dataclass
+class MadeUpContext:
+    """Points in a plane as ingredients, scored by their distance to examples.
+
+    Gradients, and weights of models, are not made up: a search that asks for them is skipped.
+    """
+
+    journal: Path
+    seed: int = 0
+    names: Sequence[str] = tuple(f"ingredient-{place:02d}" for place in range(_NUM_INGREDIENTS))
+
+    def __post_init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        draw = torch.randn(_NUM_INGREDIENTS + _NUM_EXAMPLES, 3, generator=generator).double()
+        self._models, self._examples = draw[:_NUM_INGREDIENTS], draw[_NUM_INGREDIENTS:] / 4
+        each = torch.eye(_NUM_INGREDIENTS).tolist()
+        self.scores: Sequence[float] = [self.values(one, ("val",))[0] for one in each]
+        self.order: Sequence[int] = sorted(range(len(each)), key=lambda p: -self.scores[p])
+
+    def values(self, coefficients: Sequence[float], objectives: Sequence[str]) -> tuple[float, ...]:
+        """Score a weighted mean of the points; val shifts score less."""
+        shares = torch.tensor(coefficients, dtype=torch.float64)
+        model = shares @ self._models / shares.sum()
+        score = self._values_of(model).mean().item()
+        return tuple(score if name == "val" else 0.9 * score for name in objectives)
+
+    def score_members(self, members: Sequence[int]) -> Tensor:
+        """Return the value of each example for the mean of some points."""
+        return self._values_of(self._models[list(members)].mean(dim=0))
+
+    def score_weights(self, weights: Any) -> float:
+        """Skip the search."""
+        raise Skipped("it needs weights of models, which are not made up")
+
+    def mixture(self, per: str, **_: Any) -> Any:
+        """Skip the search."""
+        raise Skipped("it needs weights of models, which are not made up")
+
+    def labelled(self, batch_size: int) -> Any:
+        """Skip the search."""
+        raise Skipped("it needs gradients on val, which are not made up")
+
+    def unlabelled(self, batch_size: int) -> Any:
+        """Skip the search."""
+        raise Skipped("it needs gradients on val, which are not made up")
+
+    def _values_of(self, model: Tensor) -> Tensor:
+        return (-(model - self._examples).square().sum(dim=1)).exp()
+
+
+@dataclass(frozen=True)
+class CheckedSearch:
+    """A search under check.
+
+    Attributes:
+        kind: the kind of search.
+        options: values of its options; those that have no default must be given.
+    """
+
+    kind: SearchKind
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def find(self) -> Found:
+        """Run the search once, with a journal of its own."""
+        with tempfile.TemporaryDirectory() as folder:
+            context = MadeUpContext(Path(folder) / "journal.log")
+            return self.kind.build(**self.options).find(context)
+
+
+def settings_are_plain_values(checked: CheckedSearch) -> str | None:
+    """The search can be built with its options, and its settings are JSON."""
+    search = checked.kind.build(**checked.options)
+    for name, settings in {"study": search.study, "recipe": search.recipe}.items():
+        try:
+            json.dumps(settings, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            return f"{name}: must be JSON, got {error}; options must be numbers, texts or lists"
+    missing = {"search", "method"} - {*search.recipe}
+    return f"recipe: must have {sorted(missing)}, got {sorted(search.recipe)}" if missing else None
+
+
+def coefficients_are_valid(checked: CheckedSearch) -> str | None:
+    """The result has one finite coefficient per ingredient, and their sum is not 0."""
+    found = checked.find()
+    if not isinstance(found, Found) or not found.rows:
+        return f"must return stockpot.soups.tuning.search.Found with rows, got {found!r}"
+    for group, row in found.rows.items():
+        total = sum(row)
+        if len(row) != _NUM_INGREDIENTS or not math.isfinite(total) or total == 0:
+            return (
+                f"{group}: must have {_NUM_INGREDIENTS} finite coefficients whose sum is not 0, "
+                f"got {[*row]}"
+            )
+    return None
+
+
+def trials_are_recorded(checked: CheckedSearch) -> str | None:
+    """At least one candidate is recorded as a trial with finite scores; all details are JSON."""
+    found = checked.find()
+    try:
+        json.dumps([found.trials, dict(found.details), dict(found.options)], allow_nan=False)
+    except (TypeError, ValueError) as error:
+        return f"trials and details must be JSON without NaN, got {error}"
+    if not found.trials:
+        return "must record its candidates as trials, got none; score them by the argument's score"
+    return None
+
+
+def result_is_deterministic(checked: CheckedSearch) -> str | None:
+    """The same seed gives the same coefficients, whatever the global random state."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        first = checked.find()
+        torch.manual_seed(2)
+        second = checked.find()
+    if {name: [*row] for name, row in first.rows.items()} != {
+        name: [*row] for name, row in second.rows.items()
+    }:
+        return (
+            "must find the same coefficients with the same seed, got others; draw random numbers "
+            "from a generator that is seeded by the argument's seed"
+        )
+    return None
+
+
+CHECKS: dict[Check[CheckedSearch], tuple[Check[CheckedSearch], ...]] = {
+    settings_are_plain_values: (),
+    coefficients_are_valid: (settings_are_plain_values,),
+    trials_are_recorded: (coefficients_are_valid,),
+    result_is_deterministic: (coefficients_are_valid,),
+}
+"""The checks in order, each with those that it requires."""
+
+
+def check_search(
+    kind: SearchKind, options: Mapping[str, Any] = MappingProxyType({})
+) -> Iterator[CheckResult]:
+    """Check a search and yield the result of each check.
+
+    Args:
+        kind: the search, e.g. `stockpot.soups.tuning.registry.SEARCHES["my_module:my_search"]`.
+        options: values of its options; those that have no default must be given.
+    """
+    yield from run_checks(CHECKS, CheckedSearch(kind, options))
