@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -31,10 +32,10 @@ def promote(
 
     stockpot promote --rollback
     """
-    from stockpot.experiment.challenge import judge_duel
+    from stockpot.experiment.challenge import judge_challenge
     from stockpot.experiment.opening import hold_run_lock, make_plan, open_tracker
     from stockpot.experiment.promotion import (
-        challenge_of,
+        challenger_of,
         registered_name,
         roll_back,
         write_promotion_file,
@@ -50,7 +51,7 @@ def promote(
             _out.print(roll_back(registry), highlight=False, markup=False)
             return
         device = choose_devices(plan.experiment.run.devices, plan.experiment.run.workers)[0]
-        challenge = challenge_of(plan, model, describe_commit(plan.project.root))
-        made = challenge_champion(registry, challenge, lambda duel: judge_duel(duel, device))
+        challenger = challenger_of(plan, model, describe_commit(plan.project.root))
+        made = challenge_champion(registry, challenger, partial(judge_challenge, device=device))
         write_promotion_file(plan.project.root, made)
         _out.print(made.sentence, highlight=False, markup=False)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from stockpot.experiment.challenge import judge_duel
+from functools import partial
+
+from stockpot.experiment.challenge import judge_challenge
 from stockpot.experiment.promotion import (
     Promotion,
-    challenge_of,
+    challenger_of,
     promote,
     registered_name,
     write_promotion_file,
@@ -20,8 +22,8 @@ def challenge_champion() -> Promotion:
     """Make the best soup on val the champion if it wins; tag the MLflow run with the outcome."""
     session = current_session()
     registry = session.tracker.registry(registered_name(session.plan))
-    challenge = challenge_of(session.plan, None, describe_commit(session.root))
-    promotion = promote(registry, challenge, lambda duel: session.workers.run(judge_duel, duel))
+    challenger = challenger_of(session.plan, None, describe_commit(session.root))
+    promotion = promote(registry, challenger, partial(session.workers.run, judge_challenge))
     write_promotion_file(session.root, promotion)
     session.tracker.log_parent_tags({"stockpot.promotion": promotion.sentence})
     session.console.print(promotion.sentence, highlight=False, markup=False)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Duel:
+class Challenge:
     """Job that compares two models on test; sent to a worker process.
 
     Attributes:
@@ -57,7 +57,7 @@ class Verdict:
     comparison: dict[str, Any]
 
 
-def judge_duel(duel: Duel, device: str) -> Verdict:
+def judge_challenge(challenge: Challenge, device: str) -> Verdict:
     """Compare two models on test, computing predictions that are not cached.
 
     Runs in a worker process.
@@ -65,14 +65,16 @@ def judge_duel(duel: Duel, device: str) -> Verdict:
     Raises:
         InputError: predictions are not cached, and the weights are missing or damaged.
     """
-    own, reference = (_values(duel, each, device) for each in (duel.challenger, duel.champion))
+    own, reference = (
+        _values(challenge, each, device) for each in (challenge.challenger, challenge.champion)
+    )
     return judge_challenger(
         own,
         reference,
-        next(iter(duel.workload.build().metrics)),
-        level=duel.level,
-        seed=duel.workload.seed,
-        resamples=duel.resamples,
+        next(iter(challenge.workload.build().metrics)),
+        level=challenge.level,
+        seed=challenge.workload.seed,
+        resamples=challenge.resamples,
     )
 
 
@@ -128,16 +130,16 @@ def _reason(compared: Comparison, metric: str, level: float) -> str:
     return f"The challenger {side} the champion: {figures}, below the level {level:g}."
 
 
-def _values(duel: Duel, checkpoint: Checkpoint, device: str) -> Floats:
+def _values(challenge: Challenge, checkpoint: Checkpoint, device: str) -> Floats:
     """Return per-example values (N,) of the first metric on test."""
     from stockpot.judging.test_sets import cached_values, predict_on_sets
 
     try:
-        predict_on_sets(duel.root, duel.workload, checkpoint, device, ("test",))
+        predict_on_sets(challenge.root, challenge.workload, checkpoint, device, ("test",))
     except InputError as error:
         raise InputError(
             f"promote: neither predictions nor weights of the model with digest "
             f"{checkpoint.digest} are here ({error}); get the weights with `dvc pull`, or restore "
             "an earlier champion with `stockpot promote --rollback`"
         ) from error
-    return cached_values(duel.root, duel.workload, checkpoint.digest, "test")
+    return cached_values(challenge.root, challenge.workload, checkpoint.digest, "test")

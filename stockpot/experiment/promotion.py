@@ -1,4 +1,4 @@
-"""Promotion: a challenger becomes champion only by winning the paired test on the test split."""
+"""Promotion: a challenger becomes champion only if it wins the paired test on the test split."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stockpot.errors import InputError, StageFailed, unknown_name
-from stockpot.experiment.challenge import Duel, Verdict
+from stockpot.experiment.challenge import Challenge, Verdict
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.state import is_done
 from stockpot.storage.atomic_files import write_text
@@ -25,23 +25,25 @@ if TYPE_CHECKING:
     from stockpot.tracking import ModelRegistry, RegisteredVersion
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-"""The aliases in MLflow's registry."""
+"""Aliases of versions in MLflow's registry."""
 
-_REPLACED = "stockpot.replaced"  # a version's tag: the champion before it, 0 if there was none
-_ROLLED_BACK = "stockpot.rolled_back"  # when it was taken back
+_REPLACED = (
+    "stockpot.replaced"  # tag of a version: number of the champion before it; 0 if there was none
+)
+_ROLLED_BACK = "stockpot.rolled_back"  # tag of a version: when it was rolled back
 
 
 @dataclass(frozen=True, slots=True)
-class Challenge:
-    """A model that would be champion.
+class Challenger:
+    """A model to be tested against the champion.
 
     Attributes:
         root: the project root.
-        workload: what is judged on.
-        model: the challenger.
-        level: p has to be below it.
-        resamples: of the bootstrap, where the interval needs one.
-        is_named: the user asked for this model, even if it was rolled back.
+        workload: its test split is used.
+        model: the model.
+        level: p of the test has to be below it, in (0, 1).
+        resamples: of the bootstrap, if the interval needs one.
+        is_named: whether the user named the model, which allows one that was rolled back.
         commit: of the project.
     """
 
@@ -56,16 +58,16 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """What came of a challenge.
+    """The outcome of a challenge.
 
     Attributes:
         outcome: `first` (there was no champion), `promoted`, `kept` or `is champion`.
-        sentence: the same with its reason, for people.
-        name: of the registered model.
-        model: the challenger.
-        version: its version there; 0 if it was not registered.
+        sentence: outcome and reason in words.
+        name: name of the registered model.
+        model: name of the challenger.
+        version: the challenger's version in the registry.
         champion: the version that is champion now.
-        verdict: of the test, if there was one.
+        verdict: result of the test, if there was one.
     """
 
     outcome: Literal["first", "promoted", "kept", "is champion"]
@@ -81,11 +83,11 @@ class Promotion:
         return asdict(self)
 
 
-def challenge_of(plan: Plan, name: str | None, commit: str) -> Challenge:
-    """Return the challenge by a model of the experiment, by default its best soup on val.
+def challenger_of(plan: Plan, name: str | None, commit: str) -> Challenger:
+    """Return a model of the experiment as challenger, by default its best soup on val.
 
     Raises:
-        InputError: no model is called so, or the experiment is not evaluated.
+        InputError: no model has this name, or the experiment is not evaluated.
     """
     if not all(is_done(plan, stage) for stage in ("base", "sweep", "soups", "tune", "evaluate")):
         raise InputError("promote: the experiment must be evaluated; run `stockpot run` first")
@@ -95,7 +97,7 @@ def challenge_of(plan: Plan, name: str | None, commit: str) -> Challenge:
     chosen = best_soup if name is None else name
     if chosen not in names:
         raise unknown_name("model", chosen, names)
-    return Challenge(
+    return Challenger(
         root=plan.project.root,
         workload=plan.workload,
         model=models[names.index(chosen)],
@@ -112,58 +114,58 @@ def registered_name(plan: Plan) -> str:
 
 
 def promote(
-    registry: ModelRegistry, challenge: Challenge, judge: Callable[[Duel], Verdict]
+    registry: ModelRegistry, challenger: Challenger, judge: Callable[[Challenge], Verdict]
 ) -> Promotion:
     """Register a challenger, and make it champion if it wins or if there is no champion.
 
     Args:
         registry: the registered model.
-        challenge: by whom.
-        judge: `judge_duel`, here or in a worker process.
+        challenger: the model to register.
+        judge: runs `judge_challenge`, in this process or in a worker.
 
     Raises:
-        InputError: the champion is of another workload, or neither its predictions nor its
-            weights are here.
-        StageFailed: the registry does not answer, or another promotion came between.
+        InputError: the champion belongs to another workload, or neither its predictions nor its
+            weights exist.
+        StageFailed: the registry does not answer, or the champion changed during the test.
     """
-    result = partial(Promotion, name=registry.name, model=challenge.model.name)
+    result = partial(Promotion, name=registry.name, model=challenger.model.name)
     champion = registry.alias(CHAMPION)
-    if champion and champion.tags["stockpot.digest"] == challenge.model.digest:
+    if champion and champion.tags["stockpot.digest"] == challenger.model.digest:
         number, sentence = champion.number, f"{_title(champion)} is champion already."
         return result("is champion", sentence, version=number, champion=number)
-    if champion and champion.tags["stockpot.workload"] != challenge.workload.name:
+    if champion and champion.tags["stockpot.workload"] != challenger.workload.name:
         raise InputError(
             f"promote.name {registry.name!r}: its champion was made for workload "
-            f"{champion.tags['stockpot.workload']!r}, got {challenge.workload.name!r}; "
+            f"{champion.tags['stockpot.workload']!r}, got {challenger.workload.name!r}; "
             "choose another name for this one's champion"
         )
-    version = _version_of(registry, challenge)
+    version = _version_of(registry, challenger)
     if champion is None:
         sentence = f"{_title(version)} is champion: there was none."
-        _crown(registry, challenge, version, None, sentence)
+        _crown(registry, challenger, version, None, sentence)
         return result("first", sentence, version=version.number, champion=version.number)
-    if _ROLLED_BACK in version.tags and not challenge.is_named:
+    if _ROLLED_BACK in version.tags and not challenger.is_named:
         sentence = (
             f"{_title(version)} does not replace {_title(champion)}: it was rolled back on "
-            f"{version.tags[_ROLLED_BACK]}; name it to promote it all the same."
+            f"{version.tags[_ROLLED_BACK]}; to promote it nevertheless, name it."
         )
         return result("kept", sentence, version=version.number, champion=champion.number)
-    verdict = judge(_duel(challenge, champion))
+    verdict = judge(_challenge(challenger, champion))
     _refuse_if_changed(registry, champion)
-    sentence = _sentence(version, champion, verdict) + _other_data(challenge, champion)
+    sentence = _sentence(version, champion, verdict) + _other_data(challenger, champion)
     judged = partial(result, sentence=sentence, version=version.number, verdict=verdict)
     if verdict.is_promoted:
-        _crown(registry, challenge, version, champion, sentence)
+        _crown(registry, challenger, version, champion, sentence)
         return judged("promoted", champion=version.number)
     registry.describe(version.number, sentence, {})
     return judged("kept", champion=champion.number)
 
 
 def roll_back(registry: ModelRegistry) -> str:
-    """Put the champion back that the present one replaced; return what was done, in a sentence.
+    """Restore the champion that the present one replaced; return a sentence that says so.
 
     Raises:
-        InputError: there is no champion, or none before it.
+        InputError: there is no champion, or no previous one.
         StageFailed: the registry does not answer.
     """
     champion = registry.alias(CHAMPION)
@@ -173,8 +175,8 @@ def roll_back(registry: ModelRegistry) -> str:
     previous = registry.version(number) if number else None
     if previous is None:
         raise InputError(
-            f"promote --rollback: {_title(champion)} has replaced no other version of "
-            f"{registry.name!r} that is still there"
+            f"promote --rollback: {_title(champion)} replaced no version of "
+            f"{registry.name!r} that still exists"
         )
     now = datetime.now(UTC).isoformat(timespec="seconds")
     sentence = f"{_title(previous)} is champion again; {_title(champion)} was rolled back."
@@ -184,20 +186,20 @@ def roll_back(registry: ModelRegistry) -> str:
 
 
 def write_promotion_file(root: Path, promotion: Promotion) -> Path:
-    """Write results/promotion.json, for the report and for scripts; return it."""
+    """Write results/promotion.json, for the report and for scripts; return its path."""
     path = root / "results" / "promotion.json"
     write_text(path, json.dumps(promotion.to_json(), indent=2, sort_keys=True) + "\n")
     return path
 
 
-def _version_of(registry: ModelRegistry, challenge: Challenge) -> RegisteredVersion:
-    """Return the challenger's version, registered unless an earlier challenge has done so."""
-    model, workload = challenge.model, challenge.workload
+def _version_of(registry: ModelRegistry, challenger: Challenger) -> RegisteredVersion:
+    """Return the challenger's version in the registry; register it if there is none."""
+    model, workload = challenger.model, challenger.workload
     known = registry.versions("stockpot.digest", model.digest)
     rolled_back = next((version for version in known if _ROLLED_BACK in version.tags), None)
-    if rolled_back is not None and not challenge.is_named:
+    if rolled_back is not None and not challenger.is_named:
         return rolled_back
-    # One that was champion keeps whom it replaced: that is the way back.
+    # A former champion keeps its record of the version it replaced, for later rollbacks.
     version = next((version for version in known if _REPLACED not in version.tags), None)
     if version is None:
         tags = {
@@ -206,7 +208,7 @@ def _version_of(registry: ModelRegistry, challenge: Challenge) -> RegisteredVers
             "stockpot.path": model.path,
             "stockpot.workload": workload.name,
             "stockpot.test_set": workload.set_digest("test"),
-            "stockpot.git_commit": challenge.commit,
+            "stockpot.git_commit": challenger.commit,
         }
         version = registry.register(model.key, model.path, model.digest, tags)
     registry.set_alias(CHALLENGER, version.number)
@@ -215,38 +217,38 @@ def _version_of(registry: ModelRegistry, challenge: Challenge) -> RegisteredVers
 
 def _crown(
     registry: ModelRegistry,
-    challenge: Challenge,
+    challenger: Challenger,
     version: RegisteredVersion,
     replaced: RegisteredVersion | None,
     sentence: str,
 ) -> None:
-    remember_champion(challenge.root, challenge.model.path)
+    remember_champion(challenger.root, challenger.model.path)
     number = 0 if replaced is None else replaced.number
-    tags = {_REPLACED: str(number), "stockpot.test_set": challenge.workload.set_digest("test")}
+    tags = {_REPLACED: str(number), "stockpot.test_set": challenger.workload.set_digest("test")}
     registry.describe(version.number, sentence, tags)
     registry.set_alias(CHAMPION, version.number)
     registry.drop_alias(CHALLENGER)
 
 
-def _duel(challenge: Challenge, champion: RegisteredVersion) -> Duel:
+def _challenge(challenger: Challenger, champion: RegisteredVersion) -> Challenge:
     tags = champion.tags
-    return Duel(
-        root=challenge.root,
-        workload=challenge.workload,
-        challenger=challenge.model.checkpoint,
+    return Challenge(
+        root=challenger.root,
+        workload=challenger.workload,
+        challenger=challenger.model.checkpoint,
         champion=Checkpoint(tags["stockpot.path"], tags["stockpot.key"], tags["stockpot.digest"]),
-        level=challenge.level,
-        resamples=challenge.resamples,
+        level=challenger.level,
+        resamples=challenger.resamples,
     )
 
 
 def _refuse_if_changed(registry: ModelRegistry, champion: RegisteredVersion) -> None:
-    """Keep two promotions at once from undoing each other; MLflow has no lock for it."""
+    """Detect a concurrent promotion; MLflow has no lock against it."""
     now = registry.alias(CHAMPION)
     if now is None or now.number != champion.number:
         raise StageFailed(
-            f"promote: the champion of {registry.name!r} changed while the challenger was judged; "
-            "run it again"
+            f"promote: the champion of {registry.name!r} changed during the test; "
+            "run the command again"
         )
 
 
@@ -258,15 +260,19 @@ def _sentence(version: RegisteredVersion, champion: RegisteredVersion, verdict: 
     verb = "replaces" if verdict.is_promoted else "does not replace"
     found = verdict.comparison
     detectable = found["detectable"]
-    shows = f" So many examples can be expected to show {detectable:.4f}." if detectable else ""
+    power = f" Detectable with this many examples: {detectable:.4f}." if detectable else ""
     return (
         f"{_title(version)} {verb} {_title(champion)} as champion. {verdict.reason} "
         f"On test it has {verdict.challenger:.4f} against {verdict.champion:.4f}; the interval of "
-        f"the difference is {found['low']:+.4f} to {found['high']:+.4f}.{shows}"
+        f"the difference is {found['low']:+.4f} to {found['high']:+.4f}.{power}"
     )
 
 
-def _other_data(challenge: Challenge, champion: RegisteredVersion) -> str:
-    """Say so where the champion won its title on other test data."""
-    same = champion.tags["stockpot.test_set"] == challenge.workload.set_digest("test")
-    return "" if same else " Its title was won on other test data; both were judged on the present."
+def _other_data(challenger: Challenger, champion: RegisteredVersion) -> str:
+    """Return a note if the champion was promoted on other test data."""
+    same = champion.tags["stockpot.test_set"] == challenger.workload.set_digest("test")
+    return (
+        ""
+        if same
+        else " The champion was promoted on other test data; both were tested on the present data."
+    )

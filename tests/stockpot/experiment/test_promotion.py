@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from stockpot.errors import InputError, StageFailed
-from stockpot.experiment.challenge import Duel, Verdict, judge_duel
+from stockpot.experiment.challenge import Challenge, Verdict, judge_challenge
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.promotion import (
     CHALLENGER,
     CHAMPION,
-    Challenge,
+    Challenger,
     Promotion,
-    challenge_of,
+    challenger_of,
     promote,
     registered_name,
     roll_back,
@@ -36,15 +36,15 @@ TOY = WorkloadSpec("toy_workload:Toy", seed=0, options=(("sizes", "6,60"),))
 RIGHT = torch.eye(2)  # the class is the larger coordinate: always right
 WRONG = -torch.eye(2)
 
-Challenger = Callable[..., Challenge]
+MakeChallenger = Callable[..., Challenger]
 
 
-def judge(duel: Duel) -> Verdict:
-    return judge_duel(duel, "cpu")
+def judge(challenge: Challenge) -> Verdict:
+    return judge_challenge(challenge, "cpu")
 
 
-def never(duel: Duel) -> Verdict:
-    raise AssertionError(f"{duel} was judged")
+def never(challenge: Challenge) -> Verdict:
+    raise AssertionError(f"{challenge} was judged")
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +59,12 @@ def registry(tracker: Tracker) -> ModelRegistry:
 
 
 @pytest.fixture
-def challenger(tmp_path: Path) -> Challenger:
-    """Make a model of the toy workload with these weights, and its challenge."""
+def challenger(tmp_path: Path) -> MakeChallenger:
+    """Make a model of the toy workload with these weights, as challenger."""
 
-    def make(name: str, weight: Tensor, *, is_named: bool = False) -> Challenge:
+    def make(name: str, weight: Tensor, *, is_named: bool = False) -> Challenger:
         model = Store(tmp_path).save("soup", name, name, {"weight": weight}, {})
-        return Challenge(tmp_path, TOY, model, 0.05, 200, is_named, "c0ffee")
+        return Challenger(tmp_path, TOY, model, 0.05, 200, is_named, "c0ffee")
 
     return make
 
@@ -77,21 +77,21 @@ def aliases(registry: ModelRegistry) -> tuple[int, int]:
 
 
 def test_the_first_challenger_is_champion_without_a_test(
-    registry: ModelRegistry, challenger: Challenger, tmp_path: Path
+    registry: ModelRegistry, challenger: MakeChallenger, tmp_path: Path
 ) -> None:
-    challenge = challenger("wrong", WRONG)
+    wrong = challenger("wrong", WRONG)
 
-    made = promote(registry, challenge, never)
+    made = promote(registry, wrong, never)
 
     assert made == Promotion(
         "first", "'wrong' (version 1) is champion: there was none.", registry.name, "wrong", 1, 1
     )
     assert aliases(registry) == (1, 0)
-    assert champion_files(tmp_path) == [tmp_path / challenge.model.path]
+    assert champion_files(tmp_path) == [tmp_path / wrong.model.path]
 
 
 def test_a_better_challenger_replaces_the_champion(
-    registry: ModelRegistry, challenger: Challenger
+    registry: ModelRegistry, challenger: MakeChallenger
 ) -> None:
     promote(registry, challenger("wrong", WRONG), never)
 
@@ -112,7 +112,7 @@ def test_a_better_challenger_replaces_the_champion(
     [(2 * RIGHT, "equals the champion on all 60"), (WRONG, "loses to the champion: ")],
 )
 def test_a_challenger_that_is_no_better_does_not_replace_the_champion(
-    registry: ModelRegistry, challenger: Challenger, weight: Tensor, why: str
+    registry: ModelRegistry, challenger: MakeChallenger, weight: Tensor, why: str
 ) -> None:
     promote(registry, challenger("right", RIGHT), never)
 
@@ -126,7 +126,7 @@ def test_a_challenger_that_is_no_better_does_not_replace_the_champion(
 
 
 def test_a_challenger_that_is_turned_down_twice_is_one_version(
-    registry: ModelRegistry, challenger: Challenger
+    registry: ModelRegistry, challenger: MakeChallenger
 ) -> None:
     promote(registry, challenger("right", RIGHT), never)
 
@@ -136,7 +136,7 @@ def test_a_challenger_that_is_turned_down_twice_is_one_version(
 
 
 def test_the_champion_does_not_challenge_itself(
-    registry: ModelRegistry, challenger: Challenger
+    registry: ModelRegistry, challenger: MakeChallenger
 ) -> None:
     promote(registry, challenger("right", RIGHT), never)
 
@@ -149,7 +149,7 @@ def test_the_champion_does_not_challenge_itself(
 
 
 def test_rollback_puts_the_champion_before_back(
-    registry: ModelRegistry, challenger: Challenger
+    registry: ModelRegistry, challenger: MakeChallenger
 ) -> None:
     for name, weight in (("wrong", WRONG), ("right", RIGHT)):
         promote(registry, challenger(name, weight), judge)
@@ -158,7 +158,7 @@ def test_rollback_puts_the_champion_before_back(
 
     assert sentence == "'wrong' (version 1) is champion again; 'right' (version 2) was rolled back."
     assert aliases(registry) == (1, 0)
-    with pytest.raises(InputError, match=r"'wrong' \(version 1\) has replaced no other version"):
+    with pytest.raises(InputError, match=r"'wrong' \(version 1\) replaced no version"):
         roll_back(registry)
 
 
@@ -168,7 +168,7 @@ def test_rollback_without_a_champion_is_an_input_error(registry: ModelRegistry) 
 
 
 def test_what_was_rolled_back_comes_again_only_if_it_is_named(
-    registry: ModelRegistry, challenger: Challenger
+    registry: ModelRegistry, challenger: MakeChallenger
 ) -> None:
     for name, weight in (("wrong", WRONG), ("right", RIGHT)):
         promote(registry, challenger(name, weight), judge)
@@ -186,7 +186,7 @@ def test_what_was_rolled_back_comes_again_only_if_it_is_named(
 
 
 def test_a_champion_without_weights_is_judged_by_its_kept_predictions(
-    registry: ModelRegistry, challenger: Challenger, tmp_path: Path
+    registry: ModelRegistry, challenger: MakeChallenger, tmp_path: Path
 ) -> None:
     for name, weight in (("wrong", WRONG), ("right", RIGHT)):
         promote(registry, challenger(name, weight), judge)
@@ -199,7 +199,7 @@ def test_a_champion_without_weights_is_judged_by_its_kept_predictions(
 
 
 def test_a_champion_of_which_nothing_is_here_is_named_by_its_digest(
-    registry: ModelRegistry, challenger: Challenger, tmp_path: Path
+    registry: ModelRegistry, challenger: MakeChallenger, tmp_path: Path
 ) -> None:
     first = challenger("right", RIGHT)
     promote(registry, first, never)
@@ -210,7 +210,7 @@ def test_a_champion_of_which_nothing_is_here_is_named_by_its_digest(
 
 
 def test_models_of_two_workloads_are_not_compared(
-    registry: ModelRegistry, challenger: Challenger
+    registry: ModelRegistry, challenger: MakeChallenger
 ) -> None:
     first, other = challenger("right", RIGHT), challenger("other", WRONG)
     promote(registry, first, never)
@@ -219,8 +219,8 @@ def test_models_of_two_workloads_are_not_compared(
         promote(registry, replace(other, workload=replace(TOY, name="digits")), never)
 
 
-def test_it_says_so_where_the_title_was_won_on_other_test_data(
-    registry: ModelRegistry, challenger: Challenger
+def test_a_champion_of_other_test_data_is_noted(
+    registry: ModelRegistry, challenger: MakeChallenger
 ) -> None:
     promote(registry, challenger("right", RIGHT), never)
     larger = replace(TOY, options=(("sizes", "6,80"),))
@@ -229,19 +229,19 @@ def test_it_says_so_where_the_title_was_won_on_other_test_data(
 
     assert made.verdict is not None
     assert made.verdict.comparison["n"] == 80
-    assert made.sentence.endswith("other test data; both were judged on the present.")
+    assert made.sentence.endswith("other test data; both were tested on the present data.")
 
 
 def test_a_promotion_in_between_is_not_undone(
-    registry: ModelRegistry, challenger: Challenger
+    registry: ModelRegistry, challenger: MakeChallenger
 ) -> None:
     promote(registry, challenger("wrong", WRONG), never)
 
-    def judge_slowly(duel: Duel) -> Verdict:
+    def judge_slowly(challenge: Challenge) -> Verdict:
         promote(registry, challenger("quicker", RIGHT), judge)
-        return judge(duel)
+        return judge(challenge)
 
-    with pytest.raises(StageFailed, match="changed while the challenger was judged; run it again"):
+    with pytest.raises(StageFailed, match="changed during the test; run the command again"):
         promote(registry, challenger("right", 2 * RIGHT), judge_slowly)
 
     champion = registry.alias(CHAMPION)
@@ -250,8 +250,8 @@ def test_a_promotion_in_between_is_not_undone(
 
 
 def test_the_challenger_is_the_best_soup_on_val_or_who_is_named(finished: Plan) -> None:
-    unnamed = challenge_of(finished, None, "c0ffee")
-    named = challenge_of(finished, "ingredient-01", "c0ffee")
+    unnamed = challenger_of(finished, None, "c0ffee")
+    named = challenger_of(finished, "ingredient-01", "c0ffee")
 
     soups = [model for model in finished.models() if model.kind in ("soup", "tuned")]
     assert unnamed.model.scores["val/accuracy"] == max(m.scores["val/accuracy"] for m in soups)
@@ -261,14 +261,14 @@ def test_the_challenger_is_the_best_soup_on_val_or_who_is_named(finished: Plan) 
 
 def test_a_challenger_that_is_not_there_is_an_input_error(finished: Plan) -> None:
     with pytest.raises(InputError, match="unknown model 'nobody', choose from"):
-        challenge_of(finished, "nobody", "")
+        challenger_of(finished, "nobody", "")
 
 
 def test_an_experiment_that_is_not_evaluated_has_no_challenger(
     make_plan: Callable[..., Plan],
 ) -> None:
     with pytest.raises(InputError, match="must be evaluated"):
-        challenge_of(make_plan("soups.0.select=greedy"), None, "")
+        challenger_of(make_plan("soups.0.select=greedy"), None, "")
 
 
 def test_the_registered_model_is_called_as_params_say(make_plan: Callable[..., Plan]) -> None:
