@@ -46,18 +46,14 @@ def prefect_server(project: Project) -> Iterator[Callable[[], None]]:
                 f"PREFECT_API_URL: no Prefect server answers at {named!r}; start it with "
                 "`prefect server start`, or unset the variable to use the project's own"
             )
-        yield _already_up
+        yield lambda: None
         return
     if url := _running(project.state / _RECORD):
         with _api_url(url):
-            yield _already_up
+            yield lambda: None
         return
     with project_server(project, with_ui=False) as wait:
         yield wait
-
-
-def _already_up() -> None:
-    """Return at once; the server was running before."""
 
 
 @contextmanager
@@ -155,7 +151,12 @@ def start_process(
     try:
         yield process
     finally:
-        _end(process)
+        process.terminate()
+        try:
+            process.wait(timeout=3)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def wait_until_healthy(
@@ -186,12 +187,3 @@ def _die_with_parent() -> None:
     """Make Linux terminate this process when its parent dies, even by kill -9."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(timeout=3)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

@@ -26,11 +26,12 @@ from stockpot.tracking.addresses import (
     registered_model_url,
     run_url,
 )
+from stockpot.tracking.connection import check_answers
 from stockpot.tracking.manifests import log_results, record_from_manifest
 from stockpot.tracking.recorded import PROVENANCE, PipelineRun, RecordedRun
 from stockpot.tracking.records import Dataset, ModelRecord, flatten
 from stockpot.tracking.registry import ModelRegistry, RegisteredVersion
-from stockpot.tracking.tracker import Tracker, check_answers
+from stockpot.tracking.tracker import Tracker
 
 __all__ = [
     "PROVENANCE",

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from stockpot.errors import InputError
 from stockpot.storage.locks import file_lock
-from stockpot.tracking.addresses import is_server
+from stockpot.tracking.addresses import checked_uri, is_server, redacted, without_credentials
 
 _PROBE_SECONDS = 5
 _AWAY_CODES = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
@@ -65,6 +65,29 @@ def probe(uri: str) -> None:
             socket.create_connection((parts.hostname or "localhost", port), _PROBE_SECONDS).close()
     except (OSError, MlflowException) as error:
         raise StoreAwayError(explain(error)) from error
+
+
+def check_answers(uri: str) -> None:
+    """Check that a store answers, without opening it.
+
+    Raises:
+        InputError: it does not answer, or `uri` is not the address of a store.
+    """
+    uri = without_credentials(checked_uri(uri))
+    with must_answer(uri):
+        probe(uri)
+
+
+@contextmanager
+def must_answer(uri: str) -> Iterator[None]:
+    """Turn StoreAwayError into InputError."""
+    try:
+        yield
+    except StoreAwayError as away:
+        raise InputError(
+            f"track.uri {redacted(uri)}: the server must answer, got {str(away)!r}; "
+            "start it, correct the address, or set track.offline: true to send later"
+        ) from away
 
 
 def _probe_server(uri: str) -> None:

@@ -52,15 +52,22 @@ class Outbox:
         """Count the records for another store or experiment."""
         return len(self._files()) - len(self.pending())
 
-    def send(self, store: MlflowStore, record: Record | None = None) -> None:
-        """Append a record, then send what is pending unless the store was away less than 30 s ago.
+    def send(
+        self, store: MlflowStore, record: Record | None = None, *, at_once: bool = False
+    ) -> None:
+        """Append a record, then send everything that is pending.
+
+        Args:
+            store: the destination.
+            record: the record to append, if any.
+            at_once: contact the store even if it was away less than 30 s ago.
 
         Raises:
             StageFailed: the store refused a record; it is moved to `outbox/refused`.
         """
         with self._threads, file_lock(self._folder / ".lock"):
             fresh = [] if record is None else [self.put(record)]
-            if time.monotonic() < self._next_try:
+            if time.monotonic() < self._next_try and not at_once:
                 return
             paths = self.pending()
             refusals: list[str] = []
@@ -72,24 +79,17 @@ class Outbox:
                     refusals += self._send_file(store, path)
                 self._has_warned = False
             except StoreAwayError as away:
-                self.pause(store, away)
+                if not self._has_warned:
+                    _log.warning(
+                        "the tracking store %s does not answer (%s); "
+                        "records are queued and sent later",
+                        redacted(store.uri),
+                        away,
+                    )
+                self._has_warned = True
+                self._next_try = time.monotonic() + _PAUSE_SECONDS
             if refusals:
                 raise StageFailed("; ".join(refusals))
-
-    def pause(self, store: MlflowStore, away: StoreAwayError) -> None:
-        """Stop contacting the store for a while; warn once."""
-        if not self._has_warned:
-            _log.warning(
-                "the tracking store %s does not answer (%s); records are queued and sent later",
-                redacted(store.uri),
-                away,
-            )
-        self._has_warned = True
-        self._next_try = time.monotonic() + _PAUSE_SECONDS
-
-    def end_pause(self) -> None:
-        """Contact the store with the next record, even if it was away just now."""
-        self._next_try = 0.0
 
     def _send_file(self, store: MlflowStore, path: Path) -> list[str]:
         """Send one record; move it out of the queue if it is refused, and return the refusal."""

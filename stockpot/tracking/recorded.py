@@ -16,6 +16,7 @@ PROVENANCE = "making.json"
 """The file of a model's run with everything that is needed to rebuild the model."""
 
 _ID_LENGTH = 32  # hex digits
+_MAX_RUNS = 50_000  # the most that MLflow returns at once
 _RESULTS = "results"  # a folder among the artifacts
 
 
@@ -108,14 +109,8 @@ def _find(
     client: Any, start: str, experiment_ids: Sequence[str], expected: str, where: str = ""
 ) -> Any:
     """Return the one matching run whose id begins with `start`."""
-    found: list[str] = []
-    token = None
-    while True:
-        page = client.search_runs(experiment_ids, where, page_token=token)
-        found += [run.info.run_id for run in page if run.info.run_id.startswith(start)]
-        token = page.token
-        if not token:
-            break
+    runs = client.search_runs(experiment_ids, where, max_results=_MAX_RUNS)
+    found = [run.info.run_id for run in runs if run.info.run_id.startswith(start)]
     if len(found) != 1:
         raise InputError(
             f"run {start!r}: must be {expected}, got that of {len(found)}; "

@@ -34,7 +34,6 @@ class KnownRun:
         parent_id: MLflow's id of the pipeline run that created it; empty for a pipeline run.
         model_id: MLflow's id of the run's LoggedModel, if it has one.
         metrics: the latest value of each metric.
-        input_ids: LoggedModels that this process added to the run as inputs.
     """
 
     run_id: str
@@ -43,7 +42,6 @@ class KnownRun:
     parent_id: str = ""
     model_id: str | None = None
     metrics: dict[str, float] = field(default_factory=dict)
-    input_ids: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -81,7 +79,7 @@ class MlflowStore:
         self.known = KnownRuns()
         self.experiment_id: str | None = None  # until the store has answered once
         self.client: Any = None  # None while the store is away
-        self._experiment_name = experiment_name
+        self._name = experiment_name
         self._state_dir = state_dir
 
     def refresh(self) -> None:
@@ -93,18 +91,14 @@ class MlflowStore:
         """
         client = self.client
         try:
-            if client is None:
-                client, self.experiment_id = connect(
-                    self.uri, self._experiment_name, self._state_dir
-                )
-            known = KnownRuns()
-            known.is_all = self._read(client, known)
-        except InputError:
+            with self.answering():
+                if client is None:
+                    client, self.experiment_id = connect(self.uri, self._name, self._state_dir)
+                known = KnownRuns()
+                known.is_all = self._read(client, known)
+        except (InputError, StoreAwayError):
             raise
         except Exception as error:
-            if is_away(error):
-                self.client = None
-                raise StoreAwayError(explain(error)) from error
             raise InputError(
                 f"track.uri {redacted(self.uri)}: cannot be used ({explain(error)}); "
                 "correct the address or the credentials"

@@ -16,9 +16,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from stockpot.errors import InputError
 from stockpot.tracking.addresses import checked_uri, redacted, without_credentials
-from stockpot.tracking.connection import StoreAwayError, probe
+from stockpot.tracking.connection import must_answer
 from stockpot.tracking.outbox import Outbox
 from stockpot.tracking.recorded import (
     PipelineRun,
@@ -80,12 +79,9 @@ class Tracker:
         state_dir = state_dir.resolve()
         store = MlflowStore(uri, experiment_name, state_dir)
         outbox = Outbox(state_dir / "outbox", f"{redacted(uri)} {experiment_name}")
-        try:
-            store.refresh()
-        except StoreAwayError as away:
-            if not offline:
-                raise _does_not_answer(uri, away) from away
-            outbox.pause(store, away)
+        if not offline:
+            with must_answer(uri):
+                store.refresh()
         if elsewhere := outbox.num_elsewhere():
             _log.warning(
                 "%d tracking records wait for another store or experiment; "
@@ -154,8 +150,8 @@ class Tracker:
 
     def finish_parent(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """End the parent run and send what is pending, even if the store was away just now."""
-        self._outbox.end_pause()
-        self._submit("finish", status=status)
+        record = Record("finish", self.pipeline, {"status": status})
+        self._outbox.send(self._store, record, at_once=True)
         if self.pending:
             _log.warning("%d tracking records are not sent; the next run sends them", self.pending)
 
@@ -243,8 +239,7 @@ class Tracker:
         Raises:
             StageFailed: the store refused what was pending.
         """
-        self._outbox.end_pause()
-        self._outbox.send(self._store)
+        self._outbox.send(self._store, at_once=True)
         return ModelRegistry(self._store, name)
 
     def recorded_run(self, run_id: str) -> RecordedRun:
@@ -272,26 +267,6 @@ class Tracker:
 
     def _submit(self, action: str, /, **content: Any) -> None:
         self._outbox.send(self._store, Record(action, self.pipeline, content))
-
-
-def check_answers(uri: str) -> None:
-    """Check that a store answers, without opening it.
-
-    Raises:
-        InputError: it does not answer, or `uri` is not the address of a store.
-    """
-    uri = without_credentials(checked_uri(uri))
-    try:
-        probe(uri)
-    except StoreAwayError as away:
-        raise _does_not_answer(uri, away) from away
-
-
-def _does_not_answer(uri: str, away: StoreAwayError) -> InputError:
-    return InputError(
-        f"track.uri {redacted(uri)}: the server must answer, got {str(away)!r}; "
-        "start it, correct the address, or set track.offline: true to send later"
-    )
 
 
 def _run_tags(tags: Mapping[str, str]) -> dict[str, str]:

@@ -62,7 +62,7 @@ def _start(store: MlflowStore, record: Record) -> None:
     run = store.find(PIPELINE, record.pipeline, ask=True)
     if run is None:
         run = _create_run(store, record, content["name"], content["tags"], record.time_ms)
-    elif run.status != "RUNNING":  # it goes on in another process
+    elif run.status != "RUNNING":  # it continues in another process
         store.client.update_run(run.run_id, status="RUNNING")
         run.status = "RUNNING"
     store.client.log_batch(run.run_id, params=param_values(content["params"]))
@@ -104,10 +104,8 @@ def _model(store: MlflowStore, record: Record) -> None:
     if earlier is None:
         _log_model(store, record, model, parent, inputs)
         return
-    model_id = earlier.model_id
-    if earlier.parent_id != parent.run_id and model_id and model_id not in parent.input_ids:
-        _add_inputs(store, parent, models=[model_id])
-        parent.input_ids.add(model_id)
+    if earlier.parent_id != parent.run_id:
+        _add_inputs(store, parent, models=[earlier.model_id])
     _add_metrics(store, earlier, record, model.metrics)
 
 

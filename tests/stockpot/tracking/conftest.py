@@ -19,13 +19,13 @@ from stockpot.tracking import Tracker
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # MLflow's own use of SQLAlchemy 2.1, on every query.
+    # MLflow itself triggers this warning of SQLAlchemy 2.1, on every query.
     noload = "ignore:The ``noload`` loader strategy is deprecated"
     config.addinivalue_line("filterwarnings", f"{noload}:sqlalchemy.exc.SADeprecationWarning")
 
 
 class LossyProxy:
-    """Counts requests that change something and loses the answer to the one asked for.
+    """Counts write requests and loses the answer to the one whose number is `lose`.
 
     While `away` is true it closes every connection without an answer.
     """
@@ -38,7 +38,7 @@ class LossyProxy:
         self.away = False
 
     def loses(self, method: str) -> bool:
-        """Say whether the answer to the next request is lost; once."""
+        """Whether the answer to this request is lost; true once."""
         if method == "GET" or self.lose is None:
             return False
         self.num_writes += 1
@@ -50,7 +50,7 @@ class LossyProxy:
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with MLflow's tables and no runs, to be copied: making one takes a second."""
+    """A SQLite file with MLflow's tables and no runs, to copy: creating one takes a second."""
     path = tmp_path_factory.mktemp("database") / "mlflow.db"
     MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
     return path
@@ -71,7 +71,7 @@ def client(uri: str) -> MlflowClient:
 
 @pytest.fixture
 def experiment() -> str:
-    """A name of its own for each test, since many share a store."""
+    """A unique name per test, since many tests share a store."""
     return f"soups-{uuid.uuid4().hex[:8]}"
 
 
@@ -82,7 +82,7 @@ def state_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def open_tracker(uri: str, experiment: str, state_dir: Path) -> Callable[..., Tracker]:
-    """Open the SQLite store, as each pipeline run does."""
+    """Open the SQLite store as a pipeline run does."""
 
     def open_it(tags: Mapping[str, str] | None = None) -> Tracker:
         return Tracker.open(uri, experiment, state_dir, offline=False, tags=tags or {})
@@ -135,7 +135,7 @@ def proxy(server: Server) -> Iterator[LossyProxy]:
         do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = forward  # noqa: N815 (http.server's)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=listener.serve_forever)

@@ -123,7 +123,7 @@ def test_tuned_soup_has_the_best_value_so_far_of_each_objective() -> None:
     assert "top_k" not in record.params
 
 
-def test_note_of_a_soup_of_many_shows_a_hundred() -> None:
+def test_note_lists_at_most_a_hundred_ingredients() -> None:
     names = [f"ingredient-{number:03d}" for number in range(120)]
     model = entry("uniform", "soup", recipe={"name": "u"}, coefficients=dict.fromkeys(names, 0.1))
 
@@ -133,14 +133,14 @@ def test_note_of_a_soup_of_many_shows_a_hundred() -> None:
     assert record.note.splitlines()[-1] == "| 20 more | |"
 
 
-def test_ingredient_whose_key_is_not_given_is_an_error() -> None:
+def test_missing_key_of_an_ingredient_is_an_error() -> None:
     model = entry("soup", "soup", recipe={"name": "u"}, coefficients={"ingredient-09": 1.0})
 
     with pytest.raises(KeyError, match="ingredient-09"):
         record_from_manifest(model, keys=KEYS)
 
 
-def test_record_survives_the_way_through_a_file() -> None:
+def test_record_round_trips_through_json() -> None:
     record = record_from_manifest(
         entry("base", "base"), keys=KEYS, datasets=[Dataset("digits", "cd", "val")]
     )

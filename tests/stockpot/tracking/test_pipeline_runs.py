@@ -1,4 +1,4 @@
-"""Reading back what was recorded of a whole pipeline run."""
+"""Reading back a whole pipeline run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stockpot.errors import InputError
 from stockpot.tracking import Dataset, ModelRecord, Tracker
 
 
-def test_a_whole_run_is_read_back_by_the_start_of_its_id(
+def test_pipeline_run_is_read_by_an_id_prefix(
     open_tracker: Callable[..., Tracker],
 ) -> None:
     tracker = open_tracker()
@@ -30,7 +30,7 @@ def test_a_whole_run_is_read_back_by_the_start_of_its_id(
     assert run.results == {"base.json": '{"base": 1}', "diagnostics/regime.json": "{}"}
 
 
-def test_a_run_of_another_experiment_of_the_store_is_found(tracker: Tracker, uri: str) -> None:
+def test_pipeline_run_of_another_experiment_is_found(tracker: Tracker, uri: str) -> None:
     run_id = tracker.parent_run_id or ""
     place = Path(uri.removeprefix("sqlite:///")).parent / "elsewhere"
 
@@ -39,14 +39,14 @@ def test_a_run_of_another_experiment_of_the_store_is_found(tracker: Tracker, uri
     assert elsewhere.pipeline_run(run_id).results == {}
 
 
-def test_a_models_run_is_no_whole_run(tracker: Tracker) -> None:
+def test_run_of_a_model_is_not_a_pipeline_run(tracker: Tracker) -> None:
     tracker.log_model(ModelRecord("greedy", "soup", key="key-of-a-soup"))
 
     with pytest.raises(InputError, match="the start of one parent run's id, got that of 0"):
         tracker.pipeline_run(tracker.run_id("key-of-a-soup") or "")
 
 
-def test_a_start_that_several_have_is_an_input_error(
+def test_ambiguous_prefix_of_a_pipeline_run_is_an_input_error(
     tracker: Tracker, open_tracker: Callable[..., Tracker]
 ) -> None:
     open_tracker().start_parent("second run", {}, {})

@@ -43,7 +43,7 @@ def statuses(folder: Path, prefix: str) -> list[str]:
     return sorted(f"{run.info.run_name} {run.info.status}" for run in found)
 
 
-def test_processes_that_make_the_same_database_at_once_all_log(tmp_path: Path) -> None:
+def test_processes_that_create_the_same_database_at_once_can_all_log(tmp_path: Path) -> None:
     processes = [start(tmp_path, prefix, 2) for prefix in ("a", "b")]
 
     outputs = [process.communicate()[0] for process in processes]
@@ -54,7 +54,7 @@ def test_processes_that_make_the_same_database_at_once_all_log(tmp_path: Path) -
         assert statuses(tmp_path, prefix) == [f"{prefix}-0 FINISHED", f"{prefix}-1 FINISHED"]
 
 
-def test_what_a_killed_process_half_wrote_is_written_once(
+def test_record_half_written_by_a_killed_process_is_written_once(
     state_dir: Path, empty_database: Path
 ) -> None:
     state_dir.mkdir()

@@ -21,7 +21,7 @@ def registry(tracker: Tracker) -> ModelRegistry:
     return tracker.registry(f"soups {uuid.uuid4().hex[:8]}")
 
 
-def test_a_version_refers_to_checkpoint_and_run(
+def test_version_refers_to_checkpoint_and_run(
     tracker: Tracker, registry: ModelRegistry, client: MlflowClient
 ) -> None:
     made = registry.register("key-soup", "checkpoints/g", "ab" * 32, {"stockpot.model": "greedy"})
@@ -43,7 +43,7 @@ def test_a_model_without_a_run_can_be_registered(registry: ModelRegistry) -> Non
     assert (made.number, made.run_id) == (1, "")
 
 
-def test_an_alias_is_of_one_version_at_a_time(registry: ModelRegistry) -> None:
+def test_alias_belongs_to_one_version_at_a_time(registry: ModelRegistry) -> None:
     before = registry.alias("champion")
     for digest in ("aa", "bb"):
         registry.register("key-soup", "checkpoints/g", digest, {})
@@ -61,7 +61,7 @@ def test_an_alias_is_of_one_version_at_a_time(registry: ModelRegistry) -> None:
     assert registry.version(3) is None
 
 
-def test_an_alias_that_no_version_has_can_be_dropped(registry: ModelRegistry) -> None:
+def test_unused_alias_can_be_dropped(registry: ModelRegistry) -> None:
     registry.register("key-soup", "checkpoints/g", "aa", {})
 
     registry.drop_alias("challenger")
@@ -88,7 +88,7 @@ def test_a_description_and_tags_can_be_added(registry: ModelRegistry, client: Ml
     assert (read.description, read.tags["stockpot.replaced"]) == ("it won", "0")
 
 
-def test_a_registry_that_does_not_answer_says_so(tmp_path: Path) -> None:
+def test_registry_that_does_not_answer_is_a_stage_failure(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         uri = f"http://127.0.0.1:{free.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""A real MLflow server that goes away: nothing is lost, nothing is there twice, nothing hangs."""
+"""A real MLflow server that goes away: nothing is lost, duplicated or blocked."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def dead_uri() -> str:
 
 @pytest.fixture
 def silent_uri() -> Iterator[str]:
-    """The address of something that takes connections and never answers."""
+    """The address of a listener that accepts connections and never answers."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -100,7 +100,7 @@ def test_server_that_never_answers_is_an_input_error_within_six_seconds(
     assert time.monotonic() - started < 6
 
 
-def test_server_killed_midway_loses_nothing_and_doubles_nothing(
+def test_server_killed_midway_loses_and_duplicates_nothing(
     server: Server, experiment: str, tmp_path: Path
 ) -> None:
     tracker = Tracker.open(server.uri, experiment, tmp_path, offline=False, tags={})
@@ -129,7 +129,7 @@ def test_server_killed_midway_loses_nothing_and_doubles_nothing(
     assert num_models(server.uri, experiment) == 2
 
 
-def test_run_that_ends_while_the_server_is_away_is_sent_by_the_next_open(
+def test_run_that_ends_while_the_server_is_down_is_sent_by_the_next_open(
     proxy: LossyProxy, experiment: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     proxy.away = True
@@ -161,7 +161,7 @@ def test_run_that_ends_while_the_server_is_away_is_sent_by_the_next_open(
     assert len(away) == 1
 
 
-def test_run_that_died_while_the_server_was_away_is_found_by_the_next_open(
+def test_run_that_died_while_the_server_was_down_is_found_by_the_next_open(
     proxy: LossyProxy, experiment: str, tmp_path: Path
 ) -> None:
     proxy.away = True
@@ -179,7 +179,7 @@ def test_run_that_died_while_the_server_was_away_is_found_by_the_next_open(
 
 
 @pytest.mark.parametrize("lost", range(1, 9))
-def test_answer_that_is_lost_doubles_nothing(
+def test_lost_answer_duplicates_nothing(
     server: Server, proxy: LossyProxy, experiment: str, tmp_path: Path, lost: int
 ) -> None:
     tracker = Tracker.open(proxy.uri, experiment, tmp_path, offline=False, tags={})
@@ -243,7 +243,7 @@ def test_metric_name_that_mlflow_forbids_is_refused_by_a_server(
     assert tracker.pending == 0
 
 
-def test_a_server_keeps_registered_models_and_files_of_runs(
+def test_server_stores_registered_models_and_files_of_runs(
     server: Server, experiment: str, tmp_path: Path
 ) -> None:
     tracker = Tracker.open(server.uri, experiment, tmp_path, offline=False, tags={})
@@ -262,7 +262,7 @@ def test_a_server_keeps_registered_models_and_files_of_runs(
     assert tracker.recorded_run(made.run_id[:8]).provenance == "{}"
 
 
-def test_credentials_of_an_address_are_in_no_message(
+def test_no_message_contains_the_credentials_of_an_address(
     dead_uri: str,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,

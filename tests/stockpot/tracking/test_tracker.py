@@ -77,7 +77,7 @@ def test_parent_run_has_name_params_tags_and_status(tracker: Tracker, client: Ml
     assert run.data.tags["mlflow.source.git.commit"] == "c0ffee"
 
 
-def test_ingredient_is_read_back_as_it_was_logged(tracker: Tracker, runs: Runs) -> None:
+def test_ingredient_is_stored_as_it_was_logged(tracker: Tracker, runs: Runs) -> None:
     tracker.log_model(BASE)
 
     tracker.log_model(INGREDIENT)
@@ -147,7 +147,7 @@ def test_logged_model_refers_to_the_checkpoint_and_has_the_metrics(
     assert model.tags["stockpot.digest"] == INGREDIENT.digest
 
 
-def test_name_that_a_logged_model_may_not_have_is_kept_for_the_run(
+def test_name_that_is_invalid_for_a_logged_model_is_used_for_the_run(
     tracker: Tracker, client: MlflowClient, runs: Runs
 ) -> None:
     tracker.log_model(ModelRecord("top 0.5: a/b", "soup", key="odd"))
@@ -157,7 +157,7 @@ def test_name_that_a_logged_model_may_not_have_is_kept_for_the_run(
     assert (run.info.run_name, model.name) == ("top 0.5: a/b", "top 0-5- a-b")
 
 
-def test_curve_has_one_point_a_step(tracker: Tracker, client: MlflowClient, runs: Runs) -> None:
+def test_curve_has_one_point_per_step(tracker: Tracker, client: MlflowClient, runs: Runs) -> None:
     tracker.log_model(BASE)
     tracker.log_model(INGREDIENT)
 
@@ -190,7 +190,7 @@ def test_reason_longer_than_a_tag_is_shortened(tracker: Tracker, runs: Runs) -> 
     assert run.data.tags["stockpot.failure"] == "x" * 5000 + " ... (shortened)"
 
 
-def test_failure_is_logged_once_a_pipeline_run_and_success_after_it_anew(
+def test_failure_is_logged_once_per_pipeline_run_and_a_later_success_as_a_new_run(
     open_tracker: Callable[[], Tracker], runs: Runs
 ) -> None:
     failed = ModelRecord("i", "ingredient", key="flaky", status="FAILED", reason="out of memory")
@@ -242,7 +242,7 @@ def test_second_pipeline_run_links_what_the_first_one_logged(
     )
 
 
-def test_model_older_than_the_runs_that_are_read_at_once_is_linked_too(
+def test_model_older_than_the_runs_that_are_read_at_once_is_also_linked(
     tracker: Tracker,
     open_tracker: Callable[[], Tracker],
     runs: Runs,
@@ -272,7 +272,7 @@ def test_model_of_the_same_pipeline_run_is_not_linked_to_it(
     assert model_inputs(client.get_run(tracker.parent_run_id)) == []
 
 
-def test_pipeline_run_goes_on_in_another_process(
+def test_pipeline_run_continues_in_another_process(
     tracker: Tracker, open_tracker: Callable[[], Tracker], client: MlflowClient, runs: Runs
 ) -> None:
     tracker.finish_parent("FINISHED")
@@ -299,7 +299,7 @@ def test_metrics_are_added_to_run_and_model(
     assert {m.key: m.value for m in model.metrics or []} == run.data.metrics
 
 
-def test_same_value_again_adds_no_point_and_another_value_does(
+def test_only_a_changed_value_adds_a_point(
     tracker: Tracker, open_tracker: Callable[[], Tracker], client: MlflowClient, runs: Runs
 ) -> None:
     tracker.log_model(BASE)
@@ -319,7 +319,7 @@ def test_same_value_again_adds_no_point_and_another_value_does(
     assert run.data.metrics["test/accuracy"] == 0.6
 
 
-def test_data_of_the_pipeline_and_of_later_metrics_are_inputs_of_their_runs(
+def test_datasets_of_the_pipeline_and_of_later_metrics_are_inputs_of_their_runs(
     open_tracker: Callable[[], Tracker], client: MlflowClient, runs: Runs
 ) -> None:
     val, test = (Dataset("digits", f"{context}-digest", context) for context in ("val", "test"))
@@ -387,7 +387,7 @@ def test_text_is_an_artifact_of_the_parent(
     assert Path(file).read_text(encoding="utf-8") == "<h1>Größe</h1>"
 
 
-def test_table_logged_twice_is_the_last_one_and_is_shown_as_a_table(
+def test_table_logged_again_replaces_the_first_and_is_shown_as_a_table(
     tracker: Tracker, client: MlflowClient, tmp_path: Path
 ) -> None:
     tracker.log_table("results.json", {"model": ["base"], "accuracy": [0.1]})
@@ -466,7 +466,7 @@ def test_threads_log_at_once(tracker: Tracker, runs: Runs) -> None:
     assert tracker.pending == 0
 
 
-def test_refused_record_is_kept_named_and_does_not_block_the_next(
+def test_refused_record_is_stored_reported_and_does_not_block_the_next(
     tracker: Tracker, state_dir: Path, runs: Runs
 ) -> None:
     too_long = ModelRecord("greedy", "soup", key="long", params={"note": "x" * 6001})
@@ -489,7 +489,7 @@ def test_model_whose_ingredient_is_not_in_the_store_is_refused(tracker: Tracker)
         tracker.log_model(SOUP)
 
 
-def test_file_in_the_outbox_that_is_no_record_is_refused_once(
+def test_damaged_file_in_the_outbox_is_refused_once(
     tracker: Tracker,
     open_tracker: Callable[[], Tracker],
     state_dir: Path,
@@ -516,7 +516,7 @@ def test_deleted_experiment_is_an_input_error(
         open_tracker()
 
 
-def test_file_that_is_no_database_is_an_input_error(tmp_path: Path) -> None:
+def test_file_that_is_not_a_database_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("this is not a database, but a text of some length")
 
     with pytest.raises(InputError, match=r"mlflow.db: cannot be used \(file is not a database\)"):

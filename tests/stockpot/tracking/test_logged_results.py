@@ -1,4 +1,4 @@
-"""What the parent run shows of a finished experiment."""
+"""Logging a finished experiment to the parent run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ EVALUATION = {
 SVG = '<svg viewBox="0 0 40 20" xmlns="http://www.w3.org/2000/svg"><path d="M 0 0" /></svg>'
 
 
-def test_the_parent_has_the_best_soups_metrics_but_those_of_single_shifts_and_most_ends() -> None:
+def test_best_metrics_omit_single_shifts_and_ends_of_secondary_intervals() -> None:
     assert best_metrics(EVALUATION, "greedy") == {
         "val/accuracy": 0.8,
         "val/accuracy_low": 0.7,
@@ -54,14 +54,14 @@ def test_curves_are_the_scores_of_ingredients_in_order() -> None:
     }
 
 
-def test_a_figure_as_a_file_has_a_size_and_paper_under_it() -> None:
+def test_standalone_svg_has_a_size_and_a_background() -> None:
     alone = standalone_svg(SVG)
 
     assert alone.startswith('<svg width="40" height="20" style="background: #fff; ')
     assert standalone_svg("<svg />") == "<svg />"
 
 
-def test_the_parent_run_has_metrics_curves_manifests_and_figures(
+def test_results_are_metrics_curves_manifests_and_figures_of_the_parent_run(
     tracker: Tracker, client: MlflowClient, tmp_path: Path
 ) -> None:
     (tmp_path / "diagnostics").mkdir()
