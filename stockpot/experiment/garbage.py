@@ -1,4 +1,4 @@
-"""Files that nothing names any more: checkpoints of older experiments, leftovers of killed runs."""
+"""Unused files: checkpoints of older experiments, temporary files of killed runs."""
 
 from __future__ import annotations
 
@@ -14,25 +14,23 @@ from stockpot.storage.store import Store, champion_files
 
 
 def find_garbage(project: Project) -> list[Path]:
-    """List what can be deleted: it is rebuilt if an experiment ever needs it again, sorted.
+    """Return the unused files of a project, sorted; a run would compute them again.
 
-    Kept are the checkpoints that a manifest in results/ names or that have been champion, their
-    records and adapters, what was prepared of them for merge methods, and their predictions; also
-    the values of random soups, and findings.
+    In use are the checkpoints of models in manifests and of all champions, with their records,
+    adapters, preparations for merge methods and predictions; also the values of random soups, and
+    findings.
 
     Raises:
-        InputError: a manifest cannot be read; nothing is garbage until it can.
+        InputError: a manifest cannot be read, so that it is not known which files are in use.
     """
     root = project.root
     manifests = [read_manifest(root, s) for s in STAGES if manifest_path(root, s).is_file()]
     models = [model for manifest in manifests for model in models_of(manifest)]
-    named = {root / model.path for model in models} | set(champion_files(root))
-    adapters = {file for path in named for file in Store.adapter_files(path)}
-    named |= {path.with_suffix(".json") for path in named} | adapters
+    used = {root / model.path for model in models} | set(champion_files(root))
+    adapters = {file for path in used for file in Store.adapter_files(path)}
+    used |= {path.with_suffix(".json") for path in used} | adapters
     failed = {failure["key"] for manifest in manifests for failure in manifest.get("failed", [])}
-    unnamed = [
-        path for path in Store(root).files() if path not in named and path.stem not in failed
-    ]
+    unused = [path for path in Store(root).files() if path not in used and path.stem not in failed]
     partial = [path for path in (project.state / "partial").glob("*") if path.is_file()]
     digests = {model.digest for model in models}
     prepared = [
@@ -43,12 +41,12 @@ def find_garbage(project: Project) -> list[Path]:
     half_written = [
         path for folder in (project.results, project.state) for path in folder.rglob("*.tmp")
     ]
-    predicted = _unnamed_predictions(project, manifests, digests)
-    return sorted({*unnamed, *partial, *prepared, *predicted, *half_written})
+    predicted = _unused_predictions(project, manifests, digests)
+    return sorted({*unused, *partial, *prepared, *predicted, *half_written})
 
 
 def delete(paths: Sequence[Path]) -> None:
-    """Delete files, and the folders of adapters; one that is gone already is fine."""
+    """Delete files and emptied folders of adapters; missing ones are ignored."""
     for path in paths:
         path.unlink(missing_ok=True)
     for folder in {path.parent for path in paths if path.parent.suffix == ".adapter"}:
@@ -56,13 +54,13 @@ def delete(paths: Sequence[Path]) -> None:
             folder.rmdir()
 
 
-def _unnamed_predictions(
+def _unused_predictions(
     project: Project, manifests: Sequence[Mapping[str, Any]], digests: set[str]
 ) -> list[Path]:
-    """List kept predictions of what is neither one of these models nor was judged."""
-    # Averaged predictions are judged under a digest of their own, which no weights have.
+    """Return cached predictions of models that are neither in a manifest nor evaluated."""
+    # Averaged predictions have digests of their own, which belong to no weights.
     judged = {entry["digest"] for manifest in manifests for entry in manifest.get("models", [])}
-    # Values of models merged only to be measured are numbers by example, not outputs: small.
-    kept = {*digests, *judged, TARGETS, MERGED}
+    # The values of models that are merged only to be measured are small: one number per example.
+    used = {*digests, *judged, TARGETS, MERGED}
     files = (project.state / "predictions").glob("*.safetensors")
-    return [path for path in files if path.name.partition(".")[0] not in kept]
+    return [path for path in files if path.name.partition(".")[0] not in used]

@@ -1,4 +1,4 @@
-"""What a run would do, worked out before anything is started: jobs, and which stages are done."""
+"""The plan of an experiment: params.yaml turned into jobs, before anything is run."""
 
 from __future__ import annotations
 
@@ -24,10 +24,7 @@ from stockpot.ingredients.finetuning.hyperparameters import TECHNIQUES, Hyperpar
 from stockpot.ingredients.finetuning.large_batches import adapted
 from stockpot.ingredients.points import Constant, Point, plan_points
 from stockpot.seeding import derive_seed
-from stockpot.storage.manifests import (
-    models_of,
-    read_manifest,
-)
+from stockpot.storage.manifests import models_of, read_manifest
 from stockpot.storage.models import Model
 from stockpot.storage.project import Project
 from stockpot.storage.ranking import rank
@@ -36,7 +33,10 @@ from stockpot.workloads.spec import WorkloadSpec
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs of an experiment, and what each stage's results depend on."""
+    """The jobs of an experiment.
+
+    Jobs of a stage can be listed once the stages before it are done: they name models.
+    """
 
     project: Project
     experiment: Experiment
@@ -55,24 +55,24 @@ class Plan:
 
     @cached_property
     def metric(self) -> str:
-        """The val score that choices use, by its name in the scores."""
+        """Name of the val score that selections and searches use."""
         return f"val/{next(iter(self.workload.build().metrics))}"
 
     @property
     def tracking_uri(self) -> str:
-        """Where MLflow records go: params.yaml, else the environment, else the project's own."""
+        """MLflow's tracking URI: of params.yaml, else of the environment, else of the project."""
         named = self.experiment.track.uri or os.environ.get("MLFLOW_TRACKING_URI")
         return named or self.project.mlflow_uri
 
     def base_job(self) -> TrainingJob:
-        """Return the pretraining of the base."""
+        """Return the job that pretrains the base."""
         seed = derive_seed("base", self.experiment.seed) % 2**31
         point = self.experiment.base.model_dump(exclude={"import_"})
         return self._training("base", "base", {**point, "seed": seed})
 
     @cached_property
     def imports(self) -> Mapping[str, Imports]:
-        """What is imported instead of being trained, by the stage that it belongs to."""
+        """Checkpoints that are imported instead of trained, by stage."""
         base, sweep = self.experiment.base, self.experiment.sweep
         root, path = self.project.root, base.import_
         return {
@@ -82,7 +82,7 @@ class Plan:
 
     @cached_property
     def varied_techniques(self) -> dict[str, Value]:
-        """The techniques that differ between ingredients, with what those that lack one have."""
+        """Techniques that differ between ingredients, with their values where they are off."""
         sweep = self.experiment.sweep
         space = sweep.space.distributions()
         varied = {name for name, axis in space.items() if not isinstance(axis, Constant)}
@@ -90,26 +90,26 @@ class Plan:
         return {name: value for name, value in TECHNIQUES.items() if name in varied}
 
     def ingredient_jobs(self) -> list[TrainingJob]:
-        """Return the fine-tuning runs of the sweep, whose base is done; of a search, the first."""
+        """Return the fine-tuning runs of the sweep; with `search: soup`, of its first round."""
         sweep = self.experiment.sweep
-        space = sweep.space.distributions()
-        size = sweep.size
-        search: str = sweep.search
-        if size == 0:
+        if sweep.size == 0:
             return []
+        search: str = sweep.search
+        size = sweep.size
         if search == "soup":
             search, size = "sobol", min(FIRST, size or 0)
+        space = sweep.space.distributions()
         points = plan_points(search, space, sweep.list, size, self.experiment.seed)
         return self.fine_tuning_jobs(points)
 
     def proposal_job(
         self, jobs: Sequence[TrainingJob], models: Sequence[Model | None]
     ) -> ProposalJob | None:
-        """Return the search for the next round of ingredients; None if the sweep is whole.
+        """Return the job that proposes the next round; None if the sweep is complete.
 
         Args:
             jobs: all fine-tuning runs so far.
-            models: what they became; None for one that failed.
+            models: their models; None for a run that failed.
         """
         sweep = self.experiment.sweep
         missing = (sweep.size or 0) - len(jobs)
@@ -127,7 +127,7 @@ class Plan:
         )
 
     def fine_tuning_jobs(self, points: Sequence[Point], first: int = 0) -> list[TrainingJob]:
-        """Return the fine-tuning runs at these points, the first of which has this number."""
+        """Return the fine-tuning runs at these points, numbered from `first`."""
         base = self.base()
         return [
             self._training(f"ingredient-{number:02d}", "ingredient", point, base)
@@ -135,7 +135,7 @@ class Plan:
         ]
 
     def precheck_job(self, ingredients: Sequence[Model]) -> PrecheckJob:
-        """Return the check of a sweep's ingredients, before any of them is merged."""
+        """Return the job that checks the ingredients of the sweep before they are merged."""
         section = self.experiment.sweep.precheck
         return PrecheckJob(
             root=self.project.root,
@@ -150,7 +150,7 @@ class Plan:
         )
 
     def soup_jobs(self) -> list[SoupJob]:
-        """Return the soups, whose sweep is done."""
+        """Return the jobs that make the soups."""
         base, ingredients = self.base(), self.ingredients()
         return [
             SoupJob(
@@ -170,7 +170,7 @@ class Plan:
         ]
 
     def tuning_jobs(self) -> list[TuningJob]:
-        """Return the searches for coefficients, whose sweep is done."""
+        """Return the jobs that search coefficients and make the tuned soups."""
         base, ingredients = self.base(), self.ingredients()
         best_first = [ingredients[p] for p in rank(ingredients, self.metric)]
         return [
@@ -188,30 +188,25 @@ class Plan:
         ]
 
     def base(self) -> Model:
-        """Return the base, which is trained."""
+        """Return the base; its stage is done."""
         return models_of(read_manifest(self.project.root, "base"))[0]
 
     def ingredients(self) -> tuple[Model, ...]:
-        """Return what may go into soups, of the sweep, which is done.
+        """Return the ingredients that soups may use; the sweep is done.
 
-        An ingredient that the check before merging has excluded is still one of the models that
-        are judged.
+        Those that the check before merging has excluded are scored, but not merged.
         """
         manifest = read_manifest(self.project.root, "sweep")
         excluded = {entry["name"] for entry in manifest["precheck"]["excluded"]}
         return tuple(model for model in models_of(manifest) if model.name not in excluded)
 
     def models(self) -> tuple[Model, ...]:
-        """Return all models that are judged, in the order of the table."""
-        stages = UPSTREAM["evaluate"]
-        return tuple(
-            model
-            for stage in stages
-            for model in models_of(read_manifest(self.project.root, stage))
-        )
+        """Return all models that are evaluated, in the order of the table."""
+        manifests = [read_manifest(self.project.root, stage) for stage in UPSTREAM["evaluate"]]
+        return tuple(model for manifest in manifests for model in models_of(manifest))
 
     def diagnostic_jobs(self) -> list[DiagnosticJob]:
-        """Return the diagnostics that were asked for, of the models that were made."""
+        """Return the jobs of the diagnostics in params.yaml."""
         return [
             DiagnosticJob(
                 root=self.project.root,
@@ -228,7 +223,7 @@ class Plan:
 
     @property
     def diagnostics(self) -> list[str]:
-        """The names of the diagnostics that were asked for, in the order of the report."""
+        """Names of the diagnostics in params.yaml, in the order of the report."""
         chosen = self.experiment.diagnose
         if chosen == "all":
             return [*DIAGNOSTIC_NAMES]
@@ -261,21 +256,21 @@ class Plan:
             start=base.checkpoint if base else None,
             threads=self.experiment.run.threads,
             save_every_seconds=self.experiment.sweep.save_every_seconds,
-            snapshots=_epochs_kept(adapted(hyperparameters).epochs, num_snapshots),
+            snapshots=_snapshot_epochs(adapted(hyperparameters).epochs, num_snapshots),
         )
 
 
-def _epochs_kept(epochs: int, count: int) -> tuple[int, ...]:
-    """Return the epochs after which weights are kept: evenly spaced, neither start nor end."""
+def _snapshot_epochs(epochs: int, count: int) -> tuple[int, ...]:
+    """Return the epochs after which weights are saved: evenly spaced, neither start nor end."""
     evenly = {round(epochs * number / (count + 1)) for number in range(1, count + 1)}
     return tuple(sorted(evenly - {0, epochs}))
 
 
 def _matching(ingredients: Sequence[Model], recipe: SoupRecipe) -> tuple[Model, ...]:
-    """Return the ingredients that a recipe may use.
+    """Return the ingredients that match a recipe's patterns, all if it has none.
 
     Raises:
-        InputError: a pattern fits none.
+        InputError: a pattern matches no ingredient.
     """
     if not recipe.ingredients:
         return tuple(ingredients)
@@ -283,8 +278,8 @@ def _matching(ingredients: Sequence[Model], recipe: SoupRecipe) -> tuple[Model, 
     for pattern in recipe.ingredients:
         if not fnmatch.filter(names, pattern):
             raise InputError(
-                f"soup {recipe.name!r}: ingredients must be names or patterns of some, got "
-                f"{pattern!r}, which none of {names} fits"
+                f"soup {recipe.name!r}: ingredients must be names or patterns, got "
+                f"{pattern!r}, which matches none of {names}"
             )
     return tuple(
         model

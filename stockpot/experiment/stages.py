@@ -1,10 +1,10 @@
-"""The stages of an experiment, in order, and whose models each one reads."""
+"""The stages of an experiment in order, and the stages that each one reads from."""
 
 from __future__ import annotations
 
 STAGES = ("base", "sweep", "soups", "tune", "diagnose", "evaluate", "report")
 
-# Stages whose models a stage reads; the manifests are also its dependencies in dvc.yaml.
+# The stages whose manifests a stage reads; the same dependencies are in dvc.yaml.
 UPSTREAM = {
     "base": (),
     "sweep": ("base",),
@@ -17,7 +17,7 @@ UPSTREAM = {
 
 
 def all_before(stage: str) -> list[str]:
-    """List the stages that a stage's results depend on, directly or not, in order."""
+    """Return the stages that a stage depends on, directly or indirectly, in order."""
     direct = UPSTREAM[stage]
     before = {*direct, *(name for upstream in direct for name in all_before(upstream))}
     return [name for name in STAGES if name in before]

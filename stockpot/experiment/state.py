@@ -1,4 +1,4 @@
-"""Which stages of an experiment are done, and what the results of each depend on."""
+"""Which stages of an experiment are done, and which inputs their results depend on."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def first_to_do(plan: Plan) -> str | None:
 
 
 def require_before(plan: Plan, stage: str) -> None:
-    """Refuse to start a stage on results that params.yaml no longer describes.
+    """Check that all stages before a stage are done.
 
     Raises:
-        InputError: a stage before it is not done.
+        InputError: one is not up to date.
     """
     for name in all_before(stage):
         if not is_done(plan, name):
@@ -48,7 +48,7 @@ def require_before(plan: Plan, stage: str) -> None:
 
 
 def is_done(plan: Plan, stage: str) -> bool:
-    """Say whether a stage's manifest is of these inputs and all that it names exists."""
+    """Return whether a stage's manifest has the present inputs and all its outputs exist."""
     root = plan.project.root
     needed = (*UPSTREAM[stage], stage)
     if not all(manifest_path(root, name).is_file() for name in needed):
@@ -62,7 +62,7 @@ def is_done(plan: Plan, stage: str) -> bool:
 
 
 def inputs_key(plan: Plan, stage: str) -> str:
-    """Return the key of all that a stage's results depend on; what it reads must exist.
+    """Return the content key of everything that a stage's results depend on.
 
     Raises:
         InputError: a stage before it has not run.
@@ -78,7 +78,7 @@ def inputs_key(plan: Plan, stage: str) -> str:
 
 
 def stage_modules(plan: Plan, stage: str) -> tuple[str, ...]:
-    """Return the modules that make a stage's results; what these import is found from them."""
+    """Return the modules that compute a stage's results; their imports are found from them."""
     if stage == "report":
         plots = [module for name in plan.diagnostics if (module := plot_module(name))]
         return ("stockpot.reporting.html", "stockpot.reporting.model_card", *plots)
@@ -86,10 +86,10 @@ def stage_modules(plan: Plan, stage: str) -> tuple[str, ...]:
 
 
 def write_code_keys(plan: Plan) -> None:
-    """Write `results/code/<stage>.json`, which DVC's stages depend on: the code of each stage.
+    """Write results/code/<stage>.json, on which DVC's stages depend.
 
-    Each file lists the modules behind a stage's results with their digests. It changes when what
-    they do changes, and only then. Inside `dvc repro` only its own stage `code` writes them.
+    Each file lists the modules behind a stage's results with their digests. It changes only when
+    their code does, not their comments. Inside `dvc repro`, only the stage `code` writes them.
     """
     if inside_dvc_stage() and os.environ["DVC_STAGE"] != "code":
         return
@@ -179,5 +179,5 @@ def _params(plan: Plan, stage: str) -> Mapping[str, Any]:
 
 
 def _content(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what a manifest says was made; how it came to be does not matter downstream."""
+    """Return the contents of a manifest without the key of its own inputs."""
     return {name: value for name, value in manifest.items() if name != "inputs"}
