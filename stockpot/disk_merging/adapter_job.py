@@ -1,4 +1,4 @@
-"""Merging adapters with each other, without a base, into an adapter."""
+"""Merge adapters into one adapter, without their base."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stockpot.disk_merging.merge_file import MergeFile, Scalar, Value, value_at
+from stockpot.disk_merging.model_folder import adapter_card
 from stockpot.disk_merging.pedigree import (
     check_unchanged,
     pedigree_metadata,
+    pedigree_of,
     read_pedigree,
-    recorded_models,
+    recorded_file,
 )
 from stockpot.errors import InputError
 from stockpot.storage.atomic_files import write_text
@@ -32,11 +33,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MergedAdapter:
-    """What was written.
+    """The result of a merge.
 
     Attributes:
-        ranks: of each module's factors.
-        error: Frobenius norm of what truncation left out; 0 without.
+        ranks: of the factors, by module.
+        error: Frobenius norm of the part removed by truncation; 0 without truncation.
         norm: Frobenius norm of the whole change.
     """
 
@@ -46,7 +47,7 @@ class MergedAdapter:
 
     @property
     def summary(self) -> str:
-        """The modules, their ranks, and how exact they are."""
+        """The number of modules, their ranks, and the truncation error, in words."""
         least, largest = min(self.ranks.values()), max(self.ranks.values())
         ranks = f"rank {least}" if least == largest else f"ranks {least} to {largest}"
         exactness = (
@@ -61,8 +62,8 @@ class AdapterMergeJob:
 
     Attributes:
         file: how they are merged, with `output: adapter`.
-        folder: to which paths in it are relative.
-        place: the folder where the merged adapter will be.
+        folder: the folder to which paths in it are relative.
+        place: the folder of the merged adapter.
     """
 
     file: MergeFile
@@ -74,7 +75,7 @@ class AdapterMergeJob:
         """The adapters, opened.
 
         Raises:
-            InputError: a model is no adapter, or one that has no exact sum with others.
+            InputError: a model is not an adapter, or is damaged.
         """
         from stockpot.storage.weights.adapters import is_adapter, open_adapter
 
@@ -86,39 +87,26 @@ class AdapterMergeJob:
 
     @property
     def modules(self) -> list[str]:
-        """All modules that some adapter changes, in their order there."""
+        """All modules that an adapter changes, in order of first appearance."""
         return list(dict.fromkeys(m for adapter in self.adapters for m in adapter.changes))
 
     @cached_property
     def pedigree(self) -> dict[str, Any]:
-        """All that the merged factors depend on; it reads every input once, for its digest."""
-        return {
-            "version": version("stockpot"),
-            "output": "adapter",
-            "method": self.file.method,
-            "options": self.file.options,
-            "seed": self.file.seed,
-            "dtype": self.file.dtype,
-            "rank": self.file.rank,
-            "models": [
-                {"path": e.path, "digest": adapter.digest, "coefficient": e.coefficient}
-                for adapter, e in zip(self.adapters, self.file.entries, strict=True)
-            ],
-            "base": None,
-        }
+        """All that the merged factors depend on; reads every input once, for its digest."""
+        digests = [adapter.digest for adapter in self.adapters]
+        return pedigree_of(self.file, digests, output="adapter", rank=self.file.rank)
 
     def check(self) -> None:
-        """Refuse what cannot be done, before any factor is read.
+        """Refuse a merge that is not possible, before any factor is read.
 
         Raises:
-            InputError: with what is wrong.
+            InputError: with the reason.
         """
-        if self.place.exists():
-            raise InputError(f"{self.place}: is there already; remove it or name another place")
+        from stockpot.storage.weights.output import check_place
+
+        check_place(self.place)
         if self.place.suffix == ".safetensors":
             raise InputError(f"{self.place}: an adapter is a folder; name one")
-        if not self.place.absolute().parent.is_dir():
-            raise InputError(f"{self.place.absolute().parent}: no such folder")
         for adapter in self.adapters:
             _check_low_rank_alone(adapter)
         _check_one_base(self.adapters)
@@ -127,7 +115,7 @@ class AdapterMergeJob:
             self._multipliers(module)
 
     def run(self) -> MergedAdapter:
-        """Merge, and write the folder, which appears when it is whole.
+        """Merge, and write the folder, which appears once it is complete.
 
         Raises:
             InputError: a value is not finite.
@@ -146,7 +134,7 @@ class AdapterMergeJob:
         return result
 
     def _changes(self, module: str) -> list[tuple[int, LowRank]]:
-        """List the changes of a module, each with the number of its adapter."""
+        """List the changes of a module, each with the index of its adapter."""
         return [
             (number, adapter.changes[module])
             for number, adapter in enumerate(self.adapters)
@@ -154,9 +142,9 @@ class AdapterMergeJob:
         ]
 
     def _multipliers(self, module: str) -> list[float]:
-        """Return what each adapter's change of a module is multiplied by, scaling left aside.
+        """Return the factor on each adapter's change of a module, without its scaling.
 
-        A linear method says so itself: of unit vectors it makes the vector of its factors.
+        A linear method maps the M unit vectors to the vector of its factors.
         """
         import torch
 
@@ -177,7 +165,7 @@ class AdapterMergeJob:
         return multipliers
 
     def _merged(self, module: str) -> Truncated:
-        """Sum the changes of a module; in float32 or wider, rounded once."""
+        """Sum the changes of a module in float64, and round once."""
         import torch
 
         from stockpot.disk_merging.low_rank import concatenate, truncate
@@ -190,7 +178,7 @@ class AdapterMergeJob:
             scalings.append(change.scaling * multipliers[number])
         a, b = concatenate(factors, scalings)
         if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
-            raise InputError(f"module {module!r}: a factor or a scaling has values not finite")
+            raise InputError(f"module {module!r}: a factor or scaling is not finite")
         merged = truncate(a, b, self.file.rank or len(a))
         dtype = getattr(torch, self.file.dtype or "float32")
         rounded = replace(merged, a=merged.a.to(dtype), b=merged.b.to(dtype))
@@ -212,66 +200,48 @@ class AdapterMergeJob:
             save_checkpoint(work / WEIGHTS, tensors, pedigree_metadata(self.pedigree))
             config = config_for_peft(self.adapters[0].config, result.ranks)
             write_text(work / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
-            write_text(work / "README.md", self._card(result))
+            card = adapter_card(self.place.name, self.pedigree, result.summary)
+            write_text(work / "README.md", card)
             work.rename(self.place)
-
-    def _card(self, result: MergedAdapter) -> str:
-        """Return the model card: what was merged, how, and how exact the result is."""
-        rows = [
-            f"| {Path(m['path']).name} | {m['coefficient']} | `{m['digest'][:16]}` |"
-            for m in self.pedigree["models"]
-        ]
-        return (
-            "---\nlibrary_name: peft\ntags: [merge, stockpot, lora]\n---\n\n"
-            f"# {self.place.name}\n\n"
-            f"Adapters merged by stockpot {self.pedigree['version']} with `{self.file.method}`: "
-            f"{result.summary}.\n\n"
-            "| adapter | coefficient | SHA-256 |\n|---|---|---|\n" + "\n".join(rows) + "\n"
-        )
 
 
 def rebuild_adapter(path: Path, place: Path, folder: Path) -> AdapterMergeJob:
-    """Return the merge that made an adapter, to make it again.
+    """Return the job that made an adapter, to rebuild it.
 
     Args:
         path: the merged adapter.
-        place: where it will be made again.
-        folder: to which the paths of its inputs are relative.
+        place: the folder of the rebuilt adapter.
+        folder: the folder to which the paths of its inputs are relative.
 
     Raises:
-        InputError: an input is missing, or is not what it was.
+        InputError: an input is missing or has changed.
     """
     pedigree = read_pedigree(path)
-    fields = ("output", "method", "options", "seed", "dtype", "rank")
-    file = MergeFile.model_validate(
-        {field: pedigree[field] for field in fields} | {"models": recorded_models(pedigree)}
-    )
-    job = AdapterMergeJob(file, folder, place)
-    for adapter, record in zip(job.adapters, pedigree["models"], strict=True):
-        check_unchanged(adapter.path, adapter.digest, record["digest"])
+    job = AdapterMergeJob(recorded_file(pedigree), folder, place)
+    check_unchanged(job.adapters, pedigree)
     return job
 
 
 def _value(value: Value, name: str) -> Scalar:
-    """Return what a value is for one weight; the depth of the net is not known from adapters."""
+    """Return the value for one weight; adapters alone do not determine its depth in the model."""
     shallow, deep = value_at(value, name, 0.0), value_at(value, name, 1.0)
     if shallow != deep:
         raise InputError(
-            f"tensor {name!r}: {value} goes over the depth of the base, which adapters do not "
-            "tell; use filters, or merge them onto the base"
+            f"tensor {name!r}: {value} varies with depth, which is unknown without the base; use "
+            "filters, or merge onto the base"
         )
     return shallow
 
 
 def _check_low_rank_alone(adapter: Adapter) -> None:
-    """Refuse changes that have no exact sum without the base."""
+    """Refuse changes that cannot be summed exactly without the base."""
     whole = sorted(adapter.replaced)[:3]
     if whole:
         raise InputError(
-            f"{adapter.path}: replaces tensors whole ({whole}); merge it onto its base instead"
+            f"{adapter.path}: replaces whole tensors ({whole}); merge it onto its base instead"
         )
     if adapter.config.use_dora:
-        raise InputError(f"{adapter.path}: DoRA is no sum; merge it onto its base instead")
+        raise InputError(f"{adapter.path}: DoRA is not additive; merge it onto its base instead")
     if not adapter.changes:
         raise InputError(f"{adapter.path}: changes nothing, expected LoRA factors")
 
@@ -287,7 +257,7 @@ def _check_one_base(adapters: Sequence[Adapter]) -> None:
 
 
 def _check_shapes(module: str, adapters: Sequence[Adapter]) -> None:
-    """Refuse changes of one module that are for different weights."""
+    """Refuse changes of one module that fit weights of different shapes."""
     seen: dict[tuple[object, ...], Path] = {}
     for adapter in adapters:
         if change := adapter.changes.get(module):

@@ -1,4 +1,4 @@
-"""Merging models on disk: planned from headers, forecast, and done."""
+"""Merge models on disk: plan from headers, forecast the resources, and write the result."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stockpot.disk_merging.merge_file import RULES, MergeFile, model_and_adapter
+from stockpot.disk_merging.merge_file import MergeFile, model_and_adapter
 from stockpot.disk_merging.mergekit_form import load_merge
 from stockpot.disk_merging.model_folder import (
     adapt_config,
@@ -29,8 +28,9 @@ from stockpot.disk_merging.notes import (
 from stockpot.disk_merging.pedigree import (
     check_unchanged,
     pedigree_metadata,
+    pedigree_of,
     read_pedigree,
-    recorded_models,
+    recorded_file,
 )
 from stockpot.disk_merging.recipes import recipes_for
 from stockpot.errors import InputError
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from stockpot.storage.weights.output import ShardedOutput
     from stockpot.storage.weights.sources import Source
 
-_NO_DIGEST = "0" * 64  # in place of one that is not known yet
+_NO_DIGEST = "0" * 64  # placeholder until the digest is known
 _MAX_SHARD_BYTES = 5_000_000_000
 
 
@@ -52,9 +52,9 @@ class MergeJob:
     """One merge of models on disk.
 
     Attributes:
-        file: how they are merged, our own form.
-        folder: to which paths in it are relative.
-        place: where the merged model will be: a folder, or a name that ends in `.safetensors`.
+        file: how they are merged.
+        folder: the folder to which paths in it are relative.
+        place: the path of the merged model: a folder, or a name that ends in `.safetensors`.
     """
 
     file: MergeFile
@@ -66,7 +66,7 @@ class MergeJob:
         """Read a merge file.
 
         Raises:
-            InputError: it says what cannot be done.
+            InputError: it is not valid.
         """
         return cls(load_merge(config), config.parent, place)
 
@@ -80,12 +80,17 @@ class MergeJob:
         """The base, opened."""
         return None if self.file.base is None else self._open(self.file.base)
 
+    @property
+    def models(self) -> list[Source]:
+        """The models, then the base if there is one."""
+        return [*self.sources, *([self.base] if self.base else [])]
+
     @cached_property
     def plans(self) -> list[TensorPlan]:
-        """What is done for each tensor.
+        """The plan of each tensor.
 
         Raises:
-            InputError: the models do not belong together, or the method cannot merge them so.
+            InputError: the models do not match, or the method cannot merge them.
         """
         import torch
 
@@ -108,7 +113,7 @@ class MergeJob:
 
     @cached_property
     def output(self) -> ShardedOutput:
-        """The files of the merged model, laid out; with room for the digests in the pedigree."""
+        """The layout of the output files, with placeholders for the digests in the pedigree."""
         from stockpot.disk_merging.vocabulary_rows import OutputWithKeptRows
 
         metadata = pedigree_metadata(self._pedigree(lambda _source: _NO_DIGEST))
@@ -116,31 +121,17 @@ class MergeJob:
 
     @property
     def pedigree(self) -> dict[str, Any]:
-        """All that the merged weights depend on; it reads every input once, for its digest."""
+        """All that the merged weights depend on; reads every input once, for its digest."""
         return self._pedigree(lambda source: source.digest)
 
     def _pedigree(self, digest_of: Callable[[Source], str]) -> dict[str, Any]:
-        return {
-            "version": version("stockpot"),
-            "method": self.file.method,
-            "options": self.file.options,
-            "seed": self.file.seed,
-            "dtype": self.file.dtype,
-            "models": [
-                {
-                    "path": entry.path,
-                    "digest": digest_of(source),
-                    "coefficient": entry.coefficient,
-                }
-                for source, entry in zip(self.sources, self.file.entries, strict=True)
-            ],
-            "base": self.base and {"path": self.file.base, "digest": digest_of(self.base)},
-            **self.file.rules,
-        }
+        digests = [digest_of(source) for source in self.sources]
+        base_digest = None if self.base is None else digest_of(self.base)
+        return pedigree_of(self.file, digests, base_digest, **self.file.rules)
 
     @property
     def forecast(self) -> dict[str, float]:
-        """What it will take: GB read, written and in memory, from headers alone."""
+        """The resources that the merge needs, from headers alone: disk and memory in GB."""
         types = [plan.type for plan in self.plans]
         written = sum(math.prod(shape) * dtype.itemsize for dtype, shape in types)
         held = max(((len(plan.inputs) + 2) * plan.num_elements for plan in self.plans), default=0)
@@ -152,54 +143,53 @@ class MergeJob:
         }
 
     def check(self) -> None:
-        """Refuse what cannot be done, before any weight is read.
+        """Refuse a merge that is not possible, before any weight is read.
 
         Raises:
-            InputError: with what is wrong.
+            InputError: with the reason.
         """
-        if self.place.exists():
-            raise InputError(f"{self.place}: is there already; remove it or name another place")
-        if not self.place.absolute().parent.is_dir():
-            raise InputError(f"{self.place.absolute().parent}: no such folder")
+        from stockpot.storage.weights.output import check_place
+
+        check_place(self.place)
         assert self.plans is not None
         if self.file.equal_tokenizers:
-            check_equal_vocabularies([source.folder for source in self._models])
+            check_equal_vocabularies([source.folder for source in self.models])
 
     def run(self, on_bytes: Callable[[int], None]) -> None:
-        """Merge; what was interrupted goes on with the first shard that was not finished.
+        """Merge; an interrupted merge resumes with the first unfinished shard.
 
         Raises:
-            InputError: the place cannot take it, or a value is not finite.
+            InputError: the output cannot be written, or a value is not finite.
         """
         from stockpot.disk_merging.stream import merge_to_disk
 
-        # Their digests are formed while they are merged, so files are told apart by their state.
+        # Digests are computed during the merge, so until then a file is identified by its state.
         states = self._states()
-        digest_in_background(file for model in self._models for file in model.files)
+        digest_in_background(file for model in self.models for file in model.files)
         merge_to_disk(
             self.plans,
             self.output,
             content_key(states=states, **self._pedigree(lambda _source: _NO_DIGEST)),
             num_threads=os.cpu_count() or 1,
             on_bytes=on_bytes,
-            write_beside=lambda folder: self._complete(folder, states),
+            complete_folder=lambda folder: self._complete(folder, states),
         )
 
     def _states(self) -> list[FileState]:
-        return [state for model in self._models for state in model.states]
+        return [state for model in self.models for state in model.states]
 
     def _complete(self, folder: Path, states: Sequence[FileState]) -> None:
-        """Write what is known once all is read, and what lies beside the weights."""
+        """Write what is known once all inputs are read, and the files next to the weights."""
         self.output.write_metadata(pedigree_metadata(self.pedigree))
         for before, now in zip(states, self._states(), strict=True):
             if before != now:
-                raise InputError(f"{now[0]}: has changed while it was merged; merge again")
-        self._write_beside(folder)
+                raise InputError(f"{now[0]}: changed during the merge; merge again")
+        self._write_companions(folder)
 
     @cached_property
     def notes(self) -> list[str]:
-        """What is out of the ordinary, from headers and a small part of the heads."""
-        unused = unused_tensors(self.plans, self._models) if self.file.missing == "base" else {}
+        """Exceptions that the merge makes, from headers and a small part of the heads."""
+        unused = unused_tensors(self.plans, self.models) if self.file.missing == "base" else {}
         paths = [_resolved(source) for source in self.sources]
         return [
             *exceptions_taken(self.plans, unused),
@@ -209,7 +199,7 @@ class MergeJob:
 
     @property
     def notes_on_contents(self) -> list[str]:
-        """Which inputs are equal, which is known once all of each is read."""
+        """Equal inputs, which are known once every input has been read."""
         digests = [source.digest for source in self.sources]
         return self._equal_inputs(digests, self.base and self.base.digest)
 
@@ -217,10 +207,10 @@ class MergeJob:
         from stockpot.merging.registry import METHODS
 
         if self.file.layers:
-            return []  # layers of one model may well stand there twice
+            return []  # several slices may come from one model
         return equal_inputs(ids, base, has_task_vectors=METHODS[self.file.method].takes_base)
 
-    def _write_beside(self, folder: Path) -> None:
+    def _write_companions(self, folder: Path) -> None:
         """Copy config and tokenizer, and write the model card."""
         origin = (
             model_and_adapter(self.folder, self.file.config_from)[0]
@@ -237,7 +227,7 @@ class MergeJob:
         write_text(folder / "README.md", model_card(self.place.name, self.pedigree, list(notes)))
 
     def _open(self, name: str, base: Source | None = None) -> Source:
-        """Open a model, an adapter on the base, or an adapter on the model that its name says."""
+        """Open a model, an adapter on the base, or `model+adapter`."""
         from stockpot.storage.weights.adapters import is_adapter
         from stockpot.storage.weights.opening import open_source
 
@@ -245,45 +235,25 @@ class MergeJob:
         if adapter is None:
             return open_source(path, base)
         if not is_adapter(adapter):
-            raise InputError(f"{name}: what comes after '+' must be a LoRA adapter's folder")
+            raise InputError(f"{name}: the part after '+' must be the folder of a LoRA adapter")
         return open_source(adapter, open_source(path))
-
-    @property
-    def _models(self) -> list[Source]:
-        """The models, and the base if there is one."""
-        return [*self.sources, *([self.base] if self.base else [])]
 
 
 def rebuild(path: Path, place: Path, folder: Path) -> MergeJob:
-    """Return the merge that made a model, to make it again.
+    """Return the job that made a model, to rebuild it.
 
     Args:
         path: the merged model.
-        place: where it will be made again.
-        folder: to which the paths of its inputs are relative.
+        place: the path of the rebuilt model.
+        folder: the folder to which the paths of its inputs are relative.
 
     Raises:
-        InputError: an input is missing, or is not what it was.
+        InputError: an input is missing or has changed.
     """
     pedigree = read_pedigree(path)
-    base = pedigree["base"]
-    file = MergeFile.model_validate(
-        {
-            "method": pedigree["method"],
-            "options": pedigree["options"],
-            "seed": pedigree["seed"],
-            "dtype": pedigree["dtype"],
-            "models": None if "layers" in pedigree else recorded_models(pedigree),
-            "base": base and base["path"],
-            **{rule: pedigree[rule] for rule in RULES if rule in pedigree},
-        }
-    )
-    job = MergeJob(file, folder, place)
-    recorded = [*pedigree["models"], *([base] if base else [])]
-    sources = [*job.sources, *([job.base] if job.base else [])]
-    digest_in_background(file for source in sources for file in source.files)
-    for source, record in zip(sources, recorded, strict=True):
-        check_unchanged(source.path, source.digest, record["digest"])
+    job = MergeJob(recorded_file(pedigree), folder, place)
+    digest_in_background(file for model in job.models for file in model.files)
+    check_unchanged(job.models, pedigree)
     return job
 
 
@@ -292,7 +262,7 @@ def _resolved(source: Source) -> tuple[Path, ...]:
 
 
 def _check_recipe(plan: TensorPlan, *, has_base: bool) -> None:
-    """Refuse what a method cannot do; if only some models take part, say of which tensor."""
+    """Check a recipe; if not all models take part, the error names the tensor and the reason."""
     try:
         plan.recipe.check(has_base=has_base)
     except InputError as error:

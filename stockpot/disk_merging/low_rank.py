@@ -1,4 +1,4 @@
-"""Low-rank changes B A merged without forming them: what is computed with is factors alone.
+"""Sums and truncations of low-rank matrices B A, computed from the factors alone.
 
 A is (r, in, ...) and B is (out, r, ...); further axes are those of convolutions, of size 1 in B.
 """
@@ -14,13 +14,13 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Truncated:
-    """The best approximation of a change by one of lower rank.
+    """The best approximation of B A with a given rank.
 
     Attributes:
-        a: its first factor.
-        b: its second factor.
-        error: Frobenius norm of what was left out.
-        norm: Frobenius norm of the whole change.
+        a: the factor A.
+        b: the factor B.
+        error: Frobenius norm of the difference from the exact product.
+        norm: Frobenius norm of the exact product.
     """
 
     a: Tensor
@@ -32,7 +32,7 @@ class Truncated:
 def concatenate(
     factors: Sequence[tuple[Tensor, Tensor]], multipliers: Sequence[float]
 ) -> tuple[Tensor, Tensor]:
-    """Sum changes exactly: side by side, their factors are those of the sum.
+    """Sum products exactly, by concatenating their factors.
 
     Args:
         factors: M pairs of A (r_i, in, ...) and B (out, r_i, ...), in float32 or wider.
@@ -47,15 +47,15 @@ def concatenate(
 
 
 def truncate(a: Tensor, b: Tensor, rank: int) -> Truncated:
-    """Approximate B A by a change of rank at most `rank`, with the least squared error.
+    """Approximate B A with rank at most `rank` and the least squared error.
 
-    B = Q_b R_b and A' = Q_a R_a, so B A = Q_b (R_b R_a') Q_a', and the singular values are those
-    of the small matrix between. Its root goes to either side. In float64.
+    B = Q_b R_b and A' = Q_a R_a, so B A = Q_b (R_b R_a') Q_a' has the singular values of the small
+    matrix R_b R_a'. Each factor gets their square roots. Computed in float64.
 
     Args:
         a: (r, in, ...).
         b: (out, r, ...).
-        rank: of the result, at least 1; with `rank` >= r the factors stay as they are.
+        rank: of the result, at least 1; with `rank` >= r the factors are returned unchanged.
 
     Source: Eckart & Young 1936.
     """

@@ -1,8 +1,9 @@
-"""The file of `stockpot merge`: which models are merged, and how."""
+"""The merge file of `stockpot merge`: the models and how they are merged."""
 
 from __future__ import annotations
 
 import math
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +33,7 @@ class ModelEntry(Section):
 
 
 class LayerSource(ModelEntry):
-    """Successive layers of one model."""
+    """Consecutive layers of one model."""
 
     range: tuple[int, int] = Field(description="the first layer, and the one after the last")
 
@@ -45,10 +46,12 @@ class LayerSource(ModelEntry):
 
 
 class LayersEntry(Section):
-    """Successive layers of the output: of one model, or merged from several."""
+    """Consecutive layers of the output: copied from one model, or merged from several."""
 
     models: list[LayerSource] = Field(min_length=1)
-    options: dict[str, Value] = Field({}, description="the method's, beside those of all layers")
+    options: dict[str, Value] = Field(
+        {}, description="the method's, in addition to those of all layers"
+    )
 
     @model_validator(mode="after")
     def _ranges_have_one_length(self) -> LayersEntry:
@@ -59,49 +62,49 @@ class LayersEntry(Section):
 
     @property
     def num_layers(self) -> int:
-        """How many layers it is."""
+        """The number of layers."""
         first, end = self.models[0].range
         return end - first
 
 
 RULES = ("layers", "missing", "mismatch", "exclude", "integer")
-# What a merge into an adapter has no use for.
+# Fields that do not apply to a merge into an adapter.
 _OF_MODELS = ("base", "config_from", "equal_tokenizers", *RULES)
 
 
 class MergeFile(Section):
-    """One merge, in our own form."""
+    """One merge, in stockpot's own format."""
 
     method: str = Field(description="merge method; `stockpot merge --methods` lists them")
-    models: list[ModelEntry | str] | None = Field(None, min_length=1, description="all of each")
+    models: list[ModelEntry | str] | None = Field(None, min_length=1, description="merged whole")
     layers: list[LayersEntry] = Field(
-        [], description="in place of models: from which models the layers come, from the first on"
+        [], description="instead of models: the source of the output's layers, from the first on"
     )
     base: str | None = Field(None, description="what the models were fine-tuned from")
     options: dict[str, Value] = Field({}, description="the method's own")
     dtype: Dtype | None = Field(None, description="of the output; null: as the base's or first's")
-    seed: int = Field(0, ge=0, lt=2**32, description="of methods that draw random numbers")
+    seed: int = Field(0, ge=0, lt=2**32, description="of random methods")
     missing: Literal["error", "skip", "base"] = Field(
-        "error", description="of tensors that some models lack; skip: these take no part in them"
+        "error", description="for tensors that some models lack; skip: merge those of the others"
     )
     mismatch: Literal["error", "skip", "base", "common"] = Field(
-        "error", description="of tensors of other shapes; common: the rows that all have are merged"
+        "error", description="for different shapes; common: merge the rows that all models have"
     )
     exclude: list[str] = Field(
-        [], description="parts of names: such tensors are copied from the base or first model"
+        [], description="parts of names: these tensors are copied from the base or first model"
     )
     integer: Literal["error", "base", "first"] = Field(
-        "error", description="of integer buffers that differ: from which model they are copied"
+        "error", description="for integer buffers that differ: the model they are copied from"
     )
     equal_tokenizers: bool = Field(False, description="refuse models whose vocabularies differ")
     output: Literal["model", "adapter"] = Field(
-        "model", description="adapter: adapters are merged with each other, without a base"
+        "model", description="adapter: merge adapters with each other, without a base"
     )
     rank: int | None = Field(
-        None, ge=1, description="largest of an adapter that is written; null: as exactness needs"
+        None, ge=1, description="maximum rank of the merged adapter; null: exact"
     )
     config_from: str | None = Field(
-        None, description="whose config and tokenizer files are copied; null: base's or first's"
+        None, description="the model whose config and tokenizer are copied; null: base or first"
     )
 
     @model_validator(mode="after")
@@ -109,14 +112,14 @@ class MergeFile(Section):
         if self.models is None and not self.layers:
             raise ValueError("models: is required, got nothing")
         if self.models is not None and self.layers:
-            raise ValueError("layers: stand in place of models; remove one of them")
+            raise ValueError("layers: replace models; remove one of them")
         return self
 
     @model_validator(mode="after")
     def _an_adapter_is_a_sum_of_adapters(self) -> MergeFile:
         if self.output == "model":
             if self.rank is not None:
-                raise ValueError(f"rank is for `output: adapter` alone, got {self.rank}")
+                raise ValueError(f"rank applies only to `output: adapter`, got {self.rank}")
             return self
         if self.method not in _EXACT_WITHOUT_BASE:
             raise ValueError(
@@ -124,13 +127,13 @@ class MergeFile(Section):
                 f"{self.method!r}; others need the base: merge onto it"
             )
         for field in _OF_MODELS:
-            if self._says(field):
+            if self._sets(field):
                 raise ValueError(f"{field} is not for `output: adapter`; remove one of them")
         return self
 
     @property
     def entries(self) -> list[ModelEntry]:
-        """The models, each with its coefficient; those that layers come from, each once."""
+        """The models with their coefficients; with `layers`, each source model once."""
         paths = dict.fromkeys(source.path for part in self.layers for source in part.models)
         return [
             ModelEntry(path=entry) if isinstance(entry, str) else entry
@@ -139,20 +142,20 @@ class MergeFile(Section):
 
     @property
     def rules(self) -> dict[str, Any]:
-        """What it says of layers and of models that do not match; nothing where it is silent."""
-        said = self.model_dump(mode="json", include=set(RULES))
-        return {field: said[field] for field in RULES if self._says(field)}
+        """The fields on layers and on models that do not match, where they are set."""
+        content = self.model_dump(mode="json", include=set(RULES))
+        return {field: content[field] for field in RULES if self._sets(field)}
 
-    def _says(self, field: str) -> bool:
+    def _sets(self, field: str) -> bool:
         return bool(getattr(self, field) != type(self).model_fields[field].default)
 
 
 def model_and_adapter(folder: Path, name: str) -> tuple[Path, Path | None]:
-    """Return where a model is, and the adapter on it if `name` is `model+adapter`, as in mergekit.
+    """Split `model+adapter`, mergekit's notation, into paths; without `+`, the adapter is None.
 
     Args:
-        folder: to which both are relative.
-        name: as it stands in a merge file; what is there by the whole name has no adapter.
+        folder: the folder to which both paths are relative.
+        name: from a merge file; if it exists as a whole, it is not split.
     """
     whole = folder / Path(name).expanduser()
     model, plus, adapter = name.partition("+")
@@ -162,34 +165,29 @@ def model_and_adapter(folder: Path, name: str) -> tuple[Path, Path | None]:
 
 
 def value_at(value: Value, name: str, depth: float) -> Scalar:
-    """Return what a value is for one tensor.
+    """Evaluate a value of a merge file for one tensor.
 
     Args:
-        value: a plain value; or anchors over the depth of the net, between which it is linear;
-            or rules, of which the first counts whose filter is part of the name (`*` in it
-            stands for anything).
-        name: the tensor's.
+        value: a plain value; or a list of numbers, interpolated linearly over depth; or rules, of
+            which the first applies whose filter is part of the name (`*` is a wildcard).
+        name: the tensor's name.
         depth: of its layer, 0 for the first and 1 for the last.
 
     Raises:
-        InputError: no rule is for this tensor.
+        InputError: no rule applies to this tensor.
     """
     if not isinstance(value, list):
         return value
     if value and isinstance(value[0], dict):
         for rule in value:
             assert isinstance(rule, dict)
-            if _matches(str(rule.get("filter", "*")), name):
+            if fnmatchcase(name, f"*{rule.get('filter', '*')}*"):
                 return value_at(rule["value"], name, depth)
-        raise InputError(f"tensor {name!r}: no filter of {value} is for it; end with one without")
+        raise InputError(
+            f"tensor {name!r}: no filter of {value} matches it; end with a rule without a filter"
+        )
     anchors = [float(anchor) for anchor in value if not isinstance(anchor, dict)]
     place = depth * (len(anchors) - 1)
     left = min(math.floor(place), len(anchors) - 2) if len(anchors) > 1 else 0
     right = min(left + 1, len(anchors) - 1)
     return anchors[left] + (place - left) * (anchors[right] - anchors[left])
-
-
-def _matches(pattern: str, name: str) -> bool:
-    from fnmatch import fnmatchcase
-
-    return fnmatchcase(name, f"*{pattern}*")

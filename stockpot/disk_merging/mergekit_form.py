@@ -1,6 +1,6 @@
-"""The two forms of a merge file: our own, and that of mergekit, which becomes our own.
+"""The two formats of a merge file: stockpot's own, and mergekit's, which is converted.
 
-What mergekit could do and we cannot is refused by name, before anything is read.
+Features of mergekit that are not supported are refused by name, before anything is read.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class _Mergekit(Section):
 
 M = TypeVar("M", bound=_Model)
 
-# Their name of a method, and the options that they take where a file says nothing.
+# Defaults of mergekit that differ from ours, by method.
 _DEFAULTS: Mapping[str, Mapping[str, Scalar]] = {
     "breadcrumbs": {"density": 1.0},
     "breadcrumbs_ties": {"density": 1.0},
@@ -69,14 +69,14 @@ _DEFAULTS: Mapping[str, Mapping[str, Scalar]] = {
     "ties": {"density": 1.0},
 }
 _RENAMED = {"lambda": "scale"}
-_WITHOUT_EFFECT = {"int8_mask"}  # it is about their memory, not about the result
+_WITHOUT_EFFECT = {"int8_mask"}  # it affects mergekit's memory, not the result
 
 
 def load_merge(path: Path) -> MergeFile:
-    """Read a merge file of either form; paths in it are relative to its folder.
+    """Read a merge file of either format; paths in it are relative to its folder.
 
     Raises:
-        InputError: with all that is wrong or not supported.
+        InputError: with everything that is wrong or not supported.
     """
     content = read_yaml(path)
     if "merge_method" in content or "slices" in content:
@@ -87,7 +87,7 @@ def load_merge(path: Path) -> MergeFile:
 
 
 def model_paths(path: Path) -> list[Path]:
-    """Return which models a merge file of either form names, whatever else is wrong with it.
+    """List the models that a merge file of either format names, even if it is not valid.
 
     Raises:
         InputError: it is not YAML.
@@ -109,7 +109,7 @@ def _named_models(content: Any) -> list[str]:
 
 
 def _with_list_of_models(part: Any) -> Any:
-    """Return successive layers; those of one model need no list of models."""
+    """Expand the short form of an entry of `layers` with a single model."""
     if not isinstance(part, dict) or "path" not in part:
         return part
     own = {name: part[name] for name in LayerSource.model_fields if name in part}
@@ -117,7 +117,7 @@ def _with_list_of_models(part: Any) -> Any:
 
 
 def _ours(theirs: _Mergekit, file_name: str) -> dict[str, Any]:
-    """Return their file in our form."""
+    """Convert a file of mergekit to our format."""
     _check_supported(theirs, file_name)
     source = theirs.tokenizer.source if theirs.tokenizer else theirs.tokenizer_source
     ours: dict[str, Any] = {
@@ -139,7 +139,7 @@ def _ours(theirs: _Mergekit, file_name: str) -> dict[str, Any]:
 
 
 def _check_supported(theirs: _Mergekit, file_name: str) -> None:
-    """Refuse by name what is not supported."""
+    """Refuse fields that are not supported, by name."""
     unsupported = [field for field in ("modules", "chat_template") if getattr(theirs, field)]
     unsupported += [
         f"slices.{number}.{field}"
@@ -152,18 +152,18 @@ def _check_supported(theirs: _Mergekit, file_name: str) -> None:
     if not theirs.models and not theirs.slices:
         raise InputError(f"{file_name}: models: is required, got nothing")
     if theirs.models and theirs.slices:
-        raise InputError(f"{file_name}: slices: stand in place of models; remove one of them")
+        raise InputError(f"{file_name}: slices: replace models; remove one of them")
 
 
 def _config_from(theirs: _Mergekit, tokenizer_source: str | None) -> str | None:
-    """Return whose config and tokenizer are copied, if it is not the base or the first model."""
+    """Return the model whose config and tokenizer are copied; None for the default."""
     if tokenizer_source not in (None, "base", "union"):
         return tokenizer_source.removeprefix("model:")
     return None if _takes_base(theirs) else theirs.base_model
 
 
 def _with_base(theirs: _Mergekit) -> list[_Model]:
-    """List the models; the base need not be listed to be merged."""
+    """List the models; methods that merge two models include the base even if it is not listed."""
     listed = theirs.models or []
     if theirs.base_model is None or theirs.base_model in {model.model for model in listed}:
         return listed
@@ -171,7 +171,7 @@ def _with_base(theirs: _Mergekit) -> list[_Model]:
 
 
 def _our_layers(theirs: _Mergekit, part: _Slice, file_name: str) -> dict[str, Any]:
-    """Return a slice in our form; what holds for all slices goes over each one's depth there."""
+    """Convert a slice; mergekit interpolates global parameters over the depth of each slice."""
     sources = _ordered(theirs, part.sources)
     ranges = [source.layer_range for source in part.sources if source.model == theirs.base_model]
     if _takes_base(theirs) and any(own != sources[0].layer_range for own in ranges):
@@ -204,21 +204,21 @@ def _merges_two(theirs: _Mergekit) -> bool:
 
 
 def _ordered(theirs: _Mergekit, listed: Sequence[M]) -> list[M]:
-    """Return what is merged, in its order.
+    """Return the models in the order in which they are merged.
 
-    Methods without a base that merge two models start from the one that is called base there.
+    Methods of two models without a base start from the one that mergekit calls the base.
     """
     named = [model for model in listed if model.model == theirs.base_model]
     others = [model for model in listed if model.model != theirs.base_model]
     if _takes_base(theirs):
-        return others or named  # listed among the models it would dilute the mean
+        return others or named  # the base itself would dilute the mean
     return [*named, *others] if _merges_two(theirs) else list(listed)
 
 
 def _parameters(
     theirs: _Mergekit, models: Sequence[_Model], outer: Mapping[str, Any], file_name: str
 ) -> tuple[dict[str, Any], list[Any]]:
-    """Return the method's options and the models' coefficients; inner parameters come first."""
+    """Return the method's options and the models' coefficients; inner parameters override."""
     options = {**_DEFAULTS.get(theirs.merge_method, {}), **theirs.parameters, **outer}
     weight = options.pop("weight", 1.0)
     weights = [model.parameters.get("weight", weight) for model in models]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stockpot.disk_merging.merge_file import LayersEntry
 from stockpot.errors import InputError
 from stockpot.storage.atomic_files import write_text
+from stockpot.storage.model_cards import markdown_list, markdown_table, render_card
 from stockpot.storage.weights.tensor_names import tied_names
 
 if TYPE_CHECKING:
@@ -75,47 +76,68 @@ def _set_layers(
     inner[field] = sum(part.num_layers for part in layers)
     if "layer_types" in inner:
         inner["layer_types"] = [
-            kind for part in layers for kind in _types(part, configs, inner["layer_types"])
+            kind
+            for part in layers
+            for model in part.models[:1]
+            for kind in _text_config(configs[model.path]).get("layer_types", inner["layer_types"])[
+                slice(*model.range)
+            ]
         ]
 
 
 def model_card(name: str, pedigree: Mapping[str, Any], notes: Sequence[str]) -> str:
-    """Return the model card: the models, the recipe, and how to rebuild it.
+    """Return the model card of a merged model: its inputs, the recipe, and how to rebuild it.
 
     Args:
         name: of the merged model.
         pedigree: all that its weights depend on.
         notes: exceptions that were made.
     """
-    has_layers = "layers" in pedigree
-    rows = [
-        f"| {Path(m['path']).name} | {_coefficient(m, has_layers=has_layers)} | "
-        f"`{m['digest'][:16]}` |"
-        for m in pedigree["models"]
-    ]
+    options = ", ".join(f"{name}: {value}" for name, value in pedigree["options"].items())
     base = pedigree["base"]
-    based = f"Base: {Path(base['path']).name} (`{base['digest'][:16]}`).\n\n" if base else ""
-    listed = "\n".join(f"- {note}" for note in notes)
-    return (
-        "---\ntags: [merge, stockpot]\n---\n\n"
-        f"# {name}\n\n"
+    parts = [
         f"Merged by stockpot {pedigree['version']} with `{pedigree['method']}`"
-        f"{_listed(pedigree['options'])}.\n\n{based}"
-        "| model | coefficient | SHA-256 |\n|---|---|---|\n" + "\n".join(rows) + "\n\n"
-        f"{_layers_table(pedigree.get('layers', []))}"
-        + (f"Notes:\n\n{listed}\n\n" if notes else "")
-        + "The header of the weights holds the whole pedigree: `stockpot explain` prints it, "
-        "`stockpot verify` rebuilds the model and compares.\n"
-    )
+        + (f" ({options})." if options else "."),
+        f"Base: {Path(base['path']).name} (`{base['digest'][:16]}`)." if base else "",
+        _inputs_table("model", pedigree),
+        _layers_table(pedigree["layers"]) if "layers" in pedigree else "",
+        *(["Notes:", markdown_list(notes)] if notes else []),
+        "The header of the weights holds the whole pedigree: `stockpot explain` prints it, "
+        "`stockpot verify` rebuilds the model and compares.",
+    ]
+    return render_card({"tags": ["merge", "stockpot"]}, name, parts)
 
 
-def _coefficient(model: Mapping[str, Any], *, has_layers: bool) -> str:
-    return "by layer" if has_layers else str(model["coefficient"])
+def adapter_card(name: str, pedigree: Mapping[str, Any], summary: str) -> str:
+    """Return the model card of a merged adapter: its inputs, the recipe, and the error.
+
+    Args:
+        name: of the merged adapter.
+        pedigree: all that its factors depend on.
+        summary: modules, ranks and truncation error.
+    """
+    parts = [
+        f"Adapters merged by stockpot {pedigree['version']} with `{pedigree['method']}`: "
+        f"{summary}.",
+        _inputs_table("adapter", pedigree),
+    ]
+    metadata = {"library_name": "peft", "tags": ["merge", "stockpot", "lora"]}
+    return render_card(metadata, name, parts)
+
+
+def _inputs_table(kind: str, pedigree: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            Path(model["path"]).name,
+            "by layer" if "layers" in pedigree else str(model["coefficient"]),
+            f"`{model['digest'][:16]}`",
+        )
+        for model in pedigree["models"]
+    ]
+    return markdown_table((kind, "coefficient", "SHA-256"), rows)
 
 
 def _layers_table(layers: Sequence[Mapping[str, Any]]) -> str:
-    if not layers:
-        return ""
     rows, start = [], 0
     for part in layers:
         first, end = part["models"][0]["range"]
@@ -124,29 +146,15 @@ def _layers_table(layers: Sequence[Mapping[str, Any]]) -> str:
             f"(coefficient {m['coefficient']})"
             for m in part["models"]
         )
-        rows.append(f"| {start} to {start + end - first - 1} | {sources} | {part['options']} |")
+        rows.append((f"{start} to {start + end - first - 1}", sources, str(part["options"])))
         start += end - first
-    return "| layers | from | options |\n|---|---|---|\n" + "\n".join(rows) + "\n\n"
-
-
-def _types(
-    part: LayersEntry, configs: Mapping[str, dict[str, Any]], default: list[Any]
-) -> list[Any]:
-    """List the types of a part's layers, as in its first model."""
-    model = part.models[0]
-    listed: list[Any] = _text_config(configs[model.path]).get("layer_types", default)
-    return listed[model.range[0] : model.range[1]]
+    return markdown_table(("layers", "from", "options"), rows)
 
 
 def _text_config(config: dict[str, Any]) -> dict[str, Any]:
     """Return the section of the language model, for configurations that have several."""
     text = config.get("text_config")
     return text if isinstance(text, dict) else config
-
-
-def _listed(options: Mapping[str, Any]) -> str:
-    shown = ", ".join(f"{name}: {value}" for name, value in options.items())
-    return f" ({shown})" if shown else ""
 
 
 def check_equal_vocabularies(folders: Sequence[Path | None]) -> None:

@@ -1,4 +1,4 @@
-"""What is out of the ordinary in a merge: said before it starts, and in the model card."""
+"""Notes on exceptions in a merge, for the terminal before it starts and for the model card."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from stockpot.disk_merging.plan import TensorPlan
     from stockpot.storage.weights.sources import Source
 
-_SAMPLE = 2**16  # entries of a head that are looked at
+_SAMPLE = 2**16  # entries of a head that are compared
 
 
 def exceptions_taken(plans: Sequence[TensorPlan], unused: Mapping[str, str]) -> list[str]:
-    """Say which tensors are not merged as all others are.
+    """List the tensors that are not merged like all others, one line per exception.
 
     Args:
-        plans: what is done for each tensor.
+        plans: one per tensor.
         unused: names of tensors that are left out, each with the model that has it.
     """
     names_of: dict[str, list[str]] = {}
@@ -34,12 +34,12 @@ def exceptions_taken(plans: Sequence[TensorPlan], unused: Mapping[str, str]) -> 
 def equal_inputs(
     ids: Sequence[object], base: object | None, *, has_task_vectors: bool
 ) -> list[str]:
-    """Say which models are the same, and whether the base is one of them.
+    """List models that are equal to each other or to the base.
 
     Args:
-        ids: what tells models apart: paths, or digests.
-        base: the same of the base; None without a base.
-        has_task_vectors: whether the method merges changes from the base.
+        ids: one per model: paths or digests.
+        base: the base's id; None without a base.
+        has_task_vectors: whether the method merges differences from the base.
     """
     pairs = itertools.combinations(enumerate(ids), 2)
     notes = [
@@ -49,7 +49,7 @@ def equal_inputs(
     ]
     if base is not None and has_task_vectors:
         notes += [
-            f"model {number} is the base: its task vector is 0, and it dilutes what is averaged"
+            f"model {number} is the base: its task vector is 0, which dilutes the average"
             for number, own in enumerate(ids)
             if own == base
         ]
@@ -57,7 +57,7 @@ def equal_inputs(
 
 
 def different_heads(plans: Sequence[TensorPlan]) -> list[str]:
-    """Say which heads were initialised differently, from a small part of each."""
+    """List heads that were initialised differently, judging by a small part of each."""
     import torch
 
     from stockpot.disk_merging.inspection import compare_heads
@@ -73,7 +73,7 @@ def different_heads(plans: Sequence[TensorPlan]) -> list[str]:
 
 
 def unused_tensors(plans: Sequence[TensorPlan], models: Sequence[Source]) -> dict[str, str]:
-    """Return the tensors that the output does not have, each with the first model that has it."""
+    """Return the tensors that the output lacks, each with the first model that has it."""
     used = {plan.name for plan in plans}
     held = {name: model for model in reversed(models) for name in model.tensors}
     return {name: model.path.name for name, model in held.items() if name not in used}

@@ -1,4 +1,4 @@
-"""Where the tensors that are merged come from, before it is known whether they are there."""
+"""The source of each input tensor, before it is known whether the model has that tensor."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _VAR, _MEAN = "running_var", "running_mean"
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an input tensor comes from.
+    """The source of an input tensor.
 
     Attributes:
         source: the model.
-        name: the tensor's name in it.
-        num_rows: how many of its rows count, from the first; None for all.
+        name: the tensor's name in that model.
+        num_rows: the number of leading rows that are used; None for all.
     """
 
     source: Source
@@ -28,7 +28,7 @@ class Origin:
     num_rows: int | None = None
 
     def read(self) -> Tensor:
-        """Return the tensor; its memory is the file's."""
+        """Return the tensor, a view of the mapped file."""
         stored = self.stored
         return self.source.read_run(self.name, 0, stored.num_elements).view(stored.shape)
 
@@ -39,7 +39,7 @@ class Origin:
 
     @property
     def stored(self) -> StoredTensor:
-        """What the tensor is, and where it lies."""
+        """Dtype, shape and position of the tensor."""
         whole = self.source.tensors[self.name]
         if self.num_rows is None:
             return whole
@@ -48,7 +48,7 @@ class Origin:
 
     @property
     def model(self) -> str:
-        """What the model is called, in a message."""
+        """The model's name in messages."""
         return self.source.path.name
 
     @property
@@ -58,19 +58,19 @@ class Origin:
 
     @property
     def mean(self) -> Origin:
-        """The mean that a BatchNorm variance is around."""
+        """The mean that belongs to a BatchNorm variance."""
         return replace(self, name=self.name.removesuffix(_VAR) + _MEAN)
 
 
 @dataclass(frozen=True, slots=True)
 class TensorInputs:
-    """One tensor of the output, and where its inputs would be.
+    """One output tensor and the sources of its inputs.
 
     Attributes:
         name: in the output.
-        inputs: one a model.
+        inputs: one per model.
         base: the base's tensor; None without a base.
-        note: what is out of the ordinary; empty for nothing.
+        note: the exception that was made; empty for none.
     """
 
     name: str
@@ -80,25 +80,25 @@ class TensorInputs:
 
     @property
     def origins(self) -> tuple[Origin, ...]:
-        """The inputs and, if there is one, the base."""
+        """The inputs, then the base if there is one."""
         return self.inputs if self.base is None else (*self.inputs, self.base)
 
     @property
     def reference(self) -> Origin:
-        """What the output follows in shape and dtype: the base, or else the first that is there."""
+        """The tensor that sets the output's shape and dtype: the base's, else the first present."""
         present = [origin for origin in self.origins if origin.is_there]
         return self.base if self.base is not None and self.base.is_there else present[0]
 
 
 def same_named(sources: Sequence[Source], base: Source | None) -> list[TensorInputs]:
-    """List the tensors of all models, each merged with those of its name.
+    """List the tensors of all models, grouped by name.
 
     Args:
         sources: M models.
-        base: what they were fine-tuned from; None without a base.
+        base: the model that they were fine-tuned from; None without a base.
 
     Returns:
-        Those of the first model in its order, then what only others have.
+        The tensors of the first model in its order, then those that only others have.
     """
     models = [*sources, *([] if base is None else [base])]
     names = dict.fromkeys(name for model in models for name in model.tensors)

@@ -1,4 +1,4 @@
-"""What a merge on disk does for each tensor, planned from headers alone."""
+"""The plan of a merge on disk: one entry per output tensor, from headers alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from stockpot.storage.weights.output import TensorType
 from stockpot.storage.weights.sources import Source
 
 _COPY = Recipe.of(passthrough, (1.0,))
-_AS_THEY_ARE = Exceptions()
+_NO_EXCEPTIONS = Exceptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +30,12 @@ class TensorPlan:
 
     Attributes:
         name: in the output.
-        inputs: where it comes from, one a model that takes part.
+        inputs: the input tensors, one per model that takes part.
         base: the base's tensor; None without a base.
         recipe: how it is merged.
         type: dtype and shape in the output.
-        kept: whose rows beyond those of the inputs are kept; None for none.
-        note: what is out of the ordinary; empty for nothing.
+        kept: the tensor whose rows beyond those of the inputs are copied; None for none.
+        note: the exception that was made; empty for none.
     """
 
     name: str
@@ -48,22 +48,22 @@ class TensorPlan:
 
     @property
     def num_elements(self) -> int:
-        """How many elements are merged."""
+        """The number of elements that are merged."""
         return self.inputs[0].stored.num_elements
 
     @property
     def num_input_bytes(self) -> int:
-        """How many bytes are read for it."""
+        """The number of bytes that are read for it."""
         return sum(origin.stored.num_bytes for origin in self.origins)
 
     @property
     def origins(self) -> tuple[Origin, ...]:
-        """The inputs and, if there is one, the base."""
+        """The inputs, then the base if there is one."""
         return self.inputs if self.base is None else (*self.inputs, self.base)
 
     @property
     def is_weight(self) -> bool:
-        """Whether a method merges it: integers and statistics of BatchNorm are no weights."""
+        """Whether a merge method applies: integers and BatchNorm statistics are not weights."""
         return self.type[0].is_floating_point and "running_" not in self.name
 
     @property
@@ -80,23 +80,23 @@ def plan_merge(
     base: Source | None,
     recipe_of: RecipeOf,
     dtype: torch.dtype | None = None,
-    exceptions: Exceptions = _AS_THEY_ARE,
+    exceptions: Exceptions = _NO_EXCEPTIONS,
     slices: Sequence[LayerSlice] = (),
 ) -> list[TensorPlan]:
     """Plan a merge from headers alone.
 
     Args:
         sources: M models.
-        base: what they were fine-tuned from; None if the method needs none.
-        recipe_of: how the tensor of a name in the output is merged; a coefficient a model, of a
-            slice's models in the layers of a slice.
-        dtype: of the floating-point tensors in the output; None keeps the base's, or else the
-            first model's.
-        exceptions: what is done where models do not match.
-        slices: from which models the layers come; empty to merge each with those of its number.
+        base: the model that they were fine-tuned from; None if the method needs none.
+        recipe_of: returns the recipe of an output tensor by name, with one coefficient per model;
+            in the layers of a slice, per model of that slice.
+        dtype: of the floating-point tensors in the output; None keeps that of the base, or
+            without a base, of the first model.
+        exceptions: the rules for models that do not match.
+        slices: the source of each layer; empty to merge layers of equal index.
 
     Raises:
-        InputError: tensors are missing, their shapes or kinds differ, or a method takes data.
+        InputError: tensors are missing, their shapes or kinds differ, or a method needs data.
     """
     models = [*sources, *([] if base is None else [base])]
     named = stacked(slices, sources, base) if slices else same_named(sources, base)
@@ -131,7 +131,7 @@ def _planned(
 
 
 def _of_members(recipe: Recipe, members: tuple[int, ...] | None) -> Recipe:
-    """Return the recipe for the models that take part; that of a copy for None."""
+    """Restrict a recipe to the models that take part; None stands for a copy."""
     if members is None:
         return _COPY
     if len(members) == len(recipe.coefficients):
@@ -145,10 +145,10 @@ def _of_members(recipe: Recipe, members: tuple[int, ...] | None) -> Recipe:
 
 
 def _without_data(recipe: Recipe) -> Recipe:
-    """Return the recipe, whose method must do with weights."""
+    """Return the recipe; refuse methods that need more than weights."""
     if recipe.method_itself.side_information is not None:
         raise InputError(
-            f"{recipe.method}: takes data, of which a merge of files has none; use it in an "
+            f"{recipe.method}: needs data, which a merge of files does not have; use it in an "
             "experiment: params.yaml, soups.N.method"
         )
     return recipe
@@ -157,11 +157,11 @@ def _without_data(recipe: Recipe) -> Recipe:
 def _check_kinds(plan: TensorPlan) -> None:
     kinds = {origin.stored.dtype.is_floating_point for origin in plan.origins}
     if len(kinds) > 1:
-        raise InputError(f"tensor {plan.name!r}: integers in some models, not in others")
+        raise InputError(f"tensor {plan.name!r}: integer in some models, floating-point in others")
 
 
 def _check_statistics(plan: TensorPlan) -> None:
-    """Refuse BatchNorm statistics that cannot be pooled, before anything is read."""
+    """Refuse BatchNorm statistics that cannot be pooled, before any weight is read."""
     for origin in plan.inputs:
         if origin.is_variance and not origin.mean.is_there:
             raise InputError(f"tensor {plan.name!r}: cannot be merged without {origin.mean.name!r}")

@@ -1,7 +1,7 @@
-"""Merging models on disk, of any size: each tensor is read once, merged and written in place.
+"""Merge models of any size on disk: each tensor is read once, merged and written in place.
 
-What is in memory is one tensor of every model (and its float32 form), or, where a method works
-element by element, a run of elements. The number of threads does not change a bit of the result.
+Memory holds one tensor of every model (and its float32 form), or, for elementwise methods, a run
+of elements. The result does not depend on the number of threads, bit for bit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from stockpot.disk_merging.freed_memory import keep_freed_memory
+from stockpot.disk_merging.freed_memory import retain_freed_memory
 from stockpot.disk_merging.plan import TensorPlan
 from stockpot.errors import InputError
 from stockpot.merging.runs import Run, Runs, run_bounds
@@ -25,11 +25,11 @@ from stockpot.merging.tensor_rules import merge_running_vars, merge_tensor
 from stockpot.merging.whole_model import measure_models
 from stockpot.storage.weights.output import ShardedOutput, ShardWriter
 
-_PIECE = 2**21  # elements that one thread takes of a big tensor: some whole runs
-_ALONE = 2**22  # a tensor with more elements than this is merged alone, by torch's threads
-_TORCH_THREADS = 4  # whatever the machine has: torch's sums depend on their number
+_PIECE = 2**21  # elements of a big tensor that one thread merges: several whole runs
+_ALONE = 2**22  # larger tensors are merged one at a time, by torch's threads
+_TORCH_THREADS = 4  # on any machine: torch's sums depend on the number of threads
 
-_SATURATING = torch.float8_e4m3fn  # has no infinity: what is too large becomes the largest
+_SATURATING = torch.float8_e4m3fn  # has no infinity: larger values become the maximum
 OnBytes = Callable[[int], None]
 T = TypeVar("T")
 R = TypeVar("R")
@@ -42,22 +42,22 @@ def merge_to_disk(
     *,
     num_threads: int,
     on_bytes: OnBytes,
-    write_beside: Callable[[Path], None] = lambda _folder: None,
+    complete_folder: Callable[[Path], None] = lambda _folder: None,
 ) -> None:
-    """Merge all tensors into the files of `output`, which appear once all are whole.
+    """Merge all tensors into the files of `output`, which appear once all are complete.
 
     Args:
-        plans: what is merged.
+        plans: one per tensor.
         output: laid out for the tensors of `plans`.
-        key: names the work: one that was interrupted goes on under the same key.
-        num_threads: how many tensors, or pieces of big ones, are merged at once.
+        key: identifies the work: an interrupted merge resumes under the same key.
+        num_threads: number of tensors, or pieces of big ones, that are merged at once.
         on_bytes: called with the number of input bytes after each piece of work.
-        write_beside: called with the folder of the finished weights, before it gets its name.
+        complete_folder: called with the folder of the finished weights, before it is renamed.
 
     Raises:
         InputError: a value is not finite, in an input or after rounding to the output's dtype.
     """
-    keep_freed_memory()
+    retain_freed_memory()
     before = torch.get_num_threads()
     try:
         with output.opened(key) as shards:
@@ -68,13 +68,13 @@ def merge_to_disk(
                 with output.writing(shard) as writer:
                     own = [by_name[name] for name in shard.tensors]
                     _merge_shard(own, writer, num_threads, on_bytes)
-            write_beside(output.work)
+            complete_folder(output.work)
     finally:
         torch.set_num_threads(before)
 
 
 def _with_models_measured(plans: Sequence[TensorPlan], num_threads: int) -> dict[str, TensorPlan]:
-    """Return the plans by name, with what methods must know of whole models."""
+    """Return the plans by name, with the measurements of whole models that their methods need."""
     by_name = {plan.name: plan for plan in plans}
     torch.set_num_threads(1)
     with ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -97,7 +97,7 @@ def _merge_shard(
     torch.set_num_threads(1)
     with ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
-            # All are measured before any is merged, so that no thread waits for another.
+            # Measure all before merging any, so that no thread waits for another.
             big = [p for p in plans if p not in alone and _is_big(p)]
             spread = partial(_in_order, pool, 2 * num_threads)
             measured = {plan.name: _measured(plan, spread) for plan in big}
@@ -110,14 +110,14 @@ def _merge_shard(
             for future in as_completed(futures):
                 future.result()
                 on_bytes(futures[future])
-        finally:  # on an error, or an interrupt, nothing more is started
+        finally:  # on an error or an interrupt, start nothing more
             pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _in_order(
     pool: ThreadPoolExecutor, num_ahead: int, function: Callable[[T], R], items: Iterable[T]
 ) -> Iterator[R]:
-    """Map by threads that are never far ahead, so that few results wait for who asks for them."""
+    """Map in threads, at most `num_ahead` items ahead of the consumer, to bound memory."""
     begun: deque[Future[R]] = deque()
     for item in items:
         begun.append(pool.submit(function, item))
@@ -132,7 +132,7 @@ def _is_big(plan: TensorPlan) -> bool:
 
 
 def _measured(plan: TensorPlan, spread: Any = map) -> Any:
-    """Measure the whole tensors, where the method needs it."""
+    """Measure the whole tensors, if the method needs that."""
     return plan.recipe.measured(plan.name, _runs(plan, spread))
 
 
@@ -143,7 +143,7 @@ def _runs(plan: TensorPlan, spread: Any = map) -> Runs:
 def _pieces(
     plan: TensorPlan, measured: Any, writer: ShardWriter
 ) -> Iterator[tuple[Callable[[], None], int]]:
-    """Split the work on a tensor, if its elements do not need each other."""
+    """Split the work on a tensor, if its elements are merged independently."""
     if not _is_big(plan):
         yield partial(_merge_whole, plan, writer), plan.num_input_bytes
         return
@@ -170,7 +170,7 @@ def _merge_whole(plan: TensorPlan, writer: ShardWriter) -> None:
 
 
 def _merged(plan: TensorPlan) -> Tensor:
-    """Merge a whole tensor in the working dtype, so that it is rounded once, at the end."""
+    """Merge a whole tensor in the working dtype, so that it is rounded only once."""
     tensors = [origin.read().to(plan.working_dtype) for origin in plan.inputs]
     base = None if plan.base is None else plan.base.read().to(plan.working_dtype)
     return merge_tensor(plan.name, tensors, plan.recipe, base)
@@ -185,17 +185,17 @@ def _merged_variance(plan: TensorPlan) -> Tensor:
 def _merge_runs(
     plan: TensorPlan, measured: Any, writer: ShardWriter, first: int, last: int
 ) -> None:
-    """Merge the elements from `first` to `last` of flattened tensors, a run at a time."""
+    """Merge the elements [first, last) of flattened tensors, one run at a time."""
     for start, end in run_bounds(first, last):
-        # In one expression, so that a run's memory is free before the next one is read.
+        # In one expression, so that a run's memory is freed before the next one is read.
         merged = plan.recipe.merge_run(plan.name, _finite_run(plan, start, end), measured)
         writer.write(plan.name, _rounded(plan, merged), start)
 
 
 def _finite_run(plan: TensorPlan, first: int, last: int) -> Run:
-    """Read a run; a method may drop what is not finite, so the inputs are looked at."""
+    """Read a run and check it: a method might drop values that are not finite."""
     run = _run(plan, first, last)
-    # Finite values may have a sum that is not.
+    # A cheap test: finite values may have an infinite sum, so failures are examined.
     if not all(
         torch.isfinite(tensor.sum()) for tensor in (*run.tensors, run.base) if tensor is not None
     ):
@@ -211,10 +211,10 @@ def _run(plan: TensorPlan, first: int, last: int) -> Run:
 
 
 def _rounded(plan: TensorPlan, merged: Tensor) -> Tensor:
-    """Round to the output's dtype, once; what is not finite then was so before, or is too large."""
+    """Round to the output's dtype; refuse values that are not finite or overflow it."""
     rounded = merged.to(plan.type[0])
     if rounded.is_floating_point() and (
-        # Finite values may have a sum that is not: it only says where to look more closely.
+        # A cheap test: finite values may have an infinite sum, so failures are examined.
         not torch.isfinite(rounded.sum(dtype=torch.float32)) or rounded.dtype == _SATURATING
     ):
         _check_rounded(plan, merged, rounded)
@@ -228,7 +228,9 @@ def _check_rounded(plan: TensorPlan, merged: Tensor, rounded: Tensor) -> None:
         return
     _check_finite(plan)
     if not torch.isfinite(merged).all():
-        raise InputError(f"tensor {plan.name!r}: {plan.recipe.method} gives values not finite")
+        raise InputError(
+            f"tensor {plan.name!r}: {plan.recipe.method} returned values that are not finite"
+        )
     raise InputError(
         f"tensor {plan.name!r}: the merged values reach {merged.abs().max():.3g}, the largest "
         f"in {plan.type[0]} is {limit:.3g}; choose a wider dtype"

@@ -19,18 +19,18 @@ Integer = Literal["error", "base", "first"]
 
 @dataclass(frozen=True, slots=True)
 class Exceptions:
-    """What is done where models do not match.
+    """The rules for tensors that do not match between models.
 
     Attributes:
-        missing: tensors that some models lack. skip: those take no part in them; base: they are
-            copied from the base, or else from the first model.
-        mismatch: tensors of other shapes than the base's, or else the first model's. skip and
-            base: as before; common: of embeddings and heads the rows that all have are merged,
-            further ones kept.
-        exclude: parts of names (`*` stands for anything) of tensors that are copied.
-        integer: integer buffers that differ. base: they are copied from the base, or else from
-            the first model; first: from the first model that has them. Counts of batches are
-            not copied: of these the largest is taken.
+        missing: for tensors that some models lack. skip: merge the others; base: copy the tensor
+            from the base, or without a base, from the first model.
+        mismatch: for tensors whose shape differs from the base's, or without a base, from the
+            first model's. skip and base: as for `missing`; common: of embeddings and heads, merge
+            the rows that all models have and copy the rest.
+        exclude: parts of names (`*` is a wildcard) of tensors that are copied.
+        integer: for integer buffers that differ. base: copy from the base, or without a base,
+            from the first model; first: from the first model that has them. Batch counts are
+            never copied: the output has the largest.
     """
 
     missing: Missing = "error"
@@ -39,11 +39,11 @@ class Exceptions:
     integer: Integer = "error"
 
     def excludes(self, name: str) -> bool:
-        """Say whether a tensor is to be copied, not merged."""
+        """Return whether a tensor is copied instead of merged."""
         return any(fnmatchcase(name, f"*{pattern}*") for pattern in self.exclude)
 
     def copies(self, inputs: TensorInputs) -> Origin | None:
-        """Return which of integer buffers is copied, whether they differ or not; None for none."""
+        """Return the integer buffer to copy, whether or not they differ; None to merge them."""
         is_weight = inputs.reference.stored.dtype.is_floating_point
         if self.integer == "error" or is_weight or inputs.name.endswith("num_batches_tracked"):
             return None
@@ -54,14 +54,14 @@ class Exceptions:
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """The inputs of one tensor, now of one shape.
+    """The inputs of one tensor that take part in its merge; all have the same shape.
 
     Attributes:
-        inputs: those that take part.
-        members: the numbers of their models; None where a tensor is copied.
+        inputs: one per model that takes part.
+        members: indices of these models; None where a tensor is copied.
         base: the base's tensor; None without a base, and where a tensor is copied.
-        kept: whose rows beyond those of `inputs` the output keeps; None for none.
-        note: the exception that was taken; empty for none.
+        kept: the tensor whose rows beyond those of `inputs` are copied; None for none.
+        note: the exception that was made; empty for none.
     """
 
     inputs: tuple[Origin, ...]
@@ -74,7 +74,7 @@ class Matched:
 def check_none_missing(
     listed: Sequence[TensorInputs], models: Sequence[Source], exceptions: Exceptions
 ) -> None:
-    """Refuse models with other tensors, if that is what is to be done.
+    """Refuse models that lack tensors, unless a rule allows it.
 
     Raises:
         InputError: with the first model that differs, and some of the tensors.
@@ -91,8 +91,8 @@ def check_none_missing(
     for (number, first_number), names in differing.items():
         raise InputError(
             f"model {number}: tensors {sorted(names)[:3]} are not in both it and model "
-            f"{first_number}; merge models of one base, or say what is done with them: "
-            "`missing: skip` or `base`, or `exclude`"
+            f"{first_number}; merge models of one base, or set `missing: skip` or `base`, or "
+            "`exclude`"
         )
 
 
@@ -100,14 +100,14 @@ def matched(inputs: TensorInputs, exceptions: Exceptions) -> Matched | None:
     """Choose the inputs of one tensor that take part in its merge.
 
     Args:
-        inputs: where they would be.
-        exceptions: what is done where they are not, or differ.
+        inputs: one per model, present or not.
+        exceptions: the rules for tensors that are missing or differ.
 
     Returns:
         None for a tensor that is left out of the output.
 
     Raises:
-        InputError: shapes differ and may not, or only the base lacks the tensor.
+        InputError: shapes differ and no rule allows it, or only the base lacks the tensor.
     """
     if exceptions.excludes(inputs.name):
         return _copied(inputs.reference, "excluded")
@@ -120,14 +120,14 @@ def matched(inputs: TensorInputs, exceptions: Exceptions) -> Matched | None:
         return _copied(first, without) if first.is_there else None
     if inputs.base is not None and not inputs.base.is_there:
         raise InputError(
-            f"tensor {inputs.name!r}: {inputs.base.source.path} lacks it, so it has no change from "
-            "the base; name it in `exclude`, or say `missing: base`"
+            f"tensor {inputs.name!r}: {inputs.base.source.path} lacks it, so there is no "
+            "difference from the base; list it in `exclude`, or set `missing: base`"
         )
     return _of_one_shape(inputs, exceptions, f"{without} and takes no part")
 
 
 def _of_one_shape(inputs: TensorInputs, exceptions: Exceptions, note: str) -> Matched:
-    """Choose among inputs that are there, by their shapes."""
+    """Choose among inputs that are all present, by their shapes."""
     if (buffer := exceptions.copies(inputs)) is not None:
         return _copied(buffer, "integers")
     mismatch = exceptions.mismatch
@@ -139,7 +139,7 @@ def _of_one_shape(inputs: TensorInputs, exceptions: Exceptions, note: str) -> Ma
         return Matched(tuple(members.values()), tuple(members), inputs.base, note=note)
     if mismatch == "common" and _have_rows_in_common(inputs.name, [reference, *members.values()]):
         return _common_rows(replace(inputs, inputs=tuple(members.values())), tuple(members), note)
-    other = f"{_models(odd.values())} has another shape"
+    other = f"{_models(odd.values())} has a different shape"
     if mismatch == "base":
         return _copied(reference, other)
     if mismatch == "skip":
@@ -151,8 +151,8 @@ def _of_one_shape(inputs: TensorInputs, exceptions: Exceptions, note: str) -> Ma
     number, one = next(iter(odd.items()))
     raise InputError(
         f"tensor {inputs.name!r} of model {number}: has shape {one.stored.shape}, "
-        f"{reference.source.path} has {shape}; merge models of one base, or say what is done: "
-        f"`mismatch: skip` or `base`, or `common` for padded vocabularies, or `exclude`"
+        f"{reference.source.path} has {shape}; merge models of one base, or set `mismatch: skip` "
+        "or `base`, or `common` for padded vocabularies, or `exclude`"
     )
 
 

@@ -1,4 +1,4 @@
-"""Outputs that keep further rows of a padded vocabulary as they are."""
+"""Outputs in which the extra rows of a padded vocabulary are copied, not merged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stockpot.storage.weights.output import Shard, ShardedOutput, ShardWriter
 
 
 class OutputWithKeptRows(ShardedOutput):
-    """The files of a merge, into which rows that are not merged are copied."""
+    """The files of a merge, with rows that are copied from one model."""
 
     def __init__(
         self,
@@ -27,8 +27,8 @@ class OutputWithKeptRows(ShardedOutput):
         """Lay the files out; nothing is written yet.
 
         Args:
-            place: where the model will be.
-            plans: what is merged, and what is kept.
+            place: the path of the model.
+            plans: one per tensor, with the rows to copy.
             metadata: for the headers.
             max_shard_bytes: a shard is closed before it would grow beyond this.
         """
@@ -38,7 +38,7 @@ class OutputWithKeptRows(ShardedOutput):
 
     @contextmanager
     def writing(self, shard: Shard) -> Iterator[ShardWriter]:
-        """Yield what writes into a shard, which has the kept rows already."""
+        """Yield the writer of a shard, which already contains the copied rows."""
         with super().writing(shard) as writer:
             for name in shard.tensors:
                 _write_kept(self._plans[name], writer)

@@ -50,6 +50,21 @@ class Shard:
         return sum(math.prod(shape) * dtype.itemsize for dtype, shape in self.tensors.values())
 
 
+def check_place(place: Path) -> None:
+    """Refuse a place where nothing can be written.
+
+    Raises:
+        InputError: it exists already, or its parent folder is missing or not writable.
+    """
+    if place.exists():
+        raise InputError(f"{place}: exists already; remove it or choose another place")
+    parent = place.absolute().parent
+    if not parent.is_dir():
+        raise InputError(f"{parent}: no such folder")
+    if not os.access(parent, os.W_OK):
+        raise InputError(f"{parent}: the folder is not writable; change its permissions")
+
+
 class ShardedOutput:
     """The files of one merged model: `place` is a folder, or ends in `.safetensors`."""
 
@@ -80,17 +95,14 @@ class ShardedOutput:
         return sum(shard.num_bytes for shard in self.shards)
 
     def check(self) -> None:
-        """Refuse a place that is taken, cannot be written, or is too small.
+        """Refuse a place that exists, is not writable, or has too little space.
 
         Raises:
-            InputError: with what was found and what to do.
+            InputError: with the reason and what to do.
         """
-        if self.place.exists():
-            raise InputError(f"{self.place}: is there already; remove it or name another place")
+        check_place(self.place)
         parent = self.place.parent
-        if not parent.is_dir() or not os.access(parent, os.W_OK):
-            raise InputError(f"{parent}: is not a folder that can be written to")
-        # A merge that goes on has its files already.
+        # An interrupted merge that is resumed has allocated its files already.
         held = sum(f.stat().st_blocks * 512 for f in self.work.glob("*") if f.is_file())
         free = shutil.disk_usage(parent).free + held
         if free < self.num_bytes:

@@ -175,7 +175,7 @@ def test_an_adapter_that_has_changed_is_told_from_the_one_that_was_merged(folder
     [
         ("method: ties\nmodels: [a]\noutput: adapter", "method must be one of .* got 'ties'"),
         ("method: linear\nmodels: [a]\noutput: adapter\nbase: base", "base is not for `output"),
-        ("method: linear\nmodels: [a]\nrank: 3", "rank is for `output: adapter` alone, got 3"),
+        ("method: linear\nmodels: [a]\nrank: 3", "rank applies only to `output: adapter`, got 3"),
         ("method: linear\nmodels: [a]\noutput: adapter\nrank: 0", "rank: must be greater"),
         ("method: linear\nmodels: [a, base]\noutput: adapter", "base: must be an adapter"),
         (
@@ -184,15 +184,15 @@ def test_an_adapter_that_has_changed_is_told_from_the_one_that_was_merged(folder
         ),
         (
             "method: linear\nmodels: [a, {path: b, coefficient: [0, 1]}]\noutput: adapter",
-            r"\[0.0, 1.0\] goes over the depth of the base",
+            r"\[0.0, 1.0\] varies with depth, which is unknown without the base",
         ),
         (
             "method: task_arithmetic\nmodels: [a]\noutput: adapter\noptions: {lambda: 1}",
             "unknown option 'lambda'",
         ),
         ("method: linear\nmodels: [a, wide]\noutput: adapter", r"of shape \(5, 7\), .*/a one of"),
-        ("method: linear\nmodels: [a, whole]\noutput: adapter", "replaces tensors whole"),
-        ("method: linear\nmodels: [a, dora]\noutput: adapter", "DoRA is no sum"),
+        ("method: linear\nmodels: [a, whole]\noutput: adapter", "replaces whole tensors"),
+        ("method: linear\nmodels: [a, dora]\noutput: adapter", "DoRA is not additive"),
         ("method: linear\nmodels: [a, elsewhere]\noutput: adapter", "merge adapters of one base"),
         ("method: linear\nmodels: [none]\noutput: adapter", "changes nothing"),
     ],
@@ -220,7 +220,7 @@ def test_what_has_no_exact_sum_is_refused_before_anything_is_written(
 
 @pytest.mark.parametrize(
     ("place", "expected"),
-    [("a", "is there already"), ("x/y", "no such folder"), ("m.safetensors", "is a folder")],
+    [("a", "exists already"), ("x/y", "no such folder"), ("m.safetensors", "is a folder")],
 )
 def test_a_place_that_cannot_be_is_refused(folder: Path, place: str, expected: str) -> None:
     with pytest.raises(InputError, match=expected):

@@ -1,4 +1,4 @@
-"""What is said of models before they are merged, by their headers and by their weights."""
+"""Findings about models before they are merged, from their headers and from their weights."""
 
 from __future__ import annotations
 

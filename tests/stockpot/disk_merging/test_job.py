@@ -161,7 +161,7 @@ def test_a_name_with_a_plus_is_the_model_of_that_name_if_there_is_one(
 
 
 def test_what_comes_after_a_plus_must_be_an_adapter(job: Callable[..., MergeJob]) -> None:
-    with pytest.raises(InputError, match=r"^a\+b: what comes after '\+' must be a LoRA adapter's"):
+    with pytest.raises(InputError, match=r"^a\+b: the part after '\+' must be the folder of a L"):
         job("method: linear\nmodels: [a+b]").check()
 
 
@@ -220,7 +220,7 @@ def test_the_forecast_counts_bytes_from_headers(job: Callable[..., MergeJob]) ->
     ("text", "expected"),
     [
         ("method: linaer\nmodels: [a]", "unknown merge method 'linaer'.*did you mean 'linear'"),
-        ("method: fisher\nmodels: [a, b]", "fisher: takes data, .*; use it in an experiment"),
+        ("method: fisher\nmodels: [a, b]", "fisher: needs data, .*; use it in an experiment"),
         ("method: linear\nmodels: [a, c]", "c: no such file"),
         ("method: linear\nmodels: [a]\noptions: {densty: 1}", "linear: unknown option 'densty'"),
         (
@@ -242,7 +242,7 @@ def test_what_cannot_be_merged_is_refused_before_anything_is_written(
     assert not list(folder.glob(".*"))
 
 
-@pytest.mark.parametrize(("place", "expected"), [("a", "is there already"), ("x/y", "no such")])
+@pytest.mark.parametrize(("place", "expected"), [("a", "exists already"), ("x/y", "no such")])
 def test_a_place_that_cannot_be_is_refused(
     job: Callable[..., MergeJob], place: str, expected: str
 ) -> None:
@@ -250,20 +250,20 @@ def test_a_place_that_cannot_be_is_refused(
         job("method: linear\nmodels: [a, b]", place).check()
 
 
-def test_a_folder_that_is_gone_since_the_check_is_no_place(job: Callable[..., MergeJob]) -> None:
+def test_a_folder_that_was_removed_since_the_check_is_refused(job: Callable[..., MergeJob]) -> None:
     made = job("method: linear\nmodels: [a, b]", "gone/merged")
 
-    with pytest.raises(InputError, match="gone: is not a folder that can be written to"):
+    with pytest.raises(InputError, match="gone: no such folder"):
         made.run(lambda _bytes: None)
 
 
-def test_an_input_that_changes_while_it_is_merged_is_told_of(
+def test_an_input_that_changes_during_the_merge_is_reported(
     job: Callable[..., MergeJob], folder: Path
 ) -> None:
     made = job("method: linear\nmodels: [a, b]")
     weights = folder / "b" / "model.safetensors"
 
-    with pytest.raises(InputError, match=r"b/model\.safetensors: has changed while it was merged"):
+    with pytest.raises(InputError, match=r"b/model\.safetensors: changed during the merge"):
         made.run(lambda _bytes: os.utime(weights, ns=(0, 0)))
 
     assert not (folder / "merged").exists()

@@ -84,7 +84,7 @@ def test_mergekits_slerp_starts_from_the_base(read: Read) -> None:
         (
             "merge_method: passthrough\nmodels: [{model: a}]\nslices:\n"
             "  - {sources: [{model: a, layer_range: [0, 2]}]}",
-            "slices: stand in place of models; remove one of them",
+            "slices: replace models; remove one of them",
         ),
         (
             "merge_method: passthrough\nslices:\n  - {sources: [{model: a, layer_range: [2, 2]}]}",
@@ -102,7 +102,7 @@ def test_mergekits_slerp_starts_from_the_base(read: Read) -> None:
         ),
         (
             "method: linear\nmodels: [a]\nlayers: [{path: a, range: [0, 1]}]",
-            "layers: stand in place of models; remove one of them",
+            "layers: replace models; remove one of them",
         ),
         ("method: linear\nlayers: [{path: a}]", "range: is required, got nothing"),
         (

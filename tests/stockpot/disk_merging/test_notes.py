@@ -54,7 +54,7 @@ def test_a_base_among_the_models_dilutes_task_vectors_alone(folder: Path) -> Non
     ties = read_job(folder, "method: ties\nmodels: [a, base]\nbase: base").notes
     linear = read_job(folder, "method: linear\nmodels: [a, base]\nbase: base").notes
 
-    assert ties == ["model 1 is the base: its task vector is 0, and it dilutes what is averaged"]
+    assert ties == ["model 1 is the base: its task vector is 0, which dilutes the average"]
     assert linear == []
 
 

@@ -136,7 +136,7 @@ def _merge(
     num_threads: int = 2,
     max_shard_bytes: int = 10**9,
     on_bytes: stream.OnBytes = lambda _: None,
-    write_beside: Callable[[Path], Any] = lambda _: None,
+    complete_folder: Callable[[Path], Any] = lambda _: None,
 ) -> State:
     """Merge files to a place, and read the result with the format's own library."""
     sources = [open_source(path) for path in paths]
@@ -151,7 +151,7 @@ def _merge(
         "key",
         num_threads=num_threads,
         on_bytes=on_bytes,
-        write_beside=write_beside,
+        complete_folder=complete_folder,
     )
     files = [place] if place.is_file() else sorted(place.glob("*.safetensors"))
     return {name: tensor for file in files for name, tensor in load_file(file).items()}
@@ -430,8 +430,11 @@ def _without(state: State, name: str) -> State:
         (_without(_state(2), "mask"), r"model 2: tensors \['mask'\] are not in both"),
         (_state(2) | {"more": torch.ones(1)}, r"model 2: tensors \['more'\] are not in both"),
         (_state(2) | {"lm_head.weight": torch.ones(28, 8)}, "'lm_head.weight' of model 2: has sh"),
-        (_state(2) | {"logit_scale": torch.tensor(3)}, "'logit_scale': integers in some models"),
-        (_state(2) | {"mask": torch.ones(3)}, "'mask': integers in some models, not in others"),
+        (_state(2) | {"logit_scale": torch.tensor(3)}, "'logit_scale': integer in some models"),
+        (
+            _state(2) | {"mask": torch.ones(3)},
+            "'mask': integer in some models, floating-point in others",
+        ),
     ],
     ids=["missing", "additional", "shape", "integer", "float"],
 )
@@ -523,7 +526,7 @@ def test_files_beside_the_weights_appear_together_with_them(tmp_path: Path) -> N
         tmp_path / "soup",
         paths,
         LINEAR,
-        write_beside=lambda folder: (folder / "config.json").write_text("{}"),
+        complete_folder=lambda folder: (folder / "config.json").write_text("{}"),
     )
 
     assert [*_digests(tmp_path / "soup")] == ["config.json", "model.safetensors"]
@@ -537,7 +540,7 @@ def test_after_an_error_beside_the_weights_these_are_not_merged_again(tmp_path: 
             tmp_path / "soup",
             paths,
             LINEAR,
-            write_beside=lambda folder: (folder / "gone" / "config.json").write_text("{}"),
+            complete_folder=lambda folder: (folder / "gone" / "config.json").write_text("{}"),
         )
     is_named = (tmp_path / "soup").exists()
 

@@ -51,7 +51,7 @@ def folder(tmp_path: Path) -> Path:
         ),
         ("models: [a, padded]", r"has shape \(9, 4\).*`common` for padded vocabularies"),
         ("models: [a, wide]\nmismatch: common", r"of model 1: has shape \(5, 4\)"),
-        ("models: [a, b]\nbase: less\nmissing: skip", "less lacks it, so it has no change from"),
+        ("models: [a, b]\nbase: less\nmissing: skip", "less lacks it, so there is no difference"),
         (
             "models: [a, {path: less, coefficient: 2}, {path: b, coefficient: -1}]\nmissing: skip",
             "up_proj.*less has no such tensor and takes no part: linear: coefficients must not sum",

@@ -219,7 +219,7 @@ def test_a_place_that_is_taken_is_refused(tmp_path: Path) -> None:
     (tmp_path / "soup.safetensors").write_text("mine")
 
     for name in ("model", "soup.safetensors"):
-        with pytest.raises(InputError, match=f"{tmp_path / name}: is there already; remove it"):
+        with pytest.raises(InputError, match=f"{tmp_path / name}: exists already; remove it"):
             _output(tmp_path / name).check()
 
     assert _files(tmp_path) == {"soup.safetensors": hashlib.sha256(b"mine").hexdigest()}
@@ -229,7 +229,7 @@ def test_a_parent_that_is_missing_or_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     for parent in ("gone", "file"):
-        with pytest.raises(InputError, match=f"{tmp_path / parent}: is not a folder that can be"):
+        with pytest.raises(InputError, match=f"{tmp_path / parent}: no such folder"):
             _output(tmp_path / parent / "model").check()
 
 
@@ -281,7 +281,7 @@ def test_a_place_that_another_has_filled_meanwhile_is_refused(tmp_path: Path) ->
     first, second = _output(tmp_path / "model"), _output(tmp_path / "model")
     _write(first)
 
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="exists already"):
         _write(second)
 
 
