@@ -100,7 +100,7 @@ def shapes_and_dtypes_are_preserved(checked: CheckedMethod) -> str | None:
     for shape in _SHAPES:
         for dtype in (torch.float32, torch.float64):
             tensors = [tensor.to(dtype) for tensor in checked.tensors(shape)]
-            merged = checked.merge(tensors, _base(shape).to(dtype))
+            merged: Any = checked.merge(tensors, _base(shape).to(dtype))
             if not isinstance(merged, Tensor):
                 return f"must return a tensor, got {type(merged).__name__}"
             if merged.shape != shape or merged.dtype != dtype:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,7 +55,7 @@ class CheckedMetric:
 def values_are_per_example(checked: CheckedMetric) -> str | None:
     """Each example has one value: a tensor (N,), float and finite."""
     outputs, targets = checked.examples()
-    values = checked.per_example(outputs, targets)
+    values: Any = checked.per_example(outputs, targets)
     if not isinstance(values, Tensor) or values.shape != (len(targets),):
         shape = (*values.shape,) if isinstance(values, Tensor) else type(values).__name__
         return f"must have one value per example, ({len(targets)},), got {shape}; take no mean"
@@ -67,7 +68,7 @@ def values_are_per_example(checked: CheckedMetric) -> str | None:
 
 def value_is_a_number(checked: CheckedMetric) -> str | None:
     """The value of a set of examples is one finite number."""
-    value = checked.metric(*checked.examples())
+    value: Any = checked.metric(*checked.examples())
     if not isinstance(value, float):
         return f"the value must be a float, got {type(value).__name__}; convert it by float()"
     if not math.isfinite(value):
