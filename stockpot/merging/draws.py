@@ -1,4 +1,4 @@
-"""Which entries of a tensor are kept at random; any part of it can be drawn on its own."""
+"""Random masks of tensors; any part of a mask can be computed on its own."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
-_BLOCK = 2**18  # entries that one generator draws for
+_BLOCK = 2**18  # entries per generator
 
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """A decision at random for each entry of a tensor.
+    """Random numbers for the entries of a tensor.
 
-    An entry's depends on `seed` and its position alone: not on what else is drawn, by which
-    thread, or on which device the tensor is.
+    The number of an entry depends on `seed` and its position only: not on other draws, threads or
+    the device of the tensor.
 
     Attributes:
-        seed: of 64 bits.
-        start: position of the first entry that is decided on.
+        seed: 64 bits.
+        start: position of the first entry.
     """
 
     seed: int
     start: int = 0
 
     def at(self, start: int) -> Draws:
-        """Return the decisions on the entries from `start` on."""
+        """Return the random numbers of the entries from `start` on."""
         return replace(self, start=start)
 
     def kept(self, probability: float | Tensor, like: Tensor) -> Tensor:
-        """Decide which entries of a tensor are kept.
+        """Return a random mask of entries to keep.
 
         Args:
-            probability: in [0, 1], one for all entries or one each.
+            probability: of keeping an entry, in [0, 1], for all entries or per entry.
             like: the tensor.
 
         Returns:
@@ -59,15 +59,15 @@ class Draws:
         return bytes_of_1.to(like.device).to(like.dtype).view(like.shape)
 
     def _decided(self, block: int, first: int, last: int, probability: Any) -> NDArray[np.bool_]:
-        """Decide on the entries from `first` to `last` of a block.
+        """Return the mask of the entries from `first` to `last` of a block.
 
-        Of a random number the 16 leading bits nearly always decide; the others are drawn only
+        The 16 leading bits of a random number nearly always decide; further bits are drawn only
         where they do not, for one entry in 65536.
         """
         bits = np.random.SFC64([self.seed, block]).random_raw(_BLOCK // 4).view(np.uint16)
         leading = bits[first - block * _BLOCK : last - block * _BLOCK]
         scaled = np.multiply(probability, 65536.0)
-        # An int is compared in 16 bits.
+        # An int is compared as 16 bits.
         whole = scaled.astype(np.int32) if scaled.ndim else int(scaled)
         decided: NDArray[np.bool_] = leading < whole
         for entry in np.flatnonzero(leading == whole):
@@ -76,6 +76,6 @@ class Draws:
         return decided
 
     def _further(self, position: int) -> float:
-        """Return the number in [0, 1) that the further bits of an entry's are."""
+        """Return the further bits of an entry's random number, as a number in [0, 1)."""
         digest = hashlib.blake2b(f"{self.seed} {position}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") / 2**64

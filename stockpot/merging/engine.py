@@ -1,4 +1,4 @@
-"""The loop over tensors: merges state dicts in memory, and checkpoint files tensor by tensor."""
+"""The loop over tensors: merge state dicts in memory, or checkpoint files tensor by tensor."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def merge_states(
     recipe: Recipe | RecipeOf,
     base: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """Merge state dicts that are in memory; inputs stay as they are.
+    """Merge state dicts in memory; inputs are not changed.
 
-    A tensor that all models hold under several names, as a head that is tied to its embedding,
-    is merged once, by the first of them, and tied again.
+    A tensor that all models hold under several names, such as a head tied to its embedding, is
+    merged once, by the first name, and tied again.
 
     Args:
         states: M models.
-        recipe: how, with M coefficients; or how each tensor is, by its name.
+        recipe: the recipe, with M coefficients; or a function from tensor names to recipes.
         base: the model that they were fine-tuned from, for methods that use it.
 
     Raises:
-        InputError: names, shapes or values do not allow it; the message names the tensor.
+        InputError: names, shapes or values do not fit; the message names the tensor.
     """
     readers = [state.__getitem__ for state in states]
     base_reader = None if base is None else base.__getitem__
@@ -55,9 +55,9 @@ def measure_states(
     recipe: Recipe | RecipeOf,
     base: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Recipe]:
-    """Return how each tensor is merged, with what there is to know of the whole models.
+    """Return the recipe of each tensor, with measurements of the whole models.
 
-    Merging by these recipes, also with other coefficients, measures nothing again.
+    Merges by these recipes, also with other coefficients, do not measure again.
 
     Args:
         states: M models.
@@ -65,7 +65,7 @@ def measure_states(
         base: the model that they were fine-tuned from, for methods that use it.
 
     Raises:
-        InputError: names do not allow it.
+        InputError: names differ.
     """
     readers = [state.__getitem__ for state in states]
     names = dict.fromkeys(_first_names(states, base).values())
@@ -76,7 +76,7 @@ def measure_states(
 def _first_names(
     states: Sequence[Mapping[str, Tensor]], base: Mapping[str, Tensor] | None
 ) -> dict[str, str]:
-    """Return, for each name, the first under which all models hold the same tensor."""
+    """Return, for each name, the first name under which all models hold the same tensor."""
     names = common_names([state.keys() for state in (*states, *([] if base is None else [base]))])
     first_name: dict[Any, str] = {}
     return {
@@ -86,7 +86,7 @@ def _first_names(
 
 
 def _place(tensor: Tensor, name: str) -> Any:
-    """Return what two names of one tensor have in common; of an empty one that is its name."""
+    """Return a value that is equal for two names of one tensor; for an empty one, its name."""
     if not tensor.numel():
         return name
     return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
@@ -99,11 +99,11 @@ def merge_files(
 
     Args:
         paths: M files.
-        recipe: how, with M coefficients; or how each tensor is, by its name.
+        recipe: the recipe, with M coefficients; or a function from tensor names to recipes.
         base: the model that they were fine-tuned from, for methods that use it.
 
     Raises:
-        InputError: names, shapes or values do not allow it; the message names the tensor.
+        InputError: names, shapes or values do not fit; the message names the tensor.
     """
     with ExitStack() as stack:
         opened = [
@@ -136,7 +136,7 @@ def _measured(
 
 
 def _runs_of(readers: Sequence[Reader], base_reader: Reader | None, name: str) -> Runs:
-    """Return all entries of a tensor, read anew for each run, so that none stays in memory."""
+    """Return all entries of a tensor, read again for each run, so that none stays in memory."""
 
     def read(first: int, last: int) -> Run:
         parts = [reader(name).reshape(-1)[first:last] for reader in all_readers]
@@ -154,7 +154,7 @@ def _runs_of(readers: Sequence[Reader], base_reader: Reader | None, name: str) -
 def _merge_named(
     name: str, readers: Sequence[Reader], base_reader: Reader | None, recipe: Recipe
 ) -> Tensor:
-    """Merge one tensor of all models; a BatchNorm variance also reads the means it belongs to."""
+    """Merge one tensor of all models; a BatchNorm variance also reads its means."""
     tensors = [read(name) for read in readers]
     if name.endswith(_VAR):
         means = [read(name.removesuffix(_VAR) + _MEAN) for read in readers]
@@ -163,7 +163,7 @@ def _merge_named(
 
 
 def common_names(names_per_model: Sequence[Iterable[str]]) -> list[str]:
-    """Return the names, which all models must share, in the first one's order."""
+    """Require equal names in all models, and return them in the order of the first."""
     first = list(names_per_model[0])
     for position, names in enumerate(names_per_model):
         differ = sorted(set(first) ^ set(names))

@@ -1,4 +1,4 @@
-"""What a merge method is: a function, and what its signature says that it needs."""
+"""Merge methods: functions whose signatures say what they need."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stockpot.merging.draws import Draws
     from stockpot.merging.runs import Run, Runs
 
-    # Same-named tensors of all models, in float32 or wider, to one of their shape and dtype.
+    # Same-named tensors of all models, float32 or wider -> one of their shape and dtype.
     MergeFunction = Callable[..., Tensor]
     MeasureFunction = Callable[[Runs, Sequence[Draws], Mapping[str, Any]], Any]
 
@@ -31,16 +31,16 @@ class Method:
     """A registered merge method.
 
     Attributes:
-        name: what configurations call it.
-        merge: the function; its signature says what it takes: `tensors`, then `base`,
-            `coefficients` and side information if it uses them; then options; `draws`, one a
-            model, if it draws random numbers; `measured` and `start`, if it merges entries
-            apart from the others and needs to know of these, or where they are.
-        num_models: the least and the largest number of models; None for no limit.
-        is_symmetric: whether the order of (tensor, coefficient) pairs is without effect.
-        is_elementwise: whether an entry of the result depends on that entry of the inputs, and
-            on what was measured, alone, so that a big tensor can be merged in pieces.
-        measure: returns what must be known of whole tensors, the argument `measured`.
+        name: the name in params.yaml and merge files.
+        merge: the function. Its signature says what it takes: `tensors`; `base`, `coefficients`
+            and side information if it uses them; then keyword-only options; `draws`, one per
+            model, if it uses random numbers; `measured` and `start`, if it merges parts of
+            tensors and needs measurements of the whole ones, or the part's position.
+        num_models: the smallest and the largest number of models; None for no limit.
+        is_symmetric: whether the order of (tensor, coefficient) pairs has no effect.
+        is_elementwise: whether an entry of the result depends only on that entry of the inputs
+            and on `measured`, so that a big tensor can be merged in parts.
+        measure: measures whole tensors; returns the argument `measured`.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Method:
 
     @property
     def needs_base(self) -> bool:
-        """Whether it cannot do without the model that the others were fine-tuned from."""
+        """Whether it requires the model that the others were fine-tuned from."""
         return "base" in self._parameters and not self.base_is_optional
 
     @property
@@ -62,19 +62,19 @@ class Method:
 
     @property
     def takes_base(self) -> bool:
-        """Whether it is given the base, if there is one."""
+        """Whether it uses the base."""
         return "base" in self._parameters
 
     @property
     def takes_coefficients(self) -> bool:
-        """Whether models may count differently."""
+        """Whether models can have different weights."""
         return "coefficients" in self._parameters
 
     @property
     def side_information(self) -> str | None:
-        """What it takes of each model beside the weights, by the argument's name; None: nothing.
+        """The argument for statistics of each model that are computed from data, by name.
 
-        It is computed from data, tensor by tensor, before anything is merged.
+        They are given per tensor. None if it takes no such argument.
         """
         known = {"tensors", "base", "coefficients"}
         further = [
@@ -114,7 +114,7 @@ class Method:
         options: Mapping[str, Any] = MappingProxyType({}),
         side: Sequence[Any] = (),
     ) -> Tensor:
-        """Merge whole tensors, with those of the arguments that the method takes."""
+        """Merge whole tensors; arguments that the method does not take are ignored."""
         taken = self._taken(base=base, coefficients=coefficients, draws=draws)
         if self.side_information is not None:
             if len(side) != len(tensors):
@@ -134,7 +134,7 @@ class Method:
         measured: Any,
         options: Mapping[str, Any],
     ) -> Tensor:
-        """Merge a run of entries of a method that is elementwise."""
+        """Merge a run of entries, by an elementwise method."""
         taken = self._taken(
             base=run.base,
             coefficients=coefficients,
@@ -155,16 +155,16 @@ class Method:
     def check(
         self, coefficients: Sequence[float], *, has_base: bool, options: Mapping[str, Any]
     ) -> None:
-        """Refuse what the method cannot do, before anything is read.
+        """Check the arguments of a merge, before anything is read.
 
         Args:
-            coefficients: one a model.
+            coefficients: one per model.
             has_base: whether there is a base.
-            options: the method's own, by name.
+            options: options of the method, by name.
 
         Raises:
-            InputError: too few or too many models, no base, coefficients that cannot be, or an
-                option that is unknown, missing or out of its range.
+            InputError: too few or too many models, no base, invalid coefficients, or an option
+                that is unknown, missing or out of its range.
         """
         num_models = len(coefficients)
         least, largest = self.num_models
@@ -185,7 +185,7 @@ class Method:
     def _try(
         self, coefficients: Sequence[float], options: Mapping[str, Any], *, has_base: bool
     ) -> None:
-        """Merge tensors of four entries: the method itself says what an option may be."""
+        """Merge tensors of four entries, since the method itself checks its options."""
         import torch
 
         from stockpot.merging.draws import Draws
@@ -204,13 +204,13 @@ class Method:
         return _parameters_of(self.merge)
 
 
-@cache  # a run of entries is merged in less time than a signature is read
+@cache  # reading a signature takes longer than merging a run
 def _parameters_of(merge: MergeFunction) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(merge).parameters
 
 
 _RECORDS: dict[Callable[..., Any], Method] = {}
-"""The record of each function that `method` decorates."""
+"""The `Method` of each decorated function."""
 
 
 def method(
@@ -221,7 +221,10 @@ def method(
     is_elementwise: bool = False,
     measure: MeasureFunction | None = None,
 ) -> Callable[[F], F]:
-    """Mark a function as a merge method and return it unchanged; `Method` has the arguments."""
+    """Register a function as a merge method and return it unchanged.
+
+    The arguments are those of `Method`.
+    """
 
     def record(merge: F) -> F:
         _RECORDS[merge] = Method(name, merge, num_models, is_symmetric, is_elementwise, measure)
@@ -231,10 +234,14 @@ def method(
 
 
 def method_of(place: str, merge: Callable[..., Any]) -> Method:
-    """Return the record of a function.
+    """Return the `Method` of a function.
+
+    Args:
+        place: the function's name in errors.
+        merge: the function.
 
     Raises:
-        InputError: the function is not marked as a merge method.
+        InputError: the function is not decorated as a merge method.
     """
     if merge not in _RECORDS:
         raise InputError(

@@ -1,4 +1,4 @@
-"""How models are merged: a method, coefficients, options, and the seed of what it draws."""
+"""Recipes: a merge method, coefficients, options, and the seed of random numbers."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OfModel:
-    """What was measured of whole models, by a method whose scope they are.
+    """Measurements of whole models, for methods with scope `model`.
 
     Attributes:
-        measured: the method's own.
+        measured: the result of the method's `measure`.
         starts: name of a tensor -> position of its first entry in the model.
     """
 
@@ -35,18 +35,18 @@ class OfModel:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How models are merged.
+    """A merge method with all its arguments.
 
     Attributes:
-        method: a registered merge method, by name.
-        coefficients: one a model, in their order; methods that take none leave them aside.
-        options: the method's own, by name.
-        seed: of methods that draw random numbers.
-        model_ids: names the models for those draws, so that a model's share of them does not
-            depend on which others take part; by default their positions.
-        side_information: for methods that take it, one mapping a model, from a tensor's name to
-            what is known of it; a tensor that is not in it has none.
-        of_model: what was measured of the whole models; None where tensors are by themselves.
+        method: name of a registered merge method, or `module:function`.
+        coefficients: one per model, in their order; ignored by methods that take none.
+        options: options of the method, by name.
+        seed: seed of methods that draw random numbers.
+        model_ids: identify the models for random numbers, so that those of a model do not depend
+            on the other models; by default their positions.
+        side_information: for methods that take it, one mapping per model, from tensor names to
+            values; tensors that are missing have none.
+        of_model: measurements of the whole models; None if tensors are measured one by one.
     """
 
     method: str
@@ -64,18 +64,18 @@ class Recipe:
         coefficients: tuple[float, ...],
         options: Mapping[str, Any] = MappingProxyType({}),
     ) -> Recipe:
-        """Return the recipe of a built-in method, given as its function.
+        """Return the recipe of a method, given as its function.
 
-        Code that always uses one method imports it this way, so that the method's code is part of
-        the keys of what that code makes.
+        Code that always uses one method imports its function, so that the method's code is part
+        of the keys of the results.
         """
         return cls(method_of(merge.__name__, merge).name, coefficients, options)
 
     def check(self, *, has_base: bool) -> None:
-        """Refuse what the method cannot do, before anything is read.
+        """Check that the method can merge by this recipe, before anything is read.
 
         Raises:
-            InputError: the method is unknown, or cannot merge so.
+            InputError: the method is unknown or cannot.
         """
         self.method_itself.check(self.coefficients, has_base=has_base, options=self.options)
 
@@ -97,7 +97,7 @@ class Recipe:
             raise InputError(f"tensor {name!r}: {error}") from error
 
     def measured(self, name: str, runs: Runs) -> Any:
-        """Measure what the method must know of the whole tensors called `name`."""
+        """Measure the whole tensors called `name`, if the method needs it."""
         if self.of_model is not None:
             return self.of_model.measured
         return self.method_itself.measured(runs, self.draws(name), self.options)
@@ -134,4 +134,4 @@ class Recipe:
 
 
 RecipeOf = Callable[[str], Recipe]
-"""Name of a tensor -> how it is merged."""
+"""Name of a tensor -> its recipe."""

@@ -1,8 +1,8 @@
-"""Same-named tensors of all models, gone over a run of entries at a time.
+"""Iteration over same-named tensors of all models, one run of entries at a time.
 
-A run's float32 form stays in the cache of a core, and its temporaries take no new memory of the
-system. What is measured in runs is summed in their order, so tensors in memory and in files give
-the same bits, whatever the number of threads.
+A run in float32 fits into the cache of a core, and its temporaries reuse memory. Measurements are
+summed in the order of the runs, so that tensors in memory and in files give the same bits, for any
+number of threads.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from torch import Tensor
 
-_RUN = 2**18  # entries: as few as keep the steps of Python cheap beside the arithmetic
+_RUN = 2**18  # entries; smaller runs would make Python's overhead noticeable
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Run:
-    """Some successive entries of the tensors, flattened.
+    """Consecutive entries of the tensors, flattened.
 
     Attributes:
         start: position of the first entry.
-        tensors: M, one a model, in float32 or float64.
+        tensors: M tensors, one per model, float32 or float64.
         base: the base's entries; None without a base.
     """
 
@@ -49,8 +49,8 @@ class Runs:
     Attributes:
         num_models: M.
         size: the number of entries of each tensor.
-        read: returns the run from a first to a last entry (not included).
-        spread: as the built-in `map`; one that uses threads makes no difference to the result.
+        read: (first, last) -> the run of these entries; `last` is not included.
+        spread: like the built-in `map`; may use threads, which does not change results.
     """
 
     num_models: int
@@ -60,7 +60,7 @@ class Runs:
 
     @classmethod
     def of(cls, tensors: Sequence[Tensor], base: Tensor | None = None) -> Runs:
-        """Go over tensors in memory."""
+        """Return the runs of tensors in memory."""
         flat = [tensor.reshape(-1) for tensor in tensors]
         flat_base = None if base is None else base.reshape(-1)
 
@@ -71,15 +71,15 @@ class Runs:
         return cls(len(flat), flat[0].numel(), read)
 
     def map(self, function: Callable[[Run], T]) -> Iterator[T]:
-        """Apply a function to every run, and yield the results in order."""
+        """Apply a function to all runs; yield the results in order."""
         return self.spread(lambda bounds: function(self.read(*bounds)), self.bounds)
 
     @property
     def bounds(self) -> list[tuple[int, int]]:
-        """The first and the last entry (not included) of each run."""
+        """The first and the last entry (exclusive) of each run."""
         return run_bounds(0, self.size)
 
 
 def run_bounds(first: int, last: int) -> list[tuple[int, int]]:
-    """Split the entries from `first`, a bound itself, to `last` into runs."""
+    """Split the entries from `first`, itself a bound, to `last` (exclusive) into runs."""
     return [(start, min(start + _RUN, last)) for start in range(first, last, _RUN)]

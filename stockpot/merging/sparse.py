@@ -1,7 +1,7 @@
 """Sparse model soups (Zimmer et al. 2024, https://arxiv.org/abs/2306.16788): the average.
 
-One pruned model, retrained several times with its mask kept, gives models that can be averaged
-without filling in the zeros. `finetuning/sparse_training.py` retrains.
+Models retrained from one pruned model with a fixed mask can be averaged without losing sparsity.
+`ingredients/finetuning/sparse_training.py` retrains.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class SparseSoup:
 
     Attributes:
         weights: all tensors.
-        mask: which prunable entries any of the models keeps.
-        density: the fraction of prunable entries that are kept.
+        mask: the prunable entries that are not 0 in some model.
+        density: the fraction of prunable entries in the mask.
     """
 
     weights: dict[str, Tensor]
@@ -40,20 +40,20 @@ def average_sparse(
     *,
     allow_union: bool = False,
 ) -> SparseSoup:
-    """Average sparse models of one mask; the average is as sparse as each of them.
+    """Average sparse models with one mask; the average is as sparse as each of them.
 
     Args:
         states: M models, with 0 where they are pruned.
         coefficients: M numbers; their sum is not 0.
-        allow_union: whether masks may differ; the average then keeps what any model keeps.
+        allow_union: whether masks may differ; the average then has the union of the masks.
 
     Raises:
-        InputError: masks differ and may not; the message names a tensor. Or the models cannot be
-            merged.
+        InputError: masks differ although they must not, with the name of a tensor; or the models
+            cannot be merged.
 
-    Source: section 3.1; that other masks are refused is ours.
+    Source: section 3.1; the check of the masks is an addition.
     """
-    # First, for its checks of names and shapes.
+    # First, since it checks names and shapes.
     merged = merge_states(states, Recipe.of(linear, tuple(coefficients)))
     masks = [nonzero_mask(state) for state in states]
     if not allow_union:

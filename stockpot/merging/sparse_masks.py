@@ -1,6 +1,6 @@
-"""Masks of sparse models (Zimmer et al. 2024, https://arxiv.org/abs/2306.16788): what to prune.
+"""Masks of sparse models (Zimmer et al. 2024, https://arxiv.org/abs/2306.16788).
 
-How much a phase of pruning and retraining removes, and which entries.
+The fraction of weights that each phase of pruning and retraining removes, and the entries.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 Mask = dict[str, Tensor]
-"""Name of a prunable tensor -> which of its entries are kept; bool, in the tensor's shape."""
+"""Name of a prunable tensor -> True for entries to keep; bool, in the tensor's shape."""
 
 
 def phase_fraction(sparsity: float, num_phases: int) -> float:
@@ -20,7 +20,7 @@ def phase_fraction(sparsity: float, num_phases: int) -> float:
 
     Args:
         sparsity: the fraction of weights that are 0 after the last phase, in [0, 1).
-        num_phases: how many times a model is pruned and retrained.
+        num_phases: number of times that the model is pruned and retrained.
 
     Raises:
         ValueError: an argument is out of range.
@@ -32,9 +32,9 @@ def phase_fraction(sparsity: float, num_phases: int) -> float:
 
 
 def density_after(phase: int, sparsity: float, num_phases: int) -> float:
-    """Return the fraction of all prunable weights that are kept after a phase, from 1 on.
+    """Return the fraction of all prunable weights that remain after a phase, counted from 1.
 
-    Counted from all weights, not phase by phase, so that rounding does not add up.
+    It refers to all weights, not to those of the previous phase, so that rounding does not add up.
 
     Raises:
         ValueError: an argument is out of range.
@@ -46,10 +46,10 @@ def density_after(phase: int, sparsity: float, num_phases: int) -> float:
 
 
 def prunable_names(weights: Mapping[str, Tensor]) -> list[str]:
-    """Return the names of the tensors that are pruned: weights, no biases, no norms' scales.
+    """Return the names of prunable tensors: weights without biases and scales of norms.
 
-    Source: `weight` of every module but BatchNorm in the authors' code; that these are the ones
-    of at least two axes is ours, and leaves out LayerNorm too.
+    Source: `weight` of every module but BatchNorm in the authors' code; the restriction to tensors
+    of at least two axes also excludes LayerNorm.
     """
     return [
         name
@@ -69,13 +69,13 @@ def magnitude_mask(
 
     Args:
         weights: a model's tensors.
-        density: the fraction of all prunable entries to keep, in [0, 1]; met to half an entry.
-        within: the mask of the phase before, which nothing outside of is kept; None for all.
-        min_per_tensor: how many entries of each tensor are kept whatever their size, so that no
-            layer is cut; 0 for none.
+        density: the fraction of all prunable entries to keep, in [0, 1]; rounded to an entry.
+        within: the mask of the phase before, of which the result is a subset; None for all.
+        min_per_tensor: number of entries of each tensor that are kept in any case, so that no
+            layer is removed; 0 for none.
 
     Returns:
-        The mask. Of equal magnitudes the lowest flat indices are kept, tensors in their order.
+        The mask. Of equal magnitudes, the lowest flat indices are kept, in the order of tensors.
 
     Raises:
         ValueError: `density` is out of range, or asks for more entries than `within` has, or for
@@ -101,7 +101,7 @@ def magnitude_mask(
 
 
 def apply_mask(weights: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:
-    """Return the tensors with 0 where the mask does not keep them; others as they are."""
+    """Set the entries outside the mask to 0; tensors without a mask are returned unchanged."""
     return {
         name: tensor.where(mask[name], 0) if name in mask else tensor
         for name, tensor in weights.items()
@@ -109,7 +109,7 @@ def apply_mask(weights: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:
 
 
 def nonzero_mask(weights: Mapping[str, Tensor]) -> Mask:
-    """Return the mask of a model that is sparse already: its prunable entries that are not 0."""
+    """Return the mask of a sparse model: its prunable entries that are not 0."""
     return {name: weights[name] != 0 for name in prunable_names(weights)}
 
 
@@ -121,7 +121,7 @@ def _check_phases(sparsity: float, num_phases: int) -> None:
 
 
 def _ranks(weight: Tensor, allowed: Tensor, least: int) -> Tensor:
-    """Return what entries are ordered by: magnitudes, inf for must, -1 for must not; (P,)."""
+    """Return sort keys (P,): magnitudes, inf for entries to keep, -1 for pruned ones."""
     magnitudes = weight.detach().abs().flatten().float().where(allowed.flatten(), -1)
     first = magnitudes.argsort(descending=True, stable=True)[:least]
     protected = magnitudes.clone()

@@ -1,4 +1,4 @@
-"""Ingredients in memory as one matrix, so that a candidate soup costs one pass over it."""
+"""Ingredients in memory as one matrix: a candidate soup takes one pass over it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ State = dict[str, Tensor]
 
 
 class IngredientStack:
-    """The weights of M models as a matrix (M, P), float32; other tensors are kept beside it.
+    """The weights of M models as a matrix (M, P), float32; other tensors are stored separately.
 
-    A candidate of `merge` or `mean_of` has the same bits as the soup that the engine later
-    writes, so a score that led to a choice is the score of the soup.
+    `merge` and `mean_of` return the same bits as the engine's merge of files, so that the score
+    of a candidate is that of the soup.
     """
 
     def __init__(self, states: Sequence[Mapping[str, Tensor]], device: str = "cpu") -> None:
         """Flatten the float32 tensors of `states`, which have equal names and shapes."""
-        # For its checks of names, shapes and values.
+        # Checks names, shapes and values.
         merge_states(states, Recipe.of(linear, (1.0,) * len(states)))
         first = states[0]
         flat = [n for n, t in first.items() if t.dtype == torch.float32 and "running_" not in n]
@@ -39,9 +39,9 @@ class IngredientStack:
         self._prefix_sum: Tensor = self._rows[0]
 
     def merge(self, coefficients: Sequence[float]) -> State:
-        """Return the weighted average of all models, coefficients in their order.
+        """Return the weighted average of all models.
 
-        A model with coefficient 0 is left out; the sum must not be 0.
+        Models with coefficient 0 are left out; the sum must not be 0.
         """
         used = [position for position, value in enumerate(coefficients) if value != 0]
         values = [coefficients[position] for position in used]
@@ -50,8 +50,8 @@ class IngredientStack:
     def mean_of(self, members: Sequence[int]) -> State:
         """Return the mean of some models, summed in the order given.
 
-        The sum of all but the last member is kept, so that trying one addition after another
-        to the same soup costs one vector addition each.
+        The sum of all but the last member is cached, so that each candidate for addition to the
+        same soup takes one vector addition.
         """
         *prefix, last = members
         if not prefix:
@@ -68,7 +68,7 @@ class IngredientStack:
         return total
 
     def _named(self, row: Tensor, used: Sequence[int], coefficients: Sequence[float]) -> State:
-        """Cut a flat vector (P,) into named views and add the tensors beside the matrix."""
+        """Split a flat vector (P,) into named views and add the other tensors."""
         pieces = torch.split(row, [shape.numel() for shape in self._shapes.values()])
         named = {
             name: piece.view(shape)

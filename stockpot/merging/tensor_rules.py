@@ -1,4 +1,4 @@
-"""What is done with a tensor by its kind: which ones a merge method may touch at all."""
+"""Rules by kind of tensor: weights are merged by the method, statistics and integers are not."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def merge_tensor(
 
     Args:
         name: the tensor's name in the state dict.
-        tensors: M tensors, one a model, of one shape.
-        recipe: how weights are merged; M coefficients, in the order of `tensors`.
+        tensors: M tensors, one per model, of one shape.
+        recipe: the recipe of weights; M coefficients, in the order of `tensors`.
         base: the base's tensor of that name, for methods that use it.
 
     Returns:
@@ -39,7 +39,7 @@ def merge_tensor(
     for tensor in with_base:
         dtype = torch.promote_types(dtype, tensor.dtype)
     wide = [tensor.to(dtype) for tensor in tensors]
-    # Statistics are averaged whatever the method: they describe activations, not weights.
+    # Statistics are averaged by every method: they describe activations, not weights.
     if name.endswith("running_mean"):
         return linear(wide, statistics_shares(name, recipe.coefficients)).to(first.dtype)
     wide_base = None if base is None else base.to(dtype)
@@ -61,7 +61,7 @@ def merge_running_vars(
     _check_finite(name, variances)
     shares = statistics_shares(name, coefficients)
     mean = linear([mean.double() for mean in means], shares)
-    # The mean of v + m^2 minus the squared mean is the same, but loses digits where m^2 >> v.
+    # Mean of v + m^2 minus squared mean would be equal, but loses digits where m^2 >> v.
     around_it = [
         variance.double() + (own.double() - mean) ** 2
         for variance, own in zip(variances, means, strict=True)
@@ -70,10 +70,10 @@ def merge_running_vars(
 
 
 def check_shapes(name: str, shapes: Sequence[Sequence[int]]) -> None:
-    """Refuse tensors of different shapes.
+    """Require equal shapes.
 
     Raises:
-        InputError: with the first that differs from model 0's.
+        InputError: the first shape that differs from model 0's.
     """
     for position, shape in enumerate(shapes):
         if shape != shapes[0]:
@@ -84,9 +84,9 @@ def check_shapes(name: str, shapes: Sequence[Sequence[int]]) -> None:
 
 
 def statistics_shares(name: str, coefficients: Sequence[float]) -> list[float]:
-    """Return what BatchNorm statistics are averaged with, whatever the method.
+    """Return the coefficients of the average of BatchNorm statistics, for all methods.
 
-    For variances negative coefficients count as 0, else the pooled one could be negative.
+    For variances, negative ones are replaced by 0, so that the result is not negative.
 
     Raises:
         InputError: the sum is 0.
@@ -107,7 +107,7 @@ def _check_finite(name: str, tensors: Sequence[Tensor]) -> None:
 
 
 def _merge_integers(name: str, tensors: Sequence[Tensor]) -> Tensor:
-    """Keep equal buffers, take the largest count; arithmetic on integers would truncate."""
+    """Return equal buffers, or the largest counter; an average of integers would truncate."""
     if all(torch.equal(tensor, tensors[0]) for tensor in tensors):
         return tensors[0].clone()
     if name.endswith("num_batches_tracked"):

@@ -1,7 +1,8 @@
 """Robust weight signatures (Cai et al. 2023, https://arxiv.org/abs/2302.12480).
 
-What training on corrupted data changed and training on clean data did not, as a tensor to add to
-another model. Not in the registry: it takes models in roles, not a list of equals.
+A signature is the part of the change by training on corrupted data that training on clean data
+does not make; it can be added to another model. Not a registered merge method, since its models
+have different roles.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ def extract_signature(corrupted: Tensor, clean: Tensor, pretrained: Tensor) -> T
 
     Args:
         corrupted: a tensor of the model trained on corrupted data, float32 or float64.
-        clean: that of the model trained on clean data; same shape and dtype.
-        pretrained: that of the model both started from; same shape and dtype.
+        clean: the same tensor of the model trained on clean data.
+        pretrained: the same tensor of the model that both were trained from.
 
     Returns:
-        The signature; shape and dtype of the inputs. All of the change on corrupted data where
-        the one on clean data is 0.
+        The signature; shape and dtype of the inputs. The whole change on corrupted data if the
+        change on clean data is 0.
 
-    Source: the projection of the paper, with inner products in float64.
+    Source: the paper's projection, with inner products in float64.
     """
     change, reference = corrupted - pretrained, clean - pretrained
     products = gram([change, reference])
@@ -37,12 +38,12 @@ def extract_signature(corrupted: Tensor, clean: Tensor, pretrained: Tensor) -> T
 
 
 def compose_signatures(signatures: Sequence[Tensor], coefficients: Sequence[float]) -> Tensor:
-    """Sum signatures, each times its coefficient, to one.
+    """Sum signatures, each times its coefficient.
 
     Args:
         signatures: n same-named signatures; one shape and dtype.
-        coefficients: n numbers; 1/n each by default in the authors' code, which then multiplies
-            by 1/n once more: here once.
+        coefficients: n numbers; the authors' code uses 1/n each by default, and multiplies by 1/n
+            once more.
     """
     composed = torch.zeros_like(signatures[0])
     for signature, coefficient in zip(signatures, coefficients, strict=True):
@@ -56,9 +57,9 @@ def apply_signatures(
     """Add signatures, each times its coefficient, to a model of the same architecture.
 
     Args:
-        target: the model's tensor; it may be of another dataset, or trained on since.
+        target: the model's tensor; the model may be trained further or on another dataset.
         signatures: n signatures of that tensor.
-        coefficients: n numbers, how robust it becomes to each corruption.
+        coefficients: n numbers, the strength for each corruption.
     """
     return target + compose_signatures(signatures, coefficients)
 
@@ -66,21 +67,22 @@ def apply_signatures(
 def remove_signatures(
     patched: Tensor, signatures: Sequence[Tensor], coefficients: Sequence[float]
 ) -> Tensor:
-    """Take off what `apply_signatures` added, to within rounding."""
+    """Undo `apply_signatures`, up to rounding."""
     return patched - compose_signatures(signatures, coefficients)
 
 
 def first_layers(weights: Mapping[str, Tensor], num_layers: int = 7) -> list[str]:
-    """Return the names of the first weights in forward order, which a signature is kept of.
+    """Return the names of the first weights in forward order, to restrict a signature to.
 
     Args:
         weights: a model's tensors in forward order; those of at least two axes are weights.
-        num_layers: how many, at least 1; capped at a third of the layers, at least 1.
+        num_layers: number of layers, at least 1; at most a third of all, or 1.
 
     Raises:
         ValueError: `num_layers` is below 1.
 
-    Source: `keep_num` of the authors' code for VGG-16, which has 16 layers; the cap is ours.
+    Source: `keep_num` of the authors' code for VGG-16, which has 16 layers; the upper bound is
+    an addition.
     """
     if not num_layers >= 1:
         raise ValueError(f"first_layers: num_layers must be at least 1, got {num_layers}")
@@ -91,14 +93,14 @@ def first_layers(weights: Mapping[str, Tensor], num_layers: int = 7) -> list[str
 def choose_layers(
     signature: Mapping[str, Tensor], clean: Mapping[str, Tensor], *, share: float = 0.9
 ) -> list[str]:
-    """Return the names of the fewest first weights that hold a share of the signature.
+    """Return the names of the fewest first weights with a given share of the signature.
 
-    Each weight's signature is measured by its squared length relative to the clean weight's.
+    The size of a weight's signature is its squared norm relative to that of the clean weight.
 
     Args:
         signature: the signature's tensors in forward order; those of at least two axes count.
         clean: the tensors of the model trained on clean data, by the same names.
-        share: how much of the sum over all weights to hold, in (0, 1].
+        share: share of the sum over all weights, in (0, 1].
 
     Returns:
         Names in forward order; none if the signature is 0 everywhere.
@@ -106,7 +108,7 @@ def choose_layers(
     Raises:
         ValueError: `share` is outside (0, 1].
 
-    Source: ours, after the finding that shallow layers differ most.
+    Source: not in the paper, which finds that shallow layers differ most.
     """
     if not 0 < share <= 1:
         raise ValueError(f"choose_layers: share must be in (0, 1], got {share}")
@@ -124,13 +126,13 @@ def choose_layers(
 
 @dataclass(frozen=True, slots=True)
 class QuantizedSignature:
-    """A signature at a few bits an entry: `low` plus `step` times the code.
+    """A signature with a few bits per entry: `low` plus `step` times the code.
 
     Attributes:
-        codes: whole numbers, uint8, in the signature's shape.
-        low: what code 0 stands for.
-        step: the distance between neighbouring codes; 0 if all entries are equal.
-        dtype: the signature's.
+        codes: uint8, in the signature's shape.
+        low: the value of code 0.
+        step: the difference between values of successive codes; 0 if all entries are equal.
+        dtype: dtype of the signature.
     """
 
     codes: Tensor
@@ -140,11 +142,11 @@ class QuantizedSignature:
 
 
 def quantize_signature(signature: Tensor, *, bits: int = 8) -> QuantizedSignature:
-    """Round each entry to the nearest of 2^bits evenly spaced values from least to largest.
+    """Round each entry to the nearest of 2^bits evenly spaced values from minimum to maximum.
 
     Args:
         signature: float32 or float64, any shape.
-        bits: an entry, from 1 to 8.
+        bits: bits per entry, from 1 to 8.
 
     Raises:
         ValueError: `bits` is not in 1 to 8.
@@ -162,7 +164,7 @@ def quantize_signature(signature: Tensor, *, bits: int = 8) -> QuantizedSignatur
 
 
 def dequantize_signature(quantized: QuantizedSignature) -> Tensor:
-    """Return the signature, each entry at most half a step from where it was."""
+    """Return the signature; entries differ from the original by at most half a step."""
     return (quantized.codes.double() * quantized.step + quantized.low).to(quantized.dtype)
 
 
@@ -171,7 +173,7 @@ def _weight_names(tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 def _relative_square(signature: Tensor, clean: Tensor) -> float:
-    """Return the ratio of squared lengths; 0 for a signature of 0, whatever the weight."""
+    """Return the ratio of squared norms; 0 for a zero signature."""
     of_signature, of_clean = (float(gram([tensor])) for tensor in (signature, clean))
     if of_signature == 0:
         return 0.0

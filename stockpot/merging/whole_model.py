@@ -1,6 +1,6 @@
-"""Methods that measure all tensors of the models together, where others measure each by itself.
+"""Methods with scope `model`, which measure all tensors of the models together.
 
-A model is then one long vector: its weights, flattened and put end to end.
+A model is then one long vector: its weights, flattened and concatenated.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from stockpot.merging.recipe import OfModel, Recipe
 from stockpot.merging.runs import Run, Runs
 
 Scope = Literal["tensor", "model"]
-"""What a method measures: each tensor by itself, or the whole model."""
+"""What a method measures: each tensor on its own, or the whole model."""
 
 
 def check_scope(method: str, scope: str) -> None:
-    """Refuse a scope that there is not."""
+    """Require one of the scopes."""
     if scope not in get_args(Scope):
         raise ValueError(f"{method}: scope must be one of {sorted(get_args(Scope))}, got {scope!r}")
 
@@ -30,14 +30,14 @@ def check_scope(method: str, scope: str) -> None:
 def measure_models(
     recipes: Mapping[str, Recipe], runs_of: Callable[[str], Runs]
 ) -> dict[str, Recipe]:
-    """Measure the models, for recipes whose scope is the model.
+    """Measure the models, for recipes with scope `model`.
 
     Args:
-        recipes: of all weights, by the tensor's name.
+        recipes: recipes of all weights, by tensor name.
         runs_of: name of a tensor -> all of its entries.
 
     Returns:
-        The recipes; those whose scope is the model with what was measured.
+        The recipes; those with scope `model` include the measurements.
 
     Raises:
         InputError: options differ from tensor to tensor, or a tensor is not in all models.
@@ -55,10 +55,10 @@ def measure_models(
 
 
 def check_scopes(recipes: Mapping[str, Recipe]) -> None:
-    """Refuse tensors that cannot be measured together, though the scope is the model.
+    """Check that tensors with scope `model` can be measured together.
 
     Args:
-        recipes: of all weights, by the tensor's name.
+        recipes: recipes of all weights, by tensor name.
 
     Raises:
         InputError: options differ from tensor to tensor, or a tensor is not in all models.
@@ -79,7 +79,7 @@ def check_scopes(recipes: Mapping[str, Recipe]) -> None:
 
 
 def is_of_model(recipe: Recipe) -> bool:
-    """Whether the scope of a recipe is the model, which was not measured yet."""
+    """Whether a recipe has scope `model` and no measurements yet."""
     return recipe.options.get("scope") == "model" and recipe.of_model is None
 
 
@@ -88,7 +88,7 @@ def _of_models(recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:
 
 
 def joined(parts: list[Runs]) -> Runs:
-    """Put tensors end to end, at least one; all have the same models."""
+    """Concatenate the entries of tensors, at least one, of the same models."""
     starts = list(accumulate((part.size for part in parts), initial=0))
 
     def read(first: int, last: int) -> Run:

@@ -1,4 +1,4 @@
-"""Which entries of a task vector are its largest, found without sorting and without a copy."""
+"""The largest entries of a task vector, found without sorting and without a copy."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from stockpot.merging.runs import Run, Runs
 
 B = TypeVar("B", Tensor, NDArray[Any])
 
-_BINS = 2**15  # of magnitudes by their leading 16 bits, of which the sign is 0
+_BINS = 2**15  # by the leading 16 bits of magnitudes, whose sign bit is 0
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Where the largest entries of a task vector end.
+    """The lower bound of the largest entries of a task vector.
 
     Attributes:
         magnitude: entries above it are among the largest.
-        last: position of the last one of exactly that magnitude that is, too; -1 for none.
+        last: entries of exactly this magnitude are too, up to this position; -1: none of them.
     """
 
     magnitude: float
@@ -33,20 +33,20 @@ class Cut:
 
 
 def num_kept(size: int, share: float) -> int:
-    """Return the share of `size` entries, rounded; at least 1, else small tensors lose all."""
+    """Return the share of `size` entries, rounded; at least 1, so that no tensor loses all."""
     return min(size, max(1, round(share * size)))
 
 
 def keep_largest(task_vector: Tensor, cut: Cut, start: int = 0) -> Tensor:
-    """Keep the entries of largest magnitude, and set the others to 0.
+    """Set all entries but those of largest magnitude to 0.
 
     Args:
-        task_vector: entries of one, of any shape.
-        cut: where the largest end.
+        task_vector: a task vector or a part of one, of any shape.
+        cut: the lower bound of the largest entries.
         start: position of the first entry in the whole task vector.
     """
     kept = hardshrink(task_vector.contiguous(), cut.magnitude)
-    num_before = cut.last + 1 - start  # entries of which those of equal magnitude are kept
+    num_before = cut.last + 1 - start  # first entries, of which equal ones are kept too
     if num_before > 0:
         limit = torch.tensor(cut.magnitude, dtype=task_vector.dtype)
         below = float(limit.nextafter(torch.zeros_like(limit)))
@@ -56,27 +56,27 @@ def keep_largest(task_vector: Tensor, cut: Cut, start: int = 0) -> Tensor:
 
 
 def find_cuts(runs: Runs, counts: Sequence[int]) -> list[list[Cut]]:
-    """Find where the largest entries of each task vector end.
+    """Find the lower bound of the largest entries of each task vector.
 
-    Bits of floats >= 0, read as integers, are in the order of the floats: a histogram of the
-    leading ones says which entries a count ends among, and only these are looked at again.
+    The bits of floats >= 0, read as integers, are ordered as the floats: a histogram of the leading
+    bits tells which bin the bound is in, and only its entries are read again.
 
     Args:
-        runs: M models, and perhaps a base.
-        counts: how many entries; of equal ones those first in flat order. Zeros are never among
-            the largest, so fewer are if fewer entries differ from 0.
+        runs: M models, with or without a base.
+        counts: numbers of largest entries; of equal ones, the first in flat order. Zeros are not
+            included, even if there are fewer other entries.
 
     Returns:
-        For each model, a cut for each count.
+        A cut per count, for each model.
     """
-    totals = _histograms(runs).flip(1).cumsum(1)  # (M, bins), of entries from the largest on
+    totals = _histograms(runs).flip(1).cumsum(1)  # (M, bins), cumulative from the largest
     cuts: list[list[Cut]] = [[] for _ in range(runs.num_models)]
     asked = [(model, count) for model in range(runs.num_models) for count in counts]
     bins = [_bin_of(totals[model], count) for model, count in asked]
     found = list(
         runs.map(
-            # Copied when what it was found by is freed: if it were kept from among these, the
-            # system's allocator would take some MB anew for each run.
+            # A copy after the temporaries are freed: a result that is allocated between them
+            # would fragment the heap by some MB per run.
             lambda run: [
                 _bits_in(run.vectors[model], chosen).copy()
                 for (model, _), chosen in zip(asked, bins, strict=True)
@@ -101,7 +101,7 @@ def _histograms(runs: Runs) -> Tensor:
 
 
 def _bin_of(totals: Tensor, count: int) -> int:
-    """Return the bin that the `count`-th largest entry is in."""
+    """Return the bin of the `count`-th largest entry."""
     return _BINS - 1 - min(_BINS - 1, int(torch.searchsorted(totals, count)))
 
 
@@ -114,18 +114,18 @@ def _leading(bits: B) -> B:
 
 
 def _bits_in(values: Tensor, chosen: int) -> NDArray[Any]:
-    """Return the bits of the entries in a bin that are not 0."""
-    bits = _bits(values).cpu().numpy()  # where an index of booleans takes a fifth of the time
+    """Return the bits of the entries in a bin, without zeros."""
+    bits = _bits(values).cpu().numpy()  # boolean indexing takes a fifth of torch's time
     held: NDArray[Any] = bits[_leading(bits) == chosen]
     return held if chosen else held[held > 0]
 
 
 def _cut(runs: Runs, model: int, bits_per_run: Sequence[NDArray[Any]], count: int) -> Cut:
-    """Cut after the `count` largest of the entries whose bits are given, run by run."""
+    """Return the cut below the `count` largest of the entries whose bits are given, run by run."""
     if count <= 0:
         return Cut(torch.inf)
     if count > sum(len(bits) for bits in bits_per_run):
-        return Cut(0.0)  # there are fewer entries that are not 0
+        return Cut(0.0)  # all entries that are not 0
     bits = torch.from_numpy(np.concatenate(bits_per_run))
     smallest = bits.topk(count, sorted=False).values.amin()
     magnitude = float(smallest.view({4: torch.float32, 8: torch.float64}[bits.itemsize]))

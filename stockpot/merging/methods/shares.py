@@ -1,4 +1,4 @@
-"""Coefficients that may not be negative."""
+"""Normalized coefficients of methods that allow no negative ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from stockpot.merging.methods.task_vectors import normalized
 
 
 def positive_shares(method: str, coefficients: Sequence[float]) -> list[float]:
-    """Return the coefficients, none of which may be negative, divided by their sum.
+    """Return non-negative coefficients divided by their sum.
 
     Raises:
         ValueError: one is negative, or all are 0.

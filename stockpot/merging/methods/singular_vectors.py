@@ -1,4 +1,4 @@
-"""Singular value decomposition without the directions that are arbitrary."""
+"""Singular value decomposition without the arbitrary vectors of singular value 0."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 
 def svd_on_support(matrix: Tensor, whole: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Decompose a matrix (R, C) into U diag(s) V^T, with only the s that are not 0.
+    """Decompose a matrix (R, C) into U diag(s) V^T, with only the singular values that are not 0.
 
-    Singular vectors of 0 are any basis of the rest, so another one on each machine. What counts
-    as 0 is `torch.linalg.matrix_rank`'s rule.
+    Singular vectors of 0 are an arbitrary basis, which differs between machines. The threshold is
+    that of `torch.linalg.matrix_rank`.
 
     Args:
-        matrix: what is decomposed.
-        whole: the matrix that `matrix` is what is left of, whose rounding noise it holds; its
-            Frobenius norm is then what an s is compared with.
+        matrix: the matrix to decompose.
+        whole: for a `matrix` that is the remainder of another one after a projection: that one,
+            whose Frobenius norm then sets the threshold, since it sets the rounding noise.
 
     Returns:
         U (R, K), s (K,) in descending order, V^T (K, C).

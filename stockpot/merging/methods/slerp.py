@@ -14,7 +14,7 @@ from stockpot.merging.whole_model import Scope, check_scope
 if TYPE_CHECKING:
     from torch import Tensor
 
-_LARGEST_COSINE = 0.9995  # nearer to a line the sine is too small to divide by
+_LARGEST_COSINE = 0.9995  # above it, the sine is too small to divide by
 
 
 @method("slerp", num_models=(2, 2), is_symmetric=False, is_elementwise=True, measure=gram_of_runs)
@@ -25,15 +25,15 @@ def slerp(
     scope: Scope = "tensor",
     measured: Tensor | None = None,
 ) -> Tensor:
-    """Go the fraction t of the way from the first model to the second, along a great circle.
+    """Interpolate from the first model to the second along a great circle.
 
-    Vectors that are (nearly) on one line, in the same or in opposite directions, are
-    interpolated linearly; so are pairs with a vector of zeros.
+    (Nearly) parallel or opposite vectors are interpolated linearly, and so are pairs with a zero
+    vector.
 
     Args:
         tensors: two same-named tensors; one shape, float32 or float64.
-        t: how far to go, in [0, 1]; 0 gives the first, 1 the second, bit for bit.
-        scope: what is a vector: each `tensor`, or the whole `model`, which has one angle.
+        t: position in [0, 1]; 0 returns the first model, 1 the second, bit for bit.
+        scope: the vectors to interpolate: each `tensor`, or the whole `model`, with one angle.
         measured: inner products (2, 2) of the whole vectors, where the
             tensors are parts of larger ones.
 
@@ -41,11 +41,11 @@ def slerp(
         The merged tensor; shape and dtype of the inputs.
 
     Raises:
-        ValueError: `t` is outside [0, 1], or there is no such scope.
+        ValueError: `t` is outside [0, 1], or the scope is unknown.
 
-    Source: Shoemake 1985, on vectors of any length. mergekit takes a vector of
-    zeros as orthogonal to all others, and divides by the sine of (nearly) opposite vectors,
-    which is rounding noise; we interpolate linearly there. Inner products are in float64.
+    Source: Shoemake 1985, on vectors of any length. mergekit treats a zero vector
+    as orthogonal to all others, and divides by the sine of (nearly) opposite vectors, which is
+    rounding noise; here both are interpolated linearly. Inner products are in float64.
     """
     if not 0 <= t <= 1:
         raise ValueError(f"slerp: t must be in [0, 1], got {t}")
@@ -59,10 +59,10 @@ def along_great_circle(
     """Interpolate between two tensors, each taken as one vector.
 
     Args:
-        start: where to start, of any shape.
-        end: where to go; same shape and dtype.
-        t: how far.
-        products: inner products (2, 2) of the two; None if they are not known.
+        start: the result at t = 0, of any shape.
+        end: the result at t = 1; same shape and dtype.
+        t: the position.
+        products: inner products (2, 2) of the two; None to compute them.
     """
     products = gram([start, end]) if products is None else products
     cosine = products[0, 1] / (products[0, 0] * products[1, 1]).sqrt()
@@ -71,13 +71,13 @@ def along_great_circle(
 
 
 def circle_factors(cosine: Tensor, t: float) -> tuple[Tensor, Tensor]:
-    """Return what start and end are multiplied by: those of a line where there is no circle.
+    """Return the factors of start and end; those of linear interpolation where no circle exists.
 
     Args:
-        cosine: of the angle between start and end, one or many, float64; NaN for zero vectors.
-        t: how far to go from start to end.
+        cosine: of the angle between start and end, of any shape, float64; NaN for zero vectors.
+        t: the position.
     """
-    on_line = ~(cosine.abs() <= _LARGEST_COSINE)  # also where it is NaN
+    on_line = ~(cosine.abs() <= _LARGEST_COSINE)  # also for NaN
     angle = torch.arccos(cosine.where(~on_line, 0))
     of_start = (((1 - t) * angle).sin() / angle.sin()).where(~on_line, 1 - t)
     of_end = ((t * angle).sin() / angle.sin()).where(~on_line, t)

@@ -28,21 +28,21 @@ def task_arithmetic(
         base: the tensor that they were fine-tuned from; same shape and dtype.
         coefficients: M numbers; a negative one makes the merged model worse at that task.
         scale: finite factor on the sum (the paper's lambda).
-        normalize: whether coefficients are divided by their sum; the sum is then a mean, and at
-            scale 1 what `linear` gives.
+        normalize: whether coefficients are divided by their sum; at scale 1 the result is then
+            that of `linear`.
 
     Returns:
-        The merged tensor; shape and dtype of the inputs. One model with coefficient times scale
-        1 gives itself bit for bit.
+        The merged tensor; shape and dtype of the inputs. A single model with coefficient
+        times scale 1 is returned bit for bit.
 
     Raises:
         ValueError: an option is out of range, or coefficients to normalise sum to 0.
 
-    Source: section 2; coefficients are ours, 1 each is the paper's method.
+    Source: section 2; coefficients are an addition; 1 each is the paper's method.
     """
     check_scale("task_arithmetic", scale)
     if normalize:
         coefficients = normalized("task_arithmetic", coefficients)
     if len(tensors) == len(coefficients) == 1 and coefficients[0] * scale == 1:
-        return tensors[0].clone()  # taken from the base and added again, it would be rounded
+        return tensors[0].clone()  # subtracting and adding the base would round it
     return base + scale * sum_weighted((tensor - base for tensor in tensors), coefficients)

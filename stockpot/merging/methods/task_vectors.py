@@ -1,7 +1,7 @@
-"""What methods that merge task vectors share; a task vector is a model's tensor minus the base's.
+"""Shared operations on task vectors; a task vector is a model's tensor minus the base's.
 
-`sum_weighted` goes over task vectors once and keeps none, so a method that gives it an iterator
-holds one at a time; an election of signs needs all of them.
+`sum_weighted` consumes an iterator, so that one task vector is in memory at a time; the election
+of signs needs all of them.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from stockpot.merging.runs import Run, Runs
 
 Rescale = Literal["inverse", "l1", "none"]
 
-_SORTED = 2**18  # entries, of whole rows, that are sorted at once: they stay in the cache
+_SORTED = 2**18  # entries, in whole rows, to sort at once: they fit into the cache
 
 
 def check_density(method: str, density: float) -> None:
-    """Refuse a share of kept entries that is not in (0, 1]."""
+    """Require a density in (0, 1]."""
     if not 0 < density <= 1:
         raise ValueError(f"{method}: density must be in (0, 1], got {density}")
 
 
 def check_scale(method: str, scale: float) -> None:
-    """Refuse a factor on the merged task vector that is not finite."""
+    """Require a finite factor on the merged task vector."""
     if not math.isfinite(scale):
         raise ValueError(f"{method}: scale must be finite, got {scale}")
 
 
 def check_rescale(method: str, rescale: str) -> None:
-    """Refuse a way to rescale that there is not."""
+    """Require one of the ways to rescale."""
     if rescale not in get_args(Rescale):
         raise ValueError(
             f"{method}: rescale must be one of {sorted(get_args(Rescale))}, got {rescale!r}"
@@ -43,13 +43,13 @@ def check_rescale(method: str, rescale: str) -> None:
 
 
 def check_gamma(method: str, gamma: float) -> None:
-    """Refuse a share of outliers that is not in [0, 1)."""
+    """Require a fraction of outliers in [0, 1)."""
     if not 0 <= gamma < 1:
         raise ValueError(f"{method}: gamma must be in [0, 1), got {gamma}")
 
 
 def check_keep_range(method: str, density: float, epsilon: float) -> None:
-    """Refuse a density and a spread around it that leave (0, 1)."""
+    """Require probabilities density +- epsilon in (0, 1)."""
     if not 0 < density < 1:
         raise ValueError(f"{method}: density must be in (0, 1), got {density}")
     if not 0 <= epsilon < min(density, 1 - density):
@@ -74,9 +74,9 @@ def normalized(method: str, coefficients: Sequence[float]) -> list[float]:
 def measure_middle(
     runs: Runs, _draws: Sequence[Draws], options: Mapping[str, Any]
 ) -> list[list[Cut]]:
-    """Return where the outliers of each task vector end, and the middle after them.
+    """Return two cuts for each task vector: below its outliers, and below the middle after them.
 
-    Outliers are the share `gamma` (rounded down) of largest magnitude, or fewer if otherwise
+    Outliers are the fraction `gamma` (rounded down) of largest magnitude, or fewer if otherwise
     fewer than `density` would be left.
     """
     kept = num_kept(runs.size, options["density"])
@@ -85,15 +85,15 @@ def measure_middle(
 
 
 def keep_middle(task_vector: Tensor, cuts: Sequence[Cut], start: int = 0) -> Tensor:
-    """Keep the entries between two cuts, after the outliers, and set the others to 0."""
+    """Set all entries but those between two cuts to 0."""
     outliers, end = cuts
     return keep_largest(task_vector, end, start) - keep_largest(task_vector, outliers, start)
 
 
 def keep_middle_of_rows(task_vector: Tensor, density: float, gamma: float) -> Tensor:
-    """Keep the middle of each row, as `measure_middle` finds it for a whole task vector.
+    """Keep the middle of each row, as `keep_middle` does for a whole task vector.
 
-    A row is the last dimension; all of a task vector without dimensions.
+    A row is the last dimension; a task vector without dimensions is one row.
     """
     rows = _rows_of(task_vector)
     length = rows.shape[-1]
@@ -101,7 +101,7 @@ def keep_middle_of_rows(task_vector: Tensor, density: float, gamma: float) -> Te
     outliers = min(int(gamma * length), length - kept)
     result = torch.zeros_like(rows, memory_format=torch.contiguous_format)
     for block, places in _blocks(rows, result):
-        # Backwards, so that of equal entries the first is the larger one.
+        # Reversed, so that of equal entries the first ranks higher.
         ascending = length - 1 - _order(block.flip(-1))
         middle = ascending[:, length - outliers - kept : length - outliers]
         places.scatter_(-1, middle, block.gather(-1, middle))
@@ -109,10 +109,10 @@ def keep_middle_of_rows(task_vector: Tensor, density: float, gamma: float) -> Te
 
 
 def keep_probabilities(task_vector: Tensor, density: float, epsilon: float) -> Tensor:
-    """Return how likely each entry is kept: evenly spread over density +- epsilon by its rank.
+    """Return the probability of keeping each entry: density +- epsilon, linear in its rank.
 
-    The rank is that of the magnitude in the row, which is the last dimension; of equal entries
-    the first is the lower one. In a row of one entry it is the density.
+    The rank is that of the magnitude within the row, the last dimension; of equal entries the
+    first has the lower rank. The probability in a row of one entry is the density.
     """
     rows = _rows_of(task_vector)
     length = rows.shape[-1]
@@ -130,7 +130,7 @@ def _rows_of(tensor: Tensor) -> Tensor:
 
 
 def _blocks(rows: Tensor, places: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield as many rows of both as are sorted at once."""
+    """Yield blocks of rows of both, to sort at once."""
     at_once = max(1, _SORTED // max(1, rows.shape[-1]))
     yield from zip(torch.split(rows, at_once), torch.split(places, at_once), strict=True)
 
@@ -139,8 +139,8 @@ def _order(rows: Tensor) -> Tensor:
     """Return the positions of each row's entries, smallest magnitude first, as a stable sort."""
     if rows.dtype != torch.float32:
         return rows.abs().argsort(dim=-1, stable=True)
-    # Bits of floats >= 0 are in their order, and positions make equal ones differ; numbers of 64
-    # bits are sorted in less than half the time of a stable sort of floats with its positions.
+    # The bits of floats >= 0 are ordered as the floats, and positions break ties; sorting 64-bit
+    # integers takes less than half the time of a stable argsort of floats.
     bits = rows.abs().view(torch.int32).long() << 32
     keys = (bits | torch.arange(rows.shape[-1], device=rows.device)).cpu().numpy()
     keys.sort(axis=-1)
@@ -154,15 +154,15 @@ def drop_and_rescale(
     rescale: Rescale,
     l1_ratio: float | None = None,
 ) -> Tensor:
-    """Drop entries at random, and rescale those that stay.
+    """Drop random entries, and rescale the others.
 
     Args:
         task_vector: of any shape.
-        keep_probability: in (0, 1], one for all entries or one each.
-        draws: one number an entry.
-        rescale: `inverse` divides by the probability, so that the expectation stays; `l1` keeps
-            the sum of magnitudes; `none` leaves them.
-        l1_ratio: what `l1` multiplies by; None where the entries are all of the task vector's.
+        keep_probability: in (0, 1], for all entries or per entry.
+        draws: one random number per entry.
+        rescale: `inverse` divides by the probability, which preserves the expectation; `l1`
+            preserves the sum of magnitudes; `none` leaves them unchanged.
+        l1_ratio: the factor of `l1`; None if `task_vector` is a whole one, to compute it.
 
     Returns:
         A tensor of the task vector's shape and dtype.
@@ -176,16 +176,16 @@ def drop_and_rescale(
 
 
 def drop(task_vector: Tensor, keep_probability: float | Tensor, draws: Draws) -> Tensor:
-    """Set entries at random to 0."""
+    """Set random entries to 0."""
     return draws.kept(keep_probability, task_vector).mul_(task_vector)
 
 
 def measure_l1(
     runs: Runs, draws: Sequence[Draws], options: Mapping[str, Any]
 ) -> Sequence[float | None]:
-    """Return what keeps the sum of magnitudes of each task vector after entries are dropped.
+    """Return the factors that restore the sum of magnitudes of each task vector after dropping.
 
-    Only the way to rescale that is called `l1` needs it.
+    They are None unless `rescale` is `l1`.
     """
     if options["rescale"] != "l1":
         return [None] * runs.num_models
@@ -223,17 +223,16 @@ def sum_weighted(task_vectors: Iterable[Tensor], coefficients: Sequence[float]) 
 def merge_agreeing(
     task_vectors: Iterable[Tensor], coefficients: Sequence[float], *, normalize: bool
 ) -> Tensor:
-    """Sum, in each entry, the weighted task vectors that have the sign of their sum.
+    """Sum, in each entry, the weighted task vectors that agree with the sign of their sum.
 
     Args:
-        task_vectors: M of one shape, at least one.
+        task_vectors: M >= 1 tensors of one shape.
         coefficients: M numbers.
-        normalize: whether the sum is divided by the total of the coefficients of those it is
-            made of. Their magnitudes are added, so that a negative coefficient still subtracts
-            and the total never comes near 0.
+        normalize: whether the sum is divided by the total magnitude of its coefficients. With
+            magnitudes, a negative coefficient still subtracts and the total is not near 0.
 
     Returns:
-        A task vector; 0 in entries where the sum is 0 and no sign can be elected.
+        A task vector; 0 in entries where the sum is 0, so that no sign is elected.
     """
     weighted = [
         task_vector * coefficient
@@ -244,9 +243,9 @@ def merge_agreeing(
         elected += vector
     elected.sign_()
     total = torch.zeros_like(elected)
-    shares = 1 - elected.abs()  # where no sign is elected, 0 is divided by 1
+    shares = 1 - elected.abs()  # where no sign is elected: 0 / 1
     for vector, coefficient in zip(weighted, coefficients, strict=True):
-        agreeing = vector.mul_(elected).clamp_(min=0)  # the magnitude, and 0 of the others
+        agreeing = vector.mul_(elected).clamp_(min=0)  # magnitudes; 0 for the others
         total += agreeing
         if normalize:
             shares.add_(agreeing.sign_(), alpha=abs(coefficient))
@@ -255,4 +254,4 @@ def merge_agreeing(
 
 
 def _l1_norm(tensor: Tensor) -> float:
-    return float(tensor.abs().sum())  # of a run: torch adds pairwise, so float32 is enough
+    return float(tensor.abs().sum())  # pairwise summation: float32 is enough

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def measure_largest(runs: Runs, _draws: Sequence[Draws], options: Mapping[str, Any]) -> list[Cut]:
-    """Return where the share `density` of largest entries of each task vector ends."""
+    """Return the cut below the fraction `density` of largest entries of each task vector."""
     return [cut for (cut,) in find_cuts(runs, [num_kept(runs.size, options["density"])])]
 
 
@@ -48,10 +48,9 @@ def ties(
         density: fraction of entries kept in each task vector, in (0, 1]; at least one is kept.
         scale: finite factor on the merged task vector (the paper's lambda).
         normalize: whether agreeing entries are averaged (the paper) or summed.
-        scope: of which the density is kept: of each `tensor`, or of the whole `model`, which is
-            the paper's method and reads all models once more before it merges.
-        measured: where the largest entries of each whole task vector end, where these are parts of
-            a tensor or of a model.
+        scope: the density is that of each `tensor`, or of the whole `model`, which is the paper's
+            method and reads all models once more before merging.
+        measured: the cuts of the whole task vectors, where the tensors are parts of larger ones.
         start: position of the part's first entry.
 
     Returns:
@@ -61,12 +60,11 @@ def ties(
     Raises:
         ValueError: an option is out of range.
 
-    Source: Algorithm 1. The paper trims over all tensors of a model at once; by default we trim
-    each on its own, as mergekit does, so that every tensor keeps a share and models are read
-    once. Exactly the density is kept, of equal entries the first. A sum of 0 elects no sign,
-    where mergekit elects the positive one and the authors' code the more frequent one over the
-    model: neither entry is better than its opposite. Averages are over magnitudes of
-    coefficients, see `merge_agreeing`.
+    Source: Algorithm 1. The paper trims over all tensors of a model together; the default here is
+    to trim each tensor, as mergekit does, so that every tensor keeps entries and models are read
+    once. The density is exact: of equal entries, the first are kept. A sum of 0 elects no sign;
+    mergekit elects the positive one there, and the authors' code the one that is more frequent
+    in the model. Averages are over magnitudes of coefficients, see `merge_agreeing`.
     """
     check_density("ties", density)
     check_scale("ties", scale)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def tsv(tensors: Sequence[Tensor], base: Tensor, *, scale: float = 1.0) -> Tensor:
     """Merge the leading singular vectors of the task vectors after making them orthogonal.
 
-    Of M models each keeps an M-th of its singular vectors. Tensors that are not matrices get the
+    Each of M models keeps 1/M of its singular vectors. Tensors that are not matrices get the
     mean of the task vectors.
 
     Args:
@@ -33,9 +33,9 @@ def tsv(tensors: Sequence[Tensor], base: Tensor, *, scale: float = 1.0) -> Tenso
     Raises:
         ValueError: `scale` is not finite.
 
-    Source: TSV-Merge. Singular vectors of the value 0 are left out, and where those of several
-    models depend on each other, only their span is made orthogonal: in the paper's procedure
-    both bring in directions that are rounding noise. A model keeps one vector at least.
+    Source: TSV-Merge. Vectors of singular value 0 are left out, and linearly dependent vectors of
+    several models are orthogonalized within their span: in the paper's procedure both add
+    directions that are rounding noise. A model keeps at least one vector.
     """
     check_scale("tsv", scale)
     task_vectors = [tensor - base for tensor in tensors]

@@ -1,4 +1,4 @@
-"""Averaging that keeps the weights' variance, for models that are hardly correlated.
+"""Averaging that preserves the variance of weights, for nearly uncorrelated models.
 
 Tian et al. 2024, https://arxiv.org/abs/2404.04616.
 """
@@ -16,7 +16,7 @@ from stockpot.merging.methods.shares import positive_shares
 if TYPE_CHECKING:
     from torch import Tensor
 
-_CONSTANT = 1e-30  # a variance below: there is nothing to stretch
+_CONSTANT = 1e-30  # variances below it are 0
 
 
 @method("variance_corrected")
@@ -27,17 +27,17 @@ def variance_corrected(
     eps: float = 1e-12,
     min_ndim: int = 2,
 ) -> Tensor:
-    """Average the tensors, then stretch the entries about their mean to the models' variance.
+    """Average the tensors, then rescale the entries about their mean to the models' variance.
 
-    The mean of M independent models has an M-th of their variance. Models of one base are
-    correlated, and for them this is close to `linear`.
+    The mean of M independent models has 1/M of their variance. Models fine-tuned from one base
+    are correlated; for them the result is close to that of `linear`.
 
     Args:
         tensors: M same-named tensors, one per model; one shape, float32 or float64.
         coefficients: M numbers of at least 0, in the order of `tensors`, not all 0.
         eps: added to both variances before they are compared, at least 0.
-        min_ndim: tensors of fewer axes are averaged and not stretched, at least 0; by default
-            those of one, since scales of normalisation lie close about 1.
+        min_ndim: tensors of fewer axes are averaged and not rescaled, at least 0; by default those
+            of one axis, since scales of normalization layers are all close to 1.
 
     Returns:
         The merged tensor; shape and dtype of the inputs.
@@ -45,8 +45,8 @@ def variance_corrected(
     Raises:
         ValueError: an option or a coefficient is out of its range.
 
-    Source: variance-corrected averaging, to the mean variance of the models. The reference adds
-    1e-4, which is large beside variances of 1e-3, and stretches tensors of one axis too.
+    Source: variance-corrected averaging, to the mean variance of the models. The reference code
+    adds 1e-4, which is large relative to variances of 1e-3, and rescales tensors of one axis too.
     """
     if not eps >= 0:
         raise ValueError(f"variance_corrected: eps must be at least 0, got {eps}")

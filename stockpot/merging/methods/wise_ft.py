@@ -18,7 +18,7 @@ def wise_ft(tensors: Sequence[Tensor], base: Tensor, *, alpha: float = 0.5) -> T
     Args:
         tensors: the fine-tuned model's tensor, float32 or float64.
         base: the base's tensor; same shape and dtype.
-        alpha: how far to go, in [0, 1]; 0 gives the base, 1 the model, bit for bit.
+        alpha: position in [0, 1]; 0 returns the base, 1 the model, bit for bit.
 
     Returns:
         The merged tensor; shape and dtype of the inputs.
@@ -30,7 +30,7 @@ def wise_ft(tensors: Sequence[Tensor], base: Tensor, *, alpha: float = 0.5) -> T
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"wise_ft: alpha must be in [0, 1], got {alpha}")
-    # Where they agree, the sum of two rounded products need not: the base plus a difference.
+    # Base plus difference: entries that agree stay exact, unlike in a sum of two products.
     if alpha == 1:
         return tensors[0].clone()
     return base + (tensors[0] - base) * alpha

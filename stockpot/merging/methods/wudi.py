@@ -23,17 +23,18 @@ def wudi(
     steps: int = 300,
     learning_rate: float = 1e-5,
 ) -> Tensor:
-    """Move the sum of the task vectors by Adam, to where it interferes least with each of them.
+    """Minimize the interference of the merged task vector with each task vector by Adam.
 
-    The interference with a task vector v is |(x - v) v^T|^2 / |v|^2: the rows of v stand for the
-    inputs of that task. Tensors that are not matrices get the mean of the task vectors.
+    The search starts from the sum of the task vectors. The interference of x with a task vector v
+    is |(x - v) v^T|^2 / |v|^2, where the rows of v represent the inputs of that task. Tensors
+    that are not matrices get the mean of the task vectors.
 
     Args:
         tensors: M same-named tensors, one per model; one shape, float32 or float64.
         base: the base's tensor; same shape and dtype.
         scale: factor on the merged task vector.
-        steps: number of Adam steps, at least 0; 0 gives the sum.
-        learning_rate: of Adam; an entry moves by about this much a step. Above 0.
+        steps: number of Adam steps, at least 0; 0 returns the sum.
+        learning_rate: of Adam, about the change of an entry per step; above 0.
 
     Returns:
         The merged tensor; shape and dtype of `base`.
@@ -41,8 +42,9 @@ def wudi(
     Raises:
         ValueError: an option is out of its range.
 
-    Source: WUDI-Merging, with the reference's Adam. The gradient is linear in x: we form its
-    matrix once, so that a step costs one or two matrix products whatever the number of models.
+    Source: WUDI-Merging, with the reference code's Adam. The gradient is linear in x and its
+    matrix is computed once, so that a step takes one or two matrix products for any number of
+    models.
     """
     check_scale("wudi", scale)
     if not steps >= 0:
@@ -58,10 +60,10 @@ def wudi(
 
 
 def _gradient(total: Tensor, task_vectors: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
-    """Return the gradient of the interference, as a function of the move away from the sum.
+    """Return the gradient of the interference as a function of the offset from the sum.
 
-    Of the move, not of where it leads: so it is exactly 0 for a single task vector, and Adam,
-    which divides by its size, has no rounding noise to follow.
+    As a function of the offset it is exactly 0 for a single task vector. Rounding noise would be
+    amplified by Adam, which divides by the size of the gradient.
     """
     used = [vector for vector in task_vectors if vector.any()]
     units = [vector / torch.linalg.vector_norm(vector) for vector in used]
@@ -69,10 +71,10 @@ def _gradient(total: Tensor, task_vectors: Sequence[Tensor]) -> Callable[[Tensor
     for vector, unit in zip(used, units, strict=True):
         at_sum += 2 * ((total - vector) @ unit.T) @ unit
     stacked = torch.cat(units) if units else torch.zeros_like(total)  # (M R, C)
-    if stacked.shape[1] > 2 * stacked.shape[0]:  # many columns: their products cost more
-        return lambda move: 2 * (move @ stacked.T) @ stacked + at_sum
+    if stacked.shape[1] > 2 * stacked.shape[0]:  # for many columns, their products cost more
+        return lambda offset: 2 * (offset @ stacked.T) @ stacked + at_sum
     products = 2 * stacked.T @ stacked  # (C, C)
-    return lambda move: move @ products + at_sum
+    return lambda offset: offset @ products + at_sum
 
 
 def _adam(
