@@ -1,4 +1,4 @@
-"""The sections of params.yaml, typed and frozen; each checks what it can see by itself."""
+"""The sections of params.yaml as typed, frozen objects that validate themselves."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ UsersFunction = Annotated[str, AfterValidator(_module_and_function), WithJsonSch
 
 
 class WorkloadSection(Section):
-    """What models are trained and judged on."""
+    """The data, the model architecture and the metrics."""
 
-    name: str = Field("digits", description="a built-in workload, or module:Class of your own")
+    name: str = Field("digits", description="a built-in workload, or module:Class for your own")
     val_shifts: list[str] = Field(
-        ["blur", "scale"], description="shifts of val that may guide choices"
+        ["blur", "scale"], description="shifts of val, which selection and tuning may use"
     )
     test_shifts: list[str] = Field(
         ["noise", "rotate", "translate", "contrast", "occlude"],
-        description="shifts of test, opened by evaluation alone",
+        description="shifts of test, for the evaluation only",
     )
-    options: dict[str, int | float | str | bool] = Field({}, description="the workload's own")
+    options: dict[str, int | float | str | bool] = Field({}, description="options of the workload")
 
     @model_validator(mode="after")
     def _shifts_are_known_and_apart(self) -> WorkloadSection:
@@ -68,29 +68,31 @@ class WorkloadSection(Section):
 
 
 class RepeatsSection(Section):
-    """One model asked several times, as a competitor of soups at several times their cost."""
+    """Averages of repeated predictions of one model, a baseline at several times the cost."""
 
-    m: int = Field(8, ge=0, description="how often; 0 leaves it out")
+    m: int = Field(8, ge=0, description="repetitions; 0: no such baseline")
     source: Literal["tta", "noise", "mc_dropout"] = Field(
-        "tta", description="why answers differ: augmented inputs, noise on them, dropout layers"
+        "tta", description="source of the differences: augmented inputs, noisy inputs, or dropout"
     )
-    strength: float = Field(0.1, ge=0, description="of augmentation in [0, 1], or of the noise")
+    strength: float = Field(
+        0.1, ge=0, description="of the augmentation, in [0, 1], or of the noise"
+    )
     average: Literal["logits", "probs"] = "logits"
 
 
 class EvaluateSection(Section):
-    """How models are judged on test and the test shifts."""
+    """The evaluation of models on test and the test shifts."""
 
-    bootstrap: int = Field(2000, ge=100, description="resamples of the examples")
-    confidence: Fraction = Field(0.95, description="of every interval")
+    bootstrap: int = Field(2000, ge=100, description="bootstrap resamples of the examples")
+    confidence: Fraction = Field(0.95, description="level of all confidence intervals")
     random_soups: int = Field(
-        32, ge=0, description="random soups that each soup is compared with; 0 for none"
+        32, ge=0, description="random soups to compare each soup with; 0: none"
     )
     stack: Literal["coarse", "per_class"] = Field(
-        "coarse", description="weights of the stacked ensemble: one a model, or one a class too"
+        "coarse", description="weights of the stacked ensemble: per model, or per model and class"
     )
     conformal_alpha: Fraction = Field(
-        0.1, description="share of prediction sets that may miss the target"
+        0.1, description="allowed share of prediction sets that miss the target"
     )
     repeats: RepeatsSection = RepeatsSection()
     metrics: list[UsersFunction] = Field(
@@ -99,46 +101,50 @@ class EvaluateSection(Section):
 
 
 class PromoteSection(Section):
-    """When a soup replaces the champion in MLflow's registry of models."""
+    """The promotion of a soup to champion in MLflow's model registry."""
 
     enabled: bool = Field(
-        False, description="let the best soup on val challenge the champion at the end of a run"
+        False, description="at the end of a run, let the best soup on val challenge the champion"
     )
-    name: Name | None = Field(
-        None, description="of the registered model; null: that of track.experiment"
-    )
-    level: Fraction = Field(0.05, description="p of the paired test on test has to be below it")
+    name: Name | None = Field(None, description="of the registered model; null: track.experiment")
+    level: Fraction = Field(0.05, description="significance level of the paired test on test")
 
 
 class TrackSection(Section):
-    """Where MLflow records go."""
+    """The MLflow server and experiment for records."""
 
     experiment: Name = "stockpot"
-    uri: str | None = Field(None, description="null: $MLFLOW_TRACKING_URI, else the project's own")
-    offline: bool = Field(False, description="start even if the server does not answer")
+    uri: str | None = Field(
+        None, description="null: $MLFLOW_TRACKING_URI, or else the project's own store"
+    )
+    offline: bool = Field(False, description="start even if the server is unreachable")
 
 
 class RunSection(Section):
-    """Where the work is done."""
+    """Devices and worker processes."""
 
     devices: Literal["auto", "cpu"] | Annotated[list[str], Field(min_length=1)] = Field(
-        "auto", description="auto: every GPU, else the CPU; or a list such as [cuda:0, cuda:1]"
+        "auto", description="auto: all GPUs, or else the CPU; or a list such as [cuda:0, cuda:1]"
     )
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
-        "auto", description="worker processes; auto: one a GPU, or one a CPU core"
+        "auto", description="worker processes; auto: one per GPU, or one per CPU core"
     )
-    threads: int = Field(1, ge=1, description="torch threads a worker; part of the result")
+    threads: int = Field(
+        1, ge=1, description="torch threads per worker; changes results in the last bits"
+    )
 
 
 class Experiment(Section):
-    """One merge experiment, whole."""
+    """A complete merge experiment."""
 
-    seed: int = Field(0, ge=0, lt=2**32, description="of splits, base, sweep and tuning")
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="random seed of splits, base, sweep and tuning"
+    )
     workload: WorkloadSection = WorkloadSection()
     base: BaseSection = BaseSection()
     sweep: SweepSection
     soups: list[SoupSection] = Field(min_length=1)
-    tune: list[TuneSection] = Field([], description="empty: no tuning")
+    tune: list[TuneSection] = Field([], description="searches for coefficients; []: none")
     diagnose: Literal["all"] | list[DiagnosticName] = Field(
         "all",
         description="diagnostics of ingredients and soups: all built-in ones, or a list of names "
@@ -179,7 +185,7 @@ class Experiment(Section):
 
 
 def _is_taken(name: str) -> bool:
-    """Say whether a model that is no soup has this name, or a line of the table."""
+    """Whether another model, or another row of the results table, has this name."""
     kinds = ("logit", "probability", "median", "stacked", "mean")
     taken = {"base", "best ingredient", *(f"{kind} ensemble" for kind in kinds)}
     return name in taken or name.startswith(("ingredient-", "imported-"))

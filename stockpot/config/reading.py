@@ -19,10 +19,10 @@ def load_experiment(params_file: Path, overrides: Sequence[str] = ()) -> Experim
 
     Args:
         params_file: a YAML file of the form that `docs/params.schema.json` describes.
-        overrides: `field.subfield=value` each, values in YAML; `soups.0.k=3` reaches into lists.
+        overrides: each `field.subfield=value`, with a YAML value; `soups.0.k=3` indexes a list.
 
     Raises:
-        InputError: with all that is wrong in the file, a line each.
+        InputError: lists all errors of the file, one per line.
     """
     content = read_yaml(params_file)
     for override in overrides:
@@ -31,7 +31,7 @@ def load_experiment(params_file: Path, overrides: Sequence[str] = ()) -> Experim
 
 
 def json_schema() -> str:
-    """Return the JSON schema of params.yaml, as it stands in docs/params.schema.json."""
+    """Return the JSON schema of params.yaml, the content of docs/params.schema.json."""
     return json.dumps(Experiment.model_json_schema(), indent=2) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""The sections `base` and `sweep` of params.yaml: how ingredients come to be."""
+"""The sections `base` and `sweep` of params.yaml: pretraining and fine-tuning."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from stockpot.yaml_files import Section
 
 @with_fields(offered_fields(Base), lambda field: field.value_type)
 class BaseSection(Section):
-    """How the base is pretrained: the model that every ingredient starts from."""
+    """Pretraining of the base, from which every ingredient is fine-tuned."""
 
     import_: str | None = Field(
         None,
         alias="import",
-        description="path of a model of the workload that is the base as it is; then nothing is "
-        "pretrained, and the fields below do nothing",
+        description="path of a checkpoint to use as the base instead of pretraining; the fields "
+        "below then have no effect",
     )
 
     @field_validator("import_")
@@ -34,64 +34,69 @@ class BaseSection(Section):
 
 
 class PrecheckSection(Section):
-    """What ingredients must show before any of them is merged; what failed is named with why."""
+    """Checks of ingredients before merging; failures are reported with their reasons."""
 
     max_barrier: float = Field(
         0.05,
         gt=0,
-        description="of the val metric: what may be lost half-way to the mean of the others (share "
-        "of the base's score, for what is no classification)",
+        description="largest loss of the val metric half-way to the mean of the other ingredients; "
+        "unless it is classification, as a share of the base's score",
     )
     delta: float = Field(
-        0.01, ge=0.001, lt=1, description="probability of a false alarm about val's data"
+        0.01, ge=0.001, lt=1, description="probability of a false alarm of the check of val's data"
     )
     on_fail: Literal["exclude", "stop", "warn"] = Field(
-        "exclude", description="exclude: no soup may use it; stop: the run fails; warn: no more"
+        "exclude",
+        description="exclude: soups do not use it; stop: the run fails; warn: a warning only",
     )
 
 
 class SweepSection(Section):
-    """The fine-tuning runs: how many, over which hyperparameters, searched how."""
+    """The fine-tuning runs: their number, hyperparameters and search."""
 
     search: Literal["random", "sobol", "grid", "list", "soup"] = Field(
-        "sobol", description="soup: in rounds, each where the greedy soup gained most on val"
+        "sobol",
+        description="soup: in rounds, each where the greedy soup is likely to gain most on val",
     )
     import_: str | Sequence[str] = Field(
         (),
         alias="import",
-        description="paths of checkpoints that are ingredients as they are, or patterns of some, "
-        "e.g. runs/*/model.safetensors; relative ones start from the project's folder",
+        description="paths or patterns of checkpoints to use as further ingredients, e.g. "
+        "runs/*/model.safetensors; relative ones start from the project's folder",
     )
     on_foreign: Literal["exclude", "stop"] = Field(
         "exclude",
-        description="an imported checkpoint of another model, or with NaN in it, is named and left "
-        "out (exclude), or stops the run (stop)",
+        description="for an imported checkpoint that does not match the model or contains NaN: "
+        "report it and leave it out (exclude), or stop the run (stop)",
     )
     size: int | None = Field(
         16,
         ge=0,
-        description="ingredients that are trained; null: all of a grid or list; 0: imported ones "
-        "alone",
+        description="ingredients to train; null: all of a grid or list; 0: only imported ones",
     )
-    min_ingredients: int = Field(4, ge=1, description="fewer good ones than this is an error")
-    retries: int = Field(1, ge=0, description="for a lost worker process; never for divergence")
-    timeout_seconds: float = Field(3600, gt=0, description="for one ingredient")
+    min_ingredients: int = Field(4, ge=1, description="the run fails if fewer ingredients succeed")
+    retries: int = Field(
+        1, ge=0, description="after the loss of a worker process; not after divergence"
+    )
+    timeout_seconds: float = Field(3600, gt=0, description="per ingredient")
     save_every_seconds: float = Field(
-        30, gt=0, description="how often a fine-tuning saves its state, to resume from"
+        30, gt=0, description="interval at which a run saves its state, from which it resumes"
     )
     snapshots: int = Field(
         0,
         ge=0,
-        description="checkpoints kept along each run, evenly spaced over its epochs, as "
-        "ingredients of their own: ingredient-03-epoch-4 is one",
+        description="checkpoints to save along each run, evenly spaced over its epochs, as "
+        "further ingredients, e.g. ingredient-03-epoch-4",
     )
     space: SpaceSection = Field(
         SpaceSection.model_construct(),
-        description="a distribution, or a constant, per hyperparameter; not needed with size 0",
+        description="a distribution, or a constant, per hyperparameter; optional with size 0",
     )
     list: Annotated[
         Sequence[dict[str, float | str]],
-        Field(description="search: list; hyperparameters of each ingredient, over the space"),
+        Field(
+            description="for search: list; per ingredient, hyperparameters that replace the space's"
+        ),
     ] = ()
     precheck: PrecheckSection = PrecheckSection()
 
@@ -102,7 +107,7 @@ class SweepSection(Section):
 
     @property
     def imports(self) -> tuple[str, ...]:
-        """The patterns of what is imported."""
+        """The paths and patterns of imported checkpoints."""
         return (self.import_,) if isinstance(self.import_, str) else tuple(self.import_)
 
     @field_validator("import_")
@@ -141,6 +146,6 @@ class SweepSection(Section):
 
 
 def _check_inside(path: str) -> None:
-    """Refuse a path, or a pattern of some, that leaves the project's folder on its way."""
+    """Refuse an empty path or pattern, and one with `..`."""
     if not path or ".." in path.split("/"):
         raise ValueError(f"must be in the project's folder or absolute, got {path!r}")

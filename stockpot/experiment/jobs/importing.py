@@ -1,4 +1,4 @@
-"""Taking checkpoints that others have trained: headers first, then weights, then val scores."""
+"""The jobs that import checkpoints: check all headers, then copy the weights of each."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ IMPORTING_MODULES = (
     "stockpot.ingredients.importing.model_form",
     "stockpot.storage.weights.opening",
 )
-"""The modules that make weights of a checkpoint."""
+"""The modules that convert a checkpoint to weights."""
 
 _CONTRACT = 1
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderJob:
-    """The look at the headers of checkpoints, as plain values that a worker process can be sent.
+    """The check of the headers of checkpoints, as plain values for a worker process.
 
     Attributes:
-        workload: whose model they should be of.
-        paths: of the checkpoints, as people know them and absolute.
+        workload: has the model that they must match.
+        paths: of the checkpoints: the path in messages, and the absolute path.
     """
 
     workload: WorkloadSpec
@@ -49,11 +49,11 @@ class HeaderJob:
 
 @dataclass(frozen=True, slots=True)
 class Headers:
-    """What headers said.
+    """The result of a check of headers.
 
     Attributes:
         form: digest of the names, shapes and dtypes of the workload's model.
-        problems: why each checkpoint is not of this model; empty for those that are.
+        problems: per checkpoint, why it does not match the model; empty if it does.
     """
 
     form: str
@@ -62,15 +62,15 @@ class Headers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportJob(ModelJob):
-    """One checkpoint to be imported, as plain values that a worker process can be sent.
+    """One checkpoint to import, as plain values that can be sent to a worker process.
 
     Attributes:
-        source: the checkpoint, which was found.
+        source: the checkpoint.
         digest: of its files.
         form: digest of the form of the workload's model.
-        start: the base that it counts from, and that an adapter is put on; None for a base.
-        foreign: why it cannot be used, if headers have shown that.
-        twin: the name of an equal one, which is used instead.
+        start: the base, to which an adapter is applied; None if this job imports the base.
+        foreign: why the checkpoint does not match the model; empty if it does.
+        twin: name of an earlier checkpoint with equal files, which is used instead; or empty.
     """
 
     source: ImportSource
@@ -82,7 +82,7 @@ class ImportJob(ModelJob):
 
     @property
     def key(self) -> str:
-        """The content key: equal files are equal weights, wherever they are."""
+        """Content key; it does not depend on the path of the files."""
         return content_key(
             contract=_CONTRACT,
             kind=self.kind,
@@ -101,7 +101,7 @@ class ImportJob(ModelJob):
 
     @property
     def settings(self) -> Mapping[str, float | str]:
-        """The hyperparameters that are known of the checkpoint."""
+        """The hyperparameters that the checkpoint came with."""
         return self.source.hyperparameters
 
     @property
@@ -134,7 +134,7 @@ class ImportJob(ModelJob):
 def check_headers(job: HeaderJob, _device: str) -> Headers:
     """Compare checkpoints with the workload's model; runs in a worker process.
 
-    No weights are read, but those of pickles of the older form, which have no header.
+    No weights are read, except from pickles of the old format, which have no header.
     """
     from stockpot.ingredients.importing.model_form import form_of
 
@@ -175,7 +175,7 @@ def _base_of(job: ImportJob) -> Source | None:
 
 
 def _check_unchanged(job: ImportJob) -> None:
-    """Refuse a file that was written to since its digest was formed."""
+    """Refuse a file that has changed since its digest was computed."""
     from stockpot.storage.digests import DigestCache
 
     if DigestCache(job.root / ".stockpot").known([job.source.files]) != [job.digest]:
@@ -183,7 +183,7 @@ def _check_unchanged(job: ImportJob) -> None:
 
 
 def _problem(form: ModelForm, shown: str, path: Path) -> str:
-    """Return why a checkpoint is not of the model; empty if it is."""
+    """Return why a checkpoint does not match the model; empty if it does."""
     from stockpot.ingredients.importing.fitting import fit
     from stockpot.storage.weights.opening import open_source
 

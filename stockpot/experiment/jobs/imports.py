@@ -1,4 +1,4 @@
-"""What an experiment imports: which checkpoints, whether they are known, and the jobs for them."""
+"""The checkpoints that a stage imports, and the jobs that import them."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Imports:
 
     Attributes:
         root: the project root.
-        workload: whose model they should be of.
+        workload: has the model that they must match.
         kind: base or ingredient.
-        patterns: of their paths; of a base, its path; nothing where none is imported.
-        on_foreign: what is done if some are of another model, or have values that are not finite.
+        patterns: of their paths; for a base, its path; empty if nothing is imported.
+        on_foreign: whether checkpoints that do not match, or are not finite, stop the run.
     """
 
     root: Path
@@ -38,10 +38,10 @@ class Imports:
 
     @cached_property
     def sources(self) -> list[ImportSource]:
-        """The checkpoints that were found; none of them is opened.
+        """The checkpoints that the patterns match; none of them is opened.
 
         Raises:
-            InputError: a pattern fits nothing, or hyperparameters beside one are damaged.
+            InputError: a pattern matches nothing, or a file of hyperparameters is damaged.
         """
         if self.kind == "base":
             places = [self.root / Path(path).expanduser() for path in self.patterns]
@@ -50,18 +50,18 @@ class Imports:
 
     @cached_property
     def digests(self) -> list[str]:
-        """The digest of each: what it was when this was asked for first."""
+        """The digest of each checkpoint, at the time of the first access."""
         return self._cache.digest([source.files for source in self.sources])
 
     def are_known(self) -> bool:
-        """Say whether all are there in a state whose digests are known; none is read."""
+        """Whether the digests of all checkpoints are cached and valid; no file is read."""
         try:
             return self._cache.known([source.files for source in self.sources]) is not None
-        except (InputError, OSError):  # whoever imports them says so
+        except (InputError, OSError):  # the import itself reports it
             return False
 
     def inputs(self) -> list[dict[str, Any]]:
-        """Return what results depend on."""
+        """Return the parts of the imports that results depend on."""
         return [
             {
                 "name": source.name,
@@ -73,7 +73,7 @@ class Imports:
         ]
 
     def listed(self) -> list[str]:
-        """Say what is imported, or why that cannot be, a line each."""
+        """Return one line per import; or the error, if they cannot be found."""
         if not self.patterns:
             return []
         try:
@@ -82,14 +82,14 @@ class Imports:
             return [str(error)]
 
     def header_job(self) -> HeaderJob:
-        """Return the look at all headers, which comes before anything is read or trained."""
+        """Return the check of all headers, which precedes all reading and training."""
         return HeaderJob(self.workload, tuple((s.shown, s.path) for s in self.sources))
 
     def require_fit(self, headers: Headers) -> None:
-        """Refuse checkpoints of another model, if that is to stop the run.
+        """Stop the run if checkpoints do not match the model and `on_foreign` is stop.
 
         Raises:
-            InputError: with all that are foreign, a line each.
+            InputError: lists these checkpoints, one per line.
         """
         reasons = [
             f"{source.name}: {problem}"
@@ -99,10 +99,10 @@ class Imports:
         self.refuse(reasons)
 
     def refuse(self, reasons: Sequence[str]) -> None:
-        """Stop the run for these reasons, if there are some and it is to stop.
+        """Stop the run if there are reasons to and `on_foreign` is stop.
 
         Raises:
-            InputError: with all reasons, a line each.
+            InputError: lists the reasons, one per line.
         """
         if not reasons or self.on_foreign == "exclude":
             return
@@ -115,11 +115,11 @@ class Imports:
         )
 
     def jobs(self, headers: Headers, start: Checkpoint | None) -> list[ImportJob]:
-        """Return the imports, those that are refused among them with the reason.
+        """Return one job per checkpoint; those of unusable checkpoints have the reason.
 
         Args:
-            headers: what these said.
-            start: the base that ingredients count from.
+            headers: the result of the header check.
+            start: the base of the ingredients.
         """
         first: dict[str, str] = {}
         return [
@@ -133,7 +133,7 @@ class Imports:
                 form=headers.form,
                 start=start,
                 foreign=problem,
-                twin="" if problem else _other(first.setdefault(digest, source.name), source.name),
+                twin="" if problem else _twin(source.name, first.setdefault(digest, source.name)),
             )
             for source, digest, problem in zip(
                 self.sources, self.digests, headers.problems, strict=True
@@ -145,6 +145,6 @@ class Imports:
         return DigestCache(self.root / ".stockpot")
 
 
-def _other(first: str, name: str) -> str:
-    """Return the name of the first of equal ones; empty for itself."""
+def _twin(name: str, first: str) -> str:
+    """Return the first checkpoint with the same files; empty for itself."""
     return "" if first == name else first

@@ -1,4 +1,4 @@
-"""Making one base or ingredient: found in the store, or trained, saved and scored on val."""
+"""The job that trains a base or an ingredient, and the snapshots along its run."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
     from stockpot.ingredients.finetuning.adapters import TunedWeights
 
 TRAINING_MODULES = ("stockpot.ingredients.finetuning.loop",)
-"""The modules that make the weights of a run; what these import is found from them."""
+"""The modules that train; their imports are found from these."""
 
-# Raise it when the meaning of a checkpoint changes though no training code does.
+# Increase this if the meaning of a checkpoint changes although the training code does not.
 _CONTRACT = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingJob(ModelJob):
-    """One fine-tuning run, as plain values that a worker process can be sent.
+    """One training run, as plain values that can be sent to a worker process.
 
     Attributes:
-        hyperparameters: how to train.
+        hyperparameters: of the run.
         start: the checkpoint to start from; None initialises the weights from the seed.
         threads: torch threads of the worker; they change the last bits of the result.
-        save_every_seconds: how often the state of the run is saved, to resume from.
-        snapshots: after which epochs weights are kept, as ingredients of their own.
-        until: the epoch whose weights are meant; None for those at the end. The run is the same.
+        save_every_seconds: minimum time between two saves of the state of the run.
+        snapshots: epochs after which the weights are saved as further ingredients.
+        until: the epoch whose weights are this job's model; None for the end of the run.
     """
 
     hyperparameters: Hyperparameters
@@ -50,7 +50,7 @@ class TrainingJob(ModelJob):
 
     @property
     def key(self) -> str:
-        """The content key: equal jobs make equal weights."""
+        """Content key: jobs with equal keys make equal weights."""
         until = {} if self.until is None else {"until": self.until}
         return content_key(
             **until,
@@ -65,12 +65,12 @@ class TrainingJob(ModelJob):
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """The modules that make the weights."""
+        """The modules that determine the weights."""
         return (*TRAINING_MODULES, *self.workload.modules)
 
     @property
     def snapshot_jobs(self) -> list[TrainingJob]:
-        """The jobs of the weights that the run keeps on its way."""
+        """The jobs whose models are the snapshots along this run."""
         return [
             replace(self, name=f"{self.name}-epoch-{epoch}", until=epoch, snapshots=(epoch,))
             for epoch in self.snapshots
@@ -104,7 +104,7 @@ class TrainingJob(ModelJob):
 
 
 def _train(job: TrainingJob, device: str) -> Model | None:
-    """Train; return the model, or None if the run never was where its weights are wanted."""
+    """Train; return the model, or None if the run ended before its epoch."""
     from stockpot.ingredients.finetuning.loop import fine_tune
     from stockpot.ingredients.finetuning.partial_state import PartialState
     from stockpot.storage.checkpoints import load_tensors, verify
@@ -119,14 +119,14 @@ def _train(job: TrainingJob, device: str) -> Model | None:
         split="pretrain" if job.start is None else "train",
         device=device,
         partial=partial,
-        on_epoch=bind(_keep_snapshot, job) if job.snapshots else None,
+        on_epoch=bind(_save_snapshot, job) if job.snapshots else None,
         scores=_scores(job, device),
     )
     return job.find() if job.until else _save(job, weights)
 
 
 def _scores(job: TrainingJob, device: str) -> Tensor | None:
-    """Return the scores of train's examples that all runs from one start share, if asked for."""
+    """Return the cached difficulty scores of train's examples, if the run prunes data."""
     from stockpot.ingredients.finetuning.score_cache import train_scores
 
     how, start = job.hyperparameters, job.start
@@ -135,7 +135,7 @@ def _scores(job: TrainingJob, device: str) -> Tensor | None:
     return train_scores(job.root, job.workload, start, how, device)
 
 
-def _keep_snapshot(job: TrainingJob, epoch: int, weights: Callable[[], TunedWeights]) -> None:
+def _save_snapshot(job: TrainingJob, epoch: int, weights: Callable[[], TunedWeights]) -> None:
     for snapshot in job.snapshot_jobs:
         if snapshot.until == epoch:
             _save(snapshot, weights())
