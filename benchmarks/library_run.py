@@ -94,9 +94,9 @@ def _report(plan: Plan) -> dict[str, Any]:
 
 
 def _evaluate(plan: Plan, pool: WorkerPool) -> dict[str, Any]:
-    _side_by_side(pool, predict_model, plan.judged().prediction_jobs())
-    _side_by_side(pool, measure_baseline, plan.judged().baseline_jobs())
-    evaluation = pool.run(judge_models, plan.judged().judging_job())
+    _side_by_side(pool, predict_model, plan.evaluation().prediction_jobs())
+    _side_by_side(pool, measure_baseline, plan.evaluation().baseline_jobs())
+    evaluation = pool.run(judge_models, plan.evaluation().judging_job())
     write_plot_files(plan.project.root, evaluation)
     return evaluation
 

@@ -13,9 +13,9 @@ from tasks.session import Session
 @stage("evaluate")
 def evaluate_models(session: Session) -> None:
     """Score base, ingredients, soups and their ensemble on test and the test shifts."""
-    all_results(side_by_side(predict, session.plan.judged().prediction_jobs(), "evaluate"))
-    all_results(side_by_side(measure, session.plan.judged().baseline_jobs(), "baselines"))
-    evaluation = judge(session.plan.judged().judging_job())
+    all_results(side_by_side(predict, session.plan.evaluation().prediction_jobs(), "evaluate"))
+    all_results(side_by_side(measure, session.plan.evaluation().baseline_jobs(), "baselines"))
+    evaluation = judge(session.plan.evaluation().judging_job())
     time_a_prediction()
 
     log_metrics(evaluation)

@@ -13,7 +13,7 @@ from stockpot.config.experiment import DIAGNOSTIC_NAMES
 from stockpot.errors import InputError
 from stockpot.experiment.jobs.diagnosing import DiagnosticJob
 from stockpot.experiment.jobs.imports import Imports
-from stockpot.experiment.jobs.judging import Judged
+from stockpot.experiment.jobs.judging import Evaluation
 from stockpot.experiment.jobs.prechecking import PrecheckJob
 from stockpot.experiment.jobs.proposing import FIRST, ROUND, ProposalJob
 from stockpot.experiment.jobs.soups import SoupJob
@@ -230,9 +230,9 @@ class Plan:
         users_own = dict.fromkeys(name for name in chosen if name not in DIAGNOSTIC_NAMES)
         return [*(name for name in DIAGNOSTIC_NAMES if name in chosen), *users_own]
 
-    def judged(self) -> Judged:
+    def evaluation(self) -> Evaluation:
         """Return the jobs of the evaluation, all of whose models are made."""
-        return Judged(
+        return Evaluation(
             root=self.project.root,
             workload=self.workload,
             models=self.models(),

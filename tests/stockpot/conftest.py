@@ -79,11 +79,11 @@ def _finish(plan: Plan) -> None:
     found = {job.name: diagnose_models(job, "cpu") for job in plan.diagnostic_jobs()}
     findings = write_finding_files(plan.project.root, found)
     _record(plan, "diagnose", files=digests_of(plan.project.root, findings))
-    for job in plan.judged().prediction_jobs():
+    for job in plan.evaluation().prediction_jobs():
         predict_model(job, "cpu")
-    for baseline in plan.judged().baseline_jobs():
+    for baseline in plan.evaluation().baseline_jobs():
         measure_baseline(baseline, "cpu")
-    evaluation = judge_models(plan.judged().judging_job(), "cpu")
+    evaluation = judge_models(plan.evaluation().judging_job(), "cpu")
     root = plan.project.root
     files = write_plot_files(root, evaluation)
     _record(plan, "evaluate", **evaluation, files=digests_of(root, files))

@@ -27,7 +27,7 @@ from stockpot.workloads.spec import WorkloadSpec
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluation:
     """The models that are judged, with the settings of the evaluation.
 
     Attributes:

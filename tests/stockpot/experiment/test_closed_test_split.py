@@ -77,4 +77,4 @@ def test_every_stage_and_diagnostic_before_the_evaluation_works_without_test(
 
 def test_the_evaluation_opens_test(plan: Plan) -> None:
     with pytest.raises(AssertionError, match="test was opened"):
-        predict_model(plan.judged().prediction_jobs()[0], "cpu")
+        predict_model(plan.evaluation().prediction_jobs()[0], "cpu")

@@ -141,19 +141,19 @@ def test_all_models_are_judged_in_the_order_of_the_table(plan: Plan) -> None:
         *("uniform", "greedy", "top 2"),
         *("tuned", "pareto"),
     ]
-    assert [job.name for job in plan.judged().prediction_jobs()] == names
-    assert {job.sets for job in plan.judged().prediction_jobs()} == {
+    assert [job.name for job in plan.evaluation().prediction_jobs()] == names
+    assert {job.sets for job in plan.evaluation().prediction_jobs()} == {
         (
             *("val", "val_shift/blur", "val_shift/scale", "test"),
             *(f"test_shift/{n}" for n in ("noise", "rotate", "translate", "contrast", "occlude")),
         )
     }
     repeats = "best ingredient, 2 augmented copies"
-    assert [model.name for model in plan.judged().judging_job().models] == [*names, repeats]
+    assert [model.name for model in plan.evaluation().judging_job().models] == [*names, repeats]
 
 
 def test_the_verdict_follows_its_section(make_plan: MakePlan) -> None:
-    job = make_plan("evaluate.bootstrap=300", "evaluate.confidence=0.9").judged().judging_job()
+    job = make_plan("evaluate.bootstrap=300", "evaluate.confidence=0.9").evaluation().judging_job()
 
     assert (job.bootstrap, job.confidence) == (300, 0.9)
 

@@ -267,11 +267,11 @@ def test_a_whole_experiment_with_both_searches_is_recorded_plotted_and_reported(
     record("soups", soups=[make_model(job, "cpu").to_json() for job in plan.soup_jobs()])
     record("tune", tuned=[make_model(job, "cpu").to_json() for job in plan.tuning_jobs()])
     record("diagnose")
-    for prediction in plan.judged().prediction_jobs():
+    for prediction in plan.evaluation().prediction_jobs():
         predict_model(prediction, "cpu")
-    for baseline in plan.judged().baseline_jobs():
+    for baseline in plan.evaluation().baseline_jobs():
         measure_baseline(baseline, "cpu")
-    evaluation = judge_models(plan.judged().judging_job(), "cpu")
+    evaluation = judge_models(plan.evaluation().judging_job(), "cpu")
     record("evaluate", **evaluation)
     write_plot_files(tmp_path, evaluation)
     report, _ = write_report_files(plan, draw_figures(load_results(tmp_path)), {})
