@@ -17,6 +17,7 @@ from stockpot.soups.selection.candidates import (
     PathSelection,
     Selection,
 )
+from stockpot.soups.tuning.custom_search import Mixing
 
 
 def best_and(candidates: Candidates, *, place: Annotated[int, Field(ge=1)] = 1) -> Selection:
@@ -49,6 +50,21 @@ def positions(candidates: Candidates) -> Sequence[int]:
 
 def no_selection(models: Sequence[int], k: int) -> None:
     """Have a signature that no selection has."""
+
+
+def each_alone(mixing: Mixing, *, share: Annotated[float, Field(gt=0, le=1)] = 1.0) -> list[float]:
+    """Score each model mixed with the best one; return the best coefficients."""
+    count = len(mixing.names)
+    candidates = [
+        [share * (p == model) + (1 - share) * (p == 0) for p in range(count)]
+        for model in range(count)
+    ]
+    return max(candidates, key=mixing.score)
+
+
+def too_few(mixing: Mixing) -> list[float]:  # noqa: ARG001
+    """Return one coefficient."""
+    return [1.0]
 
 
 @method("entrywise_median")

@@ -1,4 +1,4 @@
-"""Aligning nets that were trained apart, so that they can be merged."""
+"""Alignment of independently trained nets, so that they can be merged."""
 
 from stockpot.soups.alignment.activation_matching import match_activations
 from stockpot.soups.alignment.invariance import check_invariance

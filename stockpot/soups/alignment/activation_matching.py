@@ -19,12 +19,12 @@ from stockpot.workloads.responses import unit_rows, watched
 B = TypeVar("B")
 State: TypeAlias = Mapping[str, Tensor]
 _Responses: TypeAlias = dict[str, list[Tensor]]
-_CONSTANT = 1e-12  # a smaller variance, relative to the mean square, is rounding
+_CONSTANT = 1e-12  # smaller variances, relative to the mean square, are rounding
 
 
 @dataclass(slots=True)
 class _Moments:
-    """Sums over all that n units of each of two nets did in one place, in float64."""
+    """Sums over the activations of n units of each of two nets at one place, in float64."""
 
     count: int = 0
     totals: Tensor | float = 0.0  # (2, n)
@@ -32,7 +32,7 @@ class _Moments:
     products: Tensor | float = 0.0  # (n, n)
 
     def add(self, first: Tensor, second: Tensor) -> None:
-        """Add what both nets did on one batch, both (n, N)."""
+        """Add the activations of both nets on one batch, both (n, N)."""
         both = torch.stack([first, second])
         self.count += both.shape[2]
         self.totals = self.totals + both.sum(dim=2)
@@ -40,7 +40,7 @@ class _Moments:
         self.products = self.products + first @ second.T
 
     def correlations(self) -> Tensor:
-        """Return those of each unit of the first with each of the second; 0 if one is constant."""
+        """Return the correlations (n, n) of units of both nets; 0 if one unit is constant."""
         means = torch.as_tensor(self.totals) / self.count
         mean_squares = torch.as_tensor(self.squares) / self.count
         variances = mean_squares - means.square()
@@ -57,16 +57,16 @@ def match_activations(
     forward: Callable[[nn.Module, B], object],
     batches: Sequence[B],
 ) -> dict[str, Tensor]:
-    """Find the permutations of the second net whose units respond most like the first's.
+    """Find the permutations of the second net that match its activations to those of the first.
 
-    For each permutation the sum of correlations of matched units is the largest there is, over
-    all that linear layers and convolutions read and write of these units. There is no start and
-    no order to choose.
+    Each permutation maximizes the sum of correlations of matched units, over all inputs and
+    outputs of linear layers and convolutions that contain these units. The optimum is exact and
+    independent of starts and orders.
 
     Args:
-        model: the architecture; it stays as it is.
-        pair: the net that stays, and the one to be permuted.
-        spec: their permutations.
+        model: the architecture; it is not changed.
+        pair: the reference net, and the net to permute.
+        spec: their permutation spec.
         forward: runs a net on a batch, e.g. the workload's.
         batches: train examples, not augmented.
 
@@ -78,9 +78,9 @@ def match_activations(
             convolution reads or writes the units of a permutation.
 
     Source: Li et al. 2015, https://arxiv.org/abs/1511.07543, section 3.1, with the assignment
-    that gives the largest sum (Ainsworth et al. 2022, https://arxiv.org/abs/2209.04836, section
-    3.1, do that with inner products). We add up the correlations of all places where the units
-    are used, so that a residual stream is matched over its whole depth.
+    of maximal sum (as Ainsworth et al. 2022, https://arxiv.org/abs/2209.04836, section 3.1, with
+    inner products). Correlations are summed over all places where the units are used, so that a
+    residual stream is matched over its whole depth.
     """
     sizes = check_spec(spec, pair[0])
     if not batches:
@@ -96,7 +96,7 @@ def match_activations(
 
 
 def _assign(name: str, places: Sequence[_Moments]) -> Tensor:
-    """Return for each unit of the first net the best one of the second; (n,)."""
+    """Return the matched unit of the second net for each unit of the first; (n,)."""
     if not places:
         raise InputError(
             "match: units must be read or written by a linear layer or a convolution, got "
@@ -107,7 +107,7 @@ def _assign(name: str, places: Sequence[_Moments]) -> Tensor:
 
 
 class _Recorder:
-    """A net that notes what its layers read and write."""
+    """A net that records the inputs and outputs of its layers."""
 
     def __init__(self, model: nn.Module, state: State, spec: Spec) -> None:
         self._net = copy.deepcopy(model).eval()
@@ -122,7 +122,7 @@ class _Recorder:
 
     @torch.no_grad()
     def run(self, forward: Callable[[nn.Module, B], object], batch: B) -> _Responses:
-        """Return all that the units of each permutation did, each (n, N), in the order seen."""
+        """Return the activations (n, N) of the units of each permutation, in the order of calls."""
         self._seen = {}
         with watched(self._layers, self._record):
             forward(self._net, batch)

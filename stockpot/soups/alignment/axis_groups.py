@@ -1,4 +1,4 @@
-"""Axes that must be permuted together, found while a net is traced."""
+"""Groups of axes that must be permuted together, built while a net is traced."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TypeAlias
 from stockpot.soups.alignment.permutations import Axis
 
 Entry: TypeAlias = tuple[int, int]
-"""(group, entries a block) of an axis; group 0 is of axes that must stay as they are."""
+"""(group, entries per block) of an axis; axes of group 0 must not be permuted."""
 
 FIXED: Entry = (0, 1)
 
 
 class AxisGroups:
-    """Groups of axes, joined as it turns out that they are one; the first one's name stays."""
+    """Disjoint sets of axes; a union has the name of the older group."""
 
     def __init__(self) -> None:
         self._parents = [0]
@@ -27,7 +27,7 @@ class AxisGroups:
         return len(self._parents) - 1, 1
 
     def join(self, first: Entry, second: Entry) -> None:
-        """Let two axes have one order; of unlike blocks, no order but their own suits both."""
+        """Require one order for two axes; with different block sizes, fix both."""
         if first[1] != second[1]:
             self.fix(first)
             self.fix(second)
@@ -41,15 +41,15 @@ class AxisGroups:
             self.join(one, other)
 
     def fix(self, entry: Entry) -> None:
-        """Let an axis stay as it is."""
+        """Exclude an axis from permutations."""
         self._parents[self._root(entry[0])] = 0
 
     def is_fixed(self, entry: Entry) -> bool:
-        """Say whether it is known already that an axis must stay as it is."""
+        """Whether an axis is excluded from permutations so far."""
         return self._root(entry[0]) == 0
 
     def axis(self, entry: Entry) -> Axis:
-        """Return what a spec says of an axis."""
+        """Return the entry of an axis in a spec."""
         root = self._root(entry[0])
         if root == 0:
             return None

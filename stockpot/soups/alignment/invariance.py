@@ -1,4 +1,4 @@
-"""Does a net compute the same after each permutation that a spec allows?"""
+"""Check that a net computes the same function after permutations of its spec."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _TOLERANCE = 1e-6  # relative, in float64: rounding gives about 1e-14, a wrong e
 
 
 def check_invariance(model: nn.Module, spec: Spec, inputs: Tensor, generator: Generator) -> None:
-    """Try random permutations on a copy of the model, in eval mode and float64.
+    """Check random permutations on a copy of the model, in eval mode and float64.
 
-    Its weights are moved at random first: norms and biases that are still as they were
-    initialised are all equal, and would not show that their entry is wrong.
+    Noise is added to the weights first: the entries of freshly initialized norms and biases are
+    all equal, which would hide wrong entries of the spec.
 
     Args:
-        model: a net that takes one tensor and returns one; it stays as it is.
-        spec: what is tried.
+        model: a net that takes one tensor and returns one; it is not changed.
+        spec: the spec to check.
         inputs: a batch.
-        generator: of the permutations and the weights, on the CPU.
+        generator: for permutations and noise, on the CPU.
 
     Raises:
         InputError: the spec does not fit the net's tensors, or the outputs change.
@@ -38,13 +38,13 @@ def check_invariance(model: nn.Module, spec: Spec, inputs: Tensor, generator: Ge
     error = (found - expected).abs().max() / expected.abs().max().clamp(min=1e-30)
     if not error <= _TOLERANCE:
         raise InputError(
-            "spec: a permutation must leave the outputs as they are, got a relative change of "
+            "spec: a permutation must not change the outputs, got a relative change of "
             f"{float(error):.2g}; look for tensors that are added or normalised together"
         )
 
 
 def _moved(state: Mapping[str, Tensor], generator: Generator) -> dict[str, Tensor]:
-    """Add to each float tensor noise that is at least 0, so that variances stay positive."""
+    """Add non-negative noise to each float tensor, so that variances stay positive."""
     moved = {}
     for name, tensor in state.items():
         moved[name] = tensor.clone()

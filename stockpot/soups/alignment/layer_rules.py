@@ -1,4 +1,4 @@
-"""What each layer and operation does to the order of units."""
+"""Rules: the effect of each layer and operation on the order of units."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from stockpot.soups.alignment.axis_groups import FIXED, AxisGroups, Entry
 
 @dataclass(slots=True)
 class Following:
-    """What is known so far: groups of axes, and the entries of the tensors of the net."""
+    """The state of a trace: groups of axes, and the entries of the net's tensors."""
 
     groups: AxisGroups
     tensors: dict[str, list[Entry]] = field(default_factory=dict)
 
     def record(self, name: str, entries: Sequence[Entry]) -> None:
-        """Note the entries of a tensor; where it is used twice, both uses must agree."""
+        """Record the entries of a tensor; several uses of one tensor are joined."""
         known = self.tensors.setdefault(name, list(entries))
         self.groups.join_all(known, entries)
 
     def read(self, name: str, shape: torch.Size) -> list[Entry]:
-        """Return the entries of a tensor that the net uses without a layer."""
+        """Return the entries of a tensor that the net uses outside a layer."""
         if name not in self.tensors:
             self.tensors[name] = [
                 FIXED if size == 1 else self.groups.new(f"{name}:{axis}")
@@ -47,8 +47,8 @@ class Call:
 
     Attributes:
         node: the node.
-        inputs: entries and shape of each tensor that goes in.
-        shape: of the tensor that comes out.
+        inputs: entries and shape of each input tensor.
+        shape: shape of the output tensor.
     """
 
     node: fx.Node
@@ -57,12 +57,12 @@ class Call:
 
     @property
     def axes(self) -> list[Entry]:
-        """The entries of the first tensor that goes in."""
+        """The entries of the first input tensor."""
         return list(self.inputs[0][0])
 
     @property
     def in_shape(self) -> torch.Size:
-        """The shape of the first tensor that goes in."""
+        """The shape of the first input tensor."""
         return self.inputs[0][1]
 
 
@@ -96,7 +96,7 @@ def _conv(following: Following, call: Call, name: str, module: _ConvNd) -> list[
 
 
 def _grouped(following: Following, module: _ConvNd, read: Entry) -> Entry:
-    """Return what a grouped convolution writes: its input's order if depthwise, else no other."""
+    """Return the output entry of a grouped convolution: the input's if depthwise, else fixed."""
     if module.groups == module.in_channels:
         return read[0], read[1] * (module.out_channels // module.in_channels)
     following.groups.fix(read)
@@ -125,13 +125,13 @@ def _group_norm(following: Following, call: Call, name: str, module: nn.GroupNor
 def _record_all(
     following: Following, name: str, module: nn.Module, entries: Sequence[Entry]
 ) -> None:
-    """Note the entries of all tensors of a norm; counters have no axes."""
+    """Record the entries of all tensors of a norm; counters have no axes."""
     for own, tensor in module.state_dict().items():
         following.record(f"{name}.{own}", entries if tensor.ndim else [])
 
 
 def _elementwise(following: Following, call: Call) -> list[Entry]:
-    """Join the axes that meet; an axis of size 1 is broadcast and meets none."""
+    """Join aligned axes of the operands, except broadcast axes of size 1."""
     result = [FIXED] * len(call.shape)
     is_met = [False] * len(call.shape)
     for axes, shape in call.inputs:
@@ -145,14 +145,14 @@ def _elementwise(following: Following, call: Call) -> list[Entry]:
 
 
 def _pooled(following: Following, call: Call) -> list[Entry]:
-    """Keep the order of examples and channels; places must stay where they are."""
+    """Keep the entries of examples and channels; fix spatial axes."""
     for entry in call.axes[2:]:
         following.groups.fix(entry)
     return [*call.axes[:2], *[FIXED] * (len(call.shape) - 2)]
 
 
 def _flattened(following: Following, call: Call) -> list[Entry]:
-    """Let each unit become a block of places, where leading axes stay and the others become one."""
+    """Flatten the last axes into one: each unit becomes a block of positions."""
     kept = len(call.shape) - 1
     if call.shape == call.in_shape:
         return call.axes
@@ -168,7 +168,7 @@ def _flattened(following: Following, call: Call) -> list[Entry]:
 
 
 def _mean(_: Following, call: Call) -> list[Entry]:
-    """Drop the axes that are averaged over; their order does not matter."""
+    """Drop the averaged axes, whose order does not matter."""
     arguments = dict(zip(("dim", "keepdim"), call.node.args[1:], strict=False))
     chosen: Any = {**arguments, **call.node.kwargs}.get("dim")
     every = range(len(call.in_shape))
@@ -180,10 +180,10 @@ def _mean(_: Following, call: Call) -> list[Entry]:
 
 
 def _attention(following: Following, call: Call) -> list[Entry]:
-    """Give the units of the values; queries and keys share theirs, and places stay."""
+    """Return the units of the values; join those of queries and keys, and fix positions."""
     if len(call.inputs) != 3:
         raise InputError(
-            "spec: attention must read queries, keys and values of their own and no mask, got "
+            "spec: attention must have separate queries, keys and values and no mask, got "
             f"{len(call.inputs)} tensors; give the spec by hand"
         )
     queries, keys, values = (axes for axes, _ in call.inputs)
@@ -223,7 +223,7 @@ MODULE_RULES: Mapping[type[nn.Module], ModuleRule] = MappingProxyType(
         **dict.fromkeys(_POOLS, _ignoring_module(_pooled)),
     }
 )
-"""Rules by kind of layer; a subclass follows its parent's."""
+"""Rules by type of layer; they apply to subclasses too."""
 
 TENSOR_RULES: Mapping[Any, TensorRule] = MappingProxyType(
     {

@@ -1,4 +1,4 @@
-"""Matching more than two nets: each to the mean of the others."""
+"""Weight matching of more than two nets, each to the mean of the others."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ def match_many(
     rounds: int = 100,
     sweeps: int = 100,
 ) -> list[Permutations]:
-    """Find permutations that bring the weights of all nets near to each other.
+    """Find permutations that minimize the distances between the weights of all nets.
 
-    In random order, each net is matched to the mean of the others as they are by then, until a
-    round changes none. So the sum of inner products of all pairs never falls.
+    In random order, each net is matched to the current mean of the others, until a round changes
+    none. The sum of inner products over all pairs never decreases.
 
     Args:
         states: M nets with the same tensors, at least 2.
-        spec: their permutations.
-        seed: fixes the orders.
-        rounds: the most rounds, at least 1.
-        sweeps: the most sweeps of one matching, at least 1.
+        spec: their permutation spec.
+        seed: seed of the orders.
+        rounds: maximum number of rounds, at least 1.
+        sweeps: maximum number of sweeps of one matching, at least 1.
 
     Returns:
         The permutations of each net, in their order.
 
     Raises:
-        InputError: the spec does not fit all nets, there is one net only, or a number is below 1.
+        InputError: the spec does not fit all nets, there is only one net, or a number is below 1.
 
     Source: Ainsworth et al. 2022, https://arxiv.org/abs/2209.04836, Algorithm 3 (MergeMany).
     """
@@ -73,7 +73,7 @@ def match_many(
 
 
 def _mean(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the mean of each tensor, in float64; matching leaves counters aside."""
+    """Return the mean of each tensor, in float64; matching ignores counters."""
     return {
         name: torch.stack([state[name].double() for state in states]).mean(dim=0)
         for name in states[0]

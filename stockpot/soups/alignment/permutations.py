@@ -1,4 +1,4 @@
-"""Which units of a net may change places: permutation specs, and state dicts in another order."""
+"""Permutation specs of nets, and permutation of state dicts."""
 
 from __future__ import annotations
 
@@ -11,27 +11,26 @@ from torch import Generator, Tensor
 from stockpot.errors import InputError
 
 Axis: TypeAlias = str | tuple[str, int] | None
-"""What orders an axis: a permutation by name; one of blocks (name, entries a block); nothing."""
+"""The permutation of an axis: its name; (name, entries per block); None if there is none."""
 
 Spec: TypeAlias = Mapping[str, tuple[Axis, ...]]
-"""One entry an axis, for each tensor of a state dict."""
+"""One entry per axis, for each tensor of a state dict."""
 
 Permutations: TypeAlias = Mapping[str, Tensor]
-"""int64 indices by name: position k of the result is what was at position `indices[k]`."""
+"""int64 indices by name: entry k of the result is entry `indices[k]` of the input."""
 
 
 def check_spec(spec: Spec, state: Mapping[str, Tensor]) -> dict[str, int]:
     """Check that `spec` fits the tensors of `state`.
 
-    That the net computes the same under each of its permutations is another matter:
-    `check_invariance` tries it.
+    `check_invariance` checks that the permutations do not change the net's function.
 
     Returns:
         The size of each permutation by name, in the order of first use.
 
     Raises:
-        InputError: a tensor is not listed or not there, an axis has no entry, a block does not
-            divide its axis, a name has two sizes, or stands twice in a tensor that is not square.
+        InputError: a tensor is not listed or does not exist, an axis has no entry, a block does not
+            divide its axis, a name has two sizes, or occurs twice in a tensor that is not square.
     """
     for name in spec:
         if name not in state:
@@ -55,17 +54,17 @@ def check_spec(spec: Spec, state: Mapping[str, Tensor]) -> dict[str, int]:
 def permute(
     state: Mapping[str, Tensor], spec: Spec, permutations: Permutations
 ) -> dict[str, Tensor]:
-    """Return the state dict with its units in another order; `state` stays as it is.
+    """Return the state dict with its units permuted; `state` is not changed.
 
     Raises:
-        InputError: the spec does not fit, or a permutation is missing, unknown or none.
+        InputError: the spec does not fit, or a permutation is missing, unknown or invalid.
     """
     _check_permutations(permutations, check_spec(spec, state))
     return {name: permute_tensor(x, spec[name], permutations) for name, x in state.items()}
 
 
 def permute_tensor(tensor: Tensor, axes: tuple[Axis, ...], permutations: Permutations) -> Tensor:
-    """Return a tensor with each axis in its permutation's order; nothing is checked."""
+    """Permute the axes of a tensor, without checks."""
     result = tensor.detach().clone()
     for dim, axis in enumerate(axes):
         if axis is not None:
@@ -77,22 +76,22 @@ def permute_tensor(tensor: Tensor, axes: tuple[Axis, ...], permutations: Permuta
 
 
 def split_axis(axis: str | tuple[str, int]) -> tuple[str, int]:
-    """Return the name and the entries a block of an axis that has a permutation."""
+    """Return the name and the entries per block of an axis that has a permutation."""
     return (axis, 1) if isinstance(axis, str) else axis
 
 
 def identity_permutations(sizes: Mapping[str, int]) -> dict[str, Tensor]:
-    """Return the permutations that change nothing, for the sizes by name."""
+    """Return identity permutations, for sizes by name."""
     return {name: torch.arange(size) for name, size in sizes.items()}
 
 
 def random_permutations(sizes: Mapping[str, int], generator: Generator) -> dict[str, Tensor]:
-    """Draw a permutation for each name, from `generator` (on the CPU) alone."""
+    """Draw a random permutation for each name, with a generator on the CPU."""
     return {name: torch.randperm(size, generator=generator) for name, size in sizes.items()}
 
 
 def compose(first: Permutations, then: Permutations) -> dict[str, Tensor]:
-    """Return the permutations that do what `first` and `then` do one after the other."""
+    """Return the composition: `first`, then `then`."""
     return {name: first[name][indices] for name, indices in then.items()}
 
 
@@ -100,7 +99,7 @@ def _named_axes(name: str, axes: tuple[Axis, ...], tensor: Tensor) -> list[tuple
     """Return (axis, permutation, its size) for each axis of a tensor that has a permutation."""
     if len(axes) != tensor.ndim:
         raise InputError(
-            f"spec: {name!r} must have one entry an axis, got {len(axes)} for {tensor.ndim} axes"
+            f"spec: {name!r} must have one entry per axis, got {len(axes)} for {tensor.ndim} axes"
         )
     found = []
     for position, axis in enumerate(axes):
@@ -118,12 +117,12 @@ def _named_axes(name: str, axes: tuple[Axis, ...], tensor: Tensor) -> list[tuple
 
 
 def _check_square(name: str, axes: tuple[Axis, ...], tensor: Tensor) -> None:
-    """A tensor may read and write one residual stream, but then as the same units."""
+    """Allow a name twice in a square tensor, which reads and writes one residual stream."""
     extents: dict[str, int] = {}
     for axis, extent in zip(axes, tensor.shape, strict=True):
         if axis is not None and extents.setdefault(split_axis(axis)[0], extent) != extent:
             raise InputError(
-                f"spec: a name may stand twice only in a square tensor, got "
+                f"spec: a name may occur twice only in a square tensor, got "
                 f"{split_axis(axis)[0]!r} in {name!r} of shape {tuple(tensor.shape)}"
             )
 

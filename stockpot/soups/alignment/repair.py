@@ -1,4 +1,4 @@
-"""REPAIR: gives the channels of a merged net the statistics that those of its parents have."""
+"""REPAIR: rescale the channels of a merged net to the statistics of its parents."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from stockpot.workloads.responses import unit_rows, watched
 B = TypeVar("B")
 State: TypeAlias = Mapping[str, Tensor]
 _Layer: TypeAlias = nn.Linear | _ConvNd | _BatchNorm
-_CONSTANT = 1e-6  # a smaller deviation, relative to mean and aim, is rounding
+_CONSTANT = 1e-6  # smaller deviations, relative to mean and goal, are rounding
 
 
 @dataclass(slots=True)
 class _Channels:
-    """Sums over all that a layer put out, channel by channel, in float64."""
+    """Sums over the outputs of a layer, per channel, in float64."""
 
     count: int = 0
     total: Tensor | float = 0.0
@@ -39,7 +39,7 @@ class _Channels:
         self.squares = self.squares + values.square().sum(dim=1)
 
     def mean_and_std(self) -> tuple[Tensor, Tensor]:
-        """Return both, one a channel."""
+        """Return means (C,) and standard deviations (C,)."""
         mean = torch.as_tensor(self.total) / self.count
         variance = torch.as_tensor(self.squares) / self.count - mean.square()
         return mean, variance.clamp(min=0).sqrt()
@@ -56,16 +56,15 @@ def repair(
     """Scale and shift each channel of a merged net to the mean statistics of its parents.
 
     Mean and standard deviation of each output channel of each linear layer, convolution and
-    BatchNorm become the weighted means of those of the parents; the scale and the shift go into
-    weight and bias. A channel that is constant is only shifted. What a layer without bias puts
-    out is left to the BatchNorm behind it. So a net with BatchNorm needs no recalibration, and
-    its running statistics stay as they are.
+    BatchNorm become the weighted means of those of the parents, by changes of weight and bias.
+    Constant channels are only shifted. Layers without bias are left to the BatchNorm after them.
+    A net with BatchNorm needs no recalibration, and its running statistics are not changed.
 
     Args:
-        model: the architecture; it stays as it is.
+        model: the architecture; it is not changed.
         parents: M aligned nets.
-        coefficients: M numbers, of the parents in the merge, at least 0; only ratios count.
-        merged: their merge.
+        coefficients: M numbers of at least 0, those of the merge; only their ratios matter.
+        merged: the merged net.
         forward: runs a net on a batch, e.g. the workload's.
         batches: train examples in a fixed order, not augmented.
 
@@ -73,14 +72,14 @@ def repair(
         The state dict of the repaired net.
 
     Raises:
-        InputError: a layer has neither bias nor BatchNorm behind it, or shares its weights with
-            another; the coefficients do not fit; there are no batches.
+        InputError: a layer has neither bias nor BatchNorm after it, or shares its weights with
+            another; coefficients are invalid; there are no batches.
 
     Source: Jordan et al. 2022, https://arxiv.org/abs/2211.08403, section 4. The authors measure
-    all layers of the merged net in one pass, with batch statistics; we go layer by layer, so
-    that each one is measured behind layers that are repaired already. Their nets with BatchNorm
-    are only recalibrated; we repair the layers without BatchNorm too: the head of a residual
-    net reads sums of branches, which still vary too little.
+    all layers of the merged net in one pass, with batch statistics; here it is done layer by
+    layer, so that the inputs of each layer are repaired already. They only recalibrate nets with
+    BatchNorm; here layers without BatchNorm are repaired too: the head of a residual net reads
+    sums of branches, whose variance is still too small.
     """
     shares = _shares(coefficients, parents)
     _check(model, batches)
@@ -89,9 +88,9 @@ def repair(
     layers = _layers(net)
     for name in _repairable(layers, list(goals[0])):
         mean, std = _measure(net, forward, batches, only=name)[name]
-        aim_mean, aim_std = _mixed(shares, [goal[name] for goal in goals])
-        is_constant = std <= _CONSTANT * (mean.abs() + aim_std)
-        _fuse(layers[name], torch.where(is_constant, 1.0, aim_std / std), mean, aim_mean)
+        goal_mean, goal_std = _mixed(shares, [goal[name] for goal in goals])
+        is_constant = std <= _CONSTANT * (mean.abs() + goal_std)
+        _fuse(layers[name], torch.where(is_constant, 1.0, goal_std / std), mean, goal_mean)
     return {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
 
 
@@ -109,7 +108,7 @@ def _shares(coefficients: Sequence[float], parents: Sequence[State]) -> list[flo
 def _mixed(
     shares: Sequence[float], statistics: Sequence[tuple[Tensor, Tensor]]
 ) -> tuple[Tensor, Tensor]:
-    """Return the weighted means of a layer's means and deviations, one a channel."""
+    """Return the weighted means of a layer's means and deviations, per channel."""
     weights = torch.tensor(shares, dtype=torch.float64)
     mean, std = (torch.stack(parts, dim=1) for parts in zip(*statistics, strict=True))  # (C, M)
     weights = weights.to(mean.device)
@@ -126,16 +125,16 @@ def _check(model: nn.Module, batches: Sequence[object]) -> None:
     owned = [dict(layer.named_parameters(recurse=False)) for layer in layers.values()]
     weights = [id(parameters["weight"]) for parameters in owned if "weight" in parameters]
     if len(set(weights)) < len(weights):
-        raise InputError(f"repair: layers must share no weights, got {sorted(layers)} that do")
+        raise InputError(f"repair: layers must not share weights, got {sorted(layers)}")
 
 
 def _repairable(layers: Mapping[str, _Layer], order: Sequence[str]) -> list[str]:
-    """Return the layers that have a bias, in the order they run."""
+    """Return the layers with a bias, in the order of execution."""
     for name, following in pairwise([*order, ""]):
         is_normed = bool(following) and isinstance(layers[following], _BatchNorm)
         if layers[name].bias is None and not is_normed:
             raise InputError(
-                "repair: a layer must have a bias to be shifted, or BatchNorm right behind it, "
+                "repair: a layer must have a bias, or BatchNorm directly after it, "
                 f"got neither for {name!r}"
             )
     return [name for name in order if layers[name].bias is not None]
@@ -163,7 +162,7 @@ def _measure(
     *,
     only: str | None = None,
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return mean and standard deviation of what each layer puts out, in the order they run."""
+    """Return mean and standard deviation of the outputs of each layer, in execution order."""
     sums: dict[str, _Channels] = {}
     layers = {name: layer for name, layer in _layers(net).items() if only in {None, name}}
     with watched(layers, partial(_add_outputs, sums)):
@@ -179,9 +178,9 @@ def _add_outputs(
 
 
 @torch.no_grad()
-def _fuse(layer: _Layer, scale: Tensor, mean: Tensor, aim_mean: Tensor) -> None:
-    """Change a layer so that it puts out its old outputs, less the mean, scaled and shifted."""
+def _fuse(layer: _Layer, scale: Tensor, mean: Tensor, goal_mean: Tensor) -> None:
+    """Change a layer so that its outputs are centred, scaled and shifted to the new mean."""
     assert layer.bias is not None
     per_row = scale.reshape(-1, *[1] * (layer.weight.ndim - 1))
     layer.weight.copy_(layer.weight.double() * per_row)
-    layer.bias.copy_((layer.bias.double() - mean) * scale + aim_mean)
+    layer.bias.copy_((layer.bias.double() - mean) * scale + goal_mean)

@@ -1,4 +1,4 @@
-"""How alike the weights of two nets are, layer by layer."""
+"""Similarity of the weights of two nets, per layer."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Cosine:
-    """How alike two weights are.
+    """Similarity of two weights.
 
     Attributes:
         whole: the cosine between the weights.
-        top: the cosine between what their largest singular values make of them.
+        top: the cosine between their truncated singular value decompositions.
     """
 
     whole: float
@@ -29,19 +29,19 @@ def layer_cosines(
 
     With singular value decompositions of both, the cosine is the sum over i, j of
     s_i s'_j (u_i . u'_j) (v_i . v'_j), divided by both norms: it is large if singular vectors of
-    large singular values are aligned, which `top` shows alone.
+    large singular values are aligned, which `top` measures.
 
     Args:
         first: one net.
         second: the other one, with the same tensors and shapes.
-        num_top: how many singular values `top` is of, at least 1.
+        num_top: number of singular values for `top`, at least 1.
 
     Returns:
-        A value for each tensor with two or more axes; those after the first one count as one. A
-        weight of zeros has a cosine of 0.
+        A value for each tensor with two or more axes, where all but the first are flattened. The
+        cosine of a zero weight is 0.
 
     Source: Ito et al. 2024, https://arxiv.org/abs/2402.04051, on why weight matching works; the
-    paper's own measure may be another one.
+    paper's measure may differ.
     """
     cosines = {}
     for name, tensor in first.items():
@@ -59,7 +59,7 @@ def _cosine(first: Tensor, second: Tensor) -> float:
 
 
 def _truncated(matrix: Tensor, rank: int) -> Tensor:
-    """Return the nearest matrix of a rank."""
+    """Return the nearest matrix of the given rank."""
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     nearest: Tensor = (left[:, :rank] * values[:rank]) @ right[:rank]
     return nearest

@@ -1,4 +1,4 @@
-"""Aligning any number of nets to the first of them."""
+"""Alignment of any number of nets to the first one."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from stockpot.soups.alignment.tracing import trace_spec
 def align_to_first(
     model: nn.Module, states: Sequence[Mapping[str, Tensor]], inputs: Tensor
 ) -> list[dict[str, Tensor]]:
-    """Permute the units of nets that were trained apart until they respond like the first's.
+    """Permute the units of independently trained nets so that activations match the first's.
 
-    Each net computes what it did before; what can then be merged still needs `repair`. The spec
-    is traced, and tried on the inputs.
+    The functions of the nets do not change. A merge of them still needs `repair`. The spec is
+    traced, and checked on the inputs.
 
     Args:
-        model: the architecture, a net that takes one tensor and returns one; it stays as it is.
+        model: the architecture, a net that takes one tensor and returns one; it is not changed.
         states: M nets with the same tensors, at least 2.
         inputs: train examples, not augmented; a few hundred are enough.
 
@@ -29,11 +29,11 @@ def align_to_first(
         The nets in their order; the first one is unchanged.
 
     Raises:
-        InputError: there is one net only, a net's tensors are not the model's, or the model
-            cannot be traced.
+        InputError: there is only one net, a net's tensors are not the model's, or the model cannot
+            be traced.
 
-    Source: Ainsworth et al. 2022, https://arxiv.org/abs/2209.04836, section 3.1, of each net to
-    the first one.
+    Source: Ainsworth et al. 2022, https://arxiv.org/abs/2209.04836, section 3.1, applied to
+    each net and the first one.
     """
     if len(states) < 2:
         raise InputError(f"align: nets must be at least 2, got {len(states)}")

@@ -1,4 +1,4 @@
-"""Permutation specs of feed-forward nets, found by following the units through `torch.fx`."""
+"""Permutation specs of feed-forward nets, traced with `torch.fx`."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _BY_HAND = "give the spec by hand"
 
 
 def trace_spec(model: nn.Module, inputs: Tensor) -> Spec:
-    """Build the permutation spec of a net, and try it on the inputs.
+    """Build the permutation spec of a net, and check it on the inputs.
 
-    It knows linear layers, convolutions, BatchNorm, LayerNorm, RMSNorm, GroupNorm, pooling,
+    Supported are linear layers, convolutions, BatchNorm, LayerNorm, RMSNorm, GroupNorm, pooling,
     elementwise functions, sums and products of tensors, flattening, means and attention with one
-    head. Units that are added together share a permutation, which is named after the first layer
-    that writes them. Channels that a grouped convolution or GroupNorm puts into groups stay where
-    they are, as do the net's inputs and outputs.
+    head. Units that are added share a permutation, which is named after the first layer that
+    writes them. Channels in groups of a grouped convolution or GroupNorm are not permuted, nor are
+    the net's inputs and outputs.
 
     Args:
-        model: a net that takes one tensor and returns one; it stays as it is.
+        model: a net that takes one tensor and returns one; it is not changed.
         inputs: a batch of at least one example.
 
     Raises:
-        InputError: the net cannot be traced, uses what is not known, or the spec fails.
+        InputError: the net cannot be traced, uses unsupported operations, or the check fails.
     """
     copied = copy.deepcopy(model).cpu().eval()
     graph = _graph(copied)
@@ -54,7 +54,7 @@ def _graph(model: nn.Module) -> fx.GraphModule:
 
 @torch.no_grad()
 def _shapes(graph: fx.GraphModule, inputs: Tensor) -> dict[fx.Node, torch.Size]:
-    """Run the net once and return the shape of each node that gives a tensor."""
+    """Run the net once and return the shape of each node whose result is a tensor."""
     runner = _ShapeRecorder(graph)
     runner.run(inputs)
     return runner.shapes
@@ -73,7 +73,7 @@ class _ShapeRecorder(fx.Interpreter):
 
 
 class _Follower:
-    """Follows what orders each axis of each tensor, node by node."""
+    """Traces the entries of all axes, node by node."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class _Follower:
         self._following = Following(AxisGroups())
 
     def follow_all(self) -> Following:
-        """Follow the whole net, and return what was found."""
+        """Trace the whole net."""
         for node in self._graph.graph.nodes:
             if node in self._shapes:
                 self._axes[node] = self._follow(node, self._shapes[node])
@@ -104,7 +104,7 @@ class _Follower:
         if node.op == "placeholder":
             return [FIXED] * len(shape)
         if node.op == "get_attr":
-            # What the state dict lacks cannot be permuted with the rest.
+            # Tensors that are not in the state dict cannot be permuted.
             is_known = name in self._names
             return self._following.read(name, shape) if is_known else [FIXED] * len(shape)
         operands = [x for x in node.all_input_nodes if x in self._axes]
@@ -136,7 +136,7 @@ def _collect(model: nn.Module, following: Following) -> Spec:
     for names in _names_by_tensor(tensors).values():
         known = [name for name in names if name in following.tensors]
         for name in names:
-            # A tensor that the net never reads may stay as it is.
+            # Tensors that the net never reads are not permuted.
             entries = following.tensors[known[0]] if known else [FIXED] * tensors[name].ndim
             following.record(name, entries)
     return {

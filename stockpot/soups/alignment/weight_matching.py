@@ -22,17 +22,17 @@ from stockpot.soups.alignment.permutations import (
     split_axis,
 )
 
-_STATISTICS = ("running_mean", "running_var")  # follow from the weights, so they do not vote
-_TOLERANCE = 1e-12  # relative; below it a gain is rounding, and ties keep their order
+_STATISTICS = ("running_mean", "running_var")  # determined by the weights
+_TOLERANCE = 1e-12  # relative; smaller gains are rounding
 
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """What matching found.
+    """The result of matching.
 
     Attributes:
-        permutations: for the second net.
-        objectives: the sum of inner products at the start and after each change.
+        permutations: permutations of the second net.
+        objectives: the sum of inner products initially and after each change.
         is_converged: whether the last sweep changed nothing.
     """
 
@@ -55,26 +55,26 @@ def match_weights(
     restarts: int = 1,
     sweeps: int = 100,
 ) -> Matching:
-    """Find the permutations of `second` that bring its weights nearest to those of `first`.
+    """Find the permutations of `second` whose weights are nearest to those of `first`.
 
-    Coordinate descent: one permutation after the other is chosen best for the others as they
-    are, in float64, until a sweep changes none. Equal arguments give equal results.
+    Coordinate descent in float64: each permutation in turn is optimized with the others fixed,
+    until a sweep changes none. Equal arguments give equal results.
 
     Args:
-        first: the net that stays.
-        second: the net to be permuted, with the same tensors.
-        spec: its permutations.
-        seed: fixes the order within sweeps and the random starts.
-        restarts: number of starts, at least 1; the first is from the identity, the others are
-            from random permutations; the best one wins.
-        sweeps: the most sweeps of a start, at least 1.
+        first: the reference net.
+        second: the net to permute, with the same tensors.
+        spec: its permutation spec.
+        seed: seed of the order within sweeps and of random starts.
+        restarts: number of starts, at least 1: the first from the identity, the others from
+            random permutations; the best result is returned.
+        sweeps: maximum number of sweeps per start, at least 1.
 
     Raises:
         InputError: the spec does not fit both nets, or a number is below 1.
 
     Source: Ainsworth et al. 2022, Git Re-Basin, https://arxiv.org/abs/2209.04836, Algorithm 1.
-    We differ in two points. Where a name stands twice in a tensor, its step is not exact and is
-    undone if the objective falls; running statistics take no part.
+    Two differences: where a name occurs twice in a tensor, its step is not exact and is undone if
+    the objective decreases; running statistics are not compared.
     """
     if min(restarts, sweeps) < 1:
         raise InputError(f"match: restarts and sweeps must be at least 1, got {restarts}, {sweeps}")
@@ -97,14 +97,14 @@ class _Problem:
         self._spec = spec
         self._sizes = check_spec(spec, first)
         _check_alike(first, second)
-        names = [name for name in first if _votes(name, first[name])]
+        names = [name for name in first if _is_compared(name, first[name])]
         self._first = {name: first[name].detach().cpu().double() for name in names}
         self._second = {name: second[name].detach().cpu().double() for name in names}
         scale = sum(float(self._first[name].norm() * self._second[name].norm()) for name in names)
         self._tolerance = _TOLERANCE * scale
 
     def descend(self, seed: int, restart: int, sweeps: int) -> Matching:
-        """Improve one permutation after the other until a sweep changes none."""
+        """Optimize one permutation after the other until a sweep changes none."""
         generator = seeded_generator(seed, "weight matching", restart)
         permutations = identity_permutations(self._sizes)
         if restart:
@@ -124,7 +124,7 @@ class _Problem:
     def _improve(
         self, named: str, permutations: dict[str, Tensor], similarities: dict[str, float]
     ) -> bool:
-        """Choose one permutation anew; say whether that raised the objective."""
+        """Optimize one permutation; return whether the objective increased."""
         touched = [
             name
             for name in self._first
@@ -144,7 +144,7 @@ class _Problem:
         return True
 
     def _products(self, name: str, named: str, permutations: Permutations) -> Tensor:
-        """Return how well each unit of the second net suits each place in the first; (n, n)."""
+        """Return inner products (n, n) of units of the first net with units of the second."""
         axes = self._spec[name]
         n = self._sizes[named]
         total = torch.zeros(n, n, dtype=torch.float64)
@@ -169,7 +169,7 @@ class _Problem:
         }
 
 
-def _votes(name: str, tensor: Tensor) -> bool:
+def _is_compared(name: str, tensor: Tensor) -> bool:
     return tensor.is_floating_point() and not name.endswith(_STATISTICS)
 
 

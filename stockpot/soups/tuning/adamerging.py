@@ -17,12 +17,12 @@ Entropy = Callable[[State], tuple[float, State]]
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """The state after a pass over the inputs.
+    """The state after one pass over the inputs.
 
     Attributes:
-        number: of the pass; 0 is the start.
+        number: number of the pass; 0 is the start.
         rows: the coefficients of each group of tensors, in [0, 1].
-        class_entropy: of how often each class is predicted, in nats; 0 if always the same one.
+        class_entropy: entropy of the distribution of predicted classes, in nats.
     """
 
     number: int
@@ -35,9 +35,9 @@ class AdaMerged:
     """The outcome of a search.
 
     Attributes:
-        best: the pass to use: the last one that did not collapse.
+        best: the last pass that did not collapse.
         passes: all passes, in order.
-        is_collapsed: whether the search ended early since predictions fell into few classes.
+        is_collapsed: whether the search stopped early since predictions collapsed to few classes.
     """
 
     best: Pass
@@ -54,21 +54,22 @@ def merge_adaptively(
     learning_rate: float,
     steps: int,
 ) -> AdaMerged:
-    """Lower the entropy of predictions by the coefficients of task vectors.
+    """Minimize the entropy of predictions over the coefficients of task vectors.
 
-    One class for every input has the lowest entropy of all: where the entropy of the predicted
-    classes falls below half of what it was, the search ends and the pass before counts.
+    The minimum is a collapse to one class for every input: if the entropy of the distribution of
+    predicted classes falls below half of its initial value, the search stops and the previous pass
+    is used.
 
     Args:
         mixture: the task vectors and their base.
         batches: number of a pass, from 1 -> the entropy on each of its batches.
-        class_entropy: the entropy of how often weights predict each class, on all inputs.
-        start: every coefficient at the start, in [0, 1].
+        class_entropy: weights -> the entropy of the distribution of predicted classes.
+        start: initial value of all coefficients, in [0, 1].
         learning_rate: of Adam.
-        steps: how many batches, in all passes together.
+        steps: number of batches, over all passes.
 
-    Source: equation 3, and the authors' code (0.3, 1e-3, 500 steps, coefficients kept in [0, 1]);
-    the end at a collapse is ours.
+    Source: equation 3, and the authors' code (0.3, 1e-3, 500 steps, coefficients clamped to
+    [0, 1]); stopping at a collapse is an addition.
     """
     coefficients = torch.full(mixture.shape, start, dtype=torch.float64)
     optimizer = Adam([coefficients], lr=learning_rate)

@@ -19,16 +19,16 @@ from stockpot.soups.tuning.mixtures import Mixture, Rows, State
 from stockpot.soups.tuning.samplings import Sampling
 
 Loss = Callable[[State, float], tuple[float, State, float]]
-"""(weights, beta) -> the loss of beta times the logits, and its gradients for both."""
+"""(weights, beta) -> the loss of beta times the logits, and its gradients."""
 
 
 class FoldScores(NamedTuple):
-    """How weights do on the two halves of val.
+    """Scores of weights on the two halves of val.
 
     Attributes:
-        score: on the half that chooses; higher is better.
-        loss: on the half that chooses.
-        fit_loss: on the half that coefficients are fitted on; far below `loss` is overfitting.
+        score: on the half for the choice; higher is better.
+        loss: on the half for the choice.
+        fit_loss: on the half for the fit; overfitted if it is far below `loss`.
     """
 
     score: float
@@ -41,10 +41,10 @@ class Epoch:
     """The state after an epoch.
 
     Attributes:
-        number: of the epoch; 0 is the start, the uniform soup.
+        number: number of the epoch; 0 is the start, the uniform soup.
         rows: the coefficients of each group of tensors; each row sums to 1.
         beta: the inverse temperature.
-        scores: of that state.
+        scores: scores of this state.
     """
 
     number: int
@@ -58,7 +58,7 @@ class LearnedCoefficients:
     """The outcome of a fit.
 
     Attributes:
-        best: the epoch to use: the highest score, then the lowest loss, on the half that chooses.
+        best: the epoch with the highest score, then the lowest loss, on the half for the choice.
         epochs: all epochs, in order.
     """
 
@@ -75,24 +75,24 @@ def learn_coefficients(
     learning_rate: float,
     sampling: Sampling,
 ) -> LearnedCoefficients:
-    """Fit coefficients, made of free numbers, and an inverse temperature to a loss.
+    """Fit coefficients, given by logits, and an inverse temperature beta to a loss.
 
-    Averaging lowers confidence, which beta makes up for, so that coefficients need not; it moves
-    no argmax and is not part of the soup's weights.
+    Averaging lowers confidence, which beta compensates; it does not change predicted classes and
+    is not part of the soup's weights.
 
     Args:
         mixture: the models.
         batches: number of an epoch, from 1 -> the loss on each of its batches.
         judge: weights and beta -> the numbers of `FoldScores`.
-        epochs: how many at most are used: the best one may be an earlier one.
+        epochs: number of epochs; the best one may be an earlier one.
         learning_rate: of AdamW, without weight decay; constant.
-        sampling: how free numbers become coefficients; in the paper they are their softmax.
+        sampling: map from logits to coefficients; the softmax in the paper.
 
     Raises:
         InputError: a loss is not finite.
 
-    Source: appendix I, and the authors' code (a row a tensor, 0.05, 5 epochs); that one half of
-    val fits and the other one chooses is ours.
+    Source: appendix I, and the authors' code (coefficients per tensor, 0.05, 5 epochs); the use
+    of one half of val for the fit and of the other for the choice is an addition.
     """
     raw = torch.zeros(mixture.shape, dtype=torch.float64)
     beta = torch.ones((), dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""A merge as a function of its coefficients: the weights, and the gradient back to them."""
+"""A merge as a differentiable function of its coefficients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Rows = Mapping[str, Sequence[float]]
 GROUPS: Mapping[str, Callable[[str], str]] = MappingProxyType(
     {
         "model": lambda name: "model",  # noqa: ARG005 (all tensors are one group)
-        "layer": lambda name: name.rpartition(".")[0] or name,  # the module that holds it
+        "layer": lambda name: name.rpartition(".")[0] or name,  # the module of the tensor
         "tensor": lambda name: name,
     }
 )
@@ -32,34 +32,34 @@ GROUPS: Mapping[str, Callable[[str], str]] = MappingProxyType(
 def recipes(
     method: str, per: str, rows: Rows, options: Mapping[str, Any] = MappingProxyType({})
 ) -> RecipeOf:
-    """Return how each tensor is merged: by the coefficients of its group.
+    """Return the recipe of each tensor, with the coefficients of its group.
 
     Args:
         method: a merge method that takes coefficients.
         per: one of `GROUPS`.
         rows: the coefficients of each group.
-        options: the method's own.
+        options: options of the method.
     """
     return lambda name: Recipe(method, _row(name, rows[GROUPS[per](name)]), options)
 
 
 def _row(name: str, row: Sequence[float]) -> tuple[float, ...]:
-    # Statistics are means of the models', which all coefficients of 0 do not define.
+    # Statistics are averaged, which is undefined for coefficients of 0.
     is_undefined = "running_" in name and not sum(row)
     return (1.0,) * len(row) if is_undefined else tuple(row)
 
 
 class Mixture:
-    """M models in memory, merged by coefficients of which each group of tensors has M.
+    """M models in memory, merged with M coefficients per group of tensors.
 
-    Its weights have the bits that the engine writes for the same coefficients. The gradient
+    The weights have the same bits as those of the engine for the same coefficients. The gradient
     needs no graph over M models: one backward pass through the merged weights gives
-    G = dL/dtheta, and dL/dcoefficient_i is the inner product of G with what coefficient i
-    multiplies.
+    G = dL/dtheta, and dL/dcoefficient_i is the inner product of G with the factor of coefficient
+    i.
 
     Attributes:
         groups: the names of the L groups.
-        shape: of a matrix of coefficients, (L, M).
+        shape: shape (L, M) of a matrix of coefficients.
     """
 
     def __init__(
@@ -69,15 +69,15 @@ class Mixture:
         base: Mapping[str, Tensor] | None = None,
         elected: Mapping[str, Any] | None = None,
     ) -> None:
-        """Hold the models.
+        """Prepare the merge.
 
         Args:
             states: M state dicts on one device.
-            per: what has coefficients of its own, one of `GROUPS`.
-            base: what the models were fine-tuned from: with it, coefficients multiply task
-                vectors that are added to it; without, models.
-            elected: options of `elected_sum`, which then prepares the task vectors; None: they
-                are taken as they are.
+            per: the groups of tensors with own coefficients, one of `GROUPS`.
+            base: the model that they were fine-tuned from. With it, coefficients multiply task
+                vectors, which are added to it; without it, models.
+            elected: options of `elected_sum`, to trim the task vectors and elect signs; None:
+                they are used unchanged.
         """
         self._states, self._per, self._base = states, per, base
         self.groups = tuple(dict.fromkeys(GROUPS[per](name) for name in states[0]))
@@ -91,7 +91,7 @@ class Mixture:
         self._measured = measure_states(states, recipes(method, per, ones, elected or {}), base)
 
     def rows(self, coefficients: Tensor) -> dict[str, tuple[float, ...]]:
-        """Return the coefficients (L, M) as plain numbers by group."""
+        """Return coefficients (L, M) as plain numbers by group."""
         return dict(zip(self.groups, map(tuple, coefficients.tolist()), strict=True))
 
     def weights(self, rows: Rows) -> State:
@@ -108,7 +108,7 @@ class Mixture:
         """Return the gradient of the coefficients (L, M), float64, from that of the weights.
 
         Args:
-            gradient: dL/dtheta of the merged weights by name; what it lacks counts as 0.
+            gradient: dL/dtheta of the merged weights by name; 0 for missing names.
         """
         pulled = torch.zeros(self.shape, dtype=torch.float64)
         for name, slope in gradient.items():
@@ -119,7 +119,7 @@ class Mixture:
         return pulled
 
     def _part(self, model: int, name: str) -> Tensor:
-        """Return what the coefficient of a model multiplies."""
+        """Return the factor of a model's coefficient."""
         if self._vectors is not None:
             return self._vectors[model][name]
         tensor = self._states[model][name]
@@ -131,7 +131,7 @@ def _elected(
     base: Mapping[str, Tensor],
     options: Mapping[str, Any],
 ) -> list[State]:
-    """Return the task vectors as `elected_sum` prepares them: what it makes of each alone."""
+    """Return the task vectors after trimming and election of signs by `elected_sum`."""
     names = [n for n, t in base.items() if t.is_floating_point() and "running_" not in n]
     zeros = {name: torch.zeros_like(base[name]) for name in names}
     vectors = [{name: state[name] - base[name] for name in names} for state in states]

@@ -1,4 +1,4 @@
-"""Optuna's samplers by the name that params.yaml uses."""
+"""Optuna's samplers by their names in params.yaml."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from stockpot.errors import unknown_name
 
 
 class _OrderedNSGAII(samplers.NSGAIISampler):
-    """NSGA-II whose parents are in the order of their trials.
+    """NSGA-II with parents in the order of their trials.
 
-    Optuna gives them in another order the first time in a process than from its cache, so a
-    search that was interrupted would draw other children.
+    Optuna orders them differently on the first call in a process than from its cache, so that an
+    interrupted search would sample other children.
     """
 
     def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
@@ -35,14 +35,14 @@ _SAMPLERS: dict[str, Callable[[int], samplers.BaseSampler]] = {
 
 
 def make_sampler(name: str, seed: int) -> samplers.BaseSampler:
-    """Build a sampler, seeded.
+    """Build a seeded sampler.
 
     Raises:
-        InputError: no such sampler.
+        InputError: the name is unknown.
     """
     if name not in _SAMPLERS:
         raise unknown_name("sampler", name, _SAMPLERS)
     with warnings.catch_warnings():
-        # Multivariate TPE and GP are marked experimental; both are what Optuna recommends.
+        # Multivariate TPE and GP are marked experimental, but recommended by Optuna.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return _SAMPLERS[name](seed)

@@ -1,6 +1,6 @@
-"""What coefficients a step of a learned soup is taken with, of free numbers that are fitted.
+"""Samplings of a learned soup: from logits to the coefficients of a step, and gradients back.
 
-Each sampling draws rows on the simplex for a step, and says how gradients come back from them.
+The logits are fitted; a sampling maps them to rows on the simplex, at random or not.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from stockpot.seeding import seeded_generator
 
-_HOTTEST, _COLDEST = 10.0, 0.1  # temperatures of GDAS, at the first and the last epoch
+_HOTTEST, _COLDEST = 10.0, 0.1  # temperatures of GDAS in the first and the last epoch
 
 
 class Drawn(NamedTuple):
@@ -24,7 +24,7 @@ class Drawn(NamedTuple):
 
     Attributes:
         alpha: (L, M) in [0, 1]; each row sums to 1.
-        pull_back: the gradient for alpha -> that for the free numbers; both (L, M).
+        pull_back: gradient of alpha -> gradient of the logits; both (L, M).
     """
 
     alpha: Tensor
@@ -32,28 +32,28 @@ class Drawn(NamedTuple):
 
 
 class Sampling(Protocol):
-    """A way to get coefficients from free numbers (L, M), float64; all 0 mean the uniform soup."""
+    """A map from logits (L, M), float64, to coefficients; logits of 0 give the uniform soup."""
 
     def draw(self, raw: Tensor, step: int, progress: float) -> Drawn:
         """Return the coefficients of a step.
 
         Args:
-            raw: the free numbers.
-            step: its number, which names what is drawn.
-            progress: 0 in the first epoch, 1 in the last.
+            raw: the logits.
+            step: number of the step, which seeds random numbers.
+            progress: from 0 in the first epoch to 1 in the last.
         """
         ...
 
     def settled(self, raw: Tensor) -> Tensor:
-        """Return the coefficients (L, M) that the free numbers stand for when all is done."""
+        """Return the coefficients (L, M) after the fit."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Darts:
-    """Their softmax, as it is (Liu et al. 2019, https://arxiv.org/abs/1806.09055)."""
+    """The softmax of the logits (Liu et al. 2019, https://arxiv.org/abs/1806.09055)."""
 
-    seed: int = 0  # nothing is drawn
+    seed: int = 0  # unused
 
     def draw(self, raw: Tensor, step: int, progress: float) -> Drawn:  # noqa: ARG002
         """Return the softmax."""
@@ -67,26 +67,26 @@ class Darts:
 
 @dataclass(frozen=True, slots=True)
 class Drnas:
-    """A draw from the Dirichlet distribution of concentration elu(raw) + 1.
+    """A sample of the Dirichlet distribution with concentration elu(raw) + 1.
 
-    Source: Chen et al. 2021, https://arxiv.org/abs/2006.10355, without its pull towards
-    concentrations of 1. Gradients go through the draw, its quantiles being held.
+    Source: Chen et al. 2021, https://arxiv.org/abs/2006.10355, without its regularization towards
+    concentrations of 1. Gradients are those of the sample at fixed quantiles.
     """
 
     seed: int
 
     def draw(self, raw: Tensor, step: int, progress: float) -> Drawn:  # noqa: ARG002
-        """Draw from the distribution."""
+        """Sample from the distribution."""
         concentration = functional.elu(raw) + 1
         generator = seeded_generator(self.seed, "drawn coefficients", step)
-        # What torch.distributions.Dirichlet calls, which takes no generator.
+        # The function behind torch.distributions.Dirichlet, which has no argument `generator`.
         alpha = torch._sample_dirichlet(concentration, generator)
         total = concentration.sum(dim=1, keepdim=True).expand_as(concentration)
 
         def pull_back(slopes: Tensor) -> Tensor:
             along = torch._dirichlet_grad(alpha, concentration, total)
             of_concentration = along * (slopes - (alpha * slopes).sum(dim=1, keepdim=True))
-            return of_concentration * raw.clamp(max=0).exp()  # the slope of elu
+            return of_concentration * raw.clamp(max=0).exp()  # the derivative of elu
 
         return Drawn(alpha, pull_back)
 
@@ -97,10 +97,10 @@ class Drnas:
 
 @dataclass(frozen=True, slots=True)
 class Gdas:
-    """One ingredient a group, drawn with the probabilities of the softmax.
+    """One ingredient per group, sampled with the probabilities of the softmax.
 
-    Gradients are those of a softmax of the same draw (straight-through). Its temperature falls
-    from 10 to 0.1, epoch by epoch.
+    Gradients are those of a softmax of the same sample (straight-through), whose temperature
+    decreases from 10 to 0.1 over the epochs.
 
     Source: Dong & Yang 2019, https://arxiv.org/abs/1910.04465.
     """
@@ -108,7 +108,7 @@ class Gdas:
     seed: int
 
     def draw(self, raw: Tensor, step: int, progress: float) -> Drawn:
-        """Draw one ingredient a group."""
+        """Sample one ingredient per group."""
         generator = seeded_generator(self.seed, "drawn coefficients", step)
         uniform = torch.rand(raw.shape, generator=generator, dtype=raw.dtype)
         noisy = raw - (-uniform.clamp(min=1e-30).log()).log()
@@ -117,7 +117,7 @@ class Gdas:
         return Drawn(_one_hot(noisy), lambda slopes: through_softmax(soft, slopes) / temperature)
 
     def settled(self, raw: Tensor) -> Tensor:
-        """Return the likeliest ingredient of each group; of equal ones, all in equal parts."""
+        """Return the most probable ingredient of each group; equal shares for equal ones."""
         return functional.normalize(
             (raw == raw.amax(dim=1, keepdim=True)).to(raw.dtype), p=1, dim=1
         )
@@ -126,11 +126,11 @@ class Gdas:
 SAMPLINGS: Mapping[str, Callable[[int], Sampling]] = MappingProxyType(
     {"darts": Darts, "drnas": Drnas, "gdas": Gdas}
 )
-"""The samplings by the name that params.yaml uses, each to be made with a seed."""
+"""Name in params.yaml -> seed -> sampling."""
 
 
 def through_softmax(alpha: Tensor, slopes: Tensor) -> Tensor:
-    """Return the gradient for the numbers whose softmax is `alpha` (L, M), from that for alpha."""
+    """Return the gradient of logits from that of their softmax `alpha` (L, M)."""
     return alpha * (slopes - (alpha * slopes).sum(dim=1, keepdim=True))
 
 

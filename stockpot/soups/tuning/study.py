@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from optuna import Study
 
 Objectives = Callable[[Sequence[float]], tuple[float, ...]]
-"""Coefficients (M,) -> one val score an objective; higher is better."""
+"""Coefficients (M,) -> one val score per objective; higher is better."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One candidate: its scores, its coefficients, and where it came from."""
+    """One candidate: its scores, its coefficients, and its origin."""
 
     number: int
     values: tuple[float, ...]
@@ -33,9 +33,9 @@ class TunedCoefficients:
     """The outcome of a search.
 
     Attributes:
-        best: the trial to use: the best one, or of a Pareto front the one with the highest sum.
+        best: the best trial, or the one of the Pareto front with the highest sum.
         trials: all trials, in order.
-        front: the Pareto front, by the first objective; empty with one objective.
+        front: the Pareto front, sorted by the first objective; empty with one objective.
     """
 
     best: Trial
@@ -43,7 +43,7 @@ class TunedCoefficients:
     front: list[Trial]
 
 
-def tune_coefficients(  # noqa: PLR0913 (a search is told all that defines it)
+def tune_coefficients(  # noqa: PLR0913 (all that defines a search)
     journal: Path,
     objectives: Objectives,
     warm_starts: Mapping[str, Sequence[float]],
@@ -53,31 +53,31 @@ def tune_coefficients(  # noqa: PLR0913 (a search is told all that defines it)
     trials: int,
     seed: int,
 ) -> TunedCoefficients:
-    """Search coefficients on the simplex that raise the objectives.
+    """Search coefficients on the simplex that maximize the objectives.
 
-    The study lives in `journal`: a search that was killed continues with the trial it was at, and
-    a longer one continues a shorter one. The sampler is seeded anew for each trial from its
-    number, so the outcome does not depend on interruptions.
+    The study is stored in `journal`: a search that was killed continues with the next trial, and a
+    longer search continues a shorter one. The sampler is seeded for each trial from its number, so
+    that interruptions do not change the outcome.
 
     Args:
-        journal: Optuna's journal file; one search's own.
+        journal: Optuna's journal file, of this search only.
         objectives: scores coefficients; deterministic.
-        warm_starts: named points of the unit box (M,), tried first.
-        num_objectives: how many values `objectives` returns: 1 or 2.
-        sampler: one of Optuna's samplers, by name.
-        trials: how many in all, the warm starts included.
-        seed: of the sampler.
+        warm_starts: named points of the unit box (M,), which are tried first.
+        num_objectives: number of values that `objectives` returns: 1 or 2.
+        sampler: name of one of Optuna's samplers.
+        trials: number of trials, including the warm starts.
+        seed: seed of the sampler.
     """
-    kept = _open_study(journal, num_objectives)
-    study = _continued(kept, warm_starts)
+    stored = _open_study(journal, num_objectives)
+    study = _continued(stored, warm_starts)
     names = _names(len(next(iter(warm_starts.values()))))
-    for number in range(len(kept.trials), trials):
+    for number in range(len(stored.trials), trials):
         study.sampler = make_sampler(sampler, derive_seed("tune", seed, number) % 2**32)
         trial = study.ask()
         position = [trial.suggest_float(name, 0.0, 1.0) for name in names]
-        # Kept once it is complete: a killed search leaves no half-made trial behind.
-        kept.add_trial(study.tell(trial, objectives(to_simplex(position))))
-    return _outcome(kept, names, trials)
+        # Stored when it is complete, so that a killed search leaves no unfinished trial.
+        stored.add_trial(study.tell(trial, objectives(to_simplex(position))))
+    return _outcome(stored, names, trials)
 
 
 def _names(num_models: int) -> list[str]:
@@ -85,7 +85,7 @@ def _names(num_models: int) -> list[str]:
 
 
 def _open_study(journal: Path, num_objectives: int) -> Study:
-    """Open the study in the journal file, or make it."""
+    """Open or create the study in the journal file."""
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
@@ -102,26 +102,26 @@ def _open_study(journal: Path, num_objectives: int) -> Study:
 
 
 def _drop_half_line(journal: Path) -> None:
-    """Cut off what a full disk or a crash left of a last line; Optuna would write on behind it."""
+    """Remove an incomplete last line after a crash or on a full disk; Optuna would append to it."""
     if journal.exists():
         with journal.open("r+b") as file:
             file.truncate(file.read().rfind(b"\n") + 1)
 
 
-def _continued(kept: Study, warm_starts: Mapping[str, Sequence[float]]) -> Study:
-    """Return a study in memory with the kept trials, and the untried warm starts queued."""
+def _continued(stored: Study, warm_starts: Mapping[str, Sequence[float]]) -> Study:
+    """Return a study in memory with the stored trials, and the other warm starts enqueued."""
     import optuna
 
-    study = optuna.create_study(directions=kept.directions)
-    study.add_trials(kept.trials)
-    for source, start in list(warm_starts.items())[len(kept.trials) :]:
+    study = optuna.create_study(directions=stored.directions)
+    study.add_trials(stored.trials)
+    for source, start in list(warm_starts.items())[len(stored.trials) :]:
         point = dict(zip(_names(len(start)), start, strict=True))
         study.enqueue_trial(point, user_attrs={"source": source})
     return study
 
 
-def _outcome(kept: Study, names: Sequence[str], trials: int) -> TunedCoefficients:
-    """Read the first `trials` trials: a longer search that shares the journal changes nothing."""
+def _outcome(stored: Study, names: Sequence[str], trials: int) -> TunedCoefficients:
+    """Read the first `trials` trials; a longer search may share the journal."""
     done = [
         Trial(
             frozen.number,
@@ -129,16 +129,16 @@ def _outcome(kept: Study, names: Sequence[str], trials: int) -> TunedCoefficient
             tuple(to_simplex([frozen.params[name] for name in names])),
             frozen.user_attrs.get("source", "sampler"),
         )
-        for frozen in kept.trials[:trials]
+        for frozen in stored.trials[:trials]
     ]
-    front = _pareto_front(done) if len(kept.directions) > 1 else []
-    # max() keeps the first of equals: a warm start stays where the search found nothing better.
+    front = _pareto_front(done) if len(stored.directions) > 1 else []
+    # max() returns the first of equal ones: a warm start, unless the search found a better one.
     best = max(front or done, key=lambda trial: sum(trial.values))
     return TunedCoefficients(best, done, front)
 
 
 def _pareto_front(trials: Sequence[Trial]) -> list[Trial]:
-    """Return the trials that no other one beats in every value, without repeats, sorted."""
+    """Return the trials that no other one dominates, without duplicates, sorted."""
     front = {
         trial.values: trial
         for trial in reversed(trials)
@@ -148,5 +148,5 @@ def _pareto_front(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def _dominates(ours: Sequence[float], theirs: Sequence[float]) -> bool:
-    """Say whether `ours` is nowhere worse and somewhere better."""
+    """Whether `ours` is at least as good everywhere, and better somewhere."""
     return all(a >= b for a, b in zip(ours, theirs, strict=True)) and tuple(ours) != tuple(theirs)

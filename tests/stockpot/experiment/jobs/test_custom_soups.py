@@ -156,8 +156,8 @@ def test_code_of_ones_own_is_part_of_the_keys(make_plan: MakePlan) -> None:
         (
             "select: custom_merging:best_par",
             "soups.0: unknown selection in 'custom_merging': 'best_par', choose from ['best_and', "
-            "'best_pair', 'entrywise_median', 'halfway', 'no_selection', 'nothing', 'positions', "
-            "'undecorated']; did you mean 'best_pair'?",
+            "'best_pair', 'each_alone', 'entrywise_median', 'halfway', 'no_selection', 'nothing', "
+            "'positions', 'too_few', 'undecorated']; did you mean 'best_pair'?",
         ),
         (
             "select: uniform, method: custom_merging:undecorated",

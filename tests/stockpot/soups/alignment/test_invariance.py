@@ -68,7 +68,7 @@ def test_a_flattened_head_takes_a_block_of_places_a_channel() -> None:
     ],
 )
 def test_a_wrong_entry_is_found(wrong: Spec) -> None:
-    with pytest.raises(InputError, match="must leave the outputs as they are, got a relative"):
+    with pytest.raises(InputError, match="must not change the outputs, got a relative"):
         _check(seeded(ResidualNet(pool=True)), {**RESIDUAL, **wrong})
 
 
@@ -77,7 +77,7 @@ def test_a_wrong_entry_of_a_norm_that_is_still_as_initialised_is_found(own: str)
     net = seeded(ResidualNet(pool=True))
     net.stem[1].reset_parameters()
 
-    with pytest.raises(InputError, match="must leave the outputs as they are, got a relative"):
+    with pytest.raises(InputError, match="must not change the outputs, got a relative"):
         _check(net, {**RESIDUAL, f"stem.1.{own}": (None,)})
 
 

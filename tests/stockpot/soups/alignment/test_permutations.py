@@ -105,7 +105,7 @@ def test_a_checked_spec_gives_the_size_of_each_permutation() -> None:
     ("changes", "message"),
     [
         ({"c.weight": ("P",)}, "every tensor must be one of the model, got 'c.weight'"),
-        ({"a.weight": ("P",)}, "must have one entry an axis, got 1 for 2 axes"),
+        ({"a.weight": ("P",)}, "must have one entry per axis, got 1 for 2 axes"),
         ({"a.weight": (None, "P")}, "'P' must have one size, got 4 on axis 1 of 'a.weight' and 3"),
         ({"b.weight": (None, ("P", 4))}, "a block must divide its axis, got 4 for axis 1 of"),
         ({"b.weight": (None, ("P", 0))}, "a block must divide its axis, got 0"),

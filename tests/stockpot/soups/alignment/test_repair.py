@@ -144,11 +144,11 @@ def _tied() -> nn.Module:
     [
         (
             nn.Sequential(nn.Linear(8, 8, bias=False), nn.LayerNorm(8)),
-            "must have a bias to be shifted, or BatchNorm right behind it, got neither for '0'",
+            "must have a bias, or BatchNorm directly after it, got neither for '0'",
         ),
         (nn.BatchNorm2d(1, affine=False), "got neither for ''"),
         (nn.ConvTranspose2d(1, 1, 2), "a convolution must not be transposed, got ''"),
-        (_tied(), "layers must share no weights, got"),
+        (_tied(), "layers must not share weights, got"),
     ],
 )
 def test_nets_that_cannot_be_repaired_are_refused(net: nn.Module, message: str) -> None:

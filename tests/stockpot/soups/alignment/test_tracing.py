@@ -168,7 +168,7 @@ class _Cumulative(nn.Module):
     [
         (_Branching(), "cannot be traced"),
         (_Two(), "must return one tensor"),
-        (_OneForAll(), "queries, keys and values of their own and no mask, got 1 tensors"),
+        (_OneForAll(), "separate queries, keys and values and no mask, got 1 tensors"),
         (_Cumulative(), "no rule for an operation, got 'cumsum'"),
         (nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Softmax(dim=1)), "no rule for layer '2'"),
         (nn.Sequential(nn.ConvTranspose2d(1, 2, 3)), "no rule for layer '0'"),
