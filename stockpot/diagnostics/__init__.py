@@ -1,1 +1,1 @@
-"""What ingredients and soups are like, seen on train and val alone; one file a diagnostic."""
+"""Diagnostics of ingredients and soups, on train and val alone; one file per diagnostic."""

@@ -1,4 +1,4 @@
-"""Whether ingredients can be averaged: what lies between them, and between base and best soup."""
+"""Barriers between ingredients, and between base and best soup: can they be averaged?"""
 
 from __future__ import annotations
 
@@ -10,67 +10,65 @@ from statistics import median, median_high, median_low
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
 
 from stockpot.diagnostics.context import DiagnosticContext, LoadedModel
 from stockpot.diagnostics.finding import Alert, Finding
-from stockpot.diagnostics.line import Line, score_line
+from stockpot.diagnostics.line import LineScores, score_line
+from stockpot.diagnostics.states import State
 from stockpot.merging.engine import merge_states
 from stockpot.merging.methods.inner_products import task_vector_gram
 from stockpot.merging.methods.linear import linear
 from stockpot.merging.recipe import Recipe
 from stockpot.metric_units import Unit, unit_in
 
-State: TypeAlias = Mapping[str, Tensor]
 Score: TypeAlias = Callable[[State], tuple[float, float]]
 """The mean metric and the mean loss of weights on val."""
 
-_MOST = 32  # ingredients: 496 pairs
+_MAX_INGREDIENTS = 32  # 496 pairs
 _POINTS = 11  # of a line
-_SAFE = 0.02  # of a fraction, or of a usual score: what one may lose without a warning
-_APART = 0.05  # likewise: a model that loses so much with most others does not belong
+_SAFE = 0.02  # of a fraction, or of a usual score: a loss without a warning
+_APART = 0.05  # likewise: a model that loses more with most others raises an alert
 _WORST = 1e6  # nats
 _HALF = Recipe.of(linear, (1.0, 1.0))
 
 
 @dataclass(frozen=True, slots=True)
 class Midpoints:
-    """Scores of M models and of the means of each two of them.
+    """Scores of M models and of the mean of each pair.
 
     Attributes:
-        metrics: (M, M), each model's own on the diagonal.
-        losses: likewise.
+        metrics: (M, M), the models' own on the diagonal.
+        losses: (M, M), the models' own on the diagonal.
     """
 
     metrics: list[list[float]]
     losses: list[list[float]]
 
     @property
-    def metric_lines(self) -> list[list[Line]]:
-        """The metric from each model to each other one, over their mean; (M, M)."""
+    def metric_lines(self) -> list[list[LineScores]]:
+        """The metric along the line between each pair, at ends and mean; (M, M)."""
         return _lines(self.metrics)
 
     @property
-    def loss_lines(self) -> list[list[Line]]:
-        """The loss likewise."""
+    def loss_lines(self) -> list[list[LineScores]]:
+        """The loss along the line between each pair, at ends and mean; (M, M)."""
         return _lines(self.losses)
 
 
 def barriers(context: DiagnosticContext) -> Finding:
-    """Measure barriers between each two ingredients, and along two whole lines.
+    """Measure barriers between all pairs of ingredients, and along two whole lines.
 
     The lines are those from the base to the best soup and between the two ingredients that are
     furthest apart. BatchNorm's statistics are pooled, as in any merge.
 
-    Source: of the definition, `alignment/barrier.py`.
+    Source: as of `score_line`.
     """
     chosen, (first, second) = _furthest(context)
 
     def score(weights: State) -> tuple[float, float]:
         metric, loss = context.val_scores(weights)
-        return metric, min(loss, _WORST) if not math.isnan(
-            loss
-        ) else _WORST  # JSON has no inf, no nan
+        # JSON has neither inf nor nan.
+        return metric, _WORST if math.isnan(loss) else min(loss, _WORST)
 
     measured = midpoints([one.weights for one in chosen], score)
     lines = []
@@ -94,7 +92,7 @@ def barriers(context: DiagnosticContext) -> Finding:
 
 
 def midpoints(states: Sequence[State], score: Score) -> Midpoints:
-    """Score M models and the means of each two."""
+    """Score M models and the mean of each pair."""
     own = [score(state) for state in states]
     size = len(states)
     metrics = [[own[i][0] if i == j else 0.0 for j in range(size)] for i in range(size)]
@@ -108,8 +106,8 @@ def midpoints(states: Sequence[State], score: Score) -> Midpoints:
 
 def both_lines(
     first: State, second: State, score: Score, num_points: int = _POINTS
-) -> tuple[Line, Line]:
-    """Score the nets on a line once; return the metric along it, and the loss."""
+) -> tuple[LineScores, LineScores]:
+    """Score the nets on a line; return the metrics and the losses along it."""
     metrics = []
 
     def loss_of(state: State) -> float:
@@ -118,15 +116,14 @@ def both_lines(
         return loss
 
     losses = score_line(first, second, loss_of, num_points=num_points)
-    return Line(losses.shares, tuple(metrics)), losses
+    return LineScores(losses.shares, tuple(metrics)), losses
 
 
 def apart(names: Sequence[str], measured: Midpoints, unit: Unit) -> list[Alert]:
-    """Name models that lose much when averaged with most of the others.
+    """Return an alert for each model that loses much when averaged with most of the others.
 
-    It is a barrier, or, of a model that is bad itself and so expects nothing of the mean, a mean
-    that is worse than the models usually are. Where that is so of half of the models there is no
-    odd one among them, and nobody is named.
+    The loss is a barrier or, for a bad model, whose barriers are low, a mean that is worse than
+    the models usually are. There are no alerts if half of the models would get one.
     """
     size = len(names)
     if size < 3:
@@ -140,26 +137,28 @@ def apart(names: Sequence[str], measured: Midpoints, unit: Unit) -> list[Alert]:
         middle = median_high(measured.metrics[place][other] for other in others)
         own = measured.metrics[place][place]
         if barrier > far:
-            said = f"a barrier of {unit.score(barrier)} {unit.points_of_metric}"
-            alerts.append(Alert(name, f"{said} lies between it and most other ingredients"))
+            size_of_it = f"{unit.score(barrier)} {unit.points_of_metric}"
+            alerts.append(
+                Alert(name, f"between it and most other ingredients is a barrier of {size_of_it}")
+            )
         elif usual - middle > far:
-            said = f"its mean with another ingredient scores {unit.score_in_full(middle)} (median)"
-            scored = f"it alone {unit.score_in_full(own)}, ingredients {unit.score_in_full(usual)}"
-            alerts.append(Alert(name, f"{said}, {scored}"))
+            mean = f"its mean with another ingredient scores {unit.score_in_full(middle)} (median)"
+            alone = f"it alone {unit.score_in_full(own)}, ingredients {unit.score_in_full(usual)}"
+            alerts.append(Alert(name, f"{mean}, {alone}"))
     return alerts if 2 * len(alerts) < size else []
 
 
 def _furthest(
     context: DiagnosticContext,
 ) -> tuple[list[LoadedModel], tuple[LoadedModel, LoadedModel]]:
-    """Return the ingredients furthest from their mean, in their order, and the furthest two."""
+    """Return the ingredients furthest from their mean, in order, and the pair furthest apart."""
     gram = task_vector_gram([one.weights for one in context.ingredients], context.base.weights)
-    to_mean = gram.diagonal() - 2 * gram.mean(dim=1)  # squared, but for what is the same for all
-    kept = sorted(to_mean.argsort(descending=True, stable=True)[:_MOST].tolist())
+    to_mean = gram.diagonal() - 2 * gram.mean(dim=1)  # squared, up to a constant
+    chosen = sorted(to_mean.argsort(descending=True, stable=True)[:_MAX_INGREDIENTS].tolist())
     squared = gram.diagonal()[:, None] + gram.diagonal() - 2 * gram
     first, second = divmod(int(torch.argmax(squared)), len(gram))
     ingredients = context.ingredients
-    return [ingredients[place] for place in kept], (ingredients[first], ingredients[second])
+    return [ingredients[place] for place in chosen], (ingredients[first], ingredients[second])
 
 
 def _line(kind: str, first: LoadedModel, second: LoadedModel, score: Score) -> dict[str, Any]:
@@ -176,16 +175,16 @@ def _line(kind: str, first: LoadedModel, second: LoadedModel, score: Score) -> d
     }
 
 
-def _lines(scores: Sequence[Sequence[float]]) -> list[list[Line]]:
+def _lines(scores: Sequence[Sequence[float]]) -> list[list[LineScores]]:
     places = range(len(scores))
     return [
-        [Line((0.0, 0.5, 1.0), (scores[i][i], scores[i][j], scores[j][j])) for j in places]
+        [LineScores((0.0, 0.5, 1.0), (scores[i][i], scores[i][j], scores[j][j])) for j in places]
         for i in places
     ]
 
 
-def _changes(lines: Sequence[Sequence[Line]]) -> list[list[float]]:
-    """Return how far each mean is above the mean score of its two; (M, M)."""
+def _changes(lines: Sequence[Sequence[LineScores]]) -> list[list[float]]:
+    """Return the score of each pair's mean minus the mean of the pair's scores; (M, M)."""
     return _rounded([[line.rises[1] for line in row] for row in lines])
 
 
@@ -215,14 +214,14 @@ def _metrics(data: Mapping[str, Any]) -> dict[str, float]:
 def _sentence(data: Mapping[str, Any], alerts: Sequence[Alert]) -> str:
     names, all_of = data["ingredients"], data["num_ingredients"]
     if len(names) == 1:
-        return "There is one ingredient, so there is nothing to average it with."
+        return "There is only one ingredient, so there is nothing to average."
     which = f"all {all_of}" if len(names) == all_of else f"the {len(names)} outermost of {all_of}"
     changes, rises = _pairs(data, "metric_changes"), _pairs(data, "loss_changes")
     unit = unit_in(data)
     seen = (
         f"The mean of two of {which} ingredients scores {unit.signed(min(changes))} to "
-        f"{unit.signed(max(changes))} {unit.points_of_metric} against what the two score on "
-        f"average (loss {min(rises):+.3g} to {max(rises):+.3g})"
+        f"{unit.signed(max(changes))} {unit.points_of_metric} relative to the average score of the "
+        f"two (loss {min(rises):+.3g} to {max(rises):+.3g})"
     )
     if alerts:
         named = ", ".join(alert.model for alert in alerts)
@@ -232,14 +231,11 @@ def _sentence(data: Mapping[str, Any], alerts: Sequence[Alert]) -> str:
         return f"{seen}. They lie in one basin, so averaging them is safe."
     if share > 0.5:
         return (
-            f"{seen}. Most of them do not share a basin: averaging does harm. Train from one base, "
-            "shorter or at a lower learning rate."
+            f"{seen}. Most pairs do not share a basin, so averaging does harm. Train from one "
+            "base, for fewer epochs or at a lower learning rate."
         )
     return (
-        f"{seen}. {100 * share:.0f} % of the pairs lose more than {_safe_words(unit)}, so "
-        "choose what goes into a soup: greedy leaves out what does harm."
+        f"{seen}. {100 * share:.0f} % of the pairs lose more than {100 * _SAFE:.0f} "
+        f"{'points' if unit.is_fraction else '% of a usual score'}, so select ingredients: a "
+        "greedy soup leaves out those that do harm."
     )
-
-
-def _safe_words(unit: Unit) -> str:
-    return f"{100 * _SAFE:.0f} {'points' if unit.is_fraction else '% of a usual score'}"

@@ -1,4 +1,4 @@
-"""What diagnostics look at: models with their weights, train and val. Test stays closed."""
+"""The input of diagnostics: models with their weights, train and val. Test stays closed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from stockpot.diagnostics.states import State
 from stockpot.metric_units import Unit, unit_of_scores
 from stockpot.scoring.predictions import load_outputs, predict
 from stockpot.seeding import seeded_generator
@@ -22,17 +23,14 @@ from stockpot.workloads.passes import Examples, empty_model, put_weights
 from stockpot.workloads.protocol import Batch, Workload
 from stockpot.workloads.spec import WorkloadSpec
 
-State = Mapping[str, Tensor]
-"""Tensors by name, on the CPU, as the checkpoint holds them."""
-
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """One model that is looked at.
+    """One model, whose weights are loaded when they are first needed.
 
     Attributes:
         root: the project root.
-        model: what it is, with its val scores.
+        model: its manifest entry, with val scores.
     """
 
     root: Path
@@ -40,30 +38,29 @@ class LoadedModel:
 
     @property
     def name(self) -> str:
-        """What the model is called."""
+        """The name of the model."""
         return self.model.name
 
     @cached_property
     def weights(self) -> State:
-        """Its tensors, read once and checked against the digest."""
+        """The tensors, loaded once and verified by digest."""
         return load_tensors(verify(self.root, self.model.checkpoint))
 
 
 @dataclass(frozen=True)
 class DiagnosticContext:
-    """All that a diagnostic may look at.
+    """The input of a diagnostic.
 
     Attributes:
-        workload: whose train and val may be opened.
+        workload: its train and val may be opened.
         device: where forward passes run.
-        seed: the experiment's; every random choice is drawn from it by purpose.
+        seed: the experiment's; random choices derive their seeds from it.
         metric: the workload's first metric, e.g. `accuracy`.
-        base: what every ingredient started from.
+        base: the model that the ingredients were fine-tuned from.
         ingredients: in the order of the sweep.
         soups: soups and tuned soups, in the order of the table.
-        shared: the folder for what diagnostics of the same ingredients keep for each other; None
-            where nothing is kept.
-        spec: what the workload was built from; None where no predictions are kept.
+        shared: cache folder that diagnostics of the same ingredients share; None for no cache.
+        spec: describes the workload; None if predictions are not cached.
     """
 
     workload: Workload
@@ -100,7 +97,7 @@ class DiagnosticContext:
         }
 
     def probe(self, split: str, size: int) -> Batch:
-        """Return the same `size` examples of train or val every time, or all where there are fewer.
+        """Return at most `size` examples of train or val, the same ones every time.
 
         Raises:
             ValueError: `split` is neither train nor val.
@@ -113,8 +110,8 @@ class DiagnosticContext:
         batch = take(to_device(data, self.device), chosen)
         return tuple(tensor.to(self.device) for tensor in batch)
 
-    def outputs(self, subject: LoadedModel, set_name: str) -> Tensor:
-        """Return a model's outputs on `val` or `val_shift/<name>`, kept ones if there are; (N, C).
+    def outputs(self, model: LoadedModel, set_name: str) -> Tensor:
+        """Return a model's outputs on `val` or `val_shift/<name>`, from the cache; (N, C).
 
         Raises:
             ValueError: the set is neither val nor one of its shifts.
@@ -124,9 +121,9 @@ class DiagnosticContext:
             raise ValueError(f"outputs are on val and its shifts, got {set_name!r}")
         if self.spec is None:
             examples = self.val_shifts[shift] if shift else self.val
-            return examples.outputs(self.net(subject.weights)).cpu()
-        predict(subject.root, self.spec, subject.model.checkpoint, self.device, [set_name])
-        return load_outputs(subject.root, self.spec, subject.model.digest, set_name)
+            return examples.outputs(self.net(model.weights)).cpu()
+        predict(model.root, self.spec, model.model.checkpoint, self.device, [set_name])
+        return load_outputs(model.root, self.spec, model.model.digest, set_name)
 
     def net(self, weights: State) -> nn.Module:
         """Return the workload's model with these weights, in eval mode, on the device."""
@@ -141,7 +138,7 @@ class DiagnosticContext:
 
     @cached_property
     def unit(self) -> Unit:
-        """The unit of the metric, by the values of all models on val."""
+        """The unit of the metric, inferred from the values of all models on val."""
         targets = self.val.targets.cpu()
         values = {
             one.name: self.workload.metrics[self.metric](self.outputs(one, "val"), targets)
@@ -157,12 +154,3 @@ class DiagnosticContext:
     @cached_property
     def _net(self) -> nn.Module:
         return empty_model(self.workload, self.device)
-
-
-def mean_state(states: Sequence[State]) -> dict[str, Tensor]:
-    """Return the uniform average of states, by the rules of every soup."""
-    from stockpot.merging.engine import merge_states
-    from stockpot.merging.methods.linear import linear
-    from stockpot.merging.recipe import Recipe
-
-    return merge_states(list(states), Recipe.of(linear, (1.0,) * len(states)))

@@ -1,4 +1,4 @@
-"""What each ingredient is worth in a mean: without it, and over all orders of joining."""
+"""The contribution of each ingredient to a mean: Shapley values, and the score without it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _LEVEL = 0.05  # of all tests of one group together
 
 
 def contributions(context: DiagnosticContext) -> Finding:
-    """Tell what each ingredient adds to the mean of all, and to that of the best greedy soup.
+    """Measure what each ingredient adds to the mean of all, and to that of the best greedy soup.
 
-    A subset is worth the score of its uniform mean, none the score of the base.
+    The value of a subset is the score of its uniform mean; of the empty subset, the base's.
     """
     if len(context.ingredients) == 1:
-        return Finding("There is one ingredient, so there is nothing that it could add to.")
+        return Finding("There is only one ingredient, so there is no mean that it could add to.")
     groups = [_group(context, _ALL, context.ingredients)]
     greedy = _best_greedy_soup(context)
     if greedy is not None:
@@ -51,7 +51,7 @@ def _best_greedy_soup(context: DiagnosticContext) -> LoadedModel | None:
 
 
 def _group(context: DiagnosticContext, name: str, members: Sequence[LoadedModel]) -> dict[str, Any]:
-    """Look at one set of ingredients."""
+    """Return the contributions in one set of ingredients."""
     surveyed = survey(context, members)
     everyone = tuple(range(len(members)))
     errors = [
@@ -106,7 +106,7 @@ def _is_harmful(row: Mapping[str, Any]) -> bool:
 
 
 def _alerts(groups: Sequence[Mapping[str, Any]], unit: Unit) -> tuple[Alert, ...]:
-    """Name the ingredients without which a mean is better by more than chance explains."""
+    """Return an alert for each ingredient without which a mean is significantly better."""
     return tuple(
         Alert(
             row["ingredient"],
@@ -121,17 +121,17 @@ def _alerts(groups: Sequence[Mapping[str, Any]], unit: Unit) -> tuple[Alert, ...
 
 
 def _about(group: Mapping[str, Any], unit: Unit) -> str:
-    """Say who adds most and least to a mean, and whether one should go."""
+    """Name who adds most and least to a mean, and who should be left out."""
     rows = group["rows"]
     extremes = "; ".join(_most_and_least(group, place, unit) for place in group["score"])
     worth = f"The mean of {_named(group)} scores {extremes} (Shapley values)."
     harmful = [row["ingredient"] for row in rows if _is_harmful(row)]
     if harmful:
-        return f"{worth} It is better on val without {' or '.join(harmful)}: leave that out."
+        return f"{worth} It is better on val without {' or '.join(harmful)}: leave it out."
     changes = sorted(row["change"]["val"] for row in rows)
     return (
         f"{worth} Without any one of them it changes by {_points(unit, changes[0])} to "
-        f"{_points(unit, changes[-1])} on val: none makes it worse by more than chance explains."
+        f"{_points(unit, changes[-1])} on val: none makes it significantly worse."
     )
 
 

@@ -1,4 +1,4 @@
-"""How differently ingredients err, and what soups and ensembles make of it."""
+"""Diversity of the ingredients' predictions, and what soups and ensembles gain from it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from stockpot.diagnostics.context import DiagnosticContext
 from stockpot.diagnostics.finding import Finding
 from stockpot.metric_units import Unit, unit_in
 
-_MOST = 0.75  # of the ensemble's gain
-_FEW = 0.01  # disagreement below it leaves averaging nothing to do
+_AS_GOOD = 0.75  # of the ensemble's gain: a soup with more gains as much
+_FEW = 0.01  # disagreement: with less, averaging can gain little
 
 
 def diversity(context: DiagnosticContext) -> Finding:
@@ -23,9 +23,9 @@ def diversity(context: DiagnosticContext) -> Finding:
     correlation of errors, Q statistic, interrater agreement kappa).
     """
     if len(context.ingredients) < 2:
-        return Finding("One ingredient has no other to disagree with.")
+        return Finding("There is only one ingredient, so there are no predictions to compare.")
     if not is_classification(context):
-        return Finding("Ingredients are compared by their decisions, and this workload has none.")
+        return Finding("Diversity is measured on predicted classes, and this workload has none.")
     sets = ["val", *(f"val_shift/{name}" for name in context.val_shifts)]
     compared = {name: _compare(context, name) for name in sets}
     data = {
@@ -39,12 +39,12 @@ def diversity(context: DiagnosticContext) -> Finding:
 
 
 def is_classification(context: DiagnosticContext) -> bool:
-    """Say whether the outputs are logits (N, C) of classes."""
+    """Report whether the outputs are logits (N, C) of classes."""
     return context.workload.task == "classification"
 
 
 def disagreement(predictions: Tensor) -> Tensor:
-    """Return on which share of examples each two models decide differently.
+    """Return the share of examples on which two models predict different classes, for each pair.
 
     Args:
         predictions: classes (M, N).
@@ -65,8 +65,8 @@ def error_correlation(right: Tensor) -> float | None:
         right: whether each model is right on each example; (M, N), bool.
 
     Returns:
-        The mean over all pairs of models that both err and are both right somewhere; None where
-        there is no such pair.
+        The mean over pairs of models that are neither right nor wrong on all examples; None
+        without such a pair.
     """
     errors = (~right).double()
     errors = errors[(errors.mean(dim=1) > 0) & (errors.mean(dim=1) < 1)]
@@ -76,9 +76,9 @@ def error_correlation(right: Tensor) -> float | None:
 
 
 def q_statistic(right: Tensor) -> float | None:
-    """Return the mean of Yule's Q over all pairs of models; None where no pair has one.
+    """Return the mean of Yule's Q over all pairs of models; None if it is undefined for all.
 
-    1 if all are right on the same examples, 0 if independent, below if they complement each other.
+    1 if all are right on the same examples, 0 if independent, negative if complementary.
 
     Args:
         right: (M, N), bool.
@@ -92,9 +92,9 @@ def q_statistic(right: Tensor) -> float | None:
 
 
 def kappa(right: Tensor) -> float | None:
-    """Return how much more than by chance M >= 2 models are right together; None if all are alike.
+    """Return the interrater agreement of M >= 2 models; None if all are right, or all wrong.
 
-    1 if they are right on the same examples, 0 as by chance.
+    1 if they are right on the same examples, 0 if they agree as often as by chance.
 
     Args:
         right: (M, N), bool.
@@ -108,7 +108,7 @@ def kappa(right: Tensor) -> float | None:
 
 
 def _compare(context: DiagnosticContext, set_name: str) -> dict[str, Any]:
-    """Return what ingredients, their ensemble and soups do on one set."""
+    """Return diversity, and the gains of the ensemble and of soups, on one set."""
     shift = set_name.partition("_shift/")[2]
     targets = (context.val_shifts[shift] if shift else context.val).targets.cpu()
     outputs = torch.stack([context.outputs(model, set_name) for model in context.ingredients])
@@ -142,7 +142,7 @@ def _score(context: DiagnosticContext, outputs: Tensor, targets: Tensor) -> floa
 
 
 def _off_diagonal(matrix: Tensor) -> Tensor:
-    """Return the entries for two different models."""
+    """Return the entries of pairs of different models."""
     return matrix[~torch.eye(len(matrix), dtype=torch.bool)]
 
 
@@ -160,8 +160,8 @@ def _sentence(data: Mapping[str, Any]) -> str:
     on_val = data["sets"]["val"]
     if max(values["disagreement"] for values in data["sets"].values()) < _FEW:
         return (
-            f"Two ingredients decide differently on {_percent(on_val['disagreement'])} % of val: "
-            "they are nearly one model, and averaging them can gain little. Widen the sweep."
+            f"Two ingredients disagree on {_percent(on_val['disagreement'])} % of val: they are "
+            "nearly the same model, and averaging them can gain little. Widen the sweep."
         )
     names = [*data["sets"]]
     widest = max(names, key=lambda name: data["sets"][name]["disagreement"])
@@ -177,24 +177,24 @@ def _on_set(name: str, values: Mapping[str, Any], soup: str | None, unit: Unit) 
         gain = unit.signed(values["soup_gains"][soup])
         gains += f" and the best soup, {soup}, {gain} {unit.points}"
     return (
-        f"On {name} two ingredients decide differently on {_percent(values['disagreement'])} % of "
-        f"the examples, and at least one is right on {_percent(values['oracle'])} %; against the "
+        f"On {name} two ingredients disagree on {_percent(values['disagreement'])} % of the "
+        f"examples, and at least one is right on {_percent(values['oracle'])} %; relative to the "
         f"mean ingredient ({unit.score_in_full(values['mean_score'])}) {gains}."
     )
 
 
 def _conclusion(values: Mapping[str, Any], soup: str | None) -> str:
-    """Say what became of the differences on the set where there are most."""
+    """Conclude from the set with the most disagreement."""
     gain = values["ensemble_gain"]
     if gain <= 0:
-        return "They err together where it counts, so averaging outputs gains nothing."
+        return "They make the same errors, so averaging outputs gains nothing."
     if soup is None:
         return "They err on different examples, so averaging pays."
-    if values["soup_gains"][soup] >= _MOST * gain:
-        return "The soup turns these differences into a gain as the ensemble does, in one model."
+    if values["soup_gains"][soup] >= _AS_GOOD * gain:
+        return "The soup gains as much from these differences as the ensemble, in one model."
     return (
-        "The soup misses what the ensemble gains: these ingredients' outputs average better than "
-        "their weights, so look at barriers and regime."
+        "The soup does not gain what the ensemble does: these ingredients' outputs average better "
+        "than their weights; see barriers and regime for the reason."
     )
 
 

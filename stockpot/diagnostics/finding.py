@@ -1,4 +1,4 @@
-"""What a diagnostic found, as plain values; imports no torch."""
+"""The result of a diagnostic, as plain values; imports no torch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """Something that a reader must know before any score.
+    """A warning about one model, shown at the top of the report.
 
     Attributes:
-        model: whom it concerns.
-        reason: what is wrong with it and how that was seen, in one clause.
+        model: name of the model.
+        reason: the problem with its evidence, in one clause.
     """
 
     model: str
@@ -22,13 +22,13 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The outcome of one diagnostic.
+    """The result of one diagnostic.
 
     Attributes:
-        sentence: what it means for the reader, in plain words, with the figures that say so.
+        sentence: the conclusion with its figures, for the report.
         metrics: a few numbers by name, for tracking.
-        data: all that its plot and its table are made of; JSON, without NaN.
-        alerts: models that should not have been in a soup.
+        data: the data of its plot and table; JSON without NaN.
+        alerts: models that should not be in a soup.
     """
 
     sentence: str

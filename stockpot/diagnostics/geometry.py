@@ -1,4 +1,4 @@
-"""How alike the representations of ingredients and soups are, layer by layer."""
+"""Similarity of the representations of ingredients and soups, layer by layer."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from stockpot.workloads.protocol import Batch, Workload
 from stockpot.workloads.responses import unit_rows, watched
 
 _PROBE = 256  # examples of val
-_MAX_LAYERS = 16  # a kernel a layer and model is kept: 256 KB
-_COLLAPSED = 0.5  # a lower share of the ingredients' variance is worth a repair
-_APART = 0.5  # a lower CKA: the representations have more of their own than in common
+_MAX_LAYERS = 16  # each takes 256 KB of memory per model
+_COLLAPSED = 0.5  # share of the ingredients' variance: less is worth a repair
+_APART = 0.5  # CKA: with less, representations differ more than they agree
 
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """What one model makes of the probe.
+    """The activations of one model on the probe.
 
     Attributes:
-        kernels: a layer's centred kernel, as `cka.kernel` gives it, in float32; (N * N,).
-        variances: a layer's variance, the sum over its units or channels.
+        kernels: centred kernel by layer, as of `cka.kernel`, in float32; (N * N,).
+        variances: variance by layer, the sum over its units or channels.
     """
 
     kernels: dict[str, Tensor] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class Representation:
 
 
 def geometry(context: DiagnosticContext) -> Finding:
-    """Compare what the layers of all models write about the same examples of val.
+    """Compare the layers' outputs of all models on the same examples of val.
 
     Source: CKA as in `cka.py`; layer against layer, inputs and targets as in Alleman et al. 2023,
     https://arxiv.org/abs/2401.13558, whose claims on activation functions are not ours;
@@ -46,7 +46,9 @@ def geometry(context: DiagnosticContext) -> Finding:
     """
     batch = context.probe("val", _PROBE)
     if len(batch[-1]) < 4:
-        return Finding(f"Val has {len(batch[-1])} examples; representations need 4 to compare.")
+        return Finding(
+            f"Val has {len(batch[-1])} examples; a comparison of representations needs 4."
+        )
     net = context.net(context.base.weights)
     layers = [*weighted_layers(context.workload, net, batch, at_most=_MAX_LAYERS)]
     if not layers:
@@ -61,7 +63,7 @@ def geometry(context: DiagnosticContext) -> Finding:
 
 
 def _compare(context: DiagnosticContext, batch: Batch, layers: Sequence[str]) -> dict[str, Any]:
-    """Return the CKA of each two ingredients, and what each model is like, layer by layer."""
+    """Return the CKA of each pair of ingredients, and one row per model, layer by layer."""
     models = [context.base, *context.ingredients, *context.soups]
     seen = [
         represent(context.workload, context.net(model.weights), batch, layers) for model in models
@@ -91,7 +93,7 @@ def _compare(context: DiagnosticContext, batch: Batch, layers: Sequence[str]) ->
 def represent(
     workload: Workload, net: nn.Module, batch: Batch, layers: Sequence[str]
 ) -> Representation:
-    """Run a net once and return what the named layers write; of several runs, in the last one."""
+    """Run a net once and record the named layers, in their last run if they run several times."""
     representation = Representation()
 
     def note(name: str, layer: nn.Module, _inputs: Tensor, outputs: Tensor) -> None:
@@ -106,9 +108,9 @@ def represent(
 
 
 def references(batch: Batch) -> dict[str, Tensor]:
-    """Return the kernels of inputs and of targets, those of classes as indicators.
+    """Return the kernels of inputs and targets; classes are one-hot.
 
-    Token numbers have no geometry, so inputs and targets that are such have no kernel.
+    Token ids have no geometry, so they get no kernel.
     """
     inputs, targets = batch[0], batch[-1]
     found = {"inputs": inputs} if inputs.is_floating_point() else {}
@@ -122,9 +124,9 @@ def references(batch: Batch) -> dict[str, Tensor]:
 def variance_ratios(
     soup: Representation, ingredients: Sequence[Representation]
 ) -> list[float | None]:
-    """Return the variance of each layer of a soup, over the mean variance of its ingredients.
+    """Return the variance of each layer of a soup divided by the ingredients' mean variance.
 
-    None where no ingredient's layer varies.
+    None for layers that do not vary in any ingredient.
     """
     ratios: list[float | None] = []
     for layer, variance in soup.variances.items():
@@ -134,21 +136,21 @@ def variance_ratios(
 
 
 def _similarities(seen: Sequence[Representation], layer: str) -> Tensor:
-    """Return the CKA of each two models in a layer; (K, K)."""
+    """Return the CKA of each pair of models in a layer; (K, K)."""
     stacked = torch.stack([one.kernels[layer] for one in seen])
     product: Tensor = stacked @ stacked.T
     return product.double().cpu()
 
 
 def _parents(model: LoadedModel, names: Sequence[str]) -> list[str]:
-    """Name the ingredients that are in a soup; all others, for what is no soup."""
+    """Name the ingredients of a soup; for other models, all other ingredients."""
     coefficients: Mapping[str, float] = model.model.details.get("coefficients", {})
     mixed = [name for name in names if coefficients.get(name)]
     return mixed or [name for name in names if name != model.name]
 
 
 def _to_references(own: Representation, known: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return the CKA to inputs and to targets, layer by layer; None where there is no kernel."""
+    """Return the CKA to inputs and to targets, layer by layer; None without a kernel."""
     return {
         name: [round(float(layer @ known[name]), 4) for layer in own.kernels.values()]
         if name in known
@@ -158,7 +160,7 @@ def _to_references(own: Representation, known: Mapping[str, Tensor]) -> dict[str
 
 
 def _mean_similarity(similar: Tensor, place: int, parents: Sequence[int]) -> list[float] | None:
-    """Return the mean CKA to some models, layer by layer; None where there are none."""
+    """Return the mean CKA to some models, layer by layer; None without models."""
     if not parents:
         return None
     return [round(value, 4) for value in similar[:, place, list(parents)].mean(dim=1).tolist()]
@@ -169,7 +171,7 @@ def _rounded(matrix: Tensor) -> list[list[float]]:
 
 
 def _metrics(data: Mapping[str, Any]) -> dict[str, float]:
-    """Return the mean CKA of two ingredients, and what the best soup has of them where least."""
+    """Return mean CKA of the ingredients, and the best soup's lowest CKA and variance ratio."""
     metrics = {}
     if len(data["ingredients"]) > 1:
         metrics["cka_of_ingredients"] = fmean(_by_layer(data).values())
@@ -198,18 +200,18 @@ def _sentence(data: Mapping[str, Any]) -> str:
 
 def _on_ingredients(data: Mapping[str, Any]) -> str:
     if len(data["ingredients"]) < 2:
-        return "There is one ingredient, so there are no two whose representations could differ."
+        return "There is only one ingredient, so there are no representations to compare."
     by_layer = _by_layer(data)
     layer = min(by_layer, key=by_layer.__getitem__)
     lowest = f"{by_layer[layer]:.2f} in {layer!r}"
     if by_layer[layer] < _APART:
         return (
             f"The ingredients represent the data differently: the mean CKA of two is {lowest}. "
-            "Average only those that are alike, or align them first."
+            "Average only similar ones, or align them first."
         )
     return (
-        "The ingredients represent the data alike: the mean CKA of two is "
-        f"{fmean(by_layer.values()):.2f} over all layers, and {lowest}, where it is lowest."
+        "The ingredients represent the data similarly: the mean CKA of two is "
+        f"{fmean(by_layer.values()):.2f} over all layers, at the lowest {lowest}."
     )
 
 
@@ -220,14 +222,14 @@ def _on_soup(row: Mapping[str, Any], data: Mapping[str, Any]) -> str:
         if ratio is not None
     }
     if not ratios:
-        return "The features of the ingredients do not vary, so a soup has no variance to lose."
+        return "The ingredients' features do not vary, so a soup has no variance to lose."
     layer = min(ratios, key=ratios.__getitem__)
     kept = f"{100 * ratios[layer]:.0f} % of its ingredients' feature variance in {layer!r}"
     if ratios[layer] >= _COLLAPSED:
-        return f"The best soup, {row['name']}, has at least {kept}: nothing that needs repair."
+        return f"The best soup, {row['name']}, keeps at least {kept}, so it needs no repair."
     repair = "recalibrate its BatchNorm statistics" if data["has_batch_norm"] else "rescale it"
     tool = "recalibrate_batch_norm" if data["has_batch_norm"] else "repair"
     return (
-        f"The variance of the best soup, {row['name']}, collapses: it has {kept}; {repair} "
+        f"The variance of the best soup, {row['name']}, collapses: it keeps {kept}; {repair} "
         f"(stockpot.soups.alignment.{tool})."
     )

@@ -1,4 +1,4 @@
-"""Which ingredients belong in one soup: whether their training objectives pull the same way."""
+"""Groups of ingredients by the gradients of their training objectives at the uniform soup."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stockpot.diagnostics.context import DiagnosticContext, mean_state
+from stockpot.diagnostics.context import DiagnosticContext
 from stockpot.diagnostics.finding import Finding
 from stockpot.diagnostics.minimum_cuts import Floats, minimum_cut, split_into_groups
+from stockpot.diagnostics.states import mean_state
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.finetuning.objective import training_losses
 from stockpot.merging.methods.inner_products import cosines_of, gram
@@ -22,9 +23,9 @@ from stockpot.storage.models import Model
 from stockpot.workloads.protocol import Batch
 
 Objective: TypeAlias = Callable[[nn.Module], Tensor]
-"""A model -> its loss on a batch, with a graph back to the model's weights."""
+"""Model -> its loss on a batch, with a graph to the model's weights."""
 
-THRESHOLD = 0.0  # groups whose gradients point against each other, on average, are split
+THRESHOLD = 0.0  # mean cosine: groups with less between their parts are split
 MAX_GROUPS = 4
 _BATCHES, _BATCH_SIZE = 8, 64
 
@@ -32,18 +33,20 @@ _BATCHES, _BATCH_SIZE = 8, 64
 def gradient_groups(context: DiagnosticContext) -> Finding:
     """Compare the gradients of all ingredients' training objectives at their uniform soup.
 
-    All see the same examples of train, so that gradients differ by the objectives alone; the
-    net is in eval mode. Where the gradients of two groups oppose each other, weights that are
-    shared are a compromise, and a soup of each group alone is tried on val.
+    All use the same examples of train, so that gradients differ by the objectives alone; the net
+    is in eval mode. If the gradients of two groups oppose each other, shared weights are a
+    compromise, and a soup of each group is scored on val.
 
     Source: Hu et al. 2022, https://arxiv.org/abs/2203.15207: gradients at shared weights, there
     of a supernet's children.
     """
     ingredients = context.ingredients
     if len(ingredients) == 1:
-        return Finding("There is one ingredient, so there are no gradients to compare.")
+        return Finding("There is only one ingredient, so there are no gradients to compare.")
     if any(not _is_objective_known(one.model) for one in ingredients):
-        return Finding("How some ingredients were trained is not known, so no gradients are.")
+        return Finding(
+            "Training objectives of some ingredients are unknown, so no gradients are compared."
+        )
     everyone = mean_state([one.weights for one in ingredients])
     batches = _batches(context)
     objectives = [
@@ -77,12 +80,11 @@ def gradient_groups(context: DiagnosticContext) -> Finding:
 def gradient_cosines(net: nn.Module, objectives: Sequence[Iterable[Objective]]) -> Floats:
     """Return the cosines between the gradients of K objectives at a net's weights; (K, K).
 
-    Gradients are summed over batches and kept on the CPU; weights that no objective depends on
-    count as 0.
+    Gradients are summed over batches on the CPU; those of unused weights are 0.
 
     Args:
-        net: where the gradients are taken; its weights stay as they are.
-        objectives: the losses of each one's batches.
+        net: its weights do not change.
+        objectives: per objective, the losses on its batches.
     """
     trained = [parameter.requires_grad_() for parameter in net.parameters()]
     vectors = [_gradient(net, trained, losses) for losses in objectives]  # (P,) each
@@ -101,7 +103,7 @@ def _gradient(net: nn.Module, trained: Sequence[Tensor], losses: Iterable[Object
 
 
 def _is_objective_known(model: Model) -> bool:
-    """Say whether it is certain how a model was trained: of an imported one it is not."""
+    """Report whether a model's training is known; that of an imported model is not."""
     return "hyperparameters" in model.details and "imported" not in model.details
 
 
@@ -124,7 +126,7 @@ def _objectives(
 
 
 def _group(context: DiagnosticContext, members: Sequence[int]) -> dict[str, Any]:
-    """Return who is in a group, and how the group's own soup scores on val."""
+    """Return the members of a group, and the val scores of its soup."""
     chosen = [context.ingredients[member] for member in members]
     metric, loss = context.val_scores(mean_state([one.weights for one in chosen]))
     return {
@@ -135,14 +137,14 @@ def _group(context: DiagnosticContext, members: Sequence[int]) -> dict[str, Any]
 
 
 def describe(data: Mapping[str, Any]) -> str:
-    """Say what the groups mean, and whether soups of one group alone are better."""
+    """Explain the groups, and whether a soup of one group is better."""
     groups, mean = data["groups"], data["cut"]["mean"]
     num = len(data["ingredients"])
     if len(groups) == 1:
         return (
             f"At the uniform soup the training objectives of {num} ingredients do not oppose each "
-            f"other: even between the two parts that are least alike, gradients have a mean cosine "
-            f"of {mean:.2f}. They belong in one soup."
+            f"other: between the two least similar groups, gradients have a mean cosine of "
+            f"{mean:.2f}. They belong in one soup."
         )
     best = max(groups, key=lambda group: float(group["metric"]))
     sizes = ", ".join(str(len(group["ingredients"])) for group in groups)
@@ -150,11 +152,11 @@ def describe(data: Mapping[str, Any]) -> str:
     advice = (
         "make a soup of each group"
         if gain > 0
-        else "one soup of all still scores at least as high, so nothing has to be split"
+        else "the soup of all scores at least as high, so there is no need to split"
     )
     return (
         f"At the uniform soup the training objectives oppose each other: {len(groups)} groups (of "
         f"{sizes}), with a mean cosine of {mean:.2f} between the first two. The best group's soup "
         f"scores {unit.score_in_full(best['metric'])} on val, {unit.signed(gain)} {unit.points} "
-        f"against the soup of all: {advice}."
+        f"relative to the soup of all: {advice}."
     )

@@ -1,4 +1,4 @@
-"""The layers that diagnostics look at: modules with weights of their own, as they run."""
+"""The layers that diagnostics inspect: modules with their own weights, in running order."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from stockpot.workloads.responses import watched
 def weighted_layers(
     workload: Workload, net: nn.Module, batch: Batch, *, at_most: int | None = None
 ) -> dict[str, nn.Module]:
-    """Return the layers with weights that write a row an example, in the order they run.
+    """Return the layers with weights and one output row per example, in running order.
 
     Args:
         workload: runs the net.
         net: in eval mode.
         batch: N examples.
-        at_most: of more layers, so many are chosen at even distances, first and last among them.
+        at_most: the number of evenly spaced layers, first and last included; None for all.
     """
     order: dict[str, nn.Module] = {}
 

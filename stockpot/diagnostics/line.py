@@ -1,28 +1,24 @@
-"""The barrier between two nets: how much worse the nets on the line between them are."""
+"""The barrier between two nets: the loss of score along the line between them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
 
-from torch import Tensor
-
+from stockpot.diagnostics.states import State
 from stockpot.errors import InputError
 from stockpot.merging.engine import merge_states
 from stockpot.merging.methods.linear import linear
 from stockpot.merging.recipe import Recipe
 
-State: TypeAlias = Mapping[str, Tensor]
-
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LineScores:
     """Scores along the line between two nets.
 
     Attributes:
         shares: of the second net, from 0 to 1.
-        scores: one a share.
+        scores: one per share.
     """
 
     shares: tuple[float, ...]
@@ -30,7 +26,7 @@ class Line:
 
     @property
     def rises(self) -> tuple[float, ...]:
-        """How far each score is above what the two ends would let one expect."""
+        """How far each score is above the interpolation of the two ends' scores."""
         first, last = self.scores[0], self.scores[-1]
         return tuple(
             score - (first + share * (last - first))
@@ -55,7 +51,7 @@ def score_line(
     *,
     num_points: int = 11,
     correct: Callable[[State, float], State] | None = None,
-) -> Line:
+) -> LineScores:
     """Score nets on the straight line from one to the other, both included.
 
     BatchNorm's statistics are pooled as in any merge.
@@ -64,9 +60,9 @@ def score_line(
         first: one end.
         second: the other end, with the same tensors.
         score: loss or accuracy of a state dict, on val examples.
-        num_points: how many nets, at least 3.
-        correct: changes a net between the ends, given its share of `second`, before it is
-            scored; e.g. REPAIR.
+        num_points: number of nets, at least 3.
+        correct: (state, share of `second`) -> state; applied to nets between the ends before they
+            are scored, e.g. REPAIR.
 
     Raises:
         InputError: there are too few points, or the nets cannot be merged.
@@ -81,4 +77,4 @@ def score_line(
     for share in shares[1:-1]:
         merged: State = merge_states([first, second], Recipe.of(linear, (1 - share, share)))
         scores.append(score(merged if correct is None else correct(merged, share)))
-    return Line(shares, (*scores, score(second)))
+    return LineScores(shares, (*scores, score(second)))

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from stockpot.diagnostics.context import DiagnosticContext, LoadedModel
 from stockpot.diagnostics.finding import Finding
+from stockpot.diagnostics.states import State
 from stockpot.merging.engine import merge_states
 from stockpot.merging.methods.inner_products import task_vector_gram
 from stockpot.merging.methods.linear import linear
 from stockpot.merging.recipe import Recipe
 
-State: TypeAlias = Mapping[str, Tensor]
 Floats = NDArray[np.float64]
 
 _SIDE = 21  # points
 _MARGIN = 0.25  # of the three points' extent, on each side
-_FLAT = 0.02  # of its length: a third point nearer to the line through the others spans no plane
+_FLAT = 0.02  # height / length: with less, three models count as lying on a line
 _PROBE = 256  # examples of val
 _WORST = 1e6  # nats
 
@@ -32,12 +31,12 @@ _WORST = 1e6  # nats
 class Plane:
     """A plane through three models, with an orthonormal basis by Gram and Schmidt.
 
-    The first axis points from the first model to the second one, the second to the third's side.
+    The first axis points from the first to the second model, the second axis towards the third.
 
     Attributes:
-        length: from the first to the second model.
-        along: of the third model on the first axis.
-        height: of the third model on the second axis.
+        length: distance from the first to the second model.
+        along: coordinate of the third model on the first axis.
+        height: coordinate of the third model on the second axis.
     """
 
     length: float
@@ -46,10 +45,10 @@ class Plane:
 
     @classmethod
     def through(cls, gram: Floats) -> Plane | None:
-        """Find the plane from the inner products of two models' differences to the first; (2, 2).
+        """Return the plane, given inner products of two models' differences to the first; (2, 2).
 
         Returns:
-            None where the three lie on one line, or two are the same.
+            None if the three lie on one line, or two are equal.
         """
         length = float(np.sqrt(max(gram[0, 0], 0.0)))
         reach = float(np.sqrt(max(gram[1, 1], 0.0)))
@@ -63,13 +62,14 @@ class Plane:
         """Return the coordinates of a model's projection.
 
         Args:
-            products: of its difference to the first model with those of the other two; (2,).
+            products: inner products of its difference to the first model with those of the other
+                two; (2,).
         """
         x = float(products[0]) / self.length
         return x, (float(products[1]) - self.along * x) / self.height
 
     def coefficients(self, x: float, y: float) -> tuple[float, float, float]:
-        """Return what the three models are multiplied by at a place; they sum to 1."""
+        """Return the coefficients of the three models at a point; they sum to 1."""
         third = y / self.height
         second = (x - third * self.along) / self.length
         return 1 - second - third, second, third
@@ -78,17 +78,17 @@ class Plane:
 def loss_plane(context: DiagnosticContext) -> Finding:
     """Measure the loss on a grid in the plane through base, best ingredient and best soup.
 
-    Where these lie on one line, as with a soup of one ingredient, another ingredient takes the
-    soup's place. BatchNorm's statistics are pooled, negative shares counting as 0.
+    If these lie on one line, as with a soup of one ingredient, another ingredient replaces the
+    soup. BatchNorm's statistics are pooled, with negative coefficients set to 0.
 
     Source: Garipov et al. 2018, https://arxiv.org/abs/1802.10026, on the plane through three nets.
     """
     models = [*context.ingredients, *context.soups]
-    # (M, M); of all models, since they are shown as projections.
+    # (M, M); of all models, whose projections are shown.
     gram = task_vector_gram([one.weights for one in models], context.base.weights).numpy()
     chosen = _corners(context, models, gram)
     if chosen is None:
-        return Finding("All models lie on one line through the base, so there is no plane to show.")
+        return Finding("All models lie on one line through the base, so they span no plane.")
     plane, second, third = chosen
     corners = [context.base.weights, models[second].weights, models[third].weights]
     places = [plane.place(gram[[second, third], place]) for place in range(len(models))]
@@ -117,7 +117,7 @@ def loss_plane(context: DiagnosticContext) -> Finding:
 def _corners(
     context: DiagnosticContext, models: Sequence[LoadedModel], gram: Floats
 ) -> tuple[Plane, int, int] | None:
-    """Choose two models that span a plane with the base: the best ingredient and the best soup."""
+    """Choose two models that span a plane with the base, best ingredient and best soup first."""
     ranked = context.rank(context.ingredients)
     soups = [models.index(context.best_soup)] if context.soups else []
     for second in ranked:
@@ -142,14 +142,14 @@ def _at(plane: Plane, corners: Sequence[State], x: float, y: float) -> State:
 
 
 def _probe_loss(context: DiagnosticContext) -> Callable[[State], float]:
-    """Return what tells the mean loss of weights on some examples of val."""
+    """Return the function from weights to their mean loss on the probe of val."""
     batch = context.probe("val", _PROBE)
 
     def loss_of(weights: State) -> float:
         with torch.inference_mode():
             outputs = context.workload.forward(context.net(weights), batch)
             loss = context.workload.loss(outputs, batch).mean()
-            return float(loss.nan_to_num(_WORST).clamp(max=_WORST))  # JSON has no inf, no nan
+            return float(loss.nan_to_num(_WORST).clamp(max=_WORST))  # JSON has neither inf nor nan
 
     return loss_of
 
@@ -160,7 +160,7 @@ def _shown(
     squared: float,
     loss_of: Callable[[State], float],
 ) -> dict[str, Any]:
-    """Return where a model's projection is, how far off the plane it is itself, and its loss."""
+    """Return a model's projection, its distance from the plane, and its loss."""
     x, y = place
     return {
         "name": model.name,
@@ -181,12 +181,12 @@ def _sentence(data: Mapping[str, Any], lowest: float) -> str:
     first, second, third = data["corners"]
     losses = [_loss_at(data, corner) for corner in range(3)]
     seen = (
-        f"On the plane through {first}, {second} and {third} the loss on {data['probe']} examples "
-        f"of val is {losses[0]:.3g}, {losses[1]:.3g} and {losses[2]:.3g} there, and "
-        f"{lowest:.3g} where it is lowest"
+        f"The loss of {first}, {second} and {third} on {data['probe']} examples of val is "
+        f"{losses[0]:.3g}, {losses[1]:.3g} and {losses[2]:.3g}; on the plane through them it is "
+        f"{lowest:.3g} at the lowest"
     )
     if losses[2] <= 1.1 * lowest:
-        return f"{seen}: {third} is at the bottom."
+        return f"{seen}: {third} is at the minimum."
     if losses[2] <= min(losses[:2]):
-        return f"{seen}: {third} is the lowest of the three, and not at the bottom yet."
-    return f"{seen}: {third} is not lower than what it was made from."
+        return f"{seen}: {third} is the lowest of the three, but not at the minimum."
+    return f"{seen}: {third} is not lower than the other two."

@@ -1,4 +1,4 @@
-"""Groups of things that are unlike each other, by cuts with the least similarity between parts."""
+"""Clustering by minimum cuts: groups with the least similarity between them."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_GAIN = 1e-12  # a smaller one is rounding, and would let the search go on for ever
+_GAIN = 1e-12  # a smaller one is rounding, and the search would not end
 
 
 def split_into_groups(
     similarities: Floats, *, threshold: float = 0.0, max_groups: int = 4
 ) -> list[list[int]]:
-    """Split groups at their minimum cuts, the least similar parts first.
+    """Split items into groups at minimum cuts, the least similar parts first.
 
     Args:
-        similarities: between K things, (K, K), symmetric; K at least 1.
-        threshold: groups whose parts have a mean similarity of this or more stay whole.
-        max_groups: how many groups there are at most.
+        similarities: between K items, (K, K), symmetric; K at least 1.
+        threshold: a group is split if the mean similarity between its parts is lower.
+        max_groups: the largest number of groups.
 
     Returns:
-        Positions, sorted in each group, groups by their first position.
+        Positions in each group, ascending; groups ordered by their first position.
 
     Raises:
         ValueError: `max_groups` is below 1.
 
     Source: Hu et al. 2022, https://arxiv.org/abs/2203.15207, who split the operators of a supernet
-    by balanced minimum cuts. Here balance comes from taking the mean between parts, not the sum:
-    with parts of equal size one foreign ingredient would be given company.
+    by balanced minimum cuts. Here balance comes from the mean between parts instead of the sum:
+    parts of equal size would group a single foreign ingredient with others.
     """
     if max_groups < 1:
         raise ValueError(f"max_groups must be at least 1, got {max_groups}")
@@ -48,22 +48,22 @@ def split_into_groups(
 def minimum_cut(similarities: Floats) -> tuple[float, list[int]]:
     """Find two parts with the least mean similarity between them.
 
-    It is a local search, which moves one thing at a time, from every single thing and from every
-    cut of the order that an eigenvector gives.
+    The search is local and moves one item at a time. It starts from every single item, and from
+    every cut of the items in the order of an eigenvector.
 
     Args:
-        similarities: between K things, (K, K), symmetric; K at least 2.
+        similarities: between K items, (K, K), symmetric; K at least 2.
 
     Returns:
-        The mean similarity between the parts, and the part that holds the first thing.
+        The mean similarity between the parts, and the part that contains the first item.
     """
-    best = min((_improve(start, similarities) for start in _starts(similarities)), key=_order)
-    value, chosen = best
+    improved = (_improve(start, similarities) for start in _starts(similarities))
+    value, chosen = min(improved, key=lambda found: found[0])
     return value, np.flatnonzero(chosen == chosen[0]).tolist()
 
 
 def mean_between(similarities: Floats, part: Sequence[int]) -> float:
-    """Return the mean similarity between a part and the rest, neither of them empty."""
+    """Return the mean similarity between a part and the rest; neither is empty."""
     rest = np.setdiff1d(np.arange(len(similarities)), part)
     return float(similarities[np.array(part)][:, rest].mean())
 
@@ -75,7 +75,7 @@ def _cut_of(group: list[int], similarities: Floats) -> tuple[float, list[int], l
 
 
 def _starts(similarities: Floats) -> Iterator[NDArray[np.bool_]]:
-    """Yield who is in one part: each alone, and the cuts along each eigenvector."""
+    """Yield membership of one part: each item alone, and the cuts along each eigenvector."""
     size = len(similarities)
     yield from np.eye(size, dtype=np.bool_)
     _, vectors = np.linalg.eigh(similarities)
@@ -88,7 +88,7 @@ def _starts(similarities: Floats) -> Iterator[NDArray[np.bool_]]:
 
 
 def _improve(chosen: NDArray[np.bool_], similarities: Floats) -> tuple[float, NDArray[np.bool_]]:
-    """Move one thing at a time to the other part, whichever lowers the mean most, to the end."""
+    """Move the item that lowers the mean most to the other part, until none does."""
     chosen = chosen.copy()
     size, others = len(chosen), similarities - np.diag(np.diag(similarities))
     value = mean_between(similarities, np.flatnonzero(chosen).tolist())
@@ -106,7 +106,3 @@ def _improve(chosen: NDArray[np.bool_], similarities: Floats) -> tuple[float, ND
             return value, chosen
         value = float(means[place])
         chosen[place] = not chosen[place]
-
-
-def _order(found: tuple[float, NDArray[np.bool_]]) -> float:
-    return found[0]

@@ -1,4 +1,4 @@
-"""How far ingredients have left the regime in which a net is linear in its weights."""
+"""Rich or lazy regime: how far fine-tuning left the range where a net is linear in its weights."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stockpot.diagnostics.context import DiagnosticContext, LoadedModel, State, mean_state
+from stockpot.diagnostics.context import DiagnosticContext, LoadedModel
 from stockpot.diagnostics.finding import Finding
 from stockpot.diagnostics.layers import weighted_layers
+from stockpot.diagnostics.states import State, mean_state
 from stockpot.diagnostics.tangent_kernel import KernelSize, alignment, kernel_size, tangent_kernel
 from stockpot.workloads.protocol import Batch, Workload
 from stockpot.workloads.responses import watched
@@ -20,7 +21,7 @@ from stockpot.workloads.responses import watched
 _PROBE = 32  # examples of val
 _MAX_JACOBIAN_MB = 512
 _MAX_SIDE = 512  # of a weight whose singular values are computed
-# A gap below and above, relative to what fine-tuning changed; unrelated nets have about 0.7.
+# Gap relative to the change by fine-tuning; it is about 0.7 for unrelated nets.
 _LIKE, _UNLIKE = 0.25, 0.5
 _AVERAGE = "average of all"
 MEASURES = (
@@ -30,17 +31,17 @@ MEASURES = (
     "sign_agreement",
     "effective_rank",
 )
-"""What each ingredient and soup is compared with the base by."""
+"""Measures of each ingredient and soup relative to the base."""
 
 
 @dataclass(slots=True)
 class Run:
-    """What a net did with the probe.
+    """Activations of a net on the probe.
 
     Attributes:
         outputs: (N, C).
-        read: what the last layer with weights read, the net's representation; (N, D).
-        signs: of what each layer before it wrote: whether it is above 0; (N, ...).
+        read: the input of the last layer with weights: the net's representation; (N, D).
+        signs: by layer before the last one, whether its outputs are above 0; (N, ...).
     """
 
     outputs: Tensor
@@ -52,8 +53,8 @@ def regime(context: DiagnosticContext) -> Finding:
     """Compare ingredients and soups with the base: weights, tangent kernel, representation.
 
     Source: Liu et al. 2023, https://arxiv.org/abs/2310.08513 (measures of rich and lazy
-    learning; its claim on initial ranks is not ours). Where a net is linear in its weights,
-    averaging weights is averaging outputs; beyond, the gap is of second order in the task vectors.
+    learning; its claim on initial ranks is not ours). If a net is linear in its weights, averaging
+    weights is averaging outputs; else the gap is of second order in the task vectors.
     """
     batch = context.probe("val", _PROBE)
     net = context.net(context.base.weights)
@@ -88,7 +89,7 @@ def regime(context: DiagnosticContext) -> Finding:
 
 
 def run(workload: Workload, net: nn.Module, batch: Batch, layers: Sequence[str]) -> Run:
-    """Run a net on the probe and note what its layers do."""
+    """Run a net on the probe and record the activations of its layers."""
     signs: dict[str, Tensor] = {}
     reads: dict[str, Tensor] = {}
 
@@ -104,9 +105,9 @@ def run(workload: Workload, net: nn.Module, batch: Batch, layers: Sequence[str])
 
 
 def displacements(base: State, state: State, names: Sequence[str]) -> tuple[float, dict[str, Any]]:
-    """Return how far weights moved, relative to the base's: all, and by module.
+    """Return the distance of weights from the base's, relative to their norm: total, by module.
 
-    A module of which the base's weights are 0 has None.
+    None for a module whose weights in the base are 0.
     """
     squares: dict[str, list[float]] = {}
     for name in names:
@@ -127,14 +128,14 @@ def representation_alignment(first: Tensor, second: Tensor) -> float:
 
 
 def sign_agreement(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> float:
-    """Return the share of units and examples with one sign in both nets; 1 without units."""
+    """Return the share of units and examples with equal signs in both nets; 1 without units."""
     same = sum(int((signs == second[name]).sum()) for name, signs in first.items())
     count = sum(signs.numel() for signs in first.values())
     return same / count if count else 1.0
 
 
 def effective_rank(matrix: Tensor) -> float:
-    """Return exp(entropy) of the singular values, divided by their sum; 0 for zeros.
+    """Return exp(entropy) of the normalised singular values; 0 for a zero matrix.
 
     Source: Roy and Vetterli 2007, The effective rank, definition 1.
     """
@@ -157,8 +158,8 @@ def soup_ensemble_gap(
         base: the base's outputs; (N, C).
 
     Returns:
-        The root mean square of the difference, and its share of how far the average is from the
-        base; None where it is no distance away.
+        The root mean square of the difference, and its ratio to that between the average and the
+        base; None if these are equal.
     """
     average = sum(c * one.double() for c, one in zip(coefficients, outputs, strict=True))
     assert isinstance(average, Tensor)
@@ -170,7 +171,7 @@ def soup_ensemble_gap(
 def _kernel_distances(
     context: DiagnosticContext, models: Sequence[LoadedModel], batch: Batch, size: KernelSize
 ) -> dict[str, float]:
-    """Return how far each model's tangent kernel has turned from the base's, where it exists."""
+    """Return 1 - cosine of each model's tangent kernel with the base's; {} if not computable."""
     if not size.groups:
         return {}
     rows = tuple(tensor[: size.num_rows] for tensor in batch)
@@ -180,7 +181,7 @@ def _kernel_distances(
 
     try:
         base = kernel(context.base)
-    except RuntimeError:  # vmap cannot follow the net
+    except RuntimeError:  # the net is not supported by vmap
         return {}
     return {model.name: 1 - alignment(kernel(model), base) for model in models}
 
@@ -209,7 +210,7 @@ def _compare(
 def _gaps(
     context: DiagnosticContext, batch: Batch, layers: Sequence[str], runs: Mapping[str, Run]
 ) -> list[dict[str, Any]]:
-    """Return the gap of the average of all ingredients, then of each soup that has coefficients."""
+    """Return the gap of the mean of all ingredients, then of each soup that is a weighted mean."""
     names = [model.name for model in context.ingredients]
     average = context.net(mean_state([model.weights for model in context.ingredients]))
     mixed = run(context.workload, average, batch, layers)
@@ -230,7 +231,7 @@ def _gaps(
 
 
 def _means(data: Mapping[str, Any]) -> dict[str, float]:
-    """Return the mean over ingredients of each measure that they all have."""
+    """Return the mean over ingredients of each measure that is defined for all."""
     ingredients = [row for row in data["models"] if row["kind"] == "ingredient"]
     measured = {name: [row[name] for row in ingredients] for name in MEASURES}
     return {name: fmean(values) for name, values in measured.items() if None not in values}
@@ -247,30 +248,30 @@ def _sentence(data: Mapping[str, Any], num_ingredients: int) -> str:
     turned = "; the tangent kernel of this net could not be computed"
     if "ntk_distance" in means:
         turned = (
-            f", and turned the tangent kernel by {round(means['ntk_distance'], 4):.2g} (0: the net "
-            "stayed linear in its weights; 1: it learnt other features)"
+            f", and changed the tangent kernel by {round(means['ntk_distance'], 4):.2g} (0: the "
+            "net stayed linear in its weights; 1: it learnt new features)"
         )
     lead = (
         "Fine-tuning moved the weights by "
-        f"{100 * means['displacement']:.3g} % of the base's length{turned}."
+        f"{100 * means['displacement']:.3g} % of the base's norm{turned}."
     )
     return f"{lead} {_on_gap(data['gaps'][0]['relative'], num_ingredients)}"
 
 
 def _on_gap(relative: float | None, num_ingredients: int) -> str:
     if num_ingredients < 2:
-        return "One ingredient has nothing to be averaged with."
+        return "With one ingredient there is nothing to average."
     if relative is None:
-        return "Its outputs are those of the base, so there is nothing to average."
+        return "Outputs equal those of the base, so there is nothing to average."
     lead = (
-        f"Averaging the weights of all {num_ingredients} instead of their outputs changes these "
-        f"by {100 * relative:.0f} % of what fine-tuning changed"
+        f"Averaging the weights of all {num_ingredients} ingredients instead of their outputs "
+        f"changes the outputs by {100 * relative:.0f} % of the change by fine-tuning"
     )
     if relative < _LIKE:
-        return f"{lead}: a soup predicts as the ensemble does."
+        return f"{lead}: a soup predicts like the ensemble."
     if relative < _UNLIKE:
-        return f"{lead}: a soup follows the ensemble, and is still a model of its own."
+        return f"{lead}: a soup is close to the ensemble, but not equivalent."
     return (
-        f"{lead}: a soup is another model than the ensemble, for better or worse. Where barriers "
-        "or scores speak against it too, align or group the ingredients, or fine-tune them less."
+        f"{lead}: a soup differs from the ensemble, for better or worse. If barriers or scores "
+        "are bad too, align or group the ingredients, or fine-tune them less."
     )

@@ -1,4 +1,4 @@
-"""Shapley values: what each member of a set is worth, over all orders in which it could join."""
+"""Shapley values: the mean gain by each member of a set over all orders of joining."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import Generator
 from stockpot.statistics.values import Floats
 
 Members = tuple[int, ...]
-"""A subset: the positions of its members, ascending."""
+"""A subset, as the ascending positions of its members."""
 
 Order = list[int]
 """All members, in the order in which they join."""
 
-_SUBSETS = 512  # that random orders pass through, about
+_SUBSETS = 512  # approximate number that random orders pass through
 
 
 def every_subset(num_members: int) -> list[Members]:
@@ -28,10 +28,10 @@ def every_subset(num_members: int) -> list[Members]:
 
 
 def random_orders(num_members: int, generator: Generator) -> list[list[Order]]:
-    """Draw orders in groups: of up to 16 members Latin squares, of more one order a group.
+    """Draw orders in groups: Latin squares for up to 16 members, else one order per group.
 
-    In a Latin square of orders each member has each place once. So what members are worth alone,
-    and to all the others, is covered whole, and those differ most. On the digits nets the errors
+    In a Latin square of orders each member has each place once, so that its gains as the first
+    and as the last one, which differ most, are always included. On nets for the digits the errors
     were 0.58 times those of as many antithetic pairs (12 members, 24 orders, two data sets).
 
     Returns:
@@ -53,20 +53,20 @@ def random_orders(num_members: int, generator: Generator) -> list[list[Order]]:
 
 
 def passed_subsets(orders: Iterable[Order]) -> list[Members]:
-    """List the subsets that are there while members join, from none to all; each once, sorted."""
+    """List the subsets that members form while they join, from none to all, without duplicates."""
     passed = {tuple(sorted(order[:size])) for order in orders for size in range(len(order) + 1)}
     return sorted(passed)
 
 
 def exact_weights(num_members: int, subsets: Sequence[Members]) -> Floats:
-    """Return what the Shapley value of each member weighs the worth of each subset with.
+    """Return the weights of the subsets' values in each member's Shapley value.
 
     Args:
         num_members: M.
         subsets: all S = 2**M of them.
 
     Returns:
-        (M, S); times the worths of the subsets it gives the values.
+        (M, S); its product with the subsets' values gives the Shapley values.
 
     Source: Shapley 1953, A value for n-person games, https://doi.org/10.1515/9781400881970-018.
     """
@@ -84,7 +84,7 @@ def order_weights(orders: Sequence[Order], subsets: Sequence[Members]) -> Floats
 
     Args:
         orders: of the same M members.
-        subsets: S, among them all that the orders pass.
+        subsets: S, including all that the orders pass.
 
     Source: Castro et al. 2009, https://doi.org/10.1016/j.cor.2008.04.004.
     """
@@ -98,14 +98,14 @@ def order_weights(orders: Sequence[Order], subsets: Sequence[Members]) -> Floats
 
 
 def order_errors(groups: Sequence[Sequence[Order]], worth: Mapping[Members, Floats]) -> Floats:
-    """Return the standard errors that sampling the orders leaves in Shapley values; (M, places).
+    """Return the standard errors of Shapley values due to sampled orders; (M, places).
 
     Args:
-        groups: as `random_orders` draws them; at least two, of one size.
-        worth: of each subset that they pass; (places,).
+        groups: from `random_orders`; at least two, of one size.
+        worth: values of each subset that they pass; (places,).
 
-    In Latin squares, the gain of a member at a place is compared with that at the same place in
-    the other squares: between the places nothing is left to chance.
+    In Latin squares, gains of a member are compared between squares at the same place only, since
+    places do not vary at random.
     """
     gains = np.array([_gains(group, worth) for group in groups])  # (groups, places, M, ...)
     of_group = gains.var(axis=0, ddof=1) / len(groups)
@@ -113,7 +113,7 @@ def order_errors(groups: Sequence[Sequence[Order]], worth: Mapping[Members, Floa
 
 
 def _gains(group: Sequence[Order], worth: Mapping[Members, Floats]) -> Floats:
-    """Return what each member adds when it joins, by its place; (orders, M, places)."""
+    """Return the gain by each member when it joins, by its place; (orders, M, places)."""
     is_square = len(group) > 1
     gains = np.empty((len(group), len(group[0]), len(worth[()])))
     for order in group:

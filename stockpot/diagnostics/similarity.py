@@ -1,4 +1,4 @@
-"""How alike the task vectors of ingredients are, and which of them form groups."""
+"""Similarity of the ingredients' task vectors, and their clusters."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from stockpot.diagnostics.context import DiagnosticContext
 from stockpot.diagnostics.finding import Alert, Finding
 from stockpot.merging.methods.inner_products import cosines_of, task_vector_gram
 
-CUT = 0.9  # of the mean of 1 - cosine: groups whose mean cosine is below 0.1 are apart
-_FOREIGN = 0.25  # a cosine below this share of the usual one is of something else
-_USUAL = 0.1  # a usual cosine below it: ingredients of different tasks, where all are foreign
-_NEGLIGIBLE = 0.25  # a task vector below this share of the usual norm can do no harm
+CUT = 0.9  # mean of 1 - cosine: clusters with more between them are separate
+_FOREIGN = 0.25  # share of the usual cosine: a task vector with less raises an alert
+_USUAL = 0.1  # usual cosine: if it is less, the ingredients have different tasks
+_NEGLIGIBLE = 0.25  # share of the usual norm: a shorter task vector does no harm
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Clusters:
-    """Models in groups, by average linkage.
+    """Clusters of models, by average linkage.
 
     Attributes:
-        labels: the group of each model, from 0, in the order of the groups' first models.
-        order: positions of the models, those that are alike next to each other.
-        links: the two clusters that are joined, at which height, and how many models are then
-            in one; clusters from M on are those made by earlier links.
+        labels: the cluster of each model, from 0, in the order of the clusters' first models.
+        order: positions of the models, with similar ones next to each other.
+        links: scipy's linkage matrix: two clusters, the height at which they are joined, and the
+            number of models in the result.
     """
 
     labels: list[int]
@@ -41,14 +41,14 @@ class Clusters:
 
 
 def similarity(context: DiagnosticContext) -> Finding:
-    """Compare the task vectors of all ingredients: angles, lengths and groups.
+    """Compare the task vectors of all ingredients: angles, norms and clusters.
 
     Source: Ilharco et al. 2023, https://arxiv.org/abs/2212.04089, who find task vectors of
     different tasks nearly orthogonal.
     """
     names = [one.name for one in context.ingredients]
     if len(names) == 1:
-        return Finding("There is one ingredient, so there are no two task vectors to compare.")
+        return Finding("There is only one ingredient, so there are no task vectors to compare.")
     gram = task_vector_gram([one.weights for one in context.ingredients], context.base.weights)
     cosines: Floats = cosines_of(gram).numpy()
     norms = gram.diagonal().clamp(min=0).sqrt().tolist()
@@ -74,11 +74,11 @@ def similarity(context: DiagnosticContext) -> Finding:
 
 
 def cluster(cosines: Floats, cut: float = CUT) -> Clusters:
-    """Join models from the most alike on, by the mean of 1 - cosine between groups.
+    """Cluster models by average linkage of the distance 1 - cosine.
 
     Args:
         cosines: (M, M), symmetric, M at least 2.
-        cut: groups that are further apart stay groups.
+        cut: clusters that are further apart are not joined.
     """
     distances = 1 - (cosines + cosines.T) / 2
     np.fill_diagonal(distances, 0)
@@ -91,7 +91,7 @@ def cluster(cosines: Floats, cut: float = CUT) -> Clusters:
 
 
 def foreign(names: Sequence[str], cosines: Floats, norms: Sequence[float]) -> list[Alert]:
-    """Name models whose task vectors have little in common with the others', which have much.
+    """Return an alert for each model whose task vector is unlike the others', which are alike.
 
     Args:
         names: of M models.
@@ -107,9 +107,8 @@ def foreign(names: Sequence[str], cosines: Floats, norms: Sequence[float]) -> li
     return [
         Alert(
             name,
-            f"its task vector has a cosine of {own:.2f} with the others' (median), which among "
-            f"ingredients is usually {usual:.2f}: it was trained from another start or for "
-            "something else",
+            f"its task vector has a cosine of {own:.2f} with the others' (median), usual among "
+            f"ingredients is {usual:.2f}: it was trained from another base or for another task",
         )
         for name, own, norm in zip(names, to_others, norms, strict=True)
         if own < _FOREIGN * usual and norm > _NEGLIGIBLE * usual_norm
@@ -122,7 +121,7 @@ def _to_others(cosines: Floats) -> list[float]:
 
 
 def _relative(norms: Sequence[float]) -> list[float]:
-    """Return norms in units of their median; of zeros, zeros."""
+    """Return norms divided by their median; zeros if that is 0."""
     usual = median(norms) or 1.0
     return [norm / usual for norm in norms]
 
@@ -137,15 +136,15 @@ def _sentence(data: Mapping[str, Any], pairs: Floats, usual: float, alerts: Sequ
         named = ", ".join(alert.model for alert in alerts)
         return f"{seen}; {named} should not be averaged with the others."
     if np.count_nonzero(data["norms"]) < num_models:
-        return f"{seen}; some did not move from the base at all."
+        return f"{seen}; some are equal to the base."
     if num_clusters == 1:
-        return f"{seen}: one group, whose members took related ways from the base."
+        return f"{seen}: one cluster of related directions."
     if usual < _USUAL:
         return (
-            f"{seen}: nearly orthogonal, as of different tasks. An average keeps little of each; "
-            "sums of task vectors (task_arithmetic, ties) are made for this."
+            f"{seen}: nearly orthogonal, as for different tasks. An average keeps little of each; "
+            "methods that add task vectors (task_arithmetic, ties) are made for this case."
         )
     return (
-        f"{seen}: {num_clusters} groups, with mean cosines below {1 - data['cut']:.1f} between "
-        "them. A soup of one group alone may be better than one of all."
+        f"{seen}: {num_clusters} clusters, with mean cosines below {1 - data['cut']:.1f} between "
+        "them. A soup of one cluster may be better than one of all."
     )

@@ -1,4 +1,4 @@
-"""How the score of a mean of ingredients grows with their number: shall I train more?"""
+"""The score of a mean as a function of the number of ingredients: is training more worth it?"""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from stockpot.metric_units import Unit
 from stockpot.statistics.values import Floats, snapped
 
 _BAND = (0.1, 0.9)  # quantiles over subsets of one size
-_LEAST = 4  # ingredients: without any one of them, two sizes from 2 on are left to fit
-_WORTH_TRAINING = 0.001  # of a fraction, or of a usual score; less is not worth as many trainings
+_LEAST = 4  # ingredients: leaving one out, two sizes from 2 on remain for the fit
+_WORTH_TRAINING = 0.001  # of a fraction, or of a usual score: less is not worth more training
 
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What further ingredients would add to the score, and its 95 % interval; not in percent."""
+    """The expected gain by further ingredients with its 95 % interval, in the metric's own unit."""
 
     value: float
     low: float
@@ -32,15 +32,15 @@ class Gain:
 
 
 def soup_size(context: DiagnosticContext) -> Finding:
-    """Tell what one more ingredient, and as many again, would add to the mean of all.
+    """Predict what one more ingredient, and as many again, would add to the mean of all.
 
-    The expected score of a mean of k ingredients is a + b / k where the loss is a quadratic form
-    of the weights, as the mean of k independent draws has 1 / k of their variance. It is fitted
-    from k = 2 on: a lone ingredient is too far from the others for that.
+    The expected score of a mean of k ingredients is a + b / k if the loss is quadratic in the
+    weights, since the mean of k independent draws has 1 / k of their variance. It is fitted from
+    k = 2 on: single ingredients are too far from the others for the quadratic approximation.
     """
     num = len(context.ingredients)
     if num == 1:
-        return Finding("There is one ingredient, so there is no mean whose size could matter.")
+        return Finding("There is only one ingredient, so there is no mean whose size could matter.")
     surveyed = survey(context, context.ingredients)
     curves = {place: _curve(surveyed, number, num) for number, place in enumerate(places(context))}
     metrics = {
@@ -59,7 +59,7 @@ def soup_size(context: DiagnosticContext) -> Finding:
 
 
 def _curve(surveyed: Survey, place: int, num: int) -> dict[str, Any]:
-    """Return the scores by size on one place, and what more ingredients would add to them."""
+    """Return the scores by size in one place, and the predicted gains."""
     by_size = surveyed.by_size[place]
     scores = {subset: float(own[place]) for subset, own in surveyed.scores.items() if subset}
     of_size = [[s for subset, s in scores.items() if len(subset) == k + 1] for k in range(num)]
@@ -86,13 +86,13 @@ def fit(means: Mapping[int, float]) -> tuple[float, float]:
 
 
 def slope_error(scores: Mapping[Members, float], by_size: Floats) -> float:
-    """Return the standard error of the slope b: over examples, and over ingredients (jackknife).
+    """Return the standard error of the slope b over examples and over ingredients (jackknife).
 
     Args:
         scores: of subsets of the M ingredients.
-        by_size: the mean score of the subsets of each size, example by example; (M, N).
+        by_size: the mean per-example value of the subsets of each size; (M, N).
 
-    Source: Efron & Stein 1981, The jackknife estimate of variance; the two kinds of sampling are
+    Source: Efron and Stein 1981, The jackknife estimate of variance; the two kinds of sampling are
     independent, so their variances add up.
     """
     num, num_examples = by_size.shape
@@ -106,9 +106,9 @@ def slope_error(scores: Mapping[Members, float], by_size: Floats) -> float:
 
 
 def gain(num: int, further: int, slope: float, error: float) -> Gain:
-    """Return what `further` ingredients add to the score of `num`, by the fitted curve.
+    """Return the gain of `num + further` over `num` ingredients by the fitted curve.
 
-    The interval is Student's, with as many degrees of freedom as a jackknife of `num` has.
+    The interval is Student's, with the num - 1 degrees of freedom of the jackknife.
     """
     share = 1 / (num + further) - 1 / num  # negative, as the slope mostly is
     value, half = share * slope + 0.0, float(t.ppf(0.975, num - 1)) * abs(share) * error
@@ -120,7 +120,7 @@ def _design(sizes: list[int]) -> Floats:
 
 
 def _means_without(member: int, scores: Mapping[Members, float]) -> dict[int, float]:
-    """Return mean scores by size of the subsets that an ingredient is not in."""
+    """Return mean scores by size of the subsets without an ingredient."""
     by_size: dict[int, list[float]] = {}
     for subset, score in scores.items():
         if member not in subset:
@@ -131,11 +131,11 @@ def _means_without(member: int, scores: Mapping[Members, float]) -> dict[int, fl
 def _sentence(num: int, curves: Mapping[str, Mapping[str, Any]], unit: Unit) -> str:
     means = curves["val"]["mean"]
     seen = (
-        f"On val one ingredient scores {unit.score_in_full(means[0])} on average and the mean of "
-        f"all {num} {unit.score_in_full(means[-1])}{_reached(means)}."
+        f"On val a single ingredient scores {unit.score_in_full(means[0])} on average, the mean of "
+        f"all {num} scores {unit.score_in_full(means[-1])}{_reached(means)}."
     )
     if num < _LEAST:
-        return f"{seen} These are too few to tell what more would add; {_LEAST} would do."
+        return f"{seen} A prediction for more ingredients needs at least {_LEAST}."
     more = " and ".join(
         f"{_points(unit, curve['as_many_again']['value'])} {unit.points} on {PLACES[place]} (95 % "
         f"interval {_points(unit, curve['as_many_again']['low'])} to "
@@ -144,18 +144,18 @@ def _sentence(num: int, curves: Mapping[str, Mapping[str, Any]], unit: Unit) -> 
     )
     one = " and ".join(_points(unit, curve["one_more"]["value"]) for curve in curves.values())
     return (
-        f"{seen} {num} more like them would change that by {more}, one more by {one}: "
+        f"{seen} {num} more ingredients would change the mean by {more}, one more by {one}: "
         f"{_advice(curves, unit)}."
     )
 
 
 def _reached(means: list[float]) -> str:
-    """Say how many ingredients are enough for nearly all of the gain, if there is one."""
+    """State how many ingredients give nine tenths of the gain, if there is one."""
     total = means[-1] - means[0]
     if total <= 0:
-        return ", which is no gain"
+        return ", so averaging gains nothing"
     enough = next(k for k, mean in enumerate(means, 1) if mean - means[0] >= 0.9 * total)
-    return f"; {enough} are enough for nine tenths of that gain"
+    return f"; {enough} give nine tenths of that gain"
 
 
 def _advice(curves: Mapping[str, Mapping[str, Any]], unit: Unit) -> str:
@@ -165,19 +165,19 @@ def _advice(curves: Mapping[str, Mapping[str, Any]], unit: Unit) -> str:
     worse = [place for place, gain in doubled.items() if gain["high"] < 0]
     if any(doubled[place]["value"] >= worth for place in helped):
         return (
-            f"training more helps on {' and '.join(helped)}, if that gain is worth as many "
-            "trainings again"
+            f"training more helps on {' and '.join(helped)}, if that gain is worth twice the "
+            "training"
         )
     if worse:
         return (
-            f"more of them would make the mean worse on {' and '.join(worse)}, so choose among "
-            "them or train them closer to each other"
+            f"more of them would make the mean worse on {' and '.join(worse)}, so select "
+            "ingredients, or train them closer to each other"
         )
     if all(gain["high"] < worth for gain in doubled.values()):
-        return "training more of them is not worth it"
+        return "training more is not worth it"
     if helped:
-        return "training more of them is hardly worth that much"
-    return "too few ingredients or val examples to tell whether training more helps"
+        return "training more is hardly worth it"
+    return "there are too few ingredients or val examples to know whether training more helps"
 
 
 def _points(unit: Unit, difference: float) -> str:

@@ -1,7 +1,7 @@
-"""Val scores of the mean of any ingredients: what `contributions` and `soup_size` read.
+"""Val scores of means of subsets of ingredients, for `contributions` and `soup_size`.
 
-Both need the scores of the same subsets. They are computed once and kept for the other one, which
-may run in another process.
+Both use the same subsets. The first one to run caches the scores for the other, which may run in
+another process.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ from stockpot.storage.locks import file_lock
 from stockpot.workloads.passes import Examples
 
 PLACES = {"val": "val", "val_shift": "val shifts"}
-"""What subsets are scored on, in words; on val shifts it is the mean."""
+"""Place -> its name in sentences; `val_shift` is the mean over the val shifts."""
 
 _BY_PLACE = ("by_size", "shapley", "without")
-_MAX_EXACT = 8  # members: 256 subsets, all of which are scored
+_MAX_EXACT = 8  # members: all 256 subsets are scored
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What subsets of M members score, and what is read from that, example by example.
+    """Scores of subsets of M members, with per-example statistics.
 
-    All subsets of up to eight members are scored; of more, those that random orders pass.
+    Up to eight members, all subsets are scored; else those that random orders pass.
 
     Attributes:
-        scores: the mean metric by subset, (places,); of none, it is the base's.
-        by_size: the mean over the scored subsets of 1 to M members; (M, N) a place.
-        shapley: the Shapley value of each member; (M, N) a place.
-        without: the mean of all but each member, less the mean of all; (M, N) a place.
-        order_errors: standard errors of sampling orders in the Shapley values; (M, places).
+        scores: the mean metric by subset, (places,); that of the empty subset is the base's.
+        by_size: the mean over the scored subsets of 1 to M members; per place (M, N).
+        shapley: the Shapley value of each member; per place (M, N).
+        without: the value without each member minus the value of all; per place (M, N).
+        order_errors: standard errors of the Shapley values due to sampled orders; (M, places).
     """
 
     scores: Mapping[Members, Floats]
@@ -64,18 +64,18 @@ class Survey:
 
 
 def places(context: DiagnosticContext) -> tuple[str, ...]:
-    """Name what subsets are scored on: val and, where there are any, the val shifts."""
+    """Return the places that subsets are scored on: val, and val shifts if there are any."""
     return tuple(PLACES) if context.val_shifts else ("val",)
 
 
 def survey(context: DiagnosticContext, members: Sequence[LoadedModel]) -> Survey:
-    """Score means of some ingredients, or read what another diagnostic has kept of them.
+    """Score means of subsets of some ingredients, or load the scores from the cache.
 
-    Means are summed, and orders drawn, in the order of the digests: the order of the members
-    decides nothing but the order of the rows.
+    Means are summed, and orders drawn, in the order of the digests, so that the order of the
+    members has no effect except on the order of the rows.
 
     Args:
-        context: whose val and val shifts are scored on.
+        context: its val and val shifts are used.
         members: ingredients, at least two.
     """
     by_digest = sorted(range(len(members)), key=lambda place: members[place].model.digest)
@@ -87,7 +87,7 @@ def survey(context: DiagnosticContext, members: Sequence[LoadedModel]) -> Survey
         if path.is_file():
             return _read(path)
         scored = _score(context, members, by_digest)
-        _keep(path, scored)
+        _write(path, scored)
     return scored
 
 
@@ -115,7 +115,7 @@ def _score(
 
 
 def _values(context: DiagnosticContext, weights: Mapping[str, Tensor]) -> list[Floats]:
-    """Return the metric of each example: (N,) a place, averaged over shifts by example."""
+    """Return per-example values, (N,) per place; those of shifts are averaged by example."""
     net = context.net(weights)
     metric = context.workload.metrics[context.metric]
 
@@ -132,7 +132,7 @@ def _values(context: DiagnosticContext, weights: Mapping[str, Tensor]) -> list[F
 
 
 def _orders(seed: int, by_digest: Sequence[int]) -> list[list[Order]]:
-    """Draw the orders; none where all subsets are scored."""
+    """Draw the orders; none if all subsets are scored."""
     if len(by_digest) <= _MAX_EXACT:
         return []
     drawn = random_orders(len(by_digest), seeded_generator(seed, "subset scores"))
@@ -142,7 +142,7 @@ def _orders(seed: int, by_digest: Sequence[int]) -> list[list[Order]]:
 def _subsets_and_weights(
     num_members: int, groups: list[list[Order]]
 ) -> tuple[list[Members], Floats]:
-    """List the subsets to score, and what of them adds up to what a survey reports; (3 M, S)."""
+    """Return the subsets to score, and their weights in the statistics of a survey, (3 M, S)."""
     everyone = tuple(range(num_members))
     if groups:
         orders = [order for group in groups for order in group]
@@ -164,7 +164,7 @@ def _subsets_and_weights(
     return subsets, np.concatenate([by_size, shapley, without])
 
 
-def _keep(path: Path, scored: Survey) -> None:
+def _write(path: Path, scored: Survey) -> None:
     num_members = len(scored.order_errors)
     present = np.zeros((len(scored.scores), num_members), dtype=np.uint8)
     for row, subset in zip(present, scored.scores, strict=True):

@@ -1,4 +1,4 @@
-"""The tangent kernel of a net: which outputs move together when its weights move."""
+"""The neural tangent kernel of a net: inner products of its outputs' gradients."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from stockpot.workloads.passes import CalledModel
 from stockpot.workloads.protocol import Batch, Workload
 
-_FEWEST_ROWS = 8  # fewer say little; rather leave parameters out
-_MOST_GROUPS = 4  # each costs a backward pass for all outputs of all rows
-_ROWS_AT_ONCE = 8  # of which gradients run through the net together
+_FEWEST_ROWS = 8  # with fewer, parameters are left out instead
+_MAX_GROUPS = 4  # each costs a backward pass for all outputs of all rows
+_ROWS_AT_ONCE = 8  # per call of vmap
 
 
 @dataclass(frozen=True, slots=True)
 class KernelSize:
-    """What part of a tangent kernel is computed, so that its Jacobian fits into memory.
+    """The part of a tangent kernel that is computed, so that its Jacobian fits into memory.
 
     Attributes:
-        num_rows: how many examples.
-        groups: parameters by name, those of one group at once.
-        num_params: how many numbers the groups hold.
+        num_rows: number of examples.
+        groups: names of parameters; the Jacobian of one group is in memory at once.
+        num_params: number of weights in the groups.
     """
 
     num_rows: int
@@ -38,18 +38,18 @@ def kernel_size(
 ) -> KernelSize:
     """Choose rows and parameters for a Jacobian of limited size.
 
-    All rows and parameters are used if they fit, in a few groups one after the other. Else the
-    rows are halved, down to 8, then parameters are left out: those nearest to the inputs first,
-    and whatever does not fit alone.
+    All rows and parameters are used if they fit in a few groups. Else the rows are halved, down
+    to 8, then parameters are left out: those nearest to the inputs first, and those that do not
+    fit alone.
 
     Args:
-        sizes: how many numbers each parameter holds, inputs first.
-        num_rows: at most so many examples.
-        num_outputs: of one example.
-        max_numbers: of the Jacobian that may be in memory at once.
+        sizes: number of weights by parameter, in the order from inputs to outputs.
+        num_rows: the largest number of examples.
+        num_outputs: per example.
+        max_numbers: entries of the Jacobian in memory at once.
     """
     total = sum(sizes.values())
-    while num_rows > _FEWEST_ROWS and num_rows * num_outputs * total > _MOST_GROUPS * max_numbers:
+    while num_rows > _FEWEST_ROWS and num_rows * num_outputs * total > _MAX_GROUPS * max_numbers:
         num_rows = max(num_rows // 2, _FEWEST_ROWS)
     room = max_numbers // (num_rows * num_outputs)  # parameters at once
     groups: list[list[str]] = [[]]
@@ -58,7 +58,7 @@ def kernel_size(
         if sizes[name] > room:
             continue
         if used + sizes[name] > room:
-            if len(groups) == _MOST_GROUPS:
+            if len(groups) == _MAX_GROUPS:
                 break
             groups.append([])
             used = 0
@@ -74,16 +74,16 @@ def tangent_kernel(
     """Return the inner products of the gradients of all outputs of all examples.
 
     Args:
-        workload: calls the net.
-        net: in eval mode, where examples do not see each other.
+        workload: runs the net.
+        net: in eval mode, where examples do not interact.
         batch: N examples.
-        groups: parameters by name; the gradients for one group are in memory at once.
+        groups: names of parameters; the gradients of one group are in memory at once.
 
     Returns:
         K = J J^T over all groups' parameters; (N * C, N * C), float64.
 
     Raises:
-        RuntimeError: the net does what `torch.func.vmap` cannot follow.
+        RuntimeError: the net is not supported by `torch.func.vmap`.
     """
     called = CalledModel(workload, net)
     tensors = {n: t.detach() for n, t in [*called.named_parameters(), *called.named_buffers()]}
@@ -97,7 +97,7 @@ def tangent_kernel(
     kernel: Tensor | None = None
     for group in groups:
         moved = {f"model.{name}": tensors[f"model.{name}"] for name in group}
-        with sdpa_kernel(SDPBackend.MATH):  # vmap knows no other form of attention
+        with sdpa_kernel(SDPBackend.MATH):  # vmap supports no other attention
             jacobians = jacobian_of(moved, batch)
         for jacobian in jacobians.values():  # (N, C, ...)
             rows = jacobian.flatten(0, 1).flatten(1)  # (N * C, P)
@@ -109,7 +109,7 @@ def tangent_kernel(
 
 
 def alignment(first: Tensor, second: Tensor) -> float:
-    """Return the cosine between two kernels, which are not centred; 1 if both are 0."""
+    """Return the cosine between two kernels, without centring; 1 if both are 0."""
     norms = float(first.norm() * second.norm())
     if norms == 0:
         return float(first.norm() == second.norm())

@@ -1,1 +1,1 @@
-"""Intervals, tests and what they can detect, on per-example values; numpy and scipy alone."""
+"""Confidence intervals, tests and detectable differences of per-example values."""

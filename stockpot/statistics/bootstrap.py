@@ -1,4 +1,4 @@
-"""Bootstrap intervals over examples; the same resamples for every model, so pairs are kept."""
+"""Bootstrap intervals over examples, paired: all models see the same resamples."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from stockpot.statistics.values import Floats, snapped
 class Bootstrap:
     """Resamples of one set of examples.
 
-    A resample is kept as how often it draws each example, so a model's resampled means are one
-    matrix product. As all models see the same resamples, the interval of per-example differences
-    of two models is the paired bootstrap's.
+    A resample is stored as the count of each example, so that resampled means are one matrix
+    product. As all models see the same resamples, the interval of per-example differences of two
+    models is that of the paired bootstrap.
 
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap.
     """
@@ -24,9 +24,9 @@ class Bootstrap:
 
         Args:
             num_examples: size of the set.
-            resamples: how many.
+            resamples: number of resamples.
             confidence: of the intervals, in (0, 1).
-            seed: of the draw.
+            seed: of the draws.
         """
         generator = np.random.default_rng([seed, num_examples])
         even = np.full(num_examples, 1 / num_examples)
@@ -41,7 +41,7 @@ class Bootstrap:
     def percentile(self, values: Floats) -> Estimate:
         """Return the mean of values (N,) between percentiles of the resampled means.
 
-        It is too short where values are skewed, as losses are.
+        The interval is too short for skewed values, such as losses.
 
         Source: chapter 13.
         """
@@ -51,10 +51,10 @@ class Bootstrap:
     def bca(self, values: Floats) -> Estimate:
         """Return the mean of values (N,) with its bias-corrected and accelerated interval.
 
-        Where all values are equal, the interval has no width.
+        The interval has no width if all values are equal.
 
         Source: section 14.3, equations 14.9 to 14.15; the acceleration (14.15) of a mean needs no
-        jackknife: what leaving an example out changes is proportional to its deviation.
+        jackknife, since leaving out an example changes the mean in proportion to its deviation.
         """
         mean = float(values.mean())
         deviations = values - mean
@@ -63,7 +63,7 @@ class Bootstrap:
         means, centre = self.means(values), snapped(values.mean(), np.abs(values).max())
         acceleration = (deviations**3).sum() / (6 * (deviations**2).sum() ** 1.5)
         below = ((means < centre).mean() + (means <= centre).mean()) / 2
-        # With few resamples, all may lie on one side; the bias is then as large as they can show.
+        # All resamples may lie on one side; the bias is then limited by their number.
         bias = ndtri(np.clip(below, 0.5 / len(means), 1 - 0.5 / len(means)))
         shifted = bias + ndtri(self._tails)
         low, high = np.quantile(means, ndtr(bias + shifted / (1 - acceleration * shifted)))

@@ -1,4 +1,4 @@
-"""Models against one reference, on the same examples: how much, how sure, better or not."""
+"""Comparisons of models with a reference on the same examples: difference, interval, test."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ from stockpot.statistics.values import Floats
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One model against a reference on the same examples.
+    """Comparison of one model with a reference on the same examples.
 
     Attributes:
         difference: of the means.
-        low: the interval's lower end.
-        high: its upper end.
-        p: two-sided, of this comparison alone.
-        test: which test gave it.
-        n: how many examples.
-        won: examples on which the model is better.
-        lost: examples on which it is worse.
-        detectable: the smallest difference that so many examples show with power 0.8; None where
-            nothing is known of it.
+        low: lower end of its interval.
+        high: upper end of its interval.
+        p: two-sided, without correction for other comparisons.
+        test: name of the test.
+        n: number of examples.
+        won: number of examples on which the model is better.
+        lost: number of examples on which it is worse.
+        detectable: the smallest difference that is detected with power 0.8; None if unknown.
     """
 
     difference: float
@@ -49,12 +48,11 @@ def compare(
     Args:
         values: the model's.
         reference: the reference's, of the same examples in the same order.
-        intervals: how the interval is made, and the level of `detectable`.
-        num_compared: the size of the family of comparisons, which `detectable` allows for: what
-            is shown however the others turn out (Bonferroni).
+        intervals: computes the interval; its confidence sets the level of `detectable`.
+        num_compared: size of the family of comparisons; corrects `detectable` (Bonferroni).
 
     Raises:
-        ValueError: the two are not of the same examples.
+        ValueError: the numbers of examples differ.
     """
     tested = paired_test(values, reference, seed=intervals.seed)
     estimate = intervals.difference(values, reference)
@@ -75,16 +73,16 @@ def compare(
 def compare_family(
     values: Mapping[str, Mapping[str, Floats]], reference: str, intervals: Intervals
 ) -> list[dict[str, Any]]:
-    """Compare all models with one of them, in every place; one family for Holm's correction.
+    """Compare all models with one of them in every place, as one family for Holm's correction.
 
     Args:
-        values: per-example values (N,) by model, then by place; each place is a set of examples
-            of its own. The reference has all places.
-        reference: the model that the others are compared with.
-        intervals: how they are made; outcomes are at the level that goes with their confidence.
+        values: per-example values (N,) by model, then by place; each place has its own set of
+            examples. The reference has all places.
+        reference: name of the model that the others are compared with.
+        intervals: computes the intervals; 1 - confidence is the level of the tests.
 
     Returns:
-        The `comparisons` of the evaluation manifest: models in the order given, places within.
+        The `comparisons` of the evaluation manifest, by model, then by place.
     """
     others = {name: places for name, places in values.items() if name != reference}
     pairs = [(name, place) for name, places in others.items() for place in places]
@@ -113,5 +111,5 @@ def _outcome(difference: float, p_holm: float, level: float) -> str:
 
 
 def _level(confidence: float) -> float:
-    """Return the level of tests that goes with intervals of this confidence: 0.05 for 0.95."""
+    """Return the level of tests for a confidence: 0.05 for 0.95."""
     return round(1 - confidence, 12)

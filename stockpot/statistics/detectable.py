@@ -1,4 +1,4 @@
-"""The smallest difference that a set of examples can be expected to show."""
+"""The smallest difference that a test on a set of examples detects with power 0.8."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ POWER = 0.8
 
 
 def detectable_shares(discordance: float, num_examples: int, level: float) -> float | None:
-    """Return the smallest difference of two paired shares that is shown with power 0.8.
+    """Return the smallest difference of two paired shares that is detected with power 0.8.
 
-    In simulations the exact test has a power of 0.75 to 0.8, as it keeps below its level, and up
-    to 0.92 where nearly all changes are for the better, on which the normal approximation is
-    cautious.
+    In simulations the exact test has a power of 0.75 to 0.8, since it is conservative, and up to
+    0.92 if nearly all changes are for the better, for which the normal approximation is cautious.
 
     Args:
-        discordance: the share of examples that the two models do not both have right or wrong; a
-            larger difference than it is taken to raise it.
-        num_examples: how many examples.
+        discordance: share of examples that exactly one of the models has right; it is raised to
+            the difference if that is larger.
+        num_examples: number of examples.
         level: of the two-sided test.
 
     Returns:
-        A difference of shares; None where even the largest would not be shown.
+        A difference of shares; None if even a difference of 1 would not be detected.
 
     Source: Connor 1987, https://doi.org/10.2307/2531961, solved for the difference.
     """
@@ -41,15 +40,15 @@ def detectable_shares(discordance: float, num_examples: int, level: float) -> fl
 
 
 def detectable_mean(deviation: float, num_examples: int, level: float) -> float | None:
-    """Return the smallest mean difference that is shown with power 0.8.
+    """Return the smallest mean difference that is detected with power 0.8.
 
     Args:
         deviation: standard deviation of the per-example differences.
-        num_examples: how many examples.
+        num_examples: number of examples.
         level: of the two-sided test.
 
     Returns:
-        A difference; None where no example differs, which says nothing of how others would.
+        A difference; None if the deviation is 0.
 
     Source: Cohen 1988, Statistical Power Analysis, chapter 2 (paired), with normal quantiles.
     """

@@ -1,4 +1,4 @@
-"""p-values of tests that are made together."""
+"""Holm's correction of p-values for multiple tests."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust the p-values of a family of tests, so that any false alarm in it has the level.
+    """Adjust the p-values of a family of tests for the family-wise error rate.
 
     Returns:
-        The adjusted values in the order given: at least as large, at most 1, in the same order
-        of size. Those below the level are the tests that the step-down procedure rejects.
+        The adjusted values in the order given, at most 1. The step-down procedure rejects the
+        tests whose adjusted value is below the level.
 
     Source: Holm 1979, https://www.jstor.org/stable/4615733, section 3.
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtri, stdtrit
@@ -74,10 +76,12 @@ def clopper_pearson(num_right: int, num_examples: int, confidence: float) -> tup
     return _binomial(num_right, num_examples, confidence, "exact")
 
 
-def _binomial(num_right: int, num: int, confidence: float, method: str) -> tuple[float, float]:
+def _binomial(
+    num_right: int, num_examples: int, confidence: float, method: Literal["wilson", "exact"]
+) -> tuple[float, float]:
     from scipy.stats import binomtest  # slow to import
 
-    interval = binomtest(num_right, num).proportion_ci(confidence, method)
+    interval = binomtest(num_right, num_examples).proportion_ci(confidence, method)
     return float(interval.low), float(interval.high)
 
 

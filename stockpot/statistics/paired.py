@@ -1,4 +1,4 @@
-"""Tests of two models on the same examples: is one better, or is it chance?"""
+"""Paired tests of two models on the same examples."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from scipy.special import bdtr, gammaln
 from stockpot.statistics.values import Floats, is_right_or_wrong, snapped
 
 _FLIPS = 9999  # of the Monte Carlo test; the smallest p is 1 / (_FLIPS + 1)
-_LAST_BITS = 1e-10  # of the sum of sizes: sums that differ by less are equal
-_MAX_SIZES = 16  # of differences, by the exact test: 16 examples, or means over 16 shifts
-_MAX_SUMS = 2**20  # held at once by the exact test
-_MAX_SIGNS = 2**22  # drawn at once by the Monte Carlo test
+_LAST_BITS = 1e-10  # relative to the sum of sizes: sums that differ by less are equal
+_MAX_SIZES = 16  # distinct sizes of differences in the exact test
+_MAX_SUMS = 2**20  # in memory in the exact test
+_MAX_SIGNS = 2**22  # drawn at once in the Monte Carlo test
 
 
 @dataclass(frozen=True, slots=True)
 class PairedTest:
-    """What the examples say about two models.
+    """The result of a paired test.
 
     Attributes:
-        test: `mcnemar`, or `sign flips` for values that are not 0 or 1.
-        p: two-sided, in (0, 1]: how often models that are equally good would differ as much.
-        n: all examples.
-        won: examples on which the model is better than the reference.
-        lost: examples on which it is worse.
+        test: `mcnemar`, or `sign flips` for values other than 0 and 1.
+        p: two-sided, in (0, 1].
+        n: number of examples.
+        won: number of examples on which the model is better than the reference.
+        lost: number of examples on which it is worse.
     """
 
     test: str
@@ -41,14 +41,14 @@ def paired_test(values: Floats, reference: Floats, *, seed: int) -> PairedTest:
     Args:
         values: the model's; higher is better.
         reference: the reference's, of the same examples in the same order.
-        seed: of the flips, where they are too many to be counted.
+        seed: of random sign flips.
 
     Raises:
-        ValueError: the two are not of the same examples.
+        ValueError: the numbers of examples differ.
     """
     if values.shape != reference.shape:
         raise ValueError(
-            f"a paired test needs one value an example of both models, got {len(values)} and "
+            f"a paired test needs one value per example of both models, got {len(values)} and "
             f"{len(reference)}"
         )
     scale = max(np.abs(values).max(), np.abs(reference).max())
@@ -61,26 +61,26 @@ def paired_test(values: Floats, reference: Floats, *, seed: int) -> PairedTest:
 
 
 def mcnemar(won: int, lost: int) -> float:
-    """Return the two-sided p of McNemar's exact test: each decided example is a fair coin.
+    """Return the two-sided p of McNemar's exact test.
 
     Args:
-        won: examples that one model alone has right.
-        lost: examples that the other alone has right.
+        won: number of examples that only one model has right.
+        lost: number of examples that only the other one has right.
 
-    Source: McNemar 1947, https://doi.org/10.1007/BF02295996, with the binomial distribution in
-    place of the normal one.
+    Source: McNemar 1947, https://doi.org/10.1007/BF02295996, with the binomial instead of the
+    normal distribution.
     """
     return min(1.0, 2 * float(bdtr(min(won, lost), won + lost, 0.5)))
 
 
 def sign_flips(differences: Floats, *, seed: int) -> float:
-    """Return the two-sided p of the mean difference (N,) among all signs that it could have had.
+    """Return the two-sided p of a mean difference by flipping the signs of the differences.
 
-    It is exact where the possible sums can be listed: few examples, or differences on a grid, such
-    as means over shifts. Else it counts 9,999 random flips and the one seen.
+    It is exact if the possible sums can be enumerated: for few examples, or differences on a
+    grid, such as means over shifts. Else it uses 9,999 random flips and the observed one.
 
     Args:
-        differences: of the two models, an example each.
+        differences: per-example differences of two models, (N,).
         seed: of the random flips.
 
     Source: Fisher 1935, The Design of Experiments, section 21; for random flips Phipson and Smyth
@@ -94,10 +94,10 @@ def sign_flips(differences: Floats, *, seed: int) -> float:
 
 
 def _exact(decided: Floats) -> float | None:
-    """Return the share of signs whose sum is as large as the one seen; None if sums are many.
+    """Return the share of signs whose sum is at least the observed one; None for too many sums.
 
-    Equal sizes are flipped together: how many of them are positive is binomial. Sums that are
-    equal but for their last bits are one.
+    Differences of equal size are flipped together: the number of positive ones is binomial. Sums
+    that differ in their last bits only are merged.
     """
     sums: Floats = np.zeros(1)
     shares: Floats = np.ones(1)
@@ -120,7 +120,7 @@ def _exact(decided: Floats) -> float | None:
 
 
 def _coin_shares(count: int) -> Floats:
-    """Return the probabilities of 0 to `count` heads among as many fair coins."""
+    """Return the probabilities of 0 to `count` heads of `count` fair coins."""
     heads = np.arange(count + 1)
     ways = gammaln(count + 1) - gammaln(heads + 1) - gammaln(count - heads + 1)
     return np.asarray(np.exp(ways - count * np.log(2)))

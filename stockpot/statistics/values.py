@@ -1,4 +1,4 @@
-"""Per-example values, and sums of them that are equal where they should be."""
+"""Per-example values, and rounding that makes equal sums compare as equal."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ Floats: TypeAlias = NDArray[np.float64]
 
 
 def is_right_or_wrong(values: Floats) -> bool:
-    """Say whether all values are 0 or 1, as those of accuracy are."""
+    """Report whether all values are 0 or 1, as those of accuracy are."""
     return bool(np.isin(values, (0, 1)).all())
 
 
 def are_fractions(values: Floats) -> bool:
-    """Say whether all values lie in [0, 1]; those that are NaN say nothing."""
+    """Report whether all values except NaN lie in [0, 1]."""
     known = values[~np.isnan(values)]
     return bool(((known >= 0) & (known <= 1)).all())
 
@@ -24,12 +24,12 @@ def are_fractions(values: Floats) -> bool:
 def snapped(values: Floats, scale: float) -> Floats:
     """Round to multiples of about 1e-12 of `scale`, so that equal sums compare as equal.
 
-    The last bits of a sum depend on its order; a mean over 5 shifts is a multiple of 1/5 but for
-    them. Tests and intervals count ties, which such bits would break.
+    The last bits of a sum depend on the order of summation. Tests and intervals count ties, which
+    such bits would break.
 
     Args:
         values: sums or differences, any shape.
-        scale: the size of what was summed, at least 0.
+        scale: magnitude of the summands, at least 0.
     """
     step = float(np.spacing(scale)) * 2**12
     return np.asarray(np.round(values / step) * step)

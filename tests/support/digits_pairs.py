@@ -11,7 +11,7 @@ import torch
 from alignment_nets import PreNormMlp, ResidualNet, mlp, outputs
 from torch import Generator, Tensor, nn
 
-from stockpot.diagnostics.line import Line, score_line
+from stockpot.diagnostics.line import LineScores, score_line
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.finetuning.loop import fine_tune
 from stockpot.soups.alignment import align_to_first, match_weights, permute, repair, trace_spec
@@ -96,7 +96,7 @@ class Pair:
 
         correction = correct if is_repaired else None
         line = score_line(self.first, second, score, num_points=5, correct=correction)
-        of_accuracy = Line(line.shares, tuple(accuracies))
+        of_accuracy = LineScores(line.shares, tuple(accuracies))
         return Barriers(line.loss_barrier, of_accuracy.accuracy_barrier)
 
     def accuracy(self, state: State) -> float:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stockpot.diagnostics.context import DiagnosticContext, LoadedModel, mean_state
+from stockpot.diagnostics.context import DiagnosticContext, LoadedModel
+from stockpot.diagnostics.states import mean_state
 from stockpot.seeding import seeded_generator
 from stockpot.storage.store import Store
 from stockpot.workloads.protocol import Workload

@@ -1,1 +1,1 @@
-"""What is checked of ingredients before any of them is merged."""
+"""The check of ingredients before they are merged."""

@@ -1,4 +1,4 @@
-"""One check and how it came out; imports no torch."""
+"""The result of one check; imports no torch."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was checked.
+    """The result of one check.
 
     Attributes:
-        ingredient: of which one; None for what concerns the data.
-        name: what was checked.
-        passed: whether it is as it should be.
-        value: what was measured; None where it could not be.
-        limit: what the value was compared with; None where any is fine.
-        detail: the value in words; where it is not as it should be, the reason, in one clause.
+        ingredient: its name; None for a check of the data.
+        name: of the check.
+        passed: whether the check passed.
+        value: what was measured; None if nothing could be.
+        limit: what the value was compared with; None without a limit.
+        detail: the value in words, or the reason of the failure; one clause.
     """
 
     ingredient: str | None
@@ -32,5 +32,5 @@ class Check:
 
 
 def rounded(value: float) -> float:
-    """Round to what is worth reading in a manifest."""
+    """Round a value for the manifest."""
     return round(value, 6)

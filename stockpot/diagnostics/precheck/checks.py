@@ -1,39 +1,37 @@
-"""All checks of ingredients, in the order in which one makes the next one possible."""
+"""All checks of ingredients: each alone, then together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from torch import Tensor
 
 from stockpot.diagnostics.precheck.check import Check
-from stockpot.diagnostics.precheck.error_bound import certify
+from stockpot.diagnostics.precheck.error_bound import error_bound
 from stockpot.diagnostics.precheck.lines import (
     check_scores,
-    mean_of,
+    line_checks,
+    line_to,
     most_alike,
-    path_checks,
-    path_to,
-    walk,
+    running_lines,
 )
 from stockpot.diagnostics.precheck.tensors import check_duplicates, check_starts, check_tensors
-
-State: TypeAlias = Mapping[str, Tensor]
+from stockpot.diagnostics.states import State, mean_state
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """M ingredients that are to be merged.
+    """M ingredients to be merged.
 
     Attributes:
-        names: theirs.
+        names: of the ingredients.
         states: their tensors.
-        scores: theirs on val, higher is better.
+        scores: their val scores, higher is better.
         order: their positions, best first.
-        base: the tensors of what they started from.
-        base_score: the base's on val.
+        base: the tensors of the base that they were fine-tuned from.
+        base_score: the val score of the base.
     """
 
     names: Sequence[str]
@@ -44,7 +42,7 @@ class Candidates:
     base_score: float
 
     def of(self, chosen: Sequence[int]) -> Candidates:
-        """Return some of them, by position, in their order."""
+        """Return the ingredients at these positions, in this order."""
         places = {place: new for new, place in enumerate(chosen)}
         return Candidates(
             names=[self.names[place] for place in chosen],
@@ -56,65 +54,63 @@ class Candidates:
         )
 
 
-def examine(
+def run_checks(
     candidates: Candidates, values: Callable[[State], Tensor], limit: float, delta: float
 ) -> tuple[list[Check], dict[str, Any] | None]:
-    """Check ingredients: whether they can be merged at all, by themselves, and with each other.
+    """Check whether each ingredient can be merged at all, and whether it fits to the others.
 
     Args:
-        candidates: at least one.
-        values: of weights, the metric of each example of val; (N,).
+        candidates: at least one ingredient.
+        values: state -> the metric of each example of val; (N,).
         limit: the largest fall of its mean that passes.
-        delta: the probability that the certificate is wrong.
+        delta: the probability that the error bound is wrong.
 
     Returns:
-        The checks, ingredient by ingredient; and what `certify` says of the mean of those that
-        passed, None if none did.
+        The checks, ingredient by ingredient; and the `error_bound` of the mean of the ingredients
+        that passed, None if none did.
     """
     every = range(len(candidates.names))
     checks = [
         check
-        for place in every
-        for check in check_tensors(
-            candidates.names[place], candidates.states[place], candidates.base
-        )
-    ]
-    sound = candidates.of([p for p in every if candidates.names[p] not in _failed(checks)])
-    certificate = None
-    if sound.names:
-        on_val, accepted = _examine_together(sound, lambda s: float(values(s).mean()), limit)
-        checks += on_val
-        if accepted:
-            left_out = len(candidates.names) - len(accepted)
-            mean = values(mean_of([sound.states[place] for place in accepted]))
-            certificate = certify(mean, delta, len(candidates.names), left_out)
-    places = {name: place for place, name in enumerate(candidates.names)}
-    return sorted(checks, key=lambda check: places[str(check.ingredient)]), certificate
-
-
-def _examine_together(
-    sound: Candidates, score: Callable[[State], float], limit: float
-) -> tuple[list[Check], list[int]]:
-    """Check what can be merged; return the checks and the positions of those that passed all."""
-    checks = [
-        *check_starts(sound.names, sound.states, sound.base),
-        *check_duplicates(sound.names, sound.states),
-        *check_scores(sound.names, sound.scores, sound.base_score, limit),
+        for name, state in zip(candidates.names, candidates.states, strict=True)
+        for check in check_tensors(name, state, candidates.base)
     ]
     failed = _failed(checks)
-    trusted = [place for place, name in enumerate(sound.names) if name not in failed]
+    mergeable = candidates.of([p for p in every if candidates.names[p] not in failed])
+    bound = None
+    if mergeable.names:
+        on_val, accepted = _check_together(mergeable, lambda s: float(values(s).mean()), limit)
+        checks += on_val
+        if accepted:
+            mean = values(mean_state([mergeable.states[place] for place in accepted]))
+            bound = error_bound(mean, delta, len(every), len(every) - len(accepted))
+    places = {name: place for place, name in enumerate(candidates.names)}
+    return sorted(checks, key=lambda check: places[str(check.ingredient)]), bound
+
+
+def _check_together(
+    mergeable: Candidates, score: Callable[[State], float], limit: float
+) -> tuple[list[Check], list[int]]:
+    """Return the checks of mergeable ingredients, and the positions of those that passed all."""
+    checks = [
+        *check_starts(mergeable.names, mergeable.states, mergeable.base),
+        *check_duplicates(mergeable.names, mergeable.states),
+        *check_scores(mergeable.names, mergeable.scores, mergeable.base_score, limit),
+    ]
+    failed = _failed(checks)
+    trusted = [place for place, name in enumerate(mergeable.names) if name not in failed]
     if not trusted:
         return checks, []
-    start = trusted[most_alike([sound.states[place] for place in trusted], sound.base)]
-    order = [start, *(p for p in sound.order if p in trusted and p != start)]
-    paths = walk(sound.states, sound.base, order, score, limit)
-    accepted = [start, *(place for place, path in paths.items() if path.fall <= limit)]
-    members = [sound.states[place] for place in accepted]
-    # The others are measured too: a reader should see all that speaks for and against them.
-    for place in range(len(sound.names)):
+    start = trusted[most_alike([mergeable.states[place] for place in trusted], mergeable.base)]
+    order = [start, *(p for p in mergeable.order if p in trusted and p != start)]
+    lines = running_lines(mergeable.states, mergeable.base, order, score, limit)
+    accepted = [start, *(place for place, line in lines.items() if line.fall <= limit)]
+    members = [mergeable.states[place] for place in accepted]
+    # Ingredients that failed before are measured too, so that all evidence is reported.
+    for place in range(len(mergeable.names)):
         if place not in trusted:
-            paths[place] = path_to(sound.states[place], members, sound.base, score)
-    return [*checks, *path_checks(sound.names, paths, limit)], accepted
+            lines[place] = line_to(mergeable.states[place], members, mergeable.base, score)
+    return [*checks, *line_checks(mergeable.names, lines, limit)], accepted
 
 
 def _failed(checks: Sequence[Check]) -> set[str | None]:

@@ -1,4 +1,4 @@
-"""What is certain of the mean of the ingredients that were accepted."""
+"""An upper bound on the error of the mean of the accepted ingredients."""
 
 from __future__ import annotations
 
@@ -10,32 +10,33 @@ from torch import Tensor
 from stockpot.diagnostics.precheck.check import rounded
 
 
-def error_bound(num_wrong: int, num_examples: int, delta: float) -> float:
-    """Return what an error rate is below, with confidence 1 - delta.
+def largest_error(num_wrong: int, num_examples: int, delta: float) -> float:
+    """Return the upper confidence limit of an error rate, at confidence 1 - delta.
 
-    Source: Clopper & Pearson 1934, The use of confidence or fiducial limits; the upper one alone.
+    Source: Clopper and Pearson 1934, https://doi.org/10.1093/biomet/26.4.404; one-sided.
     """
-    from scipy.stats import beta
+    from scipy.stats import binomtest
 
-    if num_wrong == num_examples:
-        return 1.0
-    return float(beta.ppf(1 - delta, num_wrong + 1, num_examples - num_wrong))
+    test = binomtest(num_wrong, num_examples, alternative="less")
+    return float(test.proportion_ci(1 - delta, "exact").high)
 
 
-def certify(values: Tensor, delta: float, num_ingredients: int, num_left_out: int) -> Any:
-    """Bound the error of the mean of the accepted ingredients from its val scores.
+def error_bound(
+    values: Tensor, delta: float, num_ingredients: int, num_left_out: int
+) -> dict[str, Any] | None:
+    """Bound the error of the mean of the accepted ingredients by its values on val.
 
-    Which ingredients are in it was decided on the same examples, so the bound holds for all
-    choices at once: those that leave out e of M share delta / 2^(e + 1).
+    Which ingredients are accepted was decided on the same examples, so the bound holds for all
+    choices at once: those that leave out e of M ingredients share delta / 2^(e + 1).
 
     Args:
         values: the metric of each example of val, (N,).
         delta: the probability that the bound is too low, in (0, 1).
         num_ingredients: M.
-        num_left_out: e, the number that are not in the mean.
+        num_left_out: e, the number of ingredients that are not in the mean.
 
     Returns:
-        A mapping for the manifest; None where the metric is not 0 or 1 for each example.
+        The `certificate` of the manifest; None if the metric is not 0 or 1 for each example.
     """
     if not bool(((values == 0) | (values == 1)).all()):
         return None
@@ -47,5 +48,5 @@ def certify(values: Tensor, delta: float, num_ingredients: int, num_left_out: in
         "num_wrong": wrong,
         "delta": delta,
         "choices": choices,
-        "error_below": rounded(error_bound(wrong, len(values), delta / choices)),
+        "error_below": rounded(largest_error(wrong, len(values), delta / choices)),
     }

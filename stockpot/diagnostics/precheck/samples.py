@@ -1,4 +1,4 @@
-"""Whether val looks like train: class proportions and the means of inputs."""
+"""Check that val has the class proportions and mean inputs of train."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from stockpot.diagnostics.precheck.check import Check, rounded
 from stockpot.workloads.batches import num_examples, take
 from stockpot.workloads.protocol import Batch, Task
 
-_MOST_EXAMPLES = 2000  # of each split
-_MOST_FEATURES = 256  # of the inputs
+_MAX_EXAMPLES = 2000  # of each split
+_MAX_FEATURES = 256  # of the inputs
 _ROUNDING = 1e-5
-_ORDERS_PER_ALARM = 10  # random orders for each one in which chance alone may be as far off
+_ORDERS_PER_ALARM = 10  # random orders per order that may exceed the limit
 
 
 def check_samples(
     train: Dataset[Any], val: Dataset[Any], task: Task, delta: float, generator: Generator
 ) -> Check:
-    """Check that val's class proportions and mean inputs are those of train, but for chance.
+    """Check that val's class proportions and mean inputs differ from train's by chance alone.
 
-    All means together leave their band with a probability of at most `delta` if both splits are
-    drawn from one distribution.
+    If both splits are drawn from one distribution, the check fails with a probability of at most
+    `delta`.
 
     Args:
-        train: of which the first ingredients were trained.
-        val: on which choices are made.
-        task: classes are compared one by one.
+        train: the training split.
+        val: the validation split.
+        task: for classification, the share of each class is compared.
         delta: in (0, 1).
         generator: draws examples, features and orders; on the CPU.
     """
@@ -63,14 +63,14 @@ def largest_difference(
 
     Returns:
         The largest difference, in standard deviations of the feature; the limit that samples of
-        one distribution exceed with a probability of at most `delta`; and which feature it is.
+        one distribution exceed with a probability of at most `delta`; the feature's position.
 
     Source: Westfall & Young 1993, Resampling-Based Multiple Testing: the distribution of the
     largest one under random relabelling, which is exact for any distribution of features.
     """
     pooled = torch.cat([first, second]).double()
     spread = pooled.std(dim=0, correction=0)
-    # A constant feature differs by 0, whatever is divided by.
+    # A constant feature differs by 0, so that any divisor will do.
     standard = (pooled - pooled.mean(dim=0)) / spread.where(spread > 0, 1)
     total, size = len(pooled), len(second)
     scale = 1 / len(first) + 1 / size  # from the sum over `second`, all features having mean 0
@@ -80,28 +80,30 @@ def largest_difference(
     orders = torch.rand(num_orders, total, generator=generator).argsort(dim=1)[:, :size]
     chosen.scatter_(1, orders, 1.0)
     by_chance = scale * (chosen @ standard.float()).abs().amax(dim=1).double()
-    # Above it are fewer orders than `delta` allows, the one seen included; equal sums may differ
+    # Fewer orders exceed it than `delta` allows, the observed one included; equal sums may differ
     # by rounding.
     limit = (1 + _ROUNDING) * by_chance.sort(descending=True).values[_ORDERS_PER_ALARM - 1]
     return float(seen.max()), float(limit), int(seen.argmax())
 
 
 def _sample(split: Dataset[Any], generator: Generator) -> Batch:
-    chosen = torch.randperm(num_examples(split), generator=generator)[:_MOST_EXAMPLES]
+    chosen = torch.randperm(num_examples(split), generator=generator)[:_MAX_EXAMPLES]
     return tuple(tensor.cpu() for tensor in take(split, chosen))
 
 
 def _features(parts: list[Batch], task: Task, generator: Generator) -> tuple[Tensor, list[str]]:
-    """Return floating-point inputs and the targets of all examples, (N, D), with names."""
+    """Return floating-point inputs and targets of all examples as features (N, D), with names."""
     *inputs, labels = zip(*parts, strict=True)
     columns, names = [], []
     for number, pair in enumerate(inputs):
-        if pair[0].is_floating_point():  # the means of token numbers mean nothing
+        if pair[0].is_floating_point():  # token ids have no mean
             flat = torch.cat(pair).flatten(1).float()
-            kept = torch.randperm(flat.shape[1], generator=generator)[:_MOST_FEATURES].sort().values
-            columns.append(flat[:, kept])
+            chosen = (
+                torch.randperm(flat.shape[1], generator=generator)[:_MAX_FEATURES].sort().values
+            )
+            columns.append(flat[:, chosen])
             which = f"input {number} " if len(inputs) > 1 else "input "
-            names += [f"{which}feature {place}" for place in kept.tolist()]
+            names += [f"{which}feature {place}" for place in chosen.tolist()]
     if task == "language_model":  # tokens too, and the splits may differ in length
         return torch.cat(columns, dim=1) if columns else labels[0], names
     targets = torch.cat(labels)

@@ -1,31 +1,31 @@
-"""Checks of weights alone: are these models that can be averaged, with one start?"""
+"""Checks of weights alone: can the models be averaged, and do they share a base?"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from statistics import median
-from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from stockpot.diagnostics.precheck.check import Check, rounded
+from stockpot.diagnostics.states import State
 from stockpot.merging.methods.inner_products import task_vector_gram, weight_names
 
-State: TypeAlias = Mapping[str, Tensor]
-
-_OWN = 0.2  # a weight that is less like the base's (cosine) did not start there,
-_USUAL = 0.5  # if the others' are more like it than this
+# A weight was not fine-tuned from the base if its cosine with the base's is below _OWN, while the
+# median of the other ingredients' is at least _USUAL.
+_OWN = 0.2
+_USUAL = 0.5
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def check_tensors(name: str, state: State, base: State) -> list[Check]:
-    """Check that an ingredient can be merged at all: tensors, values and buffers.
+    """Check an ingredient's tensor names, shapes, dtypes, values and integer buffers.
 
     Args:
         name: of the ingredient.
         state: its tensors.
-        base: those of the base.
+        base: the tensors of the base.
     """
     differences = list(_differences(state, base))
     shared = [own for own in state if own in base and state[own].shape == base[own].shape]
@@ -38,7 +38,7 @@ def check_tensors(name: str, state: State, base: State) -> list[Check]:
         and not torch.equal(state[own], base[own])
     ]
     statistics = [own for own in shared if own.endswith(_STATISTICS)]
-    pooled = "statistics of normalisation are pooled" if statistics else "no buffers to reconcile"
+    pooled = "normalisation statistics will be pooled" if statistics else "no buffers to reconcile"
     return [
         Check(
             ingredient=name,
@@ -70,8 +70,8 @@ def check_tensors(name: str, state: State, base: State) -> list[Check]:
 def check_starts(names: Sequence[str], states: Sequence[State], base: State) -> list[Check]:
     """Check that all weights of M ingredients were fine-tuned from the base.
 
-    An ingredient of another start has weights with a cosine near 0 to the base's. What the others'
-    cosines are says whether that is unusual: after long training it need not be.
+    Weights of another initialisation have a cosine near 0 with the base's. So can weights after
+    long training, hence the comparison with the other ingredients.
     """
     gram = task_vector_gram(states, base)
     norms = gram.diagonal().clamp(min=0).sqrt().tolist()
@@ -99,12 +99,12 @@ def check_starts(names: Sequence[str], states: Sequence[State], base: State) -> 
 
 
 def check_duplicates(names: Sequence[str], states: Sequence[State]) -> list[Check]:
-    """Check that no two ingredients are the same: one of them would count twice."""
+    """Check that no ingredient equals an earlier one, which would count twice."""
     checks = []
     for place, name in enumerate(names):
         twin = next((p for p in range(place) if _are_equal(states[p], states[place])), None)
-        said = "no other is equal" if twin is None else f"it is {names[twin]} once more"
-        checks.append(Check(name, "duplicate", twin is None, float(twin is not None), 0, said))
+        detail = "no other is equal" if twin is None else f"it is equal to {names[twin]}"
+        checks.append(Check(name, "duplicate", twin is None, float(twin is not None), 0, detail))
     return checks
 
 

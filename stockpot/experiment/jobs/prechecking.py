@@ -1,4 +1,4 @@
-"""The check of ingredients before they are merged, as a job for a worker process."""
+"""The job that checks ingredients before they are merged."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 
 OnFail = Literal["exclude", "stop", "warn"]
 
-_FEW = 3  # examples: a fall by so many or fewer is chance
+_FEW = 3  # examples: a fall by at most so many always passes
 
 
 @dataclass(frozen=True, slots=True)
 class PrecheckJob:
-    """The check of all ingredients of a sweep, as plain values.
+    """Job that checks all ingredients of a sweep; sent to a worker process.
 
     Attributes:
         root: the project root.
-        workload: whose train and val are opened.
-        seed: of what is drawn.
-        base: what the ingredients were fine-tuned from, with val scores.
+        workload: its train and val are opened.
+        seed: of random choices.
+        base: the model that the ingredients were fine-tuned from, with val scores.
         ingredients: with val scores.
         metric: the val score that choices use, by its name in the scores.
         max_barrier: the largest fall of the metric half-way to the mean of the others.
-        delta: the probability of a false alarm about the data, and of a wrong certificate.
-        on_fail: what becomes of an ingredient that does not pass.
+        delta: the probability of a false alarm about the data, and of a wrong error bound.
+        on_fail: whether to exclude ingredients that fail, stop the stage, or only warn.
     """
 
     root: Path
@@ -56,11 +56,11 @@ def check_ingredients(job: PrecheckJob, device: str) -> dict[str, Any]:
     """Check the ingredients of a job; runs in a worker process.
 
     Returns:
-        What stands in the sweep's manifest: `checks`, one a row; `failed`, the ingredients that did
-        not pass and why; `excluded`, those of them that no soup may use; `certificate`, a bound on
-        the error of the mean of all others.
+        The sweep's manifest entry: `checks`, one per row; `failed`, the ingredients that failed
+        with their reasons; `excluded`, those that no soup may use; `certificate`, the error bound
+        of the mean of all others.
     """
-    from stockpot.diagnostics.precheck.checks import Candidates, examine
+    from stockpot.diagnostics.precheck.checks import Candidates, run_checks
     from stockpot.storage.checkpoints import load_tensors, verify
 
     base, *states = [
@@ -76,33 +76,35 @@ def check_ingredients(job: PrecheckJob, device: str) -> dict[str, Any]:
     )
     values = _values(job.workload, device)
     limit = largest_fall(job.max_barrier, values(base), job.workload.build().task)
-    checks, certificate = examine(candidates, values, limit, job.delta)
+    checks, bound = run_checks(candidates, values, limit, job.delta)
     failed = _reasons(checks)
     return {
         "checks": [check.to_json() for check in (*checks, _check_data(job))],
         "failed": failed,
         "excluded": failed if job.on_fail == "exclude" else [],
-        "certificate": certificate,
+        "certificate": bound,
     }
 
 
 def largest_fall(max_barrier: float, base_values: Tensor, task: Task) -> float:
-    """Return the fall of the metric that passes.
+    """Return the largest fall of the metric that passes.
 
     Args:
-        max_barrier: in units of the metric for classification, else of the base's score.
-        base_values: the metric of the base, for each example of val; (N,).
+        max_barrier: in units of the metric for classification, else relative to the base's score.
+        base_values: the metric of the base on each example of val; (N,).
         task: of the workload.
     """
     scale = 1.0 if task == "classification" else abs(float(base_values.mean()))
     return max(max_barrier, _FEW / len(base_values)) * scale
 
 
-def settle(job: PrecheckJob, result: Mapping[str, Any], min_ingredients: int) -> dict[str, Any]:
-    """Return what the check came to, if the experiment can go on with it.
+def require_enough(
+    job: PrecheckJob, result: Mapping[str, Any], min_ingredients: int
+) -> dict[str, Any]:
+    """Return the result of the check if the experiment can continue with it.
 
     Raises:
-        StageFailed: something did not pass and that is to stop, or too little is left.
+        StageFailed: a check failed and `on_fail` is stop, or too few ingredients are left.
     """
     failed = result["failed"]
     reasons = "".join(f"\n  {entry['name']}: {entry['reason']}" for entry in failed)
@@ -111,21 +113,21 @@ def settle(job: PrecheckJob, result: Mapping[str, Any], min_ingredients: int) ->
     if job.on_fail == "stop" and wrong:
         found = reasons or f"\n  val: {data[0]}"
         raise StageFailed(
-            "precheck: all checks must pass (sweep.precheck.on_fail is stop), got "
-            f"{len(wrong)} that did not{found}"
+            "precheck: all checks must pass (sweep.precheck.on_fail is stop), but "
+            f"{len(wrong)} failed{found}"
         )
     left = len(job.ingredients) - len(result["excluded"])
     if left < min_ingredients:
         raise StageFailed(
             f"precheck: {left} of {len(job.ingredients)} ingredients can be merged, "
-            f"sweep.min_ingredients is {min_ingredients}; sweep.precheck.on_fail: warn merges them "
-            f"all the same{reasons}"
+            f"sweep.min_ingredients is {min_ingredients}; to merge all of them, set "
+            f"sweep.precheck.on_fail to warn{reasons}"
         )
     return dict(result)
 
 
 def _values(workload: WorkloadSpec, device: str) -> Callable[[State], Tensor]:
-    """Return what tells the metric of each example of val for weights on the CPU."""
+    """Return the function from a state on the CPU to the metric of each example of val."""
     from stockpot.scoring.val_scores import ValScorer
 
     scorer = ValScorer(workload.build(), device)
@@ -133,7 +135,7 @@ def _values(workload: WorkloadSpec, device: str) -> Callable[[State], Tensor]:
 
 
 def _check_data(job: PrecheckJob) -> Check:
-    """Check that val is drawn as train is; no ingredient is to blame where it is not."""
+    """Check that val and train are drawn from one distribution."""
     from stockpot.diagnostics.precheck.samples import check_samples
     from stockpot.seeding import seeded_generator
 
@@ -144,9 +146,9 @@ def _check_data(job: PrecheckJob) -> Check:
 
 
 def _reasons(checks: Sequence[Check]) -> list[dict[str, str]]:
-    """Say of each ingredient that did not pass why, in one clause a check."""
+    """Return each ingredient that failed with its reason, one clause per check."""
     reasons: dict[str, list[str]] = {}
     for check in checks:
         if not check.passed:
             reasons.setdefault(str(check.ingredient), []).append(check.detail)
-    return [{"name": name, "reason": "; ".join(said)} for name, said in reasons.items()]
+    return [{"name": name, "reason": "; ".join(clauses)} for name, clauses in reasons.items()]

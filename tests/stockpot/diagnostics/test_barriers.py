@@ -116,7 +116,7 @@ def test_what_is_no_fraction_is_measured_by_a_usual_score() -> None:
 
     assert named(1.9) == []  # below a twentieth of 40
     assert named(2.1) == [
-        "a barrier of 2.1 in minus_error lies between it and most other ingredients"
+        "between it and most other ingredients is a barrier of 2.1 in minus_error"
     ]
 
 
@@ -125,5 +125,5 @@ def test_one_ingredient_without_soups_has_nothing_to_compare(tmp_path: Path, swe
 
     finding = barriers(context)
 
-    assert finding.sentence.startswith("There is one ingredient")
+    assert finding.sentence.startswith("There is only one ingredient")
     assert finding.metrics == {}

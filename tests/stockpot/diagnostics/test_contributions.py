@@ -46,7 +46,7 @@ def test_an_ingredient_that_spoils_the_mean_is_named(tmp_path: Path) -> None:
     bad = _rows(finding)[2]
     assert alert.model == "ingredient-02"
     assert "better on val (60 examples better, 0 worse" in alert.reason
-    assert "better on val without ingredient-02: leave that out" in finding.sentence
+    assert "better on val without ingredient-02: leave it out" in finding.sentence
     assert bad["change"]["val"] == 1
     assert (bad["won"], bad["lost"]) == (60, 0)
     assert finding.metrics["num_harmful"] == 1

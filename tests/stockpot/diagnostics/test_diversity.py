@@ -72,7 +72,7 @@ def test_ingredients_that_complement_each_other_gain_by_averaging(tmp_path: Path
     assert on_val["oracle"] >= on_val["best_score"] >= on_val["mean_score"]
     # A linear net's soup is its ensemble.
     assert on_val["soup_gains"]["uniform"] == on_val["ensemble_gain"] > 0
-    assert "as the ensemble does" in finding.sentence
+    assert "gains as much from these differences as the ensemble" in finding.sentence
     assert finding.metrics["disagreement/val"] == on_val["disagreement"]
 
 
@@ -82,7 +82,7 @@ def test_identical_ingredients_leave_nothing_to_average(tmp_path: Path) -> None:
     finding = diversity(make_context(tmp_path, base, [base, base, base]))
 
     assert finding.metrics["disagreement/val"] == 0
-    assert "nearly one model" in finding.sentence
+    assert "nearly the same model" in finding.sentence
     assert json.loads(json.dumps(finding.to_json(), allow_nan=False))
 
 
@@ -95,7 +95,7 @@ def test_soups_that_miss_the_ensembles_gain_are_said_to(tmp_path: Path) -> None:
         {"broken": {"weight": -torch.eye(2)}},
     )
 
-    assert "misses what the ensemble gains" in diversity(context).sentence
+    assert "does not gain what the ensemble does" in diversity(context).sentence
 
 
 def test_one_ingredient_and_other_tasks_have_nothing_to_compare(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_one_ingredient_and_other_tasks_have_nothing_to_compare(tmp_path: Path) 
     finally:
         del two.workload.__dict__["task"]
 
-    assert "no other to disagree" in diversity(one).sentence
+    assert "no predictions to compare" in diversity(one).sentence
     assert "has none" in other.sentence
     assert other.data == {}
 

@@ -57,7 +57,7 @@ def test_a_soup_of_identical_ingredients_keeps_their_variance_and_geometry(
     assert finding.metrics == pytest.approx(
         {"cka_of_ingredients": 1, "cka_of_soup": 1, "variance_ratio": 1}, abs=1e-3
     )
-    assert "nothing that needs repair" in finding.sentence
+    assert "so it needs no repair" in finding.sentence
     assert json.loads(json.dumps(finding.to_json(), allow_nan=False))
 
 

@@ -18,7 +18,7 @@ from poisoned_sweep import (
 )
 from torch import Tensor, nn
 
-from stockpot.diagnostics.context import DiagnosticContext, mean_state
+from stockpot.diagnostics.context import DiagnosticContext
 from stockpot.diagnostics.gradient_groups import (
     Objective,
     describe,
@@ -27,6 +27,7 @@ from stockpot.diagnostics.gradient_groups import (
 )
 from stockpot.diagnostics.minimum_cuts import split_into_groups
 from stockpot.diagnostics.similarity import cluster
+from stockpot.diagnostics.states import mean_state
 from stockpot.ingredients.finetuning.loop import fine_tune
 from stockpot.ingredients.finetuning.objective import training_losses
 from stockpot.merging.methods.inner_products import cosines_of, task_vector_gram
@@ -120,8 +121,8 @@ def test_the_sentence_for_groups_that_oppose_each_other_says_what_a_split_is_wor
         )
 
     assert "2 groups (of 2, 1)" in told(0.9)
-    assert told(0.9).endswith("+10.0 points against the soup of all: make a soup of each group.")
-    assert "nothing has to be split" in told(0.7)
+    assert told(0.9).endswith("+10.0 points relative to the soup of all: make a soup of each group.")
+    assert "there is no need to split" in told(0.7)
 
 
 def test_one_ingredient_or_an_unknown_training_is_said_in_words(tmp_path: Path) -> None:
@@ -130,5 +131,5 @@ def test_one_ingredient_or_an_unknown_training_is_said_in_words(tmp_path: Path) 
     alone = gradient_groups(make_context(tmp_path / "one", state, [state]))
     unknown = gradient_groups(make_context(tmp_path / "two", state, [state, state]))
 
-    assert alone.sentence.startswith("There is one ingredient")
-    assert "is not known" in unknown.sentence
+    assert alone.sentence.startswith("There is only one ingredient")
+    assert "some ingredients are unknown" in unknown.sentence

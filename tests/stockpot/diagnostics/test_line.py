@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from stockpot.diagnostics.line import Line, score_line
+from stockpot.diagnostics.line import LineScores, score_line
 from stockpot.errors import InputError
 
 State = Mapping[str, Tensor]
@@ -50,7 +50,7 @@ def test_a_valley_of_the_accuracy_is_its_barrier() -> None:
 
 
 def test_the_barrier_is_measured_from_the_line_between_unequal_ends() -> None:
-    line = Line(shares=(0, 0.25, 1), scores=(1.0, 4.0, 5.0))
+    line = LineScores(shares=(0, 0.25, 1), scores=(1.0, 4.0, 5.0))
 
     assert line.rises == (0, 2, 0)
     assert line.loss_barrier == 2

@@ -10,9 +10,9 @@ import torch
 from made_context import initial_state, make_context, moved
 from poisoned_sweep import make_digits, quick_sweep
 
-from stockpot.diagnostics.context import mean_state
 from stockpot.diagnostics.finding import Finding
 from stockpot.diagnostics.loss_plane import Plane, loss_plane
+from stockpot.diagnostics.states import mean_state
 
 
 def _plane(second: tuple[float, float, float], third: tuple[float, float, float]) -> Plane | None:
@@ -76,7 +76,7 @@ def test_the_grid_is_around_the_corners_and_names_them(finding: Finding) -> None
     corners = {model["name"]: model for model in data["models"] if model["name"] in data["corners"]}
     assert all(model["off"] < 0.02 for model in corners.values())
     assert corners["ingredient-00"]["y"] == pytest.approx(0, abs=1e-4)
-    assert "uniform is at the bottom" in finding.sentence
+    assert "uniform is at the minimum" in finding.sentence
     json.dumps(finding.to_json(), allow_nan=False)
 
 

@@ -9,7 +9,6 @@ from made_context import DIGITS, initial_state, make_context, make_context_of, m
 from torch import Tensor, nn
 
 from stockpot.diagnostics import regime as regime_file
-from stockpot.diagnostics.context import mean_state
 from stockpot.diagnostics.regime import (
     displacements,
     effective_rank,
@@ -18,6 +17,7 @@ from stockpot.diagnostics.regime import (
     sign_agreement,
     soup_ensemble_gap,
 )
+from stockpot.diagnostics.states import mean_state
 from stockpot.workloads.spec import WorkloadSpec
 
 TOY = WorkloadSpec("toy_workload:Toy", seed=0, options=(("sizes", "40,4"),))
@@ -60,7 +60,7 @@ def test_a_linear_net_has_its_kernel_and_its_ensemble_whatever_the_weights(
     assert finding.metrics["ntk_distance"] == pytest.approx(0, abs=1e-6)
     assert finding.metrics["representation_alignment"] == 1
     assert finding.metrics["gap"] == pytest.approx(0, abs=1e-6)
-    assert "predicts as the ensemble does" in finding.sentence
+    assert "predicts like the ensemble" in finding.sentence
 
 
 def test_small_steps_are_lazy_and_large_ones_are_not(
@@ -75,8 +75,8 @@ def test_small_steps_are_lazy_and_large_ones_are_not(
     assert far.metrics["ntk_distance"] > 0.1
     assert near.metrics["gap_relative"] < 0.25
     assert near.metrics["sign_agreement"] > far.metrics["sign_agreement"]
-    assert "predicts as the ensemble does" in near.sentence
-    assert "another model than the ensemble" in far.sentence
+    assert "predicts like the ensemble" in near.sentence
+    assert "differs from the ensemble" in far.sentence
     assert json.loads(json.dumps(far.to_json(), allow_nan=False))
 
 
@@ -169,4 +169,4 @@ def test_a_net_too_large_for_its_kernel_is_compared_by_the_rest(
     assert "ntk_distance" not in finding.metrics
     assert "could not be computed" in finding.sentence
     assert finding.data["kernel"]["num_params"] == 0
-    assert "One ingredient" in finding.sentence
+    assert "With one ingredient" in finding.sentence

@@ -79,7 +79,7 @@ def test_ingredients_of_one_base_are_one_group(tmp_path: Path) -> None:
 
     finding = similarity(make_context(tmp_path, sweep.base, sweep.good[:5]))
 
-    assert "one group" in finding.sentence
+    assert "one cluster" in finding.sentence
     assert finding.metrics["num_clusters"] == 1
     assert finding.alerts == ()
     json.dumps(finding.to_json(), allow_nan=False)
@@ -107,5 +107,5 @@ def test_unusual_sets_of_ingredients_are_said_in_words(tmp_path: Path) -> None:
 
     assert alone.data == {}
     assert equal.data["cosines"] == [[1, 1], [1, 1]]
-    assert "did not move from the base" in unmoved.sentence
+    assert "some are equal to the base" in unmoved.sentence
     assert "nearly orthogonal" in apart.sentence

@@ -76,7 +76,7 @@ def test_ingredients_that_average_well_are_told_from_those_that_do_not(tmp_path:
     assert all(low <= high for low, high in zip(curve["low"], curve["high"], strict=True))
     assert curve["low"][-1] == curve["high"][-1] == curve["mean"][-1]
     assert same.metrics == pytest.approx(dict.fromkeys(better.metrics, 0), abs=1e-9)
-    assert "training more of them is not worth it" in same.sentence
+    assert "training more is not worth it" in same.sentence
     assert json.dumps(better.to_json(), allow_nan=False)
 
 
@@ -92,7 +92,7 @@ def test_where_the_mean_gets_worse_more_ingredients_are_advised_against(tmp_path
 
 @pytest.mark.parametrize(
     ("number", "words"),
-    [(1, "one ingredient"), (2, "too few"), (3, "too few"), (4, "4 more like them")],
+    [(1, "one ingredient"), (2, "at least 4"), (3, "at least 4"), (4, "4 more ingredients")],
 )
 def test_few_ingredients_are_said_to_be_few(tmp_path: Path, number: int, words: str) -> None:
     finding = _finding(tmp_path, _noisy(number, 0.7))

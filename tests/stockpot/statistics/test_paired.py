@@ -138,7 +138,7 @@ def test_swapping_the_models_swaps_won_and_lost() -> None:
 
 
 def test_values_of_different_examples_are_refused() -> None:
-    with pytest.raises(ValueError, match="one value an example of both models, got 3 and 2"):
+    with pytest.raises(ValueError, match="one value per example of both models, got 3 and 2"):
         paired_test(np.ones(3), np.ones(2), seed=0)
 
 

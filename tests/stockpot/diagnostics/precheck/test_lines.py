@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stockpot.diagnostics.precheck.lines import check_scores, most_alike, path_to, walk
+from stockpot.diagnostics.precheck.lines import check_scores, line_to, most_alike, running_lines
 
 State = dict[str, Tensor]
 BASE = {"w": torch.tensor([0.0, 0.0])}
@@ -20,32 +20,32 @@ def _hill(state: State) -> float:
     return 1 - min(abs(x - 1), abs(x + 1)) / 2 - abs(y)
 
 
-def test_a_path_over_a_valley_has_its_depth_as_barrier() -> None:
-    path = path_to(_at(-1), [_at(1)], _at(1), _hill)
+def test_a_line_over_a_valley_has_its_depth_as_barrier() -> None:
+    line = line_to(_at(-1), [_at(1)], _at(1), _hill)
 
-    assert path.scores.scores == (1.0, 0.5, 1.0)
-    assert path.scores.accuracy_barrier == path.fall == 0.5
+    assert line.scores.scores == (1.0, 0.5, 1.0)
+    assert line.scores.accuracy_barrier == line.fall == 0.5
 
 
 def test_a_bad_ingredient_is_measured_against_half_of_the_base() -> None:
-    path = path_to(_at(1, 2), [_at(1)], _at(1), _hill)
+    line = line_to(_at(1, 2), [_at(1)], _at(1), _hill)
 
-    assert path.scores.accuracy_barrier == 0
-    assert path.harm == path.fall == 1.0
+    assert line.scores.accuracy_barrier == 0
+    assert line.harm == line.fall == 1.0
 
 
 def test_a_weak_ingredient_that_is_near_the_base_does_no_harm() -> None:
-    path = path_to(_at(0.1), [_at(1)], BASE, _hill)
+    line = line_to(_at(0.1), [_at(1)], BASE, _hill)
 
-    assert path.fall == pytest.approx(0)
+    assert line.fall == pytest.approx(0)
 
 
 def test_ingredients_of_the_other_hill_are_found_and_the_mean_stays_on_its_own() -> None:
     states = [_at(1), _at(0.9), _at(-1), _at(1.1), _at(-0.9)]
 
-    paths = walk(states, _at(1), [0, 1, 2, 3, 4], _hill, limit=0.05)
+    lines = running_lines(states, _at(1), [0, 1, 2, 3, 4], _hill, limit=0.05)
 
-    assert {place: path.fall <= 0.05 for place, path in paths.items()} == {
+    assert {place: line.fall <= 0.05 for place, line in lines.items()} == {
         1: True,
         2: False,
         3: True,
@@ -60,9 +60,9 @@ def test_what_came_too_early_is_measured_again_from_the_mean_of_all_others() -> 
     # Half-way from the first one to the second is 0.2; from the mean of the others it is 0.65.
     states = [_at(0.4), _at(0.0), _at(2.0), _at(1.5)]
 
-    paths = walk(states, _at(1), [0, 1, 2, 3], score, limit=0.05)
+    lines = running_lines(states, _at(1), [0, 1, 2, 3], score, limit=0.05)
 
-    assert paths[1].fall == 0
+    assert lines[1].fall == 0
 
 
 def test_the_mean_starts_at_the_task_vector_that_is_most_like_the_others() -> None:

@@ -10,7 +10,7 @@ from poisoned_sweep import State, Sweep, make_digits, quick_sweep
 
 from stockpot.diagnostics.barriers import apart, midpoints
 from stockpot.diagnostics.precheck.check import Check
-from stockpot.diagnostics.precheck.checks import Candidates, examine
+from stockpot.diagnostics.precheck.checks import Candidates, run_checks
 from stockpot.diagnostics.similarity import foreign
 from stockpot.merging.methods.inner_products import cosines_of, task_vector_gram
 from stockpot.metric_units import Unit
@@ -47,33 +47,31 @@ def _candidates(sweep: Sweep, states: Sequence[State], names: Sequence[str]) -> 
     return Candidates(names, states, scores, order, sweep.base, _value(sweep.base))
 
 
-def _examine(sweep: Sweep, place: int, odd: State) -> list[Check]:
+def _failed(sweep: Sweep, place: int, odd: State) -> list[Check]:
     """Put an odd ingredient at a place among the good ones and return what did not pass."""
     states, names = list(sweep.good), [f"good {number}" for number in range(len(sweep.good))]
     states.insert(place, odd)
     names.insert(place, "odd")
-    checks, _ = examine(_candidates(sweep, states, names), SCORER.val_values, 0.05, 0.01)
+    checks, _ = run_checks(_candidates(sweep, states, names), SCORER.val_values, 0.05, 0.01)
     return [check for check in checks if not check.passed]
 
 
-def test_good_ingredients_all_pass_and_their_mean_is_certified(sweep: Sweep) -> None:
+def test_good_ingredients_all_pass_and_their_mean_has_an_error_bound(sweep: Sweep) -> None:
     names = [f"good {number}" for number in range(16)]
 
-    checks, certificate = examine(
-        _candidates(sweep, sweep.good, names), SCORER.val_values, 0.05, 0.01
-    )
+    checks, bound = run_checks(_candidates(sweep, sweep.good, names), SCORER.val_values, 0.05, 0.01)
 
     assert [check for check in checks if not check.passed] == []
     assert {check.name for check in checks} == {
         *("tensors", "finite", "buffers", "start", "duplicate", "score", "path")
     }
-    assert certificate is not None
-    assert certificate["num_wrong"] / 400 < certificate["error_below"] < 0.15
+    assert bound is not None
+    assert bound["num_wrong"] / 400 < bound["error_below"] < 0.15
 
 
 @pytest.mark.parametrize("place", [0, 16])
 def test_another_start_is_named_for_its_weights_and_for_its_path(sweep: Sweep, place: int) -> None:
-    failed = _examine(sweep, place, sweep.other_start)
+    failed = _failed(sweep, place, sweep.other_start)
 
     assert {check.ingredient for check in failed} == {"odd"}
     assert {check.name for check in failed} == {"start", "path"}
@@ -88,14 +86,14 @@ def test_another_start_is_named_even_if_it_is_the_best_on_val(sweep: Sweep) -> N
         names, states, [best + 0.01, *measured.scores[1:]], range(17), sweep.base, 0.9
     )
 
-    checks, _ = examine(first, SCORER.val_values, 0.05, 0.01)
+    checks, _ = run_checks(first, SCORER.val_values, 0.05, 0.01)
 
     assert {check.ingredient for check in checks if not check.passed} == {"odd"}
 
 
 @pytest.mark.parametrize("place", [0, 16])
 def test_shuffled_labels_are_named_for_the_score(sweep: Sweep, place: int) -> None:
-    failed = _examine(sweep, place, sweep.shuffled)
+    failed = _failed(sweep, place, sweep.shuffled)
 
     assert {check.ingredient for check in failed} == {"odd"}
     assert "score" in {check.name for check in failed}
@@ -103,7 +101,7 @@ def test_shuffled_labels_are_named_for_the_score(sweep: Sweep, place: int) -> No
 
 
 def test_a_permuted_copy_of_an_ingredient_fails_the_barrier(sweep: Sweep, permuted: State) -> None:
-    failed = _examine(sweep, 3, permuted)
+    failed = _failed(sweep, 3, permuted)
 
     assert _value(permuted) == _value(sweep.good[0])
     assert {check.ingredient for check in failed} == {"odd"}
@@ -115,7 +113,7 @@ def test_a_permuted_copy_of_an_ingredient_fails_the_barrier(sweep: Sweep, permut
 def test_a_head_of_another_initialisation_is_named(sweep: Sweep) -> None:
     heads = {name: sweep.other_start[name] for name in ("head.weight", "head.bias")}
 
-    failed = _examine(sweep, 5, dict(sweep.good[0]) | heads)
+    failed = _failed(sweep, 5, dict(sweep.good[0]) | heads)
 
     assert {check.ingredient for check in failed} == {"odd"}
     assert any("'head.weight' has a cosine of" in check.detail for check in failed)

@@ -37,7 +37,7 @@ def test_an_ingredient_with_the_tensors_of_the_base_passes_and_its_statistics_ar
     checks = check_tensors("one", _near(base, 1), base)
 
     assert _failed(checks) == {}
-    assert checks[-1].detail == "statistics of normalisation are pooled"
+    assert checks[-1].detail == "normalisation statistics will be pooled"
 
 
 @pytest.mark.parametrize(
@@ -100,4 +100,4 @@ def test_the_later_one_of_two_equal_ingredients_is_named() -> None:
     checks = check_duplicates(["a", "b", "c"], states)
 
     assert [check.passed for check in checks] == [True, True, False]
-    assert checks[-1].detail == "it is a once more"
+    assert checks[-1].detail == "it is equal to a"

@@ -14,7 +14,7 @@ from stockpot.experiment.jobs.prechecking import (
     PrecheckJob,
     check_ingredients,
     largest_fall,
-    settle,
+    require_enough,
 )
 from stockpot.experiment.plan import Plan
 from stockpot.storage.checkpoints import load_tensors
@@ -63,7 +63,7 @@ def test_an_ingredient_that_does_not_belong_goes_into_no_soup_but_is_still_judge
 
     result = check_ingredients(plan.precheck_job(ingredients), "cpu")
     listed = [model.to_json() for model in ingredients]
-    changed = {"ingredients": listed, "precheck": settle(_job(plan), result, 2)}
+    changed = {"ingredients": listed, "precheck": require_enough(_job(plan), result, 2)}
     write_manifest(root, "sweep", read_manifest(root, "sweep") | changed)
 
     assert [entry["name"] for entry in result["excluded"]] == ["ingredient-01"]
@@ -78,7 +78,7 @@ def test_an_ingredient_that_does_not_belong_goes_into_no_soup_but_is_still_judge
 def test_a_warning_names_and_excludes_nobody(plan: Plan) -> None:
     job = _job(plan, on_fail="warn")
 
-    result = settle(job, check_ingredients(job, "cpu"), 4)
+    result = require_enough(job, check_ingredients(job, "cpu"), 4)
 
     assert [entry["name"] for entry in result["failed"]] == ["ingredient-01"]
     assert result["excluded"] == []
@@ -89,7 +89,7 @@ def test_a_stop_fails_the_stage_with_the_reason(plan: Plan) -> None:
     result = check_ingredients(job, "cpu")
 
     with pytest.raises(StageFailed, match=r"on_fail is stop(.|\n)*ingredient-01: its "):
-        settle(job, result, 2)
+        require_enough(job, result, 2)
 
 
 def test_too_few_that_can_be_merged_fail_the_stage(plan: Plan) -> None:
@@ -97,13 +97,13 @@ def test_too_few_that_can_be_merged_fail_the_stage(plan: Plan) -> None:
     result = check_ingredients(job, "cpu")
 
     with pytest.raises(StageFailed, match=r"3 of 4 ingredients can be merged(.|\n)*ingredient-01"):
-        settle(job, result, 4)
+        require_enough(job, result, 4)
 
 
 def test_a_single_ingredient_passes(plan: Plan) -> None:
     job = plan.precheck_job(plan.ingredients()[:1])
 
-    result = settle(job, check_ingredients(job, "cpu"), 1)
+    result = require_enough(job, check_ingredients(job, "cpu"), 1)
 
     assert result["failed"] == []
 

@@ -1,0 +1,20 @@
+"""State dicts, and their uniform average."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from torch import Tensor
+
+from stockpot.merging.engine import merge_states
+from stockpot.merging.methods.linear import linear
+from stockpot.merging.recipe import Recipe
+
+State: TypeAlias = Mapping[str, Tensor]
+"""Tensors by name, on the CPU."""
+
+
+def mean_state(states: Sequence[State]) -> dict[str, Tensor]:
+    """Return the uniform average of state dicts, as a uniform soup has it."""
+    return merge_states(list(states), Recipe.of(linear, (1.0,) * len(states)))
