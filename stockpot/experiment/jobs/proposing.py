@@ -1,9 +1,9 @@
-"""A sweep that looks for the ingredients its soup lacks: which hyperparameters come next.
+"""A sweep that searches for ingredients that improve the soup.
 
-The first ingredients are those of a Sobol sequence. Then, round by round, each ingredient there is
-gets a value, what the greedy soup of all of them gains from it on val, and a tree-structured Parzen
-estimator proposes hyperparameters that promise a high one. A model that is good by itself, but like
-those in the soup, adds nothing and has a low value.
+The first ingredients are those of a Sobol sequence. Then, in rounds, the value of each ingredient
+is the gain on val of the greedy soup of all ingredients from it, and a tree-structured Parzen
+estimator proposes hyperparameters for high values. A good model that is similar to those in the
+soup has a low value.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 FIRST = 8
-"""How many ingredients are drawn before any is proposed."""
+"""Number of ingredients before the first proposals."""
 
 ROUND = 4
-"""How many are proposed at a time; a fixed number, so that results are those of any machine."""
+"""Number of ingredients per round; fixed, so that results do not depend on the machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,13 @@ class ProposalJob:
 
     Attributes:
         root: the project root.
-        workload: whose val split says what a soup gains.
-        metric: the val score that choices use, by its name in the scores.
+        workload: the data; gains are measured on its val split.
+        metric: name of the val score that orders the ingredients.
         space: a distribution per hyperparameter.
-        points: the hyperparameters of all ingredients that were trained so far, in their order.
-        models: what they became, with val scores; None for one that failed.
-        seed: of the proposals.
-        count: how many are wanted.
+        points: the hyperparameters of all ingredients so far, in order of training.
+        models: the trained models with val scores; None for failed ones.
+        seed: seed of the proposals.
+        count: number of proposals.
     """
 
     root: Path
@@ -81,7 +81,7 @@ def propose(job: ProposalJob, device: str) -> list[Point]:
 
 
 def _values(job: ProposalJob, device: str) -> list[float]:
-    """Return what the greedy soup gains from each ingredient; a failed one has the lowest value."""
+    """Return the gain of the greedy soup from each ingredient; the lowest one for failed ones."""
     from stockpot.merging.stack import IngredientStack
     from stockpot.scoring.val_scores import ValScorer
     from stockpot.soups.preparation.recalibration import Recalibration
@@ -107,7 +107,7 @@ def _ask(
     count: int,
     seed: int,
 ) -> list[Point]:
-    """Ask Optuna for the next points; one that is asked for counts as poor for those after it."""
+    """Ask Optuna for the next points; each proposal counts as a poor trial for those after it."""
     import warnings
 
     import optuna

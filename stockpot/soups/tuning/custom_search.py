@@ -13,6 +13,8 @@ from stockpot.errors import InputError
 from stockpot.plugins import Option, options_of
 from stockpot.soups.tuning.search import Found, Search, SearchContext, trial_json
 
+_RECIPE_FIELDS = {"name", "search", "method", "objectives", "options", "per"}
+
 
 @dataclass(frozen=True, slots=True)
 class Mixing:
@@ -110,6 +112,8 @@ def search_kind_of(place: str, found: Callable[..., Any]) -> SearchKind:
     summary = (inspect.getdoc(found) or "").partition("\n")[0]
     if isinstance(found, type):
         return SearchKind(found, options, summary)
+    if taken := sorted(options.keys() & _RECIPE_FIELDS):
+        raise InputError(f"search {place!r}: options must have other names than {taken}")
     parameters = inspect.signature(found).parameters
     if len(parameters) != len(options) + 1 or next(iter(parameters)) in options:
         raise InputError(

@@ -292,5 +292,5 @@ def test_a_whole_experiment_with_both_searches_is_recorded_plotted_and_reported(
         ["adaptive", "1", "epoch"],
         ["adaptive", "2", "epoch"],
     ]
-    assert "History of learned" in page
+    assert "Tuning history: learned" in page
     assert "adapts_on" in page
