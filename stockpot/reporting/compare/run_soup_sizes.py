@@ -11,10 +11,9 @@ from matplotlib.ticker import MaxNLocator
 
 from stockpot.metric_units import Unit
 from stockpot.reporting.compare.runs import Run, unit_of_runs
-from stockpot.reporting.plots.axes import legend_below, new_figure, score_axis
+from stockpot.reporting.plots.axes import legend_below, mark, new_figure, score_axis
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import merged_look, shorten
-from stockpot.reporting.plots.svg import tip
 
 _TITLES = {"val": "on val", "val_shift": "on val shifts (mean)"}
 
@@ -58,10 +57,9 @@ def _curves(run: Run) -> Mapping[str, Any]:
 
 def _draw(axes: Axes, numbered: tuple[int, Run], means: Sequence[float], unit: Unit) -> None:
     number, run = numbered
-    colour, marker = merged_look(number)
+    look = merged_look(number)
     sizes = range(1, len(means) + 1)
-    axes.plot(sizes, means, color=colour, linewidth=1.2)
+    axes.plot(sizes, means, color=look[0], linewidth=1.2)
     for size, score in zip(sizes, means, strict=True):
-        text = tip(f"{run.label}: {size} ingredients {unit.score(score)}")
-        label = shorten(run.label) if size == 1 else ""
-        axes.plot(size, score, marker, color=colour, markersize=4.5, gid=text, label=label)
+        note = f"{run.label}: {size} ingredients {unit.score(score)}"
+        mark(axes, (size, score), look, 4.5, note, label=shorten(run.label))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -10,11 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from stockpot.metric_units import Unit
+from stockpot.reporting.plots.svg import tip
 from stockpot.reporting.words.estimates import Estimate, typeset
 
 WIDTH = 6.2  # inches; narrow enough to be read on a phone, where the page shrinks it
 
 Interval = tuple[float, float]
+Look = tuple[str, str]  # colour and marker
 
 
 def new_figure(height: float, width: float = WIDTH) -> Figure:
@@ -59,6 +62,43 @@ def label_rows(axes: Axes, labels: Sequence[str]) -> None:
     axes.tick_params(axis="y", length=0)
 
 
+def row_panels(
+    labels: Sequence[str], titles: Sequence[str], row_height: float, *, sharex: bool = False
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with one panel per title, in which each model has a labelled row."""
+    figure = new_figure(1.1 + row_height * len(labels))
+    panels = figure.subplots(1, len(titles), sharey=True, sharex=sharex, squeeze=False)[0]
+    for axes, title in zip(panels, titles, strict=True):
+        label_rows(axes, labels)
+        axes.set_title(title)
+    return figure, list(panels)
+
+
+def stacked_panels(heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
+    """Return a figure with one panel below the other; heights in inches."""
+    figure = new_figure(sum(heights))
+    panels = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    return figure, list(panels)
+
+
+def mark(
+    axes: Axes, point: tuple[float, float], look: Look, size: float, note: str, **style: Any
+) -> None:
+    """Draw one marker with a tooltip.
+
+    Args:
+        axes: of the plot.
+        point: x and y.
+        look: colour and marker.
+        size: of the marker in points; stars, which look smaller, are enlarged.
+        note: text of the tooltip.
+        style: further arguments of `Axes.plot`, such as the label in the legend.
+    """
+    colour, marker = look
+    size = 1.5 * size if marker == "*" else size
+    axes.plot(*point, marker, color=colour, markersize=size, gid=tip(note), **style)
+
+
 def draw_interval(axes: Axes, row: int, estimate: Estimate, colour: str) -> None:
     """Draw the interval of a value as a horizontal line in a row."""
     lengths = error_lengths([estimate])
@@ -94,6 +134,19 @@ def error_lengths(estimates: Sequence[Estimate]) -> list[list[float]]:
 
 
 def legend_below(figure: Figure, axes: Axes, num_columns: int = 3) -> None:
-    """Place the legend of `axes` below the figure."""
-    handles, labels = axes.get_legend_handles_labels()
+    """Place the legend of `axes` below the figure, with each label once."""
+    handles, labels = _legend_entries(axes)
     figure.legend(handles, labels, loc="outside lower center", ncols=num_columns)
+
+
+def legend_right(axes: Axes) -> None:
+    """Place the legend of `axes` to the right of the plot, with each label once."""
+    axes.legend(*_legend_entries(axes), loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def _legend_entries(axes: Axes) -> tuple[list[Any], list[str]]:
+    """Return the handles and labels of the legend; of equal labels, the first."""
+    first: dict[str, Any] = {}
+    for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+        first.setdefault(label, handle)
+    return [*first.values()], [*first]

@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stockpot.metric_units import Unit, unit_in
-from stockpot.reporting.plots.axes import new_figure
+from stockpot.reporting.plots.axes import mark, stacked_panels
 from stockpot.reporting.plots.heat_map import draw_heat_map, heat_map_height
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import shorten
-from stockpot.reporting.plots.svg import INK, QUIET, SOUPS, tip
+from stockpot.reporting.plots.svg import INK, QUIET, SOUPS
 from stockpot.reporting.words.estimates import typeset
 
 _LINES = 2.6  # inches
@@ -47,8 +47,7 @@ def barriers(data: Mapping[str, Any]) -> Figure | None:
     heights += [_LINES] if lines else []
     if not heights:
         return None
-    figure = new_figure(sum(heights))
-    panels = list(figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
+    figure, panels = stacked_panels(heights)
     if lines:
         _draw_lines(panels.pop(), lines)
     if panels:
@@ -80,8 +79,8 @@ def _draw_lines(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
         ends = f"{shorten(line['from'], 18)} to {shorten(line['to'], 18)}"
         axes.plot(line["shares"], line["losses"], color=colour, linewidth=1.2, label=ends)
         for share, loss in zip(line["shares"], line["losses"], strict=True):
-            note = tip(f"{ends}, {100 * share:.0f} %: loss {loss:.3g}")
-            axes.plot(share, loss, marker, color=colour, markersize=4.5, gid=note)
+            note = f"{ends}, {100 * share:.0f} %: loss {loss:.3g}"
+            mark(axes, (share, loss), (colour, marker), 4.5, note)
         first, last = line["losses"][0], line["losses"][-1]
         axes.plot([0, 1], [first, last], ":", color=QUIET, linewidth=1)
     axes.set_ylim(bottom=0)

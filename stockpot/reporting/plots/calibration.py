@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stockpot.reporting.plots.axes import label_rows, new_figure, percent_axis
+from stockpot.reporting.plots.axes import mark, percent_axis, row_panels
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import Series, main_series
-from stockpot.reporting.plots.svg import tip
 from stockpot.reporting.results import Manifest
 from stockpot.reporting.words.estimates import percent
 
@@ -36,14 +35,12 @@ def calibration(evaluation: Manifest) -> Figure | None:
     if not shown:
         return None
     rows = [s for s in main_series(evaluation) if any(s in series for series in shown.values())]
-    figure = new_figure(1.1 + 0.32 * len(rows))
-    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    labels, titles = [one.label for one in rows], [_PLACES[place] for place in shown]
+    figure, panels = row_panels(labels, titles, 0.32)
     for axes, (place, series) in zip(panels, shown.items(), strict=True):
         for row, one in enumerate(rows):
             if one in series:
                 _draw(axes, row, one, place)
-        axes.set_title(_PLACES[place])
-        label_rows(axes, [one.label for one in rows])
         axes.set_xlim(left=0)
         percent_axis(axes.xaxis, 4)
     figure.supxlabel("expected calibration error", fontsize=10)
@@ -60,13 +57,5 @@ def _draw(axes: Axes, row: int, series: Series, place: str) -> None:
     raw, scaled = metrics[f"{place}/ece"], metrics[f"{place}/ece_scaled"]
     axes.plot([raw, scaled], [row, row], color=series.colour, linewidth=1.2, alpha=0.5)
     for value, fill, words in ((raw, "none", "unscaled"), (scaled, "full", "scaled")):
-        axes.plot(
-            value,
-            row,
-            series.marker,
-            color=series.colour,
-            fillstyle=fill,
-            markersize=10 if series.marker == "*" else 7,
-            markeredgewidth=1.5,
-            gid=tip(f"{series.model['name']}: {percent(value)}, {words}"),
-        )
+        note = f"{series.model['name']}: {percent(value)}, {words}"
+        mark(axes, (value, row), series.look, 7, note, fillstyle=fill, markeredgewidth=1.5)

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from stockpot.metric_units import Unit, unit_in
-from stockpot.reporting.plots.axes import legend_below, new_figure
+from stockpot.reporting.plots.axes import legend_below, mark, new_figure
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import shorten
-from stockpot.reporting.plots.svg import INK, SOUPS, tip
+from stockpot.reporting.plots.svg import INK, SOUPS
 
 Row = Mapping[str, Any]
 
@@ -82,15 +82,8 @@ def _draw(axes: Axes, place: int, row: Row, field: str, data: Row) -> None:
         if field == "shapley":
             ends = [value - row["error"][name], value + row["error"][name]]
             axes.plot(ends, [height, height], color=colour, linewidth=1.4)
-        axes.plot(
-            value,
-            height,
-            marker,
-            color=colour,
-            markersize=5,
-            label="" if place else label,
-            gid=tip(f"{row['ingredient']}: {unit.difference_in_full(value)} {label}"),
-        )
+        note = f"{row['ingredient']}: {unit.difference_in_full(value)} {label}"
+        mark(axes, (value, height), (colour, marker), 5, note, label=label)
 
 
 def _set_axis(axes: Axes, unit: Unit) -> None:

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from stockpot.metric_units import Unit
-from stockpot.reporting.plots.axes import difference_axis, draw_interval, label_rows, new_figure
+from stockpot.reporting.plots.axes import difference_axis, draw_interval, mark, row_panels
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import Series, main_series
-from stockpot.reporting.plots.svg import GRID, INK, tip
+from stockpot.reporting.plots.svg import GRID, INK
 from stockpot.reporting.results import Manifest
 from stockpot.reporting.words.comparisons import SHIFT, TEST, Comparison, comparison
 from stockpot.reporting.words.estimates import p_text
@@ -51,12 +51,11 @@ def differences(evaluation: Manifest) -> Figure | None:
     if not shown:
         return None
     unit = unit_of(evaluation)
-    figure = new_figure(1.1 + 0.32 * len(series))
-    panels = figure.subplots(1, len(shown), sharey=True, sharex=True, squeeze=False)[0]
+    labels, titles = [one.label for one in series], [_PLACES[place] for place in shown]
+    figure, panels = row_panels(labels, titles, 0.32, sharex=True)
     for axes, place in zip(panels, shown, strict=True):
         _draw_band(axes, _detectable(evaluation, place))
         _draw_panel(axes, unit, series, [compared[place][s.model["name"]] for s in series])
-        axes.set_title(_PLACES[place])
     figure.supxlabel(f"difference to the best ingredient, in {unit.differences}", fontsize=10)
     return figure
 
@@ -83,22 +82,15 @@ def _draw_panel(
     for row, (one, found) in enumerate(zip(series, compared, strict=True)):
         if found is not None:
             _draw_difference(axes, row, one, found, unit)
-    label_rows(axes, [one.label for one in series])
     axes.xaxis.set_major_locator(MaxNLocator(5))
     difference_axis(axes.xaxis, unit)
 
 
 def _draw_difference(axes: Axes, row: int, series: Series, found: Comparison, unit: Unit) -> None:
     difference = found.difference
-    text = f"{unit.difference_in_full(difference.value)}, {p_text(found.p)}"
+    size = unit.difference_in_full(difference.value)
+    text = f"{series.model['name']}: {size}, {p_text(found.p)}"
     draw_interval(axes, row, difference, series.colour)
-    axes.plot(
-        difference.value,
-        row,
-        series.marker,
-        color=series.colour,
-        fillstyle="none" if found.outcome is Outcome.NO_DIFFERENCE else "full",
-        markeredgewidth=1.6,
-        markersize=11 if series.marker == "*" else 7.5,
-        gid=tip(f"{series.model['name']}: {text}"),
-    )
+    fill = "none" if found.outcome is Outcome.NO_DIFFERENCE else "full"
+    point = (difference.value, row)
+    mark(axes, point, series.look, 7.5, text, fillstyle=fill, markeredgewidth=1.6)

@@ -9,11 +9,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stockpot.metric_units import Unit, unit_in
-from stockpot.reporting.plots.axes import difference_axis, new_figure, percent_axis
+from stockpot.reporting.plots.axes import (
+    difference_axis,
+    legend_right,
+    mark,
+    percent_axis,
+    stacked_panels,
+)
 from stockpot.reporting.plots.heat_map import draw_heat_map, heat_map_height
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import merged_look, shorten
-from stockpot.reporting.plots.svg import ENSEMBLE, INK, QUIET, tip
+from stockpot.reporting.plots.svg import ENSEMBLE, INK, QUIET
 from stockpot.reporting.words.estimates import percent
 
 _GAINS = 2.9  # inches
@@ -36,8 +42,7 @@ def diversity(data: Mapping[str, Any]) -> Figure | None:
     if not data:
         return None
     heights = [_GAINS, heat_map_height(len(data["ingredients"]))]
-    figure = new_figure(sum(heights))
-    gains, pairs = figure.subplots(2, 1, height_ratios=heights)
+    figure, (gains, pairs) = stacked_panels(heights)
     _draw_gains(gains, data["sets"], unit_in(data))
     _draw_pairs(pairs, data)
     return figure
@@ -63,21 +68,14 @@ def _draw_gains(axes: Axes, sets: Mapping[str, Mapping[str, Any]], unit: Unit) -
             fontsize=8.5,
         )
         for model, (gain, colour, marker) in looks.items():
-            axes.plot(
-                x,
-                gain,
-                marker,
-                color=colour,
-                markersize=11 if marker == "*" else 7,
-                label="" if number else shorten(model),
-                gid=tip(f"{model}: {unit.difference_in_full(gain)} on {name}"),
-            )
+            note = f"{model}: {unit.difference_in_full(gain)} on {name}"
+            mark(axes, (x, gain), (colour, marker), 7, note, label=shorten(model))
     percent_axis(axes.xaxis)
     difference_axis(axes.yaxis, unit)
     axes.set_xlabel("mean disagreement of two ingredients")
     axes.set_ylabel(f"{unit.differences} over the mean ingredient")
     axes.margins(x=0.15, y=0.15)
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    legend_right(axes)
 
 
 def _draw_pairs(axes: Axes, data: Mapping[str, Any]) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stockpot.reporting.plots.axes import new_figure
+from stockpot.reporting.plots.axes import legend_right, mark, stacked_panels
 from stockpot.reporting.plots.heat_map import draw_heat_map, heat_map_height
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import shorten
-from stockpot.reporting.plots.svg import BASE, ENSEMBLE, INK, QUIET, SOUPS, tip
+from stockpot.reporting.plots.svg import BASE, ENSEMBLE, INK, QUIET, SOUPS
 
 _CURVES = 2.9  # inches
 
@@ -40,8 +40,7 @@ def geometry(data: Mapping[str, Any]) -> Figure | None:
     names = data["ingredients"]
     has_pairs = len(names) > 1
     heights = [_CURVES, heat_map_height(len(names))] if has_pairs else [_CURVES]
-    figure = new_figure(sum(heights))
-    panels = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    figure, panels = stacked_panels(heights)
     _draw_curves(panels[0], data)
     if has_pairs:
         _draw_pairs(panels[1], names, data["pairs"]["mean"])
@@ -54,12 +53,11 @@ def _draw_curves(axes: Axes, data: Mapping[str, Any]) -> None:
         known = [(place, value) for place, value in enumerate(values) if value is not None]
         axes.plot(*zip(*known, strict=True), style, color=colour, linewidth=1.4, label=label)
         for place, value in known:
-            note = tip(f"{label}, {layers[place]}: {value:.2f}")
-            axes.plot(place, value, "o", color=colour, markersize=5, gid=note)
+            mark(axes, (place, value), (colour, "o"), 5, f"{label}, {layers[place]}: {value:.2f}")
     axes.axhline(1, color=QUIET, linewidth=0.8)
     axes.set_xticks(range(len(layers)), layers, rotation=30, ha="right", fontsize=8)
     axes.set_title("CKA by layer (1: identical), and variance (1: that of the ingredients)")
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    legend_right(axes)
 
 
 def _lines(data: Mapping[str, Any]) -> list[Line]:

@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stockpot.metric_units import Unit
-from stockpot.reporting.plots.axes import legend_below, limits, new_figure, score_axis
+from stockpot.reporting.plots.axes import legend_below, limits, mark, new_figure, score_axis
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import shorten
-from stockpot.reporting.plots.svg import QUIET, SOUPS, tip
+from stockpot.reporting.plots.svg import QUIET, SOUPS
 from stockpot.reporting.results import ModelEntry, Results
 from stockpot.reporting.words.units import unit_of
 
@@ -55,21 +55,14 @@ def _draw(axes: Axes, steps: list[Step], unit: Unit) -> None:
     positions = range(1, len(steps) + 1)
     best = [step["best"] for step in steps]
     axes.step(positions, best, where="post", color=SOUPS[0], linewidth=1.2, label="soup so far")
-    looks = {True: ("o", SOUPS[0], "accepted"), False: ("x", QUIET, "rejected")}
-    for accepted, (marker, colour, label) in looks.items():
-        numbered = zip(positions, steps, strict=True)
-        shown = [(number, step) for number, step in numbered if step["accepted"] is accepted]
-        for place, (position, step) in enumerate(shown):
-            axes.plot(
-                position,
-                step["score"],
-                marker,
-                color=colour,
-                markersize=7,
-                markeredgewidth=1.8,
-                label="" if place else label,
-                gid=tip(f"{step['ingredient']}: {unit.score(step['score'])}, {label}"),
-            )
+    looks = {True: (SOUPS[0], "o"), False: (QUIET, "x")}
+    # All accepted steps come first, as in the legend.
+    in_order = sorted(enumerate(steps, start=1), key=lambda item: not item[1]["accepted"])
+    for position, step in in_order:
+        label = "accepted" if step["accepted"] else "rejected"
+        note = f"{step['ingredient']}: {unit.score(step['score'])}, {label}"
+        look = looks[step["accepted"]]
+        mark(axes, (position, step["score"]), look, 7, note, label=label, markeredgewidth=1.8)
     named = [
         (position, shorten(step["ingredient"], 18))
         for position, step in zip(positions, steps, strict=True)

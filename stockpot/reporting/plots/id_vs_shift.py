@@ -13,12 +13,13 @@ from stockpot.reporting.plots.axes import (
     interval_ends,
     legend_below,
     limits,
+    mark,
     new_figure,
     score_axis,
 )
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import Series, main_series
-from stockpot.reporting.plots.svg import QUIET, tip
+from stockpot.reporting.plots.svg import QUIET
 from stockpot.reporting.results import Manifest, ModelEntry, models_of
 from stockpot.reporting.words.estimates import Estimate, estimate_of
 from stockpot.reporting.words.units import unit_of
@@ -73,17 +74,11 @@ def _zoom(axes: Axes, points: list[Point]) -> None:
 def _draw_ingredients(axes: Axes, ingredients: list[ModelEntry], evaluation: Manifest) -> None:
     others = [m for m in ingredients if m["name"] != evaluation["best_ingredient"]]
     unit = unit_of(evaluation)
-    for number, model in enumerate(others):
+    for model in others:
         test, shift = _point(model, evaluation["metric"])
-        axes.plot(
-            test.value,
-            shift.value,
-            "o",
-            color=QUIET,
-            markersize=4.5,
-            label="" if number else "other ingredients",
-            gid=tip(f"{model['name']}: {_where(test, shift, unit)}"),
-        )
+        note = f"{model['name']}: {_where(test, shift, unit)}"
+        point = (test.value, shift.value)
+        mark(axes, point, (QUIET, "o"), 4.5, note, label="other ingredients")
 
 
 def _draw_line(axes: Axes, evaluation: Manifest) -> None:
@@ -123,12 +118,5 @@ def _draw(axes: Axes, series: Series, point: Point, unit: Unit) -> None:
         elinewidth=1,
         alpha=0.45,
     )
-    axes.plot(
-        test.value,
-        shift.value,
-        series.marker,
-        color=series.colour,
-        markersize=12 if series.marker == "*" else 8,
-        label=label,
-        gid=tip(f"{series.model['name']}: {_where(test, shift, unit)}"),
-    )
+    note = f"{series.model['name']}: {_where(test, shift, unit)}"
+    mark(axes, (test.value, shift.value), series.look, 8, note, label=label)

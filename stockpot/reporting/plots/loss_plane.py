@@ -11,17 +11,17 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from stockpot.reporting.plots.axes import new_figure
+from stockpot.reporting.plots.axes import mark, new_figure
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import shorten
-from stockpot.reporting.plots.svg import BASE, INK, QUIET, SOUPS, tip
+from stockpot.reporting.plots.svg import BASE, INK, QUIET, SOUPS
 
 Floats = NDArray[np.float64]
 
 _LEVELS = 8
 _FULL = 0.6  # opacity at or above the last level
 _LOWEST = 1e-6  # nats: the scale is logarithmic
-_LOOKS = {"base": ("s", BASE), "ingredient": (".", QUIET), "soup": ("^", SOUPS[1])}
+_LOOKS = {"base": (BASE, "s"), "ingredient": (QUIET, "."), "soup": (SOUPS[1], "^")}
 
 
 @plot(
@@ -70,17 +70,12 @@ def _draw_contours(axes: Axes, data: Mapping[str, Any]) -> None:
 
 
 def _draw_model(axes: Axes, model: Mapping[str, Any], *, is_corner: bool) -> None:
-    marker, colour = _LOOKS["soup" if model["kind"] == "tuned" else model["kind"]]
+    colour, marker = _LOOKS["soup" if model["kind"] == "tuned" else model["kind"]]
+    if is_corner:
+        colour, marker = INK, "D" if model["kind"] == "ingredient" else marker
     distance = "" if is_corner else f", {model['off']:.3g} off the plane"
-    axes.plot(
-        model["x"],
-        model["y"],
-        "D" if is_corner and model["kind"] == "ingredient" else marker,
-        color=INK if is_corner else colour,
-        markersize=7 if is_corner else 5,
-        clip_on=True,
-        gid=tip(f"{model['name']}: loss {model['loss']:.3g}{distance}"),
-    )
+    note = f"{model['name']}: loss {model['loss']:.3g}{distance}"
+    mark(axes, (model["x"], model["y"]), (colour, marker), 7 if is_corner else 5, note)
     if is_corner:
         axes.annotate(
             shorten(model["name"], 18),

@@ -11,13 +11,14 @@ from stockpot.metric_units import Unit
 from stockpot.reporting.plots.axes import (
     legend_below,
     limits,
+    mark,
     new_figure,
     score_axis,
     without_lowest,
 )
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import main_series
-from stockpot.reporting.plots.svg import INK, QUIET, tip
+from stockpot.reporting.plots.svg import INK, QUIET
 from stockpot.reporting.results import ModelEntry, Results, objective_values
 from stockpot.reporting.words.units import unit_of
 
@@ -106,18 +107,16 @@ def _draw_trials(axes: Axes, trials: list[Point]) -> None:
 def _draw_models(axes: Axes, results: Results, unit: Unit) -> list[Point]:
     """Draw all ingredients, and the soups in their own colours; return their points."""
     names = (f"val/{unit.metric}", f"val_shift/mean/{unit.metric}")
-    looks = {series.model["name"]: series for series in main_series(results.evaluation)}
+    known = {series.model["name"]: series for series in main_series(results.evaluation)}
     drawn = []
-    for place, model in enumerate([*results.sweep["ingredients"], *results.merged]):
+    for model in [*results.sweep["ingredients"], *results.merged]:
         point = (model["scores"][names[0]], model["scores"][names[1]])
         text = f"val {unit.score(point[0])}, val shifts {unit.score(point[1])}"
-        gid = tip(f"{model['name']}: {text}")
-        look = looks.get(model["name"])
+        note = f"{model['name']}: {text}"
+        series = known.get(model["name"])
         if model["kind"] == "ingredient":
-            label = "" if place else "ingredients"
-            axes.plot(*point, "+", color=QUIET, markersize=7, label=label, gid=gid)
-        elif look is not None:
-            label, colour = look.label, look.colour
-            axes.plot(*point, look.marker, color=colour, markersize=8, label=label, gid=gid)
+            mark(axes, point, (QUIET, "+"), 7, note, label="ingredients")
+        elif series is not None:
+            mark(axes, point, series.look, 8, note, label=series.label)
         drawn.append(point)
     return drawn

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stockpot.metric_units import Unit
-from stockpot.reporting.plots.axes import label_rows, new_figure, score_axis
+from stockpot.reporting.plots.axes import mark, row_panels, score_axis
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import Series, main_series
-from stockpot.reporting.plots.svg import QUIET, tip
+from stockpot.reporting.plots.svg import QUIET
 from stockpot.reporting.results import Manifest
 from stockpot.reporting.tables.baselines import random_rows
 from stockpot.reporting.words.estimates import percent
@@ -48,25 +48,16 @@ def random_soups(evaluation: Manifest) -> Figure | None:
     if not shown:
         return None
     unit = unit_of(evaluation)
-    figure = new_figure(1.1 + 0.36 * len(series))
-    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    labels, titles = [one.label for one in series], [_PLACES[place][1] for place in shown]
+    figure, panels = row_panels(labels, titles, 0.36)
     for axes, place in zip(panels, shown, strict=True):
-        score, title = _PLACES[place]
-        drawn = [rows[one.model["name"]].get(place) for one in series]
-        _draw_panel(axes, series, drawn, score, unit)
-        axes.set_title(title)
+        for row, one in enumerate(series):
+            if (drawn := rows[one.model["name"]].get(place)) is not None:
+                score = one.model["metrics"][f"{_PLACES[place][0]}/{unit.metric}"]
+                _draw(axes, row, one, drawn, (score, unit))
+        score_axis(axes.xaxis, unit, 4)
     figure.supxlabel(unit.metric, fontsize=10)
     return figure
-
-
-def _draw_panel(
-    axes: Axes, series: Sequence[Series], rows: Sequence[Row | None], where: str, unit: Unit
-) -> None:
-    for place, (one, row) in enumerate(zip(series, rows, strict=True)):
-        if row is not None:
-            _draw(axes, place, one, row, (one.model["metrics"][f"{where}/{unit.metric}"], unit))
-    label_rows(axes, [one.label for one in series])
-    score_axis(axes.xaxis, unit, 4)
 
 
 def _draw(axes: Axes, place: int, series: Series, row: Row, scored: tuple[float, Unit]) -> None:
@@ -74,23 +65,8 @@ def _draw(axes: Axes, place: int, series: Series, row: Row, scored: tuple[float,
     mean, spread = row["mean"], row["sd"]
     axes.plot([mean - 2 * spread, mean + 2 * spread], [place, place], color=QUIET, linewidth=5)
     size = "of any size" if row["size"] is None else f"of {row['size']}"
-    axes.plot(
-        mean,
-        place,
-        "|",
-        color=QUIET,
-        markersize=14,
-        markeredgewidth=2,
-        gid=tip(f"random soups {size}: {unit.score(mean)} on average"),
-    )
-    axes.plot(
-        score,
-        place,
-        series.marker,
-        color=series.colour,
-        markersize=8,
-        gid=tip(
-            f"{series.model['name']}: {unit.score(score)}, beats {percent(row['percentile'])} % of "
-            f"random soups {size}"
-        ),
-    )
+    note = f"random soups {size}: {unit.score(mean)} on average"
+    mark(axes, (mean, place), (QUIET, "|"), 14, note, markeredgewidth=2)
+    beaten = f"beats {percent(row['percentile'])} % of random soups {size}"
+    note = f"{series.model['name']}: {unit.score(score)}, {beaten}"
+    mark(axes, (score, place), series.look, 8, note)

@@ -8,7 +8,13 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stockpot.reporting.plots.axes import label_rows, new_figure, percent_axis
+from stockpot.reporting.plots.axes import (
+    label_rows,
+    legend_right,
+    mark,
+    percent_axis,
+    stacked_panels,
+)
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import merged_look, shorten
 from stockpot.reporting.plots.svg import QUIET, SOUPS, tip
@@ -34,9 +40,8 @@ def regime(data: Mapping[str, Any]) -> Figure | None:
     if not data:
         return None
     gaps = [row for row in data["gaps"] if row["relative"] is not None]
-    figure = new_figure(3.4 + (0.7 + 0.26 * len(gaps) if gaps else 0))
     heights = [3.4, 0.7 + 0.26 * len(gaps)] if gaps else [3.4]
-    panels = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    figure, panels = stacked_panels(heights)
     _draw_models(panels[0], data["models"])
     if gaps:
         _draw_gaps(panels[1], gaps)
@@ -47,26 +52,19 @@ def _draw_models(axes: Axes, rows: Sequence[Row]) -> None:
     has_kernel = all(row["ntk_distance"] is not None for row in rows)
     what = f"change of the {'tangent kernel' if has_kernel else 'representation'}"
     num_merged = 0
-    for number, row in enumerate(rows):
+    for row in rows:
         change = row["ntk_distance"] if has_kernel else 1 - row["representation_alignment"]
         distance = f"{100 * row['displacement']:.3g} %"
         is_ingredient = row["kind"] == "ingredient"
-        colour, marker = (QUIET, "o") if is_ingredient else merged_look(num_merged)
+        look = (QUIET, "o") if is_ingredient else merged_look(num_merged)
         num_merged += not is_ingredient
-        label = "" if number else "ingredients"
-        axes.plot(
-            row["displacement"],
-            change,
-            marker,
-            color=colour,
-            markersize=4.5 if is_ingredient else 8,
-            label=label if is_ingredient else shorten(row["name"]),
-            gid=tip(f"{row['name']}: weights moved {distance}, {what} {change:.3f}"),
-        )
+        size, label = (4.5, "ingredients") if is_ingredient else (8, shorten(row["name"]))
+        note = f"{row['name']}: weights moved {distance}, {what} {change:.3f}"
+        mark(axes, (row["displacement"], change), look, size, note, label=label)
     percent_axis(axes.xaxis)
     axes.set_ylim(bottom=0)
-    axes.set(xlabel="distance of the weights from the base, relative to it", ylabel=what)
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.set(xlabel="relative distance of the weights from the base", ylabel=what)
+    legend_right(axes)
 
 
 def _draw_gaps(axes: Axes, gaps: Sequence[Row]) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stockpot.reporting.plots.axes import legend_below, new_figure, percent_axis
+from stockpot.reporting.plots.axes import legend_below, mark, new_figure, percent_axis
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import Series, main_series
-from stockpot.reporting.plots.svg import INK, tip
+from stockpot.reporting.plots.svg import INK
 from stockpot.reporting.results import Manifest
 from stockpot.reporting.words.estimates import percent
 
@@ -60,14 +60,8 @@ def _draw(axes: Axes, series: Series, bins: Sequence[Mapping[str, float]]) -> No
     accuracies = [bin_["accuracy"] for bin_ in bins]
     axes.plot(confidences, accuracies, color=series.colour, linewidth=1.1, alpha=0.6)
     total = sum(bin_["count"] for bin_ in bins)
-    for place, bin_ in enumerate(bins):
+    for bin_ in bins:
         text = f"confidence {percent(bin_['confidence'])}, accuracy {percent(bin_['accuracy'])}"
-        axes.plot(
-            bin_["confidence"],
-            bin_["accuracy"],
-            series.marker,
-            color=series.colour,
-            markersize=3 + 8 * (bin_["count"] / total) ** 0.5,
-            label="" if place else series.label,
-            gid=tip(f"{series.model['name']}: {text}, {bin_['count']:,} examples"),
-        )
+        note = f"{series.model['name']}: {text}, {bin_['count']:,} examples"
+        point, size = (bin_["confidence"], bin_["accuracy"]), 3 + 8 * (bin_["count"] / total) ** 0.5
+        mark(axes, point, series.look, size, note, label=series.label)

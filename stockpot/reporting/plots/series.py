@@ -20,6 +20,11 @@ class Series:
     colour: str
     marker: str
 
+    @property
+    def look(self) -> tuple[str, str]:
+        """Colour and marker."""
+        return self.colour, self.marker
+
 
 def main_series(evaluation: Manifest) -> list[Series]:
     """Return base, best ingredient, soups, tuned soups and ensembles with their looks."""

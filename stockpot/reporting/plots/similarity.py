@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import dendrogram
 
-from stockpot.reporting.plots.axes import new_figure
+from stockpot.reporting.plots.axes import stacked_panels
 from stockpot.reporting.plots.heat_map import draw_heat_map, heat_map_height
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.svg import INK, SOUPS, tip
@@ -45,8 +45,7 @@ def similarity(data: Mapping[str, Any]) -> Figure | None:
     names = [data["ingredients"][place] for place in order]
     cosines = [[data["cosines"][row][column] for column in order] for row in order]
     heights = [_TREE, heat_map_height(len(names))]
-    figure = new_figure(sum(heights))
-    tree, cells = figure.subplots(2, 1, height_ratios=heights)
+    figure, (tree, cells) = stacked_panels(heights)
     _draw_tree(tree, data["links"], data["cut"], names)
     lowest = min(min(row) for row in cosines)
     scale = (lowest, max(1e-9 + lowest, _highest(cosines)))

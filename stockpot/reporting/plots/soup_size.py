@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from stockpot.metric_units import Unit, unit_in
-from stockpot.reporting.plots.axes import legend_below, limits, new_figure, score_axis
+from stockpot.reporting.plots.axes import legend_below, limits, mark, new_figure, score_axis
 from stockpot.reporting.plots.plot import plot
-from stockpot.reporting.plots.svg import INK, SOUPS, tip
+from stockpot.reporting.plots.svg import INK, SOUPS
 
 Curve = Mapping[str, Any]
 
@@ -57,15 +57,8 @@ def _draw(axes: Axes, place: str, curve: Curve, unit: Unit) -> None:
         sizes, curve["low"], curve["high"], color=colour, alpha=0.15, linewidth=0, label="80 % band"
     )
     for size, score in zip(sizes, curve["mean"], strict=True):
-        axes.plot(
-            size,
-            score,
-            marker,
-            color=colour,
-            markersize=4.5,
-            label="mean score" if size == 1 else "",
-            gid=tip(f"{size} of {num} ingredients, on {title}: {unit.score(score)}"),
-        )
+        note = f"{size} of {num} ingredients, on {title}: {unit.score(score)}"
+        mark(axes, (size, score), (colour, marker), 4.5, note, label="mean score")
     if "slope" in curve:
         further = np.linspace(2, 2 * num, 60)
         fitted = curve["level"] + curve["slope"] / further

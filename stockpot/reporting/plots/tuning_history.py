@@ -13,12 +13,13 @@ from stockpot.metric_units import Unit
 from stockpot.reporting.plots.axes import (
     legend_below,
     limits,
+    mark,
     new_figure,
     score_axis,
     without_lowest,
 )
 from stockpot.reporting.plots.plot import plot
-from stockpot.reporting.plots.svg import INK, QUIET, SOUPS, tip
+from stockpot.reporting.plots.svg import INK, QUIET, SOUPS
 from stockpot.reporting.results import ModelEntry, Results, objective_values
 from stockpot.reporting.words.units import unit_of
 
@@ -27,12 +28,12 @@ Trial = dict[str, Any]
 # Sources of trials that the search itself proposed; all others are warm starts.
 _PROPOSED = {"sampler": "sampled", "epoch": "epoch"}
 _LOOKS = {
-    **dict.fromkeys(_PROPOSED, ("o", QUIET)),
-    "uniform": ("s", SOUPS[0]),
-    "greedy": ("^", SOUPS[1]),
-    "best single": ("D", INK),
+    **dict.fromkeys(_PROPOSED, (QUIET, "o")),
+    "uniform": (SOUPS[0], "s"),
+    "greedy": (SOUPS[1], "^"),
+    "best single": (INK, "D"),
 }
-_OTHER_LOOK = ("P", SOUPS[3])
+_OTHER_LOOK = (SOUPS[3], "P")
 _AXIS_NAMES = {"val": "on val", "val_shift": "on val shifts (mean)"}
 
 
@@ -90,14 +91,7 @@ def _draw_trials(axes: Axes, source: str, values: Mapping[int, float], unit: Uni
     inside = {number: value for number, value in values.items() if value >= bottom}
     below = f" ({len(values) - len(inside)} below)" if len(inside) < len(values) else ""
     label = f"{_PROPOSED.get(source, f'start: {source}')}{below}"
-    marker, colour = _LOOKS.get(source, _OTHER_LOOK)
-    for place, (number, value) in enumerate(inside.items()):
-        axes.plot(
-            number,
-            value,
-            marker,
-            color=colour,
-            markersize=4 if source in _PROPOSED else 8,
-            label="" if place else label,
-            gid=tip(f"trial {number}, {source}: {unit.score(value)}"),
-        )
+    look, size = _LOOKS.get(source, _OTHER_LOOK), 4 if source in _PROPOSED else 8
+    for number, value in inside.items():
+        note = f"trial {number}, {source}: {unit.score(value)}"
+        mark(axes, (number, value), look, size, note, label=label)

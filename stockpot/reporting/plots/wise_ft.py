@@ -9,10 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stockpot.metric_units import Unit
-from stockpot.reporting.plots.axes import legend_below, limits, new_figure, score_axis
+from stockpot.reporting.plots.axes import legend_below, limits, mark, new_figure, score_axis
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import Series, main_series
-from stockpot.reporting.plots.svg import tip
 from stockpot.reporting.results import Manifest
 from stockpot.reporting.words.units import unit_of
 
@@ -68,14 +67,7 @@ def _draw(axes: Axes, series: Series, path: Mapping[str, Any], place: str, unit:
     # Of equal ones the nearest to the soup, as in the table.
     best = max(range(len(path["alphas"])), key=lambda n: (path["val"][n], path["alphas"][n]))
     for number, (alpha, score) in enumerate(zip(path["alphas"], path[place], strict=True)):
-        axes.plot(
-            alpha,
-            score,
-            series.marker,
-            color=series.colour,
-            markersize=10 if number == best else 4,
-            fillstyle="none" if number == best else "full",
-            markeredgewidth=1.8 if number == best else 0.5,
-            label="" if number else series.label,
-            gid=tip(f"{series.model['name']}: alpha {alpha:g}, {unit.score(score)}"),
-        )
+        size, fill, edge = (10, "none", 1.8) if number == best else (4, "full", 0.5)
+        style = {"fillstyle": fill, "markeredgewidth": edge, "label": series.label}
+        note = f"{series.model['name']}: alpha {alpha:g}, {unit.score(score)}"
+        mark(axes, (alpha, score), series.look, size, note, **style)

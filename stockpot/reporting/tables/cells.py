@@ -96,9 +96,10 @@ def difference(compared: Comparison | None, unit: Unit) -> Cell:
     if compared is None:
         return MISSING
     star = "" if compared.outcome is Outcome.NO_DIFFERENCE else " *"
+    p = p_text(compared.p).replace(" = ", "=")  # columns are narrow
     return numeric(
         f"{unit.difference(compared.difference.value)}{star}",
-        f"{interval(compared.difference, unit.difference)}, {p_text(compared.p)}",
+        f"{interval(compared.difference, unit.difference)}, {p}",
         compared.difference.value,
         _TONES[compared.outcome],
     )

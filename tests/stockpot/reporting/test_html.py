@@ -146,9 +146,7 @@ def test_where_nothing_was_found_the_page_says_what_looked(
 
 
 def test_p_values_and_calibration_stand_in_the_table(judged_page: str) -> None:
-    assert re.search(
-        r"<td [^>]*better[^>]*>\+3\.\d \* <small>[^<]*, p = 0\.002</small>", judged_page
-    )
+    assert re.search(r"<td [^>]*better[^>]*>\+3\.\d \* <small>[^<]*, p=0\.002</small>", judged_page)
     assert re.search(r"<small>scaled 0\.0\d\d</small>", judged_page)
     assert "36.7k params, 1.25M FLOPs, 1.5 ms" in judged_page
     assert "587k params, 20M FLOPs, 24 ms" in judged_page
