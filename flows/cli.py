@@ -19,9 +19,9 @@ from rich.panel import Panel
 from flows.compare_commands import compare
 from flows.merge_commands import explain, inspect, merge, verify
 from flows.options import Overrides, Params
+from flows.project_commands import check, new
 from flows.promote_commands import promote
 from flows.reproduce_commands import reproduce
-from flows.workload_commands import check_workload, new
 from stockpot.errors import InputError, StageFailed
 from stockpot.experiment.stages import STAGES
 
@@ -203,7 +203,7 @@ def gc(
 for _panel, _commands in {
     "Models on disk": (merge, inspect, explain, verify),
     "Results": (compare, promote, reproduce),
-    "Project": (new, check_workload, gc),
+    "Project": (new, check, gc),
 }.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)

@@ -1,7 +1,7 @@
 """What models are trained and judged on: points on three spiral arms; which arm is a point on?
 
 It runs as it is. To make it yours, put your data into `dataset`, your net into `build_model`, and
-what may differ in use into `shifts`; `stockpot check-workload` says what does not fit yet.
+what may differ in use into `shifts`; `stockpot check` says what does not fit yet.
 """
 
 import hashlib

@@ -15,7 +15,7 @@ PANELS = {
     "Stages": ["base", "sweep", "soups", "tune", "diagnose", "evaluate", "report", "code"],
     "Models on disk": ["merge", "inspect", "explain", "verify"],
     "Results": ["compare", "promote", "reproduce"],
-    "Project": ["new", "check-workload", "gc"],
+    "Project": ["new", "check", "gc"],
 }
 
 

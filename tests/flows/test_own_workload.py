@@ -40,7 +40,7 @@ def test_the_example_is_short() -> None:
 
 
 def test_the_example_is_checked_and_runs_with_no_change_to_stockpot(project: ProjectFolder) -> None:
-    checks = project.stockpot("check-workload")
+    checks = project.stockpot("check")
     run = project.stockpot("run", *REDUCED)
 
     assert checks.code == 0, checks.output

@@ -1,4 +1,4 @@
-"""Whether the workload keeps what stockpot relies on: the checks of `stockpot check-workload`."""
+"""Whether the workload keeps what stockpot relies on: the checks of `stockpot check`."""
 
 from pathlib import Path
 

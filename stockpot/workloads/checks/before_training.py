@@ -45,7 +45,7 @@ def check_data(workload: WorkloadSpec, device: str) -> None:  # noqa: ARG001 (a 
 def data_problem(workload: Workload) -> str | None:
     """Return what is wrong with the data for training and for choices, and what to change.
 
-    It is what `stockpot check-workload` looks for, with two differences, for the sake of a second:
+    It is what `stockpot check` looks for, with two differences, for the sake of a second:
     of data sets that are no `TensorDataset`, and so may read a file an example, a sample is looked
     at; and one example of val in a hundred may stand in train.
     """

@@ -1,6 +1,6 @@
 """Errors in data that any workload can have: they spoil a training or a score without a word.
 
-`stockpot check-workload` looks for them in all examples, `stockpot run` before it trains anything.
+`stockpot check` looks for them in all examples, `stockpot run` before it trains anything.
 Each function returns what is wrong and what to change; None if all is well.
 """
 

@@ -1,4 +1,4 @@
-"""The commands for workloads of one's own, as people type them."""
+"""The commands `new` and `check`, as people type them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flows.workload_commands import check_workload
+from flows.project_commands import check
 from stockpot.errors import InputError
 
 SUPPORT = Path(__file__).parents[1] / "support"
@@ -30,13 +30,13 @@ def stockpot(folder: Path, *arguments: str) -> tuple[int, str]:
 
 
 def test_each_check_is_a_line_and_a_failure_says_what_to_change(tmp_path: Path) -> None:
-    code, output = stockpot(tmp_path, "check-workload", "broken_workloads:Leak")
+    code, output = stockpot(tmp_path, "check", "broken_workloads:Leak")
 
     lines = [line.split("  ")[0] for line in output.splitlines()]
     assert code == 1
     assert "failed  splits are disjoint" in output
     assert "keep equal examples in one split" in output
-    assert "skipped shifts keep the order        no shift is named" in output
+    assert "skipped shifts keep the order            no shift is named" in output
     assert lines.count("failed") == 1
     assert "16 ok, 1 failed" not in output  # the skipped ones are counted apart
     assert "1 failed, 3 skipped" in output
@@ -45,11 +45,43 @@ def test_each_check_is_a_line_and_a_failure_says_what_to_change(tmp_path: Path) 
 def test_options_and_shifts_reach_the_workload(tmp_path: Path) -> None:
     arguments = ("toy_workload:Toy", "--option", "sizes=12,1", "--val-shift", "far")
 
-    code, output = stockpot(tmp_path, "check-workload", *arguments)
+    code, output = stockpot(tmp_path, "check", *arguments)
 
     assert code == 1
     assert "dataset('test'): must have 2 examples at least, got 1" in output
     assert "ok      shifts repeat" in output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("linear",),
+        ("slerp", "--option", "t=0.4"),
+        ("top_k", "--kind", "selection", "--option", "k=2"),
+        ("optuna", "--kind", "search", "--option", "trials=4"),
+        ("similarity", "--kind", "diagnostic"),
+        ("digits", "--val-shift", "blur"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_every_kind_of_plugin_is_checked(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    code, output = stockpot(tmp_path, "check", *arguments)
+
+    assert code == 0, output
+    assert " ok" in output.splitlines()[-1]
+
+
+def test_a_metric_of_the_users_is_checked_on_outputs_of_its_task(tmp_path: Path) -> None:
+    source = "def error(outputs, targets):\n    return (outputs - targets).abs(){}\n"
+    (tmp_path / "sound.py").write_text(source.format(""))
+    (tmp_path / "broken.py").write_text(source.format(".mean()"))
+    kind = ("--kind", "metric", "--option", "task=regression")
+
+    sound, broken = (stockpot(tmp_path, "check", f"{m}:error", *kind) for m in ("sound", "broken"))
+
+    assert sound == (0, sound[1])
+    assert broken[0] == 1
+    assert "must return a tensor with one value per example" in broken[1]
 
 
 @pytest.mark.parametrize(
@@ -59,12 +91,20 @@ def test_options_and_shifts_reach_the_workload(tmp_path: Path) -> None:
         ({"name": "toy_workload:Toy", "options": ["sizes"]}, "must look like NAME=VALUE, got 's"),
         ({"name": "toy_workload:Toy", "options": ["size=1"]}, "unexpected keyword .* 'size'"),
         ({"options": ["sizes=2,2"]}, "options and shifts must go with a name, got none"),
+        (
+            {"name": "toy_workload:accuracy"},
+            "must be a workload's class, a merge method, or have --k",
+        ),
+        ({"name": "toy_workload:Toy", "kind": "method"}, "must be decorated with"),
+        ({"name": "greedy", "kind": "rule"}, "unknown kind of --kind 'rule'"),
+        ({"name": "linear", "val_shifts": ["blur"]}, "shifts are of a workload"),
+        ({"name": "barriers", "kind": "diagnostic", "options": ["a=1"]}, "must have no options"),
         ({"params": "nowhere.yaml"}, "nowhere.yaml: no such file"),
     ],
 )
 def test_what_cannot_be_built_is_bad_input(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        check_workload(**arguments)
+        check(**arguments)
 
 
 def test_new_lists_what_it_wrote_and_refuses_to_do_so_twice(tmp_path: Path) -> None:
@@ -73,6 +113,6 @@ def test_new_lists_what_it_wrote_and_refuses_to_do_so_twice(tmp_path: Path) -> N
 
     assert first[0] == 0
     assert "mine/workload.py" in first[1]
-    assert "cd mine && stockpot check-workload && stockpot run" in first[1]
+    assert "cd mine && stockpot check && stockpot run" in first[1]
     assert again[0] == 2
     assert "must have no file of a project yet" in again[1]

@@ -1,0 +1,214 @@
+"""The commands `new` and `check`: a project and its custom code; no flow, no server."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+import typer
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from flows.options import Params
+from stockpot.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from stockpot.plugins import CheckResult
+    from stockpot.workloads.spec import WorkloadSpec
+
+_out = Console()
+_COLOURS = {"ok": "green", "failed": "red", "skipped": "yellow"}
+_WIDTH = 32  # of the longest name of a check
+
+Kind = Literal["workload", "method", "selection", "search", "diagnostic", "metric"]
+
+
+def new(
+    folder: Annotated[str, typer.Argument(help="Of the project; created if it does not exist.")],
+) -> None:
+    """Write a small project to start from; it runs as it is.
+
+    A workload in PyTorch, params.yaml, the pipeline for DVC, deployments for Prefect and a test.
+    Existing files are not overwritten.
+
+    stockpot new my_project && cd my_project && stockpot run
+    """
+    from flows.new_project import write_project
+
+    for path in write_project(Path(folder)):
+        _out.print(f"  {path}", highlight=False)
+    _out.print(f"Next: cd {folder} && stockpot check && stockpot run", highlight=False)
+
+
+def check(  # noqa: PLR0913, PLR0917 (one per option of the command)
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A built-in name or module:name; by default params.yaml's workload."),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option("--kind", help=f"One of {', '.join(get_args(Kind))}, if it is not obvious."),
+    ] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option", metavar="NAME=VALUE", help="An option of it; task=... for a metric."
+        ),
+    ] = None,
+    val_shifts: Annotated[
+        list[str] | None, typer.Option("--val-shift", help="A shift of val; once or more.")
+    ] = None,
+    test_shifts: Annotated[
+        list[str] | None, typer.Option("--test-shift", help="A shift of test; once or more.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the splits and the shifts.")] = 0,
+    params: Params = None,
+) -> None:
+    """Check that custom code satisfies what stockpot relies on, and say what to change.
+
+    Workloads and merge methods are recognised; other kinds need --kind. Without a name: the
+    workload of params.yaml, with its options and shifts. The exit code is 1 if a check fails.
+
+      stockpot check
+
+      stockpot check workload:Waves --val-shift slow --test-shift noise
+
+      stockpot check methods:my_merge --option density=0.3
+
+      stockpot check rules:my_rule --kind selection
+    """
+    if name is None:
+        if kind or options or val_shifts or test_shifts:
+            raise InputError("check: kind, options and shifts must go with a name, got none")
+        from stockpot.experiment.opening import make_plan
+
+        spec = make_plan(params, []).workload
+        failed = _show_checks(f"workload {spec.name}", _check_workload(spec))
+    else:
+        # The module may be in the working directory.
+        if str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))
+        kind = _kind_of(name) if kind is None else kind
+        values = _parsed(options or [])
+        if kind == "workload":
+            from stockpot.workloads.spec import WorkloadSpec
+
+            given = tuple(sorted(values.items()))
+            spec = WorkloadSpec(
+                name, seed, tuple(val_shifts or ()), tuple(test_shifts or ()), given
+            )
+            results = _check_workload(spec)
+        elif val_shifts or test_shifts:
+            raise InputError(f"check: shifts are of a workload, got them with the {kind} {name!r}")
+        else:
+            results = _check_plugin(kind, name, values)
+        failed = _show_checks(f"{kind} {name}", results)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _kind_of(name: str) -> str:
+    """Recognise workloads and merge methods.
+
+    Raises:
+        InputError: it is neither.
+    """
+    from stockpot.merging.registry import METHODS
+    from stockpot.workloads.registry import WORKLOADS
+
+    if ":" not in name:
+        return "method" if name in METHODS and name not in WORKLOADS else "workload"
+    if isinstance(WORKLOADS[name], type):
+        return "workload"
+    try:
+        METHODS[name]
+    except InputError as error:
+        raise InputError(
+            f"check {name!r}: must be a workload's class, a merge method, or have --kind, one of "
+            f"{list(get_args(Kind))}"
+        ) from error
+    return "method"
+
+
+def _parsed(options: list[str]) -> dict[str, Any]:
+    """Return options given as NAME=VALUE by name, with values read as YAML."""
+    import yaml
+
+    values: dict[str, Any] = {}
+    for option in options:
+        field, equals, text = option.partition("=")
+        if not equals or not field:
+            raise InputError(f"--option: must look like NAME=VALUE, got {option!r}")
+        values[field] = yaml.safe_load(text)
+    return values
+
+
+def _check_workload(spec: WorkloadSpec) -> Iterator[CheckResult]:
+    from stockpot.workloads.checks import check_workload
+
+    return check_workload(spec)
+
+
+def _check_plugin(kind: str, name: str, options: dict[str, Any]) -> Iterator[CheckResult]:
+    """Look up a plugin other than a workload, and check it.
+
+    Raises:
+        InputError: there is no such kind or plugin, or it takes no options.
+    """
+    if kind == "method":
+        from stockpot.merging.checks import check_method
+        from stockpot.merging.registry import METHODS
+
+        return check_method(METHODS[name], options)
+    if kind == "selection":
+        from stockpot.soups.selection.checks import check_selection
+        from stockpot.soups.selection.registry import SELECTIONS
+
+        return check_selection(SELECTIONS[name], options)
+    if kind == "search":
+        from stockpot.soups.tuning.checks import check_search
+        from stockpot.soups.tuning.registry import SEARCHES
+
+        return check_search(SEARCHES[name], options)
+    if kind == "metric":
+        from stockpot.scoring.metrics.checks import check_metric
+        from stockpot.scoring.metrics.registry import METRICS
+        from stockpot.workloads.protocol import TASKS
+
+        task = options.pop("task", "classification")
+        if options or task not in TASKS:
+            raise InputError(
+                f"check: the option of a metric must be task, one of {list(TASKS)}, got "
+                f"{options or task!r}"
+            )
+        return check_metric(METRICS[name], task)
+    if kind == "diagnostic":
+        from stockpot.diagnostics.checks import check_diagnostic
+        from stockpot.diagnostics.registry import DIAGNOSTICS
+
+        if options:
+            raise InputError(f"check: a diagnostic must have no options, got {sorted(options)}")
+        return check_diagnostic(DIAGNOSTICS[name])
+    raise unknown_name("kind of --kind", kind, get_args(Kind))
+
+
+def _show_checks(title: str, results: Iterator[CheckResult]) -> int:
+    """Print one line per check, as it ends; return how many failed."""
+    counts = dict.fromkeys(_COLOURS, 0)
+    _out.print(title, highlight=False)
+    for result in results:
+        counts[result.outcome] += 1
+        line = Text.assemble(
+            (f"{result.outcome:8}", _COLOURS[result.outcome]), f"{result.name:{_WIDTH}} "
+        )
+        if result.outcome == "failed":
+            _out.print(line)
+            _out.print(Padding(Text(result.message), (0, 0, 0, 8)))
+        else:
+            _out.print(line.append(result.message or result.claim, "dim"), soft_wrap=True)
+    totals = [f"{count} {outcome}" for outcome, count in counts.items() if count]
+    _out.print(", ".join(totals), highlight=False)
+    return counts["failed"]
