@@ -427,10 +427,10 @@ def test_an_imported_model_is_made_again_from_its_source(other: MakeOther, tmp_p
 
     again = rebuild(making, plan.project.root, places[0], (), "cpu")
     shutil.copy(plan.project.root / "given/ingredient-02.safetensors", source)
-    with pytest.raises(StageFailed, match=r"cannot be trained again.* whose digest is .*recorded"):
+    with pytest.raises(StageFailed, match=r"was imported from .* whose digest is .*recorded"):
         rebuild(making, plan.project.root, places[1], (), "cpu")
     source.unlink()
-    with pytest.raises(InputError, match=r"cannot be trained again, .* which is not there"):
+    with pytest.raises(InputError, match=r"was imported from .*, which does not exist"):
         rebuild(making, plan.project.root, places[2], (), "cpu")
 
     assert (again.digest, again.scores) == (making.model.digest, making.model.scores)
@@ -461,7 +461,7 @@ def test_gradients_are_not_compared_where_objectives_are_not_certain(other: Make
 
     [job] = plan.diagnostic_jobs()
 
-    assert diagnose_models(job, "cpu").sentence.startswith("How some ingredients were trained is")
+    assert diagnose_models(job, "cpu").sentence.startswith("Training objectives of some")
 
 
 @pytest.mark.parametrize(("on_foreign", "stops"), [("exclude", False), ("stop", True)])
