@@ -231,17 +231,12 @@ def _result(run: _Run, weights: Mapping[str, Tensor]) -> TunedWeights:
 
 def _batches(run: _Run, epoch: int, first: int) -> Iterator[tuple[int, Tensor]]:
     """Yield the number and the example indices of each step of an epoch, from step `first` on."""
-    for position, indices in enumerate(_drawn(run, epoch)):
-        step = epoch * run.steps_per_epoch + position
-        if step >= first:
-            yield step, indices
-
-
-def _drawn(run: _Run, epoch: int) -> tuple[Tensor, ...]:
-    """Return the example indices of each batch of an epoch."""
     how, sampler = run.hyperparameters, run.gradient.sampler
     rows = sampler.draw(epoch, seeded_generator(how.seed, "draws", epoch)) if sampler else None
-    return _order(run, epoch) if rows is None else torch.split(rows, how.batch_size)
+    batches = _order(run, epoch) if rows is None else torch.split(rows, how.batch_size)
+    for step, indices in enumerate(batches, start=epoch * run.steps_per_epoch):
+        if step >= first:
+            yield step, indices
 
 
 def _order(run: _Run, epoch: int) -> tuple[Tensor, ...]:

@@ -32,11 +32,11 @@ def load(tmp_path: Path) -> Load:
 
 @pytest.fixture
 def message(load: Load) -> Callable[..., str]:
-    """Return what is said of a params file that is refused."""
+    """Return the error message of a params file that is refused."""
 
-    def said_of(*overrides: str, text: str = SMALLEST) -> str:
+    def message_of(*overrides: str, text: str = SMALLEST) -> str:
         with pytest.raises(InputError) as caught:
             load(*overrides, text=text)
         return str(caught.value)
 
-    return said_of
+    return message_of

@@ -1,4 +1,4 @@
-"""The settings that the documentation shows are accepted as they stand there."""
+"""The settings in the documentation are valid."""
 
 from __future__ import annotations
 

@@ -229,7 +229,7 @@ def test_a_soup_cannot_have_the_name_of_another_model(load: Load, name: str) -> 
         ),
     ],
 )
-def test_a_space_with_impossible_values_is_refused(load: Load, field: str, expected: str) -> None:
+def test_a_space_with_values_out_of_range_is_refused(load: Load, field: str, expected: str) -> None:
     with pytest.raises(InputError) as caught:
         load(f"sweep.space.{field}")
 
@@ -255,7 +255,7 @@ def test_the_ends_of_a_range_that_belong_to_it_are_accepted(load: Load) -> None:
     assert space.distributions()["seed"].bounds() == (0.0, 4294967295.0)
 
 
-def test_hyperparameters_that_are_not_named_are_constants(load: Load) -> None:
+def test_omitted_hyperparameters_are_constants(load: Load) -> None:
     distributions = load("sweep.space={epochs: {integer: [2, 3]}}").sweep.space.distributions()
 
     assert distributions["batch_size"].bounds() == (32, 32)
@@ -269,7 +269,7 @@ def test_names_are_constants_or_choices(load: Load) -> None:
     assert space.distributions()["schedule"] == Constant("cosine")
 
 
-def test_a_technique_that_is_not_searched_is_no_dimension(load: Load) -> None:
+def test_a_constant_technique_is_no_dimension_of_the_search(load: Load) -> None:
     plain, with_sgd = (
         plan_points("sobol", load(f"sweep.space={space}").sweep.space.distributions(), [], 4, 0)
         for space in (
@@ -282,7 +282,7 @@ def test_a_technique_that_is_not_searched_is_no_dimension(load: Load) -> None:
     assert {p["optimizer"] for p in with_sgd} == {"sgd"}
 
 
-def test_a_workload_of_ones_own_may_have_any_shifts(load: Load) -> None:
+def test_a_users_workload_may_have_any_shifts(load: Load) -> None:
     workload = load(
         "workload.name=my_module:Mine", "workload.val_shifts=[fog]", "workload.test_shifts=[snow]"
     ).workload
@@ -290,7 +290,7 @@ def test_a_workload_of_ones_own_may_have_any_shifts(load: Load) -> None:
     assert workload.val_shifts == ["fog"]
 
 
-def test_options_of_a_preparation_stand_among_the_method_s(load: Load) -> None:
+def test_options_of_a_preparation_are_given_with_those_of_the_method(load: Load) -> None:
     recipe = load(
         "soups.0.method=fisher", "soups.0.options={n: 64, estimator: sampled, floor: 0.1}"
     ).soups[0]
@@ -299,7 +299,7 @@ def test_options_of_a_preparation_stand_among_the_method_s(load: Load) -> None:
     assert isinstance(recipe.options["n"], int)
 
 
-def test_a_list_gives_what_is_named_over_the_space(load: Load) -> None:
+def test_a_list_replaces_values_of_the_space(load: Load) -> None:
     sweep = load(
         "sweep.search=list",
         "sweep.size=null",
@@ -310,7 +310,7 @@ def test_a_list_gives_what_is_named_over_the_space(load: Load) -> None:
     assert list(sweep.list) == [{"epochs": 3.0}, {"learning_rate": 0.1, "seed": 5.0}]
 
 
-def test_a_search_that_is_not_named_is_optunas(load: Load) -> None:
+def test_the_default_search_is_optuna(load: Load) -> None:
     first, second, third = load(
         "tune=[{name: a}, {name: b, search: gradient}, {name: c, search: entropy}]"
     ).tune

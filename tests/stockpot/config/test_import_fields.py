@@ -28,7 +28,7 @@ def load(tmp_path: Path) -> Load:
         ("[a.pt, /data/*.ckpt]", ("a.pt", "/data/*.ckpt")),
     ],
 )
-def test_what_is_imported_is_a_pattern_or_a_list_of_some(
+def test_import_is_a_pattern_or_a_list_of_patterns(
     load: Load, text: str, patterns: tuple[str, ...]
 ) -> None:
     sweep = load(f"{{import: {text}, size: 0}}").sweep
@@ -36,7 +36,7 @@ def test_what_is_imported_is_a_pattern_or_a_list_of_some(
     assert (sweep.imports, sweep.on_foreign) == (patterns, "exclude")
 
 
-def test_sections_are_written_with_the_names_that_they_are_read_with(load: Load) -> None:
+def test_sections_are_written_and_read_with_the_same_names(load: Load) -> None:
     content = load("{import: a.pt, size: 0}").model_dump(mode="json")
 
     assert content["sweep"]["import"] == "a.pt"
@@ -64,7 +64,7 @@ def test_sections_are_written_with_the_names_that_they_are_read_with(load: Load)
         ("{import: true, size: 0}", "sweep.import: must be a valid string or "),
     ],
 )
-def test_imports_that_cannot_be_are_refused(load: Load, sweep: str, message: str) -> None:
+def test_invalid_imports_are_refused(load: Load, sweep: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         load(sweep)
 
@@ -87,7 +87,7 @@ def test_a_base_is_imported_from_the_project_or_an_absolute_path(tmp_path: Path)
         load_experiment(path)
 
 
-def test_soups_may_not_be_called_as_imported_models_are(tmp_path: Path) -> None:
+def test_soups_may_not_have_names_of_imported_models(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text("sweep: {space: {epochs: 1}}\nsoups: [{name: imported-a, select: uniform}]\n")
 

@@ -49,7 +49,7 @@ def test_a_later_override_wins(load: Load) -> None:
         ("track.uri=2024-13-01", "--set track.uri: the value is not YAML, got '2024-13-01'"),
     ],
 )
-def test_an_override_that_fits_nowhere_is_refused(
+def test_an_override_of_a_field_that_does_not_exist_is_refused(
     message: Message, override: str, expected: str
 ) -> None:
     assert message(override).startswith(expected)

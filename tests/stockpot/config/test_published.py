@@ -1,4 +1,4 @@
-"""What is published of the params: the file itself, its schema for editors and its reference."""
+"""params.yaml, its schema for editors and its reference page agree."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from stockpot.config.reference import reference_page
 REPOSITORY = Path(__file__).parents[3]
 
 
-def test_the_schema_for_editors_is_the_one_that_is_checked() -> None:
+def test_the_published_schema_is_the_one_that_is_validated() -> None:
     written = (REPOSITORY / "docs" / "params.schema.json").read_text()
 
     assert written == json_schema(), "run `make schema`"
 
 
-def test_the_reference_page_is_the_one_that_the_schema_gives() -> None:
+def test_the_reference_page_is_generated_from_the_schema() -> None:
     written = (REPOSITORY / "docs" / "reference" / "params.md").read_text()
 
     assert written == reference_page(), "run `make schema`"

@@ -229,7 +229,7 @@ def test_all_errors_of_a_file_come_at_once(message: Message) -> None:
     ]
 
 
-def test_what_is_missing_is_named(message: Message) -> None:
+def test_missing_sections_are_named(message: Message) -> None:
     said = message(text="seed: 1")
 
     assert said == (
@@ -255,9 +255,9 @@ def test_a_long_value_is_shortened(message: Message) -> None:
         ("1: 2", "params.yaml: sweep: is required, got nothing"),
         (
             "seed: 1\nsweep: {size: 3, size: 4}\nsoups:\n  - name: x\n    name: y\nseed: 2",
-            "params.yaml: line 2: 'size' stands there twice; keep one of them\n"
-            "params.yaml: line 5: 'name' stands there twice; keep one of them\n"
-            "params.yaml: line 6: 'seed' stands there twice; keep one of them",
+            "params.yaml: line 2: 'size' is duplicated; keep one of them\n"
+            "params.yaml: line 5: 'name' is duplicated; keep one of them\n"
+            "params.yaml: line 6: 'seed' is duplicated; keep one of them",
         ),
     ],
 )

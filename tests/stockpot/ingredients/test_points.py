@@ -132,7 +132,7 @@ def test_an_unknown_search_is_refused() -> None:
         ("list", SPACE, [{"epochs": 2}, {"seed": 1}], 2),
     ],
 )
-def test_available_counts_what_a_search_holds(
+def test_available_counts_the_points_of_a_search(
     search: str,
     space: dict[str, Distribution],
     listed: list[dict[str, float]],

@@ -1,4 +1,4 @@
-"""Ingredients made with an adapter: it is kept beside them, and is all that was learnt."""
+"""Ingredients trained with an adapter, which is saved next to them and determines them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _merged(root: Path, content: Mapping[str, object], place: Path) -> dict[str,
     ],
     ids=lambda how: " ".join(map(str, how.values())),
 )
-def test_the_base_merged_with_the_kept_adapter_is_the_ingredient(
+def test_the_base_merged_with_the_saved_adapter_is_the_ingredient(
     made: tuple[Path, Model], tmp_path: Path, how: dict[str, object]
 ) -> None:
     root, base = made
@@ -106,7 +106,7 @@ def test_the_base_merged_with_the_kept_adapter_is_the_ingredient(
     assert not torch.equal(ingredient["features.5.weight"], start["features.5.weight"])
 
 
-def test_peft_loads_the_kept_adapter(made: tuple[Path, Model]) -> None:
+def test_peft_loads_the_saved_adapter(made: tuple[Path, Model]) -> None:
     root, base = made
     model = _train(root, base, adapter="lora")
     net = DIGITS.build().build_model(seeded_generator(0))
@@ -118,7 +118,7 @@ def test_peft_loads_the_kept_adapter(made: tuple[Path, Model]) -> None:
     assert_close(state, load_tensors(root / model.path), rtol=0, atol=1e-6)
 
 
-def test_the_mean_of_kept_adapters_is_the_mean_of_their_ingredients(
+def test_the_mean_of_saved_adapters_is_the_mean_of_their_ingredients(
     made: tuple[Path, Model], tmp_path: Path
 ) -> None:
     root, base = made
@@ -136,7 +136,7 @@ def test_the_mean_of_kept_adapters_is_the_mean_of_their_ingredients(
     assert_close(merged, expected, rtol=0, atol=1e-6)
 
 
-def test_equal_jobs_keep_equal_files(made: tuple[Path, Model], tmp_path: Path) -> None:
+def test_equal_jobs_save_equal_files(made: tuple[Path, Model], tmp_path: Path) -> None:
     root, base = made
     (tmp_path / base.path).parent.mkdir(parents=True)
     (tmp_path / base.path).write_bytes((root / base.path).read_bytes())
@@ -149,7 +149,7 @@ def test_equal_jobs_keep_equal_files(made: tuple[Path, Model], tmp_path: Path) -
 
 
 @pytest.mark.parametrize("lost", ["adapter_model.safetensors", "adapter_config.json"])
-def test_an_ingredient_whose_adapter_is_gone_is_made_again(
+def test_an_ingredient_whose_adapter_is_missing_is_trained_again(
     made: tuple[Path, Model], lost: str
 ) -> None:
     root, base = made

@@ -46,7 +46,7 @@ MakeOther = Callable[..., Plan]
 
 @pytest.fixture
 def other(finished: Plan, tmp_path: Path) -> MakeOther:
-    """Plan a project that was given the checkpoints of a finished one."""
+    """Plan a project that imports the checkpoints of a finished one."""
     root = tmp_path / "other"
     (root / "given").mkdir(parents=True)
     (root / "params.yaml").write_text(PARAMS)
@@ -62,7 +62,7 @@ def other(finished: Plan, tmp_path: Path) -> MakeOther:
 
 
 def imported(plan: Plan, stage: str) -> list[Model | Failure]:
-    """Import all of a stage in this process, and record it."""
+    """Run all imports of a stage in this process, and record them."""
     imports = plan.imports[stage]
     headers = check_headers(imports.header_job(), "cpu")
     imports.require_fit(headers)
@@ -126,7 +126,7 @@ def test_soups_of_imported_ingredients_are_those_of_trained_ones_bit_for_bit(
         assert soup.scores == same.scores
 
 
-def test_imported_and_trained_ingredients_stand_side_by_side(other: MakeOther) -> None:
+def test_imported_and_trained_ingredients_form_one_sweep(other: MakeOther) -> None:
     space = "sweep.space={learning_rate: {log_uniform: [1.0e-3, 1.0e-2]}, epochs: 1}"
     plan = other("sweep.size=1", space, "sweep.import=given/ingredient-01.safetensors")
     record_base(plan)
@@ -160,7 +160,7 @@ def test_the_users_files_stay_as_they_were_and_are_not_needed_again(other: MakeO
     assert again == first
 
 
-def test_an_imported_model_says_where_it_is_from(other: MakeOther) -> None:
+def test_an_imported_model_records_its_source(other: MakeOther) -> None:
     plan = other()
     given = plan.project.root / "given"
     (given / "ingredient-00.json").write_text(json.dumps({"lr": 0.5}))
@@ -195,7 +195,7 @@ def test_an_equal_file_elsewhere_is_found_in_the_store(other: MakeOther) -> None
 
 
 def spoil(plan: Plan) -> dict[str, str]:
-    """Put checkpoints that cannot be used beside good ones; return the reason for each."""
+    """Add unusable checkpoints to good ones; return the reason for each."""
     given = plan.project.root / "given"
     state = load_tensors(given / "ingredient-00.safetensors")
     head = next(name for name in reversed(state) if name.endswith("weight"))
@@ -219,7 +219,7 @@ def spoil(plan: Plan) -> dict[str, str]:
 
 
 class _Evil:
-    """What makes a folder when it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self._mark = mark
@@ -228,7 +228,7 @@ class _Evil:
         return os.mkdir, (str(self._mark),)
 
 
-def test_what_cannot_be_used_is_named_with_the_reason_and_left_out(other: MakeOther) -> None:
+def test_unusable_checkpoints_are_left_out_and_reported_with_the_reason(other: MakeOther) -> None:
     plan = other()
     expected = spoil(plan)
     record_base(plan)
@@ -247,7 +247,7 @@ def test_what_cannot_be_used_is_named_with_the_reason_and_left_out(other: MakeOt
     assert all(out.final for out in outcomes if isinstance(out, Failure))
 
 
-def test_what_is_foreign_by_its_header_stops_the_run_before_anything_is_read(
+def test_headers_of_another_model_stop_the_run_before_any_weights_are_read(
     other: MakeOther,
 ) -> None:
     plan = other("sweep.on_foreign=stop")
@@ -313,7 +313,7 @@ def test_headers_alone_are_read_of_a_hundred_checkpoints(other: MakeOther) -> No
 
 
 def _write_large(path: Path, template: bytes) -> None:
-    """Write a checkpoint with 64 MiB more, as a hole that takes no room on the disk."""
+    """Write a checkpoint with 64 MiB more, as a hole that takes no space on the disk."""
     length = int.from_bytes(template[:8], "little")
     header, data = json.loads(template[8 : 8 + length]), len(template) - 8 - length
     header["padding"] = {"dtype": "U8", "shape": [2**26], "data_offsets": [data, data + 2**26]}
@@ -325,7 +325,7 @@ def _write_large(path: Path, template: bytes) -> None:
 
 @dataclass(frozen=True)
 class _Read:
-    """How many bytes this process has read by calls, and at most through memory maps."""
+    """Bytes that this process has read by calls, and at most through memory maps."""
 
     called: int
     mapped: int
@@ -352,7 +352,7 @@ def test_planning_again_reads_no_checkpoint(other: MakeOther) -> None:
 
 
 @pytest.mark.parametrize("change", ["content", "more", "hyperparameters", "gone"])
-def test_a_change_of_what_is_imported_makes_the_sweep_stale(other: MakeOther, change: str) -> None:
+def test_a_change_of_the_imports_makes_the_sweep_stale(other: MakeOther, change: str) -> None:
     plan = other()
     record_base(plan)
     record_sweep(plan, imported(plan, "sweep"))
@@ -371,7 +371,7 @@ def test_a_change_of_what_is_imported_makes_the_sweep_stale(other: MakeOther, ch
     assert not is_done(other(), "sweep")
 
 
-def test_what_is_written_to_during_a_run_is_imported_by_the_next(other: MakeOther) -> None:
+def test_a_file_changed_during_a_run_is_imported_by_the_next(other: MakeOther) -> None:
     plan = other()
     record_base(plan)
     outcomes = imported(plan, "sweep")
@@ -382,7 +382,7 @@ def test_what_is_written_to_during_a_run_is_imported_by_the_next(other: MakeOthe
     assert not is_done(other(), "sweep")
 
 
-def test_a_file_that_is_written_to_while_it_is_imported_is_an_error(other: MakeOther) -> None:
+def test_a_file_that_changes_while_it_is_imported_is_an_error(other: MakeOther) -> None:
     plan = other()
     record_base(plan)
     job, *_ = _jobs(plan)
@@ -415,7 +415,7 @@ def test_an_adapter_is_merged_onto_the_base_of_the_experiment(other: MakeOther) 
     assert replace(job, start=replace(first.checkpoint, digest="other")).key != job.key
 
 
-def test_an_imported_model_is_made_again_from_its_source(other: MakeOther, tmp_path: Path) -> None:
+def test_an_imported_model_is_rebuilt_from_its_source(other: MakeOther, tmp_path: Path) -> None:
     plan = other()
     record_base(plan)
     job, *_ = _jobs(plan)
@@ -436,7 +436,7 @@ def test_an_imported_model_is_made_again_from_its_source(other: MakeOther, tmp_p
     assert (again.digest, again.scores) == (making.model.digest, making.model.scores)
 
 
-def test_soups_of_imported_ingredients_are_made_again_without_their_sources(
+def test_soups_of_imported_ingredients_are_rebuilt_without_their_sources(
     other: MakeOther, tmp_path: Path
 ) -> None:
     plan = other()
@@ -465,7 +465,7 @@ def test_gradients_are_not_compared_where_objectives_are_not_certain(other: Make
 
 
 @pytest.mark.parametrize(("on_foreign", "stops"), [("exclude", False), ("stop", True)])
-def test_what_is_found_in_the_weights_stops_the_run_if_that_is_asked_for(
+def test_unusable_weights_stop_the_run_if_on_foreign_is_stop(
     other: MakeOther, on_foreign: str, stops: bool
 ) -> None:
     imports = other(f"sweep.on_foreign={on_foreign}").imports["sweep"]
@@ -475,12 +475,12 @@ def test_what_is_found_in_the_weights_stops_the_run_if_that_is_asked_for(
         imports.refuse(["a: NaN"])
 
 
-def test_nothing_is_imported_where_nothing_is_named(plan: Plan) -> None:
+def test_without_patterns_nothing_is_imported(plan: Plan) -> None:
     assert [imports.listed() for imports in plan.imports.values()] == [[], []]
     assert isinstance(plan.imports["sweep"], Imports)
 
 
-def test_what_is_listed_says_what_is_missing(other: MakeOther) -> None:
+def test_the_list_of_imports_reports_missing_files(other: MakeOther) -> None:
     plan = other("sweep.import=none/*.pt")
 
     [line] = plan.imports["sweep"].listed()

@@ -1,4 +1,4 @@
-"""Checkpoints along a run, as ingredients of their own, and soups of some ingredients."""
+"""Snapshots along a run as further ingredients, and soups of selected ingredients."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SPACE = "sweep.space={learning_rate: 0.003, warmup: 0.0, epochs: 4}"
 
 @pytest.fixture
 def job(make_plan: MakePlan) -> TrainingJob:
-    """A run of four epochs that keeps two checkpoints on its way, at a constant rate."""
+    """A run of four epochs with two snapshots and a constant learning rate."""
     return make_plan(SPACE, "sweep.snapshots=2").ingredient_jobs()[0]
 
 
@@ -34,7 +34,7 @@ def _trained(job: TrainingJob) -> Model:
     return model
 
 
-def test_a_checkpoint_on_the_way_is_where_a_shorter_run_ends(job: TrainingJob) -> None:
+def test_a_snapshot_is_the_end_of_a_shorter_run(job: TrainingJob) -> None:
     end = _trained(job)
     first, second = job.snapshot_jobs
     assert [first.find() is not None, second.find() is not None] == [True, True]
@@ -51,14 +51,14 @@ def test_a_checkpoint_on_the_way_is_where_a_shorter_run_ends(job: TrainingJob) -
     assert len({end.digest, kept.digest, _trained(second).digest}) == 3
 
 
-def test_keeping_checkpoints_does_not_change_the_run(job: TrainingJob) -> None:
+def test_snapshots_do_not_change_the_run(job: TrainingJob) -> None:
     plain = _trained(replace(job, snapshots=()))
     (job.root / plain.path).unlink()
 
     assert _trained(job) == plain
 
 
-def test_a_checkpoint_that_is_gone_is_made_to_the_same_bits(job: TrainingJob) -> None:
+def test_a_missing_snapshot_is_rebuilt_to_the_same_bits(job: TrainingJob) -> None:
     _trained(job)
     kept = _trained(job.snapshot_jobs[1])
     (job.root / kept.path).unlink()
@@ -67,7 +67,7 @@ def test_a_checkpoint_that_is_gone_is_made_to_the_same_bits(job: TrainingJob) ->
     assert job.find() is not None
 
 
-def test_a_checkpoint_is_made_again_from_its_record(job: TrainingJob) -> None:
+def test_a_snapshot_is_rebuilt_from_its_record(job: TrainingJob) -> None:
     _trained(job)
     snapshot = job.snapshot_jobs[0]
     kept = _trained(snapshot)
@@ -79,7 +79,7 @@ def test_a_checkpoint_is_made_again_from_its_record(job: TrainingJob) -> None:
     assert (again.digest, again.scores) == (kept.digest, kept.scores)
 
 
-def test_a_run_that_ends_early_has_no_later_checkpoints(job: TrainingJob) -> None:
+def test_a_run_that_ends_early_has_no_later_snapshots(job: TrainingJob) -> None:
     how = replace(job.hyperparameters, learning_rate=1e-9, epochs=9, patience=1)
     early = replace(job, hyperparameters=how, snapshots=(1, 8))
     _trained(early)
@@ -94,7 +94,7 @@ def test_a_run_that_ends_early_has_no_later_checkpoints(job: TrainingJob) -> Non
 @pytest.mark.parametrize(
     ("epochs", "count", "kept"), [(8, 3, (2, 4, 6)), (2, 5, (1,)), (1, 3, ()), (6, 0, ())]
 )
-def test_checkpoints_are_evenly_spaced_between_start_and_end(
+def test_snapshots_are_evenly_spaced_between_start_and_end(
     make_plan: MakePlan, epochs: int, count: int, kept: tuple[int, ...]
 ) -> None:
     plan = make_plan(f"sweep.space={{epochs: {epochs}}}", f"sweep.snapshots={count}")
@@ -115,7 +115,7 @@ def test_a_soup_of_the_ingredients_that_patterns_name(plan: Plan, make_plan: Mak
     assert [*soup.details["coefficients"]] == [first.name, last.name]
 
 
-def test_a_pattern_that_names_no_ingredient_is_refused(make_plan: MakePlan) -> None:
+def test_a_pattern_that_matches_no_ingredient_is_refused(make_plan: MakePlan) -> None:
     plan = make_plan("soups=[{name: s, select: greedy, ingredients: [ingredient-0*, imported-*]}]")
 
     with pytest.raises(InputError, match=r"soup 's': ingredients must be .*got 'imported-\*'"):

@@ -1,4 +1,4 @@
-"""Training on the digits: what the store has is not trained again, and killed runs continue."""
+"""Training on the digits: stored models are not trained again, and killed runs resume."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _with(job: TrainingJob, **hyperparameters: Any) -> TrainingJob:
 
 
 def _state_of_files(root: Path) -> dict[str, tuple[int, int]]:
-    """Say of each file of the store which one it is and when it was written."""
+    """Return the inode and modification time of each file of the store."""
     states = {path: path.stat() for path in Store(root).files()}
     return {path.name: (state.st_ino, state.st_mtime_ns) for path, state in states.items()}
 
@@ -187,7 +187,7 @@ def test_a_damaged_base_trains_nothing(plan: Plan, job: TrainingJob) -> None:
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerPool]:
-    """Return a pool of one worker, with device slots of its own."""
+    """Return a pool of one worker, with separate device slots."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("slots")))
         opened = WorkerPool(["cpu"], threads=1)

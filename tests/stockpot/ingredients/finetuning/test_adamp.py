@@ -1,4 +1,4 @@
-"""AdamP: AdamW, but for the length of scale-invariant weights."""
+"""AdamP: AdamW, except for scale-invariant weights."""
 
 from __future__ import annotations
 

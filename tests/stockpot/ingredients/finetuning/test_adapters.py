@@ -69,7 +69,7 @@ class Net(nn.Module):
 
 
 class NetDigits(Digits):
-    """The digits, for that net."""
+    """The digits, for that model."""
 
     def build_model(self, generator: Generator) -> nn.Module:
         net = Net()
@@ -97,7 +97,7 @@ def _adapted(how: Hyperparameters, net: nn.Module | None = None) -> Adapter:
 
 
 def _moved(how: Hyperparameters) -> Adapter:
-    """Put an adapter in whose weights are as if they had been trained."""
+    """Insert an adapter with weights as if it had been trained."""
     adapter = _adapted(how)
     generator = torch.Generator().manual_seed(5)
     for name, parameter in adapter.model.named_parameters():
@@ -114,7 +114,7 @@ def _factors(adapter: Adapter, layer: str) -> tuple[Tensor, Tensor]:
 
 
 def _changes(adapter: Adapter) -> dict[str, Tensor]:
-    """Return what merging changes, of the tensors that it does."""
+    """Return the changes by merging, of the tensors that it changes."""
     before, after = _net().state_dict(), adapter.merged(adapter.model.state_dict())
     return {
         name: tensor - before[name]
@@ -252,7 +252,7 @@ def test_eva_gives_the_ranks_to_the_directions_that_explain_most_and_keeps_the_s
 
 def test_eva_leaves_padding_out() -> None:
     class Texts(NetDigits):
-        """Texts whose tokens are their own features; padded with features far off."""
+        """Texts whose tokens are their own features; padded with outliers."""
 
         def forward(self, model: nn.Module, batch: Batch) -> Tensor:
             outputs: Tensor = model(batch[0])
@@ -328,7 +328,7 @@ def test_all_but_the_adapted_weights_stay_as_they_were(kind: dict[str, object]) 
 
 @pytest.mark.parametrize("average", ["ema", "swa", "lawa"])
 @pytest.mark.parametrize("kind", [{"adapter": "lora"}, {"adapter": "bone"}], ids=["lora", "bone"])
-def test_an_average_is_of_the_adapter_and_base_and_adapter_are_all_of_the_result(
+def test_an_average_is_of_the_adapter_and_base_and_adapter_determine_the_result(
     kind: dict[str, object], average: str
 ) -> None:
     start, how = _net().state_dict(), _how(**kind, epochs=2, average=average, patience=1)
@@ -344,7 +344,7 @@ def test_an_average_is_of_the_adapter_and_base_and_adapter_are_all_of_the_result
     assert torch.equal(tuned["norm.running_var"], start["norm.running_var"])
 
 
-def test_the_kept_adapter_is_of_the_epoch_that_was_best() -> None:
+def test_the_saved_adapter_is_that_of_the_best_epoch() -> None:
     start, kept = _net().state_dict(), {}
     how = _how(adapter="lora", learning_rate=0.5, epochs=4, patience=4)
 

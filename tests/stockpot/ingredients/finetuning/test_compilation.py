@@ -1,4 +1,4 @@
-"""Compiled steps: the weights of plain ones but for rounding, always the same bits, or an error."""
+"""Compiled steps: equal to eager ones up to rounding, deterministic, or an error."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class DroppingNet(nn.Module):
 
 
 class DroppingDigits(Digits):
-    """The digits, for that net, the latest of which is kept."""
+    """The digits, for that model; stores the latest."""
 
     net: DroppingNet
 
@@ -80,7 +80,7 @@ def test_a_compiled_run_has_the_weights_of_the_plain_one_and_runs_none_of_its_co
     assert (calls, DIGITS.net.calls) == (10, 0)
 
 
-def test_a_compiled_run_that_was_killed_goes_on_bit_for_bit(tmp_path: Path) -> None:
+def test_a_killed_compiled_run_resumes_bit_for_bit(tmp_path: Path) -> None:
     how = {"batch_size": 64, "compiler": QUICK, "probe_epochs": 1}
 
     resumed = train_killed(DIGITS, replace(HOW, **how), tmp_path)
@@ -92,7 +92,7 @@ def test_batches_of_many_shapes_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("stockpot.ingredients.finetuning.compilation._MOST_GRAPHS", 3)
 
     class ManyShapes(DroppingDigits):
-        """A workload that cuts each batch to another size."""
+        """A workload with a different size of every batch."""
 
         size = 0
 

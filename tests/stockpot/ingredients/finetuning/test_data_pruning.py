@@ -1,4 +1,4 @@
-"""Scores of examples, and which of them are trained on."""
+"""Difficulty scores of examples, and the selection by them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ DIGITS = Digits(0, [], [])
 
 
 class LinearDigits(Digits):
-    """The digits, for one layer."""
+    """The digits, for a model of one layer."""
 
     def __init__(self, *, bias: bool) -> None:
         super().__init__(0, [], [])
@@ -137,7 +137,7 @@ def test_a_wrong_label_is_among_the_hardest() -> None:
         (0.01, 0.0, [1]),
     ],
 )
-def test_the_hardest_are_kept_but_for_those_that_are_too_hard(
+def test_the_hardest_examples_are_kept_except_those_that_are_too_hard(
     kept: float, dropped: float, expected: list[int]
 ) -> None:
     scores = torch.tensor([0.1, 0.9, 0.5, 0.2, 0.5])
@@ -157,7 +157,7 @@ def test_no_example_that_is_left_out_is_harder(scores: list[float], kept: float)
     assert max(left_out, default=0.0) <= min(scores[place] for place in chosen)
 
 
-def test_more_than_all_is_refused() -> None:
+def test_shares_above_one_in_sum_are_refused() -> None:
     with pytest.raises(InputError, match=r"kept_data: must be at most 1 - dropped_data, got 0\.8"):
         hardest(torch.zeros(10), 0.8, 0.3)
     with pytest.raises(InputError, match=r"got 1\.0 with dropped_data 0\.1"):
@@ -166,7 +166,7 @@ def test_more_than_all_is_refused() -> None:
 
 def test_a_run_trains_on_the_kept_examples_alone() -> None:
     class Half(Digits):
-        """The digits, of whose train split the even ones are there."""
+        """The digits, with only the even ones in train."""
 
         def dataset(self, split: str) -> TensorDataset:
             return TensorDataset(*(tensor[::2] for tensor in super().dataset(split).tensors))

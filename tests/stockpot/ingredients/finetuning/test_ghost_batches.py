@@ -1,4 +1,4 @@
-"""Ghost BatchNorm: what a ghost batch sees, and the schedule of large batches."""
+"""Ghost BatchNorm, and the schedule of large batches."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_smaller_batch_than_meant_has_at_least_one_epoch() -> None:
 
 
 class NormedDigits(Digits):
-    """The digits, for a net with BatchNorm."""
+    """The digits, for a model with BatchNorm."""
 
     def build_model(self, generator: Generator) -> nn.Module:
         layers = nn.Sequential(
@@ -146,7 +146,7 @@ def _train(**how: float | str) -> dict[str, Tensor]:
     return dict(fine_tune(NORMED, None, hyperparameters, split="pretrain"))
 
 
-def test_a_run_with_ghost_batches_gives_a_plain_model_of_other_weights() -> None:
+def test_a_run_with_ghost_batches_gives_a_plain_model_with_other_weights() -> None:
     plain, ghost = _train(), _train(ghost_batch=20)
 
     NORMED.build_model(torch.Generator()).load_state_dict(ghost)
@@ -155,7 +155,7 @@ def test_a_run_with_ghost_batches_gives_a_plain_model_of_other_weights() -> None
     torch.testing.assert_close(_train(ghost_batch=100), plain, rtol=0, atol=0)
 
 
-def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path: Path) -> None:
+def test_a_killed_run_resumes_bit_for_bit(tmp_path: Path) -> None:
     how = {"ghost_batch": 24, "reference_batch": 50}
 
     resumed = train_killed(NORMED, replace(HOW, **how), tmp_path)

@@ -1,4 +1,4 @@
-"""Which examples are drawn, how much they count, and what is remembered of them."""
+"""Probabilities of draws, coefficients of losses, and stored norms."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ NORMS = st.lists(st.floats(0, 1.4), min_size=1, max_size=20)
 def _shown(
     sampler: GradientNormSampler, rows: Sequence[int], outputs: Tensor, targets: Sequence[int]
 ) -> Tensor:
-    """Show a batch to a sampler; return how much its examples count."""
+    """Pass a batch to a sampler; return the coefficients of its examples."""
     batch = (torch.tensor(targets),)
     mixed = MixedBatch(batch, batch, 1.0, torch.tensor(rows))
     return sampler.weighted(torch.ones(len(rows)), outputs, mixed)
@@ -71,7 +71,7 @@ def test_every_example_can_be_drawn_while_some_draws_are_uniform(
 
 
 @given(norms=st.lists(st.floats(0.01, 1.4), min_size=1, max_size=20))
-def test_by_norm_the_second_moment_of_a_gradient_is_least(norms: list[float]) -> None:
+def test_draws_by_norm_minimise_the_second_moment_of_the_gradient(norms: list[float]) -> None:
     lengths = torch.tensor(norms, dtype=torch.float64)
     p = probabilities(lengths, 1.0)
 
@@ -95,7 +95,7 @@ def test_the_expectation_of_the_weighted_gradient_is_the_full_one(mix: float) ->
     torch.testing.assert_close(expected, gradients.mean(dim=0), rtol=1e-6, atol=1e-7)
 
 
-def test_the_biased_sampler_draws_alike_and_does_not_weight() -> None:
+def test_the_biased_sampler_draws_the_same_and_does_not_weight() -> None:
     (fair, _), (biased, _) = _seen(), _seen(replace(HOW, sampler="gradient_norm_biased"))
 
     drawn = [one.draw(2, seeded_generator(5, "draws")) for one in (fair, biased)]
@@ -105,7 +105,7 @@ def test_the_biased_sampler_draws_alike_and_does_not_weight() -> None:
     assert _shown(biased, [0, 1], torch.zeros(2, 10), [0, 1]).tolist() == [1.0, 1.0]
 
 
-def test_draws_are_as_frequent_as_they_are_likely() -> None:
+def test_frequencies_of_draws_match_their_probabilities() -> None:
     sampler, norms = _seen(replace(HOW, sampler_mix=0.8))
 
     drawn = [sampler.draw(1, seeded_generator(number, "draws")) for number in range(400)]
@@ -153,7 +153,7 @@ def test_an_epoch_is_drawn_from_the_norms_at_its_start() -> None:
 
 
 @pytest.mark.parametrize("sampler", ["gradient_norm", "gradient_norm_biased"])
-def test_the_first_epoch_is_the_plain_one(sampler: str) -> None:
+def test_the_first_epoch_is_shuffled(sampler: str) -> None:
     plain = replace(HOW, epochs=1, sampler="shuffle")
     drawn = replace(HOW, epochs=1, sampler=sampler)  # type: ignore[arg-type]
 

@@ -36,7 +36,7 @@ from stockpot.workloads.images.conv_net import ConvNet
         (["weight"], ["weight"]),
     ],
 )
-def test_a_layer_is_a_numbered_module_or_the_largest_beside_them(
+def test_a_layer_is_a_numbered_module_or_the_largest_module_without_one(
     names: list[str], layers: list[str]
 ) -> None:
     assert layers_of(names) == layers
@@ -49,7 +49,7 @@ def test_rates_fall_from_the_last_layer_to_the_first() -> None:
     assert [len(group["params"]) for group in groups] == [2, 2, 2, 2]
 
 
-def test_without_decay_there_is_one_group_of_what_is_trained() -> None:
+def test_without_decay_all_trained_parameters_are_one_group() -> None:
     net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
     net[0].requires_grad_(False)
 

@@ -1,4 +1,4 @@
-"""Fine-tuning: resumed bit for bit whatever the techniques, divergence, and no global state."""
+"""Fine-tuning: resumed bit for bit with any technique, divergence, and no global state."""
 
 from dataclasses import replace
 
@@ -40,11 +40,11 @@ def undisturbed():
 
 
 class Killed(BaseException):
-    """Stands for the end of the process."""
+    """Represents the end of the process."""
 
 
 def train_killed(path, monkeypatch, how, steps_done):
-    """Train until so many steps are done, then die; then go on from what was saved."""
+    """Train for some steps, fail, then resume from the saved state."""
     save = PartialState.save
 
     def save_and_die(state, parts, progress, *, identity):
@@ -61,7 +61,7 @@ def train_killed(path, monkeypatch, how, steps_done):
 
 
 @pytest.mark.parametrize("steps_done", [1, 4, 5, 6, 9])
-def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, monkeypatch, undisturbed, steps_done):
+def test_a_killed_run_resumes_bit_for_bit(tmp_path, monkeypatch, undisturbed, steps_done):
     path = tmp_path / "state.safetensors"
 
     resumed = train_killed(path, monkeypatch, HOW, steps_done)
@@ -93,7 +93,7 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, monkeypatch, undist
     ids=lambda technique: " ".join(f"{name}={value}" for name, value in technique.items()),
 )
 @pytest.mark.parametrize("steps_done", [5])  # an epoch's end, where most can go wrong
-def test_techniques_go_on_bit_for_bit_too(
+def test_killed_runs_with_techniques_resume_bit_for_bit(
     tmp_path, monkeypatch, undisturbed, technique, steps_done
 ):
     how = replace(HOW, **technique)
@@ -106,7 +106,7 @@ def test_techniques_go_on_bit_for_bit_too(
 
 
 def test_without_techniques_a_run_is_the_plain_loop():
-    """What a run did before there were techniques, in so many words."""
+    """A training loop without techniques, written out."""
     how = replace(HOW, mixup=0.0, augmentation=0.0)
     model = WORKLOAD.build_model(seeded_generator(how.seed, "weights"))
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=how.weight_decay, fused=True)
@@ -151,19 +151,19 @@ def test_a_run_that_diverges_says_at_which_step(learning_rate):
         train(replace(HOW, learning_rate=learning_rate))
 
 
-def test_a_start_that_does_not_fit_is_an_input_error():
+def test_start_weights_of_another_model_are_an_input_error():
     with pytest.raises(InputError, match="start"):
         train(start={"head.weight": torch.zeros(2, 2)})
 
 
-def test_the_start_is_where_training_begins(undisturbed):
+def test_training_begins_at_the_start_weights(undisturbed):
     barely = train(replace(HOW, learning_rate=1e-12, weight_decay=0.0), start=undisturbed)
 
     for name, tensor in undisturbed.items():
         torch.testing.assert_close(barely[name], tensor, atol=1e-9, rtol=0)
 
 
-def test_no_epochs_give_the_model_as_it_is_built():
+def test_without_epochs_the_model_is_as_it_was_built():
     built = WORKLOAD.build_model(seeded_generator(HOW.seed, "weights")).state_dict()
 
     assert same(train(replace(HOW, epochs=0)), built)

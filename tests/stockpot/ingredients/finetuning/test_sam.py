@@ -39,7 +39,7 @@ def test_the_gradient_is_taken_at_the_ascended_point() -> None:
     assert loss == (9 + 4) / 2
 
 
-def test_weights_and_buffers_are_as_after_one_pass() -> None:
+def test_weights_and_buffers_are_those_after_one_pass() -> None:
     bowl = _Bowl([0.1, 1 / 3])
 
     sharpness_aware(bowl.gradient, bowl, 0.5)
@@ -48,7 +48,7 @@ def test_weights_and_buffers_are_as_after_one_pass() -> None:
     assert bowl.count == 1
 
 
-def test_where_there_is_no_slope_there_is_no_ascent() -> None:
+def test_without_a_gradient_there_is_no_ascent() -> None:
     bowl = _Bowl([0.0, 0.0])
 
     assert sharpness_aware(bowl.gradient, bowl, 0.5) == 0

@@ -1,4 +1,4 @@
-"""Scores of train's examples for a base, which a whole sweep shares."""
+"""Cached scores of train's examples, shared by a sweep."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _files(plan: Plan) -> list[Path]:
     return sorted((plan.project.root / ".stockpot" / "preparations").glob("*"))
 
 
-def test_scores_are_computed_once_a_sweep_for_each_kind(plan: Plan) -> None:
+def test_scores_of_each_kind_are_computed_once_per_sweep(plan: Plan) -> None:
     models = [make_model(_job(plan, number), "cpu") for number in (0, 1)]
     [kept] = _files(plan)
     written = kept.stat().st_mtime_ns
@@ -43,7 +43,7 @@ def test_scores_are_computed_once_a_sweep_for_each_kind(plan: Plan) -> None:
     assert kept.name.startswith(plan.base().digest)
 
 
-def test_they_are_those_of_the_base_on_train(plan: Plan) -> None:
+def test_cached_scores_are_those_of_the_base_on_train(plan: Plan) -> None:
     job = _job(plan)
     assert job.start is not None
 
@@ -56,7 +56,7 @@ def test_they_are_those_of_the_base_on_train(plan: Plan) -> None:
     assert len(scores) == 700
 
 
-def test_a_run_uses_what_is_kept(plan: Plan) -> None:
+def test_a_run_uses_the_cached_scores(plan: Plan) -> None:
     first = make_model(_job(plan), "cpu")
     [kept] = _files(plan)
     assert isinstance(first, Model)
@@ -69,13 +69,13 @@ def test_a_run_uses_what_is_kept(plan: Plan) -> None:
     assert easiest.digest != first.digest
 
 
-def test_they_stay_as_long_as_the_base(plan: Plan) -> None:
+def test_cached_scores_are_kept_as_long_as_the_base(plan: Plan) -> None:
     make_model(_job(plan), "cpu")
 
     assert not set(_files(plan)) & set(find_garbage(plan.project))
 
 
-def test_a_run_on_all_of_train_scores_nothing(plan: Plan) -> None:
+def test_a_run_on_all_of_train_computes_no_scores(plan: Plan) -> None:
     make_model(_job(plan, kept_data=1.0, weight_decay=0.5), "cpu")
 
     assert _files(plan) == []

@@ -1,4 +1,4 @@
-"""Pruned models that are retrained: zeros that stay, and sparse soups of them."""
+"""Retrained pruned models keep their zeros, and so do soups of them."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_without_steps_it_is_one_shot_pruning() -> None:
 
 
 def test_phases_of_pruning_and_retraining_end_with_a_soup_of_that_sparsity() -> None:
-    """Algorithm 1 of the paper: three models a phase, each phase from the soup before."""
+    """Algorithm 1 of the paper: three models per phase, each phase from the previous soup."""
     soup, masks = _start(), []
     for phase in (1, 2):
         sparsity = 1 - density_after(phase, 0.9, 2)
@@ -144,6 +144,6 @@ def test_a_model_without_matrices_has_nothing_to_prune() -> None:
         prune(nn.BatchNorm1d(3), 0.5)
 
 
-def test_an_adapter_would_fill_the_zeros_in() -> None:
+def test_an_adapter_is_refused_with_sparsity() -> None:
     with pytest.raises(InputError, match="sparsity: must be 0 with an adapter"):
         _retrain(_start(), sparsity=0.5, adapter="lora")

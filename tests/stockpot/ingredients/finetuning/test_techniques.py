@@ -1,4 +1,4 @@
-"""What each technique does to a run on the digits, or to a net that can be followed by hand."""
+"""The effect of each technique on a run on the digits, or on a model computed by hand."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class NormedNet(nn.Module):
 
 
 class NormedDigits(Digits):
-    """The digits, for a net with BatchNorm."""
+    """The digits, for a model with BatchNorm."""
 
     def build_model(self, generator: Generator) -> nn.Module:
         net = NormedNet()
@@ -80,7 +80,7 @@ def _changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
 def _gradient(
     workload: Workload, *, clip_norm: float = 0.0, **how: float | str
 ) -> tuple[nn.Module, Tensor, float]:
-    """Take one gradient; return the net, all slopes as one vector, and the loss."""
+    """Compute one gradient; return the model, the gradient as one vector, and the loss."""
     hyperparameters = replace(HOW, **how)  # type: ignore[arg-type]
     net = workload.build_model(seeded_generator(7, "weights"))
     optimizer = build_optimizer(net, hyperparameters)
@@ -154,7 +154,7 @@ def test_a_probe_trains_the_head_alone() -> None:
     assert _changed(before, after) == {"head.weight", "head.bias"}
 
 
-def test_after_the_probe_all_is_trained_from_the_probed_head() -> None:
+def test_after_the_probe_all_weights_are_trained_from_the_probed_head() -> None:
     probed = _train(NORMED, probe_epochs=2, epochs=0)
 
     barely = _train(NORMED, probe_epochs=2, epochs=1, schedule="cosine_power", schedule_power=1e30)
@@ -163,7 +163,7 @@ def test_after_the_probe_all_is_trained_from_the_probed_head() -> None:
     assert (barely["head.weight"] - probed["head.weight"]).abs().max() < 0.05
 
 
-def test_another_head_is_probed_where_it_is_named() -> None:
+def test_a_named_head_is_probed() -> None:
     after = _train(probe_epochs=1, epochs=0, head="features.5.* head.bias")
 
     changed = {"features.5.weight", "features.5.bias", "head.bias"}
@@ -200,7 +200,7 @@ def test_patterns_that_match_nothing_are_refused(
         ({"average": "lawa", "lawa_epochs": 9}, (2 + 5 + 8) / 3),
     ],
 )
-def test_an_average_takes_in_the_weights_that_its_name_says(
+def test_each_average_is_of_the_weights_that_define_it(
     how: dict[str, float | str], expected: float | None
 ) -> None:
     net = nn.Linear(1, 1)
@@ -242,7 +242,7 @@ def test_an_average_has_batch_norm_statistics_of_its_own() -> None:
 
 
 class ScriptedDigits(Digits):
-    """The digits, whose score on val is given, an epoch each."""
+    """The digits, with a given val score per epoch."""
 
     def __init__(self, scores: list[float]) -> None:
         super().__init__(0, [], [])
@@ -267,7 +267,7 @@ def test_a_stopped_run_gives_the_weights_of_the_first_best_epoch(
     assert _changed(_train(epochs=best), stopped) == set()
 
 
-def test_a_smoothed_label_costs_what_it_says() -> None:
+def test_the_loss_of_a_smoothed_label_mixes_target_and_mean() -> None:
     outputs = torch.tensor([[2.0, 0.0, -1.0]])
     batch = (torch.zeros(1), torch.tensor([0]))
 
@@ -277,7 +277,7 @@ def test_a_smoothed_label_costs_what_it_says() -> None:
     torch.testing.assert_close(loss[0], 0.7 * costs[0] + 0.3 * costs.mean())
 
 
-def test_cutmix_pastes_a_box_of_the_partner_and_says_what_stays() -> None:
+def test_cutmix_pastes_a_box_of_the_partner_and_returns_the_share_that_stays() -> None:
     images = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 8, 8).clone()
     targets = torch.arange(4)
 
@@ -299,7 +299,7 @@ def test_cutmix_needs_images() -> None:
         cut_and_paste((torch.zeros(2, 3), torch.zeros(2)), 0.5, torch.Generator())
 
 
-def test_with_both_mixings_each_step_has_one() -> None:
+def test_with_mixup_and_cutmix_each_step_uses_one() -> None:
     how = replace(HOW, mixup=1.0, cutmix=1.0)
     images, targets = torch.eye(2).view(2, 1, 1, 2), torch.arange(2)
     batch: Batch = (images.repeat(4, 1, 8, 4), targets.repeat(4))

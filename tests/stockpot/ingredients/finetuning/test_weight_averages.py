@@ -80,7 +80,7 @@ def test_swa_is_the_uniform_soup_of_its_samples() -> None:
     torch.testing.assert_close(average["weight"], _uniform(samples), rtol=1e-6, atol=1e-6)
 
 
-def test_lawa_of_one_is_the_latest_and_of_more_the_uniform_soup_of_those() -> None:
+def test_lawa_of_one_is_the_latest_and_of_more_their_uniform_soup() -> None:
     trajectory = _trajectory(9)
 
     one, four = (_averaged(LatestWeightAverage(k), trajectory) for k in (1, 4))
@@ -134,7 +134,7 @@ def test_an_average_does_not_share_memory_with_the_training() -> None:
 @pytest.mark.parametrize(
     "average", [ExponentialAverage(), LatestWeightAverage(), StochasticWeightAverage()]
 )
-def test_nothing_has_no_average(average: Average) -> None:
+def test_averages_without_weights_are_refused(average: Average) -> None:
     with pytest.raises(ValueError, match="needs weights to average, got none"):
         average.average()
 
@@ -168,7 +168,7 @@ def test_arguments_out_of_range_are_refused(make: type, expected: str) -> None:
     ],
 )
 @pytest.mark.parametrize("taken", [0, 1, 4])
-def test_what_one_held_another_goes_on_with(
+def test_an_average_is_restored_from_its_state(
     make: Callable[[], Average], dtype: torch.dtype, taken: int
 ) -> None:
     trajectory = _trajectory(6, dtype)

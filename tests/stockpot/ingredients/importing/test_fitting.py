@@ -48,7 +48,7 @@ def test_a_checkpoint_of_the_model_is_read_as_it_is(
 
 
 @pytest.mark.parametrize("prefix", ["model.", "module.", "_orig_mod.", "net.body_and_head."])
-def test_a_prefix_of_all_names_is_taken_off_and_said(
+def test_a_prefix_of_all_names_is_removed_and_reported(
     tmp_path: Path, form: ModelForm, state: State, prefix: str
 ) -> None:
     path = saved(tmp_path, {prefix + name: tensor for name, tensor in state.items()})
@@ -125,7 +125,7 @@ def test_a_foreign_checkpoint_is_refused_with_all_reasons(
     assert told == f"{path}: {reason}"
 
 
-def test_many_names_are_cut_short(tmp_path: Path, form: ModelForm) -> None:
+def test_long_lists_of_names_are_shortened(tmp_path: Path, form: ModelForm) -> None:
     path = saved(tmp_path, {f"other.{number}": torch.ones(1) for number in range(5)})
 
     with pytest.raises(InputError, match=r"'other.0', 'other.1', 'other.2' and 2 more$"):
@@ -142,7 +142,7 @@ def test_values_that_are_not_finite_are_refused(
         read(saved(tmp_path, state), form)
 
 
-def test_weights_are_read_in_the_dtypes_of_the_model_and_that_is_said(
+def test_weights_are_converted_to_the_dtypes_of_the_model_and_that_is_reported(
     tmp_path: Path, form: ModelForm, state: State
 ) -> None:
     half = {n: t.half() if t.is_floating_point() else t.int() for n, t in state.items()}
@@ -187,7 +187,7 @@ def test_tied_tensors_that_differ_are_refused(tmp_path: Path) -> None:
         read(path, form_of(make(TiedToy)))
 
 
-def test_an_adapter_is_put_on_the_base(tmp_path: Path, form: ModelForm, state: State) -> None:
+def test_an_adapter_is_applied_to_the_base(tmp_path: Path, form: ModelForm, state: State) -> None:
     a, b = randn(2, 3), randn(2, 2, seed=1)
     adapter = save_adapter(tmp_path / "lora", factors("head", a, b))
     fitted = fit(open_source(adapter, form.as_source()), form)
@@ -199,7 +199,7 @@ def test_an_adapter_is_put_on_the_base(tmp_path: Path, form: ModelForm, state: S
     torch.testing.assert_close(weights, expected)
 
 
-def test_the_form_is_that_of_names_shapes_and_dtypes_whether_built_with_memory_or_without() -> None:
+def test_the_form_has_names_shapes_and_dtypes_whether_built_with_memory_or_without() -> None:
     without, with_memory = form_of(make(TiedToy)), form_of(make(Toy))  # Toy's code needs values
 
     assert {name: tensor.shape for name, tensor in without.tensors.items()} == {

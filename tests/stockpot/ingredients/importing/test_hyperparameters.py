@@ -17,7 +17,7 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
-def test_nothing_is_known_where_no_file_says_it(weights: Path) -> None:
+def test_without_a_file_there_are_no_hyperparameters(weights: Path) -> None:
     assert find_hyperparameters(weights) == {}
     assert find_hyperparameters(weights.parent) == {}
 
@@ -30,7 +30,9 @@ def test_nothing_is_known_where_no_file_says_it(weights: Path) -> None:
         ("a/hyperparameters.json", True),
     ],
 )
-def test_a_json_file_beside_the_weights_is_read(weights: Path, place: str, as_folder: bool) -> None:
+def test_a_json_file_next_to_the_weights_is_read(
+    weights: Path, place: str, as_folder: bool
+) -> None:
     (weights.parents[1] / place).write_text('{"lr": 0.1, "optimizer": "sgd"}')
 
     found = find_hyperparameters(weights.parent if as_folder else weights)
@@ -38,7 +40,7 @@ def test_a_json_file_beside_the_weights_is_read(weights: Path, place: str, as_fo
     assert found == {"lr": 0.1, "optimizer": "sgd"}
 
 
-def test_the_file_that_is_nearest_wins(weights: Path) -> None:
+def test_the_nearest_file_wins(weights: Path) -> None:
     for name, rate in (("last.json", 1), ("hyperparameters.json", 2)):
         (weights.parent / name).write_text(json.dumps({"lr": rate}))
     (weights.parent / "hyperparameters.csv").write_text("file,lr\nlast.pt,3\n")
@@ -53,7 +55,7 @@ def test_the_file_that_is_nearest_wins(weights: Path) -> None:
         {"digest": "a", "details": {"hyperparameters": {"lr": 1}}},
     ],
 )
-def test_a_mapping_of_hyperparameters_is_taken_alone(
+def test_of_a_file_only_the_mapping_of_hyperparameters_is_used(
     weights: Path, content: dict[str, object]
 ) -> None:
     (weights.parent / "last.json").write_text(json.dumps(content))
@@ -61,7 +63,7 @@ def test_a_mapping_of_hyperparameters_is_taken_alone(
     assert find_hyperparameters(weights) == {"lr": 1}
 
 
-def test_numbers_and_short_texts_count(weights: Path) -> None:
+def test_numbers_and_short_texts_are_hyperparameters(weights: Path) -> None:
     content = {
         "optimizer": {"name": "sgd", "lr": 0.1},
         "amp": True,

@@ -33,7 +33,7 @@ def found(root: Path, *patterns: str) -> dict[str, str]:
         ("runs/[ab]*", "runs/b.v2.pt", "imported-b.v2"),
     ],
 )
-def test_a_name_is_what_wildcards_stand_for(
+def test_a_name_has_the_parts_that_wildcards_match(
     tmp_path: Path, pattern: str, path: str, name: str
 ) -> None:
     touch(tmp_path, path)
@@ -52,7 +52,7 @@ def test_another_checkpoint_changes_no_name(tmp_path: Path) -> None:
     assert before.items() <= after.items()
 
 
-def test_equal_names_are_told_apart_by_their_paths(tmp_path: Path) -> None:
+def test_equal_names_are_made_unique_by_their_paths(tmp_path: Path) -> None:
     touch(tmp_path, "x.pt", "x.bin", "y.pt")
 
     names = [*found(tmp_path, "*.pt", "*.bin")]
@@ -62,13 +62,13 @@ def test_equal_names_are_told_apart_by_their_paths(tmp_path: Path) -> None:
     assert all(name.startswith("imported-x-") for name in (names[0], names[2]))
 
 
-def test_a_checkpoint_that_several_patterns_fit_is_one(tmp_path: Path) -> None:
+def test_a_checkpoint_that_several_patterns_match_is_found_once(tmp_path: Path) -> None:
     touch(tmp_path, "a.pt", "b.pt")
 
     assert [*found(tmp_path, "b.pt", "*.pt")] == ["imported-b", "imported-a"]
 
 
-def test_wildcards_pass_over_files_that_are_no_weights(tmp_path: Path) -> None:
+def test_wildcards_skip_files_that_are_not_weights(tmp_path: Path) -> None:
     touch(tmp_path, "all/a.pt", "all/b.json", "all/hyperparameters.csv", "all/.b.pt")
 
     assert found(tmp_path, "all/*") == {"imported-a": "all/a.pt"}
@@ -94,7 +94,7 @@ def test_shards_and_adapters_are_their_folders(tmp_path: Path) -> None:
     ]
 
 
-def test_a_folder_whose_weights_are_not_clear_has_no_files(tmp_path: Path) -> None:
+def test_a_folder_with_ambiguous_weights_has_no_files(tmp_path: Path) -> None:
     touch(tmp_path, "f/notes.txt", "g/adapter_config.json", "h/model-1.safetensors")
     (tmp_path / "h/model.safetensors.index.json").write_text(INDEX)
 
@@ -113,11 +113,11 @@ def test_paths_outside_the_project_are_shown_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["runs/*.pt", "missing.pt"])
-def test_a_pattern_that_fits_nothing_is_refused(tmp_path: Path, pattern: str) -> None:
+def test_a_pattern_that_matches_nothing_is_refused(tmp_path: Path, pattern: str) -> None:
     with pytest.raises(InputError, match=r"sweep.import: must be .*which matches nothing in .*"):
         find_sources(tmp_path, [pattern])
 
 
-def test_a_path_where_nothing_is_is_refused(tmp_path: Path) -> None:
+def test_a_path_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^base.pt: no such file or folder$"):
         source_at(tmp_path, tmp_path / "base.pt", "base")
