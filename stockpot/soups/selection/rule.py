@@ -38,15 +38,14 @@ def rule_of(place: str, choose: Callable[..., Any]) -> Rule:
     Raises:
         InputError: its signature is not that of a selection.
     """
-    first, *others = [*inspect.signature(choose).parameters.values()] or [None]
-    if (
-        first is None
-        or first.name not in ("candidates", "paths")
-        or any(other.kind is not other.KEYWORD_ONLY for other in others)
+    parameters = [*inspect.signature(choose).parameters.values()]
+    names, others = [parameter.name for parameter in parameters], parameters[1:]
+    if names[:1] not in (["candidates"], ["paths"]) or any(
+        other.kind is not other.KEYWORD_ONLY for other in others
     ):
         raise InputError(
             f"selection {place!r}: must be a function of `candidates` or `paths` and of options "
             f"that are keyword-only, got {getattr(choose, '__name__', place)}"
             f"{inspect.signature(choose)}"
         )
-    return Rule(choose, first.name == "paths", options_of(f"selection {place!r}", choose))
+    return Rule(choose, names[0] == "paths", options_of(f"selection {place!r}", choose))
