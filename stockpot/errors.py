@@ -1,7 +1,7 @@
-"""The errors that a caller tells apart.
+"""The errors of stockpot.
 
-InputError     what the user can put right: a field, a file, an address; exit code 2
-StageFailed    work was tried and not enough of it succeeded; exit code 1
+InputError     an error that the user can correct: a field, a file, an address; exit code 2
+StageFailed    not enough of a stage's work succeeded; exit code 1
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used; the message says where, what was found, what to do."""
+    """Invalid input; the message names the place, the value that was found, and a remedy."""
 
 
 class StageFailed(RuntimeError):
-    """A stage did its work and cannot go on; the message says why and what to do."""
+    """A stage cannot complete; the message names the reason and a remedy."""
 
 
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> InputError:
-    """Build the error for a name that is not registered, with the nearest one suggested."""
+    """Return the error for a name that is not registered, with the nearest name suggested."""
     known = sorted(choices)
     return InputError(f"unknown {kind} {name!r}, choose from {known}{nearest_hint(name, known)}")
 
 
 def nearest_hint(name: str, choices: Iterable[str]) -> str:
-    """Return the end of a message that suggests the nearest name; empty if none is near."""
+    """Return the suggestion of the nearest name, to append to a message; empty if none is near."""
     nearest = difflib.get_close_matches(name, sorted(choices), n=1)
     return f"; did you mean {nearest[0]!r}?" if nearest else ""

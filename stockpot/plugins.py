@@ -1,7 +1,7 @@
-"""Things found by name: built-in ones from a table, a user's own as `module:name`.
+"""Plugins by name: built-in ones from a table, the user's as `module:name`.
 
-A table holds places, not things, so nothing is imported before it is asked for, and a result
-depends on the code of the things it uses alone.
+A table holds import paths, not objects, so nothing is imported before it is used, and the key of a
+result covers only the code of the plugins that it uses.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Check: TypeAlias = Callable[[T], str | None]
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """The things of one kind by name; each is imported when it is first looked up.
+    """The plugins of one kind by name; each is imported on first use.
 
-    A name with a colon, `module:name`, is a user's own: it is looked up like the others, but it is
-    not listed.
+    A name with a colon, `module:name`, refers to the user's code: it is looked up like the others,
+    but not listed.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class Registry(Mapping[str, T], Generic[T]):
         places: Mapping[str, str],
         adapt: Callable[[str, Any], T] = lambda _name, found: found,
     ) -> None:
-        """Hold the places of the built-in things.
+        """Register the built-in plugins.
 
         Args:
-            kind: what one is called in errors, e.g. `merge method`.
+            kind: the name of the kind in errors, e.g. `merge method`.
             places: name -> `module:attribute`.
-            adapt: (name, what stands at the place) -> the thing; raises InputError if it is none.
+            adapt: (name, imported object) -> plugin; raises InputError if it is not a valid one.
         """
         self.kind = kind
         self._places = dict(places)
@@ -50,7 +50,7 @@ class Registry(Mapping[str, T], Generic[T]):
         self._found: dict[str, T] = {}
 
     def __getitem__(self, name: str) -> T:
-        """Return the thing called `name`.
+        """Return the plugin called `name`.
 
         Raises:
             InputError: there is none, or its module cannot be imported.
@@ -60,22 +60,22 @@ class Registry(Mapping[str, T], Generic[T]):
         return self._found[name]
 
     def __contains__(self, name: object) -> bool:
-        """Say whether `name` is built in, or has the form of a user's own."""
+        """Return whether `name` is built in, or has the form `module:name`."""
         return isinstance(name, str) and (name in self._places or ":" in name)
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate over the names of the built-in things."""
+        """Iterate over the names of the built-in plugins."""
         return iter(self._places)
 
     def __len__(self) -> int:
-        """Return the number of built-in things."""
+        """Return the number of built-in plugins."""
         return len(self._places)
 
     def place_of(self, name: str) -> str:
-        """Return where a thing stands, as `module:attribute`; nothing is imported.
+        """Return the import path of a plugin, `module:attribute`; nothing is imported.
 
         Raises:
-            InputError: `name` is not built in and is no `module:name`.
+            InputError: `name` is neither built in nor of the form `module:name`.
         """
         if ":" in name:
             return name
@@ -84,10 +84,10 @@ class Registry(Mapping[str, T], Generic[T]):
         return self._places[name]
 
     def module_of(self, name: str) -> str:
-        """Return the module that a thing stands in, e.g. for the key of its code.
+        """Return the module that defines a plugin, e.g. for the key of its code.
 
         Raises:
-            InputError: `name` is not built in and is no `module:name`.
+            InputError: `name` is neither built in nor of the form `module:name`.
         """
         return self.place_of(name).partition(":")[0]
 
@@ -209,7 +209,7 @@ def _line_of(error: Exception) -> str:
 
 
 def _load(kind: str, place: str) -> Any:
-    """Import what `module:attribute` names."""
+    """Import `module:attribute`."""
     module_name, _, attribute = place.partition(":")
     try:
         module = importlib.import_module(module_name)

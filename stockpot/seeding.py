@@ -1,4 +1,4 @@
-"""Random streams that depend on names and numbers alone, never on what ran before."""
+"""Random streams identified by names and numbers, independent of what ran before."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def derive_seed(*parts: int | str) -> int:
-    """Return a seed in [0, 2**63) for the stream that `parts` name, e.g. `(seed, "order", epoch)`.
+    """Return a seed in [0, 2**63) for a stream such as `(seed, "order", epoch)`.
 
     Equal parts give equal seeds in every process; `1` and `"1"` are different parts.
     """
@@ -19,7 +19,7 @@ def derive_seed(*parts: int | str) -> int:
 
 
 def seeded_generator(*parts: int | str) -> Generator:
-    """Return a CPU generator at the start of the stream that `parts` name."""
+    """Return a CPU generator at the start of the stream identified by `parts`."""
     import torch
 
     return torch.Generator().manual_seed(derive_seed(*parts))

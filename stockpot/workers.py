@@ -1,7 +1,7 @@
-"""Worker processes, one a device slot: all torch work of a run happens in them.
+"""Worker processes, one per device slot, which do all torch work of a run.
 
-The main process imports no torch. A worker that is lost (killed, out of memory) takes only the
-job it was at with it, and is replaced; when the main process dies, its workers end themselves.
+The main process imports no torch. If a worker is lost (killed, out of memory), only its current
+job fails, and the worker is replaced; if the main process dies, its workers exit.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.2
-_NVIDIA = Path("/dev/nvidiactl")  # there is one where NVIDIA's driver is
+_NVIDIA = Path("/dev/nvidiactl")  # exists where NVIDIA's driver is loaded
 
-# Workers are forks of one process that has imported this once, in 3 s; a lost one is replaced at
-# once. It runs no torch code, so no thread and no CUDA context is there to be lost by the fork.
-# `torch._dynamo` is imported by torch's optimizers when the first is made.
+# Workers are forked from one process that has imported these modules, which takes 3 s, so that a
+# lost worker is replaced at once. That process runs no torch code, so it has no threads and no CUDA
+# context that a fork would break. torch's optimizers import `torch._dynamo` on first use.
 _IMPORTED_ONCE = ["torch", "torch._dynamo", "safetensors.torch", "optuna"]
 
-# The forking process listens on a socket in the temporary folder, whose path has 107 bytes at most
-# and 32 bytes below that folder.
+# The forking process listens on a socket in the temporary folder. The path of a socket has at most
+# 107 bytes, of which 32 are below that folder.
 _LONGEST_TEMPORARY_FOLDER = 75
 
 
 def choose_devices(
     devices: Literal["auto", "cpu"] | Sequence[str], workers: Literal["auto"] | int
 ) -> list[str]:
-    """Return one device name a worker, e.g. `["cuda:0", "cuda:1"]` or `["cpu", "cpu"]`.
+    """Return one device name per worker, e.g. `["cuda:0", "cuda:1"]` or `["cpu", "cpu"]`.
 
     Args:
         devices: auto (every GPU, else the CPU), cpu, or a list of names.
-        workers: how many in all, dealt over the devices in turn; auto is one a GPU or CPU core.
+        workers: total number, assigned to the devices in turn; auto: one per GPU or CPU core.
     """
     named = _found() if devices == "auto" else [devices] if isinstance(devices, str) else [*devices]
     cores = len(os.sched_getaffinity(0))
@@ -55,7 +55,7 @@ def choose_devices(
 
 
 def _found() -> list[str]:
-    """Find the GPUs without importing torch, which would cost a second for nothing on a CPU."""
+    """List the GPUs; torch, which takes a second to import, is used only if there may be one."""
     if not _NVIDIA.exists():
         return ["cpu"]
     import torch
@@ -64,27 +64,27 @@ def _found() -> list[str]:
 
 
 class WorkerLost(RuntimeError):
-    """A worker process died in the middle of a job; trying again may help."""
+    """A worker process died during a job; a retry may succeed."""
 
 
 class WorkersStopped(RuntimeError):
-    """The run is being stopped; nothing should be tried again."""
+    """The run is being stopped; do not retry."""
 
 
 class WorkerPool:
-    """A fixed number of worker processes, each with a device.
+    """A fixed number of worker processes, each assigned to a device.
 
-    A job takes a worker of this pool and a slot of its device. A slot is a file lock that all
-    projects of this user on this machine share, so two experiments do not train on one GPU at
-    the same time; the kernel frees it when its holder dies.
+    A job takes a worker of this pool and a slot of its device. A slot is a file lock shared by all
+    projects of this user on this machine, so that two experiments do not train on one GPU at the
+    same time; the kernel releases it if its holder dies.
     """
 
     def __init__(self, devices: Sequence[str], threads: int) -> None:
-        """Begin to import what jobs need; a worker starts with the first job that needs it.
+        """Start to import what jobs need; workers start on demand.
 
         Args:
             devices: such as `["cuda:0", "cuda:1"]` or `["cpu", "cpu"]`; one worker each.
-            threads: torch threads a worker.
+            threads: torch threads per worker.
         """
         self.devices = list(devices)
         self._threads = threads
@@ -111,9 +111,9 @@ class WorkerPool:
 
         Raises:
             WorkerLost: the worker died.
-            TimeoutError: the call took too long; its worker was killed.
+            TimeoutError: the call exceeded the time limit; its worker was killed.
             WorkersStopped: `stop` was called.
-            Exception: what the function raised.
+            Exception: any error of the function.
         """
         with self._idle_position() as position:
             device = self.devices[position]
@@ -129,7 +129,7 @@ class WorkerPool:
                     self._check()
                     del self._workers[position]
                     raise WorkerLost(f"worker process {worker.pid} died ({worker.end()})") from lost
-            # Outside the `except` above: the function's own OSError is no lost worker.
+            # Outside the `except` above: an OSError of the function does not mean a lost worker.
             if error is not None:
                 raise error
             return result
@@ -143,7 +143,7 @@ class WorkerPool:
             _kill_forking_process()
 
     def close(self) -> None:
-        """Let the workers end, which have no job any more."""
+        """Let idle workers exit."""
         self._stopped.set()
         for worker in self._workers.values():
             worker.close()
@@ -156,7 +156,7 @@ class WorkerPool:
         except (EOFError, OSError) as error:
             self._check()
             raise WorkerLost(f"a worker process could not be started ({error!r})") from error
-        if self._stopped.is_set():  # between the check of this job and its worker's start
+        if self._stopped.is_set():  # after the check of this job
             worker.kill()
         return worker
 
@@ -179,7 +179,7 @@ class WorkerPool:
             raise WorkersStopped("the run is being stopped")
 
     def _slots(self, device: str) -> list[Path]:
-        """List the slots of a device: one a worker that this pool has on it."""
+        """List the slots of a device: one per worker that this pool has on it."""
         folder = Path(tempfile.gettempdir()) / f"stockpot-slots-{os.getuid()}"
         name = device.replace(":", "-")
         return [folder / f"{name}-{slot}.lock" for slot in range(self.devices.count(device))]
@@ -204,7 +204,7 @@ class _Worker:
     def call(
         self, function: Callable[..., T], arguments: tuple[object, ...], seconds: float | None
     ) -> tuple[Exception | None, T]:
-        """Return what the function raised, or what it returned."""
+        """Return the function's error or None, and its result."""
         self._pipe.send((function, arguments))
         if not self._pipe.poll(seconds):
             raise TimeoutError(f"took longer than {seconds:g} s")
@@ -212,7 +212,7 @@ class _Worker:
         return outcome
 
     def end(self) -> str:
-        """Wait for the process and say how it ended."""
+        """Wait for the process and describe how it ended."""
         self._process.join()
         code = self._process.exitcode
         return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
@@ -246,8 +246,8 @@ def _kill_forking_process() -> None:
 
 
 def _serve(pipe: Connection, threads: int) -> None:
-    """Do jobs until the pipe is closed; the body of a worker process."""
-    # Ctrl-C reaches the whole process group; the main process decides what becomes of us.
+    """Run jobs until the pipe is closed; the main function of a worker process."""
+    # Ctrl-C signals the whole process group; the main process decides whether to stop workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -268,7 +268,7 @@ def _serve(pipe: Connection, threads: int) -> None:
 
 
 def _end_with(parent: Any) -> None:
-    """End this process at once when its parent has died."""
+    """Exit as soon as the parent has died."""
     parent.join()
     os._exit(1)
 
@@ -278,16 +278,16 @@ def _outcome(
 ) -> tuple[Exception | None, object]:
     try:
         return None, function(*arguments)
-    except Exception as error:  # noqa: BLE001 (it is raised again in the main process)
+    except Exception as error:  # noqa: BLE001 (it is re-raised in the main process)
         sent = _sendable(error)
         sent.add_note("in a worker process:\n" + traceback.format_exc())
         return sent, None
 
 
 def _sendable(error: Exception) -> Exception:
-    """Return the error, or its words where its class cannot be pickled and read again."""
+    """Return the error, or one with its text if it cannot be pickled and unpickled."""
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 (our own bytes)
-    except Exception:  # noqa: BLE001 (whatever its class does when it is made)
+    except Exception:  # noqa: BLE001 (anything its constructor does)
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error

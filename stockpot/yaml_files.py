@@ -14,7 +14,7 @@ from stockpot.errors import InputError, nearest_hint, unknown_name
 
 
 class Section(BaseModel):
-    """Base of every section: unknown keys are errors, values never change."""
+    """Base class of all sections: frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, serialize_by_alias=True
@@ -23,7 +23,7 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _no_number_is_true_or_false(cls, content: Any) -> Any:
-        """Python takes `true` for 1, and YAML takes a careless `yes` for `true`."""
+        """Refuse booleans for numbers: Python equates `true` with 1, YAML `yes` with `true`."""
         fields = cls.model_fields if isinstance(content, dict) else {}
         for name, field in fields.items():
             if isinstance(content.get(name), bool) and field.annotation is not bool:
@@ -56,10 +56,10 @@ _WORDING = {
 
 
 def validated(kind: type[S], content: dict[str, Any], file_name: str) -> S:
-    """Return what a file says, typed.
+    """Validate the content of a file.
 
     Raises:
-        InputError: with all that is wrong in the file, a line each.
+        InputError: with all errors in the file, one per line.
     """
     try:
         return kind.model_validate(content)
@@ -69,42 +69,43 @@ def validated(kind: type[S], content: dict[str, Any], file_name: str) -> S:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a mapping of sections.
+    """Read a YAML file whose content is a mapping.
 
     Raises:
-        InputError: there is no such file, or it is not YAML, or a key stands twice.
+        InputError: the file is missing or not YAML, or a key is duplicated.
     """
     try:
         text = path.read_text(encoding="utf-8")
         content = yaml.safe_load(text)
-        twice = list(_keys_that_stand_twice(yaml.compose(text, Loader=yaml.SafeLoader)))
+        duplicates = list(_duplicate_keys(yaml.compose(text, Loader=yaml.SafeLoader)))
     except FileNotFoundError:
         raise InputError(f"{path.name}: no such file in {path.parent}") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or no such date
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or an invalid date
         raise InputError(f"{path.name}: not readable as YAML: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path.name}: must be a mapping of sections, got {content!r}")
-    if twice:
-        raise InputError("\n".join(f"{path.name}: {key}; keep one of them" for key in twice))
+    if duplicates:
+        lines = (f"{path.name}: {duplicate}; keep one of them" for duplicate in duplicates)
+        raise InputError("\n".join(lines))
     return content
 
 
-def _keys_that_stand_twice(node: yaml.Node | None) -> Iterator[str]:
-    """Find keys that YAML would let win over an earlier one without a word."""
+def _duplicate_keys(node: yaml.Node | None) -> Iterator[str]:
+    """Find keys that would silently override an earlier one."""
     inner = node.value if isinstance(node, (yaml.MappingNode, yaml.SequenceNode)) else []
     seen = set()
     for item in inner:
         key, value = item if isinstance(item, tuple) else (None, item)
         if key is not None and key.value in seen:
-            yield f"line {key.start_mark.line + 1}: {key.value!r} stands there twice"
+            yield f"line {key.start_mark.line + 1}: {key.value!r} is duplicated"
         seen.add(None if key is None else key.value)
-        yield from _keys_that_stand_twice(value)
+        yield from _duplicate_keys(value)
 
 
 def _describe_all(
     error: ValidationError, content: dict[str, Any], kind: type[Section]
 ) -> list[str]:
-    """Say of each field where it stands, what was expected and what was found."""
+    """Describe each error: the place in the file, the rule, and the value that was found."""
     rules: dict[tuple[str, str], list[str]] = {}
     hints: dict[tuple[str, str], str] = {}
     for detail in error.errors(include_url=False):
@@ -114,7 +115,7 @@ def _describe_all(
         rules.setdefault(line, []).append(rule)
         if detail["type"] == "literal_error":
             hints[line] = nearest_hint(str(detail["input"]), _quoted(detail["ctx"]["expected"]))
-    # A field that may be of several types has one error a type: they are alternatives.
+    # A field of several allowed types has one error per type: the rules are alternatives.
     return [
         f"{where}: {' or '.join(rules[where, found])}{found}{hints.get((where, found), '')}"
         for where, found in rules
@@ -124,12 +125,12 @@ def _describe_all(
 def _rule_and_found(
     detail: Mapping[str, Any], place: Place, kind: type[Section]
 ) -> tuple[str, str]:
-    """Return what was expected, and the end of the message that says what stands there."""
+    """Return the rule that was violated, and the end of the message with the value found."""
     context = detail.get("ctx", {})
     found = f", got {_short(detail['input'])}"
     match detail["type"]:
         case "extra_forbidden":
-            # Another member of a union may have the field: here it is unknown all the same.
+            # Another member of a union may have the field, but not this one.
             fields = {*_fields_at(place, kind)} - {place[-1]}
             return str(unknown_name("field", str(place[-1]), fields)), ""
         case "union_tag_invalid":
@@ -146,19 +147,19 @@ def _rule_and_found(
 
 
 def _reworded(message: str) -> str:
-    """Put pydantic's words as a rule for what stands in the file."""
+    """Reword a message of pydantic as a rule for a YAML file."""
     for theirs, ours in _WORDING.items():
         message = re.sub(theirs, ours, message)
     return message
 
 
 def _quoted(text: str) -> list[str]:
-    """List the names that stand between single quotes."""
+    """List the names in single quotes."""
     return re.findall(r"'([^']*)'", text)
 
 
 def _place_in_file(location: Iterable[int | str], content: Any, kind: type[Section]) -> Place:
-    """Drop from pydantic's location what the file does not have: the names of union members."""
+    """Remove from pydantic's location the names of union members, which are not in the file."""
     place: list[int | str] = []
     *parents, last = (*location,) or ("",)
     for part in parents:
@@ -168,7 +169,7 @@ def _place_in_file(location: Iterable[int | str], content: Any, kind: type[Secti
             place.append(part)
     if isinstance(content, dict) or isinstance(last, int):
         fields = _fields_at((*place, last), kind)
-        # What is neither there nor could be is the name of a union's member.
+        # A name that is neither present nor a field is that of a union member.
         is_tag = isinstance(content, dict) and last not in content and last not in fields
         place += [last] if last != "" and not is_tag else []
     return tuple(place)

@@ -1,4 +1,4 @@
-"""Files that are visible under their final name only when they are whole."""
+"""Atomic writes: a file appears under its final name only when it is complete."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success flush it to disk and rename it to `path`.
+    """Yield a temporary path next to `path`; on success flush it to disk and rename it to `path`.
 
-    On any error the temporary file is removed and `path` stays as it was. A process that is
-    killed leaves a file whose name ends in `.tmp`, which nothing reads and `stockpot gc` removes.
+    On an error the temporary file is removed and `path` is unchanged. A killed process leaves a
+    file whose name ends in `.tmp`; nothing reads it, and `stockpot gc` removes it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")

@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors in and out, atomic, with a SHA-256 digest and a readable header."""
+"""Checkpoints: safetensors files, written atomically, with metadata and a SHA-256 digest."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A reference to the weights of one model; small enough to pass anywhere.
+    """A reference to the weights of one model.
 
     Attributes:
         path: the file, relative to the project root (POSIX form).
-        key: the content key: a hash of all that the weights were made from.
+        key: content key, a hash of everything that the weights depend on.
         digest: SHA-256 of the file's bytes, hex.
     """
 
@@ -36,11 +36,11 @@ class Checkpoint:
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """Write `tensors` and `metadata` to a safetensors file and return its SHA-256 digest.
 
-    The bytes depend on names, values and metadata alone (safetensors orders tensors by dtype
-    and name; we order the metadata), so equal contents have equal digests.
+    The bytes depend only on names, values and metadata (safetensors sorts tensors by dtype and
+    name; we sort the metadata), so equal contents have equal digests.
 
     Raises:
-        OSError: the file cannot be written; nothing is left under `path`.
+        OSError: the file cannot be written; `path` is unchanged.
     """
     from safetensors.torch import save_file
 
@@ -68,7 +68,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     """Read all tensors of a safetensors file into memory, on the CPU.
 
     Raises:
-        InputError: the file is missing or is not a whole safetensors file.
+        InputError: the file is missing, truncated or of another format.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -91,7 +91,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def verify(root: Path, checkpoint: Checkpoint) -> Path:
-    """Return the file of `checkpoint` after checking that its bytes have the recorded digest.
+    """Return the file of `checkpoint` after verifying its digest.
 
     Raises:
         InputError: the file is missing or its digest differs.

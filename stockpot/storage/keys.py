@@ -1,4 +1,4 @@
-"""Content keys: a short hash of everything that a result was made from."""
+"""Content keys: a short hash of everything that a result depends on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ _KEY_LENGTH = 20  # hex digits: 80 bits, so a chance collision needs about 10^12
 
 
 def content_key(**parts: Any) -> str:
-    """Hash JSON-able `parts`, whatever their order, to 20 hex digits."""
+    """Hash JSON-able `parts` to 20 hex digits, independently of their order."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]

@@ -1,4 +1,4 @@
-"""The manifests `results/*.json`: what each stage made, small, and the same for the same inputs."""
+"""The manifests `results/*.json`: the small, reproducible record of each stage's results."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from stockpot.storage.atomic_files import write_text
 from stockpot.storage.digests import file_digest
 from stockpot.storage.models import Model
 
-# Where a manifest holds its models.
+# The fields that list models.
 _MODEL_LISTS = ("ingredients", "soups", "tuned")
 
 
 def manifest_path(root: Path, stage: str) -> Path:
-    """Return the file of a stage's manifest."""
+    """Return the path of a stage's manifest."""
     return root / "results" / f"{'evaluation' if stage == 'evaluate' else stage}.json"
 
 
@@ -36,42 +36,36 @@ def read_manifest(root: Path, stage: str) -> dict[str, Any]:
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(
-            f"results/{path.name}: not a whole manifest ({error}); delete it and run again"
+            f"results/{path.name}: not a complete manifest ({error}); delete it and run again"
         ) from error
     return manifest
 
 
 def write_manifest(root: Path, stage: str, manifest: Mapping[str, Any]) -> None:
-    """Write a stage's manifest; equal contents give equal bytes."""
+    """Write a stage's manifest; equal content gives equal bytes."""
     text = json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False)
     write_text(manifest_path(root, stage), text + "\n")
 
 
 def models_of(manifest: Mapping[str, Any]) -> list[Model]:
-    """List the models that a manifest names."""
+    """List the models of a manifest, the base first."""
+    base = [manifest["base"]] if "base" in manifest else []
     listed = [entry for name in _MODEL_LISTS for entry in manifest.get(name, [])]
-    return [Model.from_json(entry) for entry in [*_base_of(manifest), *listed]]
+    return [Model.from_json(entry) for entry in [*base, *listed]]
 
 
 def digests_of(root: Path, paths: Iterable[Path]) -> dict[str, str]:
-    """Return the digest of each file, by its path relative to the root, for a manifest."""
+    """Return the digests of files by their path relative to the root, as manifests list them."""
     return {path.relative_to(root).as_posix(): file_digest(path) for path in sorted(paths)}
 
 
 def outputs_are_there(root: Path, manifest: Mapping[str, Any]) -> bool:
-    """Say whether all that a manifest names is on disk: weights by size, small files by digest.
+    """Return whether all files of a manifest are on disk: weights by size, others by digest.
 
-    Weights are checked against their digest where they are read.
+    The digest of weights is verified when they are read.
     """
-    return all(_has_size(root / model.path, model.bytes) for model in models_of(manifest)) and all(
+    weights = [(root / model.path, model.bytes) for model in models_of(manifest)]
+    return all(path.is_file() and path.stat().st_size == size for path, size in weights) and all(
         (root / path).is_file() and file_digest(root / path) == digest
         for path, digest in manifest.get("files", {}).items()
     )
-
-
-def _base_of(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [manifest["base"]] if "base" in manifest else []
-
-
-def _has_size(path: Path, size: int) -> bool:
-    return path.is_file() and path.stat().st_size == size

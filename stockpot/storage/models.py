@@ -1,4 +1,4 @@
-"""A model of an experiment as it stands in a manifest: what it is, where it is, how it scored."""
+"""The record of a model in a manifest: provenance, file and scores."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ class Model:
     """One base, ingredient, soup or tuned soup.
 
     Attributes:
-        name: what people call it; unique in an experiment.
+        name: unique in an experiment.
         kind: base, ingredient, soup or tuned.
-        key: content key: a hash of all that it was made from.
+        key: content key, a hash of everything that the weights depend on.
         digest: SHA-256 of its file, hex.
         path: its file, relative to the project root.
         bytes: size of the file.
-        num_params: number of weights.
-        scores: val scores by name, fractions; higher is better but for `val/loss`.
-        details: how it was made: hyperparameters, or recipe, coefficients and steps.
+        num_params: number of parameters and buffer entries.
+        scores: val scores by name, fractions; higher is better except for `val/loss`.
+        details: provenance: hyperparameters, or recipe, coefficients and steps.
     """
 
     name: str
@@ -45,14 +45,14 @@ class Model:
         return replace(self, scores=dict(scores))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the form in a manifest: the details stand beside the fields."""
+        """Return the form in a manifest, with the details merged into the fields."""
         fields = asdict(self)
         details: dict[str, Any] = fields.pop("details")
         return fields | details
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Model:
-        """Read the form that `to_json` gives."""
+        """Build a model from the form that `to_json` returns."""
         own = {name: content[name] for name in cls.__dataclass_fields__ if name != "details"}
         details = {name: value for name, value in content.items() if name not in own}
         return cls(**own, details=details)
@@ -60,14 +60,15 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An ingredient that could not be made, and why.
+    """An ingredient that could not be made, with the reason.
 
     Attributes:
-        name: what it would have been called.
+        name: that it would have had.
         key: its content key.
-        hyperparameters: how it was trained.
-        reason: why there is no model.
-        final: whether another try would end the same way: divergence does, a lost worker not.
+        hyperparameters: that it was trained with.
+        reason: in words.
+        final: whether a retry would fail in the same way, as after divergence but not after the
+            loss of a worker.
     """
 
     name: str

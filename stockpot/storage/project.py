@@ -1,8 +1,8 @@
-"""Where a project is, and the settings that keep every tool's state inside it and off the network.
+"""The project folder, and settings that keep every tool's state in it and off the network.
 
 The root is `$STOCKPOT_ROOT`, else `$DVC_ROOT` (set inside a DVC stage), else the folder of the
-params file, which is looked for upwards from the working directory. In the copy that a queued DVC
-experiment runs in, the root is the copy, and its state that of the project.
+params file, which is searched for upwards from the working directory. A queued DVC experiment runs
+in a copy of the project: the root is the copy, which shares the project's state.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ PARAMS_NAME = "params.yaml"
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A project folder and the places in it.
+    """A project folder and its layout.
 
     Attributes:
-        root: the folder that holds all state, absolute.
-        params_file: the description of the experiment, absolute.
+        root: the project folder, absolute.
+        params_file: the file that describes the experiment, absolute.
     """
 
     root: Path
@@ -50,10 +50,10 @@ class Project:
 
 
 def find_project(params: Path | None = None) -> Project:
-    """Find the project of `params`, or the one around the working directory.
+    """Find the project of `params`, or the one that contains the working directory.
 
     Raises:
-        InputError: there is no params file, or the project folder cannot be written.
+        InputError: there is no params file, or the project folder is not writable.
     """
     params_file = params.absolute() if params else _search_upwards(Path.cwd())
     if not params_file.is_file():
@@ -72,7 +72,7 @@ def _root(params_file: Path) -> Path:
 
 
 def _copied_from(folder: Path) -> Path | None:
-    """Return the project whose copy for a queued experiment this is; None for any other folder."""
+    """Return the original of a project copied for a queued experiment; None for other folders."""
     parent = os.environ.get("DVC_ROOT")
     if parent is None or not folder.is_relative_to(Path(parent).absolute() / ".dvc" / "tmp"):
         return None
@@ -85,25 +85,25 @@ def _search_upwards(start: Path) -> Path:
         if (folder / PARAMS_NAME).is_file():
             return folder / PARAMS_NAME
     raise InputError(
-        f"{PARAMS_NAME}: none in {start} or above; change to a project folder or name it with -p"
+        f"{PARAMS_NAME}: none in {start} or above; change to a project folder or pass it with -p"
     )
 
 
 def export_settings(project: Project) -> None:
     """Set the environment of Prefect, MLflow, DVC and matplotlib for this process and its children.
 
-    It must run before any of them is imported: they read it at import. What the user has set
-    stays, except the switches that would send telemetry.
+    Call it before any of them is imported, since they read it at import. Variables that the user
+    has set are not changed, except those that would send telemetry.
 
-    The copy that a queued DVC experiment runs in, which DVC deletes, is given links to the
-    project's state.
+    The copy that a queued DVC experiment runs in, which DVC deletes afterwards, is given links to
+    the project's state.
     """
     if original := _copied_from(project.root):
         for place in (project.state, project.prefect_home):
-            kept = original / place.name
-            kept.mkdir(exist_ok=True)
+            shared = original / place.name
+            shared.mkdir(exist_ok=True)
             if not place.is_symlink():
-                place.symlink_to(kept)
+                place.symlink_to(shared)
     os.environ.update(_OFFLINE)
     for name, value in (_QUIET | _homes(project)).items():
         os.environ.setdefault(name, value)

@@ -11,9 +11,9 @@ from stockpot.storage.models import Model
 def rank(models: Sequence[Model], metric: str) -> list[int]:
     """Return the positions of models from best to worst.
 
-    Of equal scores, which few val examples make frequent, the one of lower val loss is better,
-    where that is known. Models equal in that too are ordered by content key, so that runs agree
-    whatever order they were trained in; keys alone would order them anew with each change of code.
+    Ties, which are frequent with few val examples, are broken by lower val loss, if known, then by
+    content key, so that the order does not depend on which model was trained first. Keys alone
+    would change the order with every change of code.
 
     Args:
         models: with val scores; higher is better.

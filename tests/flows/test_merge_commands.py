@@ -197,7 +197,7 @@ def test_a_file_that_the_disk_has_no_room_for_is_an_error_and_can_be_made_later(
     later, _ = stockpot(folder, "merge", "merge.yaml", "merged")
 
     assert done.returncode == 2
-    assert "GB could not be made (File too large); make room and run it again" in done.stderr
+    assert "GB could not be allocated (File too large); free space and run it again" in done.stderr
     assert not is_there
     assert later == 0
     assert {path: path.read_bytes() for path in inputs} == inputs

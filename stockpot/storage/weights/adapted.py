@@ -1,4 +1,4 @@
-"""An adapter on its base, read as if it were a whole model, a few rows at a time."""
+"""An adapter applied to its base, read like a whole model, a few rows at a time."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from stockpot.storage.weights.safetensors_format import StoredTensor
 from stockpot.storage.weights.sources import Source
 from stockpot.storage.weights.tensor_names import is_token_embedding
 
-_ROWS = 16  # multiplied at once, always: so a run has the bits that the whole tensor has
+_ROWS = 16  # per multiplication, always: a run then equals the whole tensor bit for bit
 
 
 @dataclass(frozen=True, slots=True)
 class PlacedChange:
-    """A change, and the tensor of the base that it is for.
+    """A change and its orientation in the base.
 
     Attributes:
         change: scaling * B A.
@@ -36,14 +36,14 @@ class PlacedChange:
 
 @dataclass(kw_only=True)
 class AdaptedSource(Source):
-    """The model that an adapter makes of its base; changed tensors are computed where read.
+    """A base with an adapter applied; changed tensors are computed when they are read.
 
-    These are in float32 at least, so that nothing is rounded before the merge's end.
+    They are in float32 or wider, so that nothing is rounded before the end of the merge.
 
     Attributes:
-        base: what the adapter was trained on.
-        adapter: the changes.
-        changes: the adapter's, by tensor of the base.
+        base: the model that the adapter was trained on.
+        adapter: the adapter.
+        changes: of the adapter, by tensor of the base.
         replaced: names in the adapter's weights, by tensor of the base.
     """
 
@@ -54,19 +54,19 @@ class AdaptedSource(Source):
 
     @property
     def folder(self) -> Path | None:
-        """The base's folder: there are the config and the tokenizer of the whole model."""
+        """The base's folder, which holds config and tokenizer of the model."""
         return self.base.folder
 
     def output_dtype(self, name: str) -> torch.dtype:
-        """Return the base's dtype of a tensor; the adapter's, if the base does not have it."""
+        """Return a tensor's dtype in the base, or in the adapter if the base lacks it."""
         if name in self.base.tensors:
             return self.base.output_dtype(name)
         return self.tensors[name].dtype
 
     def read_run(self, name: str, first: int, last: int) -> Tensor:
-        """Return the elements from `first` to `last` of a flattened tensor.
+        """Return the elements [first, last) of a flattened tensor.
 
-        Of a changed tensor only the rows that they are in are computed.
+        Of a changed tensor, only the rows with these elements are computed.
         """
         if name not in self.changes:
             source, own = self._before(name)
@@ -82,24 +82,24 @@ class AdaptedSource(Source):
 
     @property
     def states(self) -> list[FileState]:
-        """The states of the files that its digest is of: of the adapter's configuration, too."""
+        """The states of the files that the digest covers, the adapter's configuration included."""
         return [*super().states, file_state(self.adapter.config.path)]
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the adapter's digest and the base's; hex."""
+        """Joint SHA-256 of the adapter and the base, hex."""
         return joint_digest([self.adapter.digest, self.base.digest])
 
     def _before(self, name: str) -> tuple[Source, str]:
-        """Return where a tensor lies that is not yet changed, and its name there."""
+        """Return the source of a tensor before the change, and its name in that source."""
         if name in self.replaced:
             return self.adapter.weights, self.replaced[name]
         return self.base, name
 
     def _changed_blocks(self, name: str, start: int, stop: int) -> Iterator[Tensor]:
-        """Yield base + scaling * B A in blocks of rows, from `start`, until `stop` is among them.
+        """Yield base + scaling * B A in blocks of rows, from `start` up to at least `stop`.
 
-        With DoRA the rows of that have the lengths that were learnt: Liu et al. 2024
+        With DoRA, the rows are rescaled to the learnt norms: Liu et al. 2024
         (https://arxiv.org/abs/2402.09353), equation 5.
         """
         change, stored = self.changes[name].change, self.tensors[name]
@@ -127,10 +127,10 @@ class AdaptedSource(Source):
 
 
 def put_on_base(adapter: Adapter, base: Source) -> AdaptedSource:
-    """Return the model that an adapter makes of its base; no weights are read.
+    """Apply an adapter to its base; no weights are read.
 
     Raises:
-        InputError: the adapter is not of this base.
+        InputError: the adapter does not fit this base.
     """
     tensors = dict(base.tensors)
     replaced = {}
@@ -159,10 +159,10 @@ def put_on_base(adapter: Adapter, base: Source) -> AdaptedSource:
 
 
 def _check_not_tied(adapter: Adapter, base: Source, name: str, own: str) -> None:
-    """Refuse a new embedding whose base has no head of its own: it would become the head too.
+    """Refuse a replaced embedding if the base stores no head: it would replace the tied head too.
 
-    PEFT leaves a tied head as it was. An embedding that is stored as the base layer of factors
-    stays tied there, as here.
+    PEFT leaves a tied head unchanged. An embedding that is stored as the base layer of factors
+    stays tied in PEFT, as here.
     """
     if not (is_token_embedding(name) and adapter.config.saves(name.rpartition(".")[0])):
         return
@@ -175,7 +175,7 @@ def _check_not_tied(adapter: Adapter, base: Source, name: str, own: str) -> None
 
 
 def _name_in_base(base: Source, name: str) -> str | None:
-    """Find a tensor; a model with a head and the body alone differ by one outer name."""
+    """Find a tensor; names with and without a head differ by one outer component."""
     if name in base.tensors:
         return name
     inner = name.partition(".")[2]
@@ -186,7 +186,7 @@ def _name_in_base(base: Source, name: str) -> str | None:
 
 
 def _placed(adapter: Adapter, module: str, change: LowRank, stored: StoredTensor) -> PlacedChange:
-    """Compare a change with the weight that it is for."""
+    """Check a change against its weight, and find its orientation."""
     where = f"{adapter.path}: module {module!r}"
     if not stored.dtype.is_floating_point:
         raise InputError(f"{where}: its weight is {stored.dtype}; convert the base to floats first")
@@ -199,14 +199,14 @@ def _placed(adapter: Adapter, module: str, change: LowRank, stored: StoredTensor
             f"{where}: changes a weight of shape {transposed if change.is_embedding else plain}, "
             f"the base's is {stored.shape}; name the base that it was trained on"
         )
-    # The flag tells of square weights alone: PEFT, too, corrects it by the kind of layer.
+    # The flag decides only for square weights: PEFT, too, overrides it by the kind of layer.
     is_transposed = fits_transposed and (adapter.config.fan_in_fan_out or not fits_plain)
     if change.magnitude is not None:
         length = adapter.stored(change.magnitude)
         lengths = (b[0],) if len(a) == 2 else (1, b[0], *[1] * (len(a) - 2))
         if is_transposed or length.shape != lengths:
             raise InputError(
-                f"{where}: DoRA is supported for weights (out, in) with lengths (out,), and of "
+                f"{where}: DoRA is supported for weights (out, in) with norms (out,), and for "
                 f"convolutions with (1, out, 1...), got {stored.shape} and {length.shape}; merge "
                 "it with PEFT"
             )
@@ -214,7 +214,7 @@ def _placed(adapter: Adapter, module: str, change: LowRank, stored: StoredTensor
 
 
 def _changed(adapter: Adapter, change: LowRank, stored: StoredTensor) -> StoredTensor:
-    """Describe a changed weight: its dtype, and the bytes that are read for it."""
+    """Return the type of a changed weight, and the number of bytes read for it."""
     factors = [adapter.stored(change.a), adapter.stored(change.b)]
     dtype = torch.float32
     for tensor in (stored, *factors):

@@ -1,8 +1,7 @@
-"""What `adapter_config.json` says of a LoRA adapter, checked before any weight is read."""
+"""`adapter_config.json` of a LoRA adapter, checked before any weight is read."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -11,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from stockpot.errors import InputError
+from stockpot.storage.weights.model_config import read_json_mapping
 
 CONFIG = "adapter_config.json"
 
-# With one of these, the change is not scaling * B A of modules that the base has.
+# With one of these fields, the change is not scaling * B A of modules of the base.
 _UNSUPPORTED = (
     "alora_invocation_tokens",
     "arrow_config",
@@ -28,26 +28,26 @@ _UNSUPPORTED = (
     "use_qalora",
     "velora_config",
 )
-# Starts that take what the factors begin with out of the base's weights.
+# Initialisations that subtract the initial B A from the base's weights.
 _CHANGES_BASE = ("corda", "loftq", "lora_ga", "olora", "pissa")
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterConfig:
-    """The part of a LoRA adapter's configuration that its weights' meaning depends on.
+    """The fields of a LoRA adapter's configuration that determine the meaning of its weights.
 
     Attributes:
         path: the file.
-        rank: of modules that no pattern names.
-        alpha: of modules that no pattern names.
-        use_rslora: whether alpha is divided by the root of the rank, not by the rank.
+        rank: of modules that match no pattern.
+        alpha: of modules that match no pattern.
+        use_rslora: whether alpha is divided by the square root of the rank instead of the rank.
         fan_in_fan_out: whether the base stores weights as (in, out).
-        use_dora: whether rows are rescaled to learnt lengths.
-        rank_patterns: ranks by regular expression over the end of a module's name.
-        alpha_patterns: alphas in the same way.
-        modules_to_save: ends of names of modules that are replaced whole.
+        use_dora: whether rows are rescaled to learnt norms.
+        rank_patterns: ranks by regular expression, matched at the end of a module's name.
+        alpha_patterns: alphas by the same kind of expression.
+        modules_to_save: name suffixes of modules that are replaced whole.
         base: `base_model_name_or_path`; empty if not given.
-        task_type: what PEFT wraps the model for.
+        task_type: PEFT's task type.
     """
 
     path: Path
@@ -76,11 +76,11 @@ class AdapterConfig:
         return alpha / (math.sqrt(rank) if self.use_rslora else rank)
 
     def saves(self, module: str) -> bool:
-        """Say whether a module is one of those that are replaced whole."""
+        """Return whether a module is replaced whole."""
         return any(f".{name}." in f".{module}." for name in self.modules_to_save)
 
     def _pattern(self, patterns: Mapping[str, Any], module: str) -> str:
-        """Return the first pattern that is for a module, as PEFT matches them."""
+        """Return the first pattern that matches a module, by PEFT's rules; empty for none."""
         for pattern in patterns:
             try:
                 if re.match(rf"(.*\.)?({pattern})$", module):
@@ -99,7 +99,7 @@ def read_config(path: Path) -> AdapterConfig:
         InputError: it is not readable, of another kind than LoRA, or of a variant whose merged
             weights are not base + scaling * B A.
     """
-    content = _content(path)
+    content = read_json_mapping(path)
     _check_supported(path, content)
     return AdapterConfig(
         path=path,
@@ -123,14 +123,14 @@ def read_config(path: Path) -> AdapterConfig:
 
 
 def config_for_peft(first: AdapterConfig, ranks: Mapping[str, int]) -> dict[str, Any]:
-    """Return the configuration with which PEFT loads the merged factors, all with scaling 1.
+    """Return a configuration for PEFT with which all factors have scaling 1.
 
     Args:
-        first: of an adapter that was merged, for what it says of the model.
+        first: of one of the merged adapters, for the fields that describe the model.
         ranks: of the factors, by module.
     """
     rank = max(ranks.values())
-    # Anchored, since PEFT compares patterns with the ends of names.
+    # Anchored, since PEFT matches patterns at the end of names.
     patterns = {f"^{re.escape(m)}": own for m, own in ranks.items() if own != rank}
     return {
         "alpha_pattern": patterns,
@@ -149,16 +149,6 @@ def config_for_peft(first: AdapterConfig, ranks: Mapping[str, int]) -> dict[str,
         "use_dora": False,
         "use_rslora": False,
     }
-
-
-def _content(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not readable as JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: must be a mapping, got {content!r}")
-    return content
 
 
 def _check_supported(path: Path, content: Mapping[str, Any]) -> None:

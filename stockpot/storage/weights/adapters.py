@@ -1,4 +1,4 @@
-"""LoRA adapters as PEFT stores them: a configuration, and the factors of low-rank changes."""
+"""LoRA adapters in PEFT's format: a configuration, and the factors of low-rank changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stockpot.storage.weights.adapter_config import CONFIG, AdapterConfig, read_
 from stockpot.storage.weights.safetensors_format import StoredTensor
 from stockpot.storage.weights.sources import Source, open_files
 
-PREFIX = "base_model.model."  # PEFT's wrappers, before the name that a module has in the model
+PREFIX = "base_model.model."  # of PEFT's wrappers, before the module's name in the model
 WEIGHTS = "adapter_model.safetensors"
 _OLDER_WEIGHTS = "adapter_model.bin"
 
@@ -33,8 +33,8 @@ class LowRank:
         b: the name of B; of convolutions (out, r, 1...).
         rank: r.
         scaling: the factor on B A.
-        is_embedding: whether the weight is a table, (in, out), as that of embeddings.
-        magnitude: the name of DoRA's row lengths (out,), of convolutions (1, out, 1...); None
+        is_embedding: whether the weight is an embedding table, (in, out).
+        magnitude: the name of DoRA's row norms (out,), of convolutions (1, out, 1...); None
             without DoRA.
     """
 
@@ -48,12 +48,12 @@ class LowRank:
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter folder, opened; no factors are read yet.
+    """An open adapter folder; factors are read on demand.
 
     Attributes:
         path: the folder.
-        config: what its factors mean.
-        weights: its factors and whole tensors.
+        config: its configuration.
+        weights: the factors, and the tensors that are replaced whole.
         changes: by module of the model.
         replaced: names in `weights` of tensors that are replaced whole, by name in the model.
     """
@@ -66,16 +66,16 @@ class Adapter:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the digests of its configuration and its weights; hex."""
+        """Joint SHA-256 of its configuration and weights, hex."""
         return joint_digest([file_digest(self.config.path), self.weights.digest])
 
     def stored(self, name: str) -> StoredTensor:
-        """Return where a factor lies."""
+        """Return dtype, shape and position of a factor."""
         return self.weights.tensors[name]
 
 
 def is_adapter(path: Path) -> bool:
-    """Say whether a folder holds an adapter."""
+    """Return whether a folder holds an adapter."""
     return (path / CONFIG).is_file()
 
 
@@ -84,7 +84,7 @@ def open_adapter(folder: Path) -> Adapter:
 
     Raises:
         InputError: a file is missing or damaged, the kind of adapter is not supported, or the
-            tensors are not what the configuration says.
+            tensors contradict the configuration.
     """
     config = read_config(folder / CONFIG)
     weights = _open_weights(folder)
@@ -145,5 +145,5 @@ def _check_factors(where: str, rank: int, a: StoredTensor, b: StoredTensor) -> N
         raise InputError(f"{where}: A of shape {a.shape} and B of {b.shape} cannot be multiplied")
     if (a.shape[0], b.shape[1]) != (rank, rank):
         raise InputError(
-            f"{where}: A has shape {a.shape} and B {b.shape}, {CONFIG} says rank {rank}"
+            f"{where}: A has shape {a.shape} and B {b.shape}, but the rank in {CONFIG} is {rank}"
         )

@@ -1,4 +1,4 @@
-"""The config.json beside a model's weights."""
+"""JSON files next to weights, and config.json."""
 
 from __future__ import annotations
 
@@ -10,18 +10,25 @@ from stockpot.errors import InputError
 
 
 def read_config(folder: Path | None) -> dict[str, Any]:
-    """Read a model's config.json; empty if it has none.
+    """Read a model's config.json; empty without one.
 
     Raises:
         InputError: it is not readable.
     """
     path = None if folder is None else folder / "config.json"
-    if path is None or not path.is_file():
-        return {}
+    return read_json_mapping(path) if path is not None and path.is_file() else {}
+
+
+def read_json_mapping(path: Path) -> dict[str, Any]:
+    """Read a JSON file whose content is a mapping.
+
+    Raises:
+        InputError: it is missing, or its content is something else.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path}: must be a mapping, got {type(content).__name__}")
+        raise InputError(f"{path}: must be a mapping, got {content!r}")
     return content

@@ -1,4 +1,4 @@
-"""Models on disk by their path: whole ones, and adapters on their base."""
+"""Open models on disk by path: whole models, and adapters on their base."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from stockpot.storage.weights.sources import Source, open_files
 
 
 def open_source(path: Path, base: Source | None = None) -> Source:
-    """Open a model: a safetensors file, a pickle of weights, a folder with either, an adapter.
+    """Open a model: a safetensors file, a pickle of weights, a folder with either, or an adapter.
 
-    Only headers are read; a pickle is read whole, with nothing but weights allowed in it.
+    Only headers are read, except that a pickle is loaded whole, with `weights_only`.
 
     Args:
         path: the file or folder.
-        base: what it was trained on, if it is an adapter; None for the one that its
-            configuration names, if that is on this disk. Whole models do not need it.
+        base: of an adapter; None for the base that its configuration names, which must be on this
+            disk. Ignored for whole models.
 
     Raises:
-        InputError: there is nothing to read, or it is damaged, not safe to read, or an adapter
-            that is not of this base.
+        InputError: there are no weights, they are damaged or not safe to load, or the adapter
+            does not fit the base.
     """
     if is_adapter(path):
         adapter = open_adapter(path)
@@ -32,8 +32,8 @@ def open_source(path: Path, base: Source | None = None) -> Source:
     factors = [name for name in source.tensors if ".lora_" in name]
     if factors:
         raise InputError(
-            f"{path}: has LoRA factors ({factors[0]!r}), which do not merge one by one; name the "
-            f"adapter's folder, with {CONFIG}"
+            f"{path}: has LoRA factors ({factors[0]!r}), which cannot be merged one by one; name "
+            f"the adapter's folder, with {CONFIG}"
         )
     return source
 
@@ -43,6 +43,6 @@ def _own_base(adapter: Adapter) -> Source:
     if not name or not Path(name).exists() or is_adapter(Path(name)):
         raise InputError(
             f"{adapter.path}: is an adapter, and its base_model_name_or_path is {name!r}, which is "
-            "no model on this disk; name its base (`base` in a merge file, --base of commands)"
+            "not a model on this disk; name its base (`base` in a merge file, --base of commands)"
         )
     return open_files(Path(name))

@@ -1,7 +1,7 @@
-"""Weights written in place into files whose layout is fixed before the first byte.
+"""Write weights in place into files whose layout is fixed before the first byte.
 
-The files lie in a folder beside the final place until all of them are whole; a run that is
-killed goes on with the first shard that was not finished.
+Files are written to a folder next to the final path until all are complete; a run that was killed
+resumes with the first unfinished shard.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from stockpot.storage.weights.safetensors_format import build_header
 TensorType = tuple[torch.dtype, tuple[int, ...]]
 
 _PROGRESS = ".stockpot-progress.json"  # a name that no file of a model has
-_SECONDS_TO_FLUSH = 0.25  # after so long, what is written goes to the disk
+_SECONDS_TO_FLUSH = 0.25  # between two flushes to disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Shard:
 
     @property
     def num_bytes(self) -> int:
-        """The bytes of its tensors."""
+        """The size of its tensors."""
         return sum(math.prod(shape) * dtype.itemsize for dtype, shape in self.tensors.values())
 
 
@@ -66,7 +66,7 @@ def check_place(place: Path) -> None:
 
 
 class ShardedOutput:
-    """The files of one merged model: `place` is a folder, or ends in `.safetensors`."""
+    """The files of one merged model: a folder, or a single file that ends in `.safetensors`."""
 
     def __init__(
         self,
@@ -75,13 +75,13 @@ class ShardedOutput:
         metadata: Mapping[str, str],
         max_shard_bytes: int,
     ) -> None:
-        """Lay the files out; nothing is written yet.
+        """Compute the layout; nothing is written yet.
 
         Args:
-            place: where the model will be.
+            place: the path of the model.
             tensors: dtype and shape of each tensor, in the order in which they are merged.
             metadata: for the headers.
-            max_shard_bytes: a shard is closed before it would grow beyond this.
+            max_shard_bytes: the size limit of a shard, unless a single tensor exceeds it.
         """
         self.place = place
         self._metadata = metadata
@@ -91,7 +91,7 @@ class ShardedOutput:
 
     @property
     def num_bytes(self) -> int:
-        """The bytes of all tensors."""
+        """The size of all tensors."""
         return sum(shard.num_bytes for shard in self.shards)
 
     def check(self) -> None:
@@ -112,19 +112,19 @@ class ShardedOutput:
 
     @contextmanager
     def opened(self, key: str) -> Iterator[list[Shard]]:
-        """Yield the shards that are still to be written; on success all files get their names.
+        """Yield the shards that are not yet written; on success the files get their final names.
 
         Args:
-            key: names what is written: work of another key or layout is thrown away.
+            key: identifies the content: unfinished work of another key or layout is deleted.
 
         Raises:
-            InputError: the place cannot take it, or another process writes to it.
+            InputError: nothing can be written there, or another process writes to it.
         """
         heads = [build_header(shard.tensors, self._metadata)[0] for shard in self.shards]
         key = hashlib.sha256(b"".join([key.encode(), *heads])).hexdigest()
         self.check()
         with sole_writer(self.place):
-            self.check()  # again: another process may just have filled the place
+            self.check()  # again: another process may just have finished
             done = self._done(key)
             if not done and self.work.exists():
                 shutil.rmtree(self.work)
@@ -135,7 +135,7 @@ class ShardedOutput:
             self._finish()
 
     def write_metadata(self, metadata: Mapping[str, str]) -> None:
-        """Put other metadata into the headers, of the same length; for what is known at the end.
+        """Replace the metadata in the headers by one of the same length, known only at the end.
 
         Args:
             metadata: text by name.
@@ -151,12 +151,12 @@ class ShardedOutput:
 
     @contextmanager
     def writing(self, shard: Shard) -> Iterator[ShardWriter]:
-        """Yield what writes into a shard; on success the shard counts as done."""
+        """Yield the writer of a shard; on success the shard counts as done."""
         head, starts = build_header(shard.tensors, self._metadata)
         path = self.work / shard.file_name
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
         try:
-            # Room for all of it now: a disk that is full is found before the work.
+            # Allocate the whole file, so that a full disk is found before any work.
             self._allocate(descriptor, len(head) + shard.num_bytes)
             _write_all(descriptor, memoryview(head), 0)
             with _flushed_meanwhile(descriptor):
@@ -168,17 +168,17 @@ class ShardedOutput:
         self._record(self._key, self._finished)
 
     def _allocate(self, descriptor: int, num_bytes: int) -> None:
-        """Take the room of a file at once, so that no write to it can lack any.
+        """Allocate a file at once, so that no later write can run out of space.
 
         Raises:
-            InputError: there is not enough.
+            InputError: there is not enough space.
         """
         try:
             os.posix_fallocate(descriptor, 0, num_bytes)
         except OSError as error:
             raise InputError(
-                f"{self.place}: a file of {num_bytes / 1e9:.2f} GB could not be made "
-                f"({error.strerror}); make room and run it again, finished files stay"
+                f"{self.place}: a file of {num_bytes / 1e9:.2f} GB could not be allocated "
+                f"({error.strerror}); free space and run it again, finished files are kept"
             ) from error
 
     def _layout(self, tensors: Mapping[str, TensorType], limit: float) -> list[Shard]:
@@ -223,14 +223,14 @@ class ShardedOutput:
 
 @contextmanager
 def sole_writer(place: Path) -> Iterator[None]:
-    """Hold the place of an output, to which no other process may write meanwhile.
+    """Lock the path of an output, so that no other process writes to it.
 
     Raises:
-        InputError: another one does.
+        InputError: another process holds the lock.
     """
 
     def refuse(holder: str) -> None:
-        raise InputError(f"{place}: {holder} writes to it; wait for it, or name another place")
+        raise InputError(f"{place}: {holder} writes to it; wait, or choose another place")
 
     with sole_lock(place.with_name(f".{place.name}.lock"), "stockpot merge", refuse):
         yield
@@ -238,23 +238,23 @@ def sole_writer(place: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class ShardWriter:
-    """Writes tensors, or runs of their elements, to their places in one file.
+    """Writes tensors, or runs of their elements, to their positions in one file.
 
     Attributes:
         descriptor: of the file.
-        starts: where each tensor's bytes start.
+        starts: position of each tensor's first byte.
     """
 
     descriptor: int
     starts: Mapping[str, int]
 
     def write(self, name: str, elements: Tensor, first: int = 0) -> None:
-        """Write the elements of a tensor from `first` on; safe from several threads.
+        """Write elements of a tensor, starting at index `first`; thread-safe.
 
         Args:
-            name: the tensor's.
+            name: the tensor's name.
             elements: contiguous, of the tensor's dtype, on the CPU.
-            first: number of the first of them, in the flattened tensor.
+            first: index of the first element in the flattened tensor.
         """
         if elements.numel() == 0:
             return
@@ -264,7 +264,7 @@ class ShardWriter:
 
 @contextmanager
 def _flushed_meanwhile(descriptor: int) -> Iterator[None]:
-    """Have the disk write while the processor works, so that the end waits for little."""
+    """Flush to disk in the background, so that the final flush is short."""
     is_over = Event()
 
     def flush() -> None:
@@ -277,7 +277,7 @@ def _flushed_meanwhile(descriptor: int) -> Iterator[None]:
             yield
         finally:
             is_over.set()
-        flushing.result()  # the system tells of an error once, and here it may have been
+        flushing.result()  # the system reports a write error once, perhaps to this thread
 
 
 def _write_all(descriptor: int, data: memoryview, place: int) -> None:

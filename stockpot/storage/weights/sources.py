@@ -1,4 +1,4 @@
-"""Models on disk, whatever their form, as names to tensors that are read one at a time."""
+"""Models on disk in any format, as a mapping of names to tensors that are read one at a time."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 
 @dataclass
 class Source:
-    """One model on disk. Its files are mapped into memory, where they cannot be written to.
+    """One model on disk; its files are mapped into memory read-only.
 
     Attributes:
-        path: the file or folder that was named.
-        files: the files that hold weights.
-        tensors: where each tensor lies; for pickles and adapted models, what it is.
-        metadata: the text in the headers.
+        path: the file or folder that was opened.
+        files: the weight files.
+        tensors: by name; for pickles and adapted models, the position is meaningless.
+        metadata: of the headers.
     """
 
     path: Path
@@ -40,25 +40,25 @@ class Source:
 
     @property
     def folder(self) -> Path | None:
-        """The folder that may have a config and a tokenizer beside the weights."""
+        """The folder that may hold config and tokenizer; None for a single file."""
         return self.path if self.path.is_dir() else None
 
     @property
     def num_bytes(self) -> int:
-        """The bytes of all tensors."""
+        """The size of all tensors."""
         return sum(tensor.num_bytes for tensor in self.tensors.values())
 
     def output_dtype(self, name: str) -> torch.dtype:
-        """Return the dtype that a merged tensor keeps if this model is the one it follows."""
+        """Return the dtype of a merged tensor that follows this model."""
         return self.tensors[name].dtype
 
     def read(self, name: str) -> Tensor:
-        """Return a tensor; its memory is the file's: a process that writes to it ends there."""
+        """Return a tensor, a view of the mapped file: writing to it crashes the process."""
         stored = self.tensors[name]
         return self.read_run(name, 0, stored.num_elements).view(stored.shape)
 
     def read_run(self, name: str, first: int, last: int) -> Tensor:
-        """Return the elements from `first` to `last` of a flattened tensor; as with `read`."""
+        """Return the elements [first, last) of a flattened tensor, a view as in `read`."""
         if name in self._loaded:
             return self._loaded[name].reshape(-1)[first:last]
         stored = self.tensors[name]
@@ -73,7 +73,7 @@ class Source:
 
     @property
     def states(self) -> list[FileState]:
-        """The states of the files that its digest is of; none of them is read."""
+        """The states of the files that the digest covers; no file is read."""
         return [file_state(file) for file in self.files]
 
     @cached_property
@@ -88,10 +88,10 @@ class Source:
 
 
 class _MappedFile:
-    """The bytes of a file, to be read only.
+    """The bytes of a file, mapped read-only.
 
-    A copy-on-write map would count as memory of the process's own, all of it, wherever that has
-    a limit. numpy is told that it may write, since torch warns of memory that it may not write to.
+    A copy-on-write map would count in full as private memory of the process, which may have a
+    limit. The array interface claims that it is writable, since torch warns of read-only arrays.
     """
 
     def __init__(self, file: Path) -> None:
@@ -108,34 +108,24 @@ class _MappedFile:
 def open_files(path: Path) -> Source:
     """Open weights as they are stored: a safetensors file, a pickle, or a folder with either.
 
-    Of an adapter these are its factors; `open_source` puts it on its base.
-
-    Only headers are read; a pickle is read whole, with nothing but weights allowed in it.
+    Of an adapter, these are its factors; `open_source` applies it to its base. Only headers are
+    read, except that a pickle is loaded whole, with `weights_only`.
 
     Raises:
-        InputError: there is nothing to read, or it is damaged, or it is not safe to read.
+        InputError: there are no weights, or they are damaged or not safe to load.
     """
-    if path.is_dir():
-        return _open_folder(path)
-    if path.suffix in _PICKLES:
-        return _open_pickle(path, path)
-    tensors, metadata = read_header(path)
-    return Source(path, (path,), tensors, metadata)
-
-
-def _open_folder(folder: Path) -> Source:
-    if (folder / INDEX).is_file():
-        return _open_shards(folder)
-    (file,) = locate_weights(folder)
+    files = locate_weights(path)
+    if (path / INDEX).is_file():
+        return _open_shards(path, files)
+    (file,) = files
     if file.suffix in _PICKLES:
-        return _open_pickle(folder, file)
+        return _open_pickle(path, file)
     tensors, metadata = read_header(file)
-    return Source(folder, (file,), tensors, metadata)
+    return Source(path, files, tensors, metadata)
 
 
-def _open_shards(folder: Path) -> Source:
+def _open_shards(folder: Path, shards: tuple[Path, ...]) -> Source:
     shard_of = read_index(folder / INDEX)
-    shards = locate_weights(folder)
     tensors: dict[str, StoredTensor] = {}
     metadata: dict[str, str] = {}
     for shard in shards:
@@ -150,15 +140,15 @@ def _open_shards(folder: Path) -> Source:
 
 def _open_pickle(path: Path, file: Path) -> Source:
     try:
-        is_zip = zipfile.is_zipfile(file)  # only the older form is not; it cannot be mapped
+        is_zip = zipfile.is_zipfile(file)  # the legacy format is not; it cannot be mapped
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zip)
     except FileNotFoundError:
         raise InputError(f"{file}: no such file") from None
     except Exception as error:  # a damaged pickle can raise anything
         reason = str(error).strip().partition("\n")[0]
         raise InputError(
-            f"{file}: not a file of weights alone ({reason}); nothing else is loaded, since a "
-            "pickle can run any code: save its state dict as safetensors"
+            f"{file}: not a file of weights alone ({reason}); others are refused, since a pickle "
+            "can run any code: save its state dict as safetensors"
         ) from error
     state = content
     for name in ("state_dict", "model"):
@@ -167,7 +157,7 @@ def _open_pickle(path: Path, file: Path) -> Source:
     if not isinstance(state, dict) or not all(_is_weight(*item) for item in state.items()):
         raise InputError(
             f"{file}: expected a state dict, names to dense tensors of {sorted(NAMES.values())}, "
-            "got other things too"
+            "got other objects too"
         )
     state = {name: tensor.detach() for name, tensor in state.items()}  # parameters track gradients
     tensors = {

@@ -107,7 +107,7 @@ def test_what_dvc_keeps_among_the_checkpoints_is_no_garbage(plan: Plan) -> None:
 def test_nothing_is_garbage_while_a_manifest_cannot_be_read(plan: Plan) -> None:
     manifest_path(plan.project.root, "sweep").write_text("{")
 
-    with pytest.raises(InputError, match=r"results/sweep\.json: not a whole manifest"):
+    with pytest.raises(InputError, match=r"results/sweep\.json: not a complete manifest"):
         find_garbage(plan.project)
 
 

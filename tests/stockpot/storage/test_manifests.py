@@ -73,7 +73,8 @@ def test_a_damaged_manifest_says_what_to_do(tmp_path: Path, content: bytes) -> N
     path.parent.mkdir()
     path.write_bytes(content)
 
-    with pytest.raises(InputError, match=r"^results/sweep\.json: not a whole manifest \(.*\); del"):
+    message = r"^results/sweep\.json: not a complete manifest \(.*\); delete it and run again$"
+    with pytest.raises(InputError, match=message):
         read_manifest(tmp_path, "sweep")
 
 

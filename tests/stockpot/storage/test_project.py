@@ -101,7 +101,7 @@ def test_a_folder_outside_any_project_is_told_what_to_do(
         find_project()
 
     assert str(caught.value) == (
-        f"params.yaml: none in {tmp_path} or above; change to a project folder or name it with -p"
+        f"params.yaml: none in {tmp_path} or above; change to a project folder or pass it with -p"
     )
 
 

@@ -256,7 +256,10 @@ def test_older_weights_in_a_pickle_are_read(tmp_path: Path) -> None:
         ({"use_qalora": True, "lora_bias": True}, "lora_bias, use_qalora: not supported"),
         ({"init_lora_weights": "pissa_niter_4"}, "which has changed the base's weights"),
         ({"use_dora": True}, r"must have \['lora_A', 'lora_B', 'lora_magnitude_vector'\]"),
-        ({"r": 3}, r"A has shape \(2, 5\) and B \(3, 2\), adapter_config.json says rank 3"),
+        (
+            {"r": 3},
+            r"A has shape \(2, 5\) and B \(3, 2\), but the rank in adapter_config.json is 3",
+        ),
     ],
 )
 def test_a_config_that_cannot_be_followed_is_refused(
