@@ -1,4 +1,4 @@
-"""What every merge method does, whichever it is: a new one is tested by being registered."""
+"""The contract of every merge method: a new one is tested by being registered."""
 
 from __future__ import annotations
 
@@ -31,10 +31,22 @@ SIDE: dict[str, Callable[[Tensor], Any]] = {
     "grams": _gram,
 }
 
-pytestmark = [
-    pytest.mark.parametrize("method", METHODS.values(), ids=[*METHODS]),
-    pytest.mark.parametrize("shape", SHAPES, ids=str),
-]
+pytestmark = pytest.mark.parametrize("method", METHODS.values(), ids=[*METHODS])
+
+
+def each_shape(test: Callable[[Method, tuple[int, ...]], None]) -> Callable[[Method], None]:
+    """Return a test of all shapes; a failure names its shape."""
+
+    def test_all(method: Method) -> None:
+        for shape in SHAPES:
+            try:
+                test(method, shape)
+            except BaseException as error:
+                error.add_note(f"shape {shape}")
+                raise
+
+    test_all.__doc__ = test.__doc__
+    return test_all
 
 
 def _num_models(method: Method) -> int:
@@ -69,19 +81,19 @@ def _merge(
     return method(tensors, coefficients or _coefficients(method), base, draws, options, side)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_shape_and_dtype_are_kept(
-    method: Method, shape: tuple[int, ...], dtype: torch.dtype
-) -> None:
-    tensors = [tensor.to(dtype) for tensor in _tensors(method, shape)]
+@each_shape
+def test_shape_and_dtype_are_kept(method: Method, shape: tuple[int, ...]) -> None:
+    for dtype in (torch.float32, torch.float64):
+        tensors = [tensor.to(dtype) for tensor in _tensors(method, shape)]
 
-    merged = _merge(method, tensors, _base(shape).to(dtype))
+        merged = _merge(method, tensors, _base(shape).to(dtype))
 
-    assert merged.shape == shape
-    assert merged.dtype == dtype
-    assert torch.isfinite(merged).all()
+        assert merged.shape == shape
+        assert merged.dtype == dtype
+        assert torch.isfinite(merged).all()
 
 
+@each_shape
 def test_inputs_stay_as_they_are(method: Method, shape: tuple[int, ...]) -> None:
     inputs = [*_tensors(method, shape), _base(shape)]
     copies = [tensor.clone() for tensor in inputs]
@@ -92,6 +104,7 @@ def test_inputs_stay_as_they_are(method: Method, shape: tuple[int, ...]) -> None
     assert all(torch.equal(tensor, copy) for tensor, copy in zip(inputs, copies, strict=True))
 
 
+@each_shape
 def test_models_equal_to_the_base_give_the_base(method: Method, shape: tuple[int, ...]) -> None:
     base = _base(shape)
 
@@ -100,6 +113,7 @@ def test_models_equal_to_the_base_give_the_base(method: Method, shape: tuple[int
     torch.testing.assert_close(merged, base)
 
 
+@each_shape
 def test_zeros_everywhere_give_zeros(method: Method, shape: tuple[int, ...]) -> None:
     zeros = torch.zeros(shape)
 
@@ -108,6 +122,7 @@ def test_zeros_everywhere_give_zeros(method: Method, shape: tuple[int, ...]) -> 
     assert torch.equal(merged, zeros)
 
 
+@each_shape
 def test_the_order_of_models_is_without_effect_where_it_should_be(
     method: Method, shape: tuple[int, ...]
 ) -> None:
@@ -123,6 +138,7 @@ def test_the_order_of_models_is_without_effect_where_it_should_be(
     torch.testing.assert_close(of_turned, merged)
 
 
+@each_shape
 def test_the_same_call_gives_the_same_bits(method: Method, shape: tuple[int, ...]) -> None:
     first = _merge(method, _tensors(method, shape), _base(shape))
     torch.rand(3)
@@ -130,6 +146,7 @@ def test_the_same_call_gives_the_same_bits(method: Method, shape: tuple[int, ...
     assert torch.equal(_merge(method, _tensors(method, shape), _base(shape)), first)
 
 
+@each_shape
 def test_what_is_not_contiguous_gives_the_same(method: Method, shape: tuple[int, ...]) -> None:
     tensors, base = _tensors(method, shape), _base(shape)
     strided = [torch.stack([tensor, tensor], dim=-1)[..., 0] for tensor in [*tensors, base]]
@@ -139,6 +156,7 @@ def test_what_is_not_contiguous_gives_the_same(method: Method, shape: tuple[int,
     torch.testing.assert_close(merged, _merge(method, tensors, base))
 
 
+@each_shape
 def test_nothing_is_merged_to_nothing(method: Method, shape: tuple[int, ...]) -> None:
     empty = torch.zeros((0, *shape))
 
@@ -147,10 +165,7 @@ def test_nothing_is_merged_to_nothing(method: Method, shape: tuple[int, ...]) ->
     assert merged.shape == empty.shape
 
 
-def test_documentation_names_source_and_every_argument(
-    method: Method,
-    shape: tuple[int, ...],  # noqa: ARG001 (for all tests of this file)
-) -> None:
+def test_documentation_names_source_and_every_argument(method: Method) -> None:
     text = inspect.getdoc(method.merge) or ""
     names = inspect.signature(method.merge).parameters
 
@@ -159,10 +174,7 @@ def test_documentation_names_source_and_every_argument(
     assert "Source:" in text
 
 
-def test_an_option_that_is_no_number_is_refused(
-    method: Method,
-    shape: tuple[int, ...],  # noqa: ARG001 (for all tests of this file)
-) -> None:
+def test_an_option_that_is_no_number_is_refused(method: Method) -> None:
     numbers = {n for n, d in method.options.items() if type(d) in (int, float) or n in REQUIRED}
     options = {name: REQUIRED[name] for name in method.options if name in REQUIRED}
 
