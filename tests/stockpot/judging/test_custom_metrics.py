@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,8 @@ from written_predictions import RIGHT, metrics_of
 
 from stockpot.errors import InputError
 from stockpot.experiment.jobs.judging import judge_models
+from stockpot.experiment.plan import Plan
+from stockpot.experiment.state import stage_modules
 from stockpot.judging.job import JudgingJob
 from stockpot.scoring.metrics.registry import METRICS
 
@@ -68,3 +71,11 @@ def test_metrics_are_found_by_module_and_name() -> None:
     assert METRICS["custom_judging:top_two"](outputs, targets) == 0.5
     assert METRICS.module_of("custom_judging:top_two") == "custom_judging"
     assert top_two(outputs, targets).tolist() == [1.0, 0.0]
+
+
+def test_the_evaluation_depends_on_the_module_of_a_metric(make_plan: Callable[..., Plan]) -> None:
+    plan = make_plan("evaluate.metrics=[custom_judging:top_two]")
+
+    assert plan.evaluation().judging_job().metrics == ("custom_judging:top_two",)
+    assert "custom_judging" in stage_modules(plan, "evaluate")
+    assert "custom_judging" not in stage_modules(make_plan(), "evaluate")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from stockpot.experiment.jobs.diagnosing import (
 )
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.report_files import load_results
+from stockpot.experiment.state import stage_modules
 from stockpot.reporting.figures import diagnostic_sections
 from stockpot.storage.manifests import digests_of, write_manifest
 
@@ -57,22 +59,22 @@ def test_a_finding_that_json_cannot_hold_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_diagnostic_of_the_users_is_cached_written_and_reported(
-    finished: Plan, tmp_path: Path
+    make_plan: Callable[..., Plan], tmp_path: Path
 ) -> None:
-    [usual, *_] = finished.diagnostic_jobs()
-    job = replace(usual, name="custom_judging:look")
+    plan = make_plan("diagnose=[custom_judging:look]")
+    [job] = plan.diagnostic_jobs()
 
     finding = diagnose_models(job, "cpu")
     written = _record(tmp_path, {job.name: finding, "barriers": FINDING})
 
     assert job.cached.is_file()
     assert diagnose_models(job, "cpu") == finding
-    assert "custom_judging" in job.modules
+    assert "custom_judging" in stage_modules(plan, "diagnose")
     assert tmp_path / "results" / "diagnostics" / "custom_judging.look.json" in written
     found = read_finding_files(tmp_path)
     assert list(found) == ["barriers", "custom_judging:look"]
     assert Finding.from_json(found[job.name]) == finding
-    results = load_results(finished.project.root)
+    results = load_results(plan.project.root)
     [section] = diagnostic_sections(replace(results, diagnostics={job.name: found[job.name]}))
     assert section.sentence == finding.sentence
     assert section.figure.svg is None
