@@ -1,0 +1,69 @@
+"""The keys of a user's models: the code of the workload and of all modules that it imports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stockpot.config import load_experiment
+from stockpot.experiment.plan import Plan
+from stockpot.experiment.state import stage_modules
+from stockpot.storage.code_keys import code_key, forget
+from stockpot.storage.project import Project
+
+WORKLOAD = '''
+from my_helper import width
+from stockpot.workloads.digits import Digits
+
+
+class Mine(Digits):
+    """Digits, and a number from another module."""
+
+    width = width
+'''
+PARAMS = {
+    "workload": {"name": "my_own_workload:Mine", "val_shifts": ["blur"], "test_shifts": ["noise"]},
+    "sweep": {"size": 4, "space": {"epochs": 1}},
+    "soups": [{"name": "uniform", "select": "uniform"}],
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return a project's folder with a workload that imports a helper."""
+    (tmp_path / "my_own_workload.py").write_text(WORKLOAD)
+    (tmp_path / "my_helper.py").write_text("width = 3\n")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    forget()
+
+
+@pytest.mark.parametrize(
+    ("text", "is_another"),
+    [
+        ("width = 4\n", True),
+        ("# The width.\nwidth = 3\n", False),
+        ('"""Numbers."""\n\nwidth = 3\n', False),
+    ],
+)
+def test_an_edited_helper_retrains_the_models_that_use_it(
+    project: Path, text: str, is_another: bool
+) -> None:
+    def keys() -> dict[str, str]:
+        forget()
+        params = project / "params.yaml"
+        plan = Plan(Project(project, params), load_experiment(params))
+        stages = ("base", "sweep", "soups")
+        of_stages = {stage: code_key(*stage_modules(plan, stage)) for stage in stages}
+        return of_stages | {"base job": plan.base_job().key}
+
+    before = keys()
+    (project / "my_helper.py").write_text(text)
+    after = keys()
+
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == (set(before) if is_another else set())
