@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,21 @@ from stockpot.storage.atomic_files import write_text
 Cell = str | int | float | None  # None is written as an empty cell
 Cells = Sequence[Cell]
 
-
-@dataclass(frozen=True, slots=True)
-class Sheet:
-    """One CSV file: its header and its rows."""
-
-    header: Sequence[str]
-    rows: Sequence[Cells]
-
-    def with_metric(self, metric: str) -> Sheet:
-        """Add the column with the metric of the scores."""
-        return Sheet((*self.header, "metric"), [(*row, metric) for row in self.rows])
+_HEADERS: Mapping[str, Sequence[str]] = {
+    "id_vs_shift": ("model", "kind", "test", "shift", "metric"),
+    "shifts": ("model", "kind", "shift", "score", "low", "high", "metric"),
+    "greedy": ("soup", "step", "ingredient", "val", "accepted", "metric"),
+    "tuning": ("study", "trial", "source", "val", "val_shift", "best", "metric"),
+    "pareto": ("study", "trial", "val", "val_shift", "on_front", "metric"),
+    "random_soups": (
+        *("model", "place", "pool", "size"),
+        *("mean", "sd", "improvement_percent", "metric"),
+    ),
+    "wise_ft": ("model", "alpha", "val", "test", "shift", "metric"),
+    "reliability": ("model", "scaled", "confidence", "accuracy", "count"),
+    "soup_size": ("place", "size", "score", "low", "high", "metric"),
+    "contributions": ("soup", "ingredient", "place", "shapley", "error", "without_it", "metric"),
+}
 
 
 def write_csv_files(folder: Path, results: Results) -> list[Path]:
@@ -46,25 +49,18 @@ def write_csv_files(folder: Path, results: Results) -> list[Path]:
         OSError: a file cannot be written; the files before it are complete.
     """
     evaluation, studies = results.evaluation, results.tune["tuned"]
-    steps = [row for soup in results.soups["soups"] for row in _steps(soup)]
-    trials = [row for study in studies for row in _trials(study)]
-    on_front = [row for study in studies for row in _pareto(study)]
-    sheets = {
-        "id_vs_shift": Sheet(("model", "kind", "test", "shift"), [*_id_vs_shift(evaluation)]),
-        "shifts": Sheet(("model", "kind", "shift", "score", "low", "high"), [*_shifts(evaluation)]),
-        "greedy": Sheet(("soup", "step", "ingredient", "val", "accepted"), steps),
-        "tuning": Sheet(("study", "trial", "source", "val", "val_shift", "best"), trials),
-        "pareto": Sheet(("study", "trial", "val", "val_shift", "on_front"), on_front),
-        "random_soups": Sheet(
-            ("model", "place", "pool", "size", "mean", "sd", "improvement_percent"),
-            [*_random_soups(evaluation)],
-        ),
-        "wise_ft": Sheet(("model", "alpha", "val", "test", "shift"), [*_wise_ft(evaluation)]),
+    rows: dict[str, Iterable[Cells]] = {
+        "id_vs_shift": _id_vs_shift(evaluation),
+        "shifts": _shifts(evaluation),
+        "greedy": (row for soup in results.soups["soups"] for row in _steps(soup)),
+        "tuning": (row for study in studies for row in _trials(study)),
+        "pareto": (row for study in studies for row in _pareto(study)),
+        "random_soups": _random_soups(evaluation),
+        "wise_ft": _wise_ft(evaluation),
     }
-    sheets = {name: sheet.with_metric(evaluation["metric"]) for name, sheet in sheets.items()}
-    header = ("model", "scaled", "confidence", "accuracy", "count")
-    sheets["reliability"] = Sheet(header, [*_reliability(evaluation)])
-    return _write(folder, sheets)
+    metric = evaluation["metric"]
+    paths = [_write(folder, name, ((*row, metric) for row in of)) for name, of in rows.items()]
+    return [*paths, _write(folder, "reliability", _reliability(evaluation))]
 
 
 def write_finding_csv_files(
@@ -80,24 +76,20 @@ def write_finding_csv_files(
         The files written, soup_size.csv and contributions.csv; one without a finding, or without
         data, has only its header.
     """
-    found = {name: finding["data"] for name, finding in diagnostics.items()}
-    sheets = {
-        "soup_size": _soup_size(found.get("soup_size", {})),
-        "contributions": _contributions(found.get("contributions", {})),
-    }
-    return _write(folder, sheets)
+    data = {name: finding["data"] for name, finding in diagnostics.items()}
+    return [
+        _write(folder, "soup_size", _soup_size(data.get("soup_size", {}))),
+        _write(folder, "contributions", _contributions(data.get("contributions", {}))),
+    ]
 
 
-def _write(folder: Path, sheets: Mapping[str, Sheet]) -> list[Path]:
-    paths = []
-    for name, sheet in sheets.items():
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(sheet.header)
-        writer.writerows(sheet.rows)
-        write_text(folder / f"{name}.csv", text.getvalue())
-        paths.append(folder / f"{name}.csv")
-    return paths
+def _write(folder: Path, name: str, rows: Iterable[Cells]) -> Path:
+    path, text = folder / f"{name}.csv", io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_HEADERS[name])
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+    return path
 
 
 def _id_vs_shift(evaluation: Manifest) -> Iterator[Cells]:
@@ -162,31 +154,16 @@ def _reliability(evaluation: Manifest) -> Iterator[Cells]:
                 yield model, scaled, one["confidence"], one["accuracy"], one["count"]
 
 
-def _soup_size(data: Mapping[str, Any]) -> Sheet:
-    rows = [
-        (place, size, *values, data["metric"])
-        for place, curve in data.get("curves", {}).items()
-        for size, values in enumerate(
-            zip(curve["mean"], curve["low"], curve["high"], strict=True), start=1
-        )
-    ]
-    return Sheet(("place", "size", "score", "low", "high", "metric"), rows)
+def _soup_size(data: Mapping[str, Any]) -> Iterator[Cells]:
+    for place, curve in data.get("curves", {}).items():
+        values = zip(curve["mean"], curve["low"], curve["high"], strict=True)
+        for size, scores in enumerate(values, start=1):
+            yield place, size, *scores, data["metric"]
 
 
-def _contributions(data: Mapping[str, Any]) -> Sheet:
-    rows = [
-        (
-            group["name"],
-            row["ingredient"],
-            place,
-            row["shapley"][place],
-            row["error"][place],
-            row["change"][place],
-            data["metric"],
-        )
-        for group in data.get("groups", [])
-        for row in group["rows"]
-        for place in data["places"]
-    ]
-    header = ("soup", "ingredient", "place", "shapley", "error", "without_it", "metric")
-    return Sheet(header, rows)
+def _contributions(data: Mapping[str, Any]) -> Iterator[Cells]:
+    for group in data.get("groups", []):
+        for row in group["rows"]:
+            for place in data["places"]:
+                values = (row[name][place] for name in ("shapley", "error", "change"))
+                yield group["name"], row["ingredient"], place, *values, data["metric"]

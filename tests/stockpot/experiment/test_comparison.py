@@ -23,10 +23,7 @@ def change_evaluation(root: Path, **changes: object) -> None:
 
 def prefer(root: Path, soup: str) -> None:
     """Make a soup the best one on val."""
-    models = read_manifest(root, "evaluate")["models"]
-    for model in models:
-        model["metrics"]["val/accuracy"] = float(model["name"] == soup)
-    change_evaluation(root, models=models)
+    change_evaluation(root, best_soup=soup)
 
 
 @pytest.fixture
@@ -72,7 +69,7 @@ def test_runs_on_the_same_examples_are_tested_example_by_example(
     assert compared.untested == {}
 
 
-def test_settings_that_differ_go_by_the_names_of_recipes(
+def test_differing_settings_are_matched_by_the_names_of_recipes(
     project_root: Path, other_root: Path
 ) -> None:
     first, second = (run_of_folder(root).run.settings for root in (project_root, other_root))
@@ -174,7 +171,7 @@ def test_runs_of_another_workload_are_refused(plan: Plan) -> None:
         compare_runs(runs)
 
 
-def test_a_folder_without_a_finished_run_says_what_is_missing(project_root: Path) -> None:
+def test_the_error_for_an_unfinished_folder_names_the_missing_stage(project_root: Path) -> None:
     manifest_path(project_root, "evaluate").unlink()
 
     with pytest.raises(InputError, match=rf"^run {project_root}: .*run `stockpot evaluate` first"):

@@ -121,7 +121,7 @@ def test_the_table_is_in_percent(finished: Plan) -> None:
     }
 
 
-def test_the_table_leaves_out_what_is_not_compared(finished: Plan) -> None:
+def test_the_table_leaves_out_differences_of_models_that_are_not_compared(finished: Plan) -> None:
     columns = table_columns(read_manifest(finished.project.root, "evaluate"))
 
     evaluation = read_manifest(finished.project.root, "evaluate")

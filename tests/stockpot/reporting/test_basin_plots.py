@@ -119,21 +119,21 @@ def test_a_plot_is_the_same_each_time(plot: Plot, data: Callable[[], dict[str, A
 
 
 @every_plot
-def test_nothing_is_drawn_of_a_finding_without_data(
+def test_a_finding_without_data_is_not_drawn_at_all(
     plot: Plot, data: Callable[[], dict[str, Any]]
 ) -> None:
     assert data()
     assert plot({}) is None
 
 
-def test_a_pair_is_told_with_its_sign_and_its_names() -> None:
+def test_the_tooltip_of_a_pair_has_its_sign_and_its_names() -> None:
     svg = _draw(barriers, _barriers())
 
     assert "ingredient-02: +1.2 with ingredient-00" in svg
     assert "base to greedy, 50 %: loss 0.2" in svg
 
 
-def test_one_ingredient_has_lines_and_no_pairs_and_without_both_there_is_no_plot() -> None:
+def test_one_ingredient_has_lines_but_no_pairs_and_without_lines_no_plot() -> None:
     alone = _barriers(1)
 
     assert "midpoint" not in _draw(barriers, alone).partition("</desc>")[2]
@@ -157,7 +157,7 @@ def test_groups_are_lettered_and_their_soups_scored() -> None:
     assert "group B: its soup scores 80.0 % on val" in svg
 
 
-def test_the_corners_are_named_and_the_others_are_told_on_request() -> None:
+def test_the_corners_are_named_and_the_others_have_tooltips() -> None:
     svg = _draw(loss_plane, _loss_plane())
 
     for name in ("base", "ingredient-00", "greedy"):

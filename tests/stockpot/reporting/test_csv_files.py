@@ -52,7 +52,7 @@ def test_shifts_have_intervals_of_the_main_models(tmp_path: Path, results: Resul
     assert [round(float(number), 6) for number in lines[1].split(",")[3:6]] == [0.7, 0.68, 0.72]
 
 
-def test_greedy_has_a_row_a_step(tmp_path: Path, results: Results) -> None:
+def test_greedy_has_one_row_per_step(tmp_path: Path, results: Results) -> None:
     write_csv_files(tmp_path, results)
 
     assert (tmp_path / "greedy.csv").read_text() == (

@@ -61,5 +61,5 @@ def test_a_users_own_diagnostic_is_shown_with_its_sentence_and_numbers(
 
 
 @pytest.mark.parametrize("name", ["svg-", "../figures", "my_module:barriers"])
-def test_what_is_no_name_of_a_built_in_plot_has_none(name: str) -> None:
+def test_other_names_have_no_built_in_plot(name: str) -> None:
     assert plot_module(name) is None

@@ -51,7 +51,7 @@ def test_differences_show_value_star_and_interval(page: str) -> None:
     )
 
 
-def test_the_protocol_says_what_was_used_for_what(page: str) -> None:
+def test_the_protocol_describes_the_use_of_each_split(page: str) -> None:
     texts = _Page(page).texts
 
     assert "blur; an objective of both" in texts
@@ -119,7 +119,7 @@ def test_a_page_with_everything_in_it_is_below_3_mb(judged_page: str) -> None:
     assert len(judged_page.encode()) < 2_000_000
 
 
-def test_what_does_not_belong_is_named_with_reasons_before_any_score(judged_page: str) -> None:
+def test_alerts_are_shown_with_reasons_before_any_score(judged_page: str) -> None:
     assert "1 ingredient does not belong in a soup" in judged_page
     texts = "<strong>ingredient-03</strong> (excluded from all soups): was not fine-tuned from this"
     assert (
@@ -130,7 +130,7 @@ def test_what_does_not_belong_is_named_with_reasons_before_any_score(judged_page
     assert "a loss barrier of 2.31 nats to all others (barriers)" in judged_page
 
 
-def test_where_nothing_was_found_the_page_says_what_looked(
+def test_without_alerts_the_page_lists_the_checks(
     judged: Results, experiment: dict[str, Any]
 ) -> None:
     judged.sweep["precheck"]["failed"] = []
@@ -145,7 +145,7 @@ def test_where_nothing_was_found_the_page_says_what_looked(
     )
 
 
-def test_p_values_and_calibration_stand_in_the_table(judged_page: str) -> None:
+def test_the_table_has_p_values_and_calibration(judged_page: str) -> None:
     assert re.search(r"<td [^>]*better[^>]*>\+3\.\d \* <small>[^<]*, p=0\.002</small>", judged_page)
     assert re.search(r"<small>scaled 0\.0\d\d</small>", judged_page)
     assert "36.7k params, 1.25M FLOPs, 1.5 ms" in judged_page
@@ -186,14 +186,14 @@ def test_without_diagnostics_the_page_says_so(page: str) -> None:
     assert "No diagnostics were run." in page
 
 
-def test_what_saw_what_is_a_table(judged_page: str) -> None:
+def test_data_access_is_a_table(judged_page: str) -> None:
     texts = _Page(judged_page).texts
 
     assert "selection, tuning, temperature" in texts
     assert "sign flips and mcnemar, paired; p after Holm" in "".join(texts)
 
 
-def test_a_plain_run_says_what_is_left_out(
+def test_a_minimal_run_reports_what_is_left_out(
     plain_results: Results, experiment: dict[str, Any]
 ) -> None:
     html = render_report(plain_results, experiment)
@@ -224,7 +224,7 @@ def test_a_run_without_soups_says_so(plain_results: Results, experiment: dict[st
     assert "No soup was compared with the best ingredient." in html
 
 
-def test_commands_are_shown_a_line_each(page: str) -> None:
+def test_commands_are_shown_one_per_line(page: str) -> None:
     assert re.search(r"<pre[^>]*>make install\nstockpot run\n</pre>", page)
 
 

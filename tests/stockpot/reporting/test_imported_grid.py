@@ -23,7 +23,7 @@ def texts(grid: object, row: int) -> dict[str, str]:
     return dict(zip(grid.columns, cells, strict=True))  # type: ignore[attr-defined]
 
 
-def test_what_was_imported_is_listed_with_its_file_and_notes() -> None:
+def test_imported_models_are_listed_with_file_and_notes() -> None:
     grid = imported_grid(with_an_imported_one())
 
     assert len(grid.rows) == 1
@@ -39,7 +39,7 @@ def test_there_is_no_list_where_nothing_was_imported() -> None:
     assert imported_grid(judged_results()).rows == []
 
 
-def test_of_an_imported_one_only_what_is_known_is_shown() -> None:
+def test_only_known_settings_of_an_imported_model_are_shown() -> None:
     grid = ingredients_grid(with_an_imported_one())
 
     imported, sgd, adamw = (texts(grid, row) for row in range(3))

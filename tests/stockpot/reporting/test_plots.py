@@ -104,11 +104,11 @@ def test_the_scatter_names_all_main_models_and_has_tips_for_ingredients(results:
     assert "<title>ingredient-00: test 93.0, shift 76.0</title>" in svg
 
 
-def test_a_base_far_below_is_left_outside_and_said_to_be(results: Results) -> None:
+def test_a_base_far_below_is_labelled_as_outside(results: Results) -> None:
     assert "base (outside)" in _words(_draw(PLOTS["id_vs_shift"], results))
 
 
-def test_bars_stand_for_every_shift_and_their_mean(results: Results) -> None:
+def test_there_are_bars_for_every_shift_and_their_mean(results: Results) -> None:
     svg = _draw(PLOTS["shifts"], results)
 
     assert {"noise", "occlude", "mean"} <= set(_words(svg))
@@ -132,7 +132,7 @@ def test_the_history_marks_warm_starts_and_counts_what_lies_below(results: Resul
     assert "sampled (1 below)" in words
 
 
-def test_what_there_is_nothing_of_is_not_drawn(plain_results: Results) -> None:
+def test_plots_without_data_are_not_drawn(plain_results: Results) -> None:
     evaluation = plain_results.evaluation
 
     assert id_vs_shift(evaluation) is None
@@ -155,7 +155,7 @@ def test_any_name_can_be_drawn(
         ElementTree.fromstring(_draw(plot, results))
 
 
-def test_twenty_soups_can_be_told_apart_by_colour_and_marker(results: Results) -> None:
+def test_twenty_soups_differ_in_colour_or_marker(results: Results) -> None:
     from stockpot.reporting.plots.series import main_series
 
     soup = results.evaluation["models"][3]
@@ -193,7 +193,7 @@ def test_a_plot_of_judged_models_is_labelled_and_the_same_each_time(
 
 
 @pytest.mark.parametrize("plot", [random_soups, wise_ft, reliability, calibration])
-def test_what_was_not_judged_is_not_drawn(
+def test_plots_of_missing_measurements_are_not_drawn(
     plot: Callable[[dict[str, Any]], str | None], results: Results
 ) -> None:
     assert plot(results.evaluation) is None

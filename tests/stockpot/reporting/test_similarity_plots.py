@@ -148,7 +148,7 @@ def test_gaps_that_have_no_share_are_left_out() -> None:
     assert "Soup minus ensemble" not in _draw(regime, data)
 
 
-def test_the_gains_of_each_set_are_told() -> None:
+def test_the_gains_on_each_set_have_tooltips() -> None:
     tips = _tips(_draw(diversity, _diversity()))
 
     assert "greedy: +2.1 points on val_shift/blur" in tips

@@ -57,7 +57,7 @@ def compared() -> Runs:
     )
 
 
-def test_what_is_worse_is_said_first_and_what_is_not_tested_last(compared: Runs) -> None:
+def test_worse_runs_come_first_and_untested_ones_last(compared: Runs) -> None:
     sentences = [verdict.sentence for verdict in run_verdicts(compared)]
 
     best = compared.runs[0].best["name"]
@@ -93,7 +93,7 @@ def test_only_settings_that_differ_are_shown(compared: Runs) -> None:
     assert settings_grid(compared.runs[:1]) is None
 
 
-def test_all_models_of_all_runs_stand_in_one_table(compared: Runs) -> None:
+def test_one_table_has_all_models_of_all_runs(compared: Runs) -> None:
     grid = all_models_grid(compared.runs)
 
     assert [row[0].text for row in grid.rows].count("second") == len(grid.rows) / 3
@@ -101,7 +101,7 @@ def test_all_models_of_all_runs_stand_in_one_table(compared: Runs) -> None:
     assert {len(row) for row in grid.rows} == {len(grid.columns)}
 
 
-def test_a_run_without_shifts_has_dashes_beside_one_with_them(compared: Runs) -> None:
+def test_a_run_without_shifts_has_dashes_next_to_one_with_them(compared: Runs) -> None:
     plain = compared.runs[1].results.evaluation
     plain["test_shifts"] = []
 
@@ -124,7 +124,7 @@ def test_the_page_has_verdict_tables_plots_and_links_and_is_whole(compared: Runs
     assert "http://" not in page.replace("http://www.w3.org/", "")
 
 
-def test_the_terminal_table_stars_what_was_found(compared: Runs) -> None:
+def test_the_terminal_table_stars_significant_differences(compared: Runs) -> None:
     text = io.StringIO()
 
     Console(file=text, width=100).print(terminal_table(compared))

@@ -52,6 +52,6 @@ def test_a_line_that_is_best_at_its_end_is_the_soup_itself(judged: Results) -> N
     assert wise_ft(judged.evaluation) is None
 
 
-def test_what_was_not_made_is_no_baseline(results: Results) -> None:
+def test_a_run_without_random_soups_and_interpolations_has_no_baselines(results: Results) -> None:
     assert random_soups(results.evaluation) is None
     assert wise_ft(results.evaluation) is None

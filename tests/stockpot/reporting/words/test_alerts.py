@@ -14,7 +14,7 @@ def test_all_that_speaks_against_a_model_is_one_alert(judged: Results) -> None:
     )
 
 
-def test_what_did_not_pass_is_an_alert_though_it_was_not_kept_out(judged: Results) -> None:
+def test_a_failed_check_is_an_alert_though_the_model_was_not_excluded(judged: Results) -> None:
     judged.sweep["precheck"]["excluded"] = []
 
     [alert] = alerts(judged)
@@ -22,7 +22,7 @@ def test_what_did_not_pass_is_an_alert_though_it_was_not_kept_out(judged: Result
     assert alert.sentence.startswith("ingredient-03: was not fine-tuned from this base")
 
 
-def test_a_model_that_only_a_diagnostic_names_was_not_kept_out(judged: Results) -> None:
+def test_a_model_that_only_a_diagnostic_names_was_not_excluded(judged: Results) -> None:
     judged.sweep["precheck"] |= {"failed": [], "excluded": []}
 
     [alert] = alerts(judged)
@@ -31,12 +31,12 @@ def test_a_model_that_only_a_diagnostic_names_was_not_kept_out(judged: Results) 
     assert "excluded" not in alert.sentence
 
 
-def test_a_run_that_looked_at_nothing_has_no_alerts(results: Results) -> None:
+def test_a_run_without_checks_has_no_alerts(results: Results) -> None:
     assert alerts(results) == []
     assert alert_sources(results) == ""
 
 
-def test_data_that_differ_are_a_doubt_and_no_models_fault(judged: Results) -> None:
+def test_a_failed_check_of_the_data_is_a_warning_and_no_alert(judged: Results) -> None:
     [of_data] = [c for c in judged.sweep["precheck"]["checks"] if c["ingredient"] is None]
     before = data_warnings(judged)
 
@@ -49,7 +49,7 @@ def test_data_that_differ_are_a_doubt_and_no_models_fault(judged: Results) -> No
     assert [alert.model for alert in alerts(judged)] == ["ingredient-03"]
 
 
-def test_what_is_certain_is_said_with_its_confidence(judged: Results) -> None:
+def test_the_error_bound_is_stated_with_its_confidence(judged: Results) -> None:
     assert precheck_notes(judged) == [
         "val is like train: feature 12 differs most, within chance (4.2).",
         "The average of all ingredients that passed has an error of at most 4.1 % on data like "
@@ -62,7 +62,7 @@ def test_without_a_check_nothing_is_certain(results: Results) -> None:
     assert data_warnings(results) == []
 
 
-def test_checks_are_a_row_an_ingredient_with_what_is_wrong(judged: Results) -> None:
+def test_checks_have_one_row_per_ingredient_with_the_reason_of_failures(judged: Results) -> None:
     grid = checks_grid(judged)
 
     assert grid is not None

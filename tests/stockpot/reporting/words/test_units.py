@@ -52,7 +52,9 @@ def _words(page: str) -> list[str]:
     return [text for line in texts.splitlines() if (text := re.sub(known, "", line))]
 
 
-def test_the_unit_is_the_manifests_and_of_older_ones_told_by_the_name(errors: Results) -> None:
+def test_the_unit_is_from_the_manifest_or_for_older_ones_from_the_name(
+    errors: Results,
+) -> None:
     older = judged_results().evaluation
 
     assert not unit_of(errors.evaluation).is_fraction
@@ -149,7 +151,7 @@ def test_columns_for_trackers_are_as_they_are(errors: Results) -> None:
     assert columns["test"][0] == round(base["test/minus_error"], 4)
 
 
-def test_what_a_classifier_says_is_not_changed_by_its_manifest_saying_what_is_a_fraction() -> None:
+def test_the_report_of_a_classifier_is_the_same_with_units_in_its_manifest() -> None:
     older = judged_results()
     named = {name: name not in ("nll", "brier") for name in ("accuracy", "nll", "brier", "ece")}
     newer = replace(older, evaluation=older.evaluation | {"is_fraction": named})

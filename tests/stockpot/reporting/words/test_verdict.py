@@ -101,7 +101,7 @@ def test_the_headline_starts_where_soups_lose(evaluation: dict[str, Any]) -> Non
         ("no difference", "no significant difference for any of the 4 soups"),
     ],
 )
-def test_the_headline_says_it_once_where_all_soups_agree(
+def test_the_headline_summarises_equal_outcomes_of_all_soups(
     outcome: str, words: str, evaluation: dict[str, Any]
 ) -> None:
     for tested in evaluation["comparisons"]:

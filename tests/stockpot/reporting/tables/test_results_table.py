@@ -84,7 +84,7 @@ def test_a_star_marks_a_difference_that_was_found(
     assert difference_cell(Comparison(estimate, outcome, 0.01), Unit("accuracy")) == text
 
 
-def test_what_was_not_compared_is_a_dash() -> None:
+def test_a_missing_comparison_is_a_dash() -> None:
     assert difference_cell(None, Unit("accuracy")) == "-"
 
 
