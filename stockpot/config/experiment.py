@@ -99,6 +99,16 @@ class EvaluateSection(Section):
         [], description="further metrics on test, each a function as module:function"
     )
 
+    @field_validator("metrics")
+    @classmethod
+    def _metrics_exist(cls, metrics: list[str]) -> list[str]:
+        if metrics:
+            from stockpot.scoring.metrics.registry import METRICS  # imports torch
+
+            for name in metrics:
+                METRICS[name]  # imports the user's module
+        return metrics
+
 
 class PromoteSection(Section):
     """The promotion of a soup to champion in MLflow's model registry."""

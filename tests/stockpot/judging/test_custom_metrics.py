@@ -79,3 +79,10 @@ def test_the_evaluation_depends_on_the_module_of_a_metric(make_plan: Callable[..
     assert plan.evaluation().judging_job().metrics == ("custom_judging:top_two",)
     assert "custom_judging" in stage_modules(plan, "evaluate")
     assert "custom_judging" not in stage_modules(make_plan(), "evaluate")
+
+
+def test_a_metric_that_does_not_exist_is_found_before_any_work(
+    make_plan: Callable[..., Plan],
+) -> None:
+    with pytest.raises(InputError, match=r"evaluate\.metrics.*unknown metric in 'custom_judging'"):
+        make_plan("evaluate.metrics=[custom_judging:top_tow]")

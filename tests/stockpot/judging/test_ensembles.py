@@ -18,7 +18,7 @@ from stockpot.judging.ensembles import (
     median_outputs,
     median_probabilities,
 )
-from stockpot.scoring.metrics.classification import nll_of_each
+from stockpot.scoring.metrics.classification import nll_per_example
 
 TARGETS = torch.tensor([0, 1, 2, 0, 1, 2])
 
@@ -95,8 +95,8 @@ def test_the_stack_fits_val_better_than_any_model_and_their_mean(seed: int) -> N
 
     stacked = fit_stack(outputs, TARGETS, "coarse")(outputs)
 
-    losses = [nll_of_each(o, TARGETS).mean() for o in (*outputs, mean_probabilities(outputs))]
-    assert nll_of_each(stacked, TARGETS).mean() <= min(losses) + 1e-4
+    losses = [nll_per_example(o, TARGETS).mean() for o in (*outputs, mean_probabilities(outputs))]
+    assert nll_per_example(stacked, TARGETS).mean() <= min(losses) + 1e-4
 
 
 def test_a_stack_keeps_its_weights_on_another_set() -> None:

@@ -18,7 +18,7 @@ from stockpot.experiment.jobs.judging import judge_models
 from stockpot.judging.job import JudgingJob
 from stockpot.judging.temperature import fit_temperature
 from stockpot.scoring.metrics import TASK_METRICS
-from stockpot.scoring.metrics.classification import ece, nll_of_each
+from stockpot.scoring.metrics.classification import ece, nll_per_example
 from stockpot.statistics.intervals import Intervals
 
 
@@ -99,7 +99,7 @@ def test_temperatures_are_fitted_on_val_and_applied_everywhere(
     scaled = outputs["test"] / temperature
     assert metrics["temperature"] == pytest.approx(temperature)
     assert metrics["test/nll_scaled"] == pytest.approx(
-        nll_of_each(scaled, targets["test"]).mean().item()
+        nll_per_example(scaled, targets["test"]).mean().item()
     )
     assert metrics["test/ece_scaled"] == pytest.approx(ece(scaled, targets["test"]))
     assert metrics["val/nll_scaled"] <= metrics["val/nll"]

@@ -23,7 +23,7 @@ from stockpot.errors import InputError
 from stockpot.experiment.jobs.judging import judge_models
 from stockpot.judging.job import JudgingJob
 from stockpot.scoring.metrics import TASK_METRICS
-from stockpot.scoring.predictions import keep_tensors, predictions_path, targets_path
+from stockpot.scoring.predictions import predictions_path, targets_path, write_tensors
 from stockpot.storage.models import Model
 from stockpot.workloads.protocol import Task
 from stockpot.workloads.spec import WorkloadSpec
@@ -121,7 +121,7 @@ def test_a_class_without_examples_is_noted(
     outputs = {n: outputs_of(t, [1] * len(t), 1.0) for n, t in targets.items()}
     keep_predictions(tmp_path, spec, model, outputs)
     for name, values in targets.items():
-        keep_tensors(targets_path(tmp_path, spec, name), {"targets": values})
+        write_tensors(targets_path(tmp_path, spec, name), {"targets": values})
 
     evaluation = judge_models(JudgingJob(tmp_path, spec, (model,), 100, 0.95), "cpu")
 
@@ -156,11 +156,11 @@ def _keep_drawn(job: JudgingJob, width: int) -> None:
     """Write random predictions of all models."""
     for name, classes in targets_of(job.workload).items():
         targets = torch.arange(len(classes))[:, None].expand(-1, width)
-        keep_tensors(targets_path(job.root, job.workload, name), {"targets": targets})
+        write_tensors(targets_path(job.root, job.workload, name), {"targets": targets})
         for number, model in enumerate(job.models):
             outputs = torch.rand(targets.shape, generator=torch.Generator().manual_seed(number))
             kept = {"outputs": outputs, "losses": outputs[:, 0].clone()}
-            keep_tensors(predictions_path(job.root, job.workload, model.digest, name), kept)
+            write_tensors(predictions_path(job.root, job.workload, model.digest, name), kept)
 
 
 @pytest.mark.parametrize(

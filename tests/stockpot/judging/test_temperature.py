@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stockpot.judging.temperature import HIGHEST, LOWEST, fit_temperature
-from stockpot.scoring.metrics.classification import nll_of_each
+from stockpot.scoring.metrics.classification import nll_per_example
 
 
 def _drawn(seed: int, size: int = 300, classes: int = 4) -> tuple[Tensor, Tensor]:
@@ -18,7 +18,7 @@ def _drawn(seed: int, size: int = 300, classes: int = 4) -> tuple[Tensor, Tensor
 
 
 def _nll(logits: Tensor, targets: Tensor) -> float:
-    return nll_of_each(logits, targets).mean().item()
+    return nll_per_example(logits, targets).mean().item()
 
 
 @pytest.mark.parametrize("factor", [0.3, 1.0, 4.0])
