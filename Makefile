@@ -1,4 +1,4 @@
-# `make run` and `make test` work on a fresh machine: each creates .venv first, once.
+# `make run` and `make test` work on a fresh machine: the first one creates .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=
@@ -8,12 +8,12 @@ PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 2 --dist loadfile --co
 run: .venv/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" stockpot run
 
-# Everything but the examples and the matrices of servers: less than ten minutes on 2 cores.
+# All tests except the examples and the matrices of servers: less than ten minutes on 2 cores.
 test: .venv/installed
 	$(BIN)/coverage erase
 	$(PYTEST)
 
-# All that CI runs: `make test`, then the rest.
+# All tests of CI: `make test`, then the rest.
 test-all: test
 	$(PYTEST) --cov-append -m "full and not slow"
 
@@ -26,16 +26,16 @@ lint: .venv/installed
 docs: .venv/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# The files that are written from the code; a test compares them.
+# Generated files; a test compares them with the code.
 schema: .venv/installed
 	$(BIN)/python -c "from stockpot.config import json_schema; print(json_schema(), end='')" > docs/params.schema.json
 	$(BIN)/python -c "from stockpot.config.reference import reference_page; print(reference_page(), end='')" > docs/reference/params.md
 
-# The figures of README, from the default experiment: run `make run` first.
+# Print README's table, from the results of `make run`; with --write the script updates README.
 figures: .venv/installed
 	$(BIN)/python benchmarks/readme_figures.py
 
-# For `dvc plots` without a network: a page that holds Vega's scripts, as vl-convert brings them.
+# For `dvc plots` without a network: a page template that contains Vega's scripts, from vl-convert.
 plots-page: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'vl-convert-python>=1.9,<2'
 	mkdir -p .dvc/tmp
