@@ -1,4 +1,4 @@
-"""A project to start from: a small workload, and the files that make its folder a project."""
+"""Creation of a new project: a small workload and the files of a project."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from types import MappingProxyType
 from stockpot.errors import InputError
 from stockpot.storage.atomic_files import write_text
 
-# By their places in a project; git would obey a template called .gitignore in this package, and DVC
-# take one called dvc.yaml for stages of its own.
+# Templates by their paths in a project. In this package, git would apply a .gitignore, and DVC
+# would read a dvc.yaml.
 _TEMPLATES: Mapping[str, str] = MappingProxyType(
     {
         "workload.py": "workload.py",
@@ -29,29 +29,29 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
 def write_project(folder: Path) -> list[Path]:
-    """Write the files of a new project; none that is there is overwritten.
+    """Write the files of a new project without overwriting any.
 
     Args:
-        folder: of the project, whose name becomes the project's; it is made if there is none.
+        folder: the project's folder, created if missing; its name becomes the project's.
 
     Returns:
-        The files, in order.
+        The paths of the files.
 
     Raises:
-        InputError: a file of a project is there, or one in place of the folder; or the folder's
-            name cannot be a project's.
+        InputError: a file of a project exists, the folder is a file, or its name is not a valid
+            project name.
     """
     name = folder.absolute().resolve().name
     if not _NAME.fullmatch(name):
         raise InputError(
-            f"project {name!r}: a name must be of letters, digits, '_', '-' and '.', got {name!r}"
+            f"project {name!r}: names must have letters, digits, '_', '-' and '.', got {name!r}"
         )
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: must be a folder, got a file; choose another name")
-    there = [place for place in _TEMPLATES if (folder / place).exists()]
-    if there:
+    existing = [place for place in _TEMPLATES if (folder / place).exists()]
+    if existing:
         raise InputError(
-            f"{folder}: must have no file of a project yet, got {there}; choose another folder"
+            f"{folder}: must not have files of a project yet, got {existing}; choose another folder"
         )
     templates = files("flows") / "project_template"
     for place, template in _TEMPLATES.items():

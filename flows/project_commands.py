@@ -69,8 +69,8 @@ def check(  # noqa: PLR0913, PLR0917 (one per option of the command)
 ) -> None:
     """Check that custom code satisfies what stockpot relies on, and say what to change.
 
-    Workloads and merge methods are recognised; other kinds need --kind. Without a name: the
-    workload of params.yaml, with its options and shifts. The exit code is 1 if a check fails.
+    Workloads and merge methods are recognised; other kinds need --kind. Without a name, the
+    workload of params.yaml is checked, with its options and shifts. It exits with 1 on a failure.
 
       stockpot check
 

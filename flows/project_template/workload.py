@@ -1,7 +1,7 @@
-"""What models are trained and judged on: points on three spiral arms; which arm is a point on?
+"""The workload: points on three spiral arms, classified by their arm.
 
-It runs as it is. To make it yours, put your data into `dataset`, your net into `build_model`, and
-what may differ in use into `shifts`; `stockpot check` says what does not fit yet.
+It runs as it is. Put your data into `dataset`, your net into `build_model`, and variations of the
+data that you expect in use into `shifts`; `stockpot check` says what does not fit yet.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ SIZES = {"pretrain": 300, "train": 600, "val": 600, "test": 1000}
 
 
 def accuracy(outputs, targets):
-    """Return 1.0 for each example that is right, else 0.0; (N,). Higher has to be better."""
+    """Return 1.0 for each correct example, else 0.0; (N,). Higher must be better."""
     return (outputs.argmax(dim=-1) == targets).float()
 
 
@@ -27,25 +27,25 @@ class Spirals:
     """Points in the plane (N, 2), float32, in three classes.
 
     Args:
-        seed: of the experiment: everything random in the data has to come from it.
+        seed: the experiment's seed; all randomness of the data must depend on it.
         val_shifts: workload.val_shifts of params.yaml.
         test_shifts: workload.test_shifts of params.yaml.
-        noise: how far points are off their arm; an option of its own (workload.options).
+        noise: deviation of points from their arm; from workload.options.
     """
 
     task = "classification"  # or "regression", "language_model"
 
     def __init__(self, seed, val_shifts, test_shifts, noise=0.12):
-        self.metrics = {"accuracy": accuracy}  # the first one is what choices use
+        self.metrics = {"accuracy": accuracy}  # the first one is used for choices
         self.seed, self.noise = seed, noise
         self.shift_splits = dict.fromkeys(val_shifts, "val") | dict.fromkeys(test_shifts, "test")
 
     def data_digest(self):
-        """Hash all that the data depends on. Of files: their content, or sizes and times."""
+        """Hash everything that the data depends on. Of files: content, or sizes and times."""
         return hashlib.sha256(repr((self.seed, self.noise, SIZES)).encode()).hexdigest()
 
     def build_model(self, generator):
-        """Build your net, with initial weights that come from the generator alone."""
+        """Build the net, with initial weights that depend on the generator alone."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(generator.initial_seed())
             return nn.Sequential(
@@ -53,7 +53,7 @@ class Spirals:
             )
 
     def dataset(self, split):
-        """Return inputs and targets of a split; any map-style data set of (input, target) does."""
+        """Return a split as any map-style dataset of (input, target)."""
         generator = seeded_generator(self.seed, "points", split)
         arms = torch.arange(SIZES[split]) % 3
         radii = torch.rand(len(arms), generator=generator)
@@ -63,14 +63,14 @@ class Spirals:
         return TensorDataset(points + noise * radii[:, None], arms)
 
     def shifts(self):
-        """Return the shifts that params.yaml names, each a changed copy of its split."""
+        """Return the shifts that params.yaml names, each a modified copy of its split."""
         return {
             name: Shift(split, partial(self.shifted, name, split))
             for name, split in self.shift_splits.items()
         }
 
     def shifted(self, name, split):
-        """Return the points of a split, changed; a generator of its own for each name."""
+        """Return modified points of a split; each name has its own generator."""
         points, arms = self.dataset(split).tensors
         noise = torch.randn(points.shape, generator=seeded_generator(self.seed, "shift", name))
         changed = {
@@ -82,9 +82,9 @@ class Spirals:
         return TensorDataset(changed[name], arms)
 
     def augment(self, batch, strength, generator):
-        """Change inputs at random in training; strength is in [0, 1], 0 gives the batch itself."""
+        """Modify inputs at random in training; strength is in [0, 1], 0 returns the batch."""
         points, arms = batch
-        # Drawn on the CPU, so that every device sees the same numbers.
+        # Drawn on the CPU, so that all devices get the same numbers.
         noise = torch.randn(points.shape, generator=generator).to(points.device)
         return (points + 0.1 * strength * noise, arms) if strength else batch
 

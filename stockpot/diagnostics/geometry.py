@@ -16,7 +16,7 @@ from stockpot.diagnostics.finding import Finding
 from stockpot.diagnostics.layers import weighted_layers
 from stockpot.workloads.batch_norm import batch_norms
 from stockpot.workloads.protocol import Batch, Workload
-from stockpot.workloads.responses import unit_rows, watched
+from stockpot.workloads.responses import observed, unit_rows
 
 _PROBE = 256  # examples of val
 _MAX_LAYERS = 16  # each takes 256 KB of memory per model
@@ -102,7 +102,7 @@ def represent(
         representation.variances[name] = float(variances.sum())
 
     modules = dict(net.named_modules())
-    with torch.inference_mode(), watched({name: modules[name] for name in layers}, note):
+    with torch.inference_mode(), observed({name: modules[name] for name in layers}, note):
         workload.forward(net, batch)
     return representation
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stockpot.workloads.protocol import Batch, Workload
-from stockpot.workloads.responses import watched
+from stockpot.workloads.responses import observed
 
 
 def weighted_layers(
@@ -33,7 +33,7 @@ def weighted_layers(
         for name, module in net.named_modules()
         if next(module.parameters(recurse=False), None) is not None
     }
-    with torch.inference_mode(), watched(owners, note):
+    with torch.inference_mode(), observed(owners, note):
         workload.forward(net, batch)
     names = _spread([*order], at_most)
     return {name: order[name] for name in names}

@@ -16,7 +16,7 @@ from stockpot.diagnostics.layers import weighted_layers
 from stockpot.diagnostics.states import State, mean_state
 from stockpot.diagnostics.tangent_kernel import KernelSize, alignment, kernel_size, tangent_kernel
 from stockpot.workloads.protocol import Batch, Workload
-from stockpot.workloads.responses import watched
+from stockpot.workloads.responses import observed
 
 _PROBE = 32  # examples of val
 _MAX_JACOBIAN_MB = 512
@@ -98,7 +98,7 @@ def run(workload: Workload, net: nn.Module, batch: Batch, layers: Sequence[str])
         reads["last"] = inputs
 
     modules = dict(net.named_modules())
-    with torch.inference_mode(), watched({name: modules[name] for name in layers}, note):
+    with torch.inference_mode(), observed({name: modules[name] for name in layers}, note):
         outputs = workload.forward(net, batch)
     hidden = {name: sign for name, sign in signs.items() if name != [*signs][-1]}
     return Run(outputs, reads["last"].flatten(1), hidden)

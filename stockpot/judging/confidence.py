@@ -13,15 +13,15 @@ from stockpot.judging.conformal import coverage, fit_threshold, prediction_sets
 from stockpot.judging.contestants import OutputsOnSet
 from stockpot.judging.temperature import fit_temperature
 from stockpot.scoring.metrics.calibration import equal_width_bins, reliability
-from stockpot.scoring.metrics.classification import brier_of_each, ece, nll_of_each
+from stockpot.scoring.metrics.classification import brier_per_example, ece, nll_per_example
 from stockpot.scoring.metrics.metric import TaskMetric
 from stockpot.statistics.intervals import Intervals
 
 _BLOCK = 100  # resamples in memory at once
 
 SCALED = (
-    TaskMetric("nll_scaled", False, lambda z, targets: float(nll_of_each(z, targets).mean())),
-    TaskMetric("brier_scaled", False, lambda z, targets: float(brier_of_each(z, targets).mean())),
+    TaskMetric("nll_scaled", False, lambda z, targets: float(nll_per_example(z, targets).mean())),
+    TaskMetric("brier_scaled", False, lambda z, t: float(brier_per_example(z, t).mean())),
     TaskMetric("ece_scaled", False, ece),
 )
 """Metrics of outputs divided by their temperature."""

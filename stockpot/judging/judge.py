@@ -15,7 +15,7 @@ from stockpot.judging.wise_ft import wise_ft_path
 from stockpot.scoring.metrics.classification import absent_classes
 from stockpot.statistics.comparisons import compare_family
 from stockpot.statistics.greedy_decisions import greedy_decisions
-from stockpot.workloads.protocol import noted_of
+from stockpot.workloads.protocol import notes_of
 
 
 def judge(job: JudgingJob) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def _calibrated(judgement: Judgement, *kinds: str) -> list[str]:
 
 def _notes(judgement: Judgement) -> list[str]:
     """Name the metrics that leave out classes or models, and add the workload's own notes."""
-    contestants, notes = judgement.contestants, noted_of(judgement.job.workload.build())
+    contestants, notes = judgement.contestants, notes_of(judgement.job.workload.build())
     for place, on_set in (("val", judgement.val), ("test", judgement.test)):
         some = on_set.outputs[contestants.best]
         absent = absent_classes(some, on_set.targets) if contestants.are_classifiers else []

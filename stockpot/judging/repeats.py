@@ -56,7 +56,7 @@ def repeated_outputs(
 
     def predict_once(copy: int) -> Tensor:
         draws = seeded_generator(*stream, "repeat", copy)
-        return examples.of_each(lambda b: predict(workload, net, b, repeats.strength, draws))
+        return examples.map(lambda b: predict(workload, net, b, repeats.strength, draws))
 
     with torch.inference_mode():
         copies = [predict_once(copy) for copy in range(repeats.m)]

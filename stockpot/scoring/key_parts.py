@@ -1,4 +1,4 @@
-"""What outputs and val scores depend on, besides the weights; imports no torch."""
+"""Key parts of outputs and val scores, besides the weights; imports no torch."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from stockpot.workloads.spec import WorkloadSpec
 
 
 def outputs_key_parts(workload: WorkloadSpec, set_name: str) -> dict[str, Any]:
-    """Return what outputs on one set depend on: its examples, and the code of forward passes."""
+    """Return the key parts of outputs on a set: its examples and the code of forward passes."""
     code = code_key("stockpot.workloads.passes", *workload.modules)
     return {**workload.set_key_parts(set_name), "code": code}
 
 
 def val_scores_key_parts(workload: WorkloadSpec) -> dict[str, Any]:
-    """Return what val scores depend on: val and its shifts, the metrics and the code."""
+    """Return the key parts of val scores: val and its shifts, and the code."""
     code = code_key("stockpot.scoring.val_scores", *workload.modules)
     return {**workload.val_key_parts(), "code": code}

@@ -1,4 +1,4 @@
-"""Kept predictions: what every model puts out on every set, each computed once.
+"""Cached predictions: the outputs and losses of every model on every set.
 
 A set is `val`, `val_shift/<name>`, `test` or `test_shift/<name>`. This package opens val and its
 shifts alone; `stockpot.judging` passes the function that opens test.
@@ -31,23 +31,23 @@ if TYPE_CHECKING:
 
 TARGETS = "targets"
 MERGED = "merged"
-"""What stands in the place of a digest in the names of files of targets, and of values of models
-that were merged only to be measured."""
+"""In file names, they replace the digest of a model: for targets, and for values of models that
+were merged only to be measured."""
 
 
 def val_sets(workload: WorkloadSpec) -> tuple[str, ...]:
-    """Name all that choices may look at: val and its shifts."""
+    """Return the names of all sets for choices: val and its shifts."""
     return ("val", *workload.shift_sets("val"))
 
 
 def predictions_path(root: Path, workload: WorkloadSpec, digest: str, set_name: str) -> Path:
-    """Return where the outputs on a set of the weights with this digest are kept."""
+    """Return the path of the cached outputs of the weights with this digest on a set."""
     key = content_key(**outputs_key_parts(workload, set_name))
     return root / ".stockpot" / "predictions" / f"{digest}.{key}.safetensors"
 
 
 def targets_path(root: Path, workload: WorkloadSpec, set_name: str) -> Path:
-    """Return where the targets of a set are kept."""
+    """Return the path of the cached targets of a set."""
     return predictions_path(root, workload, TARGETS, set_name)
 
 
@@ -75,50 +75,50 @@ def predict(
     *,
     open_set: Callable[[WorkloadSpec, str, str], Examples] = open_val_set,
 ) -> None:
-    """Keep a model's outputs and losses on these sets, and the sets' targets.
+    """Cache a model's outputs and losses on sets, and the targets of the sets.
 
-    What is kept already, and whole, is not made again: a set is passed through a model once.
+    Only missing or damaged files are computed.
 
     Args:
         root: the project root.
-        workload: whose sets are opened.
+        workload: the workload of the sets.
         checkpoint: the model's weights.
         device: where forward passes run.
         sets: names of sets.
-        open_set: (workload, set name, device) -> examples; the default opens val and its shifts
-            alone.
+        open_set: (workload, set name, device) -> examples; the default opens only val and
+            its shifts.
 
     Raises:
-        InputError: something has to be made, and the weights are missing or damaged.
+        InputError: a forward pass is needed, and the weights are missing or damaged.
     """
     model: nn.Module | None = None
     for name in sets:
         outputs_file = predictions_path(root, workload, checkpoint.digest, name)
         targets_file = targets_path(root, workload, name)
-        is_passed, has_targets = _read(outputs_file) is not None, _read(targets_file) is not None
-        if is_passed and has_targets:
+        is_predicted, has_targets = _read(outputs_file) is not None, _read(targets_file) is not None
+        if is_predicted and has_targets:
             continue
-        if not is_passed:
+        if not is_predicted:
             model = model or load_model(root, workload, checkpoint, device)
         examples = open_set(workload, name, device)
-        if not is_passed:
+        if not is_predicted:
             assert model is not None
             outputs, losses = examples.outputs_and_losses(model)
-            keep_tensors(outputs_file, {"outputs": outputs, "losses": losses})
+            write_tensors(outputs_file, {"outputs": outputs, "losses": losses})
         if not has_targets:
-            keep_tensors(targets_file, {TARGETS: examples.targets})
+            write_tensors(targets_file, {TARGETS: examples.targets})
 
 
-def keep_outputs(
+def cache_outputs(
     root: Path, workload: WorkloadSpec, digest: str, set_name: str, predicted: tuple[Tensor, Tensor]
 ) -> None:
-    """Keep outputs (N, C) and losses (N,) that took more than one pass, under a digest."""
+    """Cache outputs (N, C) and losses (N,) of several passes under a digest."""
     path = predictions_path(root, workload, digest, set_name)
-    keep_tensors(path, dict(zip(("outputs", "losses"), predicted, strict=True)))
+    write_tensors(path, dict(zip(("outputs", "losses"), predicted, strict=True)))
 
 
 def has_outputs(root: Path, workload: WorkloadSpec, digest: str, set_name: str) -> bool:
-    """Say whether outputs on a set are kept by this digest, and whole."""
+    """Return whether intact outputs on a set are cached for this digest."""
     return _read(predictions_path(root, workload, digest, set_name)) is not None
 
 
@@ -126,7 +126,7 @@ def load_outputs(root: Path, workload: WorkloadSpec, digest: str, set_name: str)
     """Return the outputs (N, C) on a set of the weights with this digest; float32 or wider.
 
     Raises:
-        InputError: they are not kept, or the file is damaged.
+        InputError: they are not cached, or the file is damaged.
     """
     return _load(predictions_path(root, workload, digest, set_name), set_name)["outputs"]
 
@@ -135,7 +135,7 @@ def load_losses(root: Path, workload: WorkloadSpec, digest: str, set_name: str) 
     """Return the loss (N,) of each example of a set, for the weights with this digest.
 
     Raises:
-        InputError: they are not kept, or the file is damaged.
+        InputError: they are not cached, or the file is damaged.
     """
     return _load(predictions_path(root, workload, digest, set_name), set_name)["losses"]
 
@@ -144,13 +144,13 @@ def load_targets(root: Path, workload: WorkloadSpec, set_name: str) -> Tensor:
     """Return the targets (N,) of a set.
 
     Raises:
-        InputError: they are not kept, or the file is damaged.
+        InputError: they are not cached, or the file is damaged.
     """
     return _load(targets_path(root, workload, set_name), set_name)[TARGETS]
 
 
-def keep_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors with a digest of their values; half precision becomes float32."""
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors with a digest of their values; half precision is stored as float32."""
     wide = {name: _at_least_float32(tensor.cpu()) for name, tensor in tensors.items()}
     save_checkpoint(path, wide, {"sha256": _digest(wide)})
 
@@ -178,20 +178,20 @@ def _load(path: Path, set_name: str) -> dict[str, Tensor]:
     tensors = _read(path)
     if tensors is None:
         raise InputError(
-            f"predictions on {set_name}: must be kept and whole, got no such file {path.name}; "
+            f"predictions on {set_name}: must be cached and intact, got no such file {path.name}; "
             "run `stockpot evaluate`"
         )
     return tensors
 
 
 def _read(path: Path) -> dict[str, Tensor] | None:
-    """Return kept tensors; None where they are missing or not those that were written."""
+    """Return cached tensors; None if they are missing or damaged."""
     try:
         tensors = load_tensors(path)
-        is_whole = read_metadata(path).get("sha256") == _digest(tensors)
+        is_intact = read_metadata(path).get("sha256") == _digest(tensors)
     except InputError:
         return None
-    return tensors if is_whole else None
+    return tensors if is_intact else None
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

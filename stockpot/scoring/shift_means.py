@@ -1,4 +1,4 @@
-"""The mean of a metric over shifts, as values whose plain mean it is."""
+"""The mean of a metric over shifts, as per-example values with that mean."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stockpot.workloads.spec import WorkloadSpec
 
 
 def are_copies(workload: WorkloadSpec, shifts: Sequence[str]) -> list[bool]:
-    """Say of each shift whether it holds the examples of its split, changed."""
+    """Return for each shift whether it is a modified copy of its split."""
     known = workload.build().shifts()
     return [known[name].is_copy for name in shifts]
 
@@ -19,17 +19,17 @@ def are_copies(workload: WorkloadSpec, shifts: Sequence[str]) -> list[bool]:
 def mean_over_shifts(values: Sequence[Floats], are_copies: Sequence[bool]) -> Floats:
     """Return values whose mean is the mean over shifts, each of which counts the same.
 
-    Copies hold the same examples, so an example's mean over them is one value. Shifts that hold
-    other examples put their own beside those, each in proportion to what it counts: one of a
-    small shift counts more. Intervals of the mean so are those of independent examples, and a
-    little too wide where shifts are of different difficulty.
+    Copies hold the same examples, so the mean of an example over copies is one value. Shifts with
+    other examples add their own values, weighted so that each shift counts the same: an example of
+    a small shift counts more. Intervals of the mean are then those of independent examples, and
+    slightly too wide if shifts differ in difficulty.
 
     Args:
-        values: of each shift, (..., N); N may differ between shifts that are no copies.
+        values: values of each shift, (..., N); N may differ between shifts that are not copies.
         are_copies: which shifts are copies of their split.
 
     Returns:
-        Values (..., N), of all examples that are not the same.
+        Values (..., N) of all distinct examples.
     """
     copies = [each for each, is_copy in zip(values, are_copies, strict=True) if is_copy]
     groups = [(np.mean(copies, axis=0), len(copies))] if copies else []

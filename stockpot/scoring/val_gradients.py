@@ -1,4 +1,4 @@
-"""Losses on val with their gradients: what searches by gradient may know."""
+"""Losses on val with their gradients, for searches by gradient."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ State = dict[str, Tensor]
 
 
 class _Val:
-    """Val on the device, and a model in eval mode for weights to be put into."""
+    """Val on the device, and a model in eval mode whose weights are replaced."""
 
     def __init__(self, workload: Workload, device: str, *, batch_size: int, seed: int) -> None:
-        """Open val; the rest of the workload's data stays closed."""
+        """Open val, and no other data of the workload."""
         self._workload, self._device = workload, device
         self._model = empty_model(workload, device)
         self._data = to_device(workload.dataset("val"), device)
@@ -33,21 +33,20 @@ class _Val:
         return tuple(tensor.to(self._device) for tensor in take(self._data, indices))
 
     def _shuffled(self, indices: Tensor, purpose: str, number: int) -> Iterator[Tensor]:
-        """Yield the batches of a pass over `indices`, in an order that the pass's number names."""
+        """Yield the batches of a pass over `indices`, in an order that depends on its number."""
         generator = seeded_generator(self._seed, purpose, number)
         order = torch.randperm(len(indices), generator=generator)
         yield from torch.split(indices[order], self._batch_size)
 
 
 class LabelledVal(_Val):
-    """Two halves of val: one to fit coefficients on, one to choose among what was fitted."""
+    """Two halves of val: one to fit coefficients on, one to choose between fits."""
 
     def __init__(self, workload: Workload, device: str, *, batch_size: int, seed: int) -> None:
         """Open val and split it by the seed; an odd example is for the fit.
 
         Raises:
-            InputError: val has fewer than 2 examples, or outputs are losses, which are no better
-                when multiplied.
+            InputError: val has fewer than 2 examples, or outputs are losses, so not scalable.
         """
         if workload.task == "language_model":
             raise InputError(
@@ -63,7 +62,7 @@ class LabelledVal(_Val):
         self._fit, self._choice = order.tensor_split([(count + 1) // 2])
 
     def batches(self, epoch: int) -> Iterator[Callable[[State, float], tuple[float, State, float]]]:
-        """Yield the loss on each batch of an epoch of the half that is fitted on."""
+        """Yield the loss on each batch of an epoch of the half to fit on."""
         for indices in self._shuffled(self._fit, "fit on val", epoch):
             yield partial(self._loss, indices)
 
@@ -71,7 +70,7 @@ class LabelledVal(_Val):
         """Score weights, whose outputs are multiplied by `beta`, on both halves.
 
         Returns:
-            The metric and the loss on the half that chooses, and the loss on the fitted half.
+            The metric and the loss on the half to choose on, and the loss on the other half.
         """
         put_weights(self._model, weights)
         score, loss = self._evaluate(self._choice, beta)
@@ -88,7 +87,7 @@ class LabelledVal(_Val):
         return loss.item(), _present(trained, slopes), slope.item()
 
     def _evaluate(self, indices: Tensor, beta: float) -> tuple[float, float]:
-        """Return the mean metric and the mean loss, formed in float64."""
+        """Return the mean metric and the mean loss, computed in float64."""
         values, losses = [], []
         with torch.inference_mode():
             for part in batches_by_length(self._data, indices, _BATCH):
@@ -100,13 +99,13 @@ class LabelledVal(_Val):
 
 
 class UnlabelledVal(_Val):
-    """The inputs of val, whose targets no number depends on."""
+    """The inputs of val; no result depends on its targets."""
 
     def __init__(self, workload: Workload, device: str, *, batch_size: int, seed: int) -> None:
         """Open val.
 
         Raises:
-            InputError: outputs are no logits of classes.
+            InputError: outputs are not logits of classes.
         """
         if workload.task != "classification":
             raise InputError(
@@ -122,7 +121,7 @@ class UnlabelledVal(_Val):
             yield partial(self._entropy, indices)
 
     def class_entropy(self, weights: State) -> float:
-        """Return the entropy, in nats, of how often each class is predicted."""
+        """Return the entropy, in nats, of the distribution of predicted classes."""
         put_weights(self._model, weights)
         with torch.inference_mode():
             every = torch.arange(num_examples(self._data))
@@ -151,5 +150,5 @@ def _trained(model: nn.Module) -> State:
 
 
 def _present(names: Iterable[str], slopes: Sequence[Tensor | None]) -> State:
-    """Name gradients; leave out those of parameters that the outputs do not depend on."""
+    """Return gradients by name, without parameters that do not affect the outputs."""
     return {n: slope for n, slope in zip(names, slopes, strict=True) if slope is not None}

@@ -1,4 +1,4 @@
-"""Val scores: what selection and tuning may know. Only `val` and the val shifts are opened."""
+"""Val scores, for selection and tuning; only `val` and the val shifts are opened."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from stockpot.workloads.spec import WorkloadSpec
 
 
 class ValScorer:
-    """Scores candidates on val and its shifts; holds the data on the device between calls."""
+    """Scores of candidates on val and its shifts, with the data on the device."""
 
     def __init__(self, workload: Workload, device: str) -> None:
-        """Open val and the val shifts; the rest of the workload's data stays closed."""
+        """Open val and the val shifts, and no other data of the workload."""
         self._metric = next(iter(workload.metrics.values()))
         self._model = empty_model(workload, device)
         self._val = Examples(workload, workload.dataset("val"), device)
@@ -54,7 +54,7 @@ class ValScorer:
 
 
 def score_on_val(root: Path, workload: WorkloadSpec, model: Model, device: str) -> Model:
-    """Return `model` with its val scores: those of its predictions, which are kept for judging.
+    """Return `model` with its val scores, computed from its cached predictions.
 
     The scores are the mean of the first metric on val, on each val shift and over these, and the
     mean loss on val.

@@ -1,4 +1,4 @@
-"""What models are trained and judged on: one file a workload, behind one protocol."""
+"""Workloads: data, model, loss and metrics behind one protocol, one file per workload."""
 
 from stockpot.workloads.building import build_workload, shift_names
 

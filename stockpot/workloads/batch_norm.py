@@ -1,4 +1,4 @@
-"""BatchNorm statistics of a net whose weights were merged."""
+"""Recalibration of BatchNorm statistics after merging."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def recalibrate_batch_norm(
     *,
     fraction: float = 0.2,
 ) -> None:
-    """Measure a net's BatchNorm statistics anew, in place; a net without any is not run.
+    """Recompute the BatchNorm statistics of a net in place; a net without any is not run.
 
-    Averaging weights shrinks activations, which the statistics of the parents do not show. Each
-    statistic becomes the mean of its values on the batches, so these should be of equal size.
-    All other layers are in eval mode meanwhile; modes and momenta are as before afterwards.
+    Averaging weights shrinks activations, so averaged statistics do not fit. Each statistic becomes
+    the mean of its values on the batches, which should be of equal size. All other layers are in
+    eval mode meanwhile; modes and momenta are restored afterwards.
 
     Args:
         model: the net.
-        forward: runs the net on a batch, e.g. the workload's.
+        forward: runs the net on a batch, e.g. `workload.forward`.
         batches: train examples in a fixed order, not augmented.
         fraction: share of the batches to use, in (0, 1], rounded; at least one is used.
 
@@ -51,7 +51,7 @@ def recalibrate_batch_norm(
 
 
 def batch_norms(model: nn.Module) -> list[_BatchNorm]:
-    """Return the BatchNorm layers that keep statistics."""
+    """Return the BatchNorm layers that track running statistics."""
     return [
         module
         for module in model.modules()
@@ -61,7 +61,7 @@ def batch_norms(model: nn.Module) -> list[_BatchNorm]:
 
 @contextmanager
 def _measuring(model: nn.Module, norms: Sequence[_BatchNorm]) -> Iterator[None]:
-    """Let BatchNorm layers alone be in train mode, with empty statistics."""
+    """Put only the BatchNorm layers into train mode, with reset statistics."""
     modes = [(module, module.training) for module in model.modules()]
     momenta = [norm.momentum for norm in norms]
     model.eval()

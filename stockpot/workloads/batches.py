@@ -1,7 +1,7 @@
-"""Batches of a dataset by index, and a dataset's move to a device.
+"""Batches of a dataset by index, and moving a dataset to a device.
 
-This module alone knows that examples may differ in length: which ones share a batch, so that
-little is padded, and in which order batches are passed.
+Only this module handles examples of different lengths: which ones share a batch, to avoid padding,
+and in which order batches are processed.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from stockpot.workloads.images.pixels import PixelDataset, as_numbers
 from stockpot.workloads.protocol import Batch
 
 _POOL = 50  # batches of an epoch whose examples are sorted by length together
-_MOST_TOKENS = 8192  # of a batch without gradients: its activations have to fit into memory
+_MOST_TOKENS = 8192  # per batch without gradients, whose activations must fit into memory
 
 
 class TokenDataset(TensorDataset):
     """Texts of different lengths, padded to the longest, as tensors.
 
-    Batches of it hold texts of like length; a workload cuts a batch to the longest of its texts.
+    Its batches hold texts of similar length; workloads cut a batch to its longest text.
 
     Attributes:
         lengths: the number of tokens of each example; (N,), int64, on the CPU.
     """
 
     def __init__(self, *tensors: Tensor, lengths: Tensor) -> None:
-        """Hold token ids (N, T), an attention mask (N, T), whatever else there is, and targets."""
+        """Hold token ids (N, T), an attention mask (N, T), further inputs, and targets."""
         super().__init__(*tensors)
         self.lengths = lengths
 
@@ -37,7 +37,7 @@ class TokenDataset(TensorDataset):
 def take(dataset: Dataset[Any], indices: Tensor) -> Batch:
     """Return the examples of `dataset` at `indices` (N,) as one batch, in that order.
 
-    A `TensorDataset` is indexed directly, on the device where it is; any other dataset is read
+    A `TensorDataset` is indexed directly, on its device; any other dataset is read
     example by example, and its batch is on the CPU.
     """
     if isinstance(dataset, PixelDataset):
@@ -49,7 +49,7 @@ def take(dataset: Dataset[Any], indices: Tensor) -> Batch:
 
 
 def to_device(dataset: Dataset[Any], device: str) -> Dataset[Any]:
-    """Return `dataset` with its tensors on `device`; one that is no `TensorDataset` as it is."""
+    """Move the tensors of a `TensorDataset` to `device`; return other datasets as they are."""
     if not isinstance(dataset, TensorDataset):
         return dataset
     tensors = [tensor.to(device) for tensor in dataset.tensors]
@@ -59,7 +59,7 @@ def to_device(dataset: Dataset[Any], device: str) -> Dataset[Any]:
 
 
 def subset(dataset: Dataset[Any], indices: Tensor) -> Dataset[Any]:
-    """Return the examples of `dataset` at `indices` (N,), in that order, as one of its kind."""
+    """Return the examples of `dataset` at `indices` (N,), in that order, as a dataset."""
     if not isinstance(dataset, TensorDataset):
         return Subset(dataset, indices.tolist())
     tensors = _selected(dataset, indices)
@@ -78,12 +78,12 @@ def shuffled_batches(
 ) -> tuple[Tensor, ...]:
     """Return the indices of each batch of an epoch, in a random order.
 
-    Examples of different lengths are shuffled, then sorted by length in pools of 50 batches, and
-    the batches shuffled: each holds like lengths, drawn at random.
+    Examples of different lengths are shuffled, sorted by length within pools of 50 batches, and
+    the batches are shuffled, so that each holds random examples of similar length.
 
     Args:
         dataset: N examples.
-        batch_size: examples a batch; one batch may be smaller.
+        batch_size: examples per batch; one batch may be smaller.
         generator: draws the order; on the CPU.
 
     Returns:
@@ -106,13 +106,13 @@ def batches_by_length(
 ) -> tuple[Tensor, ...]:
     """Divide examples into batches for a pass without gradients.
 
-    Examples of different lengths are sorted by length, so `in_order` has to put back what is
-    computed of them; all others stay in their order.
+    Examples of different lengths are sorted by length, so `in_order` must restore the order of the
+    results; others are not reordered.
 
     Args:
-        dataset: what the examples are of.
-        indices: of the examples to pass; (N,).
-        batch_size: most examples a batch; fewer where texts are long.
+        dataset: the dataset.
+        indices: indices of the examples; (N,).
+        batch_size: most examples per batch; fewer for long texts.
 
     Returns:
         The indices of each batch.
@@ -137,5 +137,5 @@ def in_order(values: Tensor, batches: tuple[Tensor, ...]) -> Tensor:
 
 
 def _selected(dataset: TensorDataset, indices: Tensor) -> tuple[Tensor, ...]:
-    """Return rows of a data set's tensors, on the device where they are."""
+    """Return rows of a dataset's tensors, on their device."""
     return tuple(tensor.index_select(0, indices.to(tensor.device)) for tensor in dataset.tensors)

@@ -1,4 +1,4 @@
-"""Building workloads: the built-in ones, and `module:Class` for a user's own.
+"""Building workloads: built-in ones by name, custom ones as `module:Class`.
 
 Importing this module imports no torch, so that an experiment can be planned without it.
 """
@@ -28,13 +28,13 @@ def build_workload(
     Args:
         name: a built-in workload, or `module:Class` where `module` can be imported.
         seed: fixes the splits and the shifted copies.
-        val_shifts: names of the shifts of `val`, which may guide choices.
+        val_shifts: names of the shifts of `val`, which may be used for choices.
         test_shifts: names of the shifts of `test`, which are reported only.
         options: further keyword arguments of the workload's class.
 
     Raises:
         InputError: no such workload; the class does not take these arguments; or what it
-            builds lacks a part of the protocol or is of no known task.
+            builds lacks a member of the protocol or has an unknown task.
     """
     make = WORKLOADS[name]
     arguments = {
@@ -57,7 +57,7 @@ def build_workload(
 
 
 def shift_names(name: str) -> tuple[str, ...] | None:
-    """Return the shifts that the built-in workload `name` has; None where data decide on them.
+    """Return the shifts of the built-in workload `name`; None if they depend on its data.
 
     Raises:
         InputError: no built-in workload is called `name`.

@@ -1,4 +1,4 @@
-"""The causal_lm workload: a language model of transformers that predicts the next token of texts.
+"""The causal_lm workload: next-token prediction on texts, by a model of transformers.
 
 Importing this module, building a `CausalLanguageModel` and asking for its digest import no torch.
 """
@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from stockpot.errors import InputError
-from stockpot.workloads.chosen_shifts import shifts_of_files, split_of_each
+from stockpot.workloads.chosen_shifts import shifts_of_files, split_of_shifts
 from stockpot.workloads.files import digest_of
 from stockpot.workloads.protocol import SPLITS, Batch, Metric, Shift, Task
 from stockpot.workloads.splits import source_split
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("stockpot")
 
-_NO_TOKEN = -100  # a target that does not count
-_USUAL_LENGTH = 512
+_NO_TOKEN = -100  # ignored in targets
+_DEFAULT_LENGTH = 512
 _VERSION = 1  # raise it when the splits or their tokens change: it is part of the digest
 
 Sequences = list[list[int]]
@@ -40,8 +40,8 @@ def log_likelihood(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the mean log-probability of each text's tokens, in nats; (N,).
 
     Args:
-        outputs: the loss of each token (N, T), 0 where none counts.
-        targets: the tokens (N, T), -100 where none counts.
+        outputs: the loss of each token (N, T), 0 where ignored.
+        targets: the tokens (N, T), -100 where ignored.
     """
     return -outputs.sum(dim=1) / (targets != _NO_TOKEN).sum(dim=1)
 
@@ -49,20 +49,20 @@ def log_likelihood(outputs: Tensor, targets: Tensor) -> Tensor:
 class CausalLanguageModel:
     """Texts, split by their files or by the seed, with other files as shifts.
 
-    Each row of a table is a text, with the end of text after it. A plain text is cut into blocks of
-    `max_length` tokens, of which a rest that fills none is left out. The net is what
-    `AutoModelForCausalLM` makes of the model, in float32.
+    Each row of a table is a text, followed by the end-of-text token. A plain text is cut into
+    blocks of `max_length` tokens; an incomplete last block is dropped. The net is built by
+    `AutoModelForCausalLM` in float32.
 
     Args:
-        seed: fixes the splits, where they are not files.
-        val_shifts: names of files beside those of the splits, which may guide choices.
-        test_shifts: such names, which are reported only; none of `val_shifts`.
+        seed: fixes the splits, unless they are files.
+        val_shifts: names of files next to those of the splits, which may be used for choices.
+        test_shifts: names of further files, which are reported only; disjoint from `val_shifts`.
         model: a folder with model and tokenizer, or an id on the hub.
         data: a folder with train, val and test as tables (CSV, JSONL, Parquet) or plain texts
-            (.txt), or train alone; one file; or an id on the hub.
+            (.txt), or train only; one file; or an id on the hub.
         text: the column of the texts.
-        max_length: tokens of a block, or after which a text is cut; 0 is 512, or the most that the
-            model takes.
+        max_length: tokens per block, and most tokens per text; 0 is 512, or the model's limit if
+            that is smaller.
 
     Raises:
         InputError: a shift is named twice; a file is missing; or transformers is not installed.
@@ -85,7 +85,7 @@ class CausalLanguageModel:
     ) -> None:
         self.metrics = MappingProxyType({"log_likelihood": log_likelihood})
         self._seed = seed
-        self._shift_splits = split_of_each("causal_lm", val_shifts, test_shifts)
+        self._shift_splits = split_of_shifts("causal_lm", val_shifts, test_shifts)
         self._pretrained = Pretrained(model)
         self._data = open_data(data, self._shift_splits)
         self._text = text
@@ -103,11 +103,11 @@ class CausalLanguageModel:
         )
 
     def build_model(self, generator: Generator) -> nn.Module:
-        """Build the net with the pretrained weights; what they lack is from `generator` alone."""
+        """Build the net with the pretrained weights; missing ones depend on `generator` alone."""
         return self._pretrained.build("AutoModelForCausalLM", generator)
 
     def dataset(self, split: str) -> TokenDataset:
-        """Return token ids (N, T), mask (N, T) and the next tokens (N, T), -100 where none is.
+        """Return token ids (N, T), mask (N, T) and the next tokens (N, T), -100 for none.
 
         Raises:
             InputError: there is no such split; or a table is damaged or lacks a column or a
@@ -121,23 +121,23 @@ class CausalLanguageModel:
         return self._datasets[split]
 
     def shifts(self) -> Mapping[str, Shift]:
-        """Return the chosen shifts: the texts of the files of their names."""
+        """Return the chosen shifts, each with the texts of the file of its name."""
         return shifts_of_files(self._shift_splits, self._shifted, self._data.shift_digest)
 
     def notes(self) -> list[str]:
-        """Say of which splits and shifts texts were cut."""
+        """Report the splits and shifts whose texts were cut."""
         self.dataset("train")  # all splits are read together
         for name in self._shift_splits:
             self._shifted(name)
         names = [*SPLITS, *(f"shift {name}" for name in self._shift_splits)]
         return [self._notes[name] for name in names if name in self._notes]
 
-    def augment(self, batch: Batch, strength: float, generator: Generator) -> Batch:  # noqa: ARG002 (there is none)
-        """Return the texts as they are."""
+    def augment(self, batch: Batch, strength: float, generator: Generator) -> Batch:  # noqa: ARG002 (no augmentation)
+        """Return the batch unchanged."""
         return batch
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the loss of each next token, in nats, and 0 where there is none; (N, T)."""
+        """Return the loss of each next token, in nats, 0 where ignored; (N, T)."""
         from torch.nn import functional
 
         from stockpot.workloads.texts.tokens import inputs_of
@@ -155,7 +155,7 @@ class CausalLanguageModel:
         """Return the mean loss of each text's tokens, in nats; (N,).
 
         Raises:
-            InputError: targets are to be smoothed.
+            InputError: `label_smoothing` is not 0.
         """
         if label_smoothing:
             raise InputError(
@@ -197,8 +197,8 @@ class CausalLanguageModel:
         from stockpot.workloads.texts.tokens import cut_note
 
         tokenizer = self._pretrained.tokenizer
-        usual = min(_USUAL_LENGTH, self._pretrained.longest)
-        longest = self._pretrained.check_length(self._max_length or usual)
+        default = min(_DEFAULT_LENGTH, self._pretrained.longest)
+        longest = self._pretrained.check_length(self._max_length or default)
         texts = table.texts(self._text)
         if table.path.suffix == PLAIN:
             return blocks(tokenizer, texts[0], longest, table.path)

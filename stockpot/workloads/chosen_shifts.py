@@ -1,4 +1,4 @@
-"""Which shifts an experiment chose, and of which split each one is.
+"""The shifts that an experiment chose, with the split of each.
 
 Importing this module imports no torch.
 """
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
 CORRUPTION_NAMES = ("noise", "rotate", "translate", "blur", "contrast", "occlude", "scale")
-"""The shifts of images, by name; `corruptions.py` has what each does."""
+"""The shifts of images, implemented in `corruptions.py`."""
 
 
-def split_of_each(
+def split_of_shifts(
     workload: str,
     val_shifts: Sequence[str],
     test_shifts: Sequence[str],
@@ -31,7 +31,7 @@ def split_of_each(
         workload: its name, for messages.
         val_shifts: the shifts of val.
         test_shifts: the shifts of test.
-        known: the shifts that there are; None if the caller looks for them itself.
+        known: the available shifts; None to accept any name.
 
     Raises:
         InputError: a shift is unknown or named twice.
@@ -41,7 +41,9 @@ def split_of_each(
         if known is not None and name not in known:
             raise unknown_name(f"shift of the {workload} workload", name, known)
         if names.count(name) > 1:
-            raise InputError(f"{workload}: a shift is of val or of test, once, got {names}")
+            raise InputError(
+                f"{workload}: each shift of val or test must be named once, got {names}"
+            )
     return {**dict.fromkeys(val_shifts, "val"), **dict.fromkeys(test_shifts, "test")}
 
 
@@ -50,7 +52,7 @@ def shifts_of_files(
     read: Callable[[str], Dataset[Any]],
     digest: Callable[[str], str],
 ) -> dict[str, Shift]:
-    """Return the chosen shifts, where each is a file of other examples.
+    """Return the chosen shifts of a workload whose shifts are files of other examples.
 
     Args:
         splits: the split of each shift, `val` or `test`.

@@ -1,4 +1,4 @@
-"""What all workloads of the task classification have in common: metric and loss."""
+"""Metric and loss of the workloads for classification."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def cross_entropies(outputs: Tensor, targets: Tensor, label_smoothing: float) ->
     Args:
         outputs: logits (N, C).
         targets: classes (N,).
-        label_smoothing: share of each target spread over all classes, in [0, 1).
+        label_smoothing: share of each target that is spread over all classes, in [0, 1).
     """
     from torch.nn import functional
 

@@ -1,4 +1,4 @@
-"""The digits workload: 8 x 8 images of handwritten digits that come with scikit-learn.
+"""The digits workload: 8 x 8 images of handwritten digits, shipped with scikit-learn.
 
 Importing this module, building a `Digits` and asking for its digest import no torch.
 """
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from stockpot.errors import InputError, unknown_name
 from stockpot.seeding import seeded_generator
-from stockpot.workloads.chosen_shifts import CORRUPTION_NAMES, split_of_each
+from stockpot.workloads.chosen_shifts import CORRUPTION_NAMES, split_of_shifts
 from stockpot.workloads.classification import accuracy, cross_entropies
 from stockpot.workloads.protocol import Batch, Metric, Shift, Task
 
@@ -36,9 +36,9 @@ class Digits:
     """1797 images in ten classes, split by the seed, with seven corruptions as shifts.
 
     Args:
-        seed: fixes which image is in which split, and the shifted copies.
+        seed: fixes the splits and the shifted copies.
         val_shifts: corruptions applied to `val`.
-        test_shifts: corruptions applied to `test`; none of `val_shifts`.
+        test_shifts: corruptions applied to `test`; disjoint from `val_shifts`.
 
     Raises:
         InputError: a shift is unknown or named twice.
@@ -51,7 +51,7 @@ class Digits:
     def __init__(self, seed: int, val_shifts: Sequence[str], test_shifts: Sequence[str]) -> None:
         self.metrics = MappingProxyType({"accuracy": accuracy})
         self._seed = seed
-        self._shift_splits = split_of_each("digits", val_shifts, test_shifts, self.shift_names)
+        self._shift_splits = split_of_shifts("digits", val_shifts, test_shifts, self.shift_names)
         self._datasets: dict[str, TensorDataset] = {}
 
     def data_digest(self) -> str:
@@ -87,7 +87,7 @@ class Digits:
         }
 
     def augment(self, batch: Batch, strength: float, generator: Generator) -> Batch:
-        """Turn, resize, move and blur out each image at random.
+        """Rotate, scale and translate each image at random, and add noise.
 
         At strength 1: up to 20 degrees, 15 percent and 1 pixel, with noise of 0.15.
         """
@@ -136,7 +136,7 @@ def _data_file() -> Path:
 
 
 def _split(seed: int) -> dict[str, TensorDataset]:
-    """Read all images and divide them into the splits, by a permutation that `seed` fixes."""
+    """Read all images and split them by a random permutation."""
     import numpy
     import torch
     from torch.utils.data import TensorDataset

@@ -1,4 +1,4 @@
-"""The fashion_mnist workload: 28 x 28 images of clothes, as Debian packages them.
+"""The fashion_mnist workload: 28 x 28 images of clothes, packaged by Debian.
 
 Importing this module, building a `FashionMnist` and asking for its digest import no torch.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 from stockpot.errors import InputError, unknown_name
 from stockpot.seeding import seeded_generator
 from stockpot.storage.digests import file_digest
-from stockpot.workloads.chosen_shifts import CORRUPTION_NAMES, split_of_each
+from stockpot.workloads.chosen_shifts import CORRUPTION_NAMES, split_of_shifts
 from stockpot.workloads.classification import accuracy, cross_entropies
 from stockpot.workloads.files import digest_of, project_path
 from stockpot.workloads.images.idx_files import find_idx, idx_shape, read_idx
@@ -43,17 +43,17 @@ class FashionMnist:
     """Images in ten classes, split by the seed, with seven corruptions as shifts.
 
     Args:
-        seed: fixes which image is in which split, and the shifted copies.
+        seed: fixes the splits and the shifted copies.
         val_shifts: corruptions applied to `val`.
-        test_shifts: corruptions applied to `test`; none of `val_shifts`.
+        test_shifts: corruptions applied to `test`; disjoint from `val_shifts`.
         data: a folder with the four IDX files of MNIST, gzipped or not.
-        pretrain_size: how many of the train images the base is trained on.
-        train_size: how many the ingredients are trained on.
-        val_size: how many choices are made on. Test is the test images, all of them.
+        pretrain_size: number of train images for the base.
+        train_size: number of train images for the ingredients.
+        val_size: number of train images for choices. Test has all test images.
 
     Raises:
-        InputError: a shift is unknown or named twice; a file is missing or no IDX file; or it
-            has fewer images than the sizes ask for.
+        InputError: a shift is unknown or named twice; a file is missing or not an IDX
+            file; or it has fewer images than the sizes sum to.
     """
 
     shift_names: ClassVar[tuple[str, ...]] = CORRUPTION_NAMES
@@ -73,7 +73,7 @@ class FashionMnist:
     ) -> None:
         self.metrics = MappingProxyType({"accuracy": accuracy})
         self._seed = seed
-        self._shift_splits = split_of_each(
+        self._shift_splits = split_of_shifts(
             "fashion_mnist", val_shifts, test_shifts, self.shift_names
         )
         self._files = _find_files(project_path(data))
@@ -115,7 +115,7 @@ class FashionMnist:
         }
 
     def augment(self, batch: Batch, strength: float, generator: Generator) -> Batch:
-        """Flip, turn, resize, move and brighten each image at random."""
+        """Flip, rotate, scale, translate and brighten each image at random."""
         from stockpot.workloads.images.image_batches import augmented
 
         return augmented(batch, strength, generator)
@@ -130,7 +130,7 @@ class FashionMnist:
         return cross_entropies(outputs, batch[-1], label_smoothing)
 
     def _split_train(self) -> dict[str, TensorDataset]:
-        """Divide the train images by a permutation that the seed fixes; some may be left over."""
+        """Split the train images by a random permutation; some may be unused."""
         import torch
 
         images, labels = self._read("train")

@@ -10,10 +10,10 @@ from typing import Any
 
 
 def project_path(text: str) -> Path:
-    """Return a path that params.yaml names: relative ones are relative to the project's folder.
+    """Return a path of params.yaml; relative paths start at the project's folder.
 
-    Every process of a run has that folder in its environment; elsewhere, e.g. in a notebook, it is
-    the working directory.
+    Every process of a run has that folder in its environment; elsewhere, e.g. in a notebook, the
+    working directory is used.
     """
     return Path(os.environ.get("STOCKPOT_ROOT", ".")) / Path(text).expanduser()
 

@@ -1,4 +1,4 @@
-"""The image_folder workload: images in folders that are named for their classes.
+"""The image_folder workload: images in one folder per class.
 
 Importing this module, building an `ImageFolder` and asking for its digest import no torch.
 """
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from stockpot.errors import InputError
 from stockpot.storage.digests import file_digest
-from stockpot.workloads.chosen_shifts import CORRUPTION_NAMES, split_of_each
+from stockpot.workloads.chosen_shifts import CORRUPTION_NAMES, split_of_shifts
 from stockpot.workloads.classification import accuracy, cross_entropies
+from stockpot.workloads.custom_model import build_custom_model, check_importable
 from stockpot.workloads.files import digest_of, project_path
 from stockpot.workloads.images.image_files import ImageFile, classes_of, find_images, split_images
-from stockpot.workloads.own_model import build_own, check_found
 from stockpot.workloads.protocol import Batch, Metric, Shift, Task
 from stockpot.workloads.splits import source_split
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
     from torch.utils.data import Dataset
 
-_SMALLEST = 16  # pixels a side: the net halves it three times, to 2, the least for BatchNorm
-_MOST_BYTES = 2**31  # of a split in memory; the images of a larger one are read batch by batch
+_SMALLEST = 16  # pixels: the net halves it three times, to 2, the minimum for BatchNorm
+_MOST_BYTES = 2**31  # per split in memory; larger splits are read batch by batch
 _MEAN, _DEVIATION = 0.5, 0.25
 _VERSION = 1  # raise it when the splits or their pixels change: it is part of the digest
 
@@ -33,22 +33,22 @@ _VERSION = 1  # raise it when the splits or their pixels change: it is part of t
 class ImageFolder:
     """Images in classes, split by their folders or by the seed, with seven corruptions as shifts.
 
-    Images are scaled and cut to squares; models get them as (x - 0.5) / 0.25 of x in [0, 1].
+    Images are scaled and cropped to squares; models get (x - 0.5) / 0.25 for x in [0, 1].
 
     Args:
-        seed: fixes the splits, where they are not folders, and the shifted copies.
+        seed: fixes the splits, unless they are folders, and the shifted copies.
         val_shifts: corruptions applied to `val`.
-        test_shifts: corruptions applied to `test`; none of `val_shifts`.
-        data: a folder with the folders train, val and test, each with a folder of images a class;
-            or with a folder a class.
+        test_shifts: corruptions applied to `test`; disjoint from `val_shifts`.
+        data: a folder with the folders train, val and test, each with one folder of images per
+            class; or with one folder per class.
         side: height and width of the images, in pixels.
-        colour: whether they have three channels, or one.
-        model: `module:function`, which builds a model for a number of classes; none is a small
-            residual net.
+        colour: whether images have three channels or one.
+        model: `module:function`, called with the number of classes; by default a small residual
+            net.
 
     Raises:
         InputError: a shift is unknown or named twice, an option is out of range, the model's
-            function is not found, or the folders are not those of classes.
+            function is not found, or the folders have the wrong form.
     """
 
     shift_names: ClassVar[tuple[str, ...]] = CORRUPTION_NAMES
@@ -69,10 +69,10 @@ class ImageFolder:
         if side < _SMALLEST:
             raise InputError(f"image_folder: side must be at least {_SMALLEST}, got {side}")
         if model:
-            check_found(model)
+            check_importable(model)
         self.metrics = MappingProxyType({"accuracy": accuracy})
         self._seed = seed
-        self._shift_splits = split_of_each(
+        self._shift_splits = split_of_shifts(
             "image_folder", val_shifts, test_shifts, self.shift_names
         )
         self._found = find_images(project_path(data))
@@ -90,9 +90,9 @@ class ImageFolder:
         return digest_of(images=images, seed=self._seed, version=_VERSION)
 
     def build_model(self, generator: Generator) -> nn.Module:
-        """Build the residual net or the user's own, initialised from `generator` alone."""
+        """Build the residual net or the custom model, initialised from `generator` alone."""
         if self._model:
-            return build_own(self._model, len(self._classes), generator)
+            return build_custom_model(self._model, len(self._classes), generator)
         from stockpot.workloads.images.residual_net import build_residual_net
 
         return build_residual_net(3 if self._colour else 1, len(self._classes), generator)
@@ -117,7 +117,7 @@ class ImageFolder:
         }
 
     def augment(self, batch: Batch, strength: float, generator: Generator) -> Batch:
-        """Flip, turn, resize, move and brighten each image at random."""
+        """Flip, rotate, scale, translate and brighten each image at random."""
         from stockpot.workloads.images.image_batches import augmented
 
         return augmented(batch, strength, generator)
@@ -132,14 +132,14 @@ class ImageFolder:
         return cross_entropies(outputs, batch[-1], label_smoothing)
 
     def _read(self, split: str, shift: str | None) -> Dataset[Any]:
-        """Return a split, or its copy under a corruption; in memory if it fits there."""
+        """Return a split, or its corrupted copy; in memory if it is small enough."""
         from stockpot.workloads.images.image_sets import LazyImages, in_memory
 
         images = self._images[split]
-        places = {name: place for place, name in enumerate(self._classes)}
+        indices = {name: index for index, name in enumerate(self._classes)}
         lazy = LazyImages(
             paths=[image.path for image in images],
-            targets=[places[image.label] for image in images],
+            targets=[indices[image.label] for image in images],
             side=self._side,
             colour=self._colour,
             corruption=shift,

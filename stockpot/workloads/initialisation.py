@@ -1,4 +1,4 @@
-"""First weights that depend on a generator alone."""
+"""Initial weights that depend on a generator alone."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 Net = TypeVar("Net", bound=nn.Module)
 
 
-def drawn(make: Callable[[], Net], generator: Generator) -> Net:
+def initialised(make: Callable[[], Net], generator: Generator) -> Net:
     """Build a net of linear, convolution and BatchNorm layers with weights from `generator`.
 
-    Weights are normal as He et al. 2015 (https://arxiv.org/abs/1502.01852) have them, biases 0;
-    BatchNorm layers begin as the identity.
+    Weights follow He et al. 2015 (https://arxiv.org/abs/1502.01852), with a normal distribution;
+    biases are 0, and BatchNorm layers are the identity.
 
     Args:
-        make: builds the net; what it draws is not used.
+        make: builds the net; its own initialisation is discarded.
         generator: on the CPU.
     """
     with torch.device("meta"):  # torch's own initialisation would draw from the global generator

@@ -1,4 +1,4 @@
-"""What a workload must offer; importing this module imports no torch."""
+"""The protocol of workloads; importing this module imports no torch."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Batch: TypeAlias = "tuple[Tensor, ...]"
 """(inputs, targets); a workload may have more inputs, the targets are last."""
 
 Metric: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
-"""(outputs (N, C), targets (N,)) -> values (N,), float32, one an example; higher is better."""
+"""(outputs (N, C), targets (N,)) -> values (N,), float32, one per example; higher is better."""
 
 Task: TypeAlias = Literal["classification", "regression", "language_model"]
-"""What the outputs mean, and so which metrics are computed of them.
+"""The meaning of outputs and targets, which decides on the task's metrics.
 
 classification    logits (N, C); targets (N,) are classes
 regression        values (N,) or (N, D); targets likewise
-language_model    the loss of each token (N, T), in nats; targets (N, T), -100 where none counts
+language_model    the loss of each token (N, T), in nats; targets (N, T), -100 where ignored
 """
 
 TASKS: tuple[str, ...] = get_args(Task)
@@ -40,7 +40,7 @@ MEMBERS = (
     "forward",
     "loss",
 )
-"""The names of all parts of a `Workload`, checked when one is built."""
+"""The names of all members of a `Workload`, checked when one is built."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +48,14 @@ class Shift:
     """A named distribution shift of one split.
 
     Attributes:
-        split: `val` (may guide choices) or `test` (reported only); never both.
-        dataset: builds the shifted copy of that split, example by example in its order, or a set
-            of other examples. It depends on the seed, the options and the shift's name, not on what
-            other shifts there are: predictions on it are kept when others are added.
-        is_copy: whether it holds the examples of its split, changed, in their order; False for
-            other examples, such as a file of their own.
-        digest: SHA-256 (hex) of a file of its own, which `data_digest` leaves out, so that nothing
-            is trained again for another shift; empty if there is none.
+        split: `val` (may be used for choices) or `test` (reported only).
+        dataset: builds the shifted copy of that split, in the order of its examples, or a set of
+            other examples. It depends on the seed, the options and the shift's name, not on other
+            shifts: its predictions stay cached when shifts are added.
+        is_copy: whether it holds the modified examples of its split, in their order; False for
+            other examples, such as those of another file.
+        digest: SHA-256 (hex) of the shift's own file, which is not part of `data_digest`, so that
+            nothing is retrained for another shift; empty if there is none.
     """
 
     split: str
@@ -65,20 +65,20 @@ class Shift:
 
 
 class Workload(Protocol):
-    """What models are trained and judged on.
+    """Data, model, loss and metrics of an experiment.
 
     Attributes:
-        task: what the outputs mean.
-        metrics: named metrics; the first one is what choices use. Those of the task come beside.
+        task: the meaning of outputs and targets.
+        metrics: metrics by name; the first one is used for choices. The task's are added.
     """
 
     task: Task
     metrics: Mapping[str, Metric]
 
     def data_digest(self) -> str:
-        """Return the SHA-256 (hex) of all that the data depends on: files, seed, sizes.
+        """Return the SHA-256 (hex) of everything that the data depends on: files, seed, sizes.
 
-        It is called while an experiment is planned, so it should be cheap.
+        It is called while an experiment is planned, so it must be fast.
         """
         ...
 
@@ -95,7 +95,7 @@ class Workload(Protocol):
         ...
 
     def augment(self, batch: Batch, strength: float, generator: Generator) -> Batch:
-        """Return a randomly changed copy; `strength` is in [0, 1], 0 returns the batch itself."""
+        """Return a randomly modified copy; `strength` is in [0, 1], 0 returns the batch itself."""
         ...
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -107,10 +107,10 @@ class Workload(Protocol):
         ...
 
 
-def noted_of(workload: Workload) -> list[str]:
-    """Return what a workload has to say of its data, such as that texts were cut.
+def notes_of(workload: Workload) -> list[str]:
+    """Return a workload's notes on its data, such as that texts were cut.
 
-    It has a method `notes` if it has something to say at all; that may read all splits.
+    They come from its optional method `notes`, which may read all splits.
     """
     notes: Callable[[], list[str]] | None = getattr(workload, "notes", None)
     return notes() if notes else []

@@ -1,4 +1,4 @@
-"""A workload as plain values: what is sent to a worker process and hashed into content keys."""
+"""A workload as plain values, for worker processes and content keys."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _IS_CODE = re.compile(r"[\w.]+:\w+")
 
 @dataclass(frozen=True, slots=True)
 class WorkloadSpec:
-    """All that `build_workload` needs.
+    """The arguments of `build_workload`.
 
     Attributes:
         name: a built-in workload or `module:Class`.
         seed: fixes the splits and the shifted copies.
-        val_shifts: shifts that may guide choices.
+        val_shifts: shifts that may be used for choices.
         test_shifts: shifts that are reported only.
         options: further arguments of the workload, as sorted pairs.
     """
@@ -34,18 +34,18 @@ class WorkloadSpec:
     options: tuple[tuple[str, Any], ...] = ()
 
     def build(self) -> Workload:
-        """Build the workload, once a process."""
+        """Build the workload, once per process."""
         return _build(self)
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """The modules that hold the workload and, if an option names one, the user's model."""
+        """The modules of the workload and of the custom model that an option names, if any."""
         model = str(dict(self.options).get("model", ""))
         own = (model.partition(":")[0],) if _IS_CODE.fullmatch(model) else ()
         return (WORKLOADS.module_of(self.name), *own)
 
     def training_key_parts(self) -> dict[str, Any]:
-        """Return what the weights trained on this workload depend on: all but the shifts."""
+        """Return the key parts of weights trained on this workload: all but the shifts."""
         return {
             "workload": self.name,
             "options": dict(self.options),
@@ -64,7 +64,7 @@ class WorkloadSpec:
         return content_key(**self.set_key_parts(set_name))
 
     def set_key_parts(self, set_name: str) -> dict[str, Any]:
-        """Return what the examples of one set depend on; not on which other sets there are.
+        """Return the key parts of the examples of one set, which are independent of other sets.
 
         Args:
             set_name: pretrain, train, val, test, `val_shift/<name>` or `test_shift/<name>`.
@@ -81,7 +81,7 @@ class WorkloadSpec:
         }
 
     def val_key_parts(self) -> dict[str, Any]:
-        """Return what val and its shifts depend on; which test shifts there are is not part."""
+        """Return the key parts of val and its shifts, which are independent of test shifts."""
         described = asdict(self)
         del described["test_shifts"]
         files = self.shift_files("val")
@@ -92,7 +92,7 @@ class WorkloadSpec:
         }
 
     def shift_sets(self, split: str) -> list[str]:
-        """Name the sets of a split's shifts: `val_shift/<name>` or `test_shift/<name>`."""
+        """Return the names of the sets of a split's shifts: `<split>_shift/<name>`."""
         shifts = self.build().shifts()
         return [f"{split}_shift/{name}" for name, shift in shifts.items() if shift.split == split]
 

@@ -1,6 +1,6 @@
-"""Splits of examples that are given as one, and the check that given splits have none in common.
+"""Random splits of examples, and a check that given splits are disjoint.
 
-Examples are known by their content, any hashable value: equal examples are one example.
+Examples are identified by their content, any hashable value; equal ones are not separated.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from stockpot.seeding import seeded_generator
 from stockpot.workloads.protocol import SPLITS
 
 SHARES: Mapping[str, float] = MappingProxyType({"val": 0.15, "test": 0.15})
-"""What is split off; the rest is train."""
+"""The shares of val and test; the rest is train."""
 
-_FEWEST = 3  # different examples of a class: one a split
+_FEWEST = 3  # different examples of a class: one per split
 
 
 def split_by_seed(
@@ -49,7 +49,7 @@ def split_by_seed(
         members = strata[name]
         if len(members) < _FEWEST:
             raise InputError(
-                f"class {name!r} must have {_FEWEST} different examples, one a split, "
+                f"class {name!r} must have {_FEWEST} different examples, one per split, "
                 f"got {len(members)}"
             )
         generator = seeded_generator(seed, "split", name)
@@ -79,10 +79,10 @@ def check_disjoint(contents: Mapping[str, Mapping[Hashable, str]]) -> None:
     """Check that no example is in two splits.
 
     Args:
-        contents: of each split, where its examples are (a file and line) by their content.
+        contents: by split and by content, the place of an example, e.g. a file and line.
 
     Raises:
-        InputError: val or test has an example of another split; how many, and the first of them.
+        InputError: val or test has an example of another split; with the first of them.
     """
     names = list(contents)
     for place, name in enumerate(names):

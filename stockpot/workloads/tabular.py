@@ -1,4 +1,4 @@
-"""The tabular workload: rows of a table, in classes or with a number to predict.
+"""The tabular workload: classification or regression of the rows of a table.
 
 Importing this module, building a `Tabular` and asking for its digest import no torch.
 """
@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from stockpot.errors import InputError, unknown_name
-from stockpot.workloads.chosen_shifts import shifts_of_files, split_of_each
+from stockpot.workloads.chosen_shifts import shifts_of_files, split_of_shifts
 from stockpot.workloads.classification import accuracy, cross_entropies
 from stockpot.workloads.files import digest_of, project_path
 from stockpot.workloads.protocol import SPLITS, Batch, Metric, Shift, Task
@@ -42,26 +42,27 @@ _VERSION = 1  # raise it when the splits or their features change: it is part of
 
 
 def minus_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return minus the absolute error of each example, in the target's unit; (N,)."""
+    """Return the negative absolute error of each example, in the target's unit; (N,)."""
     return -(outputs - targets).abs()
 
 
 class Tabular:
     """Rows of tables, split by their files or by the seed, with other files as shifts.
 
-    Numbers are standardised by train's mean and deviation, and texts are one-hot by train's
-    categories. The net is an MLP with BatchNorm; for regression it puts out the target's unit.
+    Numbers are standardised by train's mean and deviation, and texts are one-hot over train's
+    categories. The net is an MLP with BatchNorm; in regression its outputs are in the target's
+    unit.
 
     Args:
-        seed: fixes the splits, where they are not files.
-        val_shifts: names of files beside those of the splits, which may guide choices.
-        test_shifts: such names, which are reported only; none of `val_shifts`.
+        seed: fixes the splits, unless they are files.
+        val_shifts: names of files next to those of the splits, which may be used for choices.
+        test_shifts: names of further files, which are reported only; disjoint from `val_shifts`.
         data: a folder with the tables train, val and test (CSV, JSONL or Parquet), or train
-            alone; or one file.
+            only; or one file.
         target: the column to predict.
         task: classification or regression.
-        features: the columns to predict it from, with commas between; none is all others.
-        categorical: those whose numbers are categories, with commas between.
+        features: the columns to predict it from, comma-separated; by default all others.
+        categorical: columns whose numbers are categories, comma-separated.
         hidden: units of each of the two hidden layers.
 
     Raises:
@@ -96,15 +97,15 @@ class Tabular:
         }
         self.metrics = MappingProxyType(by_task[self.task])
         self._seed = seed
-        self._shift_splits = split_of_each("tabular", val_shifts, test_shifts)
+        self._shift_splits = split_of_shifts("tabular", val_shifts, test_shifts)
         self._data = FolderData(project_path(data))
         find_splits(self._data.path)
         for name in self._shift_splits:
             find_shift(self._data.path, name)
         self._target = target
-        self._named = _listed("features", features)
-        self._categorical = _listed("categorical", categorical)
-        if target in self._named:
+        self._feature_columns = _names_in("features", features)
+        self._categorical = _names_in("categorical", categorical)
+        if target in self._feature_columns:
             raise InputError(f"tabular: features must not have the target, got {target!r}")
         self._hidden = hidden
         self._datasets: dict[str, TensorDataset] = {}
@@ -131,14 +132,14 @@ class Tabular:
         """
         split = source_split("tabular", split, self._rows)
         table, indices = self._rows[split]
-        return self._kept(split, self._tables[table], indices)
+        return self._cached(split, self._tables[table], indices)
 
     def shifts(self) -> Mapping[str, Shift]:
-        """Return the chosen shifts: the rows of the files of their names."""
+        """Return the chosen shifts, each with the rows of the file of its name."""
         return shifts_of_files(self._shift_splits, self._shifted, self._data.shift_digest)
 
     def notes(self) -> list[str]:
-        """Say in which columns of splits and shifts cells are missing or of no known category."""
+        """Report columns of splits and shifts with missing cells or unknown categories."""
         for split in SPLITS:
             self.dataset(split)
         for name in self._shift_splits:
@@ -174,14 +175,14 @@ class Tabular:
     def _tables(self) -> dict[str, Table]:
         """The table of each split that has a file, with the columns of train that are used."""
         paths = find_splits(self._data.path)
-        columns = [*self._named, self._target] if self._named else None
+        columns = [*self._feature_columns, self._target] if self._feature_columns else None
         train = read_table(paths["train"], columns)
         if self._target not in train.columns:
             choices = sorted(train.columns)
             raise unknown_name(f"target column in {paths['train']}:", self._target, choices)
         if len(train.columns) < 2:
             raise InputError(
-                f"{paths['train']}: must have a column beside {self._target!r}, got none"
+                f"{paths['train']}: must have a column besides {self._target!r}, got none"
             )
         others = {name: path for name, path in paths.items() if name != "train"}
         tables = {name: read_table(path, [*train.columns]) for name, path in others.items()}
@@ -215,7 +216,7 @@ class Tabular:
 
     @cached_property
     def _rows(self) -> dict[str, tuple[str, Sequence[int]]]:
-        """Which rows of which table each split is."""
+        """The table and the rows of each split."""
         tables, classes = self._tables, None
         if self.task == "classification":
             classes = tables["train"].texts(self._target)
@@ -230,10 +231,10 @@ class Tabular:
     def _shifted(self, name: str) -> TensorDataset:
         path = find_shift(self._data.path, name)
         table = read_table(path, [*self._tables["train"].columns])
-        return self._kept(f"shift {name}", table, range(table.num_rows))
+        return self._cached(f"shift {name}", table, range(table.num_rows))
 
-    def _kept(self, name: str, table: Table, indices: Sequence[int]) -> TensorDataset:
-        """Return features and targets of rows of a table, made when they are first asked for."""
+    def _cached(self, name: str, table: Table, indices: Sequence[int]) -> TensorDataset:
+        """Return features and targets of rows of a table, cached by name."""
         if name not in self._datasets:
             self._datasets[name] = self._encoded(table, indices)
             self._note_gaps(table)
@@ -258,8 +259,8 @@ class Tabular:
         return TensorDataset(features, targets[rows])
 
 
-def _listed(option: str, text: str) -> list[str]:
-    """Return the names that an option lists, with commas between."""
+def _names_in(option: str, text: str) -> list[str]:
+    """Return the comma-separated names of an option."""
     names = [name.strip() for name in text.split(",")] if text else []
     for name in names:
         if names.count(name) > 1:

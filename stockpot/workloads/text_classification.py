@@ -1,4 +1,4 @@
-"""The text_classification workload: a pretrained encoder of transformers, and texts in classes.
+"""The text_classification workload: texts in classes, and a pretrained encoder of transformers.
 
 Importing this module, building a `TextClassification` and asking for its digest import no torch.
 """
@@ -11,7 +11,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
-from stockpot.workloads.chosen_shifts import shifts_of_files, split_of_each
+from stockpot.workloads.chosen_shifts import shifts_of_files, split_of_shifts
 from stockpot.workloads.classification import accuracy, cross_entropies
 from stockpot.workloads.files import digest_of
 from stockpot.workloads.protocol import SPLITS, Batch, Metric, Shift, Task
@@ -35,20 +35,20 @@ _VERSION = 1  # raise it when the splits or their tokens change: it is part of t
 class TextClassification:
     """Texts in classes, split by their files or by the seed, with other files as shifts.
 
-    The net is what `AutoModelForSequenceClassification` makes of the model, in float32: for BERT
-    a linear head on the pooled first token. Its classes are those of train, in order.
+    The net is built by `AutoModelForSequenceClassification` in float32: for BERT, a linear head on
+    the pooled first token. Its classes are the sorted classes of train.
 
     Args:
-        seed: fixes the splits, where they are not files.
-        val_shifts: names of files beside those of the splits, which may guide choices.
-        test_shifts: such names, which are reported only; none of `val_shifts`.
+        seed: fixes the splits, unless they are files.
+        val_shifts: names of files next to those of the splits, which may be used for choices.
+        test_shifts: names of further files, which are reported only; disjoint from `val_shifts`.
         model: a folder with model and tokenizer, or an id on the hub.
         data: a folder with the tables train, val and test (CSV, JSONL or Parquet), or train
-            alone; one file; or an id on the hub.
+            only; one file; or an id on the hub.
         text: the column of the texts.
         label: the column of the classes.
-        text_pair: the column of what each text is paired with, if it is.
-        max_length: tokens after which texts are cut; 0 is the most that the model takes.
+        text_pair: the column of the second text of each pair, if there is one.
+        max_length: most tokens per text, longer ones are cut; 0 is the model's limit.
 
     Raises:
         InputError: a shift is named twice; a file is missing; or transformers is not installed.
@@ -73,7 +73,7 @@ class TextClassification:
     ) -> None:
         self.metrics = MappingProxyType({"accuracy": accuracy})
         self._seed = seed
-        self._shift_splits = split_of_each("text_classification", val_shifts, test_shifts)
+        self._shift_splits = split_of_shifts("text_classification", val_shifts, test_shifts)
         self._pretrained = Pretrained(model)
         self._data = open_data(data, self._shift_splits)
         self._texts = (text, text_pair) if text_pair else (text,)
@@ -106,14 +106,14 @@ class TextClassification:
         """
         split = source_split("text_classification", split, self._rows)
         table, indices = self._rows[split]
-        return self._kept(split, self._tables[table], indices)
+        return self._cached(split, self._tables[table], indices)
 
     def shifts(self) -> Mapping[str, Shift]:
-        """Return the chosen shifts: the texts of the files of their names."""
+        """Return the chosen shifts, each with the texts of the file of its name."""
         return shifts_of_files(self._shift_splits, self._shifted, self._data.shift_digest)
 
     def notes(self) -> list[str]:
-        """Say of which splits and shifts texts were cut."""
+        """Report the splits and shifts whose texts were cut."""
         for split in SPLITS:
             self.dataset(split)
         for name in self._shift_splits:
@@ -122,9 +122,9 @@ class TextClassification:
         return [self._notes[name] for name in names if name in self._notes]
 
     def augment(self, batch: Batch, strength: float, generator: Generator) -> Batch:
-        """Hide tokens at random behind the mask, or the unknown, token: 15 % at strength 1.
+        """Replace tokens by the mask token, else the unknown token: 15 % at strength 1.
 
-        A tokenizer that has neither leaves texts as they are.
+        Without either token, texts are unchanged.
         """
         tokenizer = self._pretrained.tokenizer
         known = (tokenizer.mask_token_id, tokenizer.unk_token_id)
@@ -141,7 +141,7 @@ class TextClassification:
         return (ids.masked_fill(is_hidden, hidden), *rest)
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the logits of texts, cut to the longest of them; (N, C)."""
+        """Return the logits; (N, C)."""
         from stockpot.workloads.texts.tokens import inputs_of
 
         logits: Tensor = model(**inputs_of(batch)).logits
@@ -157,10 +157,10 @@ class TextClassification:
 
     @cached_property
     def _rows(self) -> dict[str, tuple[str, Sequence[int]]]:
-        """Which rows of which table each split is."""
+        """The table and the rows of each split."""
         tables = self._tables
         for name, table in tables.items():
-            table.targets(self._label, self._classes)  # all are classes of train
+            table.targets(self._label, self._classes)  # raises if a class is not one of train
             if name in ("val", "test"):
                 table.check_all_present(self._label, self._classes)
         columns = {name: [table.texts(c) for c in self._texts] for name, table in tables.items()}
@@ -178,10 +178,10 @@ class TextClassification:
 
     def _shifted(self, name: str) -> TokenDataset:
         table = self._data.shift(name, (*self._texts, self._label))
-        return self._kept(f"shift {name}", table, range(table.num_rows))
+        return self._cached(f"shift {name}", table, range(table.num_rows))
 
-    def _kept(self, name: str, table: Table, indices: Sequence[int]) -> TokenDataset:
-        """Return the tokens of rows of a table, made when they are first asked for."""
+    def _cached(self, name: str, table: Table, indices: Sequence[int]) -> TokenDataset:
+        """Return the tokens of rows of a table, cached by name."""
         if name not in self._datasets:
             self._datasets[name] = self._tokenized(name, table, indices)
         return self._datasets[name]

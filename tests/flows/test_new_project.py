@@ -80,7 +80,7 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["my project", "käse!", "a'b", '"', "-rf"])
 def test_a_name_that_files_cannot_hold_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match="a name must be of letters"):
+    with pytest.raises(InputError, match="names must have letters"):
         write_project(tmp_path / name)
 
     assert list(tmp_path.iterdir()) == []

@@ -36,7 +36,8 @@ def test_each_check_is_a_line_and_a_failure_says_what_to_change(tmp_path: Path) 
     assert code == 1
     assert "failed  splits are disjoint" in output
     assert "keep equal examples in one split" in output
-    assert "skipped shifts keep the order            no shift is named" in output
+    assert "skipped copies keep the order" in output
+    assert "no shifts are chosen" in output
     assert lines.count("failed") == 1
     assert "16 ok, 1 failed" not in output  # the skipped ones are counted apart
     assert "1 failed, 3 skipped" in output

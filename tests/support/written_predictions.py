@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stockpot.scoring.predictions import keep_tensors, predictions_path, targets_path
+from stockpot.scoring.predictions import predictions_path, targets_path, write_tensors
 from stockpot.storage.models import Model
 from stockpot.workloads.spec import WorkloadSpec
 
@@ -67,8 +67,8 @@ def keep_predictions(
     """Write predictions as if the model had made them."""
     for name, targets in targets_of(spec).items():
         kept = {"outputs": outputs[name], "losses": torch.zeros(len(targets))}
-        keep_tensors(predictions_path(root, spec, model.digest, name), kept)
-        keep_tensors(targets_path(root, spec, name), {"targets": targets})
+        write_tensors(predictions_path(root, spec, model.digest, name), kept)
+        write_tensors(targets_path(root, spec, name), {"targets": targets})
 
 
 def metrics_of(evaluation: dict[str, Any], name: str) -> dict[str, float]:

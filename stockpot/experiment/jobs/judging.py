@@ -151,7 +151,7 @@ def predict_repeats(job: RepeatsJob, device: str) -> Model:
         InputError: the source does not fit the model or the workload.
     """
     from stockpot.judging.repeats import repeated_outputs
-    from stockpot.scoring.predictions import has_outputs, keep_outputs, load_model
+    from stockpot.scoring.predictions import cache_outputs, has_outputs, load_model
 
     entry = job.entry
     missing = [
@@ -163,5 +163,5 @@ def predict_repeats(job: RepeatsJob, device: str) -> Model:
         for name in missing:
             examples = open_set(job.workload, name, device)
             outputs = repeated_outputs(workload, net, examples, job.repeats, (job.seed, name))
-            keep_outputs(job.root, job.workload, entry.digest, name, outputs)
+            cache_outputs(job.root, job.workload, entry.digest, name, outputs)
     return entry

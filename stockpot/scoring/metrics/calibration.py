@@ -1,4 +1,4 @@
-"""Whether a model is right as often as it is sure."""
+"""Calibration: whether confidence equals the probability of being correct."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Binning = Callable[[Floats], NDArray[np.int_]]
 
 
 def equal_width_bins(confidences: Floats) -> NDArray[np.int_]:
-    """Divide (0, 1] evenly; a confidence on an edge is in the lower bin."""
+    """Assign bins of equal width in (0, 1]; a confidence on an edge is in the lower bin."""
     bins: NDArray[np.int_] = np.ceil(confidences * NUM_BINS).astype(int) - 1
     return bins.clip(0, NUM_BINS - 1)
 
 
 def equal_mass_bins(confidences: Floats) -> NDArray[np.int_]:
-    """Divide the examples evenly; equal confidences are in one bin, whatever their order."""
+    """Assign bins of equally many examples; equal confidences are in one bin."""
     edges = np.quantile(confidences, np.arange(1, NUM_BINS) / NUM_BINS)
     return np.searchsorted(edges, confidences)
 
@@ -36,27 +36,27 @@ def expected_calibration_error(outputs: Tensor, targets: Tensor, binning: Binnin
     Args:
         outputs: logits (N, C).
         targets: classes (N,).
-        binning: how examples are divided.
+        binning: assigns confidences to bins.
 
     Source: Guo et al. 2017 (https://arxiv.org/abs/1706.04599), equation 3, for equal widths; Nguyen
     and O'Connor 2015 for equal masses.
     """
-    confidences, right = _confidences(outputs, targets)
-    gaps = np.bincount(binning(confidences), weights=confidences - right, minlength=NUM_BINS)
+    confidences, correct = _confidences(outputs, targets)
+    gaps = np.bincount(binning(confidences), weights=confidences - correct, minlength=NUM_BINS)
     return float(np.abs(gaps).sum() / len(confidences))
 
 
 def reliability(outputs: Tensor, targets: Tensor) -> list[dict[str, float]]:
     """Return mean confidence, accuracy and count of bins of equally many examples, in order.
 
-    A perfectly calibrated model has confidence and accuracy equal in each, but for chance.
+    For a calibrated model, confidence and accuracy are equal in each bin, up to chance.
     """
-    confidences, right = _confidences(outputs, targets)
+    confidences, correct = _confidences(outputs, targets)
     bins = equal_mass_bins(confidences)
     return [
         {
             "confidence": float(confidences[bins == number].mean()),
-            "accuracy": float(right[bins == number].mean()),
+            "accuracy": float(correct[bins == number].mean()),
             "count": int((bins == number).sum()),
         }
         for number in np.unique(bins)

@@ -1,7 +1,7 @@
 """Metrics of logits (N, C) and classes (N,).
 
-Those that scikit-learn has agree with it, also where scores are equal. They are computed here, as
-a judgement needs each of them hundreds of times and scikit-learn takes 10 times as long.
+They agree with scikit-learn's where it has them, also for tied scores. They are implemented here
+because an evaluation computes each hundreds of times and scikit-learn takes 10 times as long.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from stockpot.scoring.metrics.ranking import areas_under_roc, average_precisions
 from stockpot.statistics.values import Floats
 
 
-def is_right(outputs: Tensor, targets: Tensor) -> Tensor:
+def is_correct(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return 1.0 for each example whose largest output is its target, else 0.0; (N,)."""
     return (outputs.argmax(dim=1) == targets).float()
 
 
-def nll_of_each(outputs: Tensor, targets: Tensor) -> Tensor:
+def nll_per_example(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the negative log-likelihood of each target, in nats; (N,), float64."""
     return functional.cross_entropy(outputs.double(), targets, reduction="none")
 
 
-def brier_of_each(outputs: Tensor, targets: Tensor) -> Tensor:
+def brier_per_example(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the squared distance of the probabilities from the target, in [0, 2]; (N,), float64.
 
     Source: Brier 1950: the sum over classes, which for two classes is twice the binary form.
@@ -42,7 +42,7 @@ def brier_of_each(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def balanced_accuracy(outputs: Tensor, targets: Tensor) -> float:
-    """Return the mean recall over the classes that have examples."""
+    """Return the mean recall over classes with examples."""
     table = _confusion(outputs, targets)
     sizes = table.sum(dim=1)
     present = sizes > 0
@@ -50,7 +50,7 @@ def balanced_accuracy(outputs: Tensor, targets: Tensor) -> float:
 
 
 def f1_macro(outputs: Tensor, targets: Tensor) -> float:
-    """Return the mean F1 over the classes that are a target or predicted."""
+    """Return the mean F1 over classes that are targets or predictions."""
     table = _confusion(outputs, targets)
     sizes = table.sum(dim=0) + table.sum(dim=1)  # 2 true positives + all mistakes; (C,)
     present = sizes > 0
@@ -58,11 +58,11 @@ def f1_macro(outputs: Tensor, targets: Tensor) -> float:
 
 
 def ap_macro(outputs: Tensor, targets: Tensor) -> float:
-    """Return the mean average precision over the classes that have examples.
+    """Return the mean average precision over classes with examples.
 
-    A class without examples has no precision and is left out, not counted as 0.
+    Classes without examples are excluded, not counted as 0.
 
-    Source: AP-Fixed of Dave et al. 2021 (https://arxiv.org/abs/2102.01066), on one score a class
+    Source: AP-Fixed of Dave et al. 2021 (https://arxiv.org/abs/2102.01066), on one score per class
     and example.
     """
     return _mean_of_defined(average_precisions(*_scores(outputs, targets)))
@@ -71,7 +71,7 @@ def ap_macro(outputs: Tensor, targets: Tensor) -> float:
 def ap_pooled(outputs: Tensor, targets: Tensor) -> float:
     """Return the average precision of one ranking of all (example, class) pairs.
 
-    Unlike `ap_macro` it changes where one class is scored higher than another throughout.
+    Unlike `ap_macro`, it changes if all scores of one class are raised.
 
     Source: AP-Pool of Dave et al. 2021.
     """
@@ -82,7 +82,7 @@ def ap_pooled(outputs: Tensor, targets: Tensor) -> float:
 def auroc(outputs: Tensor, targets: Tensor) -> float:
     """Return the mean area under the ROC curve, each class against all others.
 
-    A class that no example or every example has is left out.
+    Classes of no example or of all examples are excluded.
     """
     return _mean_of_defined(areas_under_roc(*_scores(outputs, targets)))
 
@@ -98,11 +98,11 @@ def ece_adaptive(outputs: Tensor, targets: Tensor) -> float:
 
 
 CLASSIFICATION = (
-    mean_metric("accuracy", is_right, higher_is_better=True, is_fraction=True),
+    mean_metric("accuracy", is_correct, higher_is_better=True, is_fraction=True),
     TaskMetric("balanced_accuracy", True, balanced_accuracy, is_fraction=True),
     TaskMetric("f1_macro", True, f1_macro, is_fraction=True),
-    mean_metric("nll", nll_of_each, higher_is_better=False),
-    mean_metric("brier", brier_of_each, higher_is_better=False),
+    mean_metric("nll", nll_per_example, higher_is_better=False),
+    mean_metric("brier", brier_per_example, higher_is_better=False),
     TaskMetric("ece", False, ece, is_fraction=True),
     TaskMetric("ece_adaptive", False, ece_adaptive, is_fraction=True),
     TaskMetric("ap_macro", True, ap_macro, is_fraction=True),
@@ -112,7 +112,7 @@ CLASSIFICATION = (
 
 
 def absent_classes(outputs: Tensor, targets: Tensor) -> list[int]:
-    """Return the classes that no example has."""
+    """Return the classes without examples."""
     sizes = torch.bincount(targets, minlength=outputs.shape[1])
     return (sizes == 0).nonzero().flatten().tolist()
 
@@ -130,7 +130,7 @@ def _one_hot(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _scores(outputs: Tensor, targets: Tensor) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return the score of each class, and which class is the target; (N, C) both."""
+    """Return the probability of each class, and whether it is the target; (N, C) both."""
     scores = outputs.double().softmax(dim=1).numpy()
     return scores, _one_hot(outputs, targets).bool().numpy()
 

@@ -8,11 +8,11 @@ from torch import Tensor
 from stockpot.scoring.metrics.metric import TaskMetric
 
 NO_TOKEN = -100
-"""A target that does not count, such as padding."""
+"""An ignored target, such as padding."""
 
 
 def perplexity(outputs: Tensor, targets: Tensor) -> float:
-    """Return e to the mean loss of all tokens that count; NaN where none does.
+    """Return e to the mean loss of all tokens that are not ignored; NaN without any.
 
     Each token has the same weight, so a long text counts for more than a short one.
     """
@@ -20,7 +20,7 @@ def perplexity(outputs: Tensor, targets: Tensor) -> float:
 
 
 def token_losses(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the loss of each token that counts, in nats; float64."""
+    """Return the loss of each token that is not ignored, in nats; float64."""
     return torch.masked_select(outputs.double(), targets != NO_TOKEN)
 
 

@@ -1,4 +1,4 @@
-"""How well scores rank positives above negatives; a column is a ranking of its own."""
+"""How well scores rank positives above negatives; each column is one ranking."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def average_precisions(scores: Floats, positives: NDArray[np.bool_]) -> Floats:
 
     Args:
         scores: (N, K).
-        positives: (N, K), which examples should stand first.
+        positives: (N, K), which examples should be ranked first.
     """
     ordered, hits = _best_first(scores, positives)
     _, last = _ties(ordered)
@@ -34,7 +34,7 @@ def areas_under_roc(scores: Floats, positives: NDArray[np.bool_]) -> Floats:
 
     Args:
         scores: (N, K).
-        positives: (N, K), which examples should stand first.
+        positives: (N, K), which examples should be ranked first.
     """
     ordered, hits = _best_first(scores, positives)
     first, last = _ties(ordered)
@@ -50,7 +50,7 @@ def _best_first(scores: Floats, positives: NDArray[np.bool_]) -> tuple[Floats, N
 
 
 def _ties(ordered: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return where the run of equal scores that each entry is in starts and ends; (N, K)."""
+    """Return the start and end of the run of equal scores of each entry; (N, K) both."""
     size = len(ordered)
     places = np.arange(size)[:, None]
     changes = ordered[1:] != ordered[:-1]

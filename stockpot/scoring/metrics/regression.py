@@ -7,21 +7,21 @@ from torch import Tensor
 from stockpot.scoring.metrics.metric import TaskMetric, mean_metric
 
 
-def absolute_error_of_each(outputs: Tensor, targets: Tensor) -> Tensor:
+def absolute_error_per_example(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the absolute error of each example, the mean over its values; (N,), float64.
 
     Raises:
-        ValueError: an example has another number of outputs than of targets.
+        ValueError: outputs and targets have different numbers of values.
     """
     values, expected = _aligned(outputs, targets)
     return (values - expected).abs().mean(dim=1)
 
 
 def rmse(outputs: Tensor, targets: Tensor) -> float:
-    """Return the root of the mean squared error, the mean over the D values of an example.
+    """Return the root mean squared error, averaged over the D values of an example.
 
     Raises:
-        ValueError: an example has another number of outputs than of targets.
+        ValueError: outputs and targets have different numbers of values.
     """
     from sklearn.metrics import root_mean_squared_error
 
@@ -30,14 +30,14 @@ def rmse(outputs: Tensor, targets: Tensor) -> float:
 
 
 def r2(outputs: Tensor, targets: Tensor) -> float:
-    """Return the explained share of the variance, the mean over the D values of an example.
+    """Return the explained share of variance, averaged over the D values of an example.
 
     Returns:
-        At most 1; 0 for predicting the mean. NaN for fewer than 2 examples. A constant value counts
-        as 1 if it is met exactly, else 0.
+        At most 1; 0 for predicting the mean. NaN for fewer than 2 examples. For a
+        constant target, 1 if it is predicted exactly, else 0.
 
     Raises:
-        ValueError: an example has another number of outputs than of targets.
+        ValueError: outputs and targets have different numbers of values.
     """
     from sklearn.metrics import r2_score
 
@@ -47,13 +47,13 @@ def r2(outputs: Tensor, targets: Tensor) -> float:
 
 REGRESSION = (
     TaskMetric("rmse", False, rmse),
-    mean_metric("mae", absolute_error_of_each, higher_is_better=False),
+    mean_metric("mae", absolute_error_per_example, higher_is_better=False),
     TaskMetric("r2", True, r2),
 )
 
 
 def _aligned(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both as (N, D), float64: never (N, 1) beside (N,), which would be spread to (N, N)."""
+    """Return both as (N, D), float64: (N, 1) with (N,) would broadcast to (N, N)."""
     values, expected = (t.double().reshape(len(t), -1) for t in (outputs, targets))
     if values.shape != expected.shape:
         raise ValueError(

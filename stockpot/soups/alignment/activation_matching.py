@@ -14,7 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from stockpot.errors import InputError
 from stockpot.soups.alignment.permutations import Spec, check_spec, split_axis
-from stockpot.workloads.responses import unit_rows, watched
+from stockpot.workloads.responses import observed, unit_rows
 
 B = TypeVar("B")
 State: TypeAlias = Mapping[str, Tensor]
@@ -124,7 +124,7 @@ class _Recorder:
     def run(self, forward: Callable[[nn.Module, B], object], batch: B) -> _Responses:
         """Return the activations (n, N) of the units of each permutation, in the order of calls."""
         self._seen = {}
-        with watched(self._layers, self._record):
+        with observed(self._layers, self._record):
             forward(self._net, batch)
         return self._seen
 

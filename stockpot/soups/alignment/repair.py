@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from stockpot.errors import InputError
-from stockpot.workloads.responses import unit_rows, watched
+from stockpot.workloads.responses import observed, unit_rows
 
 B = TypeVar("B")
 State: TypeAlias = Mapping[str, Tensor]
@@ -165,7 +165,7 @@ def _measure(
     """Return mean and standard deviation of the outputs of each layer, in execution order."""
     sums: dict[str, _Channels] = {}
     layers = {name: layer for name, layer in _layers(net).items() if only in {None, name}}
-    with watched(layers, partial(_add_outputs, sums)):
+    with observed(layers, partial(_add_outputs, sums)):
         for batch in batches:
             forward(net, batch)
     return {name: channels.mean_and_std() for name, channels in sums.items()}

@@ -1,4 +1,4 @@
-"""What `stockpot run` looks for before it trains: errors in data that it would not notice later."""
+"""The check of `stockpot run` before training: data errors that would go unnoticed later."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from torch.utils.data import TensorDataset
 from stockpot.errors import InputError
 from stockpot.seeding import seeded_generator
 from stockpot.workloads.checks.data_errors import (
-    doubled_examples,
-    targets_that_do_not_fit,
+    non_finite_values,
+    shared_examples,
     too_few_examples,
-    values_that_are_not_finite,
+    unfit_targets,
 )
 from stockpot.workloads.checks.examples import parts_of, sample
 from stockpot.workloads.protocol import Batch, Workload
 from stockpot.workloads.spec import WorkloadSpec
 
-# Not test: the evaluation alone opens it.
+# Test is opened by the evaluation only.
 _OPENED = ("pretrain", "train", "val")
 
-# Texts become equal when they are cut, rows when they are rounded: a few change no score by more.
+# Cut texts and rounded rows may be equal by chance; this share cannot change a score by more.
 _TOLERATED = 0.01
 
-_FEW = 4  # examples of which a model's outputs have their shape
+_FEW = 4  # examples, enough to see the shape of outputs
 
 
 def check_data(workload: WorkloadSpec, device: str) -> None:  # noqa: ARG001 (a job has a device)
@@ -45,9 +45,9 @@ def check_data(workload: WorkloadSpec, device: str) -> None:  # noqa: ARG001 (a 
 def data_problem(workload: Workload) -> str | None:
     """Return what is wrong with the data for training and for choices, and what to change.
 
-    It is what `stockpot check` looks for, with two differences, for the sake of a second:
-    of data sets that are no `TensorDataset`, and so may read a file an example, a sample is looked
-    at; and one example of val in a hundred may stand in train.
+    These are checks of `stockpot check`, with two differences to keep them fast: a dataset that is
+    not a `TensorDataset`, and so may read one file per example, is sampled; and one example of val
+    in a hundred may also be in train.
     """
 
     def examples(split: str) -> Iterable[Batch]:
@@ -56,14 +56,14 @@ def data_problem(workload: Workload) -> str | None:
 
     return (
         too_few_examples({split: workload.dataset(split) for split in _OPENED})
-        or values_that_are_not_finite(examples, _OPENED)
-        or targets_that_do_not_fit(workload.task, _outputs(workload), examples, _OPENED)
-        or doubled_examples(examples, _OPENED, _TOLERATED)
+        or non_finite_values(examples, _OPENED)
+        or unfit_targets(workload.task, _outputs(workload), examples, _OPENED)
+        or shared_examples(examples, _OPENED, _TOLERATED)
     )
 
 
 def _outputs(workload: Workload) -> Tensor:
-    """Return what a fresh model puts out for a few examples of train."""
+    """Return the outputs of a new model for a few examples of train."""
     few = tuple(tensor[:_FEW] for tensor in sample(workload.dataset("train")))
     model = workload.build_model(seeded_generator("check before training")).eval()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The workload under check, and what several checks look at."""
+"""The workload under check, with samples that several checks use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BATCH_SIZE = 32
 
 
 def build(spec: WorkloadSpec) -> Workload:
-    """Build a workload anew: `spec.build()` would give the one that was built before."""
+    """Build a new workload; `spec.build()` would return the cached one."""
     return build_workload(
         spec.name,
         seed=spec.seed,
@@ -30,7 +30,7 @@ def build(spec: WorkloadSpec) -> Workload:
 
 
 def sampled_digests(workload: Workload) -> dict[str, list[bytes]]:
-    """Hash a sample of every split and shift, by name."""
+    """Return digests of sampled examples of every split and shift, by name."""
     datasets = {f"dataset({split!r})": workload.dataset(split) for split in SPLITS}
     datasets |= {f"shift {n!r}": shift.dataset() for n, shift in workload.shifts().items()}
     return {name: digests(sample(dataset)) for name, dataset in datasets.items()}
@@ -38,7 +38,7 @@ def sampled_digests(workload: Workload) -> dict[str, list[bytes]]:
 
 @dataclass
 class CheckedWorkload:
-    """A workload, and what several checks look at."""
+    """A workload with samples that several checks use."""
 
     spec: WorkloadSpec
     workload: Workload = field(init=False)
@@ -47,8 +47,8 @@ class CheckedWorkload:
         self.workload = build(self.spec)
 
     @cached_property
-    def again(self) -> Workload:
-        """The workload, built a second time."""
+    def rebuilt(self) -> Workload:
+        """A second workload of the same specification."""
         return build(self.spec)
 
     @cached_property
@@ -62,11 +62,11 @@ class CheckedWorkload:
         return tuple(tensor[:_BATCH_SIZE] for tensor in self.samples["train"])
 
     def model(self) -> nn.Module:
-        """Build a model, each time from an equal generator."""
+        """Build a new model, from an equal generator each time."""
         return self.workload.build_model(seeded_generator("check of a workload"))
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Pass a batch in eval mode, without gradients."""
+        """Return the outputs on a batch in eval mode, without gradients."""
         with torch.no_grad():
             return self.workload.forward(model.eval(), batch)
 
@@ -74,13 +74,13 @@ class CheckedWorkload:
         """Return the shifts.
 
         Raises:
-            Skipped: there is none.
+            Skipped: there are none.
         """
         shifts = {**self.workload.shifts()}
         if not shifts:
-            raise Skipped("no shift is named")
+            raise Skipped("no shifts are chosen")
         return shifts
 
     def without_shifts(self) -> Workload:
-        """Build the workload with no shift at all."""
+        """Build the workload without shifts."""
         return build(replace(self.spec, val_shifts=(), test_shifts=()))

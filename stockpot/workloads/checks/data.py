@@ -1,4 +1,4 @@
-"""Checks of the data: the splits, their examples, and the digest that stands for them.
+"""Checks of the data: the splits, their examples, and the digest.
 
 Each check takes a `CheckedWorkload` and returns what is wrong and what to change, or None.
 """
@@ -13,10 +13,10 @@ from torch import Tensor
 from stockpot.workloads.checks.checked_workload import CheckedWorkload, build
 from stockpot.workloads.checks.data_errors import (
     Examples,
-    doubled_examples,
-    targets_that_do_not_fit,
+    non_finite_values,
+    shared_examples,
     too_few_examples,
-    values_that_are_not_finite,
+    unfit_targets,
 )
 from stockpot.workloads.checks.examples import equal, parts_of, sample
 from stockpot.workloads.protocol import SPLITS
@@ -25,13 +25,13 @@ _SLOW_SECONDS = 1.0
 
 
 def splits_have_examples(checked: CheckedWorkload) -> str | None:
-    """All four splits have examples: tuples of tensors, the target last."""
+    """All four splits have examples, which are tuples of tensors with the target last."""
     for split in SPLITS:
         dataset = checked.workload.dataset(split)
         where = f"dataset({split!r})"
         if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
             return (
-                f"{where}: must be a map-style data set, got {type(dataset).__name__}; "
+                f"{where}: must be a map-style dataset, got {type(dataset).__name__}; "
                 "return a TensorDataset, or give it __len__ and __getitem__"
             )
         if few := too_few_examples({split: dataset}):
@@ -48,19 +48,19 @@ def splits_have_examples(checked: CheckedWorkload) -> str | None:
 
 
 def splits_are_disjoint(checked: CheckedWorkload) -> str | None:
-    """No example of val or test stands in another split; pretrain and train may overlap."""
-    return doubled_examples(_examples(checked), SPLITS, tolerated=0.0)
+    """No example of val or test is in another split; pretrain and train may overlap."""
+    return shared_examples(_examples(checked), SPLITS, tolerated=0.0)
 
 
 def values_are_finite(checked: CheckedWorkload) -> str | None:
     """No input and no target is NaN or infinite."""
-    return values_that_are_not_finite(_examples(checked), SPLITS)
+    return non_finite_values(_examples(checked), SPLITS)
 
 
 def targets_fit_the_task(checked: CheckedWorkload) -> str | None:
-    """Targets are of the task and of the outputs; train has each class of val and test."""
+    """Targets fit the task and the outputs; train has each class of val and test."""
     outputs = checked.outputs(checked.model(), checked.batch)
-    return targets_that_do_not_fit(checked.workload.task, outputs, _examples(checked), SPLITS)
+    return unfit_targets(checked.workload.task, outputs, _examples(checked), SPLITS)
 
 
 def examples_repeat(checked: CheckedWorkload) -> str | None:
@@ -70,19 +70,19 @@ def examples_repeat(checked: CheckedWorkload) -> str | None:
         if not equal(first, sample(checked.workload.dataset(split))):
             return (
                 f"dataset({split!r}): must give the same examples each time, got others; "
-                "put what is random into augment()"
+                "do random changes in augment()"
             )
-        if not equal(first, sample(checked.again.dataset(split))):
+        if not equal(first, sample(checked.rebuilt.dataset(split))):
             return (
                 f"dataset({split!r}): must depend on the seed alone, got other examples from a "
                 "second workload of the same seed; draw from seeded_generator(seed, ...), "
-                "and sort what a folder lists"
+                "and sort listings of folders"
             )
     return None
 
 
-def shapes_are_steady(checked: CheckedWorkload) -> str | None:
-    """All splits and shifts have the dtypes and shapes of train; texts alone differ in length."""
+def shapes_are_equal(checked: CheckedWorkload) -> str | None:
+    """All splits and shifts have the dtypes and shapes of train; only texts differ in length."""
     samples = dict(checked.samples)
     for name, shift in checked.workload.shifts().items():
         samples[f"shift {name}"] = sample(shift.dataset())
@@ -90,12 +90,12 @@ def shapes_are_steady(checked: CheckedWorkload) -> str | None:
     for name, batch in samples.items():
         found = [_form(tensor) for tensor in batch]
         if found != expected:
-            return f"{name}: its tensors must be those of train, {expected}, got {found}"
+            return f"{name}: its tensors must have the form of train's, {expected}, got {found}"
     return None
 
 
-def digest_stands_for_the_data(checked: CheckedWorkload) -> str | None:
-    """The digest is cheap, the same for the same data, and another for other data."""
+def digest_identifies_the_data(checked: CheckedWorkload) -> str | None:
+    """The digest is fast, the same for the same data, and different for other data."""
     checked.workload.data_digest()
     start = time.monotonic()
     digest = checked.workload.data_digest()
@@ -104,21 +104,22 @@ def digest_stands_for_the_data(checked: CheckedWorkload) -> str | None:
         return f"data_digest(): must be a string, such as a SHA-256 in hex, got {digest!r}"
     if seconds > _SLOW_SECONDS:
         return (
-            f"data_digest(): must take less than {_SLOW_SECONDS:g} s, since it is asked often, "
-            f"got {seconds:.1f} s; hash the files once and keep the result"
+            f"data_digest(): must take less than {_SLOW_SECONDS:g} s, since it is called often, "
+            f"got {seconds:.1f} s; hash the files once and cache the result"
         )
-    others = {"when built again": checked.again, "without shifts": checked.without_shifts()}
+    others = {"when rebuilt": checked.rebuilt, "without shifts": checked.without_shifts()}
     for how, other in others.items():
         if other.data_digest() != digest:
             return (
-                f"data_digest(): must depend on files, seed and options alone, got another {how}; "
+                f"data_digest(): must depend on files, seed and options only, got a different one "
+                f"{how}; "
                 "leave out shifts, times and the hash() of strings"
             )
     other = build(replace(checked.spec, seed=checked.spec.seed + 1))
     is_same = all(equal(checked.samples[s], sample(other.dataset(s))) for s in SPLITS)
     if other.data_digest() == digest and not is_same:
         return (
-            "data_digest(): must be another for other examples, got the same for another seed, "
+            "data_digest(): must be different for other examples, got the same for another seed, "
             "which changes the splits; put the seed into the hash"
         )
     return None
@@ -129,7 +130,7 @@ def _examples(checked: CheckedWorkload) -> Examples:
 
 
 def _form(tensor: Tensor) -> str:
-    """Describe what a tensor of examples has to keep."""
+    """Describe dtype and shape of a tensor of examples, without their number."""
     is_tokens = tensor.ndim == 2 and not tensor.is_floating_point()
     shape = "(any length)" if is_tokens else (*tensor.shape[1:],)
     return f"{str(tensor.dtype).removeprefix('torch.')} {shape}"

@@ -1,7 +1,7 @@
-"""Errors in data that any workload can have: they spoil a training or a score without a word.
+"""Errors in data that would spoil training or scores without an error message.
 
-`stockpot check` looks for them in all examples, `stockpot run` before it trains anything.
-Each function returns what is wrong and what to change; None if all is well.
+`stockpot check` searches all examples for them, `stockpot run` does so before training.
+Each function returns what is wrong and what to change, or None.
 """
 
 from __future__ import annotations
@@ -18,80 +18,80 @@ from stockpot.workloads.checks.examples import digests
 from stockpot.workloads.protocol import Batch, Task
 
 Examples = Callable[[str], Iterable[Batch]]
-"""What reads the examples of a split, some at a time."""
+"""(split) -> its examples, in batches."""
 
 
-_FEWEST = 2  # examples of a split: one alone has no mean with an interval
+_FEWEST = 2  # examples per split: an interval needs two
 
 
 def too_few_examples(datasets: Mapping[str, Dataset[Any]]) -> str | None:
-    """Look for splits that are empty."""
+    """Find splits with fewer than two examples."""
     for split, dataset in datasets.items():
         if (number := num_examples(dataset)) < _FEWEST:
             return f"dataset({split!r}): must have {_FEWEST} examples at least, got {number}"
     return None
 
 
-def doubled_examples(examples: Examples, splits: Sequence[str], tolerated: float) -> str | None:
-    """Look for examples of val or test that stand in another split; pretrain may overlap train.
+def shared_examples(examples: Examples, splits: Sequence[str], tolerated: float) -> str | None:
+    """Find examples of val or test that are in another split; pretrain may overlap train.
 
     Args:
-        examples: of each split.
-        splits: which ones.
-        tolerated: the share of a split's examples that may be doubles, in [0, 1).
+        examples: reads the examples of a split.
+        splits: the splits to check.
+        tolerated: the share of a split's examples that may be shared, in [0, 1).
     """
-    places: dict[bytes, str] = {}
+    first_seen: dict[bytes, str] = {}
     for split in splits:
         found = [digest for part in examples(split) for digest in digests(part)]
-        shared = [number for number, digest in enumerate(found) if digest in places]
+        shared = [number for number, digest in enumerate(found) if digest in first_seen]
         if split in ("val", "test") and len(shared) > tolerated * len(found):
             first = shared[0]
             return (
                 f"dataset({split!r}): must share no example with other splits, got {len(shared)} "
                 f"of {len(found)} that do, such as {split}[{first}], which is "
-                f"{places[found[first]]}; keep equal examples in one split"
+                f"{first_seen[found[first]]}; keep equal examples in one split"
             )
-        places |= {digest: f"{split}[{number}]" for number, digest in enumerate(found)}
+        first_seen |= {digest: f"{split}[{number}]" for number, digest in enumerate(found)}
     return None
 
 
-def values_that_are_not_finite(examples: Examples, splits: Sequence[str]) -> str | None:
-    """Look for NaN and infinity in inputs and targets."""
+def non_finite_values(examples: Examples, splits: Sequence[str]) -> str | None:
+    """Find NaN and infinity in inputs and targets."""
     for split in splits:
         for part in examples(split):
             for position, tensor in enumerate(part):
                 if tensor.is_floating_point() and not tensor.isfinite().all():
                     return (
                         f"dataset({split!r}): numbers must be finite, got NaN or infinity in "
-                        f"tensor {position} of an example; fill or drop what is missing"
+                        f"tensor {position} of an example; fill or drop missing values"
                     )
     return None
 
 
-def targets_that_do_not_fit(
+def unfit_targets(
     task: Task, outputs: Tensor, examples: Examples, splits: Sequence[str]
 ) -> str | None:
-    """Look for targets that the outputs have no place for, and for classes that train lacks.
+    """Find targets that do not fit the outputs, and classes that train lacks.
 
     Args:
-        task: what the outputs mean.
-        outputs: of a few examples, (n, C) or (n, ...).
-        examples: of each split.
-        splits: which ones, train among them.
+        task: the meaning of outputs and targets.
+        outputs: outputs for a few examples, (n, C) or (n, ...).
+        examples: reads the examples of a split.
+        splits: the splits to check, with train.
     """
     targets = {split: [part[-1] for part in examples(split)] for split in splits}
     for split, parts in targets.items():
         for part in parts:
             if problem := _PROBLEMS[task](part, outputs):
                 return f"dataset({split!r}): {problem}"
-    return _classes_that_train_lacks(targets) if task == "classification" else None
+    return _classes_train_lacks(targets) if task == "classification" else None
 
 
-def _no_class(targets: Tensor, outputs: Tensor) -> str | None:
+def _class_problem(targets: Tensor, outputs: Tensor) -> str | None:
     if targets.dtype != torch.int64 or targets.ndim != 1:
         return (
             f"the target of a class must be one int64, got {targets.dtype} of shape "
-            f"{(*targets.shape[1:],)}; use .long(), and squeeze what has one number"
+            f"{(*targets.shape[1:],)}; use .long(), and squeeze a dimension of size 1"
         )
     if outputs.ndim != 2:
         return f"outputs must be logits (N, C), got {(*outputs.shape,)}; see forward()"
@@ -99,27 +99,27 @@ def _no_class(targets: Tensor, outputs: Tensor) -> str | None:
     if targets.min() < 0 or targets.max() >= num_classes:
         return (
             f"targets must be in [0, {num_classes}), since the model has {num_classes} outputs, "
-            f"got {int(targets.min())} to {int(targets.max())}; number classes from 0 on, or give "
+            f"got {int(targets.min())} to {int(targets.max())}; number classes from 0, or give "
             "the model more outputs"
         )
     return None
 
 
-def _no_value(targets: Tensor, outputs: Tensor) -> str | None:
+def _value_problem(targets: Tensor, outputs: Tensor) -> str | None:
     if not targets.is_floating_point():
         return f"the targets of a regression must be floats, got {targets.dtype}; use .float()"
     if outputs.shape[1:] != targets.shape[1:]:
         return (
             "outputs of a regression must have the shape of the targets, got "
-            f"{(*outputs.shape[1:],)} for {(*targets.shape[1:],)} an example; squeeze one of them"
+            f"{(*outputs.shape[1:],)} and {(*targets.shape[1:],)} per example; squeeze one of them"
         )
     return None
 
 
-def _no_tokens(targets: Tensor, outputs: Tensor) -> str | None:
+def _token_problem(targets: Tensor, outputs: Tensor) -> str | None:
     if targets.dtype != torch.int64 or targets.ndim != 2:
         return (
-            "the targets of a language model must be int64 (T,) an example, got "
+            "the targets of a language model must be int64 (T,) per example, got "
             f"{targets.dtype} of shape {(*targets.shape[1:],)}"
         )
     if outputs.ndim != 2:
@@ -129,13 +129,17 @@ def _no_tokens(targets: Tensor, outputs: Tensor) -> str | None:
     return None
 
 
-_PROBLEMS = {"classification": _no_class, "regression": _no_value, "language_model": _no_tokens}
+_PROBLEMS = {
+    "classification": _class_problem,
+    "regression": _value_problem,
+    "language_model": _token_problem,
+}
 
 
-def _classes_that_train_lacks(targets: dict[str, list[Tensor]]) -> str | None:
+def _classes_train_lacks(targets: dict[str, list[Tensor]]) -> str | None:
     classes = {split: {*torch.cat(parts).tolist()} for split, parts in targets.items()}
-    for split, there in classes.items():
-        missing = sorted(there - classes["train"]) if split in ("val", "test") else []
+    for split, found in classes.items():
+        missing = sorted(found - classes["train"]) if split in ("val", "test") else []
         if missing:
             return (
                 f"dataset('train'): must have examples of every class of {split}, has none of "

@@ -1,4 +1,4 @@
-"""Examples of a data set: all of them in parts, some of them, and what tells them apart."""
+"""Examples of a dataset: all of them in batches, samples, and digests."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from stockpot.workloads.batches import num_examples, take
 from stockpot.workloads.protocol import Batch
 
 _PART = 1024
-_SAMPLE = 128  # enough to see what is wrong with all; read in a moment where each is a file
+_SAMPLE = 128  # enough to find errors that all have; fast even if each is a file
 
 
 def parts_of(dataset: Dataset[Any]) -> Iterator[Batch]:
-    """Yield all examples in their order, so many at a time."""
+    """Yield all examples in batches, in order."""
     return (take(dataset, part) for part in torch.split(torch.arange(num_examples(dataset)), _PART))
 
 
 def sample(dataset: Dataset[Any]) -> Batch:
-    """Return examples from everywhere in a data set as one batch, the first and last included."""
+    """Return evenly spaced examples as one batch, the first and last included."""
     last = num_examples(dataset) - 1
     return take(dataset, torch.linspace(0, last, min(_SAMPLE, last + 1)).round().long())
 
 
 def digests(batch: Batch) -> list[bytes]:
-    """Hash each example of a batch: its inputs and its target."""
+    """Return the digest of each example of a batch: of inputs and target."""
     rows = [tensor.cpu().contiguous().view(len(tensor), -1).numpy() for tensor in batch]
     return [
         hashlib.blake2b(b"\0".join(row[i].tobytes() for row in rows), digest_size=16).digest()
@@ -42,5 +42,5 @@ def copied(batch: Batch) -> Batch:
 
 
 def equal(first: Batch, second: Batch) -> bool:
-    """Say whether two batches are the same bit for bit."""
+    """Return whether two batches are equal bit for bit."""
     return len(first) == len(second) and all(map(torch.equal, first, second))

@@ -1,4 +1,4 @@
-"""The check that a worker process sees what this one sees."""
+"""The check that worker processes see the same examples."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ def workers_see_the_same(checked: CheckedWorkload) -> str | None:
     try:
         pickle.dumps(checked.spec)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
-        return f"options: must be numbers, text and booleans, got what cannot be sent ({error})"
-    # A process that starts from nothing, with a hash() of its own; no slot of a device is taken.
+        return f"options: must be numbers, text and booleans, got an unpicklable one ({error})"
+    # A new process has another seed of hash(); it takes no slot of a device.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
-            found = pool.submit(_digests_there, checked.spec).result()
-        except Exception as error:  # noqa: BLE001 (whatever the user's code raises there)
+            found = pool.submit(_digests_in_worker, checked.spec).result()
+        except Exception as error:  # noqa: BLE001 (any error of the user's code)
             return (
-                f"worker process: must build the workload from its name, got "
-                f"{type(error).__name__}: {error}; keep its module importable by its name, and "
-                "set nothing up outside the class"
+                f"worker process: must be able to build the workload, got "
+                f"{type(error).__name__}: {error}; keep its module importable, and set "
+                "nothing up outside the class"
             )
     for name, digests in sampled_digests(checked.workload).items():
         if found[name] != digests:
@@ -35,5 +35,5 @@ def workers_see_the_same(checked: CheckedWorkload) -> str | None:
     return None
 
 
-def _digests_there(spec: WorkloadSpec) -> dict[str, list[bytes]]:
+def _digests_in_worker(spec: WorkloadSpec) -> dict[str, list[bytes]]:
     return sampled_digests(build(spec))

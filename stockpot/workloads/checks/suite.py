@@ -7,27 +7,27 @@ from collections.abc import Iterator
 from stockpot.plugins import Check, CheckResult, run_checks
 from stockpot.workloads.checks.checked_workload import CheckedWorkload
 from stockpot.workloads.checks.data import (
-    digest_stands_for_the_data,
+    digest_identifies_the_data,
     examples_repeat,
-    shapes_are_steady,
+    shapes_are_equal,
     splits_are_disjoint,
     splits_have_examples,
     targets_fit_the_task,
     values_are_finite,
 )
 from stockpot.workloads.checks.models import (
-    forward_passes_examples,
     loss_is_per_example,
     metrics_are_per_example,
-    model_is_rebuilt,
+    models_are_reproducible,
+    outputs_are_per_example,
     step_lowers_the_loss,
 )
 from stockpot.workloads.checks.processes import workers_see_the_same
 from stockpot.workloads.checks.shifts import (
-    augmentation_keeps_the_form,
+    augmentation_keeps_shapes_and_targets,
+    copies_keep_the_order,
     other_examples_are_new,
-    shifts_are_those_named,
-    shifts_keep_the_order,
+    shifts_are_those_chosen,
     shifts_repeat,
 )
 from stockpot.workloads.spec import WorkloadSpec
@@ -37,19 +37,19 @@ CHECKS: dict[Check[CheckedWorkload], tuple[Check[CheckedWorkload], ...]] = {
     splits_are_disjoint: (splits_have_examples,),
     values_are_finite: (splits_have_examples,),
     examples_repeat: (splits_have_examples,),
-    model_is_rebuilt: (),
-    forward_passes_examples: (splits_have_examples, model_is_rebuilt),
-    targets_fit_the_task: (forward_passes_examples,),
-    loss_is_per_example: (forward_passes_examples, targets_fit_the_task),
+    models_are_reproducible: (),
+    outputs_are_per_example: (splits_have_examples, models_are_reproducible),
+    targets_fit_the_task: (outputs_are_per_example,),
+    loss_is_per_example: (outputs_are_per_example, targets_fit_the_task),
     step_lowers_the_loss: (loss_is_per_example,),
-    metrics_are_per_example: (forward_passes_examples, targets_fit_the_task),
-    augmentation_keeps_the_form: (splits_have_examples,),
-    shifts_are_those_named: (),
-    shapes_are_steady: (splits_have_examples,),
-    shifts_keep_the_order: (splits_have_examples, shifts_are_those_named),
-    other_examples_are_new: (splits_have_examples, shifts_are_those_named),
-    shifts_repeat: (shifts_are_those_named,),
-    digest_stands_for_the_data: (splits_have_examples,),
+    metrics_are_per_example: (outputs_are_per_example, targets_fit_the_task),
+    augmentation_keeps_shapes_and_targets: (splits_have_examples,),
+    shifts_are_those_chosen: (),
+    shapes_are_equal: (splits_have_examples,),
+    copies_keep_the_order: (splits_have_examples, shifts_are_those_chosen),
+    other_examples_are_new: (splits_have_examples, shifts_are_those_chosen),
+    shifts_repeat: (shifts_are_those_chosen,),
+    digest_identifies_the_data: (splits_have_examples,),
     workers_see_the_same: (splits_have_examples,),
 }
 """The checks in order, each with those that it requires."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Generator, Tensor, nn
 
-from stockpot.workloads.initialisation import drawn
+from stockpot.workloads.initialisation import initialised
 
 
 class ConvNet(nn.Module):
@@ -31,4 +31,4 @@ class ConvNet(nn.Module):
 
 def build_conv_net(num_classes: int, generator: Generator) -> ConvNet:
     """Build a net whose weights come from `generator` alone (He et al. 2015; biases are 0)."""
-    return drawn(lambda: ConvNet(num_classes), generator)
+    return initialised(lambda: ConvNet(num_classes), generator)

@@ -1,7 +1,7 @@
-"""Seven corruptions of images: the shifts of the workloads of images.
+"""Seven corruptions of images, the shifts of image workloads.
 
 Each takes images (N, C, H, W), float32 in [0, 1], and a CPU generator, and returns images of the
-same shape and range. Equal generators give equal results; the inputs are left as they are.
+same shape and range. Equal generators give equal results; inputs are not modified.
 Lengths are in units of an eighth of the height: a pixel of the digits workload.
 """
 
@@ -25,13 +25,13 @@ def noise(images: Tensor, generator: Generator) -> Tensor:
 
 
 def rotate(images: Tensor, generator: Generator) -> Tensor:
-    """Turn each image by 20 to 35 degrees, left or right."""
+    """Rotate each image by 20 to 35 degrees, left or right."""
     degrees = _uniform(images, 20, 35, generator) * _sign(images, generator)
     return transform(images, degrees=degrees)
 
 
 def translate(images: Tensor, generator: Generator) -> Tensor:
-    """Move each image by 0.75 to 1.25 units along both axes, either way."""
+    """Translate each image by 0.75 to 1.25 units along both axes, in either direction."""
     units = [_uniform(images, 0.75, 1.25, generator) * _sign(images, generator) for _ in range(2)]
     return transform(images, right=_unit(images) * units[0], down=_unit(images) * units[1])
 
@@ -50,10 +50,10 @@ def blur(images: Tensor, generator: Generator) -> Tensor:  # noqa: ARG001 (one s
 
 
 def contrast(images: Tensor, generator: Generator) -> Tensor:
-    """Shrink each image's contrast to 25 to 50 percent around a brightness of its own."""
-    kept = _per_image(_uniform(images, 0.25, 0.5, generator))
+    """Reduce each image's contrast to 25 to 50 percent around a random brightness."""
+    contrast = _per_image(_uniform(images, 0.25, 0.5, generator))
     brightness = _per_image(_uniform(images, 0, 1, generator))
-    return brightness * (1 - kept) + kept * images
+    return brightness * (1 - contrast) + contrast * images
 
 
 def occlude(images: Tensor, generator: Generator) -> Tensor:
@@ -83,14 +83,14 @@ def transform(
     right: Tensor | None = None,
     down: Tensor | None = None,
 ) -> Tensor:
-    """Turn, enlarge and move each image about its centre, bilinear, black outside.
+    """Rotate, scale and translate each image about its centre; bilinear, black outside.
 
     Args:
         images: (N, C, H, W) in [0, 1].
-        degrees: (N,) counterclockwise turn; none if not given.
-        zoom: (N,) factor on the content's size; 1 if not given.
-        right: (N,) pixels to the right; 0 if not given.
-        down: (N,) pixels down; 0 if not given.
+        degrees: (N,) counterclockwise rotation; 0 by default.
+        zoom: (N,) factor on the content's size; 1 by default.
+        right: (N,) pixels to the right; 0 by default.
+        down: (N,) pixels down; 0 by default.
 
     Returns:
         Images of the same shape, in [0, 1].
@@ -114,7 +114,7 @@ def transform(
 
 
 def _uniform(images: Tensor, low: float, high: float, generator: Generator) -> Tensor:
-    """Draw one number an image in [low, high); (N,)."""
+    """Draw one number per image in [low, high); (N,)."""
     drawn = torch.rand(len(images), generator=generator).to(images.device)
     return low + (high - low) * drawn
 

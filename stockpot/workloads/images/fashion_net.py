@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Generator, Tensor, nn
 
-from stockpot.workloads.initialisation import drawn
+from stockpot.workloads.initialisation import initialised
 
 
 class FashionNet(nn.Module):
@@ -31,4 +31,4 @@ class FashionNet(nn.Module):
 
 def build_fashion_net(num_classes: int, generator: Generator) -> FashionNet:
     """Build a net whose weights come from `generator` alone."""
-    return drawn(lambda: FashionNet(num_classes), generator)
+    return initialised(lambda: FashionNet(num_classes), generator)

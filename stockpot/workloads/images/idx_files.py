@@ -1,4 +1,4 @@
-"""IDX files, the format of MNIST and its kin: a header, then bytes; gzipped or plain."""
+"""IDX files, the format of MNIST: a header, then bytes; gzipped or plain."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def idx_shape(path: Path) -> tuple[int, ...]:
     """Read the shape of an IDX file from its header.
 
     Raises:
-        InputError: it is no IDX file of unsigned bytes.
+        InputError: it is not an IDX file of unsigned bytes.
     """
     with _opened(path) as file:
         return _shape(path, file)
@@ -40,7 +40,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     """Read an IDX file of unsigned bytes; any shape.
 
     Raises:
-        InputError: it is no such file, or has more or fewer bytes than its header says.
+        InputError: it is not such a file, or its size does not match its header.
     """
     import numpy as np
 
@@ -62,7 +62,7 @@ def _read(path: Path, file: _File, size: int = -1) -> bytes:
     try:
         return file.read(size)
     except (OSError, EOFError) as error:  # gzip's: no such format, a wrong checksum, a cut end
-        raise InputError(f"{path}: must be a whole gzip file, got {error}") from error
+        raise InputError(f"{path}: must be a complete gzip file, got {error}") from error
 
 
 def _shape(path: Path, file: _File) -> tuple[int, ...]:

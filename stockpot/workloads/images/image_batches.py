@@ -13,7 +13,7 @@ _PART = 4096  # images
 
 
 def augmented(batch: Batch, strength: float, generator: Generator) -> Batch:
-    """Flip, turn, resize, move and brighten each image at random.
+    """Flip, rotate, scale, translate and brighten each image at random.
 
     At strength 1: half of the images flipped left to right, up to 10 degrees, 15 percent of size,
     an eighth of the height both ways, and 20 percent of brightness.
@@ -21,7 +21,7 @@ def augmented(batch: Batch, strength: float, generator: Generator) -> Batch:
     Args:
         batch: images (N, C, H, W) in [0, 1], and targets (N,).
         strength: in [0, 1]; 0 returns the batch itself.
-        generator: on the CPU, so that every device sees the same bits.
+        generator: on the CPU, so that all devices get the same bits.
     """
     if strength == 0:
         return batch
@@ -46,9 +46,9 @@ def augmented(batch: Batch, strength: float, generator: Generator) -> Batch:
 
 
 def corrupted(images: Tensor, name: str, generator: Generator) -> Tensor:
-    """Return a copy of images (N, C, H, W) in [0, 1] under the corruption `name`, part by part.
+    """Return a copy of images (N, C, H, W) in [0, 1] under the corruption `name`.
 
-    The corruptions of so many images at once would take several times their memory.
+    They are corrupted in parts, since a corruption takes several times their memory.
     """
     import torch
 

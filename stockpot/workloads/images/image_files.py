@@ -1,4 +1,4 @@
-"""Folders of images: which files are of which class and split, and their pixels.
+"""Image files with their classes and splits, and their pixels.
 
 Importing this module imports neither Pillow nor torch.
 """
@@ -27,7 +27,7 @@ class ImageFile:
     """One image.
 
     Attributes:
-        path: where it is.
+        path: the file.
         label: the name of its class.
     """
 
@@ -39,15 +39,15 @@ def find_images(data: Path) -> dict[str, list[ImageFile]]:
     """Find the images of each split.
 
     Args:
-        data: a folder with the folders train, val and test, and pretrain if there is one, each
-            with a folder a class; or with a folder a class.
+        data: a folder with the folders train, val and test, and optionally pretrain, each with
+            one folder per class; or with one folder per class.
 
     Returns:
-        The images of the splits that have a folder, or of `all`; in order of class and name.
+        The images by split, or all of them as `all`; sorted by class and name.
 
     Raises:
-        InputError: there are no such folders; a class has no image; or a split has other classes
-            than train.
+        InputError: there are no such folders; a class has no image; or the classes of a split
+            differ from train's.
     """
     if not data.is_dir():
         raise InputError(f"{data}: there must be a folder of images, got none")
@@ -56,7 +56,7 @@ def find_images(data: Path) -> dict[str, list[ImageFile]]:
         return {"all": _labelled(data)}
     if not {"train", "val", "test"} <= {*folders}:
         raise InputError(
-            f"{data}: must have the folders train, val and test, or a folder a class, got "
+            f"{data}: must have the folders train, val and test, or one folder per class, got "
             f"{sorted(folders)}"
         )
     found = {split: _labelled(folder) for split, folder in folders.items()}
@@ -68,8 +68,8 @@ def split_images(found: Mapping[str, list[ImageFile]], seed: int) -> dict[str, l
     """Return the images of pretrain, train, val and test; without pretrain, that is train.
 
     Args:
-        found: what `find_images` returns; `all` is divided, where equal files stay together.
-        seed: fixes how.
+        found: the result of `find_images`; `all` is split, without separating equal files.
+        seed: fixes the random split.
 
     Raises:
         InputError: a class has too few images; or val or test has a file of another split.
@@ -80,7 +80,7 @@ def split_images(found: Mapping[str, list[ImageFile]], seed: int) -> dict[str, l
         digests = [file_digest(image.path) for image in images]
         parts = split_by_seed(digests, seed, classes=[image.label for image in images])
         splits = {split: [images[index] for index in part] for split, part in parts.items()}
-    for first in ("pretrain", "train"):  # which may have images in common
+    for first in ("pretrain", "train"):  # which may overlap
         check_disjoint(
             {
                 split: {file_digest(image.path): str(image.path) for image in splits[split]}
@@ -92,15 +92,15 @@ def split_images(found: Mapping[str, list[ImageFile]], seed: int) -> dict[str, l
 
 
 def classes_of(images: Sequence[ImageFile]) -> tuple[str, ...]:
-    """Return the names of the classes, in order."""
+    """Return the sorted names of the classes."""
     return tuple(sorted({image.label for image in images}))
 
 
 def read_pixels(path: Path, side: int, *, colour: bool) -> NDArray[np.uint8]:
-    """Read an image, scaled until its shorter side is `side`, and cut to the square in the middle.
+    """Read an image, scale its shorter side to `side`, and crop the square in the middle.
 
     Args:
-        path: a file of any format that Pillow reads; turned upright as its EXIF data say.
+        path: a file of any format that Pillow reads; rotated by its EXIF orientation.
         side: pixels.
         colour: whether the result has three channels (RGB) or one (grey).
 
@@ -124,28 +124,28 @@ def read_pixels(path: Path, side: int, *, colour: bool) -> NDArray[np.uint8]:
 
 
 def _labelled(folder: Path) -> list[ImageFile]:
-    """List the images in a folder of folders, which are the classes."""
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and _is_shown(path))
+    """List the images in a folder with one folder per class."""
+    classes = sorted(path for path in folder.iterdir() if path.is_dir() and _is_visible(path))
     if len(classes) < 2:
         raise InputError(
-            f"{folder}: must have two folders or more, one a class, got "
+            f"{folder}: must have two folders or more, one per class, got "
             f"{[path.name for path in classes]}"
         )
-    return [ImageFile(path, place.name) for place in classes for path in _images(place)]
+    return [ImageFile(path, name.name) for name in classes for path in _images(name)]
 
 
 def _images(folder: Path) -> Iterator[Path]:
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _ENDINGS)
-    shown = [path for path in paths if _is_shown(path)]
-    if not shown:
+    visible = [path for path in paths if _is_visible(path)]
+    if not visible:
         raise InputError(
             f"{folder}: a class must have images ({', '.join(_ENDINGS)}), got none; add some or "
             "remove the folder"
         )
-    yield from shown
+    yield from visible
 
 
-def _is_shown(path: Path) -> bool:
+def _is_visible(path: Path) -> bool:
     return not path.name.startswith(".")
 
 
@@ -154,11 +154,11 @@ def _check_labels(found: dict[str, list[ImageFile]], folders: dict[str, Path]) -
     expected = classes_of(found["train"])
     for split, images in found.items():
         classes = classes_of(images)
-        strange = sorted(set(classes) - set(expected))
-        if strange:
+        unknown = sorted(set(classes) - set(expected))
+        if unknown:
             raise InputError(
                 f"{folders[split]}: must have the classes of train, {list(expected)}, got "
-                f"{strange} too{nearest_hint(strange[0], expected)}"
+                f"{unknown} as well{nearest_hint(unknown[0], expected)}"
             )
         absent = sorted(set(expected) - set(classes))
         if absent:

@@ -1,4 +1,4 @@
-"""Data sets of image files: read when they are asked for, or all at once."""
+"""Datasets of image files, read lazily or all at once."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from stockpot.workloads.images.pixels import PixelDataset, as_bytes, as_numbers
 
 @dataclass(frozen=True)
 class LazyImages(Dataset[tuple[Tensor, Tensor]]):
-    """Images that are read, and corrupted, each time one is asked for.
+    """Images that are read, and corrupted, on each access.
 
     Attributes:
-        paths: of the files; N.
-        targets: their classes; N.
+        paths: the files; N.
+        targets: the classes; N.
         side: height and width of the images, in pixels.
-        colour: whether they have three channels, or one.
-        corruption: the name of what is done to them; None leaves them as they are.
-        seed: what a corruption draws depends on it, its name and the image's place alone.
+        colour: whether images have three channels or one.
+        corruption: the name of a corruption; None for none.
+        seed: random numbers of a corruption depend on it, the name and the image's index only.
     """
 
     paths: Sequence[Path]
@@ -38,7 +38,7 @@ class LazyImages(Dataset[tuple[Tensor, Tensor]]):
 
     @property
     def num_bytes(self) -> int:
-        """The memory that all images take as bytes."""
+        """The memory of all images as bytes."""
         channels = 3 if self.colour else 1
         return len(self) * channels * self.side**2
 
@@ -69,7 +69,7 @@ class LazyImages(Dataset[tuple[Tensor, Tensor]]):
 
 
 def in_memory(images: LazyImages) -> PixelDataset:
-    """Read all images at once; they are the same bits as one by one.
+    """Read all images at once, with the same bits as one by one.
 
     Raises:
         InputError: one cannot be read.

@@ -1,4 +1,4 @@
-"""Images kept as bytes, a quarter of what they take as numbers."""
+"""Images stored as bytes, in a quarter of the memory of float32."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _WHITE = 255
 
 
 class PixelDataset(TensorDataset):
-    """Images and targets; the images of examples and batches are float32 in [0, 1]."""
+    """Images, stored as bytes and returned as float32 in [0, 1], with targets."""
 
     def __init__(self, images: Tensor, targets: Tensor) -> None:
-        """Hold images (N, C, H, W), uint8, and targets (N,)."""
+        """Store images (N, C, H, W), uint8, and targets (N,)."""
         super().__init__(images, targets)
 
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
@@ -22,10 +22,10 @@ class PixelDataset(TensorDataset):
 
 
 def as_numbers(images: Tensor) -> Tensor:
-    """Return images of bytes as float32 in [0, 1]."""
+    """Convert bytes to float32 in [0, 1]."""
     return images.float() / _WHITE
 
 
 def as_bytes(images: Tensor) -> Tensor:
-    """Return images in [0, 1] as the nearest bytes."""
+    """Convert images in [0, 1] to the nearest bytes."""
     return (images * _WHITE).round().byte()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Generator, Tensor, nn
 
-from stockpot.workloads.initialisation import drawn
+from stockpot.workloads.initialisation import initialised
 
 _WIDTHS = (16, 32, 64)  # channels of the blocks, each at half the resolution of the one before
 
@@ -12,7 +12,7 @@ _WIDTHS = (16, 32, 64)  # channels of the blocks, each at half the resolution of
 class ResidualNet(nn.Module):
     """A convolution and three residual blocks: 80 000 parameters.
 
-    Its BatchNorm statistics are not those of an average of such nets: they are measured anew.
+    After averaging such nets, BatchNorm statistics must be recalibrated.
     """
 
     def __init__(self, num_channels: int, num_classes: int) -> None:
@@ -34,7 +34,7 @@ class ResidualNet(nn.Module):
 
 
 class _Block(nn.Module):
-    """Two convolutions, the first with stride 2, beside one of a single pixel (He et al. 2016)."""
+    """Two convolutions, the first with stride 2, and a 1 x 1 shortcut (He et al. 2016)."""
 
     def __init__(self, num_inputs: int, num_outputs: int) -> None:
         super().__init__()
@@ -58,4 +58,4 @@ class _Block(nn.Module):
 
 def build_residual_net(num_channels: int, num_classes: int, generator: Generator) -> ResidualNet:
     """Build a net whose weights come from `generator` alone."""
-    return drawn(lambda: ResidualNet(num_channels, num_classes), generator)
+    return initialised(lambda: ResidualNet(num_channels, num_classes), generator)

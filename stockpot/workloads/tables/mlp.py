@@ -5,13 +5,13 @@ from __future__ import annotations
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from stockpot.workloads.initialisation import drawn
+from stockpot.workloads.initialisation import initialised
 
 
 class _RowNorm(nn.BatchNorm1d):
     """BatchNorm that normalises a single row, which has no variance, by its statistics.
 
-    An epoch's last batch may be one.
+    The last batch of an epoch may have one.
     """
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ class _RowNorm(nn.BatchNorm1d):
 class Mlp(nn.Module):
     """Two hidden layers, each normalised over the batch.
 
-    Its BatchNorm statistics are not those of an average of such nets: they are measured anew.
+    After averaging such nets, BatchNorm statistics must be recalibrated.
     """
 
     def __init__(self, num_features: int, num_hidden: int, num_outputs: int) -> None:
@@ -48,4 +48,4 @@ class Mlp(nn.Module):
 
 def build_mlp(num_features: int, num_hidden: int, num_outputs: int, generator: Generator) -> Mlp:
     """Build a net whose weights come from `generator` alone."""
-    return drawn(lambda: Mlp(num_features, num_hidden, num_outputs), generator)
+    return initialised(lambda: Mlp(num_features, num_hidden, num_outputs), generator)

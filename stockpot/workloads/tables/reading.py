@@ -1,7 +1,7 @@
 """Tables in CSV, JSONL and Parquet files: columns by name, and errors that name file and line.
 
-Cells are text, numbers or None, which is a missing value: an empty cell, null or NaN. CSV knows
-texts alone, so `numbers` reads numbers from them; a class is known by its text in all formats.
+Cells are text, numbers or None for a missing value: an empty cell, null or NaN. CSV has only
+texts, so `numbers` parses them; a class is identified by its text in all formats.
 Importing this module imports neither numpy nor pyarrow.
 """
 
@@ -31,7 +31,7 @@ class Table:
         path: the file.
         columns: the cells (N,) of each column, in the file's order.
         num_rows: N, at least 1.
-        lines: the line on which each row begins, from 1; None for Parquet, which has no lines.
+        lines: the line on which each row begins, from 1; None for Parquet.
     """
 
     path: Path
@@ -61,7 +61,7 @@ class Table:
         """Return the cells of a column as numbers, NaN where one is missing; (N,).
 
         Raises:
-            InputError: a cell is text that is no number, or not finite.
+            InputError: a cell is not a finite number.
         """
         import numpy as np
 
@@ -77,7 +77,7 @@ class Table:
         return values
 
     def classes(self, column: str) -> tuple[str, ...]:
-        """Return the different texts of a column, in order of number where all are whole numbers.
+        """Return the different texts of a column, in numerical order if all are integers.
 
         Raises:
             InputError: a cell is missing, or there are fewer than two classes.
@@ -92,23 +92,23 @@ class Table:
         return tuple(sorted(names))
 
     def targets(self, column: str, classes: Sequence[str]) -> list[int]:
-        """Return the place in `classes` of each cell of a column; (N,).
+        """Return the index in `classes` of each cell of a column; (N,).
 
         Raises:
-            InputError: a cell is missing, or none of the classes.
+            InputError: a cell is missing, or not one of the classes.
         """
-        places = {name: place for place, name in enumerate(classes)}
+        indices = {name: index for index, name in enumerate(classes)}
         names = self.texts(column)
         for row, name in enumerate(names):
-            if name not in places:
+            if name not in indices:
                 raise unknown_name(f"class of {column!r} at {self.where(row)}:", name, classes)
-        return [places[name] for name in names]
+        return [indices[name] for name in names]
 
     def check_all_present(self, column: str, classes: Sequence[str]) -> None:
         """Check that each of `classes` has an example.
 
         Raises:
-            InputError: one has none.
+            InputError: one has no example.
         """
         absent = sorted(set(classes) - set(self.texts(column)))
         if absent:
@@ -121,16 +121,16 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> Table:
     """Read a table.
 
     Args:
-        path: a file that ends in .csv (comma-separated, with a header), .jsonl (an object a
-            line) or .parquet; or in .txt, of which the whole text is one row, `text`.
-        columns: the columns to keep, in this order; None keeps all.
+        path: a file that ends in .csv (comma-separated, with a header), .jsonl (one object
+            per line) or .parquet; or in .txt, whose whole text is one row, `text`.
+        columns: the columns to return, in this order; None returns all.
 
     Returns:
-        The table; texts as they stand, true and false as the texts `True` and `False`.
+        The table; texts unchanged, true and false as the texts `True` and `False`.
 
     Raises:
-        InputError: there is no such file, it is damaged or empty, not UTF-8, or lacks a column;
-            with the line where there is one.
+        InputError: the file is missing, damaged, empty or not UTF-8, or lacks a column; with the
+            line if there is one.
     """
     read = READERS.get(path.suffix)
     if read is None:
@@ -148,20 +148,20 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> Table:
                 f"{path}: must have a column {column!r}, got {sorted(found)}"
                 f"{nearest_hint(column, found)}"
             )
-    kept = {column: found[column] for column in wanted}
-    return Table(path, MappingProxyType(kept), num_rows, lines)
+    selected = {column: found[column] for column in wanted}
+    return Table(path, MappingProxyType(selected), num_rows, lines)
 
 
 def find_splits(data: Path) -> dict[str, Path]:
     """Find the files of the splits.
 
     Args:
-        data: a folder with the files train, val and test, and pretrain if there is one, each with
-            one of the endings of a table; or with train alone, or one file: val and test are then
-            split off it, e.g. by `stockpot.workloads.splits.split_by_seed`.
+        data: a folder with the tables train, val and test, and optionally pretrain; or with train
+            only, or one file: val and test are then split off, e.g. by
+            `stockpot.workloads.splits.split_by_seed`.
 
     Returns:
-        The file of each split that has one; `train` always has.
+        The file of each split that has one; `train` always does.
 
     Raises:
         InputError: no such folder or file, no train, one of val and test without the other, or
@@ -185,10 +185,10 @@ def find_splits(data: Path) -> dict[str, Path]:
 
 
 def find_shift(data: Path, name: str) -> Path:
-    """Find the file of a shift: `name` with the ending of a table, beside the splits.
+    """Find the file of a shift: `name` with the suffix of a table, next to the splits.
 
     Raises:
-        InputError: there is none, there are two, or it is that of a split.
+        InputError: there is none, there are two, or it is a split's.
     """
     folder = data.parent if data.is_file() else data
     path = _file_called(folder, name)
@@ -199,7 +199,7 @@ def find_shift(data: Path, name: str) -> Path:
 
 
 def as_number(cell: Cell) -> float | None:
-    """Return the number that a cell holds; NaN for a missing one, None if it holds none."""
+    """Return the number in a cell; NaN for a missing one, None for text or infinity."""
     try:
         number = math.nan if cell is None else float(cell)
     except (ValueError, OverflowError):

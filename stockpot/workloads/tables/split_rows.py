@@ -1,4 +1,4 @@
-"""Which rows of which table each split is made of."""
+"""The rows of tables that each split consists of."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from stockpot.workloads.splits import check_disjoint, split_by_seed
 
 Rows = tuple[str, Sequence[int]]
-"""A table's name, that of a split, and indices of its rows."""
+"""The name of a table (a split's) and indices of its rows."""
 
 
 def rows_of_splits(
@@ -19,11 +19,11 @@ def rows_of_splits(
     """Find the rows of pretrain, train, val and test.
 
     Args:
-        contents: of each table, named for its split, what is in each of its rows. Without val and
-            test, these are split off train; without pretrain, that is train.
-        where: tells a place from a table's name and a row, for messages.
-        seed: fixes what is split off.
-        classes: of the rows of train, each of which is divided by itself.
+        contents: by table, named after its split, the content of each row. Without val and test,
+            they are split off train; without pretrain, it is train.
+        where: (table's name, row) -> place, for messages.
+        seed: fixes the random split.
+        classes: the class of each row of train; each class is split separately.
 
     Raises:
         InputError: val or test has an example of another split; or a class has too few examples.
@@ -38,9 +38,9 @@ def rows_of_splits(
     else:
         parts = split_by_seed(contents["train"], seed, classes=classes)
         rows |= {name: ("train", indices) for name, indices in parts.items()}
-    for first in ("pretrain", "train"):  # which may have examples in common
-        kept = [name for name in (first, "val", "test") if name in rows]
-        check_disjoint({name: _places(rows[name], contents, where) for name in kept})
+    for first in ("pretrain", "train"):  # which may overlap
+        splits = [name for name in (first, "val", "test") if name in rows]
+        check_disjoint({name: _places(rows[name], contents, where) for name in splits})
     return {"pretrain": rows["train"], **rows}
 
 

@@ -21,7 +21,7 @@ Cell = str | int | float | None
 """Text, a number, or None for a missing value."""
 
 PLAIN = ".txt"
-"""The ending of plain text."""
+"""The suffix of plain text."""
 
 _Columns = dict[str, list[Cell]]
 _Read = tuple[_Columns, Sequence[int] | None]
@@ -69,7 +69,7 @@ def _read_csv(path: Path) -> _Read:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows with the line on which each begins: a quoted cell may go over several."""
+    """Yield rows with the line on which each begins: a quoted cell may span several."""
     csv.field_size_limit(sys.maxsize)  # the default, for the whole process, is 131 072 characters
     reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
     while True:

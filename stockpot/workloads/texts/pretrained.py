@@ -1,4 +1,4 @@
-"""Pretrained models and tokenizers as transformers saves them: in a folder, or on its hub.
+"""Pretrained models and tokenizers of transformers, in a folder or on the hub.
 
 Importing this module, and building a `Pretrained`, import neither torch nor transformers.
 """
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 Head = Literal["AutoModelForSequenceClassification", "AutoModelForCausalLM"]
 
 _FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
-_NOT_READ = ("*/*", "consolidated*")  # weights once more, in other forms
+_NOT_READ = ("*/*", "consolidated*")  # the same weights in other formats
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 class Pretrained:
-    """A pretrained model: its files, its tokenizer, and nets that begin with its weights.
+    """A pretrained model: its files, its tokenizer, and nets with its weights.
 
     Args:
-        name: a folder, relative to that of the project, or an id on the hub.
+        name: a folder, relative to the project's folder, or an id on the hub.
 
     Raises:
-        InputError: transformers is not installed; or the folder has no configuration or weights
-            of a model in safetensors files.
+        InputError: transformers is not installed; or the folder lacks a configuration or
+            safetensors files.
     """
 
     def __init__(self, name: str) -> None:
@@ -48,10 +48,10 @@ class Pretrained:
 
     @cached_property
     def folder(self) -> Path:
-        """Where the files are; those of an id are in the hub's cache, fetched if they were not.
+        """The folder of the files; for an id, in the hub's cache, downloaded if missing.
 
         Raises:
-            InputError: there is no such folder, and the hub has no such model or is out of reach.
+            InputError: there is no such folder, and the hub has no such model or is unreachable.
         """
         folder = project_path(self._name)
         return folder if folder.exists() else _of_hub(self._name, folder)
@@ -63,10 +63,10 @@ class Pretrained:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The tokenizer; its texts are padded with the end of text if it has no token for that."""
+        """The tokenizer; it pads with the end-of-text token if it has no padding token."""
         from transformers import AutoTokenizer
 
-        with _told_here(self.folder), quiet():
+        with _loading_errors(self.folder), quiet():
             tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
@@ -74,15 +74,15 @@ class Pretrained:
 
     @cached_property
     def longest(self) -> int:
-        """The most tokens that a text may have."""
+        """The largest number of tokens of a text."""
         of_model = getattr(self._config(), "max_position_embeddings", None)
         return int(min(of_model or 2**31, self.tokenizer.model_max_length))
 
     def check_length(self, max_length: int) -> int:
-        """Return `max_length`; the most that there may be if it is 0.
+        """Return `max_length`, or the limit of the model if it is 0.
 
         Raises:
-            InputError: it is more than that.
+            InputError: it is above the limit.
         """
         if max_length > self.longest:
             raise InputError(
@@ -92,33 +92,33 @@ class Pretrained:
         return max_length or self.longest
 
     def build(self, head: Head, generator: Generator, **config: Any) -> nn.Module:
-        """Build a net in float32 with the pretrained weights; what they lack is drawn.
+        """Build a net in float32 with the pretrained weights; missing ones are random.
 
         Args:
-            head: which class of transformers builds it.
-            generator: draws a head, as that class initialises it.
+            head: the class of transformers that builds it.
+            generator: seeds the initialisation of the head.
             config: changes of the configuration, such as `num_labels`.
 
         Raises:
-            InputError: the files are no such model, or lack weights of its body.
+            InputError: the files are not such a model, or lack weights of its body.
         """
         import torch
         import transformers
 
         from stockpot.workloads.texts.tied_weights import hold_tied_weights_once
 
-        with _told_here(self.folder), quiet(), _drawing_from(generator):
+        with _loading_errors(self.folder), quiet(), _seeded_by(generator):
             net, info = getattr(transformers, head).from_pretrained(
                 self.folder,
                 config=self._config(**config, pad_token_id=self.tokenizer.pad_token_id),
                 dtype=torch.float32,
                 use_safetensors=True,
                 local_files_only=True,
-                ignore_mismatched_sizes=True,  # a head for other classes, which is drawn anew
+                ignore_mismatched_sizes=True,  # a head for other classes, which is initialised
                 output_loading_info=True,
             )
-        lacking = {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}
-        _check_body(self.folder, net, lacking)
+        missing = {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}
+        _check_body(self.folder, net, missing)
         hold_tied_weights_once(net)
         built: nn.Module = net
         return built
@@ -126,12 +126,12 @@ class Pretrained:
     def _config(self, **changes: Any) -> Any:
         from transformers import AutoConfig
 
-        with _told_here(self.folder):
+        with _loading_errors(self.folder):
             return AutoConfig.from_pretrained(self.folder, local_files_only=True, **changes)
 
 
 def check_installed(package: str) -> None:
-    """Check that a package of the optional extra is there.
+    """Check that a package of the optional extra is installed.
 
     Raises:
         InputError: it is not.
@@ -144,13 +144,13 @@ def check_installed(package: str) -> None:
 
 
 def is_hub_id(name: str) -> bool:
-    """Say whether a name may be an id on the hub: `name` or `owner/name`."""
+    """Return whether a name has the form of an id on the hub: `name` or `owner/name`."""
     return _HUB_ID.fullmatch(name) is not None
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers from printing bars, and warnings of what is meant to be."""
+    """Suppress progress bars and expected warnings of transformers."""
     import transformers
 
     logging: Any = transformers.utils.logging  # it is not typed
@@ -167,12 +167,12 @@ def quiet() -> Iterator[None]:
 
 def _check_files(folder: Path) -> None:
     if not folder.is_dir():
-        raise InputError(f"{folder}: there must be a folder with a model, got none")
+        raise InputError(f"{folder}: must be a folder with a model, got none")
     found = [path.name for path in _model_files(folder)]
     if "config.json" not in found or not any(name.endswith(".safetensors") for name in found):
         raise InputError(
             f"{folder}: must have config.json and weights in safetensors files, got "
-            f"{found or 'nothing of a model'}; save a model there with its save_pretrained"
+            f"{found or 'no such files'}; save a model there with its save_pretrained"
         )
 
 
@@ -182,7 +182,7 @@ def _model_files(folder: Path) -> list[Path]:
 
 
 def _of_hub(name: str, folder: Path) -> Path:
-    """Return the folder of the hub's cache; what is there is used as it is."""
+    """Return the folder in the hub's cache; cached files are not updated."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -204,13 +204,13 @@ def _of_hub(name: str, folder: Path) -> Path:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of what an error says."""
+    """Return the first line of an error's message."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 @contextmanager
-def _told_here(folder: Path) -> Iterator[None]:
-    """Turn what transformers says of damaged or unknown files into an error of the user's."""
+def _loading_errors(folder: Path) -> Iterator[None]:
+    """Convert errors of transformers on damaged or unknown files to `InputError`."""
     try:
         yield
     except (OSError, ValueError, KeyError) as error:
@@ -220,8 +220,8 @@ def _told_here(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _drawing_from(generator: Generator) -> Iterator[None]:
-    """Let torch's global generator, from which transformers draws, follow from `generator`."""
+def _seeded_by(generator: Generator) -> Iterator[None]:
+    """Seed torch's global generator, which transformers uses, by `generator`."""
     import torch
 
     seed = int(torch.randint(2**62, (), generator=generator))
@@ -230,10 +230,10 @@ def _drawing_from(generator: Generator) -> Iterator[None]:
         yield
 
 
-def _check_body(folder: Path, net: Any, lacking: set[str]) -> None:
-    """Check that no weights are drawn but those of a head, or of the layer that pools for it."""
+def _check_body(folder: Path, net: Any, missing: set[str]) -> None:
+    """Check that only weights of a head, or of its pooling layer, are missing."""
     prefix = f"{net.base_model_prefix}."
-    body = sorted(name for name in lacking if name.startswith(prefix) and "pooler" not in name)
+    body = sorted(name for name in missing if name.startswith(prefix) and "pooler" not in name)
     if body:
         raise InputError(
             f"{folder}: its weights must be those of its configuration, got none that fit "

@@ -1,4 +1,4 @@
-"""Texts as sequences of tokens for a language model: one a text, or blocks of a long one."""
+"""Token sequences for a language model: one per text, or blocks of a long text."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Any
 from stockpot.errors import InputError
 from stockpot.workloads.texts.pretrained import quiet
 
-_FEWEST = 2  # the first token, and one to predict
+_FEWEST = 2  # the first token and one to predict
 
 
 def documents(
     tokenizer: Any, texts: Sequence[str], max_length: int, where: Callable[[int], str]
 ) -> tuple[list[list[int]], int]:
-    """Turn each text into its tokens and the end of text, cut to a length.
+    """Tokenize each text, with the end-of-text token, and cut it to a length.
 
     Args:
         tokenizer: of transformers.
         texts: N texts.
-        max_length: most tokens of a text.
-        where: tells the place of a text, for messages.
+        max_length: most tokens per text.
+        where: row -> place of the text, for messages.
 
     Returns:
         N sequences, and how many of them were cut.
 
     Raises:
-        InputError: a text has no token to predict.
+        InputError: a text has fewer than two tokens.
     """
-    with quiet():  # it warns of long texts before they are cut
+    with quiet():  # it warns of texts that are cut below
         encoded: list[list[int]] = tokenizer(list(texts))["input_ids"]
     end = tokenizer.eos_token_id
     sequences = [
@@ -47,16 +47,16 @@ def documents(
 
 
 def blocks(tokenizer: Any, text: str, length: int, path: Path) -> list[list[int]]:
-    """Cut a text into blocks of tokens; a rest that fills no block is left out.
+    """Cut a text into blocks of tokens; an incomplete last block is dropped.
 
     Args:
         tokenizer: of transformers.
-        text: all of it.
-        length: tokens of a block.
-        path: where it is from, for messages.
+        text: the text.
+        length: tokens per block.
+        path: its file, for messages.
 
     Raises:
-        InputError: it fills no block.
+        InputError: it is shorter than a block.
     """
     with quiet():
         tokens: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -1,4 +1,4 @@
-"""Where texts are read from: files of the project, or a data set of Hugging Face's hub.
+"""Sources of texts: files of the project, or a dataset of the Hugging Face hub.
 
 Importing this module, and opening data, import neither datasets nor pyarrow.
 """
@@ -21,32 +21,32 @@ from stockpot.workloads.tables.reading import Table, find_shift, find_splits, re
 from stockpot.workloads.tables.table_formats import READERS, as_cell
 from stockpot.workloads.texts.pretrained import check_installed, first_line, is_hub_id
 
-_ON_HUB = {"val": "validation"}  # what the hub's data sets call a split
+_ON_HUB = {"val": "validation"}  # names of splits on the hub, if different
 
 
 class TextData(Protocol):
     """Tables of texts by split, and those of shifts."""
 
     def splits(self, columns: Sequence[str]) -> dict[str, Table]:
-        """Read these columns of each split that there is; `train` always is."""
+        """Read columns of each split that exists; `train` always does."""
         ...
 
     def shift(self, name: str, columns: Sequence[str]) -> Table:
-        """Read these columns of a shift."""
+        """Read columns of a shift."""
         ...
 
     def digest(self) -> str:
-        """Return the SHA-256 (hex) of what the splits are read from."""
+        """Return the SHA-256 (hex) of the files of the splits."""
         ...
 
     def shift_digest(self, name: str) -> str:
-        """Return the SHA-256 (hex) of what a shift is read from."""
+        """Return the SHA-256 (hex) of the files of a shift."""
         ...
 
 
 @dataclass(frozen=True)
 class FolderData:
-    """Tables in files that are named for their split or shift.
+    """Tables in files that are named after their split or shift.
 
     Attributes:
         path: a folder, or one file.
@@ -64,7 +64,9 @@ class FolderData:
 
     def digest(self) -> str:
         """Digest the files of the splits."""
-        return _joined(f"{name} {file_digest(p)}" for name, p in find_splits(self.path).items())
+        return _lines_digest(
+            f"{name} {file_digest(p)}" for name, p in find_splits(self.path).items()
+        )
 
     def shift_digest(self, name: str) -> str:
         """Digest the file of a shift."""
@@ -73,11 +75,11 @@ class FolderData:
 
 @dataclass(frozen=True)
 class HubData:
-    """A data set of the hub, or one that its library keeps; shifts are its other splits.
+    """A dataset of the hub or its local cache; shifts are its other splits.
 
     Attributes:
         name: its id.
-        config: which part of it, where it has parts; None for the only one.
+        config: its configuration, if it has several; None for the only one.
     """
 
     name: str
@@ -92,23 +94,23 @@ class HubData:
         }
 
     def shift(self, name: str, columns: Sequence[str]) -> Table:
-        """Read the split that is called as the shift."""
+        """Read the split with the name of the shift."""
         if name not in self._loaded:
             raise unknown_name(f"shift in {self.name}:", name, {*self._loaded} - {*SPLITS})
         return self._table(name, columns)
 
     def digest(self) -> str:
-        """Digest the files in which the library keeps the splits."""
-        return _joined(f"{name} {self.shift_digest(name)}" for name in sorted(self._loaded))
+        """Digest the cached files of the splits."""
+        return _lines_digest(f"{name} {self.shift_digest(name)}" for name in sorted(self._loaded))
 
     def shift_digest(self, name: str) -> str:
-        """Digest the files in which the library keeps a split."""
+        """Digest the cached files of a split."""
         files = [Path(file["filename"]) for file in self._loaded[name].cache_files]
-        return _joined(file_digest(path) for path in files)
+        return _lines_digest(file_digest(path) for path in files)
 
     @cached_property
     def _loaded(self) -> Any:
-        """The data set by split, from the library's cache or the network."""
+        """The dataset by split, from the local cache or the network."""
         import datasets
 
         bars = datasets.is_progress_bar_enabled()
@@ -118,7 +120,7 @@ class HubData:
         except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
             raise InputError(
                 f"workload.options.data: there must be a folder or file {project_path(self.name)}, "
-                f"or a data set {self.name!r} on the hub or in its cache, got "
+                f"or a dataset {self.name!r} on the hub or in its cache, got "
                 f"{first_line(error)}; check the name and the network"
             ) from error
         finally:
@@ -136,21 +138,21 @@ class HubData:
                     f"{self.name}/{split}: must have a column {column!r}, got "
                     f"{sorted(found.column_names)}{nearest_hint(column, found.column_names)}"
                 )
-        kept = {column: [as_cell(value) for value in found[column]] for column in columns}
-        return Table(Path(self.name) / split, MappingProxyType(kept), len(found), None)
+        cells = {column: [as_cell(value) for value in found[column]] for column in columns}
+        return Table(Path(self.name) / split, MappingProxyType(cells), len(found), None)
 
 
 def open_data(data: str, shifts: Iterable[str]) -> TextData:
-    """Find the data that an option names; nothing is read yet.
+    """Find the data of an option without reading it.
 
     Args:
-        data: a folder or file, relative to the project's folder; else an id on the hub:
-            `name`, `owner/name`, or either with `:part`.
-        shifts: names of the shifts that are asked for.
+        data: a folder or file, relative to the project's folder; else an id on the hub: `name`,
+            `owner/name`, or either with `:configuration`.
+        shifts: names of the chosen shifts.
 
     Raises:
-        InputError: there is no such file, or none of a split or shift; or datasets, which
-            reads the hub's, is not installed.
+        InputError: a file, split or shift is missing; or the package datasets, for data of the
+            hub, is not installed.
     """
     path, (name, _, config) = project_path(data), data.partition(":")
     if not path.exists() and is_hub_id(name) and path.suffix not in READERS:
@@ -162,5 +164,5 @@ def open_data(data: str, shifts: Iterable[str]) -> TextData:
     return FolderData(path)
 
 
-def _joined(parts: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+def _lines_digest(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

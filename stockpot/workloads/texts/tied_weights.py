@@ -1,7 +1,7 @@
 """Tied weights, such as a language model's embeddings and output layer, as one tensor.
 
-A state dict names a tied parameter once for each place, so that merging would average it twice,
-and random methods would give its two names different values. Here it has one name.
+A state dict has a tied parameter once per module that uses it, so merging would average it twice,
+and random methods would give its names different values. Here it has one name.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ def hold_tied_weights_once(net: nn.Module) -> None:
     }
     if tied:
         hooked: Any = net  # torch leaves these methods untyped
-        hooked.register_state_dict_post_hook(partial(_leave_out, tied))
-        hooked.register_load_state_dict_pre_hook(partial(_put_in, tied))
+        hooked.register_state_dict_post_hook(partial(_drop_tied, tied))
+        hooked.register_load_state_dict_pre_hook(partial(_add_tied, tied))
         hooked.register_load_state_dict_post_hook(partial(_tie, tied))
 
 
-def _leave_out(
+def _drop_tied(
     tied: Mapping[str, str], _net: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any
 ) -> None:
     for name in tied:
         state.pop(prefix + name, None)
 
 
-def _put_in(
+def _add_tied(
     tied: Mapping[str, str], _net: nn.Module, state: dict[str, Any], prefix: str, *_rest: Any
 ) -> None:
     for name, source in tied.items():
@@ -47,7 +47,7 @@ def _put_in(
 
 
 def _tie(tied: Mapping[str, str], net: nn.Module, _incompatible: Any) -> None:
-    """Make the places share one parameter, where loading has given each its own."""
+    """Share one parameter again after loading has given each module its own."""
     for name, source in tied.items():
         module, _, leaf = name.rpartition(".")
         setattr(net.get_submodule(module), leaf, net.get_parameter(source))

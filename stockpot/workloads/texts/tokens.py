@@ -1,4 +1,4 @@
-"""Texts as tensors of tokens, padded to the longest; what is too long is cut and counted."""
+"""Texts as tensors of tokens, padded to the longest; texts that are too long are cut."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Tokens:
     """N texts as tokens.
 
     Attributes:
-        inputs: (N, T), int64, by the names that models take: `input_ids`, `attention_mask` (1 at
-            tokens, 0 at padding, which is at the end) and, for pairs, perhaps `token_type_ids`.
-        lengths: tokens of each text; (N,), int64.
-        num_cut: how many texts were too long.
+        inputs: (N, T), int64, by the argument names of models: `input_ids`, `attention_mask` (1 at
+            tokens, 0 at padding, which is at the end) and, for pairs, optionally `token_type_ids`.
+        lengths: number of tokens of each text; (N,), int64.
+        num_cut: number of texts that were cut.
     """
 
     inputs: Mapping[str, Tensor]
@@ -36,15 +36,15 @@ class Tokens:
 def tokenize(
     tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int
 ) -> Tokens:
-    """Turn texts, or pairs of texts, into tokens.
+    """Tokenize texts or pairs of texts.
 
     Args:
         tokenizer: of transformers.
         texts: N texts.
-        pairs: what each text is paired with; None for single texts.
-        max_length: tokens; of a longer pair the longer text is cut first.
+        pairs: the second text of each pair; None for single texts.
+        max_length: most tokens; of a longer pair the longer text is cut first.
     """
-    with quiet():  # it warns of long texts before they are cut
+    with quiet():  # it warns of texts that are cut below
         encoded = _encode(tokenizer, texts, pairs)
         long = [row for row, ids in enumerate(encoded["input_ids"]) if len(ids) > max_length]
         if long:
@@ -81,7 +81,7 @@ def padded(
 
 
 def inputs_of(batch: Batch) -> dict[str, Tensor]:
-    """Return what a model takes of a batch of texts, cut to the longest of them.
+    """Return the arguments of a model for a batch of texts, cut to the longest text.
 
     Args:
         batch: the inputs of `Tokens`, (N, T) each, and the targets.
@@ -95,7 +95,7 @@ def longest_of(mask: Tensor) -> int:
     """Return the number of tokens of the longest text of an attention mask (N, T)."""
     try:
         return int(mask.sum(dim=1).max())
-    except RuntimeError:  # torch.func.vmap follows no number that depends on data
+    except RuntimeError:  # torch.func.vmap supports no values that depend on data
         return mask.shape[1]
 
 
@@ -116,7 +116,7 @@ def _filled(sequences: Sequence[Sequence[int]], mask: Tensor, padding: int) -> T
 
 
 def cut_note(num_cut: int, num_texts: int, name: str, longest: int) -> str:
-    """Say that texts of a split or shift were cut."""
+    """Return the note that texts of a split or shift were cut."""
     return (
         f"{num_cut} of {num_texts} texts of {name} are longer than {longest} tokens: what follows "
         "is cut off"

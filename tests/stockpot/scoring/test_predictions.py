@@ -167,7 +167,7 @@ def test_damaged_predictions_are_made_again(
     path.write_bytes(damage(whole))
     passes.clear()
 
-    with pytest.raises(InputError, match="predictions on test_shift/a: must be kept and whole"):
+    with pytest.raises(InputError, match="predictions on test_shift/a: must be cached and intact"):
         load_outputs(tmp_path, make_spec(), model.digest, "test_shift/a")
     predict_on_sets(tmp_path, make_spec(), model.checkpoint, "cpu", SETS)
 

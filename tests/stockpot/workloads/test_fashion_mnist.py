@@ -177,7 +177,7 @@ def test_an_idx_file_reads_as_it_was_written(tmp_path, name):
         ("a", b"\0\0\x08\x02\0\0\0\1", "must have 2 dimensions, got the end of the file"),
         ("a", b"\0\0\x08\x01\0\0\0\3" + b"ab", "must have 3 bytes after its header, got 2"),
         ("a", b"\0\0\x08\x01\0\0\0\1" + b"ab", "must have 1 bytes after its header, got 2"),
-        ("a.gz", b"no gzip", "must be a whole gzip file"),
+        ("a.gz", b"no gzip", "must be a complete gzip file"),
         ("a.gz", gzip.compress(bytes(99), mtime=0)[:-9], "must be"),
     ],
 )

@@ -263,7 +263,7 @@ def drop(path: Path) -> None:
         ),
         (
             lambda data: save(data / "val" / "bees" / "0.png", (0, 0, 0), 0),
-            r"val: must have the classes of train, \['ant', 'bee'\], got \['bees'\] too; did you",
+            r"val: must have the classes of train, \['ant', 'bee'\], got \['bees'\] as well; did",
         ),
         (
             lambda data: save(data / "train" / "cow" / "0.png", (0, 0, 0), 0),

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stockpot.workloads.responses import unit_rows, watched
+from stockpot.workloads.responses import observed, unit_rows
 
 
 def test_layers_are_told_of_in_the_order_they_run_with_what_they_read_and_wrote() -> None:
@@ -12,7 +12,7 @@ def test_layers_are_told_of_in_the_order_they_run_with_what_they_read_and_wrote(
     seen: list[tuple[str, Tensor, Tensor]] = []
     inputs = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
 
-    with watched({"2": net[2], "0": net[0]}, lambda n, _, x, y: seen.append((n, x, y))):
+    with observed({"2": net[2], "0": net[0]}, lambda n, _, x, y: seen.append((n, x, y))):
         outputs = net(inputs)
 
     assert [name for name, _, _ in seen] == ["0", "2"]
@@ -25,7 +25,7 @@ def test_nothing_is_told_afterwards_not_even_after_an_error() -> None:
     net = nn.Linear(2, 2)
     seen: list[str] = []
 
-    with pytest.raises(ZeroDivisionError), watched({"": net}, lambda n, *_: seen.append(n)):
+    with pytest.raises(ZeroDivisionError), observed({"": net}, lambda n, *_: seen.append(n)):
         raise ZeroDivisionError
     net(torch.zeros(1, 2))
 
@@ -37,7 +37,7 @@ def test_a_layer_that_returns_no_tensor_is_passed_over() -> None:
     seen: list[str] = []
     inputs = torch.zeros(2, 3, 4)
 
-    with watched({"attention": layer}, lambda n, *_: seen.append(n)):
+    with observed({"attention": layer}, lambda n, *_: seen.append(n)):
         layer(inputs, inputs, inputs)
 
     assert seen == []

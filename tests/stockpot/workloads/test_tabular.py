@@ -206,7 +206,7 @@ def test_a_batch_of_one_row_is_taken_in_training(tmp_path):
         ({"train": TRAIN + "x,Bonn,7,no\n"}, {}, "train.csv:6: 'age' .*empty the cell .* missing"),
         ({"train": HEADER + "1,,7,no\n2,,7,yes\n"}, {}, "'town' must have a value, got none in 2"),
         ({"train": HEADER + "1,b,7,a\n"}, {}, "'y' must have two classes or more, got 'a'"),
-        ({"train": "y\na\nb\n"}, {}, "must have a column beside 'y', got none"),
+        ({"train": "y\na\nb\n"}, {}, "must have a column besides 'y', got none"),
         ({"val": VAL + "3,Ulm,8,yes\n"}, {}, "got 1: .*val.csv:4 is .*train.csv:3"),
         ({"test": TEST + "3,Ulm,8,yes\n"}, {}, "test must have no example of train"),
         ({"test": TEST + "3,Bonn,8,no\n"}, {}, "test must have no example of val"),

@@ -260,7 +260,7 @@ def test_data_that_cannot_be_right_is_named(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"model": "nowhere/at/all"}, "nowhere/at/all: there must be a folder with a model"),
+        ({"model": "nowhere/at/all"}, "nowhere/at/all: must be a folder with a model"),
         ({"data": "./nowhere"}, "nowhere: there must be a folder or file of data"),
         ({"shifts": {"val_shifts": ["tweet"], "test_shifts": []}}, "did you mean 'tweets'"),
         ({"shifts": {"val_shifts": ["tweets"], "test_shifts": ["tweets"]}}, "once, got"),

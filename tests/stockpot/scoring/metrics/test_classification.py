@@ -19,10 +19,10 @@ from stockpot.scoring.metrics.classification import (
     ap_pooled,
     auroc,
     balanced_accuracy,
-    brier_of_each,
+    brier_per_example,
     f1_macro,
-    is_right,
-    nll_of_each,
+    is_correct,
+    nll_per_example,
 )
 
 METRICS = TASK_METRICS["classification"]
@@ -159,9 +159,9 @@ def test_values_of_examples_by_hand() -> None:
     logits = torch.tensor([[0.0, math.log(3)], [0.0, 0.0]])  # (1/4, 3/4) and (1/2, 1/2)
     targets = torch.tensor([0, 1])
 
-    assert is_right(logits, targets).tolist() == [0.0, 0.0]  # of equal outputs the first counts
-    assert nll_of_each(logits, targets).tolist() == pytest.approx([math.log(4), math.log(2)])
-    assert brier_of_each(logits, targets).tolist() == pytest.approx([2 * 0.75**2, 2 * 0.5**2])
+    assert is_correct(logits, targets).tolist() == [0.0, 0.0]  # of equal outputs the first counts
+    assert nll_per_example(logits, targets).tolist() == pytest.approx([math.log(4), math.log(2)])
+    assert brier_per_example(logits, targets).tolist() == pytest.approx([2 * 0.75**2, 2 * 0.5**2])
 
 
 def test_a_mean_metric_is_the_mean_of_its_examples() -> None:

@@ -18,10 +18,10 @@ FAULTS = {
     "Leak": ("splits are disjoint", r"got 8 of 24 .* such as val\[16\], which is train\[0\]"),
     "NotANumber": ("values are finite", r"'val'\): numbers must be finite"),
     "AnotherEachTime": ("examples repeat", "must give the same examples each time"),
-    "GlobalRandomState": ("model is rebuilt", "generator alone .* such as 'weight'"),
-    "OneModel": ("model is rebuilt", "must build a new model each time"),
-    "OfTheBatch": ("forward passes examples", "must not depend on the rest of its batch"),
-    "ChangesTheBatch": ("forward passes examples", "must leave the batch as it is"),
+    "GlobalRandomState": ("models are reproducible", "given generator alone, .* such as 'weight'"),
+    "OneModel": ("models are reproducible", "must build a new model each time"),
+    "OfTheBatch": ("outputs are per example", "must not depend on the rest of its batch"),
+    "ChangesTheBatch": ("outputs are per example", "must leave the batch unchanged"),
     "NoClass": ("targets fit the task", r"must be in \[0, 2\), .* got 1 to 2"),
     "FloatClass": ("targets fit the task", "must be one int64, got torch.float32"),
     "MissingClass": ("targets fit the task", r"every class of val, has none of \[1\]"),
@@ -30,17 +30,17 @@ FAULTS = {
     "RisingLoss": ("step lowers the loss", "check the sign of the loss"),
     "MeanMetric": ("metrics are per example", r"\(8,\), got \(\); do not take the mean"),
     "MetricThatRaises": ("metrics are per example", r"broken_workloads.py, line \d+: KeyError"),
-    "BooleanMetric": ("metrics are per example", "got torch.bool; make booleans 0 and 1"),
-    "ShiftOfTheWrongSplit": ("shifts are those named", "{'far': 'val', .* got {'far': 'test'"),
-    "OtherShape": ("shapes are steady", r"test: its tensors .* got \['float32 \(1, 2\)'"),
-    "OtherOrder": ("shifts keep the order", "'far': its targets must be those of val, in their"),
+    "BooleanMetric": ("metrics are per example", "got torch.bool; convert booleans to 0 and 1"),
+    "ShiftOfTheWrongSplit": ("shifts are those chosen", "{'far': 'val', .* got {'far': 'test'"),
+    "OtherShape": ("shapes are equal", r"test: its tensors .* got \['float32 \(1, 2\)'"),
+    "OtherOrder": ("copies keep the order", "'far': its targets must be those of val, in their"),
     "OtherExamples": ("other examples are new", r"'far': dataset\('val'\): must share no example"),
     "RandomShift": ("shifts repeat", "'far': must be the same each time"),
     "ShiftOfItsPlace": ("shifts repeat", "'further': must depend on the seed and its name alone"),
-    "AugmentsAtZero": ("augmentation keeps the form", "the batch itself at strength 0"),
-    "AugmentsTargets": ("augmentation keeps the form", "must keep the targets"),
-    "DigestOfShifts": ("digest stands for the data", "got another without shifts"),
-    "DigestOfNothing": ("digest stands for the data", "got the same for another seed"),
+    "AugmentsAtZero": ("augmentation keeps shapes and targets", "the batch itself at strength 0"),
+    "AugmentsTargets": ("augmentation keeps shapes and targets", "must keep the targets"),
+    "DigestOfShifts": ("digest identifies the data", "got a different one without shifts"),
+    "DigestOfNothing": ("digest identifies the data", "got the same for another seed"),
     "HashOfStrings": ("workers see the same", "must be the same in every process"),
 }
 BY_NAME = {check.__name__.replace("_", " "): check for check in CHECKS}
@@ -85,15 +85,15 @@ def test_what_rests_on_a_failed_check_is_skipped_and_says_on_which() -> None:
 
     assert found["splits have examples"].outcome == "failed"
     assert found["splits are disjoint"].message == "requires: splits have examples"
-    assert found["loss is per example"].message == "requires: forward passes examples"
-    assert found["model is rebuilt"].outcome == "ok"
+    assert found["loss is per example"].message == "requires: outputs are per example"
+    assert found["models are reproducible"].outcome == "ok"
 
 
 def test_shifts_that_are_not_named_are_not_checked() -> None:
     checked = CheckedWorkload(WorkloadSpec("broken_workloads:Sound", 0))
 
-    with pytest.raises(Skipped, match="no shift is named"):
-        BY_NAME["shifts keep the order"](checked)
+    with pytest.raises(Skipped, match="no shifts are chosen"):
+        BY_NAME["copies keep the order"](checked)
 
 
 def test_a_workload_that_cannot_be_built_is_no_check_that_failed() -> None:

@@ -63,7 +63,7 @@ def test_a_data_set_out_of_reach_is_named() -> None:
     data = open_data("someone/reviews:small", [])
 
     assert data == HubData("someone/reviews", "small")
-    with pytest.raises(InputError, match="or a data set 'someone/reviews' on the hub"):
+    with pytest.raises(InputError, match="or a dataset 'someone/reviews' on the hub"):
         data.digest()
 
 

@@ -1,4 +1,4 @@
-"""A model that a function of the user's builds, in a workload of this package."""
+"""Custom models of built-in workloads, built by a function `module:function`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from torch import Generator, nn
 
 
-def check_found(name: str) -> None:
-    """Check that the module of `module:function` is there, without importing it.
+def check_importable(name: str) -> None:
+    """Check that the module of `module:function` can be found, without importing it.
 
     Raises:
-        InputError: it is not, or the name is of another form.
+        InputError: it cannot, or the name has another form.
     """
     module, _, function = name.partition(":")
     try:
         found = importlib.util.find_spec(module) if module and function else None
-    except (ImportError, ValueError):  # ValueError: it was imported without a specification
+    except (ImportError, ValueError):  # ValueError: the module has no __spec__
         found = None
     if found is None:
         raise InputError(
@@ -29,13 +29,13 @@ def check_found(name: str) -> None:
         )
 
 
-def build_own(name: str, num_classes: int, generator: Generator) -> nn.Module:
-    """Call the function with the number of classes, and torch's global generator seeded.
+def build_custom_model(name: str, num_classes: int, generator: Generator) -> nn.Module:
+    """Call the function with the number of classes, with torch's global generator seeded.
 
-    So its first weights depend on `generator` alone; the global random state is as before then.
+    Initial weights depend on `generator` alone; the global random state is restored.
 
     Raises:
-        InputError: the module has no such function, or it builds no torch module.
+        InputError: the module has no such function, or it does not build a torch module.
     """
     import torch
     from torch import nn
