@@ -114,10 +114,11 @@ class MergeJob:
     @cached_property
     def output(self) -> ShardedOutput:
         """The layout of the output files, with placeholders for the digests in the pedigree."""
-        from stockpot.disk_merging.vocabulary_rows import OutputWithKeptRows
+        from stockpot.storage.weights.output import ShardedOutput
 
+        types = {plan.name: plan.type for plan in self.plans}
         metadata = pedigree_metadata(self._pedigree(lambda _source: _NO_DIGEST))
-        return OutputWithKeptRows(self.place, self.plans, metadata, _MAX_SHARD_BYTES)
+        return ShardedOutput(self.place, types, metadata, _MAX_SHARD_BYTES)
 
     @property
     def pedigree(self) -> dict[str, Any]:

@@ -17,6 +17,9 @@ Rule = dict[Literal["filter", "value"], Any]
 Value = Scalar | list[float] | list[Rule]
 
 Dtype = Literal["float64", "float32", "float16", "bfloat16"]
+Missing = Literal["error", "skip", "base"]
+Mismatch = Literal["error", "skip", "base", "common"]
+Integer = Literal["error", "base", "first"]
 
 _EXACT_WITHOUT_BASE = ("linear", "task_arithmetic")  # the sum of changes is the change
 
@@ -84,16 +87,16 @@ class MergeFile(Section):
     options: dict[str, Value] = Field({}, description="the method's own")
     dtype: Dtype | None = Field(None, description="of the output; null: as the base's or first's")
     seed: int = Field(0, ge=0, lt=2**32, description="of random methods")
-    missing: Literal["error", "skip", "base"] = Field(
+    missing: Missing = Field(
         "error", description="for tensors that some models lack; skip: merge those of the others"
     )
-    mismatch: Literal["error", "skip", "base", "common"] = Field(
+    mismatch: Mismatch = Field(
         "error", description="for different shapes; common: merge the rows that all models have"
     )
     exclude: list[str] = Field(
         [], description="parts of names: these tensors are copied from the base or first model"
     )
-    integer: Literal["error", "base", "first"] = Field(
+    integer: Integer = Field(
         "error", description="for integer buffers that differ: the model they are copied from"
     )
     equal_tokenizers: bool = Field(False, description="refuse models whose vocabularies differ")

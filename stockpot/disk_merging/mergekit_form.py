@@ -197,10 +197,7 @@ def _takes_base(theirs: _Mergekit) -> bool:
 def _merges_two(theirs: _Mergekit) -> bool:
     from stockpot.merging.registry import METHODS
 
-    if theirs.merge_method not in METHODS:
-        return False
-    method = METHODS[theirs.merge_method]
-    return method.num_models == (2, 2) and not method.takes_base
+    return not _takes_base(theirs) and METHODS[theirs.merge_method].num_models == (2, 2)
 
 
 def _ordered(theirs: _Mergekit, listed: Sequence[M]) -> list[M]:

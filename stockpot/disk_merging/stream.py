@@ -6,6 +6,7 @@ of elements. The result does not depend on the number of threads, bit for bit.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -89,6 +90,8 @@ def _with_models_measured(plans: Sequence[TensorPlan], num_threads: int) -> dict
 def _merge_shard(
     plans: Sequence[TensorPlan], writer: ShardWriter, num_threads: int, on_bytes: OnBytes
 ) -> None:
+    for plan in plans:
+        _copy_kept_rows(plan, writer)
     alone = [p for p in plans if not _is_elementwise(p) and p.num_elements > _ALONE]
     torch.set_num_threads(_TORCH_THREADS)
     for plan in alone:
@@ -112,6 +115,20 @@ def _merge_shard(
                 on_bytes(futures[future])
         finally:  # on an error or an interrupt, start nothing more
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _copy_kept_rows(plan: TensorPlan, writer: ShardWriter) -> None:
+    if plan.kept is None:
+        return
+    dtype, shape = plan.type
+    first, last = plan.num_elements, math.prod(shape)
+    rounded = plan.kept.source.read_run(plan.kept.name, first, last).to(dtype)
+    if not torch.isfinite(rounded.float()).all():
+        raise InputError(
+            f"{plan.kept.stored.file}: tensor {plan.kept.name!r}: has a value that is not finite "
+            f"in {dtype}"
+        )
+    writer.write(plan.name, rounded, first)
 
 
 def _in_order(
@@ -162,24 +179,19 @@ def _merge_whole(plan: TensorPlan, writer: ShardWriter) -> None:
         _merge_runs(plan, _measured(plan), writer, 0, plan.num_elements)
         return
     try:
-        merged = _merged_variance(plan) if plan.inputs[0].is_variance else _merged(plan)
+        if plan.inputs[0].is_variance:
+            variances = [origin.read().double() for origin in plan.inputs]
+            means = [origin.mean.read() for origin in plan.inputs]
+            merged = merge_running_vars(plan.name, variances, means, plan.recipe.coefficients)
+        else:
+            # In the working dtype, so that it is rounded only once.
+            tensors = [origin.read().to(plan.working_dtype) for origin in plan.inputs]
+            base = None if plan.base is None else plan.base.read().to(plan.working_dtype)
+            merged = merge_tensor(plan.name, tensors, plan.recipe, base)
     except InputError:
         _check_finite(plan)
         raise
     writer.write(plan.name, _rounded(plan, merged))
-
-
-def _merged(plan: TensorPlan) -> Tensor:
-    """Merge a whole tensor in the working dtype, so that it is rounded only once."""
-    tensors = [origin.read().to(plan.working_dtype) for origin in plan.inputs]
-    base = None if plan.base is None else plan.base.read().to(plan.working_dtype)
-    return merge_tensor(plan.name, tensors, plan.recipe, base)
-
-
-def _merged_variance(plan: TensorPlan) -> Tensor:
-    variances = [origin.read().double() for origin in plan.inputs]
-    means = [origin.mean.read() for origin in plan.inputs]
-    return merge_running_vars(plan.name, variances, means, plan.recipe.coefficients)
 
 
 def _merge_runs(

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Literal
 
+from stockpot.disk_merging.merge_file import Integer, Mismatch, Missing
 from stockpot.disk_merging.origins import Origin, TensorInputs
 from stockpot.errors import InputError
 from stockpot.storage.weights.sources import Source
 from stockpot.storage.weights.tensor_names import has_vocabulary_rows
-
-Missing = Literal["error", "skip", "base"]
-Mismatch = Literal["error", "skip", "base", "common"]
-Integer = Literal["error", "base", "first"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +75,7 @@ def check_none_missing(
     Raises:
         InputError: with the first model that differs, and some of the tensors.
     """
+    number_of = {id(model): number for number, model in reversed([*enumerate(models)])}
     differing: dict[tuple[int, int], list[str]] = {}
     for inputs in listed:
         lacking = [origin for origin in inputs.origins if not origin.is_there]
@@ -86,8 +83,8 @@ def check_none_missing(
             continue
         first = inputs.inputs[0]
         other = inputs.reference if not first.is_there else lacking[0]
-        numbers = [_number_of(origin.source, models) for origin in (other, first)]
-        differing.setdefault((numbers[0], numbers[1]), []).append(inputs.name)
+        pair = number_of[id(other.source)], number_of[id(first.source)]
+        differing.setdefault(pair, []).append(inputs.name)
     for (number, first_number), names in differing.items():
         raise InputError(
             f"model {number}: tensors {sorted(names)[:3]} are not in both it and model "
@@ -182,7 +179,3 @@ def _copied(origin: Origin, reason: str) -> Matched:
 
 def _models(origins: Iterable[Origin]) -> str:
     return ", ".join(dict.fromkeys(origin.model for origin in origins))
-
-
-def _number_of(source: Source, models: Sequence[Source]) -> int:
-    return next(number for number, model in enumerate(models) if model is source)
