@@ -19,11 +19,6 @@ class Estimate:
     low: float | None = None
     high: float | None = None
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the whole interval lies on one side of 0."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
-
 
 def read_estimate(metrics: Mapping[str, float], name: str) -> Estimate | None:
     """Read `name`, `name`_low and `name`_high; None if the metric was not recorded."""

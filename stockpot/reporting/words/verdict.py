@@ -72,8 +72,8 @@ def ensemble_sentence(evaluation: Manifest) -> str | None:
     gains = [gain for model in ensembles if (gain := _gain(evaluation, model["name"]))]
     cost = f"{ensembles[0]['cost']['num_models']} times the inference cost of one model"
     compared = f"; against the best ingredient: {'; '.join(gains)}" if gains else ""
-    whom = "ensembles have" if len(ensembles) > 1 else f"the {ensembles[0]['name']} has"
-    return f"For comparison, {whom} {cost}{compared}."
+    subject = "ensembles have" if len(ensembles) > 1 else f"the {ensembles[0]['name']} has"
+    return f"For comparison, {subject} {cost}{compared}."
 
 
 def greedy_sentence(evaluation: Manifest) -> str | None:
@@ -186,8 +186,8 @@ def _count(group: list[Verdict]) -> str:
 
 def _count_of_all(outcome: Outcome, num_soups: int) -> str:
     if outcome is Outcome.NO_DIFFERENCE:
-        whom = f" for any of the {num_soups} soups" if num_soups > 1 else " for the one soup"
-        return f"no significant difference{whom}"
+        scope = f" for any of the {num_soups} soups" if num_soups > 1 else " for the one soup"
+        return f"no significant difference{scope}"
     return f"all {num_soups} soups are {outcome}" if num_soups > 1 else f"the one soup is {outcome}"
 
 
