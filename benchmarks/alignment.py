@@ -1,9 +1,9 @@
-"""What is left between nets that were trained apart, after matching and REPAIR, on the digits.
+"""Barriers between independently trained nets after matching and REPAIR, on the digits.
 
-For each net and pair of seeds: the accuracy of the worse net, loss and accuracy barrier on val as
-the nets are, and by how many percent they fall with REPAIR alone, with the weights matched and
-REPAIR, with the activations matched and without or with REPAIR. Then soups of four nets each.
-The nets are those of the tests:
+For each net and pair of seeds: the accuracy of the worse net, the loss and accuracy barriers on val
+without alignment, and by how many percent they fall with REPAIR alone, with weight matching and
+REPAIR, and with activation matching without and with REPAIR. Then soups of four nets each. The nets
+are defined in tests/support:
 
     PYTHONPATH=tests/support python benchmarks/alignment.py [PAIRS]
 """
@@ -27,7 +27,7 @@ COLUMNS = ("REPAIR", "weights + REPAIR", "activations", "activations + REPAIR")
 
 
 def residual(times: int, learning_rate: float) -> Training:
-    """Return the training of a residual BatchNorm net, `times` as wide as the smallest."""
+    """Return the training of a residual BatchNorm net, `times` as wide as the smallest one."""
     return Training(partial(ResidualNet, pool=True, times=times, stride=2), learning_rate)
 
 

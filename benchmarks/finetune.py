@@ -1,8 +1,8 @@
-"""What fine-tuning with stockpot costs over a bare PyTorch loop that does the same steps.
+"""The overhead of fine-tuning with stockpot over a bare PyTorch loop with the same steps.
 
-Both train the digits' net on train in turn: 12 epochs in batches of 16, AdamW, augmentation of
-0.7. The bare loop draws from one generator, keeps nothing to resume from and checks nothing.
-Seconds are those of one core, so that other work on the machine counts little.
+Both train the digits' net on train alternately: 12 epochs in batches of 16, AdamW, augmentation of
+0.7. The bare loop uses one generator, saves no state to resume from and checks nothing. Seconds are
+CPU seconds of one core, so that other work on the machine has little effect.
 
     python benchmarks/finetune.py [ROUNDS]
 
@@ -63,7 +63,7 @@ def _ours(start: dict[str, torch.Tensor]) -> float:
 
 
 def _bare(start: dict[str, torch.Tensor]) -> float:
-    """Time the loop that one would write by hand."""
+    """Time a hand-written loop."""
     begin = time.process_time()
     generator = torch.Generator().manual_seed(0)
     model = WORKLOAD.build_model(generator)

@@ -1,9 +1,9 @@
-"""What fine-tuning MiniLM on texts costs over a bare loop of PyTorch and transformers.
+"""The overhead of fine-tuning MiniLM with stockpot over a bare PyTorch and transformers loop.
 
-Both train a classifier on 320 made-up texts of 6 to 60 words in turn: one epoch in batches of 16
-texts of like length, padded to the longest of the batch, AdamW. The bare loop draws from one
-generator, keeps nothing to resume from and checks nothing. Seconds are those of one core, so that
-other work on the machine counts little; tokens are those of the texts, without padding.
+Both train a classifier on 320 synthetic texts of 6 to 60 words alternately: one epoch in batches of
+16 texts of similar length, padded to the longest, AdamW. The bare loop uses one generator, saves no
+state to resume from and checks nothing. Seconds are CPU seconds of one core, so that other work on
+the machine has little effect; tokens are counted without padding.
 
     python benchmarks/finetune_text.py [ROUNDS]
 
@@ -83,7 +83,7 @@ def main() -> None:
 def compare(
     rounds: int, workload: Workload, model: Path, rows: list[tuple[str, int]], num_tokens: int
 ) -> None:
-    """Train both ways in turn."""
+    """Train with both loops alternately and print the factors."""
     start = workload.build_model(torch.Generator().manual_seed(0)).state_dict()
     factors = []
     print(f"{'round':>5} {'bare s':>8} {'stockpot s':>11} {'bare tokens/s':>14} {'stockpot':>9}")
@@ -125,7 +125,7 @@ def ours(workload: Workload, start: dict[str, torch.Tensor]) -> float:
 
 
 def bare(folder: Path, rows: list[tuple[str, int]]) -> float:
-    """Time the loop that one would write by hand; the texts are tokens already, as for ours."""
+    """Time a hand-written loop, without the tokenization, like ours."""
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     tokens = [torch.tensor(ids) for ids in tokenizer([text for text, _ in rows])["input_ids"]]
     classes = torch.tensor([label for _, label in rows])

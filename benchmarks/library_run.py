@@ -1,7 +1,7 @@
-"""The work of an experiment without its pipeline: jobs through worker processes, nothing else.
+"""The work of an experiment without the pipeline: jobs in worker processes, nothing else.
 
-No Prefect, no MLflow, no DVC: what remains is what any tool would have to do. The other
-benchmarks compare with it.
+No Prefect, no MLflow, no DVC: the work that any tool would have to do. Other benchmarks use it as
+their reference.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stockpot.config import load_experiment
-from stockpot.experiment.jobs.diagnosing import diagnose_models
-from stockpot.experiment.jobs.diagnosing import write_finding_files
+from stockpot.experiment.jobs.diagnosing import diagnose_models, write_finding_files
 from stockpot.experiment.jobs.job import make_model
 from stockpot.experiment.jobs.judging import judge_models, measure_baseline, predict_model
 from stockpot.experiment.jobs.prechecking import check_ingredients
@@ -41,7 +40,7 @@ def warm_pool(num_workers: int) -> WorkerPool:
 
 
 def run_library(plan: Plan, pool: WorkerPool) -> dict[str, float]:
-    """Do all stages; return the seconds that each took."""
+    """Run all stages; return the seconds per stage."""
     root = plan.project.root
     seconds: dict[str, float] = {}
 
@@ -70,7 +69,7 @@ def _sweep(plan: Plan, pool: WorkerPool) -> dict[str, Any]:
 
 
 def train_sweep(plan: Plan, pool: WorkerPool) -> float:
-    """Do base and sweep; return the seconds that the sweep took."""
+    """Run base and sweep; return the seconds of the sweep."""
     root = plan.project.root
     base = pool.run(make_model, plan.base_job())
     assert isinstance(base, Model)

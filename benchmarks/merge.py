@@ -1,13 +1,13 @@
-"""stockpot merge against mergekit: whole processes, in turn, on the same generated models.
+"""stockpot merge compared with mergekit: whole processes, alternately, on the same models.
 
-Six bfloat16 models of 374 M parameters (748 MB each) are made once in FOLDER, mergekit is
-installed there in an environment of its own, and each method is run with both, ROUNDS times.
+Six bfloat16 models of 374 M parameters (748 MB each) are generated once in FOLDER, mergekit is
+installed there in a separate environment, and each method is run with both tools, ROUNDS times.
 
     python benchmarks/merge.py [FOLDER] [ROUNDS] [METHOD ...]
 
-Limit: the time to copy the same bytes (all inputs read, one output written) with `cat`, printed
-beside. Shown are seconds, seconds of processor time (of all cores: where other work slows the
-machine down, these compare better), and memory private to the process: page cache is left out.
+Limit: the time to copy the same bytes (all inputs read, one output written) with `cat`, which is
+printed too. Shown are seconds, CPU seconds of all cores (more comparable if the machine has other
+work), and the private memory of the process, without the page cache.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MERGEKIT = "mergekit==0.1.5"
 NUM_MODELS = 6
 HIDDEN, INNER, VOCABULARY, LAYERS = 1024, 2816, 32000, 24
 
-# Method, models, base, parameters: in mergekit's form, which both read.
+# Method: number of models, whether there is a base, parameters in mergekit's format.
 CASES: Mapping[str, tuple[int, bool, str]] = {
     "linear": (6, False, ""),
     "slerp": (2, True, "parameters: {t: 0.4}"),
@@ -42,7 +42,7 @@ CASES: Mapping[str, tuple[int, bool, str]] = {
 
 @dataclass(frozen=True)
 class Measured:
-    """One run of a command: seconds, seconds of all cores, GB of private memory at its peak."""
+    """One run of a command: seconds, CPU seconds of all cores, peak private memory in GB."""
 
     seconds: float
     cpu_seconds: float
@@ -90,7 +90,7 @@ def row(theirs: Sequence[Measured], ours: Sequence[Measured]) -> str:
 
 
 def make_model(folder: Path, seed: int) -> Path:
-    """Write a Llama-shaped model, unless it is there."""
+    """Write a Llama-shaped model unless it exists."""
     if (folder / "config.json").exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ def make_model(folder: Path, seed: int) -> Path:
 
 
 def install_mergekit(folder: Path) -> Path:
-    """Make an environment with mergekit, unless it is there; return its command."""
+    """Create an environment with mergekit unless it exists; return its command."""
     command = folder / "bin" / "mergekit-yaml"
     if not command.exists():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
@@ -143,7 +143,7 @@ def install_mergekit(folder: Path) -> Path:
 
 
 def merge_file(method: str, models: Sequence[Path], has_base: bool, parameters: str) -> str:
-    """Write a merge in mergekit's form; the last model is the base of task vectors."""
+    """Return a merge file in mergekit's format; the last model is the base of task vectors."""
     is_slerp = method == "slerp"
     weight = "" if is_slerp else ", parameters: {weight: 0.2}"
     base = f"base_model: {models[0] if is_slerp else models[-1]}\n" if has_base else ""
@@ -153,7 +153,7 @@ def merge_file(method: str, models: Sequence[Path], has_base: bool, parameters: 
 
 
 def copy_seconds(models: Sequence[Path], folder: Path) -> float:
-    """Time reading all models and writing as many bytes as one has, without a look at them."""
+    """Time reading all models and copying one, without processing."""
     files = " ".join(str(model / "model.safetensors") for model in models)
     target = folder / "copied"
     start = time.perf_counter()
@@ -166,7 +166,7 @@ def copy_seconds(models: Sequence[Path], folder: Path) -> float:
 
 
 def run(command: Sequence[str], folder: Path) -> Measured:
-    """Run a command to its end, and measure it."""
+    """Run a command and measure it."""
     peak = 0
     before, start = os.times(), time.perf_counter()
     with subprocess.Popen(
@@ -188,7 +188,7 @@ def run(command: Sequence[str], folder: Path) -> Measured:
 
 
 def anonymous_bytes(pid: int) -> int:
-    """Return the memory of a process that no file backs."""
+    """Return the anonymous memory of a process, in bytes."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:

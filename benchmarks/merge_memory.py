@@ -1,8 +1,8 @@
-"""Twelve models of 748 MB each, merged by a process that may have 2 GB of memory of its own.
+"""Merge twelve models of 748 MB each in a process limited to 2 GB of private memory.
 
-The models are made once in FOLDER. The result is compared, bit for bit, with a merge in memory
-of one tensor of all models after the other. The limit is RLIMIT_DATA: what is private to the
-process, used or not; files that are mapped to be read only do not count.
+The models are generated once in FOLDER. The result is compared bit for bit with an in-memory merge,
+one tensor at a time. The limit is RLIMIT_DATA: memory that is private to the process, used or not;
+read-only mapped files do not count.
 
     python benchmarks/merge_memory.py [FOLDER] [METHOD ...]
 """
@@ -30,7 +30,7 @@ LIMIT = 2 * 10**9  # bytes
 
 
 def main() -> None:
-    """Merge by each method, and print how much memory that took."""
+    """Merge by each method, and print the time and peak memory."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "merge-benchmark").absolute()
     chosen = sys.argv[2:] or ["linear", "task_arithmetic", "ties", "dare_ties"]
     models = [make_model(folder / f"model{number}", number) for number in range(NUM_MODELS)]
@@ -49,7 +49,7 @@ def main() -> None:
 def merge_limited(
     method: str, models: Sequence[Path], base: Path | None, place: Path
 ) -> tuple[float, float]:
-    """Merge under the limit; return seconds, and the most memory that counts."""
+    """Merge under the limit; return seconds and the peak of counted memory in bytes."""
     config = place.with_suffix(".yaml")
     listed = "".join(f"  - {{path: {model}, coefficient: 0.1}}\n" for model in models)
     with_base = f"base: {base}\n" if base else ""
@@ -70,7 +70,7 @@ def merge_limited(
 
 
 def data_bytes(pid: int) -> int:
-    """Return what of a process counts for the limit."""
+    """Return the memory of a process that counts towards the limit, in bytes."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -79,9 +79,9 @@ def data_bytes(pid: int) -> int:
 
 
 def equals_memory(method: str, models: Sequence[Path], base: Path | None, place: Path) -> bool:
-    """Say whether each tensor is, bit for bit, what a merge in memory gives."""
+    """Return whether each tensor equals that of an in-memory merge, bit for bit."""
     opened = [safe_open(file, framework="pt") for file in (*models, *([base] if base else []))]
-    # Random draws are named by the models' digests.
+    # Random draws are seeded by the models' digests.
     ids = tuple(model["digest"] for model in read_pedigree(place)["models"])
     recipe = Recipe(method, (0.1,) * len(models), model_ids=ids)
     found = safe_open(place, framework="pt")

@@ -1,12 +1,12 @@
-"""Largest differences between stockpot's merges and mergekit's, on small models of two shapes.
+"""Largest differences between merges of stockpot and mergekit, on two small architectures.
 
-A Llama and a BERT as transformers makes them, float32; both tools read the same merge files, in
-mergekit's form. mergekit is installed in an environment of its own in FOLDER, and runs there. A
-difference is relative to the largest weight of its tensor. Where entries are dropped at random,
-we are given the masks that mergekit drew.
+A Llama and a BERT from transformers, float32; both tools read the same merge files, in mergekit's
+format. mergekit is installed in a separate environment in FOLDER and runs there. A difference is
+relative to the largest weight of its tensor. Where entries are dropped at random, stockpot uses the
+masks that mergekit drew.
 
-A second table is about rounding: how many entries of a linear merge of bfloat16 models are the
-bfloat16 number nearest to the exact result.
+A second table shows rounding: the fraction of entries of a linear merge of bfloat16 models that are
+the bfloat16 number nearest to the exact result.
 
     python benchmarks/merge_parity.py [FOLDER]
 """
@@ -34,9 +34,9 @@ SHAPES = ("llama", "bert")
 WEIGHTS = (0.5, 0.3, 0.4)
 LIMIT = 1e-6
 
-# Densities are such that all sizes give whole counts: elsewhere we round to the nearest count and
-# mergekit down, so that one entry a tensor may differ.
-# Method: number of models, base, whether models have weights, parameters.
+# Densities are such that all sizes give whole numbers of entries: otherwise stockpot rounds to the
+# nearest and mergekit rounds down, so that one entry per tensor may differ.
+# Method: number of models, whether there is a base, whether models have weights, parameters.
 CASES: Mapping[str, tuple[int, bool, bool, str]] = {
     "linear": (3, False, True, ""),
     "slerp": (2, True, False, "t: 0.4"),
@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def write_case(folder: Path, shape: str, method: str) -> str:
-    """Write a merge in mergekit's form; return its name."""
+    """Write a merge file in mergekit's format; return its name."""
     count, has_base, has_weights, parameters = CASES[method]
     is_pair = has_base and count == 2  # one of them is the base
     numbers = ["base", "1"] if is_pair else [str(number + 1) for number in range(count)]
@@ -103,7 +103,7 @@ def write_case(folder: Path, shape: str, method: str) -> str:
 
 
 def write_rounding_case(folder: Path, shape: str) -> str:
-    """Write a linear merge of bfloat16 models; return its name."""
+    """Write a merge file for a linear merge of bfloat16 models; return its name."""
     models = "".join(
         f"  - {{model: {folder / f'{shape}-{n + 1}-bfloat16'}, parameters: {{weight: {weight}}}}}\n"
         for n, weight in enumerate(WEIGHTS)
@@ -121,7 +121,7 @@ def differences(folder: Path, name: str) -> Tensor:
 
 
 def merged_by_both(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return what mergekit has merged, and merge the same."""
+    """Return the result of mergekit, and that of stockpot for the same merge file."""
     masks = load_file(folder / f"{name}.masks")
     place = folder / f"{name}.ours"
     with_own_draws = Recipe.draws
@@ -135,22 +135,22 @@ def merged_by_both(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str
 
 @dataclass(frozen=True)
 class GivenMasks:
-    """Which entries mergekit kept, in place of `Draws`; masks by the task vector's SHA-256."""
+    """The entries that mergekit kept, used instead of `Draws`; masks by the SHA-256 of task vectors."""
 
     masks: Mapping[str, Tensor]
 
     def at(self, _start: int) -> GivenMasks:
-        """Return itself: small tensors are merged in one run."""
+        """Return this object: small tensors are merged in one run."""
         return self
 
     def kept(self, _probability: Any, like: Tensor) -> Tensor:
-        """Return 1 for entries of a task vector that were kept, and 0 for the others."""
+        """Return mergekit's mask of a task vector: 1 for kept entries, 0 for the others."""
         key = hashlib.sha256(like.contiguous().numpy().tobytes()).hexdigest()
         return self.masks[key].to(like.dtype).view(like.shape)
 
 
 def share_nearest(folder: Path, name: str, merged: Mapping[str, Tensor]) -> float:
-    """Return the share of entries that no other bfloat16 number is nearer to the exact mean."""
+    """Return the fraction of entries that are a bfloat16 number nearest to the exact mean."""
     shape = name.partition("-")[0]
     states = [load_folder(folder / f"{shape}-{n + 1}-bfloat16") for n in range(len(WEIGHTS))]
     num_nearest = sum(
@@ -160,10 +160,10 @@ def share_nearest(folder: Path, name: str, merged: Mapping[str, Tensor]) -> floa
 
 
 def count_nearest(merged: Tensor, tensors: Sequence[Tensor]) -> int:
-    """Count the entries than which no bfloat16 number is nearer.
+    """Count the entries that are a bfloat16 number nearest to the exact mean.
 
-    The exact result of a few such numbers is halfway between two in 2 % of entries; in float64 it
-    is off by up to 1e-15, which must not decide between the two.
+    In 2 % of entries the exact mean is halfway between two bfloat16 numbers; its float64 value has
+    an error of up to 1e-15, which must not decide between them.
     """
     exact = sum(t.double() * w for t, w in zip(tensors, WEIGHTS, strict=True)) / sum(WEIGHTS)
     error = (merged.double() - exact).abs() * (1 - 1e-9)

@@ -1,10 +1,10 @@
-"""What `merge_parity.py` has mergekit do, in one process of mergekit's own environment.
+"""The part of `merge_parity.py` that runs in mergekit's environment.
 
     python mergekit_side.py FOLDER NAME...
 
-For each SHAPE in FOLDER, small models are made; then each NAME.yaml is merged to NAME.theirs. The
-random masks that mergekit drew are kept beside, by the SHA-256 of the task vector that each was
-for.
+Small models of each architecture are written to FOLDER; then each NAME.yaml is merged to
+NAME.theirs. The random masks that mergekit drew are saved in NAME.masks, by the SHA-256 of their
+task vectors.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NUM_MODELS = 3
 
 
 def main() -> None:
-    """Make the models and merge them."""
+    """Write the models and merge them."""
     folder, names = Path(sys.argv[1]), sys.argv[2:]
     for shape, net in nets().items():
         make_models(folder, shape, net)
@@ -44,9 +44,9 @@ def main() -> None:
 
 
 def nets() -> dict[str, Any]:
-    """Return the nets by the name of their shape: transformers says what their tensors are.
+    """Return the nets of transformers by the name of their architecture.
 
-    mergekit 0.1.5 fails at a plain BertModel, whose `position_ids` has an alias.
+    mergekit 0.1.5 fails on a plain BertModel, whose `position_ids` has an alias.
     """
     sizes = {
         "hidden_size": 32,
@@ -64,17 +64,15 @@ def nets() -> dict[str, Any]:
 
 
 def make_models(folder: Path, shape: str, net: Any) -> None:
-    """Write a base, models that were moved a little from it, and the same in bfloat16."""
+    """Write a base, models near it, and the same in bfloat16."""
     shapes = {name: tensor.shape for name, tensor in net.state_dict().items()}
 
     def drawn(seed: int) -> dict[str, torch.Tensor]:
         generator = torch.Generator().manual_seed(seed)
         return {name: torch.randn(*size, generator=generator) for name, size in shapes.items()}
 
-    base, common = (
-        drawn(0),
-        drawn(99),
-    )  # fine-tuned models of one base share part of what they learnt
+    # Fine-tuned models of one base share part of their change.
+    base, common = drawn(0), drawn(99)
     states = {"base": base}
     for number in range(1, NUM_MODELS + 1):
         own = drawn(number)
@@ -88,7 +86,7 @@ def make_models(folder: Path, shape: str, net: Any) -> None:
 
 
 def record_masks() -> dict[str, torch.Tensor]:
-    """Have mergekit tell which mask it uses for which task vector."""
+    """Patch mergekit to record the mask that it uses for each task vector; return the record."""
     masks: dict[str, torch.Tensor] = {}
     rescale = sparsify.rescaled_masked_tensor
 

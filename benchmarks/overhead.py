@@ -1,8 +1,8 @@
 """Measure the overhead of the pipeline: a fixed time, and a factor on the work.
 
-Each round runs the same experiment in two sizes (short and long fine-tuning), each in two ways:
-as a whole `stockpot run` process in a fresh project, and as plain library calls in as many warm
-worker processes. A line through the two sizes separates the fixed time (imports, the Prefect
+Each round runs the same experiment in two sizes (short and long fine-tuning), each in two ways: as
+a whole `stockpot run` process in a fresh project, and as plain library calls in the same number of
+warm worker processes. A line through the two sizes separates the fixed time (imports, the Prefect
 server, shut-down) from the time that grows with the work.
 
     python benchmarks/overhead.py [ROUNDS]

@@ -1,4 +1,4 @@
-"""The table of README, from the results of the default experiment in this project.
+"""README's table of results, from the default experiment in this project.
 
     make run && python benchmarks/readme_figures.py --write
 
@@ -25,7 +25,7 @@ BEGIN, END = "<!-- figures: make figures -->\n", "<!-- end of figures -->\n"
 
 
 def table(results: stockpot.Results) -> str:
-    """Return the table in Markdown: means in % with their 95 % intervals."""
+    """Return the table in Markdown: means in % with 95 % intervals."""
     rows = [_row(results, results.best_ingredient, "best ingredient on val")]
     ingredients = results.models.query("kind == 'ingredient'")
     mean = [f"{100 * ingredients[name].mean():.1f}" for name in _PLACES]
@@ -52,7 +52,7 @@ def _row(results: stockpot.Results, name: str, shown: str) -> str:
 
 
 def main() -> None:
-    """Print the table, or put it into README."""
+    """Print the table, or write it into README."""
     made = table(stockpot.load_results(README.parent))
     if "--write" not in sys.argv:
         print(made, end="")

@@ -1,4 +1,4 @@
-"""The greedy soup against the best ingredient, over seeds of the default experiment.
+"""The greedy soup compared with the best ingredient, over seeds of the default experiment.
 
     python benchmarks/seeds.py 500 512      seeds 500 to 511, about a minute each on 2 cores
 
@@ -22,7 +22,7 @@ _DIFFERENCE = "difference/shift/mean/accuracy"
 
 
 def difference(seed: int) -> tuple[float, float, float]:
-    """Run the experiment; return greedy minus best ingredient under shift, and its interval."""
+    """Run the experiment; return greedy minus best ingredient under shift, with its interval."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(PARAMS, folder)
         settings = [f"--set={setting}" for setting in (f"seed={seed}", *_ONLY_SOUPS)]
@@ -33,7 +33,7 @@ def difference(seed: int) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    """Measure all seeds of the range that the command line names."""
+    """Measure all seeds of the range on the command line."""
     first, end = int(sys.argv[1]), int(sys.argv[2])
     differences = []
     for seed in range(first, end):

@@ -1,11 +1,11 @@
-"""Does a sweep that looks at its soup end with a better soup? Against Sobol and random points.
+"""Does a sweep guided by its soup (`search: soup`) give a better soup than Sobol or random points?
 
     python benchmarks/soup_search.py [SEEDS] [SIZE]
 
-Digits, in a space so wide that half of it is useless; each search trains SIZE (16) ingredients from
-the same base, a seed after the other (8), and the greedy soup of each is judged. Printed are the
-means over seeds of accuracies in %, and the paired difference from Sobol with its 95 % interval
-(Student, over seeds).
+Digits, in a space so wide that half of it is useless. For each of SEEDS (8) seeds, every search
+trains SIZE (16) ingredients from the same base, and its greedy soup is scored. Printed are mean
+accuracies over seeds in %, and the paired difference from Sobol with its 95 % interval (Student,
+over seeds).
 """
 
 from __future__ import annotations

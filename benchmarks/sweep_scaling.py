@@ -1,7 +1,7 @@
-"""How well a sweep uses two workers: one worker's time, divided by twice the time of two.
+"""The efficiency of a sweep on two workers: one worker's time divided by twice that of two.
 
-Both are measured in turn in one process, with warm workers of one thread each, on the default
-sweep. The limit is 1.0; the last ingredient, which may run alone, keeps it below.
+Both are measured alternately in one process, with warm workers of one thread each, on the default
+sweep. The limit is 1.0; the last ingredient, which may run alone, makes it lower.
 
     python benchmarks/sweep_scaling.py [ROUNDS]
 """

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Train two language models from one base, merge them in two ways, and score all: ./run.sh [SHARE]
+# Train two language models from one base, merge them in two ways, and score all of them:
+# ./run.sh [SHARE]
 set -e
 cd "$(dirname "$0")"
 PATH="$(cd ../.. && pwd)/.venv/bin:$PATH"

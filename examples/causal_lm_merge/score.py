@@ -1,4 +1,4 @@
-"""Print the perplexity of all models on the test texts of code and of prose.
+"""Print the perplexity of all models on the test texts.
 
 python score.py
 """
@@ -16,7 +16,7 @@ MODELS_SHOWN = ("base", "code", "prose", "linear", "ties")
 
 
 def main() -> None:
-    """Print a row for each model."""
+    """Print one row per model."""
     print(f"{'perplexity on':>14}{'code':>9}{'prose':>9}{'both':>9}")
     for name in MODELS_SHOWN:
         scores = [perplexity(name, texts) for texts in ("code", "prose", "both")]

@@ -1,10 +1,10 @@
-"""Train a small Llama on code and on prose, then one on each of them.
+"""Train a small Llama on code and prose, then fine-tune one model on each of them.
 
     python train.py [SHARE]
 
-Writes texts/: train, val and test of both, from Python's own library; and models/: `empty` with
-its tokenizer, `base`, `code` and `prose`, as transformers saves models. SHARE (1) of each text
-is used.
+Writes texts/: train, val and test of both, from Python's standard library; and models/: `empty`
+(untrained, with a tokenizer), `base`, `code` and `prose`, as transformers saves models. SHARE
+(default 1) is the fraction of each text that is used.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from stockpot.workloads import build_workload
 
 HERE = Path(__file__).parent
 TEXTS, MODELS = HERE / "texts", HERE / "models"
-LENGTH = 128  # tokens of a block
+LENGTH = 128  # tokens per block
 VOCABULARY = 1024
 HOW = Hyperparameters(
     learning_rate=3e-3,
@@ -66,7 +66,7 @@ def modules(package: object) -> list[str]:
 
 
 def write_texts(name: str, texts: list[str], share: float) -> None:
-    """Divide texts: of ten, one is val and one is test. No paragraph is written twice."""
+    """Split texts: one in ten is val, one is test. Repeated paragraphs are dropped."""
     seen: set[str] = set()
     texts = [without(seen, text[: round(share * len(text))]) for text in texts]
     folder = TEXTS / name
@@ -79,7 +79,7 @@ def write_texts(name: str, texts: list[str], share: float) -> None:
 
 
 def without(seen: set[str], text: str) -> str:
-    """Return a text without the paragraphs that were seen before, and note the others."""
+    """Return a text without the paragraphs in `seen`, and add the others to `seen`."""
     paragraphs = dict.fromkeys(text.split("\n\n"))
     new = [paragraph for paragraph in paragraphs if paragraph not in seen]
     seen.update(new)
@@ -87,7 +87,7 @@ def without(seen: set[str], text: str) -> str:
 
 
 def join_texts() -> None:
-    """Write code and prose one after the other."""
+    """Concatenate code and prose."""
     (TEXTS / "both").mkdir(exist_ok=True)
     for split in ("train", "val", "test"):
         both = [(TEXTS / name / f"{split}.txt").read_text() for name in ("code", "prose")]
@@ -95,7 +95,7 @@ def join_texts() -> None:
 
 
 def write_empty_model() -> None:
-    """Write a Llama of 0.5 M parameters that has learnt nothing, and a tokenizer of train."""
+    """Write an untrained Llama of 0.5 M parameters, and a tokenizer trained on train."""
     bytes_to_pairs = Tokenizer(models.BPE())
     bytes_to_pairs.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bytes_to_pairs.decoder = decoders.ByteLevel()
@@ -124,7 +124,7 @@ def write_empty_model() -> None:
 
 
 def train(name: str, *, start: str, texts: str) -> None:
-    """Fine-tune a model on texts and write it as transformers would."""
+    """Fine-tune a model on texts and save it as transformers does."""
     options = {"model": str(MODELS / start), "data": str(TEXTS / texts), "max_length": LENGTH}
     workload = build_workload("causal_lm", seed=0, options=options)
     num_tokens = HOW.epochs * workload.dataset("train").tensors[0].numel()
@@ -134,7 +134,7 @@ def train(name: str, *, start: str, texts: str) -> None:
     seconds = time.perf_counter() - began
     shutil.copytree(MODELS / "empty", MODELS / name)
     save_checkpoint(MODELS / name / "model.safetensors", trained, {"format": "pt"})
-    print(f"{name}: {num_tokens / seconds:,.0f} tokens a second, {seconds:.0f} s", flush=True)
+    print(f"{name}: {num_tokens / seconds:,.0f} tokens per second, {seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

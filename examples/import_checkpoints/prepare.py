@@ -1,8 +1,8 @@
-"""Write runs/: checkpoints as people have them, from training loops that know nothing of stockpot.
+"""Write runs/: checkpoints in common formats, from a training loop without stockpot.
 
     python prepare.py [--quick]
 
-Six fine-tuned nets in six forms, one that diverged, and one of another task.
+Six fine-tuned nets in six formats, one that diverged, and one for another task.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ State = dict[str, Tensor]
 
 
 def main() -> None:
-    """Train all nets, in about ten seconds, and save each in another form."""
+    """Train all nets, in about ten seconds, and save each in another format."""
     torch.manual_seed(0)
     digits = Digits(seed=0, val_shifts=[], test_shifts=[])
     net = digits.build_model(Generator().manual_seed(0))
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def train(net: nn.Module, digits: Digits, split: str, rate: float, epochs: int) -> State:
-    """Train a net, all of it, on one split; return its weights."""
+    """Train all weights of a net on one split and return them."""
     images, labels = digits.dataset(split).tensors
     optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=0.0)
     for _ in range(epochs):
@@ -55,13 +55,13 @@ def train(net: nn.Module, digits: Digits, split: str, rate: float, epochs: int) 
 
 
 def save_all(base: State, tuned: list[State]) -> None:
-    """Save each net in another form, and some of their hyperparameters beside them."""
+    """Save each net in another format, and some of their hyperparameters next to them."""
     save_file(tuned[0], RUNS / "run-1.safetensors")
     (RUNS / "run-1.json").write_text(json.dumps({"learning_rate": RATES[0], "epochs": EPOCHS}))
     torch.save(tuned[1], RUNS / "run-2.pt")
     save_shards(tuned[2], RUNS / "run-3")
     wrapped = {f"model.{name}": tensor for name, tensor in tuned[3].items()}
-    torch.save({"epoch": EPOCHS, "state_dict": wrapped}, RUNS / "run-4.ckpt")  # as Lightning
+    torch.save({"epoch": EPOCHS, "state_dict": wrapped}, RUNS / "run-4.ckpt")  # as Lightning does
     save_file({n: t.bfloat16() for n, t in tuned[4].items()}, RUNS / "run-5.safetensors")
     save_adapter(base, tuned[5], RUNS / "run-6")
     save_file(tuned[0] | {"head.bias": torch.full((10,), torch.nan)}, RUNS / "run-7.safetensors")
@@ -86,7 +86,7 @@ def save_shards(state: State, folder: Path) -> None:
 
 
 def save_adapter(base: State, tuned: State, folder: Path) -> None:
-    """Save what the hidden layer has learnt as a LoRA adapter, in PEFT's form."""
+    """Save the change of the hidden layer as a LoRA adapter, in PEFT's format."""
     folder.mkdir(exist_ok=True)
     layer = "features.5"
     left, values, right = torch.linalg.svd(tuned[f"{layer}.weight"] - base[f"{layer}.weight"])

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Write runs/ once, then import, train, merge and judge. Options go to `stockpot run`.
+# Write runs/ once, then import, train, merge and evaluate. Options are passed to `stockpot run`.
 set -e
 cd "$(dirname "$0")"
 PATH="$(cd ../.. && pwd)/.venv/bin:$PATH"

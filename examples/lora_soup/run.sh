@@ -1,5 +1,6 @@
 #!/bin/sh
-# Train LoRA ingredients and soup them, then soup their adapters. Options go to `stockpot run`.
+# Train LoRA ingredients and merge them, then merge their adapters. Options are passed to
+# `stockpot run`.
 set -e
 cd "$(dirname "$0")"
 PATH="$(cd ../.. && pwd)/.venv/bin:$PATH"

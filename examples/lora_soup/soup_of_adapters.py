@@ -1,9 +1,9 @@
-"""Soup the adapters of a finished run, and compare that with the soup of its full weights.
+"""Merge the adapters of a finished run, and compare the result with the soup of full weights.
 
     python soup_of_adapters.py
 
-Writes soups/: the merge files, the soup as an adapter, exact and of lower rank, and the exact one
-on its base.
+Writes soups/: the merge files, the soup as an adapter (exact, and of lower rank), and the exact one
+merged into the base.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RANK = 8
 
 
 def main() -> None:
-    """Merge the adapters of the uniform soup, put the exact sum on the base, and compare."""
+    """Merge the adapters of the uniform soup, merge the exact sum into the base, and compare."""
     shutil.rmtree(SOUPS, ignore_errors=True)
     SOUPS.mkdir()
     base = str(ROOT / read("base")["base"]["path"])
@@ -44,7 +44,7 @@ def main() -> None:
 
     merged = merge("exact.safetensors", {"method": "linear", "models": ["exact"], "base": base})
     furthest = distance(merged, load_file(ROOT / uniform["path"]))
-    print(f"On the base, no weight of soups/exact is further than {furthest:.1e} from the soup's.")
+    print(f"Merged into the base, soups/exact differs from the soup by at most {furthest:.1e}.")
 
 
 def read(stage: str) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def read(stage: str) -> dict[str, Any]:
 
 
 def merge(place: str, content: dict[str, Any]) -> dict[str, Tensor]:
-    """Write a merge file, merge by it, and return the model; nothing if it made an adapter."""
+    """Write and run a merge file; return the merged tensors, or {} for an adapter."""
     file = SOUPS / f"{place}.yaml"
     file.write_text(yaml.safe_dump(content))
     subprocess.run(["stockpot", "merge", file, SOUPS / place], check=True)
@@ -62,7 +62,7 @@ def merge(place: str, content: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
-    """Return the largest difference of two weights of one name and place."""
+    """Return the largest absolute difference between two models."""
     return max(float(torch.dist(one[name], other[name], p=torch.inf)) for name in other)
 
 

@@ -1,7 +1,7 @@
-"""A model and data of one's own: is a breast tumour malignant? An MLP on 30 measurements of cells.
+"""A custom model and data set: an MLP that classifies breast tumours by 30 measurements of cells.
 
-The data come with scikit-learn (569 cases, Wolberg, Mangasarian and Street 1995). Shifts are what
-goes wrong in a laboratory: blurred measurements, a device that reads too high, values not taken.
+The data come with scikit-learn (569 cases, Wolberg, Mangasarian and Street 1995). Shifts are errors
+of a laboratory: noisy measurements, a miscalibrated device, missing values.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ SIZES = {"pretrain": 60, "train": 200, "val": 130, "test": 179}
 
 
 class Tumours:
-    """569 cases, split by the seed.
+    """569 cases, split at random.
 
     Args:
-        seed: fixes which case is in which split, and the shifted copies.
-        val_shifts: changes of `val`, by name.
-        test_shifts: changes of `test`, by name.
+        seed: determines the splits and the shifted copies.
+        val_shifts: names of shifts of `val`.
+        test_shifts: names of shifts of `test`.
         hidden: width of the net's two hidden layers.
     """
 
@@ -43,7 +43,7 @@ class Tumours:
         self.shift_splits = dict.fromkeys(val_shifts, "val") | dict.fromkeys(test_shifts, "test")
 
     def data_digest(self) -> str:
-        """Hash what the splits depend on; the data are those of the installed scikit-learn."""
+        """Return a hash of seed, split sizes and the version of scikit-learn, the data's source."""
         described = (self.seed, SIZES, version("scikit-learn"))
         return hashlib.sha256(repr(described).encode()).hexdigest()
 
@@ -60,7 +60,7 @@ class Tumours:
             )
 
     def dataset(self, split: str) -> TensorDataset:
-        """Return measurements (N, 30), scaled as in `pretrain`, and classes (N,)."""
+        """Return measurements (N, 30), standardised by `pretrain`, and classes (N,)."""
         cases = load_breast_cancer()
         inputs = torch.tensor(cases.data, dtype=torch.float32)
         order = torch.randperm(len(inputs), generator=seeded_generator(self.seed, "split"))
@@ -71,14 +71,14 @@ class Tumours:
         return TensorDataset(scaled[parts[split]], targets[parts[split]])
 
     def shifts(self) -> Mapping[str, Shift]:
-        """Return the changes that params.yaml names."""
+        """Return the shifts that params.yaml names."""
         return {
             name: Shift(split, partial(self.shifted, name, split))
             for name, split in self.shift_splits.items()
         }
 
     def shifted(self, name: str, split: str) -> TensorDataset:
-        """Return the cases of a split with measurements that are off."""
+        """Return the cases of a split with measurement errors."""
         inputs, targets = self.dataset(split).tensors
         generator = seeded_generator(self.seed, "shift", name)
         is_missing = torch.rand(inputs.shape, generator=generator) < 0.3
@@ -91,7 +91,7 @@ class Tumours:
         return TensorDataset(changed[name], targets)
 
     def augment(self, batch: Batch, strength: float, generator: Generator) -> Batch:
-        """Add noise to the measurements; its deviation at strength 1 is theirs."""
+        """Add noise to the measurements, with standard deviation `strength`."""
         if strength == 0:
             return batch
         inputs, targets = batch
@@ -111,5 +111,5 @@ class Tumours:
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return 1.0 for each case that is told right, else 0.0; (N,)."""
+    """Return 1.0 for each case that is classified correctly, else 0.0; (N,)."""
     return (outputs.argmax(dim=-1) == targets).float()

@@ -1,11 +1,11 @@
-"""Write made-up reviews with their sentiment, and link the encoder that a package ships.
+"""Write synthetic labelled reviews, and link the encoder that a package contains.
 
     python prepare.py [SHARE]
 
-Writes data/*.csv and model/. SHARE (1) of the usual number of reviews is written.
+Writes data/*.csv and model/. SHARE scales the number of reviews (default 1).
 
-A review says something of one or two sides of a thing. The last opinion decides, so that words
-alone do not. Test and its shifts use words of praise and blame that train has never seen.
+A review has an opinion on one or two aspects of a thing. The last opinion is the label, so that a
+bag of words does not suffice. Test and its shifts use words of praise and blame that train lacks.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ class Style:
     """How a file's reviews are written."""
 
     things: str = "arts"
-    unseen: float = 0.0  # share of words that train does not have
-    negated: float = 0.1  # share of opinions that deny their opposite
-    typos: int = 0  # slips a review
+    unseen: float = 0.0  # fraction of words that train lacks
+    negated: float = 0.1  # fraction of opinions that negate their opposite
+    typos: int = 0  # swapped pairs of letters per review
 
 
 STYLES: Mapping[str, Style] = {
@@ -85,7 +85,7 @@ STYLES: Mapping[str, Style] = {
 
 
 def main() -> None:
-    """Write all files, each from a stream of its own."""
+    """Write all files, each from its own random stream."""
     share = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
     (HERE / "data").mkdir(exist_ok=True)
     written: set[str] = set()
@@ -103,7 +103,7 @@ def main() -> None:
 
 
 def reviews(name: str, style: Style, count: int, written: set[str]) -> list[tuple[str, str]]:
-    """Write so many reviews, none of which is in `written` already; half of them praise."""
+    """Write `count` reviews that are not in `written` and add them to it; half are positive."""
     draw = random.Random(name)
     found: list[tuple[str, str]] = []
     while len(found) < count:
@@ -120,7 +120,7 @@ def review(label: str, style: Style, draw: random.Random) -> str:
     thing, sides = draw.choice(list(THINGS[style.things].items()))
     first, last = draw.sample(sides, 2)
     said = f"the {last} of this {thing} was {opinion(label, style, draw)}."
-    if draw.random() < 0.6:  # something else is the other way round, and comes before
+    if draw.random() < 0.6:  # an opposite opinion on another aspect comes first
         other = "neg" if label == "pos" else "pos"
         said = f"the {first} was {opinion(other, style, draw)}, but {said}"
     text = draw.choice(OPENINGS) + said + draw.choice(CLOSINGS)
@@ -131,7 +131,7 @@ def review(label: str, style: Style, draw: random.Random) -> str:
 
 
 def opinion(label: str, style: Style, draw: random.Random) -> str:
-    """Praise or blame, perhaps by denying the opposite."""
+    """Return words of praise or blame, possibly by negating the opposite."""
     denied = draw.random() < style.negated
     words = PRAISE if (label == "pos") != denied else BLAME
     word = draw.choice(words["unseen" if draw.random() < style.unseen else "seen"])

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Write data/ and link model/ once, then train, merge and judge. Options go to `stockpot run`.
+# Write data/ and link model/ once, then train, merge and evaluate. Options are passed to
+# `stockpot run`.
 set -e
 cd "$(dirname "$0")"
 PATH="$(cd ../.. && pwd)/.venv/bin:$PATH"
