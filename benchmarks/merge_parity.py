@@ -135,7 +135,7 @@ def merged_by_both(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str
 
 @dataclass(frozen=True)
 class GivenMasks:
-    """The entries that mergekit kept, used instead of `Draws`; masks by the SHA-256 of task vectors."""
+    """The entries that mergekit kept, instead of `Draws`; masks by the SHA-256 of task vectors."""
 
     masks: Mapping[str, Tensor]
 
