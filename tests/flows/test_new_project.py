@@ -64,7 +64,7 @@ def test_nothing_is_overwritten_and_nothing_written_beside(tmp_path: Path, place
     (tmp_path / place).parent.mkdir(exist_ok=True)
     (tmp_path / place).write_text("mine")
 
-    with pytest.raises(InputError, match=f"must have no file of a project yet, got .*{place}"):
+    with pytest.raises(InputError, match=f"must not have files of a project yet, got .*{place}"):
         write_project(tmp_path)
 
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / place]

@@ -116,4 +116,4 @@ def test_new_lists_what_it_wrote_and_refuses_to_do_so_twice(tmp_path: Path) -> N
     assert "mine/workload.py" in first[1]
     assert "cd mine && stockpot check && stockpot run" in first[1]
     assert again[0] == 2
-    assert "must have no file of a project yet" in again[1]
+    assert "must not have files of a project yet" in again[1]
