@@ -33,7 +33,7 @@ class Origin:
         return self.source.read_run(self.name, 0, stored.num_elements).view(stored.shape)
 
     @property
-    def is_there(self) -> bool:
+    def exists(self) -> bool:
         """Whether the model has such a tensor."""
         return self.name in self.source.tensors
 
@@ -86,8 +86,8 @@ class TensorInputs:
     @property
     def reference(self) -> Origin:
         """The tensor that sets the output's shape and dtype: the base's, else the first present."""
-        present = [origin for origin in self.origins if origin.is_there]
-        return self.base if self.base is not None and self.base.is_there else present[0]
+        present = [origin for origin in self.origins if origin.exists]
+        return self.base if self.base is not None and self.base.exists else present[0]
 
 
 def same_named(sources: Sequence[Source], base: Source | None) -> list[TensorInputs]:

@@ -34,7 +34,7 @@ class TensorPlan:
         base: the base's tensor; None without a base.
         recipe: how it is merged.
         type: dtype and shape in the output.
-        kept: the tensor whose rows beyond those of the inputs are copied; None for none.
+        extra_rows: the tensor whose rows beyond those of the inputs are copied; None for none.
         note: the exception that was made; empty for none.
     """
 
@@ -43,7 +43,7 @@ class TensorPlan:
     base: Origin | None
     recipe: Recipe
     type: TensorType
-    kept: Origin | None = None
+    extra_rows: Origin | None = None
     note: str = ""
 
     @property
@@ -125,7 +125,7 @@ def _planned(
         chosen.base,
         _of_members(_without_data(recipe), chosen.members),
         (dtype if dtype and own.is_floating_point else own, reference.stored.shape),
-        chosen.kept,
+        chosen.extra_rows,
         chosen.note,
     )
 
@@ -163,7 +163,7 @@ def _check_kinds(plan: TensorPlan) -> None:
 def _check_statistics(plan: TensorPlan) -> None:
     """Refuse BatchNorm statistics that cannot be pooled, before any weight is read."""
     for origin in plan.inputs:
-        if origin.is_variance and not origin.mean.is_there:
+        if origin.is_variance and not origin.mean.exists:
             raise InputError(f"tensor {plan.name!r}: cannot be merged without {origin.mean.name!r}")
     if plan.type[0].is_floating_point and plan.name.endswith(("running_mean", "running_var")):
         statistics_shares(plan.name, plan.recipe.coefficients)

@@ -91,7 +91,7 @@ def _merge_shard(
     plans: Sequence[TensorPlan], writer: ShardWriter, num_threads: int, on_bytes: OnBytes
 ) -> None:
     for plan in plans:
-        _copy_kept_rows(plan, writer)
+        _copy_extra_rows(plan, writer)
     alone = [p for p in plans if not _is_elementwise(p) and p.num_elements > _ALONE]
     torch.set_num_threads(_TORCH_THREADS)
     for plan in alone:
@@ -117,16 +117,16 @@ def _merge_shard(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _copy_kept_rows(plan: TensorPlan, writer: ShardWriter) -> None:
-    if plan.kept is None:
+def _copy_extra_rows(plan: TensorPlan, writer: ShardWriter) -> None:
+    if plan.extra_rows is None:
         return
     dtype, shape = plan.type
     first, last = plan.num_elements, math.prod(shape)
-    rounded = plan.kept.source.read_run(plan.kept.name, first, last).to(dtype)
+    rounded = plan.extra_rows.source.read_run(plan.extra_rows.name, first, last).to(dtype)
     if not torch.isfinite(rounded.float()).all():
         raise InputError(
-            f"{plan.kept.stored.file}: tensor {plan.kept.name!r}: has a value that is not finite "
-            f"in {dtype}"
+            f"{plan.extra_rows.stored.file}: tensor {plan.extra_rows.name!r}: has a value that is "
+            f"not finite in {dtype}"
         )
     writer.write(plan.name, rounded, first)
 

@@ -50,7 +50,7 @@ def is_tied(head: Origin) -> bool:
         return False  # the adapter has trained a separate head
     config = read_config(source.folder)
     # Some architectures tie it unless their configuration says otherwise.
-    by_default = bool(config) and not head.is_there
+    by_default = bool(config) and not head.exists
     return bool(config.get("tie_word_embeddings", by_default))
 
 

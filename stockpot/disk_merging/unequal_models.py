@@ -45,7 +45,7 @@ class Exceptions:
             return None
         if self.integer == "base":
             return inputs.reference
-        return next((one for one in inputs.inputs if one.is_there), inputs.reference)
+        return next((one for one in inputs.inputs if one.exists), inputs.reference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +56,14 @@ class Matched:
         inputs: one per model that takes part.
         members: indices of these models; None where a tensor is copied.
         base: the base's tensor; None without a base, and where a tensor is copied.
-        kept: the tensor whose rows beyond those of `inputs` are copied; None for none.
+        extra_rows: the tensor whose rows beyond those of `inputs` are copied; None for none.
         note: the exception that was made; empty for none.
     """
 
     inputs: tuple[Origin, ...]
     members: tuple[int, ...] | None
     base: Origin | None
-    kept: Origin | None = None
+    extra_rows: Origin | None = None
     note: str = ""
 
 
@@ -78,11 +78,11 @@ def check_none_missing(
     number_of = {id(model): number for number, model in reversed([*enumerate(models)])}
     differing: dict[tuple[int, int], list[str]] = {}
     for inputs in listed:
-        lacking = [origin for origin in inputs.origins if not origin.is_there]
+        lacking = [origin for origin in inputs.origins if not origin.exists]
         if exceptions.missing != "error" or not lacking or exceptions.excludes(inputs.name):
             continue
         first = inputs.inputs[0]
-        other = inputs.reference if not first.is_there else lacking[0]
+        other = inputs.reference if not first.exists else lacking[0]
         pair = number_of[id(other.source)], number_of[id(first.source)]
         differing.setdefault(pair, []).append(inputs.name)
     for (number, first_number), names in differing.items():
@@ -108,14 +108,14 @@ def matched(inputs: TensorInputs, exceptions: Exceptions) -> Matched | None:
     """
     if exceptions.excludes(inputs.name):
         return _copied(inputs.reference, "excluded")
-    lacking = [origin for origin in inputs.origins if not origin.is_there]
+    lacking = [origin for origin in inputs.origins if not origin.exists]
     if not lacking:
         return _of_one_shape(inputs, exceptions, inputs.note)
     without = f"{_models(lacking)} has no such tensor"
     if exceptions.missing == "base":
         first = inputs.base or inputs.inputs[0]
-        return _copied(first, without) if first.is_there else None
-    if inputs.base is not None and not inputs.base.is_there:
+        return _copied(first, without) if first.exists else None
+    if inputs.base is not None and not inputs.base.exists:
         raise InputError(
             f"tensor {inputs.name!r}: {inputs.base.source.path} lacks it, so there is no "
             "difference from the base; list it in `exclude`, or set `missing: base`"
@@ -128,7 +128,7 @@ def _of_one_shape(inputs: TensorInputs, exceptions: Exceptions, note: str) -> Ma
     if (buffer := exceptions.copies(inputs)) is not None:
         return _copied(buffer, "integers")
     mismatch = exceptions.mismatch
-    members = {n: one for n, one in enumerate(inputs.inputs) if one.is_there}
+    members = {n: one for n, one in enumerate(inputs.inputs) if one.exists}
     reference = inputs.reference
     shape = reference.stored.shape
     odd = {n: one for n, one in members.items() if one.stored.shape != shape}
@@ -169,8 +169,8 @@ def _common_rows(inputs: TensorInputs, members: tuple[int, ...], note: str) -> M
     padded = f"the {common} rows that all have are merged"
     if common < num_rows:
         padded += f"; rows {common} to {num_rows - 1} are those of {reference.model}"
-    kept = reference if common < num_rows else None
-    return Matched(cut, members, base, kept, "; ".join(filter(None, [note, padded])))
+    extra_rows = reference if common < num_rows else None
+    return Matched(cut, members, base, extra_rows, "; ".join(filter(None, [note, padded])))
 
 
 def _copied(origin: Origin, reason: str) -> Matched:

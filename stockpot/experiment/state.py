@@ -23,7 +23,7 @@ from stockpot.storage.atomic_files import write_text
 from stockpot.storage.code_keys import code_key, imported_code
 from stockpot.storage.dvc import inside_dvc_stage
 from stockpot.storage.keys import content_key
-from stockpot.storage.manifests import manifest_path, outputs_are_there, read_manifest
+from stockpot.storage.manifests import manifest_path, outputs_exist, read_manifest
 
 _JOBS = "stockpot.experiment.jobs"
 
@@ -58,7 +58,7 @@ def is_done(plan: Plan, stage: str) -> bool:
         return False
     if stage in plan.imports and not plan.imports[stage].are_known():
         return False
-    return manifest["inputs"] == inputs_key(plan, stage) and outputs_are_there(root, manifest)
+    return manifest["inputs"] == inputs_key(plan, stage) and outputs_exist(root, manifest)
 
 
 def inputs_key(plan: Plan, stage: str) -> str:

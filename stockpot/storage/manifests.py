@@ -59,7 +59,7 @@ def digests_of(root: Path, paths: Iterable[Path]) -> dict[str, str]:
     return {path.relative_to(root).as_posix(): file_digest(path) for path in sorted(paths)}
 
 
-def outputs_are_there(root: Path, manifest: Mapping[str, Any]) -> bool:
+def outputs_exist(root: Path, manifest: Mapping[str, Any]) -> bool:
     """Return whether all files of a manifest are on disk: weights by size, others by digest.
 
     The digest of weights is verified when they are read.

@@ -13,7 +13,7 @@ from stockpot.storage.manifests import (
     digests_of,
     manifest_path,
     models_of,
-    outputs_are_there,
+    outputs_exist,
     read_manifest,
     write_manifest,
 )
@@ -115,29 +115,29 @@ def soups(plan: Plan) -> dict[str, Any]:
 
 
 def test_outputs_of_a_finished_stage_are_there(plan: Plan, soups: dict[str, Any]) -> None:
-    assert outputs_are_there(plan.project.root, soups)
+    assert outputs_exist(plan.project.root, soups)
 
 
 def test_missing_weights_are_noticed(plan: Plan, soups: dict[str, Any]) -> None:
     (plan.project.root / soups["soups"][1]["path"]).unlink()
 
-    assert not outputs_are_there(plan.project.root, soups)
+    assert not outputs_exist(plan.project.root, soups)
 
 
 def test_truncated_weights_are_noticed(plan: Plan, soups: dict[str, Any]) -> None:
     path = plan.project.root / soups["soups"][1]["path"]
     path.write_bytes(path.read_bytes()[:-1])
 
-    assert not outputs_are_there(plan.project.root, soups)
+    assert not outputs_exist(plan.project.root, soups)
 
 
 @pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_text("other")])
 def test_a_missing_or_changed_file_is_noticed(plan: Plan, change: Any) -> None:
     root = plan.project.root
     evaluation = read_manifest(root, "evaluate")
-    there_before = outputs_are_there(root, evaluation)
+    there_before = outputs_exist(root, evaluation)
 
     change(root / "results" / "plots" / "shifts.csv")
 
     assert there_before
-    assert not outputs_are_there(root, evaluation)
+    assert not outputs_exist(root, evaluation)
