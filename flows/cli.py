@@ -35,45 +35,6 @@ app = typer.Typer(
 
 _out, _err = Console(), Console(stderr=True)
 
-# Square brackets after a backslash: rich would take them for markup.
-_STAGE_HELP = {
-    "base": """
-        Pretrain the base, the model that every ingredient is fine-tuned from.
-
-        stockpot base --set base.epochs=40
-        """,
-    "sweep": """
-        Fine-tune the ingredients that do not exist yet, several at a time.
-
-        stockpot sweep --set sweep.size=20
-        """,
-    "soups": r"""
-        Select ingredients by their val scores and merge them: one soup per recipe.
-
-        stockpot soups --set 'soups=\[{name: top3, select: top_k, k: 3}]'
-        """,
-    "tune": """
-        Search merge coefficients on val. An interrupted search by Optuna is continued.
-
-        stockpot tune --set tune.0.trials=200
-        """,
-    "diagnose": r"""
-        Analyse ingredients and soups (barriers, similarity, contributions) on train and val.
-
-        stockpot diagnose --set 'diagnose=\[barriers, soup_size]'
-        """,
-    "evaluate": """
-        Score all models on test and the test shifts, with confidence intervals.
-
-        stockpot evaluate --set evaluate.bootstrap=10000
-        """,
-    "report": """
-        Write results/report.html.
-
-        stockpot report && xdg-open results/report.html
-        """,
-}
-
 
 def _show_version(is_asked: bool) -> None:
     if is_asked:
@@ -125,7 +86,7 @@ def run(params: Params = None, overrides: Overrides = None) -> None:
 
       stockpot run --set seed=1 --set sweep.size=8
     """
-    _run_stages(params, overrides, STAGES)
+    _run_stages(params, overrides, [*STAGES])
 
 
 @app.command(rich_help_panel="Experiment")
@@ -160,7 +121,7 @@ def _stage_command(stage: str) -> Callable[[str | None, list[str] | None], None]
 
 
 for _stage in STAGES:
-    app.command(_stage, help=_STAGE_HELP[_stage], rich_help_panel="Stages")(_stage_command(_stage))
+    app.command(_stage, help=STAGES[_stage].help, rich_help_panel="Stages")(_stage_command(_stage))
 
 
 @app.command(rich_help_panel="Stages")

@@ -88,10 +88,10 @@ def _record_in_dvc(
 def _flow_of(stages: Sequence[str]) -> Flow[[str | None, tuple[str, ...]], Any]:
     """Return one stage's flow, or the experiment's."""
     # Imported here: Prefect reads its settings from the environment when it is imported.
-    from flows.experiment import STAGES as STAGE_FLOWS
     from flows.experiment import run_experiment
+    from flows.stage import flow_of
 
-    return run_experiment if len(stages) == len(STAGES) else STAGE_FLOWS[stages[0]]
+    return run_experiment if len(stages) == len(STAGES) else flow_of(stages[0])
 
 
 def _import_ahead(plan: Plan, stages: Sequence[str]) -> None:

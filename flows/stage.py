@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 
 from prefect import Flow, State, flow
@@ -12,6 +13,15 @@ from tasks.run_settings import flow_session
 from tasks.session import Session
 
 StageFlow = Flow[[str | None, tuple[str, ...]], State[None] | None]
+
+FLOWS: dict[str, StageFlow] = {}
+"""The flows of the stages whose modules are imported, by stage."""
+
+
+def flow_of(name: str) -> StageFlow:
+    """Return the flow of a stage, which is defined in `flows/<name>.py`."""
+    importlib.import_module(f"flows.{name}")
+    return FLOWS[name]
 
 
 def stage(name: str) -> Callable[[Callable[[Session], None]], StageFlow]:
@@ -33,6 +43,7 @@ def stage(name: str) -> Callable[[Callable[[Session], None]], StageFlow]:
         # Prefect describes a flow, and finds it again for a deployment, by these.
         for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
             setattr(run, attribute, getattr(work, attribute))
-        return flow(name=name)(run)
+        FLOWS[name] = flow(name=name)(run)
+        return FLOWS[name]
 
     return decorate

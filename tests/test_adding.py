@@ -202,3 +202,58 @@ def test_a_fine_tuning_technique_is_its_file_its_hook_and_its_field(copy: Copy) 
         "'stockpot.ingredients.finetuning.loop')\n"
     )
     assert len(copy.touched) == 3
+
+
+def test_a_stage_is_its_job_task_and_flow_and_its_entries(copy: Copy) -> None:
+    copy.write(
+        "stockpot/experiment/jobs/counting.py",
+        '"""Count."""\n\n\ndef count(models):\n    """Count."""\n    return len(models)\n',
+    )
+    copy.write(
+        "tasks/counting.py",
+        "from stockpot.experiment.jobs.counting import count\n"
+        "from tasks.task_kinds import local_task\n\n\n"
+        '@local_task("count")\ndef count_models(models):\n    """Count."""\n'
+        "    return count(models)\n",
+    )
+    copy.write(
+        "flows/counted.py",
+        "from flows.stage import stage\nfrom tasks.counting import count_models\n"
+        "from tasks.outputs import record_stage\n\n\n"
+        '@stage("counted")\ndef count_soups(session):\n    """Count."""\n'
+        '    record_stage("counted", {"count": count_models(session.plan.models())})\n',
+    )
+    copy.replace(
+        "stockpot/experiment/stages.py",
+        '        "report": Stage(',
+        '        "counted": Stage(("soups",), "Count.\\n\\nstockpot counted"),\n'
+        '        "report": Stage(',
+    )
+    copy.replace(
+        "stockpot/experiment/state.py",
+        '        "evaluate": _judging_modules,',
+        '        "evaluate": _judging_modules,\n'
+        '        "counted": lambda _plan: ("stockpot.experiment.jobs.counting",),',
+    )
+    copy.replace(
+        "stockpot/experiment/state.py",
+        '        "report": tuple(content),',
+        '        "report": tuple(content),\n        "counted": (),',
+    )
+    stage = "  counted:\n    cmd: stockpot counted\n    deps: [results/code/counted.json]\n"
+    shutil.copy(ROOT / "dvc.yaml", copy.root)
+    shutil.copy(ROOT / "params.yaml", copy.root)
+    copy.replace("dvc.yaml", "\nplots:", f"\n{stage}plots:")
+
+    copy.python(
+        "from flows.stage import flow_of\nassert flow_of('counted').name == 'counted'\n"
+        "from pathlib import Path\nfrom typer.main import get_command\n"
+        "from flows.cli import app\nassert 'counted' in get_command(app).commands\n"
+        "from stockpot.config import load_experiment\nfrom stockpot.experiment.plan import Plan\n"
+        "from stockpot.experiment.state import first_to_do, stage_modules\n"
+        "from stockpot.storage.project import Project\nparams = Path('params.yaml').absolute()\n"
+        "plan = Plan(Project(params.parent, params), load_experiment(params))\n"
+        "assert 'stockpot.experiment.jobs.counting' in stage_modules(plan, 'counted')\n"
+        "assert first_to_do(plan) == 'base'\n"
+    )
+    assert len(copy.touched) == 6

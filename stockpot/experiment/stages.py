@@ -1,19 +1,87 @@
-"""The stages of an experiment in order, and the stages that each one reads from."""
+"""The stages of an experiment, in order: the stages that each one reads, and its help."""
 
 from __future__ import annotations
 
-STAGES = ("base", "sweep", "soups", "tune", "diagnose", "evaluate", "report")
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
 
-# The stages whose manifests a stage reads; the same dependencies are in dvc.yaml.
-UPSTREAM = {
-    "base": (),
-    "sweep": ("base",),
-    "soups": ("sweep",),
-    "tune": ("sweep",),
-    "diagnose": ("base", "sweep", "soups", "tune"),
-    "evaluate": ("base", "sweep", "soups", "tune"),
-    "report": ("base", "sweep", "soups", "tune", "diagnose", "evaluate"),
-}
+
+class Stage(NamedTuple):
+    """A stage, whose flow is in `flows/<name>.py`.
+
+    Attributes:
+        reads: the stages whose manifests it reads, which are its dependencies in dvc.yaml.
+        help: the help of its command, with an example; square brackets after a backslash, since
+            rich would take them for markup.
+    """
+
+    reads: tuple[str, ...]
+    help: str
+
+
+STAGES: Mapping[str, Stage] = MappingProxyType(
+    {
+        "base": Stage(
+            (),
+            """
+        Pretrain the base, the model that every ingredient is fine-tuned from.
+
+        stockpot base --set base.epochs=40
+        """,
+        ),
+        "sweep": Stage(
+            ("base",),
+            """
+        Fine-tune the ingredients that do not exist yet, several at a time.
+
+        stockpot sweep --set sweep.size=20
+        """,
+        ),
+        "soups": Stage(
+            ("sweep",),
+            r"""
+        Select ingredients by their val scores and merge them: one soup per recipe.
+
+        stockpot soups --set 'soups=\[{name: top3, select: top_k, k: 3}]'
+        """,
+        ),
+        "tune": Stage(
+            ("sweep",),
+            """
+        Search merge coefficients on val. An interrupted search by Optuna is continued.
+
+        stockpot tune --set tune.0.trials=200
+        """,
+        ),
+        "diagnose": Stage(
+            ("base", "sweep", "soups", "tune"),
+            r"""
+        Analyse ingredients and soups (barriers, similarity, contributions) on train and val.
+
+        stockpot diagnose --set 'diagnose=\[barriers, soup_size]'
+        """,
+        ),
+        "evaluate": Stage(
+            ("base", "sweep", "soups", "tune"),
+            """
+        Score all models on test and the test shifts, with confidence intervals.
+
+        stockpot evaluate --set evaluate.bootstrap=10000
+        """,
+        ),
+        "report": Stage(
+            ("base", "sweep", "soups", "tune", "diagnose", "evaluate"),
+            """
+        Write results/report.html.
+
+        stockpot report && xdg-open results/report.html
+        """,
+        ),
+    }
+)
+
+UPSTREAM = {name: stage.reads for name, stage in STAGES.items()}
 
 
 def all_before(stage: str) -> list[str]:
