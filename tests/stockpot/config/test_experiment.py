@@ -328,4 +328,4 @@ def test_diagnostics_are_built_in_or_functions_of_the_user(load: Load) -> None:
 
 def test_metrics_are_functions_of_the_user(load: Load) -> None:
     assert load().evaluate.metrics == []
-    assert load("evaluate.metrics=[my_module:f1]").evaluate.metrics == ["my_module:f1"]
+    assert load("evaluate.metrics=[textwrap:indent]").evaluate.metrics == ["textwrap:indent"]
