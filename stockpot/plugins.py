@@ -129,6 +129,20 @@ def options_of(place: str, plugin: Callable[..., Any]) -> dict[str, Option]:
     }
 
 
+def check_options(plugin: str, options: Mapping[str, Option], given: Mapping[str, Any]) -> None:
+    """Check that given options are those of a plugin, with all that are required.
+
+    Raises:
+        InputError: an option is unknown, or a required one is missing.
+    """
+    for name in given:
+        if name not in options:
+            raise InputError(f"{plugin}: {unknown_name('option', name, options)}")
+    for name, option in options.items():
+        if option.default is ... and name not in given:
+            raise InputError(f"{plugin}: option {name!r} is required, got nothing")
+
+
 Outcome: TypeAlias = Literal["ok", "failed", "skipped"]
 
 

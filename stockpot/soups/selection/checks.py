@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stockpot.plugins import Check, CheckResult, Skipped, run_checks
+from stockpot.plugins import Check, CheckResult, Skipped, check_options, run_checks
 from stockpot.soups.selection.candidates import Candidates, Paths, PathSelection, Selection
 from stockpot.soups.selection.rule import Rule
 
@@ -171,5 +171,9 @@ def check_selection(
     Args:
         rule: the selection, e.g. `stockpot.soups.selection.registry.SELECTIONS["my_module:rule"]`.
         options: values of its options; those that have no default must be given.
+
+    Raises:
+        InputError: an option is unknown or missing.
     """
+    check_options(f"selection {rule.choose.__name__}", rule.options, options)
     yield from run_checks(CHECKS, CheckedRule(rule, options))

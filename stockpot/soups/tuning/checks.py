@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stockpot.plugins import Check, CheckResult, Skipped, run_checks
+from stockpot.plugins import Check, CheckResult, Skipped, check_options, run_checks
 from stockpot.soups.tuning.custom_search import SearchKind
 from stockpot.soups.tuning.search import Found
 
@@ -153,5 +153,9 @@ def check_search(
     Args:
         kind: the search, e.g. `stockpot.soups.tuning.registry.SEARCHES["my_module:my_search"]`.
         options: values of its options; those that have no default must be given.
+
+    Raises:
+        InputError: an option is unknown or missing.
     """
+    check_options("search", kind.options, options)
     yield from run_checks(CHECKS, CheckedSearch(kind, options))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from stockpot.errors import InputError
 from stockpot.soups.selection.candidates import (
     Candidates,
     PathPoint,
@@ -109,6 +110,15 @@ def test_a_broken_selection_is_found_with_what_to_change(function: Callable[...,
 
 def test_every_check_finds_a_broken_selection() -> None:
     assert {name for name, _ in BROKEN.values()} == {c.__name__.replace("_", " ") for c in CHECKS}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({}, "selection top_k: option 'k' is required"), ({"k": 1, "n": 2}, "unknown option 'n'")],
+)
+def test_options_must_be_those_of_the_selection(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        list(check_selection(SELECTIONS["top_k"], options))
 
 
 @pytest.mark.parametrize("name", SELECTIONS)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from stockpot.errors import InputError
 from stockpot.soups.tuning.checks import CHECKS, check_search
 from stockpot.soups.tuning.custom_search import Mixing, SearchKind, search_kind_of
 from stockpot.soups.tuning.registry import SEARCHES
@@ -98,6 +99,11 @@ def test_a_broken_search_is_found_with_what_to_change(found: Callable[..., Any])
 
 def test_every_check_finds_a_broken_search() -> None:
     assert {name for name, _ in BROKEN.values()} == {c.__name__.replace("_", " ") for c in CHECKS}
+
+
+def test_options_must_be_those_of_the_search() -> None:
+    with pytest.raises(InputError, match="search: unknown option 'trails'"):
+        list(check_search(SEARCHES["optuna"], {"trails": 4}))
 
 
 @pytest.mark.parametrize("name", SEARCHES)
