@@ -20,6 +20,7 @@ from stockpot.experiment.jobs.judging import judge_models, measure_baseline, pre
 from stockpot.experiment.jobs.prechecking import check_ingredients
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.report_files import load_results, write_plot_files, write_report_files
+from stockpot.experiment.state import inputs_key
 from stockpot.reporting.figures import draw_figures
 from stockpot.storage.manifests import digests_of, write_manifest
 from stockpot.storage.models import Model
@@ -49,7 +50,7 @@ def run_library(plan: Plan, pool: WorkerPool) -> dict[str, float]:
         made = work()
         seconds[stage] = time.perf_counter() - start
         if stage != "report":
-            write_manifest(root, stage, {"inputs": plan.inputs(stage), **made})
+            write_manifest(root, stage, {"inputs": inputs_key(plan, stage), **made})
 
     timed("base", lambda: {"base": pool.run(make_model, plan.base_job()).to_json()})
     timed("sweep", lambda: _sweep(plan, pool))
@@ -73,7 +74,7 @@ def train_sweep(plan: Plan, pool: WorkerPool) -> float:
     root = plan.project.root
     base = pool.run(make_model, plan.base_job())
     assert isinstance(base, Model)
-    write_manifest(root, "base", {"inputs": plan.inputs("base"), "base": base.to_json()})
+    write_manifest(root, "base", {"inputs": inputs_key(plan, "base"), "base": base.to_json()})
     start = time.perf_counter()
     _side_by_side(pool, make_model, plan.ingredient_jobs())
     return time.perf_counter() - start
