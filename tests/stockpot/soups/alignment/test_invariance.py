@@ -90,5 +90,5 @@ def test_each_entry_of_a_traced_spec_is_needed(name: str) -> None:
 
     assert len(listed) > 2
     for x in listed:
-        with pytest.raises(InputError, match="must leave the outputs"):
+        with pytest.raises(InputError, match="must not change the outputs"):
             _check(net, {**spec, x: (None,) * len(spec[x])})
