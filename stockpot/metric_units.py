@@ -69,6 +69,10 @@ class Unit:
         """Format a difference with its sign, and with `more` decimals than a score."""
         return f"{self.factor * difference:+.{self.decimals + more}f}"
 
+    def finely(self, difference: float) -> str:
+        """Format a difference with its sign and one decimal more than a score."""
+        return self.signed(difference, more=1)
+
     def difference(self, difference: float) -> str:
         """Format a difference, signed unless it is 0: 0.041 is +4.1 for a fraction.
 

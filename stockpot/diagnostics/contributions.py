@@ -110,7 +110,7 @@ def _alerts(groups: Sequence[Mapping[str, Any]], unit: Unit) -> tuple[Alert, ...
     return tuple(
         Alert(
             row["ingredient"],
-            f"without it the mean of {_named(group)} is {_points(unit, row['change']['val'])} "
+            f"without it the mean of {_named(group)} is {unit.finely(row['change']['val'])} "
             f"{unit.points} better on val ({row['won']} examples better, {row['lost']} worse, "
             f"p = {row['p']:.2g})",
         )
@@ -130,8 +130,8 @@ def _about(group: Mapping[str, Any], unit: Unit) -> str:
         return f"{worth} It is better on val without {' or '.join(harmful)}: leave it out."
     changes = sorted(row["change"]["val"] for row in rows)
     return (
-        f"{worth} Without any one of them it changes by {_points(unit, changes[0])} to "
-        f"{_points(unit, changes[-1])} on val: none makes it significantly worse."
+        f"{worth} Without any one of them it changes by {unit.finely(changes[0])} to "
+        f"{unit.finely(changes[-1])} on val: none makes it significantly worse."
     )
 
 
@@ -140,7 +140,7 @@ def _most_and_least(group: Mapping[str, Any], place: str, unit: Unit) -> str:
     least, most = ordered[0], ordered[-1]
     total = group["score"][place] - group["base"][place]
     return (
-        f"{_points(unit, total)} {unit.points} on {PLACES[place]} against the base, to which "
+        f"{unit.finely(total)} {unit.points} on {PLACES[place]} against the base, to which "
         f"{most['ingredient']} adds most ({_value(most, place, unit)}) and {least['ingredient']} "
         f"least ({_value(least, place, unit)})"
     )
@@ -153,9 +153,5 @@ def _named(group: Mapping[str, Any]) -> str:
 
 
 def _value(row: Mapping[str, Any], place: str, unit: Unit) -> str:
-    error = _points(unit, row["error"][place]).removeprefix("+")
-    return f"{_points(unit, row['shapley'][place])} \N{PLUS-MINUS SIGN} {error}"
-
-
-def _points(unit: Unit, difference: float) -> str:
-    return unit.signed(difference, more=1)
+    error = unit.finely(row["error"][place]).removeprefix("+")
+    return f"{unit.finely(row['shapley'][place])} \N{PLUS-MINUS SIGN} {error}"

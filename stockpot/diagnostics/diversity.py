@@ -24,7 +24,7 @@ def diversity(context: DiagnosticContext) -> Finding:
     """
     if len(context.ingredients) < 2:
         return Finding("There is only one ingredient, so there are no predictions to compare.")
-    if not is_classification(context):
+    if context.workload.task != "classification":
         return Finding("Diversity is measured on predicted classes, and this workload has none.")
     sets = ["val", *(f"val_shift/{name}" for name in context.val_shifts)]
     compared = {name: _compare(context, name) for name in sets}
@@ -36,11 +36,6 @@ def diversity(context: DiagnosticContext) -> Finding:
         "sets": compared,
     }
     return Finding(_sentence(data), _metrics(compared), data)
-
-
-def is_classification(context: DiagnosticContext) -> bool:
-    """Report whether the outputs are logits (N, C) of classes."""
-    return context.workload.task == "classification"
 
 
 def disagreement(predictions: Tensor) -> Tensor:

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from stockpot.diagnostics.context import DiagnosticContext
 from stockpot.diagnostics.finding import Finding
-from stockpot.diagnostics.minimum_cuts import Floats, minimum_cut, split_into_groups
+from stockpot.diagnostics.minimum_cuts import minimum_cut, split_into_groups
 from stockpot.diagnostics.states import mean_state
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.finetuning.objective import training_losses
 from stockpot.merging.methods.inner_products import cosines_of, gram
 from stockpot.metric_units import unit_in
+from stockpot.statistics.values import Floats
 from stockpot.storage.models import Model
 from stockpot.workloads.protocol import Batch
 

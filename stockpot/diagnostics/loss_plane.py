@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from stockpot.diagnostics.context import DiagnosticContext, LoadedModel
 from stockpot.diagnostics.finding import Finding
@@ -17,8 +16,7 @@ from stockpot.merging.engine import merge_states
 from stockpot.merging.methods.inner_products import task_vector_gram
 from stockpot.merging.methods.linear import linear
 from stockpot.merging.recipe import Recipe
-
-Floats = NDArray[np.float64]
+from stockpot.statistics.values import Floats
 
 _SIDE = 21  # points
 _MARGIN = 0.25  # of the three points' extent, on each side
@@ -94,7 +92,11 @@ def loss_plane(context: DiagnosticContext) -> Finding:
     places = [plane.place(gram[[second, third], place]) for place in range(len(models))]
     x, y = _axes([(0.0, 0.0), places[second], places[third]])
     loss_of = _probe_loss(context)
-    losses = [[loss_of(_at(plane, corners, a, b)) for a in x] for b in y]
+
+    def loss_at(a: float, b: float) -> float:
+        return loss_of(merge_states(corners, Recipe.of(linear, plane.coefficients(a, b))))
+
+    losses = [[loss_at(a, b) for a in x] for b in y]
     data = {
         "corners": [context.base.name, models[second].name, models[third].name],
         "probe": len(context.probe("val", _PROBE)[-1]),
@@ -135,10 +137,6 @@ def _axes(corners: Sequence[tuple[float, float]]) -> tuple[list[float], list[flo
     room = _MARGIN * (high - low)
     grid: Floats = np.linspace(low - room, high + room, _SIDE)
     return grid[:, 0].tolist(), grid[:, 1].tolist()
-
-
-def _at(plane: Plane, corners: Sequence[State], x: float, y: float) -> State:
-    return merge_states(corners, Recipe.of(linear, plane.coefficients(x, y)))
 
 
 def _probe_loss(context: DiagnosticContext) -> Callable[[State], float]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from stockpot.statistics.values import Floats
 
 _GAIN = 1e-12  # a smaller one is rounding, and the search would not end
 

@@ -8,20 +8,18 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from stockpot.diagnostics.context import DiagnosticContext
 from stockpot.diagnostics.finding import Alert, Finding
 from stockpot.merging.methods.inner_products import cosines_of, task_vector_gram
+from stockpot.statistics.values import Floats
 
 CUT = 0.9  # mean of 1 - cosine: clusters with more between them are separate
 _FOREIGN = 0.25  # share of the usual cosine: a task vector with less raises an alert
 _USUAL = 0.1  # usual cosine: if it is less, the ingredients have different tasks
 _NEGLIGIBLE = 0.25  # share of the usual norm: a shorter task vector does no harm
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +82,8 @@ def cluster(cosines: Floats, cut: float = CUT) -> Clusters:
     np.fill_diagonal(distances, 0)
     links = linkage(squareform(distances, checks=False), "average", optimal_ordering=True)
     numbers: dict[int, int] = {}
-    for number in fcluster(links, cut, "distance").tolist():
-        numbers.setdefault(number, len(numbers))
-    labels = [numbers[number] for number in fcluster(links, cut, "distance").tolist()]
+    found = fcluster(links, cut, "distance").tolist()
+    labels = [numbers.setdefault(number, len(numbers)) for number in found]
     return Clusters(labels, leaves_list(links).tolist(), np.round(links, 6).tolist())
 
 

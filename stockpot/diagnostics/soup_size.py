@@ -137,12 +137,12 @@ def _sentence(num: int, curves: Mapping[str, Mapping[str, Any]], unit: Unit) -> 
     if num < _LEAST:
         return f"{seen} A prediction for more ingredients needs at least {_LEAST}."
     more = " and ".join(
-        f"{_points(unit, curve['as_many_again']['value'])} {unit.points} on {PLACES[place]} (95 % "
-        f"interval {_points(unit, curve['as_many_again']['low'])} to "
-        f"{_points(unit, curve['as_many_again']['high'])})"
+        f"{unit.finely(curve['as_many_again']['value'])} {unit.points} on {PLACES[place]} (95 % "
+        f"interval {unit.finely(curve['as_many_again']['low'])} to "
+        f"{unit.finely(curve['as_many_again']['high'])})"
         for place, curve in curves.items()
     )
-    one = " and ".join(_points(unit, curve["one_more"]["value"]) for curve in curves.values())
+    one = " and ".join(unit.finely(curve["one_more"]["value"]) for curve in curves.values())
     return (
         f"{seen} {num} more ingredients would change the mean by {more}, one more by {one}: "
         f"{_advice(curves, unit)}."
@@ -178,7 +178,3 @@ def _advice(curves: Mapping[str, Mapping[str, Any]], unit: Unit) -> str:
     if helped:
         return "training more is hardly worth it"
     return "there are too few ingredients or val examples to know whether training more helps"
-
-
-def _points(unit: Unit, difference: float) -> str:
-    return unit.signed(difference, more=1)

@@ -121,7 +121,9 @@ def test_the_sentence_for_groups_that_oppose_each_other_says_what_a_split_is_wor
         )
 
     assert "2 groups (of 2, 1)" in told(0.9)
-    assert told(0.9).endswith("+10.0 points relative to the soup of all: make a soup of each group.")
+    assert told(0.9).endswith(
+        "+10.0 points relative to the soup of all: make a soup of each group."
+    )
     assert "there is no need to split" in told(0.7)
 
 

@@ -5,7 +5,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from stockpot.diagnostics.minimum_cuts import Floats, mean_between, minimum_cut, split_into_groups
+from stockpot.diagnostics.minimum_cuts import mean_between, minimum_cut, split_into_groups
+from stockpot.statistics.values import Floats
 
 
 def _cosines(vectors: Floats) -> Floats:
