@@ -28,6 +28,8 @@ from stockpot.storage.keys import content_key
 _BOOKKEEPING = (
     "stockpot.config",
     "stockpot.errors",
+    "stockpot.experiment.jobs.job",
+    "stockpot.experiment.provenance",
     "stockpot.metric_units",
     "stockpot.plugins",
     "stockpot.tracking",
