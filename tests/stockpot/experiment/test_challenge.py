@@ -84,5 +84,5 @@ def test_equal_models_are_promoted_no_more_often_than_the_level(level: float) ->
 
 
 def test_models_that_saw_different_examples_are_not_compared() -> None:
-    with pytest.raises(ValueError, match="one value an example of both models"):
+    with pytest.raises(ValueError, match="one value per example of both models"):
         judge_challenger(np.ones(5), np.ones(4), "accuracy", level=0.05, seed=0)
