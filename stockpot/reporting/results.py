@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from stockpot.errors import InputError
+
 Manifest = dict[str, Any]
 ModelEntry = dict[str, Any]
 
@@ -50,7 +52,16 @@ def best_ingredient(evaluation: Manifest) -> ModelEntry:
 
 
 def best_soup(evaluation: Manifest) -> ModelEntry | None:
-    """Return the evaluated soup or tuned soup that was the best on val; None without soups."""
+    """Return the evaluated soup or tuned soup that was the best on val; None without soups.
+
+    Raises:
+        InputError: the manifest is from a version that did not record it.
+    """
+    if "best_soup" not in evaluation:
+        raise InputError(
+            "results/evaluation.json: must name the best soup, got a manifest of an older version; "
+            "run `stockpot run` there again"
+        )
     name, soups = evaluation["best_soup"], models_of(evaluation, "soup", "tuned")
     return next((soup for soup in soups if soup["name"] == name), None)
 
