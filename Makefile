@@ -33,7 +33,7 @@ schema: .venv/installed
 
 # Print README's table, from the results of `make run`; with --write the script updates README.
 figures: .venv/installed
-	$(BIN)/python benchmarks/readme_figures.py
+	$(BIN)/python benchmarks/readme_figures.py --write
 
 # For `dvc plots` without a network: a page template that contains Vega's scripts, from vl-convert.
 plots-page: .venv/installed

@@ -67,6 +67,15 @@ def method(request: pytest.FixtureRequest) -> Method:
     return chosen
 
 
+# One method per path of the engine: entries alone, entries after measuring, random entries, whole
+# tensors, and tensors of few models.
+PATHS = pytest.mark.parametrize(
+    "method",
+    [METHODS[name] for name in ("linear", "ties", "dare_ties", "tsv", "slerp")],
+    ids=lambda method: method.name,
+)
+
+
 @pytest.fixture
 def _tiny_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut tensors of some hundred elements into pieces, and merge the larger ones alone."""
@@ -172,22 +181,21 @@ def _digests(folder: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-def test_every_method_gives_the_bits_of_a_merge_in_memory(
-    tmp_path: Path, method: Method, dtype: torch.dtype
-) -> None:
+def test_every_method_gives_the_bits_of_a_merge_in_memory(tmp_path: Path, method: Method) -> None:
     recipe = _recipe(method)
-    states, base = _states(recipe, dtype), _state(99, dtype)
-    [*paths, base_path] = _save(tmp_path, [*states, base])
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        states, base = _states(recipe, dtype), _state(99, dtype)
+        [*paths, base_path] = _save(tmp_path, [*states, base])
 
-    merged = _merge(tmp_path / "soup.safetensors", paths, recipe, base_path, num_threads=1)
+        merged = _merge(tmp_path / f"{dtype}.safetensors", paths, recipe, base_path, num_threads=1)
 
-    assert _equal(merged, merge_states(states, recipe, base))
+        assert _equal(merged, merge_states(states, recipe, base)), dtype
 
 
+@PATHS
 @pytest.mark.usefixtures("_tiny_pieces")
 @pytest.mark.parametrize("num_threads", [1, 2, 4])
-def test_every_method_gives_the_same_bits_in_pieces_by_any_number_of_threads_in_any_shards(
+def test_a_merge_gives_the_same_bits_in_pieces_by_any_number_of_threads_in_any_shards(
     tmp_path: Path, method: Method, num_threads: int
 ) -> None:
     recipe = _recipe(method)
@@ -207,6 +215,7 @@ def test_every_method_gives_the_same_bits_in_pieces_by_any_number_of_threads_in_
     assert _equal(merged, merge_states(states, recipe, base))
 
 
+@PATHS
 def test_the_bits_of_a_big_tensor_do_not_depend_on_the_number_of_threads(
     tmp_path: Path, method: Method, monkeypatch: pytest.MonkeyPatch
 ) -> None:
