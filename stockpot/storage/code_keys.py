@@ -2,7 +2,7 @@
 
 The imports are read from the sources, never executed. Comments, layout and docstrings do not
 count. Packages that others maintain are not followed; the versions of those that decide the bits
-of weights are part of the key.
+of weights, and of those that hold a named module, are part of the key.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import ast
 import hashlib
 import importlib.metadata
 import importlib.util
+import re
 import sys
 import sysconfig
 import threading
@@ -30,7 +31,6 @@ _BOOKKEEPING = (
     "stockpot.errors",
     "stockpot.experiment.jobs.job",
     "stockpot.experiment.provenance",
-    "stockpot.metric_units",
     "stockpot.plugins",
     "stockpot.tracking",
     "stockpot.workers",
@@ -54,6 +54,8 @@ _BOOKKEEPING = (
 )
 
 _VERSIONED = ("numpy", "torch")  # packages of others whose version decides the bits of results
+
+_NAME_OF_TYPES = re.compile(r"(\w+\.)?TYPE_CHECKING")
 
 # Two threads that parse at once make CPython 3.11 raise SystemError ("AST constructor recursion
 # depth mismatch"): it counts the depth for all threads together.
@@ -87,10 +89,11 @@ def imported_code(*modules: str) -> dict[str, str]:
         InputError: one of `modules` cannot be found, or the source of one cannot be parsed.
     """
     digests: dict[str, str] = {}
-    packages: set[str] = set()
+    packages = {name.partition(".")[0] for name in modules if _file_of(name) is None}
     waiting = [inside for name in modules for inside in _with_parents(name)]
     for name in modules:
-        if _file_of(name) is None:
+        spec = _spec_of(name)
+        if spec is None or spec.origin is None:
             raise InputError(f"module {name!r} cannot be found; run where it can be imported from")
     while waiting:
         name = waiting.pop()
@@ -100,10 +103,10 @@ def imported_code(*modules: str) -> dict[str, str]:
         if file is None:
             packages |= {name.partition(".")[0]} & {*_VERSIONED}
             continue
-        source = _read(file)
+        source = _read(name, file)
         digests[name] = source.digest
         waiting += [inside for found in source.imports for inside in _with_parents(found)]
-    versions = {name: importlib.metadata.version(name) for name in packages}
+    versions = {name: _version_of(name) for name in packages}
     return dict(sorted((digests | versions).items()))
 
 
@@ -148,36 +151,65 @@ def _file_of(name: str) -> Path | None:
 def _spec_of(name: str) -> ModuleSpec | None:
     """Find a module without running it, or the packages it is in."""
     top, *inner = name.split(".")
-    if top in sys.stdlib_module_names:
-        return None
     try:
         spec = importlib.util.find_spec(top)
     except (ImportError, ValueError):  # ValueError: __main__, or a module without a spec
         return None
-    for depth in range(len(inner)):
-        if spec is None or spec.submodule_search_locations is None:
+    folders = [*((spec and spec.submodule_search_locations) or [])]
+    for depth, part in enumerate(inner, start=2):
+        full = ".".join([top, *inner][:depth])
+        try:
+            spec = PathFinder.find_spec(full, folders) if folders else None
+        except KeyError:  # a package without __init__.py, inside one that is not imported
+            spec = ModuleSpec(full, None, is_package=True)
+        if spec is None:
             return None
-        full = ".".join((top, *inner[: depth + 1]))
-        spec = PathFinder.find_spec(full, [*spec.submodule_search_locations])
+        if spec.loader is None:
+            folders = [str(Path(folder) / part) for folder in folders]
+        else:
+            folders = [*(spec.submodule_search_locations or [])]
     return spec
 
 
 def _is_installed(file: Path) -> bool:
-    paths = {sysconfig.get_path(kind) for kind in ("purelib", "platlib", "stdlib", "platstdlib")}
-    return any(Path(path) in file.parents for path in paths if path)
+    """Return whether a file belongs to Python or to an installed package, in any environment."""
+    stdlib = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib")}
+    is_package = not {"site-packages", "dist-packages"}.isdisjoint(file.parts)
+    return is_package or any(Path(path) in file.parents for path in stdlib if path)
+
+
+def _version_of(package: str) -> str:
+    """Return the version of an installed package, by the name of its module.
+
+    Raises:
+        InputError: the package has no version.
+    """
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        names = importlib.metadata.packages_distributions().get(package)
+    if package in sys.stdlib_module_names:
+        return sys.version
+    if not names:
+        raise InputError(
+            f"module {package!r}: must be Python source or belong to an installed package; "
+            "put it in the project's folder or install it"
+        )
+    return importlib.metadata.version(names[0])
 
 
 @cache
-def _read(file: Path) -> _Source:
-    """Parse a file, with the docstrings taken out.
+def _read(name: str, file: Path) -> _Source:
+    """Parse the file of a module, with the docstrings taken out.
 
     Raises:
         InputError: it is not Python.
     """
-    package = _package_of(file)
+    parts = name.split(".")
+    package = tuple(parts if file.name == "__init__.py" else parts[:-1])
     try:
         with _parsing:
-            tree = ast.parse(file.read_text(encoding="utf-8"))
+            tree = ast.parse(file.read_bytes())  # bytes: a file may declare its encoding
     except (SyntaxError, ValueError) as error:
         raise InputError(f"{file.name}: must be Python, got {error}") from error
     imports = tuple(dict.fromkeys(_imports(tree, package)))
@@ -188,19 +220,9 @@ def _read(file: Path) -> _Source:
     return _Source(hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:20], imports)
 
 
-def _package_of(file: Path) -> tuple[str, ...]:
-    """Return the package that a file's relative imports start from."""
-    parts: list[str] = []
-    folder = file.parent
-    while (folder / "__init__.py").is_file():
-        parts.insert(0, folder.name)
-        folder = folder.parent
-    return tuple(parts)
-
-
 def _imports(node: ast.AST, package: tuple[str, ...]) -> Iterator[str]:
     """Yield the modules that code imports, at its top or later; not those for types alone."""
-    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+    if isinstance(node, ast.If) and _NAME_OF_TYPES.fullmatch(ast.unparse(node.test)):
         for other in node.orelse:
             yield from _imports(other, package)
         return

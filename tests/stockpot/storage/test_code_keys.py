@@ -138,6 +138,82 @@ def test_imports_for_types_alone_do_not_count(write: Write, statement: str) -> N
     assert ("helper" in imported_code("mine")) == bool(statement)
 
 
+def test_an_import_that_is_not_for_types_counts(write: Write) -> None:
+    source = "from typing import TYPE_CHECKING\nif not TYPE_CHECKING:\n    import helper\n"
+    write({"mine.py": source, "helper.py": "value = 1"})
+
+    assert set(imported_code("mine")) == {"mine", "helper"}
+
+
+def test_folders_without_init_are_packages_too(write: Write) -> None:
+    write(
+        {
+            "nets/deep/mine.py": "from .shapes import width\nfrom . import more\nimport nets.top",
+            "nets/deep/shapes.py": "width = 3",
+            "nets/deep/more.py": "",
+            "nets/top.py": "",
+        }
+    )
+
+    named = {"nets.deep.mine", "nets.deep.more", "nets.deep.shapes", "nets.top"}
+    assert set(imported_code("nets.deep.mine")) == named
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xef\xbb\xbfimport helper", b"# coding: latin-1\nimport helper\nname = '\xe9'"],
+    ids=["byte order mark", "declared encoding"],
+)
+def test_sources_are_read_in_the_encoding_that_python_reads_them_in(
+    write: Write, tmp_path: Path, content: bytes
+) -> None:
+    write({"helper.py": "value = 1"})
+    (tmp_path / "mine.py").write_bytes(content)
+
+    assert set(imported_code("mine")) == {"mine", "helper"}
+
+
+def test_a_module_before_the_standard_library_on_the_path_is_the_users(write: Write) -> None:
+    write({"mine.py": "import antigravity", "antigravity.py": "value = 1"})
+
+    assert set(imported_code("mine")) == {"antigravity", "mine"}
+
+
+def test_an_installed_plugin_has_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "lib" / "site-packages"
+    folder.mkdir(parents=True)
+    (folder / "my_rules.py").write_text("import torch")
+
+    def install(version: str) -> str:
+        about = folder / f"best_rules-{version}.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text(f"Name: best-rules\nVersion: {version}\n")
+        (about / "top_level.txt").write_text("my_rules\n")
+        forget()
+        return code_key("my_rules")
+
+    monkeypatch.syspath_prepend(folder)
+    first = install("1.0")
+    assert imported_code("my_rules") == {"my_rules": "1.0"}
+    (folder / "best_rules-1.0.dist-info").rename(tmp_path / "removed")
+
+    assert install("1.1") != first
+
+
+def test_a_module_without_source_or_version_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / "copied_by_hand.py").write_text("")
+    monkeypatch.syspath_prepend(folder)
+
+    with pytest.raises(InputError, match="'copied_by_hand': must be Python source or belong to"):
+        code_key("copied_by_hand")
+
+
 def test_modules_that_import_each_other_are_read_once(write: Write) -> None:
     write({"one.py": "import two", "two.py": "import one"})
 
@@ -173,6 +249,7 @@ def test_bookkeeping_is_no_part_of_a_key() -> None:
     trained = imported_code("stockpot.ingredients.finetuning.loop")
 
     assert not [name for name in trained if name.startswith(("stockpot.storage.", "stockpot.err"))]
+    assert "stockpot.metric_units" in imported_code("stockpot.reporting.html")  # writes numbers
     assert "stockpot.ingredients.finetuning.optimizers" in trained
 
 
@@ -217,9 +294,9 @@ def test_code_is_digested_in_many_threads_at_once() -> None:
     read = code_keys._read.__wrapped__
 
     def digest(depth: int, file: Path) -> str:
-        return digest(depth - 1, file) if depth else read(file).digest
+        return digest(depth - 1, file) if depth else read(file.stem, file).digest
 
     with ThreadPoolExecutor(8) as threads:
         together = list(threads.map(digest, range(len(files)), files))
 
-    assert together == [read(file).digest for file in files]
+    assert together == [read(file.stem, file).digest for file in files]
