@@ -24,6 +24,9 @@ from stockpot.storage.keys import content_key
 from stockpot.workloads.passes import empty_model, put_weights
 from stockpot.workloads.spec import WorkloadSpec
 
+MERGING_MODULES = ("stockpot.judging.random_soups", "stockpot.judging.wise_ft")
+"""The modules that merge the models whose values are cached here, and call this one."""
+
 
 def cache_values(
     root: Path,
@@ -99,7 +102,7 @@ def values_path(root: Path, workload: WorkloadSpec, merges: Sequence[Any], set_n
     inputs = {
         "merges": merges,
         "metric": metric,
-        "code": code_key("stockpot.judging.merged_values"),
+        "code": code_key(*MERGING_MODULES),
     }
     key = content_key(merged=inputs, outputs=outputs_key_parts(workload, set_name))
     return root / ".stockpot" / "predictions" / f"{MERGED}.{key}.safetensors"

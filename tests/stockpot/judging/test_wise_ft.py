@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from stockpot.judging.merged_values import judged_sets, load_values
+from stockpot.judging.merged_values import MERGING_MODULES, judged_sets, load_values
 from stockpot.judging.test_sets import predict_on_sets
 from stockpot.judging.wise_ft import WiseFtJob, measure_wise_ft, wise_ft_job, wise_ft_path
 from stockpot.scoring.predictions import load_outputs, load_targets
 from stockpot.statistics.values import Floats
+from stockpot.storage.code_keys import imported_code
 from stockpot.storage.models import Model
 from stockpot.workloads.spec import WorkloadSpec
 
@@ -70,6 +71,13 @@ def test_points_between_are_those_of_the_straight_line(job: WiseFtJob) -> None:
     for alpha, own in zip(job.alphas, values, strict=True):
         outputs = points @ ((1 - alpha) * BASE + alpha * SOUP).T
         np.testing.assert_array_equal(own, (outputs.argmax(dim=1) == targets).double().numpy())
+
+
+def test_the_key_of_cached_values_has_the_code_that_merges() -> None:
+    names = ("judging.merged_values", "merging.methods.wise_ft", "merging.stack")
+    merging = {f"stockpot.{name}" for name in (*names, "soups.preparation.recalibration")}
+
+    assert merging <= set(imported_code(*MERGING_MODULES))
 
 
 def test_a_path_from_the_base_to_itself_is_flat(job: WiseFtJob) -> None:
