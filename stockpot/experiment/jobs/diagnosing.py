@@ -63,8 +63,9 @@ class DiagnosticJob:
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """The modules of the diagnostic and of the workload."""
-        return (DIAGNOSTICS.module_of(self.name), *self.workload.modules)
+        """The modules of the diagnostic, of what it is given, and of the workload."""
+        module = DIAGNOSTICS.module_of(self.name)
+        return (module, "stockpot.diagnostics.context", *self.workload.modules)
 
     @property
     def _common(self) -> dict[str, Any]:

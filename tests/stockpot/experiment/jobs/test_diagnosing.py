@@ -70,6 +70,8 @@ def test_a_diagnostic_of_the_users_is_cached_written_and_reported(
     assert job.cached.is_file()
     assert diagnose_models(job, "cpu") == finding
     assert "custom_judging" in stage_modules(plan, "diagnose")
+    # Even of a diagnostic that imports it for types alone:
+    assert {"custom_judging", "stockpot.diagnostics.context"} <= {*job.modules}
     assert tmp_path / "results" / "diagnostics" / "custom_judging.look.json" in written
     found = read_finding_files(tmp_path)
     assert list(found) == ["barriers", "custom_judging:look"]
