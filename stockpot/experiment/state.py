@@ -15,6 +15,7 @@ from stockpot.experiment.jobs.training import TRAINING_MODULES
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.stages import STAGES, UPSTREAM, all_before
 from stockpot.reporting.figures import plot_module
+from stockpot.reporting.pages import template_digests
 from stockpot.scoring.key_parts import val_scores_key_parts
 from stockpot.soups.preparation.options import method_modules
 from stockpot.soups.selection.registry import SELECTIONS
@@ -74,6 +75,7 @@ def inputs_key(plan: Plan, stage: str) -> str:
         imports=plan.imports[stage].inputs() if stage in plan.imports else [],
         scoring=val_scores_key_parts(plan.workload),
         code=code_key(*stage_modules(plan, stage)),
+        **({"templates": template_digests()} if stage == "report" else {}),
     )
 
 
@@ -91,10 +93,12 @@ def write_code_keys(plan: Plan) -> None:
     Each file lists the modules behind a stage's results with their digests. It changes only when
     their code does, not their comments. Inside `dvc repro`, only the stage `code` writes them.
     """
-    if inside_dvc_stage() and os.environ["DVC_STAGE"] != "code":
+    # From a folder other than the project's, DVC names the stage `path/dvc.yaml:code`.
+    if inside_dvc_stage() and os.environ["DVC_STAGE"].rpartition(":")[2] != "code":
         return
     for stage in STAGES:
         digests = imported_code(*stage_modules(plan, stage))
+        digests |= template_digests() if stage == "report" else {}
         text = json.dumps(digests, indent=1, sort_keys=True)
         file = plan.project.results / "code" / f"{stage}.json"
         if not file.is_file() or file.read_text(encoding="utf-8") != text + "\n":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from importlib.resources import files
@@ -40,6 +41,16 @@ def page_template(name: str) -> Template:
     )
     environment.filters["typeset"] = _typeset
     return environment.get_template(f"{name}.html.jinja")
+
+
+def template_digests() -> dict[str, str]:
+    """Return the digest of each file of the templates, by its name."""
+    folder = files("stockpot.reporting") / "templates"
+    return {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:20]
+        for file in sorted(folder.iterdir(), key=lambda file: file.name)
+        if file.is_file()
+    }
 
 
 def _typeset(sentence: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import yaml
 
 from stockpot.config import load_experiment
 from stockpot.experiment.plan import Plan
-from stockpot.experiment.state import stage_modules
+from stockpot.experiment.state import stage_modules, write_code_keys
+from stockpot.reporting.pages import template_digests
 from stockpot.storage.code_keys import code_key, forget
 from stockpot.storage.project import Project
 
@@ -67,3 +69,31 @@ def test_an_edited_helper_retrains_the_models_that_use_it(
 
     changed = {name for name in before if before[name] != after[name]}
     assert changed == (set(before) if is_another else set())
+
+
+@pytest.mark.parametrize(
+    ("stage", "is_written"),
+    [("code", True), ("experiments/dvc.yaml:code", True), ("base", False)],
+)
+def test_the_code_stage_of_dvc_writes_the_keys_from_any_folder(
+    project: Path, monkeypatch: pytest.MonkeyPatch, stage: str, is_written: bool
+) -> None:
+    params = project / "params.yaml"
+    monkeypatch.setenv("DVC_STAGE", stage)
+
+    write_code_keys(Plan(Project(project, params), load_experiment(params)))
+
+    assert (project / "results" / "code" / "base.json").is_file() == is_written
+
+
+def test_the_report_depends_on_its_templates(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = project / "params.yaml"
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+
+    write_code_keys(Plan(Project(project, params), load_experiment(params)))
+
+    written = json.loads((project / "results" / "code" / "report.json").read_text())
+    assert "report.html.jinja" in template_digests()
+    assert template_digests().items() <= written.items()
