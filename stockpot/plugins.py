@@ -209,7 +209,7 @@ def _name_of(check: Check[T]) -> str:
     return check.__name__.replace("_", " ")
 
 
-def _line_of(error: Exception) -> str:
+def _line_of(error: BaseException) -> str:
     """Name the line that raised an error: the last one outside of stockpot and of libraries."""
     frames = traceback.extract_tb(error.__traceback__)
     own = Path(__file__).parent
@@ -227,10 +227,16 @@ def _load(kind: str, place: str) -> Any:
     module_name, _, attribute = place.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:  # ValueError: the part before ':' is empty
+    except ImportError as error:
         raise InputError(
             f"{kind} {place!r}: module {module_name!r} cannot be imported ({error}); "
             "put it in the project's folder or install it"
+        ) from error
+    except (Exception, SystemExit) as error:
+        where = "" if isinstance(error, SyntaxError) else f"{_line_of(error)}: "
+        raise InputError(
+            f"{kind} {place!r}: module {module_name!r} cannot be imported "
+            f"({where}{type(error).__name__}: {error})"
         ) from error
     found = getattr(module, attribute, None)
     if not callable(found):
