@@ -48,8 +48,8 @@ def launch(
     """
     plan = make_plan(params, overrides)
     with hold_run_lock(plan.project, console):
-        write_code_keys(plan)
         if all(is_done(plan, stage) for stage in stages):
+            write_code_keys(plan)
             _record_in_dvc(plan, overrides, stages, console)
             return False
         if len(stages) == 1:
