@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, overload
 
 from torch import Tensor
 
+from stockpot.api.arguments import finite_number, list_of_models
 from stockpot.disk_merging.job import MergeJob
 from stockpot.disk_merging.merge_file import MergeFile
 from stockpot.errors import InputError
@@ -84,12 +85,12 @@ def merge(
         >>> stockpot.merge(models, "task_arithmetic", base=base, coefficients=[0.5, 0.5])
         {'weight': tensor([2., 4.])}
     """
-    if not models:
-        raise InputError("merge: models must be at least one, got none")
+    models = list_of_models(models)  # type: ignore[assignment]  # a list of either kind
     on_disk = [isinstance(model, str | Path) for model in models]
     if any(on_disk) != all(on_disk):
         raise InputError("merge: models must be all state dicts or all paths, got both")
-    shares = tuple(1.0 for _ in models) if coefficients is None else tuple(map(float, coefficients))
+    given = [1.0] * len(models) if coefficients is None else coefficients
+    shares = tuple(finite_number("merge: coefficient", value) for value in given)
     if len(shares) != len(models):
         raise InputError(
             f"merge: coefficients must be one per model, got {len(shares)} for {len(models)} models"

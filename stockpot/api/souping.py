@@ -11,6 +11,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from stockpot.api.arguments import finite_number, list_of_models
 from stockpot.errors import InputError
 from stockpot.merging.stack import IngredientStack
 from stockpot.soups.selection.greedy import greedy_steps
@@ -52,7 +53,7 @@ def uniform_soup(models: Sequence[State]) -> Soup:
         >>> stockpot.uniform_soup(models).weights
         {'w': tensor([1.5000])}
     """
-    stack = _stack(models)
+    models, stack = _listed(models)
     return Soup(stack.mean_of(range(len(models))), _shares(range(len(models)), len(models)))
 
 
@@ -80,10 +81,11 @@ def greedy_soup(models: Sequence[State], score: Score) -> Soup:
         >>> soup.weights
         {'w': tensor([1.])}
     """
-    stack, history = _stack(models), []
+    models, stack = _listed(models)
+    history: list[tuple[tuple[float, ...], float]] = []
 
     def values(members: Sequence[int]) -> Tensor:
-        found = _finite(score(stack.mean_of(members)))
+        found = finite_number("score", score(stack.mean_of(members)))
         history.append((_shares(members, len(models)), found))
         return torch.tensor([found], dtype=torch.float64)
 
@@ -110,8 +112,8 @@ def tune(
         seed: of the sampler.
 
     Raises:
-        InputError: there is no model, they do not fit together, a score is not finite, or the
-            sampler is unknown.
+        InputError: there is no model, they do not fit together, a score is not finite, there is
+            no trial, or the sampler is unknown.
 
     Example:
         >>> import torch, stockpot
@@ -120,14 +122,16 @@ def tune(
         >>> abs(soup.weights["w"].item() - 0.3) < 0.1
         True
     """
-    stack = _stack(models)
+    if trials < 1:
+        raise InputError(f"tune: trials must be at least 1, got {trials}")
+    models, stack = _listed(models)
     every = range(len(models))
     starts = {"uniform": [1.0 for _ in every]}
     starts |= {f"model {one}": [float(one == position) for position in every] for one in every}
     with tempfile.TemporaryDirectory() as folder:
         found = tune_coefficients(
             Path(folder) / "study.log",
-            lambda coefficients: (_finite(score(stack.merge(coefficients))),),
+            lambda coefficients: (finite_number("score", score(stack.merge(coefficients))),),
             starts,
             num_objectives=1,
             sampler=sampler,
@@ -139,17 +143,12 @@ def tune(
     return Soup(stack.merge(best.coefficients), best.coefficients, best.values[0], history)
 
 
-def _stack(models: Sequence[State]) -> IngredientStack:
-    if not models:
-        raise InputError("models must be at least one state dict, got none")
-    return IngredientStack([dict(model) for model in models], "cpu")
+def _listed(models: Sequence[State]) -> tuple[list[State], IngredientStack]:
+    listed = list_of_models(models)
+    if not all(isinstance(model, Mapping) for model in listed):
+        raise InputError("models must be state dicts, got a path; `stockpot.merge` takes paths")
+    return listed, IngredientStack([dict(model) for model in listed], "cpu")
 
 
 def _shares(members: Sequence[int], count: int) -> tuple[float, ...]:
     return tuple(1 / len(members) if position in members else 0.0 for position in range(count))
-
-
-def _finite(score: float) -> float:
-    if not abs(float(score)) < float("inf"):
-        raise InputError(f"score must return a finite number, got {score}")
-    return float(score)

@@ -94,6 +94,12 @@ def test_state_dicts_and_paths_give_the_same_merge(tmp_path: Path) -> None:
     [
         ({"models": []}, "models must be at least one"),
         ({"models": MODELS, "coefficients": [1]}, "one per model, got 1 for 3"),
+        ({"models": MODELS, "coefficients": [1, 1, float("nan")]}, "finite number, got nan"),
+        ({"models": MODELS, "coefficients": [1, "a", 1]}, "finite number, got 'a'"),
+        ({"models": MODELS, "coefficients": [1, 0, -1]}, "must not sum to 0"),
+        ({"models": MODELS[0]}, "must be a list of models, got one dict"),
+        ({"models": "model.safetensors"}, "must be a list of models, got one str"),
+        ({"models": [torch.nn.Linear(1, 1)]}, r"got Linear; .* give its state_dict\(\)"),
         ({"models": [MODELS[0], "a"]}, "all state dicts or all paths"),
         ({"models": ["a"]}, "output is required"),
         ({"models": MODELS, "output": "a"}, "output is for models on disk"),
@@ -118,9 +124,30 @@ def test_a_greedy_soup_is_never_worse_than_the_best_model() -> None:
     assert len(soup.history) == 6  # each alone, then the soup with each
 
 
-def test_a_score_that_is_not_finite_is_refused() -> None:
-    with pytest.raises(InputError, match="must return a finite number, got nan"):
-        stockpot.greedy_soup(MODELS, lambda _: float("nan"))
+@pytest.mark.parametrize("score", [float("nan"), None, "high", torch.zeros(2)], ids=str)
+def test_a_score_that_is_not_a_finite_number_is_refused(score: object) -> None:
+    with pytest.raises(InputError, match="score must be a finite number, got "):
+        stockpot.greedy_soup(MODELS, lambda _: score)
+
+
+def test_scores_may_be_tensors_and_models_may_come_from_a_generator() -> None:
+    soups = [
+        stockpot.uniform_soup(model for model in MODELS),
+        stockpot.greedy_soup((model for model in MODELS), lambda weights: weights["w"][0]),
+        stockpot.tune((model for model in MODELS), lambda weights: weights["w"][0], trials=4),
+    ]
+
+    assert [soup.weights["w"][0].item() for soup in soups[:2]] == pytest.approx([11 / 3, 9])
+    assert len(soups[2].history) == 4
+    merged = stockpot.merge(model for model in MODELS)
+    assert torch.equal(merged["w"], soups[0].weights["w"])
+
+
+def test_functions_of_state_dicts_refuse_other_models_and_no_trials() -> None:
+    with pytest.raises(InputError, match=r"must be state dicts, got a path; `stockpot.merge`"):
+        stockpot.uniform_soup(["model.safetensors"])
+    with pytest.raises(InputError, match="trials must be at least 1, got 0"):
+        stockpot.tune(MODELS, lambda _: 1.0, trials=0)
 
 
 def test_tuning_is_reproducible_and_tries_the_models_alone() -> None:
