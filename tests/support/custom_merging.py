@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -19,10 +20,18 @@ from stockpot.soups.selection.candidates import (
 )
 from stockpot.soups.tuning.custom_search import Mixing
 
+_TURNS = itertools.count()
+
 
 def best_and(candidates: Candidates, *, place: Annotated[int, Field(ge=1)] = 1) -> Selection:
     """Merge the best ingredient with one further down, the worse one first."""
     return Selection([candidates.order[place], candidates.order[0]])
+
+
+def by_turns(candidates: Candidates) -> Selection:
+    """Choose another pair of ingredients each time, as a selection without a seed may."""
+    turn = next(_TURNS) % len(candidates.order)
+    return Selection([candidates.order[turn], candidates.order[turn - 1]])
 
 
 def best_pair(candidates: Candidates) -> Selection:

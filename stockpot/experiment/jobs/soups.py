@@ -157,7 +157,8 @@ def _save(job: SoupJob, soups: _CandidateSoups, selection: Selection) -> Model:
         "inputs": {model.name: model.digest for model in chosen},
         "steps": tested_steps(selection.steps, [model.name for model in job.ingredients], job.seed),
     }
-    if soups.has_scored and accepted != list(selection.members):
+    is_custom = ":" in (job.select or "")  # it may choose others when it runs again
+    if (soups.has_scored or is_custom) and accepted != list(selection.members):
         details["members"] = [model.name for model in chosen]
     weights = soups.merge_files(selection.members)
     return Store(job.root).save("soup", job.key, job.name, weights, details)

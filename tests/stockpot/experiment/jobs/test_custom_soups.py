@@ -99,6 +99,7 @@ def test_a_merge_method_of_ones_own(make_plan: MakePlan) -> None:
     [
         "select: custom_merging:best_and, place: 3",
         "select: custom_merging:best_pair",
+        "select: custom_merging:by_turns",
         "select: custom_merging:halfway, alpha: 0.5",
         "select: greedy, method: custom_merging:entrywise_median",
     ],
@@ -156,8 +157,8 @@ def test_code_of_ones_own_is_part_of_the_keys(make_plan: MakePlan) -> None:
         (
             "select: custom_merging:best_par",
             "soups.0: unknown selection in 'custom_merging': 'best_par', choose from ['best_and', "
-            "'best_pair', 'each_alone', 'entrywise_median', 'halfway', 'no_selection', 'nothing', "
-            "'positions', 'too_few', 'undecorated']; did you mean 'best_pair'?",
+            "'best_pair', 'by_turns', 'each_alone', 'entrywise_median', 'halfway', 'no_selection', "
+            "'nothing', 'positions', 'too_few', 'undecorated']; did you mean 'best_pair'?",
         ),
         (
             "select: uniform, method: custom_merging:undecorated",
