@@ -138,8 +138,8 @@ def edit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
         file = code_keys._file_of(module)
         assert file is not None, module
 
-        def read_edited(other: Path) -> code_keys._Source:
-            source = read(other)
+        def read_edited(name: str, other: Path) -> code_keys._Source:
+            source = read(name, other)
             return replace(source, digest="edited") if other == file else source
 
         monkeypatch.setattr(code_keys, "_read", read_edited)
