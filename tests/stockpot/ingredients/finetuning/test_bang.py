@@ -36,7 +36,7 @@ def _soup(plan: Plan, ingredient: Model) -> SoupJob:
         plan.soup_jobs()[0],
         name="bang",
         select="top_k",
-        k=1,
+        select_options={"k": 1},
         method="task_arithmetic",
         options={"scale": 0.5},
         ingredients=(ingredient,),
