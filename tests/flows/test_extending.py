@@ -34,6 +34,7 @@ def project(tmp_path: Path, prefect_url: str) -> ProjectFolder:
     return project
 
 
+@pytest.mark.full
 def test_the_examples_pass_their_checks_and_run_with_no_change_to_stockpot(
     project: ProjectFolder,
 ) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from projects import ProjectFolder
 
 
+@pytest.mark.full
 def test_a_sweep_in_rounds_is_whole(finished_project: ProjectFolder) -> None:
     finished_project.change_params(sweep={"search": "soup", "size": 10})
 
