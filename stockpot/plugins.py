@@ -92,6 +92,30 @@ class Registry(Mapping[str, T], Generic[T]):
         return self.place_of(name).partition(":")[0]
 
 
+def check_takes(plugin: str, function: Callable[..., Any], *arguments: str) -> None:
+    """Check that a function can be called with positional arguments alone.
+
+    Args:
+        plugin: for the message, e.g. `metric 'my_metrics:margin'`.
+        function: the function.
+        arguments: names of the arguments, for the message.
+
+    Raises:
+        InputError: it takes fewer, or requires more.
+    """
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some functions in C have none
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        raise InputError(
+            f"{plugin}: must be a function of {' and '.join(arguments)}, "
+            f"got {getattr(function, '__name__', plugin)}{signature}"
+        ) from error
+
+
 class Option(NamedTuple):
     """One keyword-only argument of a plugin, which is a field of params.yaml.
 

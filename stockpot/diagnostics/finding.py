@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+
+from stockpot.plugins import check_takes
+
+T = TypeVar("T", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +49,13 @@ class Finding:
         """Read the form that `to_json` gives."""
         alerts = tuple(Alert(**alert) for alert in content["alerts"])
         return cls(content["sentence"], content["metrics"], content["data"], alerts)
+
+
+def diagnostic_of(name: str, found: T) -> T:
+    """Return a function as a diagnostic.
+
+    Raises:
+        InputError: it is no function of one argument, a `DiagnosticContext`.
+    """
+    check_takes(f"diagnostic {name!r}", found, "context")
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from stockpot.diagnostics.finding import diagnostic_of
 from stockpot.plugins import Registry
 
 if TYPE_CHECKING:
@@ -24,4 +25,5 @@ DIAGNOSTICS: Registry[Callable[[DiagnosticContext], Finding]] = Registry(
         "contributions": "stockpot.diagnostics.contributions:contributions",
         "soup_size": "stockpot.diagnostics.soup_size:soup_size",
     },
+    diagnostic_of,
 )

@@ -38,7 +38,11 @@ def make_plan(params: str | None, overrides: Sequence[str]) -> Plan:
     export_settings(project)
     import_from(project)
     plan = Plan(project, load_experiment(project.params_file, overrides))
-    plan.workload.build()  # an error in it must come before anything is written
+    workload = plan.workload.build()  # an error in it must come before anything is written
+    if metrics := plan.experiment.evaluate.metrics:
+        from stockpot.scoring.metrics.by_task import metrics_of  # imports torch
+
+        metrics_of(workload, metrics)  # names that are taken
     return plan
 
 

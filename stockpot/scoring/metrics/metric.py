@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from stockpot.errors import InputError
+from stockpot.plugins import check_takes
 from stockpot.workloads.protocol import Metric
 
 
@@ -57,9 +58,13 @@ def users_metric(name: str, found: Any) -> TaskMetric:
         name: `module:attribute`.
         found: a `TaskMetric`, or a function (outputs (N, ...), targets (N, ...)) -> values (N,),
             higher is better, whose mean is the metric.
+
+    Raises:
+        InputError: the function takes other arguments.
     """
     if isinstance(found, TaskMetric):
         return found
+    check_takes(f"metric {name!r}", found, "outputs", "targets")
 
     def per_example(outputs: Tensor, targets: Tensor) -> Tensor:
         values = found(outputs, targets)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ from custom_judging import top_two
 from written_predictions import RIGHT, metrics_of
 
 from stockpot.errors import InputError
+from stockpot.experiment import opening
 from stockpot.experiment.jobs.judging import judge_models
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.state import stage_modules
@@ -79,6 +83,31 @@ def test_the_evaluation_depends_on_the_module_of_a_metric(make_plan: Callable[..
     assert plan.evaluation().judging_job().metrics == ("custom_judging:top_two",)
     assert "custom_judging" in stage_modules(plan, "evaluate")
     assert "custom_judging" not in stage_modules(make_plan(), "evaluate")
+
+
+@pytest.mark.parametrize(
+    ("setting", "problem"),
+    [
+        ("evaluate.metrics=[custom_judging:look]", "function of outputs and targets, got look(con"),
+        ("diagnose=[custom_judging:top_two]", "must be a function of context, got top_two(outputs"),
+    ],
+)
+def test_functions_of_other_arguments_are_found_before_any_work(
+    make_plan: Callable[..., Plan], setting: str, problem: str
+) -> None:
+    with pytest.raises(InputError, match=re.escape(problem)):
+        make_plan(setting)
+
+
+def test_a_metric_whose_name_is_taken_is_found_before_any_work(
+    project_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "export_settings", lambda _project: None)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    overrides = ["evaluate.metrics=[custom_judging:accuracy]"]
+
+    with pytest.raises(InputError, match="there is a metric 'accuracy' already"):
+        opening.make_plan(str(project_root / "params.yaml"), overrides)
 
 
 def test_a_metric_that_does_not_exist_is_found_before_any_work(
