@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from gc import freeze, set_threshold
 from typing import Annotated
 
@@ -200,8 +201,9 @@ def main() -> None:
             _err.print("[yellow]Interrupted. The same command continues where this one stopped.")
             # All that the run started has ended. At a normal exit Prefect would try for a minute to
             # send its last events to the server, which has ended too.
-            sys.stdout.flush()
-            sys.stderr.flush()
+            with suppress(OSError):  # whoever read the output, such as `head`, has ended first
+                sys.stdout.flush()
+                sys.stderr.flush()
             os._exit(130)
         raise
     except Exception as error:  # noqa: BLE001 (the last resort: no traceback unless asked for)
