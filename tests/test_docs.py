@@ -62,6 +62,13 @@ def test_a_dvc_stage_depends_on_the_key_of_its_code_and_on_the_manifests_it_read
     assert set(dependencies) == {f"results/code/{stage}.json", *expected}
 
 
+@pytest.mark.parametrize("file", ["dvc.yaml", "flows/project_template/dvc_stages.yaml"])
+def test_the_code_stage_of_dvc_reads_every_section_that_names_code(file: str) -> None:
+    params = set(yaml.safe_load((ROOT / file).read_text())["stages"]["code"]["params"])
+
+    assert params == {"workload", "base", "sweep", "soups", "tune", "diagnose", "evaluate"}
+
+
 def test_links_between_pages_lead_somewhere() -> None:
     pages = [ROOT / "README.md", *DOCS.rglob("*.md")]
     targets = [
