@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flows.stage import stage
 from tasks.fan_out import all_results, side_by_side
-from tasks.making import merge_soup
+from tasks.models import merge_soup
 from tasks.outputs import record_stage
 from tasks.session import Session
 

@@ -10,7 +10,7 @@ from prefect import State
 from stockpot.experiment.jobs.importing import Headers, ImportJob, check_headers
 from stockpot.storage.models import Model
 from tasks.fan_out import side_by_side
-from tasks.making import ModelFailed, make_in_worker
+from tasks.models import ModelFailed, make_in_worker
 from tasks.session import current_session
 from tasks.task_kinds import worker_task
 

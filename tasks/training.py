@@ -13,7 +13,7 @@ from stockpot.experiment.jobs.proposing import propose
 from stockpot.experiment.jobs.training import TrainingJob
 from stockpot.storage.models import Failure, Model
 from stockpot.workers import WorkerLost
-from tasks.making import ModelFailed, make_in_worker
+from tasks.models import ModelFailed, make_in_worker
 from tasks.session import current_session
 from tasks.task_kinds import local_task, worker_task
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import Any, overload
 
 from torch import Tensor
 
@@ -14,9 +14,8 @@ from stockpot.disk_merging.merge_file import MergeFile
 from stockpot.errors import InputError
 from stockpot.merging.engine import merge_states
 from stockpot.merging.recipe import Recipe
+from stockpot.merging.states import State
 from stockpot.yaml_files import validated
-
-State: TypeAlias = Mapping[str, Tensor]
 
 
 @overload

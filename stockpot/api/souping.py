@@ -14,10 +14,10 @@ from torch import Tensor
 from stockpot.api.arguments import finite_number, list_of_models
 from stockpot.errors import InputError
 from stockpot.merging.stack import IngredientStack
+from stockpot.merging.states import State
 from stockpot.soups.selection.greedy import greedy_steps
 from stockpot.soups.tuning.study import tune_coefficients
 
-State: TypeAlias = Mapping[str, Tensor]
 Score: TypeAlias = Callable[[dict[str, Tensor]], float]
 
 

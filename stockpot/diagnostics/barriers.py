@@ -14,11 +14,11 @@ import torch
 from stockpot.diagnostics.context import DiagnosticContext, LoadedModel
 from stockpot.diagnostics.finding import Alert, Finding
 from stockpot.diagnostics.line import LineScores, score_line
-from stockpot.diagnostics.states import State
 from stockpot.merging.engine import merge_states
 from stockpot.merging.methods.inner_products import task_vector_gram
 from stockpot.merging.methods.linear import linear
 from stockpot.merging.recipe import Recipe
+from stockpot.merging.states import State
 from stockpot.metric_units import Unit, unit_in
 
 Score: TypeAlias = Callable[[State], tuple[float, float]]

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from stockpot.diagnostics.states import State
+from stockpot.merging.states import State
 from stockpot.metric_units import Unit, unit_of_scores
 from stockpot.scoring.predictions import load_outputs, predict
 from stockpot.seeding import seeded_generator

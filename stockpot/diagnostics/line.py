@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stockpot.diagnostics.states import State
 from stockpot.errors import InputError
 from stockpot.merging.engine import merge_states
 from stockpot.merging.methods.linear import linear
 from stockpot.merging.recipe import Recipe
+from stockpot.merging.states import State
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ import torch
 
 from stockpot.diagnostics.context import DiagnosticContext, LoadedModel
 from stockpot.diagnostics.finding import Finding
-from stockpot.diagnostics.states import State
 from stockpot.merging.engine import merge_states
 from stockpot.merging.methods.inner_products import task_vector_gram
 from stockpot.merging.methods.linear import linear
 from stockpot.merging.recipe import Recipe
+from stockpot.merging.states import State
 from stockpot.statistics.values import Floats
 
 _SIDE = 21  # points

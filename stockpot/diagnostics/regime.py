@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from stockpot.diagnostics.context import DiagnosticContext, LoadedModel
 from stockpot.diagnostics.finding import Finding
 from stockpot.diagnostics.layers import weighted_layers
-from stockpot.diagnostics.states import State, mean_state
+from stockpot.diagnostics.states import mean_state
 from stockpot.diagnostics.tangent_kernel import KernelSize, alignment, kernel_size, tangent_kernel
+from stockpot.merging.states import State
 from stockpot.workloads.protocol import Batch, Workload
 from stockpot.workloads.responses import observed
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 from torch import Tensor
 
 from stockpot.merging.engine import merge_states
 from stockpot.merging.methods.linear import linear
 from stockpot.merging.recipe import Recipe
-
-State: TypeAlias = Mapping[str, Tensor]
-"""Tensors by name, on the CPU."""
+from stockpot.merging.states import State
 
 
 def mean_state(states: Sequence[State]) -> dict[str, Tensor]:

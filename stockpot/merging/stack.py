@@ -10,8 +10,7 @@ from torch import Tensor
 from stockpot.merging.engine import merge_states
 from stockpot.merging.methods.linear import linear
 from stockpot.merging.recipe import Recipe
-
-State = dict[str, Tensor]
+from stockpot.merging.states import StateDict
 
 
 class IngredientStack:
@@ -38,7 +37,7 @@ class IngredientStack:
         self._prefix: tuple[int, ...] = ()
         self._prefix_sum: Tensor = self._rows[0]
 
-    def merge(self, coefficients: Sequence[float]) -> State:
+    def merge(self, coefficients: Sequence[float]) -> StateDict:
         """Return the weighted average of all models.
 
         Models with coefficient 0 are left out; the sum must not be 0.
@@ -47,7 +46,7 @@ class IngredientStack:
         values = [coefficients[position] for position in used]
         return self._named(linear([self._rows[p] for p in used], values), used, values)
 
-    def mean_of(self, members: Sequence[int]) -> State:
+    def mean_of(self, members: Sequence[int]) -> StateDict:
         """Return the mean of some models, summed in the order given.
 
         The sum of all but the last member is cached, so that each candidate for addition to the
@@ -67,7 +66,7 @@ class IngredientStack:
             total += self._rows[member]
         return total
 
-    def _named(self, row: Tensor, used: Sequence[int], coefficients: Sequence[float]) -> State:
+    def _named(self, row: Tensor, used: Sequence[int], coefficients: Sequence[float]) -> StateDict:
         """Split a flat vector (P,) into named views and add the other tensors."""
         pieces = torch.split(row, [shape.numel() for shape in self._shapes.values()])
         named = {

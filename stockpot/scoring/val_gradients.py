@@ -16,7 +16,8 @@ from stockpot.workloads.protocol import Batch, Workload
 
 _BATCH = 1024  # of passes without gradients
 
-State = dict[str, Tensor]
+Weights = dict[str, Tensor]
+"""Weights of a model, or their gradients, by name."""
 
 
 class _Val:
@@ -61,12 +62,14 @@ class LabelledVal(_Val):
         order = torch.randperm(count, generator=seeded_generator(seed, "halves of val"))
         self._fit, self._choice = order.tensor_split([(count + 1) // 2])
 
-    def batches(self, epoch: int) -> Iterator[Callable[[State, float], tuple[float, State, float]]]:
+    def batches(
+        self, epoch: int
+    ) -> Iterator[Callable[[Weights, float], tuple[float, Weights, float]]]:
         """Yield the loss on each batch of an epoch of the half to fit on."""
         for indices in self._shuffled(self._fit, "fit on val", epoch):
             yield partial(self._loss, indices)
 
-    def judge(self, weights: State, beta: float) -> tuple[float, float, float]:
+    def judge(self, weights: Weights, beta: float) -> tuple[float, float, float]:
         """Score weights, whose outputs are multiplied by `beta`, on both halves.
 
         Returns:
@@ -76,7 +79,7 @@ class LabelledVal(_Val):
         score, loss = self._evaluate(self._choice, beta)
         return score, loss, self._evaluate(self._fit, beta)[1]
 
-    def _loss(self, indices: Tensor, weights: State, beta: float) -> tuple[float, State, float]:
+    def _loss(self, indices: Tensor, weights: Weights, beta: float) -> tuple[float, Weights, float]:
         put_weights(self._model, weights)
         batch = self._batch(indices)
         scale = torch.tensor(beta, device=self._device, requires_grad=True)
@@ -114,13 +117,13 @@ class UnlabelledVal(_Val):
             )
         super().__init__(workload, device, batch_size=batch_size, seed=seed)
 
-    def batches(self, number: int) -> Iterator[Callable[[State], tuple[float, State]]]:
+    def batches(self, number: int) -> Iterator[Callable[[Weights], tuple[float, Weights]]]:
         """Yield the entropy on each batch of a pass."""
         every = torch.arange(num_examples(self._data))
         for indices in self._shuffled(every, "entropy on val", number):
             yield partial(self._entropy, indices)
 
-    def class_entropy(self, weights: State) -> float:
+    def class_entropy(self, weights: Weights) -> float:
         """Return the entropy, in nats, of the distribution of predicted classes."""
         put_weights(self._model, weights)
         with torch.inference_mode():
@@ -131,7 +134,7 @@ class UnlabelledVal(_Val):
         shares = counts.double() / len(outputs)
         return float(torch.special.entr(shares).sum())
 
-    def _entropy(self, indices: Tensor, weights: State) -> tuple[float, State]:
+    def _entropy(self, indices: Tensor, weights: Weights) -> tuple[float, Weights]:
         put_weights(self._model, weights)
         log_shares = self._outputs(indices).log_softmax(dim=1)  # (N, C)
         entropy = -(log_shares.exp() * log_shares).sum(dim=1).mean()
@@ -145,10 +148,10 @@ class UnlabelledVal(_Val):
         return self._workload.forward(self._model, batch)
 
 
-def _trained(model: nn.Module) -> State:
+def _trained(model: nn.Module) -> Weights:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def _present(names: Iterable[str], slopes: Sequence[Tensor | None]) -> State:
+def _present(names: Iterable[str], slopes: Sequence[Tensor | None]) -> Weights:
     """Return gradients by name, without parameters that do not affect the outputs."""
     return {n: slope for n, slope in zip(names, slopes, strict=True) if slope is not None}

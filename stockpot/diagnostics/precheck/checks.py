@@ -18,7 +18,8 @@ from stockpot.diagnostics.precheck.lines import (
     running_lines,
 )
 from stockpot.diagnostics.precheck.tensors import check_duplicates, check_starts, check_tensors
-from stockpot.diagnostics.states import State, mean_state
+from stockpot.diagnostics.states import mean_state
+from stockpot.merging.states import State
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ import numpy as np
 
 from stockpot.diagnostics.line import LineScores, score_line
 from stockpot.diagnostics.precheck.check import Check, rounded
-from stockpot.diagnostics.states import State, mean_state
+from stockpot.diagnostics.states import mean_state
 from stockpot.merging.methods.inner_products import cosines_of, task_vector_gram
+from stockpot.merging.states import State
 
 _SPREADS = 6.0  # robust standard deviations below the median: more than chance
 _ROBUST = 1.4826  # standard deviation / median absolute deviation, of a normal distribution

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from stockpot.diagnostics.precheck.check import Check, rounded
-from stockpot.diagnostics.states import State
 from stockpot.merging.methods.inner_products import task_vector_gram, weight_names
+from stockpot.merging.states import State
 
 # A weight was not fine-tuned from the base if its cosine with the base's is below _OWN, while the
 # median of the other ingredients' is at least _USUAL.

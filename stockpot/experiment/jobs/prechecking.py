@@ -16,9 +16,8 @@ from stockpot.workloads.spec import WorkloadSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from stockpot.merging.states import State
     from stockpot.workloads.protocol import Task
-
-    State = Mapping[str, Tensor]
 
 OnFail = Literal["exclude", "stop", "warn"]
 

@@ -25,12 +25,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stockpot.merging.stack import IngredientStack
+    from stockpot.merging.states import StateDict
     from stockpot.scoring.val_gradients import LabelledVal, UnlabelledVal
     from stockpot.scoring.val_scores import ValScorer
     from stockpot.soups.preparation.recalibration import Recalibration
     from stockpot.soups.tuning.mixtures import Mixture
-
-State = dict[str, "Tensor"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +176,7 @@ class _OnVal:
         mean = self._stack.mean_of(members)
         return self._scorer.val_values(self.recalibrated(mean, len(members)))
 
-    def score_weights(self, weights: State) -> float:
+    def score_weights(self, weights: StateDict) -> float:
         """Score weights on val."""
         return self._scorer.val(weights)
 
@@ -225,13 +224,13 @@ class _OnVal:
         return IngredientStack(self._states, self._device)
 
     @cached_property
-    def _states(self) -> list[State]:
+    def _states(self) -> list[StateDict]:
         return [self._load(model) for model in self._job.ingredients]
 
-    def _load(self, model: Model) -> State:
+    def _load(self, model: Model) -> StateDict:
         from stockpot.storage.checkpoints import load_tensors, verify
 
         return load_tensors(verify(self._job.root, model.checkpoint))
 
-    def _moved(self, state: State) -> State:
+    def _moved(self, state: StateDict) -> StateDict:
         return {name: tensor.to(self._device) for name, tensor in state.items()}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stockpot.ingredients.finetuning.name_prefixes import with_prefix, without_prefix
-from stockpot.ingredients.finetuning.weight_averages import State
+from stockpot.merging.states import StateDict
 from stockpot.workloads.batches import batches_by_length, num_examples, take, to_device
 from stockpot.workloads.protocol import Workload
 
@@ -39,14 +39,14 @@ class EarlyStopping:
         self._net = copy.deepcopy(model).eval()
         self._patience, self._waited = patience, 0
         self._best_score = -math.inf
-        self.best: State = {}
+        self.best: StateDict = {}
 
     @property
     def is_over(self) -> bool:
         """Whether the run should end."""
         return self._waited >= self._patience
 
-    def update(self, weights: State, scored: State) -> None:
+    def update(self, weights: StateDict, scored: StateDict) -> None:
         """Score the weights at the end of an epoch.
 
         Args:
@@ -71,7 +71,7 @@ class EarlyStopping:
         best = without_prefix("best.", tensors)
         self.best = {name: tensor.to(self._device) for name, tensor in best.items()}
 
-    def _score(self, weights: State) -> float:
+    def _score(self, weights: StateDict) -> float:
         """Return the mean of the first metric on val."""
         self._net.load_state_dict(weights)
         data = to_device(self._workload.dataset("val"), self._device)

@@ -12,9 +12,9 @@ from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.finetuning.weight_averages import (
     ExponentialAverage,
     LatestWeightAverage,
-    State,
     StochasticWeightAverage,
 )
+from stockpot.merging.states import StateDict
 from stockpot.workloads.batch_norm import recalibrate_batch_norm
 from stockpot.workloads.protocol import Batch, Workload
 
@@ -76,11 +76,11 @@ def build_average(model: nn.Module, how: Hyperparameters, steps_per_epoch: int) 
 
 def recalibrated(
     model: nn.Module,
-    weights: State,
+    weights: StateDict,
     workload: Workload,
     batches: Sequence[Batch],
     frozen: frozenset[str],
-) -> State:
+) -> StateDict:
     """Return averaged weights with BatchNorm statistics measured for them.
 
     Args:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from stockpot.ingredients.finetuning.name_prefixes import with_prefix, without_prefix
+from stockpot.merging.states import StateDict
 
-State = dict[str, Tensor]
 Dtypes = dict[str, torch.dtype]
 
 
@@ -25,7 +25,7 @@ class _RunningAverage:
     """An average that is updated in place by each sample."""
 
     def __init__(self) -> None:
-        self._average: State = {}
+        self._average: StateDict = {}
         self._dtypes: Dtypes = {}
 
     def _start(self, weights: Mapping[str, Tensor]) -> None:
@@ -91,7 +91,7 @@ class ExponentialAverage(_RunningAverage):
         self._initial_share *= momentum
         self._blend(weights, lambda old, new: momentum * old + (1 - momentum) * new)
 
-    def average(self) -> State:
+    def average(self) -> StateDict:
         """Return the average so far.
 
         Raises:
@@ -101,7 +101,7 @@ class ExponentialAverage(_RunningAverage):
         share = 1 - self._initial_share
         return _rounded(_combined(self._average, lambda total: total / share), self._dtypes)
 
-    def tensors(self) -> State:
+    def tensors(self) -> StateDict:
         """Return the state."""
         numbers = {
             "num_updates": torch.tensor(self._num_updates),
@@ -136,7 +136,7 @@ class StochasticWeightAverage(_RunningAverage):
             # Equal to (n e + theta) / (n + 1), without a large sum that rounds.
             self._blend(weights, lambda old, new: old + (new - old) / self.num_samples)
 
-    def average(self) -> State:
+    def average(self) -> StateDict:
         """Return the mean of the samples so far.
 
         Raises:
@@ -145,7 +145,7 @@ class StochasticWeightAverage(_RunningAverage):
         _check_any("SWA", self.num_samples)
         return _rounded(self._average, self._dtypes)
 
-    def tensors(self) -> State:
+    def tensors(self) -> StateDict:
         """Return the state."""
         count = {"num_samples": torch.tensor(self.num_samples)}
         return with_prefix("average.", self._average) | count
@@ -173,13 +173,13 @@ class LatestWeightAverage:
         """
         if not num_checkpoints >= 1:
             raise ValueError(f"LAWA: num_checkpoints must be at least 1, got {num_checkpoints}")
-        self._latest: deque[State] = deque(maxlen=num_checkpoints)
+        self._latest: deque[StateDict] = deque(maxlen=num_checkpoints)
 
     def update(self, weights: Mapping[str, Tensor]) -> None:
         """Add a checkpoint; the oldest one is dropped."""
         self._latest.append({name: tensor.detach().clone() for name, tensor in weights.items()})
 
-    def average(self) -> State:
+    def average(self) -> StateDict:
         """Return the mean of the latest checkpoints.
 
         Raises:
@@ -194,9 +194,9 @@ class LatestWeightAverage:
         mean = _combined(total, lambda summed: summed / len(self._latest))
         return _rounded(mean, _dtypes_of(self._latest[0]))
 
-    def tensors(self) -> State:
+    def tensors(self) -> StateDict:
         """Return the state."""
-        state: State = {}
+        state: StateDict = {}
         for place, weights in enumerate(self._latest):
             state |= with_prefix(f"{place}.", weights)
         return state
@@ -208,7 +208,7 @@ class LatestWeightAverage:
             self._latest.append(_on_devices_of(weights, without_prefix(f"{place}.", tensors)))
 
 
-def _copied(weights: Mapping[str, Tensor]) -> State:
+def _copied(weights: Mapping[str, Tensor]) -> StateDict:
     """Copy tensors; floating-point ones to float32 or wider."""
     return {
         name: tensor.detach().to(_wide(tensor.dtype), copy=True) for name, tensor in weights.items()
@@ -219,14 +219,14 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32) if dtype.is_floating_point else dtype
 
 
-def _combined(state: State, change: Callable[[Tensor], Tensor]) -> State:
+def _combined(state: StateDict, change: Callable[[Tensor], Tensor]) -> StateDict:
     """Apply `change` to the floating-point tensors; leave the others."""
     return {
         n: change(tensor) if tensor.is_floating_point() else tensor for n, tensor in state.items()
     }
 
 
-def _rounded(state: State, dtypes: Mapping[str, torch.dtype]) -> State:
+def _rounded(state: StateDict, dtypes: Mapping[str, torch.dtype]) -> StateDict:
     return {name: tensor.to(dtypes[name], copy=True) for name, tensor in state.items()}
 
 
@@ -234,7 +234,7 @@ def _dtypes_of(weights: Mapping[str, Tensor]) -> Dtypes:
     return {name: tensor.dtype for name, tensor in weights.items()}
 
 
-def _on_devices_of(weights: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> State:
+def _on_devices_of(weights: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> StateDict:
     """Move each tensor to the device of the model's tensor of the same name."""
     return {name: tensor.to(weights[name].device) for name, tensor in state.items()}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from stockpot.errors import InputError
+from stockpot.merging.states import State
 from stockpot.soups.alignment.permutations import Spec, check_spec, split_axis
 from stockpot.workloads.responses import observed, unit_rows
 
 B = TypeVar("B")
-State: TypeAlias = Mapping[str, Tensor]
 _Responses: TypeAlias = dict[str, list[Tensor]]
 _CONSTANT = 1e-12  # smaller variances, relative to the mean square, are rounding
 

@@ -16,10 +16,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from stockpot.errors import InputError
+from stockpot.merging.states import State
 from stockpot.workloads.responses import observed, unit_rows
 
 B = TypeVar("B")
-State: TypeAlias = Mapping[str, Tensor]
 _Layer: TypeAlias = nn.Linear | _ConvNd | _BatchNorm
 _CONSTANT = 1e-6  # smaller deviations, relative to mean and goal, are rounding
 

@@ -9,9 +9,10 @@ from itertools import islice
 import torch
 from torch.optim import Adam
 
-from stockpot.soups.tuning.mixtures import Mixture, Rows, State
+from stockpot.merging.states import StateDict
+from stockpot.soups.tuning.mixtures import Mixture, Rows
 
-Entropy = Callable[[State], tuple[float, State]]
+Entropy = Callable[[StateDict], tuple[float, StateDict]]
 """Weights -> the mean entropy of predictions on a batch, and its gradient for the weights."""
 
 
@@ -48,7 +49,7 @@ class AdaMerged:
 def merge_adaptively(
     mixture: Mixture,
     batches: Callable[[int], Iterable[Entropy]],
-    class_entropy: Callable[[State], float],
+    class_entropy: Callable[[StateDict], float],
     *,
     start: float,
     learning_rate: float,

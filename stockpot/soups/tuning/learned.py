@@ -15,10 +15,11 @@ import torch
 from torch.optim import AdamW
 
 from stockpot.errors import InputError
-from stockpot.soups.tuning.mixtures import Mixture, Rows, State
+from stockpot.merging.states import StateDict
+from stockpot.soups.tuning.mixtures import Mixture, Rows
 from stockpot.soups.tuning.samplings import Sampling
 
-Loss = Callable[[State, float], tuple[float, State, float]]
+Loss = Callable[[StateDict, float], tuple[float, StateDict, float]]
 """(weights, beta) -> the loss of beta times the logits, and its gradients."""
 
 
@@ -69,7 +70,7 @@ class LearnedCoefficients:
 def learn_coefficients(
     mixture: Mixture,
     batches: Callable[[int], Iterable[Loss]],
-    judge: Callable[[State, float], tuple[float, float, float]],
+    judge: Callable[[StateDict, float], tuple[float, float, float]],
     *,
     epochs: int,
     learning_rate: float,

@@ -13,8 +13,7 @@ from torch import Tensor
 from stockpot.merging.engine import measure_states, merge_states
 from stockpot.merging.methods.elected_sum import elected_sum
 from stockpot.merging.recipe import Recipe, RecipeOf
-
-State = dict[str, Tensor]
+from stockpot.merging.states import StateDict
 
 Rows = Mapping[str, Sequence[float]]
 """Name of a group of tensors -> its coefficients (M,)."""
@@ -83,7 +82,7 @@ class Mixture:
         self.groups = tuple(dict.fromkeys(GROUPS[per](name) for name in states[0]))
         self.shape = (len(self.groups), len(states))
         method = "linear" if base is None else "task_arithmetic"
-        self._vectors: list[State] | None = None
+        self._vectors: list[StateDict] | None = None
         if elected is not None:
             assert base is not None, "an election is among task vectors"
             method, self._vectors = "elected_sum", _elected(states, base, elected)
@@ -94,7 +93,7 @@ class Mixture:
         """Return coefficients (L, M) as plain numbers by group."""
         return dict(zip(self.groups, map(tuple, coefficients.tolist()), strict=True))
 
-    def weights(self, rows: Rows) -> State:
+    def weights(self, rows: Rows) -> StateDict:
         """Merge the models."""
         return merge_states(
             self._states,
@@ -130,7 +129,7 @@ def _elected(
     states: Sequence[Mapping[str, Tensor]],
     base: Mapping[str, Tensor],
     options: Mapping[str, Any],
-) -> list[State]:
+) -> list[StateDict]:
     """Return the task vectors after trimming and election of signs by `elected_sum`."""
     names = [n for n, t in base.items() if t.is_floating_point() and "running_" not in n]
     zeros = {name: torch.zeros_like(base[name]) for name in names}
@@ -138,7 +137,7 @@ def _elected(
     all_vote = Recipe.of(elected_sum, (1.0,) * len(states), options)
     measured = measure_states(vectors, all_vote, zeros)
 
-    def of_one(row: tuple[float, ...]) -> State:
+    def of_one(row: tuple[float, ...]) -> StateDict:
         return merge_states(vectors, lambda n: replace(measured[n], coefficients=row), zeros)
 
     return [of_one(tuple(row)) for row in torch.eye(len(states)).tolist()]

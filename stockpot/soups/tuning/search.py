@@ -14,17 +14,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stockpot.soups.tuning.mixtures import Mixture, Rows, State
+    from stockpot.merging.states import StateDict
+    from stockpot.soups.tuning.mixtures import Mixture, Rows
 
 
 class LabelledLosses(Protocol):
     """Losses on two halves of val: one to fit coefficients on, one to choose between fits."""
 
-    def batches(self, epoch: int) -> Iterable[Callable[[State, float], tuple[float, State, float]]]:
+    def batches(
+        self, epoch: int
+    ) -> Iterable[Callable[[StateDict, float], tuple[float, StateDict, float]]]:
         """Yield the loss of weights, and its gradients, on each batch of the half to fit on."""
         ...
 
-    def judge(self, weights: State, beta: float) -> tuple[float, float, float]:
+    def judge(self, weights: StateDict, beta: float) -> tuple[float, float, float]:
         """Return score and loss on the half to choose on, and the loss on the other half."""
         ...
 
@@ -32,11 +35,11 @@ class LabelledLosses(Protocol):
 class UnlabelledEntropies(Protocol):
     """The entropy of predictions on val, without labels."""
 
-    def batches(self, number: int) -> Iterable[Callable[[State], tuple[float, State]]]:
+    def batches(self, number: int) -> Iterable[Callable[[StateDict], tuple[float, StateDict]]]:
         """Yield the entropy of weights, and its gradient, on each batch of a pass."""
         ...
 
-    def class_entropy(self, weights: State) -> float:
+    def class_entropy(self, weights: StateDict) -> float:
         """Return the entropy, in nats, of the distribution of predicted classes."""
         ...
 
@@ -82,7 +85,7 @@ class SearchContext(Protocol):
         """Return the val values (N,), one per example, of the mean of some models."""
         ...
 
-    def score_weights(self, weights: State) -> float:
+    def score_weights(self, weights: StateDict) -> float:
         """Score weights."""
         ...
 
