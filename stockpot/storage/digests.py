@@ -111,7 +111,7 @@ def _work() -> None:
         pieces, result = task
         try:
             digest = next(pieces)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 (else whoever waits for it would wait forever)
             result.set_exception(error)
             continue
         if digest is None:

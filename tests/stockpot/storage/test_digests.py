@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from stockpot.errors import InputError
+from stockpot.storage import digests
 from stockpot.storage.digests import DigestCache
 
 
@@ -74,3 +75,15 @@ def test_a_damaged_cache_is_formed_anew(cache: DigestCache, files: list[Path]) -
 def test_a_folder_in_place_of_a_file_is_an_error(cache: DigestCache, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot be read"):
         cache.digest([[tmp_path]])
+
+
+def test_whoever_waits_for_a_digest_gets_any_error_of_the_thread_that_reads(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def truncated_meanwhile(_file: Path) -> None:
+        raise ValueError("cannot mmap an empty file")
+
+    monkeypatch.setattr(digests, "map_file", truncated_meanwhile)
+
+    with pytest.raises(ValueError, match="cannot mmap an empty"):
+        digests._started(files[0]).result(timeout=20)
