@@ -13,8 +13,7 @@ import pytest
 from torch import Tensor, nn
 
 from stockpot.config import load_experiment
-from stockpot.experiment.jobs.diagnosing import diagnose_models
-from stockpot.experiment.jobs.diagnosing import write_finding_files
+from stockpot.experiment.jobs.diagnosing import diagnose_models, write_finding_files
 from stockpot.experiment.jobs.job import make_model
 from stockpot.experiment.jobs.judging import judge_models, measure_baseline, predict_model
 from stockpot.experiment.jobs.prechecking import check_ingredients
