@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,7 +50,8 @@ def checked_options(
 
     Raises:
         InputError: a field is unknown.
-        ValueError: an option is missing, or the code's option has the name of a field.
+        ValueError: an option is missing, the code's option has the name of a field, or a value
+            cannot be recorded.
         ValidationError: a value is of a wrong type or out of its range.
     """
     own = type(section).model_fields.keys()
@@ -65,4 +67,12 @@ def checked_options(
             raise ValueError(f"option {name!r} is required, got nothing")
     checked: Any = create_model("Options", __base__=Section, **fields_of(options))
     values: dict[str, Any] = checked.model_validate(given).model_dump()
+    for name, value in values.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"option {name!r} must be a value that JSON can record: a finite number, a text, "
+                f"a boolean, null or a list of these, got {value!r}"
+            ) from error
     return values

@@ -181,6 +181,27 @@ def test_code_that_cannot_make_a_soup_is_refused_when_it_is_planned(
 
 
 @pytest.mark.parametrize(
+    ("option", "value"), [("Path = Path('x')", "PosixPath('x')"), ("float = float('nan')", "nan")]
+)
+def test_an_option_that_cannot_be_recorded_is_refused(
+    make_plan: MakePlan,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    value: str,
+) -> None:
+    module = f"rule_of_{len(option)}"
+    text = f"from pathlib import Path\ndef rule(candidates, *, place: {option}): ..."
+    (tmp_path / f"{module}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(InputError, match="'place' must be a value that JSON can") as caught:
+        _job(make_plan, f"select: {module}:rule")
+
+    assert str(caught.value).endswith(f"got {value}")
+
+
+@pytest.mark.parametrize(
     ("select", "problem"),
     [
         ("nothing", "must choose at least one position below 4, and each only once, got []"),
