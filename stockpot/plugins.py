@@ -257,7 +257,8 @@ def _load(kind: str, place: str) -> Any:
             "put it in the project's folder or install it"
         ) from error
     except (Exception, SystemExit) as error:
-        where = "" if isinstance(error, SyntaxError) else f"{_line_of(error)}: "
+        line = _line_of(error)  # of Python's own code if the module's has not begun
+        where = "" if line.startswith("<frozen") else f"{line}: "
         raise InputError(
             f"{kind} {place!r}: module {module_name!r} cannot be imported "
             f"({where}{type(error).__name__}: {error})"

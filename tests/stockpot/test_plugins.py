@@ -17,6 +17,7 @@ from stockpot.soups.selection.registry import SELECTIONS
         ("raises", "\nraise RuntimeError('no licence')", "raises.py, line 2: RuntimeError: no lic"),
         ("exits", "import sys\nsys.exit(3)", "exits.py, line 2: SystemExit: 3"),
         ("cut_off", "def rule(", "(SyntaxError: '(' was never closed (cut_off.py, line 1))"),
+        ("", "", "module '' cannot be imported (ValueError: Empty module name)"),
         ("needs", "import not_there", "(No module named 'not_there'); put it in the project's"),
     ],
 )

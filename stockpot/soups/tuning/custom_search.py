@@ -106,11 +106,16 @@ def search_kind_of(place: str, found: Callable[..., Any]) -> SearchKind:
     """Return a class of searches, or a function that is one, as a kind of search.
 
     Raises:
-        InputError: the signature is not that of a search.
+        InputError: the signature, or the class, is not that of a search.
     """
     options = options_of(f"search {place!r}", found)
     summary = (inspect.getdoc(found) or "").partition("\n")[0]
     if isinstance(found, type):
+        if missing := [name for name in ("find", "recipe", "study") if not hasattr(found, name)]:
+            raise InputError(
+                f"search {place!r}: a class must be a stockpot.soups.tuning.search.Search, "
+                f"lacks {missing}"
+            )
         return SearchKind(found, options, summary)
     if taken := sorted(options.keys() & _RECIPE_FIELDS):
         raise InputError(f"search {place!r}: options must have other names than {taken}")

@@ -85,6 +85,11 @@ def test_a_search_of_ones_own_is_part_of_the_keys(make_plan: MakePlan) -> None:
             "got no_selection(models: 'Sequence[int]', k: 'int') -> 'None'",
         ),
         (
+            "search: custom_merging:Mixing",
+            "tune.0: search 'custom_merging:Mixing': a class must be a "
+            "stockpot.soups.tuning.search.Search, lacks ['find', 'recipe', 'study']",
+        ),
+        (
             "search: no_module:any",
             "tune.0: search 'no_module:any': module 'no_module' cannot be imported (No module "
             "named 'no_module'); put it in the project's folder or install it",
