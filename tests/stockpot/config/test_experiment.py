@@ -321,9 +321,9 @@ def test_the_default_search_is_optuna(load: Load) -> None:
 
 
 def test_diagnostics_are_built_in_or_functions_of_the_user(load: Load) -> None:
-    experiment = load("diagnose=[similarity, textwrap:indent]")
+    experiment = load("diagnose=[similarity, textwrap:dedent]")
 
-    assert experiment.diagnose == ["similarity", "textwrap:indent"]
+    assert experiment.diagnose == ["similarity", "textwrap:dedent"]
 
 
 def test_metrics_are_functions_of_the_user(load: Load) -> None:
