@@ -28,7 +28,6 @@ from stockpot.storage.models import Model
 from stockpot.storage.store import pedigree
 
 if TYPE_CHECKING:
-
     from stockpot.tracking import RecordedRun
 
 _TOLERANCE = 1e-6  # of scores: the loss on val is stored with six decimals
