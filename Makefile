@@ -1,7 +1,7 @@
 # `make run` and `make test` work on a fresh machine: the first one creates .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=
+PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 2 --dist worksteal --cov --cov-report= --durations=10
 
 .PHONY: run test test-all lint docs schema figures plots-page clean
 

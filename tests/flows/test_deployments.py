@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from projects import PARAMS, ProjectFolder, wait_until
 
+pytestmark = pytest.mark.full
+
 STAGES = ("base", "sweep", "soups", "tune", "diagnose", "evaluate", "report")
 
 

@@ -39,6 +39,7 @@ def test_the_example_is_short() -> None:
     assert ast.parse(block("python"))
 
 
+@pytest.mark.full
 def test_the_example_is_checked_and_runs_with_no_change_to_stockpot(project: ProjectFolder) -> None:
     checks = project.stockpot("check")
     run = project.stockpot("run", *REDUCED)

@@ -78,7 +78,8 @@ class ProjectFolder:
         home, temporary = folder / "home", folder / "tmp"
         home.mkdir(parents=True, exist_ok=True)
         temporary.mkdir(exist_ok=True)
-        hidden = ("PREFECT_", "MLFLOW_", "DVC_", "STOCKPOT_", "PYTEST_", "GIT_")
+        # Coverage is measured by the tests of the library, in one place: it slows whole runs down.
+        hidden = ("PREFECT_", "MLFLOW_", "DVC_", "STOCKPOT_", "PYTEST_", "GIT_", "COVERAGE_")
         outside = {name: v for name, v in os.environ.items() if not name.startswith(hidden)}
         own = {
             "HOME": str(home),
@@ -106,9 +107,6 @@ class ProjectFolder:
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(REPOSITORY / name, self.root / name, ignore=ignored)
         self.environment["PYTHONPATH"] = f"{self.root}:{GUARD}"
-        # Coverage is of the code under test, not of a copy.
-        for name in [name for name in self.environment if name.startswith("COVERAGE_")]:
-            del self.environment[name]
 
     def write_params(self, params: dict[str, Any]) -> None:
         text = yaml.safe_dump(params, sort_keys=False)

@@ -20,6 +20,8 @@ from stockpot.tracking import Dataset, ModelRecord, Tracker
 if TYPE_CHECKING:
     from tests.stockpot.tracking.conftest import LossyProxy, Server
 
+pytestmark = pytest.mark.full
+
 BASE = ModelRecord("base", "base", key="base", metrics={"val/accuracy": 0.5})
 SOUP = ModelRecord(
     "greedy",
