@@ -1,21 +1,23 @@
 # `make run` and `make test` work on a fresh machine: the first one creates .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 2 --dist worksteal --cov --cov-report= --durations=10
+# Coverage slows the tests down: CI measures it with COVERAGE=1.
+COV := $(if $(COVERAGE),--cov --cov-report=)
+PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 2 --dist worksteal --durations=10 $(COV)
 
 .PHONY: run test test-all lint docs schema figures plots-page clean
 
 run: .venv/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" stockpot run
 
-# All tests except the examples and the matrices of servers: less than ten minutes on 2 cores.
+# All tests except the examples and the matrices of servers.
 test: .venv/installed
-	$(BIN)/coverage erase
+	$(if $(COVERAGE),$(BIN)/coverage erase)
 	$(PYTEST)
 
 # All tests of CI: `make test`, then the rest.
 test-all: test
-	$(PYTEST) --cov-append -m "full and not slow"
+	$(PYTEST) $(if $(COVERAGE),--cov-append) -m "full and not slow"
 
 lint: .venv/installed
 	$(BIN)/ruff check .
