@@ -21,7 +21,8 @@ def stockpot(folder: Path, *arguments: str) -> tuple[int, str]:
     done = subprocess.run(
         [str(Path(sys.executable).with_name("stockpot")), *arguments],
         cwd=folder,
-        env=os.environ | {"COLUMNS": "160", "PYTHONPATH": str(SUPPORT)},
+        env={k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
+        | {"COLUMNS": "160", "PYTHONPATH": str(SUPPORT)},
         capture_output=True,
         text=True,
         check=False,
