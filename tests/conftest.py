@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+
+# Test processes share the cores: torch, when it is imported, uses one thread in each of them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
