@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from stockpot.errors import InputError
 from stockpot.storage.atomic_files import atomic_path
 from stockpot.storage.digests import file_digest
-from stockpot.storage.weights.safetensors_header import read_json_header
+from stockpot.storage.weights.safetensors_header import read_json_header, reading
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,7 +54,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
 
 def _sort_metadata(path: Path) -> None:
     """Sort the metadata in a header, which safetensors writes in random order."""
-    tensors, metadata, data_start, _ = read_json_header(path)
+    tensors, metadata, data_start = read_json_header(path)
     header = {"__metadata__": dict(sorted(metadata.items())), **tensors}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text = text.ljust(data_start - 8)
@@ -70,22 +70,17 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: the file is missing, truncated or of another format.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
+    with reading(path):
         return load_file(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such checkpoint") from None
-    except SafetensorError as error:
-        raise InputError(f"{path}: not a whole safetensors file ({error})") from error
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """Read the metadata in a safetensors header, without reading any tensor.
 
     Raises:
-        InputError: the file is missing, or its header is not a safetensors header.
+        InputError: the file is missing, truncated or of another format.
     """
     return read_json_header(path)[1]
 

@@ -3,50 +3,41 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from stockpot.errors import InputError
 
-_MAX_HEADER_BYTES = 100_000_000  # the limit of the format
 
-
-def read_json_header(path: Path) -> tuple[dict[str, Any], dict[str, str], int, int]:
-    """Read a header.
-
-    Returns:
-        The entry of each tensor and the metadata, both by name; the position of the first byte of
-        data, and the size of the file.
-
-    Raises:
-        InputError: the file is missing, shorter than its header, or of another format.
-    """
-    text, size = _read_text(path)
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn errors of a safetensors file that is missing, unreadable or damaged into InputError."""
     try:
-        header = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not a safetensors file ({error})") from error
-    if not isinstance(header, dict):
-        raise InputError(f"{path}: not a safetensors file (its header is no mapping)")
-    metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise InputError(f"{path}: not a safetensors file (its metadata is not text by name)")
-    return header, metadata, 8 + len(text), size
-
-
-def _read_text(path: Path) -> tuple[bytes, int]:
-    """Return the JSON of a header, and the size of the file."""
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            length = int.from_bytes(file.read(8), "little")
-            if length > min(_MAX_HEADER_BYTES, size - 8):
-                raise InputError(
-                    f"{path}: not a whole safetensors file ({size} bytes, header of {length})"
-                )
-            return file.read(length), size
+        yield
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except SafetensorError as error:
+        raise InputError(f"{path}: not a whole safetensors file ({error})") from error
+
+
+def read_json_header(path: Path) -> tuple[dict[str, Any], dict[str, str], int]:
+    """Read a header after the format's own library has checked it against the size of the file.
+
+    Returns:
+        The entry of each tensor and the metadata, both by name; the position of the first byte of
+        data.
+
+    Raises:
+        InputError: the file is missing, truncated, or of another format.
+    """
+    with reading(path), path.open("rb") as file, safe_open(path, framework="numpy"):
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    metadata = header.pop("__metadata__", None) or {}
+    return header, metadata, 8 + length
