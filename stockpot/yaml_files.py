@@ -51,7 +51,7 @@ S = TypeVar("S", bound=Section)
 _WORDING = {
     "^(Input|List|String|Value) should ": "must ",
     "^Unable to extract tag using discriminator": "must have the field",
-    "be a valid dictionary or .*": "be a mapping",
+    "be a valid dictionary.*": "be a mapping",
 }
 
 
@@ -131,13 +131,11 @@ def _rule_and_found(
     match detail["type"]:
         case "extra_forbidden":
             # Another member of a union may have the field, but not this one.
-            fields = {*_fields_at(place, kind)} - {place[-1]}
+            fields = _fields_at(place, kind) - {str(place[-1])}
             return str(unknown_name("field", str(place[-1]), fields)), ""
         case "union_tag_invalid":
-            discriminator = context["discriminator"].strip("'")
-            return str(
-                unknown_name(discriminator, context["tag"], _quoted(context["expected_tags"]))
-            ), ""
+            field, choices = context["discriminator"].strip("'"), _quoted(context["expected_tags"])
+            return str(unknown_name(field, context["tag"], choices)), ""
         case "missing":
             return "is required", ", got nothing"
         case "value_error":
@@ -175,20 +173,14 @@ def _place_in_file(location: Iterable[int | str], content: Any, kind: type[Secti
     return tuple(place)
 
 
-def _fields_at(place: Place, kind: type[Section]) -> list[str]:
+def _fields_at(place: Place, kind: type[Section]) -> set[str]:
     """List the fields of the section that holds `place`."""
     sections = [kind]
     for part in place[:-1]:
         if isinstance(part, str):
             fields = [s.model_fields[part] for s in sections if part in s.model_fields]
             sections = [inner for field in fields for inner in _sections_in(field.annotation)]
-    return sorted(
-        {
-            field.alias or name
-            for section in sections
-            for name, field in section.model_fields.items()
-        }
-    )
+    return {field.alias or name for s in sections for name, field in s.model_fields.items()}
 
 
 def _sections_in(annotation: Any) -> list[type[Section]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,25 +13,13 @@ from torch import Tensor
 
 from stockpot.errors import InputError
 from stockpot.storage.digests import FileState, file_state, joint_digest
+from stockpot.storage.weights.adapter_config import CONFIG
 from stockpot.storage.weights.adapters import Adapter, LowRank
 from stockpot.storage.weights.safetensors_format import StoredTensor
 from stockpot.storage.weights.sources import Source
 from stockpot.storage.weights.tensor_names import is_token_embedding
 
 _ROWS = 16  # per multiplication, always: a run then equals the whole tensor bit for bit
-
-
-@dataclass(frozen=True, slots=True)
-class PlacedChange:
-    """A change and its orientation in the base.
-
-    Attributes:
-        change: scaling * B A.
-        is_transposed: whether the base stores the weight as (in, out).
-    """
-
-    change: LowRank
-    is_transposed: bool
 
 
 @dataclass(kw_only=True)
@@ -49,7 +37,7 @@ class AdaptedSource(Source):
 
     base: Source
     adapter: Adapter
-    changes: Mapping[str, PlacedChange]
+    changes: Mapping[str, LowRank]
     replaced: Mapping[str, str]
 
     @property
@@ -83,7 +71,7 @@ class AdaptedSource(Source):
     @property
     def states(self) -> list[FileState]:
         """The states of the files that the digest covers, the adapter's configuration included."""
-        return [*super().states, file_state(self.adapter.config.path)]
+        return [*super().states, file_state(self.adapter.path / CONFIG)]
 
     @cached_property
     def digest(self) -> str:
@@ -102,7 +90,7 @@ class AdaptedSource(Source):
         With DoRA, the rows are rescaled to the learnt norms: Liu et al. 2024
         (https://arxiv.org/abs/2402.09353), equation 5.
         """
-        change, stored = self.changes[name].change, self.tensors[name]
+        change, stored = self.changes[name], self.tensors[name]
         source, own = self._before(name)
         num_columns = math.prod(stored.shape[1:])
         left, right = self._factors(name)
@@ -119,10 +107,10 @@ class AdaptedSource(Source):
 
     def _factors(self, name: str) -> tuple[Tensor, Tensor]:
         """Return the factors as (rows, r), in their dtype, and (r, columns), in the tensor's."""
-        placed = self.changes[name]
-        a = self.adapter.weights.read(placed.change.a).flatten(1)
-        b = self.adapter.weights.read(placed.change.b).flatten(1)
-        left, right = (a.T, b.T) if placed.is_transposed else (b, a)
+        change = self.changes[name]
+        a = self.adapter.weights.read(change.a).flatten(1)
+        b = self.adapter.weights.read(change.b).flatten(1)
+        left, right = (a.T, b.T) if change.is_transposed else (b, a)
         return left, right.to(self.tensors[name].dtype)
 
 
@@ -185,7 +173,7 @@ def _name_in_base(base: Source, name: str) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def _placed(adapter: Adapter, module: str, change: LowRank, stored: StoredTensor) -> PlacedChange:
+def _placed(adapter: Adapter, module: str, change: LowRank, stored: StoredTensor) -> LowRank:
     """Check a change against its weight, and find its orientation."""
     where = f"{adapter.path}: module {module!r}"
     if not stored.dtype.is_floating_point:
@@ -210,15 +198,13 @@ def _placed(adapter: Adapter, module: str, change: LowRank, stored: StoredTensor
                 f"convolutions with (1, out, 1...), got {stored.shape} and {length.shape}; merge "
                 "it with PEFT"
             )
-    return PlacedChange(change, is_transposed)
+    return replace(change, is_transposed=is_transposed)
 
 
 def _changed(adapter: Adapter, change: LowRank, stored: StoredTensor) -> StoredTensor:
     """Return the type of a changed weight, and the number of bytes read for it."""
     factors = [adapter.stored(change.a), adapter.stored(change.b)]
-    dtype = torch.float32
-    for tensor in (stored, *factors):
-        if tensor.dtype.itemsize > dtype.itemsize:
-            dtype = tensor.dtype
+    dtypes = [torch.float32, *(tensor.dtype for tensor in (stored, *factors))]
+    widest = max(dtypes, key=lambda dtype: dtype.itemsize)
     num_bytes = stored.num_bytes + sum(factor.num_bytes for factor in factors)
-    return StoredTensor(factors[0].file, dtype, stored.shape, 0, num_bytes)
+    return StoredTensor(factors[0].file, widest, stored.shape, 0, num_bytes)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from re import Pattern
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, Field, PositiveInt
 
 from stockpot.errors import InputError
 from stockpot.storage.weights.model_config import read_json_mapping
+from stockpot.yaml_files import Section, validated
+
+T = TypeVar("T")
 
 CONFIG = "adapter_config.json"
 
@@ -32,46 +37,45 @@ _UNSUPPORTED = (
 _CHANGES_BASE = ("corda", "loftq", "lora_ga", "olora", "pissa")
 
 
-@dataclass(frozen=True, slots=True)
-class AdapterConfig:
+class AdapterConfig(Section):
     """The fields of a LoRA adapter's configuration that determine the meaning of its weights.
 
     Attributes:
-        path: the file.
-        rank: of modules that match no pattern.
-        alpha: of modules that match no pattern.
+        r: rank of modules that match no pattern.
+        lora_alpha: alpha of modules that match no pattern.
         use_rslora: whether alpha is divided by the square root of the rank instead of the rank.
         fan_in_fan_out: whether the base stores weights as (in, out).
         use_dora: whether rows are rescaled to learnt norms.
-        rank_patterns: ranks by regular expression, matched at the end of a module's name.
-        alpha_patterns: alphas by the same kind of expression.
+        rank_pattern: ranks by regular expression, matched at the end of a module's name.
+        alpha_pattern: alphas by the same kind of expression.
         modules_to_save: name suffixes of modules that are replaced whole.
         base: `base_model_name_or_path`; empty if not given.
         task_type: PEFT's task type.
     """
 
-    path: Path
-    rank: int
-    alpha: float
-    use_rslora: bool
-    fan_in_fan_out: bool
-    use_dora: bool
-    rank_patterns: Mapping[str, int]
-    alpha_patterns: Mapping[str, float]
-    modules_to_save: tuple[str, ...]
-    base: str
-    task_type: str | None
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    r: PositiveInt = 8
+    lora_alpha: float = 8
+    use_rslora: bool = False
+    fan_in_fan_out: bool = False
+    use_dora: bool = False
+    rank_pattern: dict[Pattern[str], PositiveInt] = Field(default_factory=dict)
+    alpha_pattern: dict[Pattern[str], float] = Field(default_factory=dict)
+    modules_to_save: list[str] = Field(default_factory=list)
+    base: str = Field("", alias="base_model_name_or_path")
+    task_type: str | None = None
 
     def rank_of(self, module: str) -> int:
         """Return the rank of a module's factors."""
-        return self.rank_patterns.get(self._pattern(self.rank_patterns, module), self.rank)
+        return _first_match(self.rank_pattern, module, self.r)
 
     def scaling_of(self, module: str) -> float:
         """Return the factor on B A: alpha / r, with rsLoRA alpha / sqrt(r).
 
         Source: Hu et al. 2021, section 4.1; Kalajdzievski 2023, https://arxiv.org/abs/2312.03732.
         """
-        alpha = self.alpha_patterns.get(self._pattern(self.alpha_patterns, module), self.alpha)
+        alpha = _first_match(self.alpha_pattern, module, self.lora_alpha)
         rank = self.rank_of(module)
         return alpha / (math.sqrt(rank) if self.use_rslora else rank)
 
@@ -79,17 +83,13 @@ class AdapterConfig:
         """Return whether a module is replaced whole."""
         return any(f".{name}." in f".{module}." for name in self.modules_to_save)
 
-    def _pattern(self, patterns: Mapping[str, Any], module: str) -> str:
-        """Return the first pattern that matches a module, by PEFT's rules; empty for none."""
-        for pattern in patterns:
-            try:
-                if re.match(rf"(.*\.)?({pattern})$", module):
-                    return pattern
-            except re.error as error:
-                raise InputError(
-                    f"{self.path}: pattern {pattern!r}: must be a regular expression ({error})"
-                ) from error
-        return ""
+
+def _first_match(patterns: Mapping[Pattern[str], T], module: str, default: T) -> T:
+    """Return the value of the first pattern that matches a module, by PEFT's rules."""
+    for pattern, value in patterns.items():
+        if re.match(rf"(.*\.)?({pattern.pattern})$", module):
+            return value
+    return default
 
 
 def read_config(path: Path) -> AdapterConfig:
@@ -101,25 +101,8 @@ def read_config(path: Path) -> AdapterConfig:
     """
     content = read_json_mapping(path)
     _check_supported(path, content)
-    return AdapterConfig(
-        path=path,
-        rank=_rank(path, "r", content.get("r", 8)),
-        alpha=_number(path, "lora_alpha", content.get("lora_alpha", 8)),
-        use_rslora=bool(content.get("use_rslora")),
-        fan_in_fan_out=bool(content.get("fan_in_fan_out")),
-        use_dora=bool(content.get("use_dora")),
-        rank_patterns={
-            pattern: _rank(path, "rank_pattern", value)
-            for pattern, value in _mapping(path, "rank_pattern", content).items()
-        },
-        alpha_patterns={
-            pattern: _number(path, "alpha_pattern", value)
-            for pattern, value in _mapping(path, "alpha_pattern", content).items()
-        },
-        modules_to_save=tuple(map(str, content.get("modules_to_save") or ())),
-        base=str(content.get("base_model_name_or_path") or ""),
-        task_type=content.get("task_type"),
-    )
+    given = {field: value for field, value in content.items() if value is not None}
+    return validated(AdapterConfig, given, str(path))
 
 
 def config_for_peft(first: AdapterConfig, ranks: Mapping[str, int]) -> dict[str, Any]:
@@ -166,24 +149,3 @@ def _check_supported(path: Path, content: Mapping[str, Any]) -> None:
             f"{path}: init_lora_weights is {start!r}, which has changed the base's weights; save "
             "it with PEFT's path_initial_model_for_weight_conversion, as plain LoRA"
         )
-
-
-def _mapping(path: Path, field: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    value = content.get(field)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: {field} must be a mapping, got {value!r}")
-    return value
-
-
-def _rank(path: Path, field: str, value: Any) -> int:
-    if type(value) is not int or value < 1:
-        raise InputError(f"{path}: {field} must be a whole number of at least 1, got {value!r}")
-    return value
-
-
-def _number(path: Path, field: str, value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise InputError(f"{path}: {field} must be a finite number, got {value!r}")
-    return float(value)

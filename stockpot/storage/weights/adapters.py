@@ -31,19 +31,19 @@ class LowRank:
     Attributes:
         a: the name of A in the adapter's weights; of convolutions (r, in, kernel...).
         b: the name of B; of convolutions (out, r, 1...).
-        rank: r.
         scaling: the factor on B A.
         is_embedding: whether the weight is an embedding table, (in, out).
         magnitude: the name of DoRA's row norms (out,), of convolutions (1, out, 1...); None
             without DoRA.
+        is_transposed: whether the base, once it is known, stores the weight as (in, out).
     """
 
     a: str
     b: str
-    rank: int
     scaling: float
     is_embedding: bool
     magnitude: str | None
+    is_transposed: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Adapter:
     @cached_property
     def digest(self) -> str:
         """Joint SHA-256 of its configuration and weights, hex."""
-        return joint_digest([file_digest(self.config.path), self.weights.digest])
+        return joint_digest([file_digest(self.path / CONFIG), self.weights.digest])
 
     def stored(self, name: str) -> StoredTensor:
         """Return dtype, shape and position of a factor."""
@@ -130,10 +130,9 @@ def _low_rank(
         )
     if is_embedding and config.use_dora:
         raise InputError(f"{where}: DoRA of embeddings is not supported; merge it with PEFT")
-    rank = config.rank_of(module)
-    _check_factors(where, rank, weights.tensors[own[a]], weights.tensors[own[b]])
+    _check_factors(where, config.rank_of(module), weights.tensors[own[a]], weights.tensors[own[b]])
     return LowRank(
-        own[a], own[b], rank, config.scaling_of(module), is_embedding, own.get("magnitude_vector")
+        own[a], own[b], config.scaling_of(module), is_embedding, own.get("magnitude_vector")
     )
 
 

@@ -239,7 +239,7 @@ def test_older_weights_in_a_pickle_are_read(tmp_path: Path) -> None:
 
     adapter = open_adapter(folder)
 
-    assert adapter.changes["f"].rank == 2
+    assert adapter.stored(adapter.changes["f"].a).shape == (2, 5)
 
 
 @pytest.mark.parametrize(
@@ -247,12 +247,12 @@ def test_older_weights_in_a_pickle_are_read(tmp_path: Path) -> None:
     [
         ({"peft_type": "LOHA"}, "peft_type must be 'LORA', got 'LOHA'"),
         ({"peft_type": None}, "peft_type must be 'LORA', got None"),
-        ({"r": 0}, "r must be a whole number of at least 1, got 0"),
-        ({"r": True}, "r must be a whole number"),
-        ({"lora_alpha": "16"}, "lora_alpha must be a finite number, got '16'"),
-        ({"rank_pattern": [1]}, r"rank_pattern must be a mapping, got \[1\]"),
-        ({"rank_pattern": {"f": -1}}, "rank_pattern must be a whole number"),
-        ({"alpha_pattern": {"f(": 2}}, r"pattern 'f\(': must be a regular expression"),
+        ({"r": 0}, "r: must be greater than 0, got 0"),
+        ({"r": True}, "r must not be true or false"),
+        ({"lora_alpha": "16"}, "lora_alpha: must be a valid number, got '16'"),
+        ({"rank_pattern": [1]}, r"rank_pattern: must be a mapping, got \[1\]"),
+        ({"rank_pattern": {"f": -1}}, "rank_pattern.f: must be greater than 0, got -1"),
+        ({"alpha_pattern": {"f(": 2}}, r"alpha_pattern.f\(: must be a valid regular expression"),
         ({"use_qalora": True, "lora_bias": True}, "lora_bias, use_qalora: not supported"),
         ({"init_lora_weights": "pissa_niter_4"}, "which has changed the base's weights"),
         ({"use_dora": True}, r"must have \['lora_A', 'lora_B', 'lora_magnitude_vector'\]"),
