@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
+import torch
+
 from stockpot.soups.alignment.permutations import Axis
 
 Entry: TypeAlias = tuple[int, int]
@@ -14,9 +16,14 @@ FIXED: Entry = (0, 1)
 
 
 class AxisGroups:
-    """Disjoint sets of axes; a union has the name of the older group."""
+    """Disjoint sets of axes; a union has the name of the older group.
+
+    Attributes:
+        tensors: the entries of the net's tensors so far, by name.
+    """
 
     def __init__(self) -> None:
+        self.tensors: dict[str, list[Entry]] = {}
         self._parents = [0]
         self._names = [""]
 
@@ -29,24 +36,29 @@ class AxisGroups:
     def join(self, first: Entry, second: Entry) -> None:
         """Require one order for two axes; with different block sizes, fix both."""
         if first[1] != second[1]:
-            self.fix(first)
-            self.fix(second)
+            self.fix(first, second)
             return
         low, high = sorted((self._root(first[0]), self._root(second[0])))
         self._parents[high] = low
 
-    def join_all(self, first: Sequence[Entry], second: Sequence[Entry]) -> None:
-        """Join two tensors axis by axis."""
-        for one, other in zip(first, second, strict=True):
-            self.join(one, other)
+    def record(self, name: str, entries: Sequence[Entry]) -> None:
+        """Record the entries of a tensor; several uses of one tensor are joined."""
+        for known, entry in zip(self.tensors.setdefault(name, list(entries)), entries, strict=True):
+            self.join(known, entry)
 
-    def fix(self, entry: Entry) -> None:
-        """Exclude an axis from permutations."""
-        self._parents[self._root(entry[0])] = 0
+    def read(self, name: str, shape: torch.Size) -> list[Entry]:
+        """Return the entries of a tensor that the net uses outside a layer."""
+        if name not in self.tensors:
+            self.tensors[name] = [
+                FIXED if size == 1 else self.new(f"{name}:{axis}")
+                for axis, size in enumerate(shape)
+            ]
+        return self.tensors[name]
 
-    def is_fixed(self, entry: Entry) -> bool:
-        """Whether an axis is excluded from permutations so far."""
-        return self._root(entry[0]) == 0
+    def fix(self, *entries: Entry) -> None:
+        """Exclude axes from permutations."""
+        for group, _ in entries:
+            self._parents[self._root(group)] = 0
 
     def axis(self, entry: Entry) -> Axis:
         """Return the entry of an axis in a spec."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -18,27 +18,7 @@ from torch.nn.modules.conv import _ConvNd
 from stockpot.errors import InputError
 from stockpot.soups.alignment.axis_groups import FIXED, AxisGroups, Entry
 
-
-@dataclass(slots=True)
-class Following:
-    """The state of a trace: groups of axes, and the entries of the net's tensors."""
-
-    groups: AxisGroups
-    tensors: dict[str, list[Entry]] = field(default_factory=dict)
-
-    def record(self, name: str, entries: Sequence[Entry]) -> None:
-        """Record the entries of a tensor; several uses of one tensor are joined."""
-        known = self.tensors.setdefault(name, list(entries))
-        self.groups.join_all(known, entries)
-
-    def read(self, name: str, shape: torch.Size) -> list[Entry]:
-        """Return the entries of a tensor that the net uses outside a layer."""
-        if name not in self.tensors:
-            self.tensors[name] = [
-                FIXED if size == 1 else self.groups.new(f"{name}:{axis}")
-                for axis, size in enumerate(shape)
-            ]
-        return self.tensors[name]
+BY_HAND = "give the spec by hand"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +27,13 @@ class Call:
 
     Attributes:
         node: the node.
+        module: the layer that it calls; None for other operations.
         inputs: entries and shape of each input tensor.
         shape: shape of the output tensor.
     """
 
     node: fx.Node
+    module: Any
     inputs: Sequence[tuple[list[Entry], torch.Size]]
     shape: torch.Size
 
@@ -65,93 +47,85 @@ class Call:
         """The shape of the first input tensor."""
         return self.inputs[0][1]
 
+    def without_rule(self) -> InputError:
+        """Return the error for a layer or an operation that no rule follows."""
+        what = "an operation" if self.module is None else f"layer {self.node.target!r}"
+        got = self.node.target if self.module is None else self.module
+        return InputError(f"spec: no rule for {what}, got {got!r}; {BY_HAND}")
 
-ModuleRule: TypeAlias = Callable[[Following, Call, str, Any], list[Entry]]
-TensorRule: TypeAlias = Callable[[Following, Call], list[Entry]]
+
+Rule: TypeAlias = Callable[[AxisGroups, Call], list[Entry]]
+"""Returns the entries of the output, and records those of the layer's tensors."""
 
 
-def _linear(following: Following, call: Call, name: str, module: nn.Linear) -> list[Entry]:
-    read, written = call.axes[-1], following.groups.new(name)
-    following.record(f"{name}.weight", [written, read])
-    if module.bias is not None:
-        following.record(f"{name}.bias", [written])
+def _linear(groups: AxisGroups, call: Call) -> list[Entry]:
+    written = groups.new(str(call.node.target))
+    _record(groups, call, [written, call.axes[-1]])
     return [*call.axes[:-1], written]
 
 
-def _conv(following: Following, call: Call, name: str, module: _ConvNd) -> list[Entry]:
+def _conv(groups: AxisGroups, call: Call) -> list[Entry]:
+    module: _ConvNd = call.module
     if module.transposed or len(call.in_shape) != len(module.kernel_size) + 2:
-        raise InputError(f"spec: no rule for layer {name!r}, got {module!r}; give the spec by hand")
+        raise call.without_rule()
     read = call.axes[1]
     if module.groups == 1:
-        written, second = following.groups.new(name), read
+        written, second = groups.new(str(call.node.target)), read
     else:
-        written, second = _grouped(following, module, read), FIXED
+        written, second = _grouped(groups, module, read), FIXED
     kernel = [FIXED] * len(module.kernel_size)
-    following.record(f"{name}.weight", [written, second, *kernel])
-    if module.bias is not None:
-        following.record(f"{name}.bias", [written])
-    for entry in call.axes[2:]:
-        following.groups.fix(entry)
+    _record(groups, call, [written, second, *kernel])
+    groups.fix(*call.axes[2:])
     return [call.axes[0], written, *kernel]
 
 
-def _grouped(following: Following, module: _ConvNd, read: Entry) -> Entry:
+def _grouped(groups: AxisGroups, module: _ConvNd, read: Entry) -> Entry:
     """Return the output entry of a grouped convolution: the input's if depthwise, else fixed."""
     if module.groups == module.in_channels:
         return read[0], read[1] * (module.out_channels // module.in_channels)
-    following.groups.fix(read)
+    groups.fix(read)
     return FIXED
 
 
-def _batch_norm(following: Following, call: Call, name: str, module: _BatchNorm) -> list[Entry]:
-    _record_all(following, name, module, [call.axes[1]])
+def _norm_of_channels(groups: AxisGroups, call: Call) -> list[Entry]:
+    _record(groups, call, [call.axes[1]])
     return call.axes
 
 
-def _norm_of_last_axes(
-    following: Following, call: Call, name: str, module: nn.LayerNorm
-) -> list[Entry]:
-    _record_all(following, name, module, call.axes[len(call.axes) - len(module.normalized_shape) :])
+def _norm_of_last_axes(groups: AxisGroups, call: Call) -> list[Entry]:
+    _record(groups, call, call.axes[len(call.axes) - len(call.module.normalized_shape) :])
     return call.axes
 
 
-def _group_norm(following: Following, call: Call, name: str, module: nn.GroupNorm) -> list[Entry]:
-    if module.num_groups not in {1, module.num_channels}:
-        following.groups.fix(call.axes[1])
-    _record_all(following, name, module, [call.axes[1]])
-    return call.axes
+def _group_norm(groups: AxisGroups, call: Call) -> list[Entry]:
+    if call.module.num_groups not in {1, call.module.num_channels}:
+        groups.fix(call.axes[1])
+    return _norm_of_channels(groups, call)
 
 
-def _record_all(
-    following: Following, name: str, module: nn.Module, entries: Sequence[Entry]
-) -> None:
-    """Record the entries of all tensors of a norm; counters have no axes."""
-    for own, tensor in module.state_dict().items():
-        following.record(f"{name}.{own}", entries if tensor.ndim else [])
+def _record(groups: AxisGroups, call: Call, entries: Sequence[Entry]) -> None:
+    """Record the entries of all tensors of a layer: a bias has the first; counters have none."""
+    for own, tensor in call.module.state_dict().items():
+        groups.record(f"{call.node.target}.{own}", entries[: tensor.ndim])
 
 
-def _elementwise(following: Following, call: Call) -> list[Entry]:
+def _elementwise(groups: AxisGroups, call: Call) -> list[Entry]:
     """Join aligned axes of the operands, except broadcast axes of size 1."""
-    result = [FIXED] * len(call.shape)
-    is_met = [False] * len(call.shape)
+    met: dict[int, Entry] = {}  # by position from the last axis
     for axes, shape in call.inputs:
-        for back in range(1, len(shape) + 1):
-            if shape[-back] == 1:
-                continue
-            if is_met[-back]:
-                following.groups.join(result[-back], axes[-back])
-            result[-back], is_met[-back] = axes[-back], True
-    return result
+        for back, (entry, size) in enumerate(zip(reversed(axes), reversed(shape), strict=True)):
+            if size != 1:
+                groups.join(met.setdefault(back, entry), entry)
+    return [met.get(back, FIXED) for back in reversed(range(len(call.shape)))]
 
 
-def _pooled(following: Following, call: Call) -> list[Entry]:
+def _pooled(groups: AxisGroups, call: Call) -> list[Entry]:
     """Keep the entries of examples and channels; fix spatial axes."""
-    for entry in call.axes[2:]:
-        following.groups.fix(entry)
+    groups.fix(*call.axes[2:])
     return [*call.axes[:2], *[FIXED] * (len(call.shape) - 2)]
 
 
-def _flattened(following: Following, call: Call) -> list[Entry]:
+def _flattened(groups: AxisGroups, call: Call) -> list[Entry]:
     """Flatten the last axes into one: each unit becomes a block of positions."""
     kept = len(call.shape) - 1
     if call.shape == call.in_shape:
@@ -159,15 +133,14 @@ def _flattened(following: Following, call: Call) -> list[Entry]:
     if call.shape != (*call.in_shape[:kept], math.prod(call.in_shape[kept:])):
         raise InputError(
             f"spec: only the last axes may be flattened into one, got {tuple(call.in_shape)} to "
-            f"{tuple(call.shape)}; give the spec by hand"
+            f"{tuple(call.shape)}; {BY_HAND}"
         )
     group, block = call.axes[kept]
-    for entry in call.axes[kept + 1 :]:
-        following.groups.fix(entry)
+    groups.fix(*call.axes[kept + 1 :])
     return [*call.axes[:kept], (group, block * math.prod(call.in_shape[kept + 1 :]))]
 
 
-def _mean(_: Following, call: Call) -> list[Entry]:
+def _mean(_: AxisGroups, call: Call) -> list[Entry]:
     """Drop the averaged axes, whose order does not matter."""
     arguments = dict(zip(("dim", "keepdim"), call.node.args[1:], strict=False))
     chosen: Any = {**arguments, **call.node.kwargs}.get("dim")
@@ -179,25 +152,20 @@ def _mean(_: Following, call: Call) -> list[Entry]:
     return [call.axes[axis] for axis in every if axis not in gone]
 
 
-def _attention(following: Following, call: Call) -> list[Entry]:
+def _attention(groups: AxisGroups, call: Call) -> list[Entry]:
     """Return the units of the values; join those of queries and keys, and fix positions."""
     if len(call.inputs) != 3:
         raise InputError(
             "spec: attention must have separate queries, keys and values and no mask, got "
-            f"{len(call.inputs)} tensors; give the spec by hand"
+            f"{len(call.inputs)} tensors; {BY_HAND}"
         )
     queries, keys, values = (axes for axes, _ in call.inputs)
-    following.groups.join(queries[-1], keys[-1])
-    for axes in (queries, keys, values):
-        following.groups.fix(axes[-2])
+    groups.join(queries[-1], keys[-1])
+    groups.fix(queries[-2], keys[-2], values[-2])
     for axes in (keys, values):
         for one, other in zip(queries[:-2], axes[:-2], strict=True):
-            following.groups.join(one, other)
+            groups.join(one, other)
     return [*queries[:-1], values[-1]]
-
-
-def _ignoring_module(rule: TensorRule) -> ModuleRule:
-    return lambda following, call, _name, _module: rule(following, call)
 
 
 _ACTIVATIONS = (
@@ -210,22 +178,22 @@ _POOLS = (
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d),
 )
 
-MODULE_RULES: Mapping[type[nn.Module], ModuleRule] = MappingProxyType(
+_MODULE_RULES: Mapping[type[nn.Module], Rule] = MappingProxyType(
     {
         nn.Linear: _linear,
         _ConvNd: _conv,
-        _BatchNorm: _batch_norm,
+        _BatchNorm: _norm_of_channels,
         nn.LayerNorm: _norm_of_last_axes,
         nn.RMSNorm: _norm_of_last_axes,
         nn.GroupNorm: _group_norm,
-        nn.Flatten: _ignoring_module(_flattened),
-        **dict.fromkeys(_ACTIVATIONS, _ignoring_module(_elementwise)),
-        **dict.fromkeys(_POOLS, _ignoring_module(_pooled)),
+        nn.Flatten: _flattened,
+        **dict.fromkeys(_ACTIVATIONS, _elementwise),
+        **dict.fromkeys(_POOLS, _pooled),
     }
 )
 """Rules by type of layer; they apply to subclasses too."""
 
-TENSOR_RULES: Mapping[Any, TensorRule] = MappingProxyType(
+_TENSOR_RULES: Mapping[Any, Rule] = MappingProxyType(
     {
         **dict.fromkeys(
             (
@@ -254,3 +222,19 @@ TENSOR_RULES: Mapping[Any, TensorRule] = MappingProxyType(
     }
 )
 """Rules by function, or by the name of a tensor's method."""
+
+
+def rule_of(call: Call) -> Rule:
+    """Return the rule for a node.
+
+    Raises:
+        InputError: there is none.
+    """
+    if call.module is None:
+        rule = _TENSOR_RULES.get(call.node.target) if call.inputs else None
+    else:
+        rules = (rule for kind, rule in _MODULE_RULES.items() if isinstance(call.module, kind))
+        rule = next(rules, None)
+    if rule is None:
+        raise call.without_rule()
+    return rule
