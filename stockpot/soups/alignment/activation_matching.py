@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -15,10 +14,10 @@ from torch.nn.modules.conv import _ConvNd
 from stockpot.errors import InputError
 from stockpot.merging.states import State
 from stockpot.soups.alignment.permutations import Spec, check_spec, split_axis
+from stockpot.soups.alignment.repair import Channels, loaded
 from stockpot.workloads.responses import observed, unit_rows
 
 B = TypeVar("B")
-_Responses: TypeAlias = dict[str, list[Tensor]]
 _CONSTANT = 1e-12  # smaller variances, relative to the mean square, are rounding
 
 
@@ -26,27 +25,20 @@ _CONSTANT = 1e-12  # smaller variances, relative to the mean square, are roundin
 class _Moments:
     """Sums over the activations of n units of each of two nets at one place, in float64."""
 
-    count: int = 0
-    totals: Tensor | float = 0.0  # (2, n)
-    squares: Tensor | float = 0.0  # (2, n)
+    both: Channels = field(default_factory=Channels)  # (2, n)
     products: Tensor | float = 0.0  # (n, n)
 
     def add(self, first: Tensor, second: Tensor) -> None:
         """Add the activations of both nets on one batch, both (n, N)."""
-        both = torch.stack([first, second])
-        self.count += both.shape[2]
-        self.totals = self.totals + both.sum(dim=2)
-        self.squares = self.squares + both.square().sum(dim=2)
+        self.both.add(torch.stack([first, second]))
         self.products = self.products + first @ second.T
 
     def correlations(self) -> Tensor:
         """Return the correlations (n, n) of units of both nets; 0 if one unit is constant."""
-        means = torch.as_tensor(self.totals) / self.count
-        mean_squares = torch.as_tensor(self.squares) / self.count
-        variances = mean_squares - means.square()
-        is_constant = variances <= _CONSTANT * mean_squares
+        means, variances = self.both.means_and_variances()
+        is_constant = variances <= _CONSTANT * (variances + means.square())
         scales = torch.where(is_constant, 0.0, variances.clamp(min=1e-300).rsqrt())
-        covariances = torch.as_tensor(self.products) / self.count - torch.outer(*means)
+        covariances = torch.as_tensor(self.products) / self.both.count - torch.outer(*means)
         return scales[0][:, None] * covariances * scales[1]
 
 
@@ -85,10 +77,10 @@ def match_activations(
     sizes = check_spec(spec, pair[0])
     if not batches:
         raise InputError("match: batches must be at least 1, got 0")
-    recorders = [_Recorder(model, state, spec) for state in pair]
+    nets = [loaded(model, state) for state in pair]
     moments: dict[str, dict[int, _Moments]] = {name: {} for name in sizes}
     for batch in batches:
-        first, second = (recorder.run(forward, batch) for recorder in recorders)
+        first, second = (_activations(net, spec, forward, batch) for net in nets)
         for name, responses in first.items():
             for place, both in enumerate(zip(responses, second[name], strict=True)):
                 moments[name].setdefault(place, _Moments()).add(*both)
@@ -106,33 +98,26 @@ def _assign(name: str, places: Sequence[_Moments]) -> Tensor:
     return torch.from_numpy(linear_sum_assignment(total.cpu().numpy(), maximize=True)[1])
 
 
-class _Recorder:
-    """A net that records the inputs and outputs of its layers."""
+@torch.no_grad()
+def _activations(
+    net: nn.Module, spec: Spec, forward: Callable[[nn.Module, B], object], batch: B
+) -> dict[str, list[Tensor]]:
+    """Return the activations (n, N) of the units of each permutation, in the order of calls."""
+    seen: dict[str, list[Tensor]] = {}
 
-    def __init__(self, model: nn.Module, state: State, spec: Spec) -> None:
-        self._net = copy.deepcopy(model).eval()
-        self._net.load_state_dict(state)
-        self._spec = spec
-        self._seen: _Responses = {}
-        self._layers = {
-            name: layer
-            for name, layer in self._net.named_modules()
-            if isinstance(layer, nn.Linear) or (isinstance(layer, _ConvNd) and not layer.transposed)
-        }
-
-    @torch.no_grad()
-    def run(self, forward: Callable[[nn.Module, B], object], batch: B) -> _Responses:
-        """Return the activations (n, N) of the units of each permutation, in the order of calls."""
-        self._seen = {}
-        with observed(self._layers, self._record):
-            forward(self._net, batch)
-        return self._seen
-
-    def _record(self, name: str, layer: nn.Module, inputs: Tensor, outputs: Tensor) -> None:
-        written, read = self._spec[f"{name}.weight".removeprefix(".")][:2]
+    def record(name: str, layer: nn.Module, inputs: Tensor, outputs: Tensor) -> None:
+        written, read = spec[f"{name}.weight".removeprefix(".")][:2]
         for axis, values in ((read, inputs), (written, outputs)):
             if axis is not None:
                 permutation, block = split_axis(axis)
                 rows = unit_rows(layer, values)  # (n * block, N)
-                seen = self._seen.setdefault(permutation, [])
-                seen.append(rows.reshape(len(rows) // block, -1))
+                seen.setdefault(permutation, []).append(rows.reshape(len(rows) // block, -1))
+
+    layers = {
+        name: layer
+        for name, layer in net.named_modules()
+        if isinstance(layer, nn.Linear) or (isinstance(layer, _ConvNd) and not layer.transposed)
+    }
+    with observed(layers, record):
+        forward(net, batch)
+    return seen

@@ -26,7 +26,6 @@ def match_many(
     *,
     seed: int = 0,
     rounds: int = 100,
-    sweeps: int = 100,
 ) -> list[Permutations]:
     """Find permutations that minimize the distances between the weights of all nets.
 
@@ -38,13 +37,12 @@ def match_many(
         spec: their permutation spec.
         seed: seed of the orders.
         rounds: maximum number of rounds, at least 1.
-        sweeps: maximum number of sweeps of one matching, at least 1.
 
     Returns:
         The permutations of each net, in their order.
 
     Raises:
-        InputError: the spec does not fit all nets, there is only one net, or a number is below 1.
+        InputError: the spec does not fit all nets, there is only one net, or no round.
 
     Source: Ainsworth et al. 2022, https://arxiv.org/abs/2209.04836, Algorithm 3 (MergeMany).
     """
@@ -60,9 +58,7 @@ def match_many(
         for position in torch.randperm(len(states), generator=generator).tolist():
             others = aligned[:position] + aligned[position + 1 :]
             matching_seed = derive_seed(seed, "match many", number, position)
-            found = match_weights(
-                _mean(others), aligned[position], spec, seed=matching_seed, sweeps=sweeps
-            )
+            found = match_weights(_mean(others), aligned[position], spec, seed=matching_seed)
             if len(found.objectives) > 1:
                 permutations[position] = compose(permutations[position], found.permutations)
                 aligned[position] = permute(aligned[position], spec, found.permutations)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 import torch
@@ -47,7 +47,6 @@ def check_spec(spec: Spec, state: Mapping[str, Tensor]) -> dict[str, int]:
                     f"spec: {named!r} must have one size, got {sizes[named]} on {first_use} "
                     f"and {size} on axis {axis} of {name!r}"
                 )
-        _check_square(name, spec[name], tensor)
     return sizes
 
 
@@ -95,13 +94,15 @@ def compose(first: Permutations, then: Permutations) -> dict[str, Tensor]:
     return {name: first[name][indices] for name, indices in then.items()}
 
 
-def _named_axes(name: str, axes: tuple[Axis, ...], tensor: Tensor) -> list[tuple[int, str, int]]:
-    """Return (axis, permutation, its size) for each axis of a tensor that has a permutation."""
+def _named_axes(
+    name: str, axes: tuple[Axis, ...], tensor: Tensor
+) -> Iterator[tuple[int, str, int]]:
+    """Yield (axis, permutation, its size) for each axis of a tensor that has a permutation."""
     if len(axes) != tensor.ndim:
         raise InputError(
             f"spec: {name!r} must have one entry per axis, got {len(axes)} for {tensor.ndim} axes"
         )
-    found = []
+    blocks: dict[str, int] = {}
     for position, axis in enumerate(axes):
         if axis is None:
             continue
@@ -112,18 +113,12 @@ def _named_axes(name: str, axes: tuple[Axis, ...], tensor: Tensor) -> list[tuple
                 f"spec: a block must divide its axis, got {block} for axis {position} of "
                 f"{name!r} with {size} entries"
             )
-        found.append((position, named, size // block))
-    return found
-
-
-def _check_square(name: str, axes: tuple[Axis, ...], tensor: Tensor) -> None:
-    """Allow a name twice in a square tensor, which reads and writes one residual stream."""
-    extents: dict[str, int] = {}
-    for axis, extent in zip(axes, tensor.shape, strict=True):
-        if axis is not None and extents.setdefault(split_axis(axis)[0], extent) != extent:
+        yield position, named, size // block
+        # Both axes of a square tensor may be one residual stream, which it reads and writes.
+        if blocks.setdefault(named, block) != block:
             raise InputError(
-                f"spec: a name may occur twice only in a square tensor, got "
-                f"{split_axis(axis)[0]!r} in {name!r} of shape {tuple(tensor.shape)}"
+                f"spec: a name may occur twice only in a square tensor, got {named!r} in {name!r} "
+                f"of shape {tuple(tensor.shape)}"
             )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from typing import TypeAlias, TypeVar
 
@@ -25,24 +25,23 @@ _CONSTANT = 1e-6  # smaller deviations, relative to mean and goal, are rounding
 
 
 @dataclass(slots=True)
-class _Channels:
-    """Sums over the outputs of a layer, per channel, in float64."""
+class Channels:
+    """Sums over the activations of C units or channels, in float64."""
 
     count: int = 0
     total: Tensor | float = 0.0
     squares: Tensor | float = 0.0
 
     def add(self, values: Tensor) -> None:
-        """Add the outputs of one batch, (C, N) in float64."""
-        self.count += values.shape[1]
-        self.total = self.total + values.sum(dim=1)
-        self.squares = self.squares + values.square().sum(dim=1)
+        """Add the activations on one batch, (..., C, N) in float64."""
+        self.count += values.shape[-1]
+        self.total = self.total + values.sum(dim=-1)
+        self.squares = self.squares + values.square().sum(dim=-1)
 
-    def mean_and_std(self) -> tuple[Tensor, Tensor]:
-        """Return means (C,) and standard deviations (C,)."""
-        mean = torch.as_tensor(self.total) / self.count
-        variance = torch.as_tensor(self.squares) / self.count - mean.square()
-        return mean, variance.clamp(min=0).sqrt()
+    def means_and_variances(self) -> tuple[Tensor, Tensor]:
+        """Return means and variances, (..., C) both."""
+        means = torch.as_tensor(self.total) / self.count
+        return means, torch.as_tensor(self.squares) / self.count - means.square()
 
 
 def repair(
@@ -83,36 +82,27 @@ def repair(
     """
     shares = _shares(coefficients, parents)
     _check(model, batches)
-    goals = [_measure(_loaded(model, parent), forward, batches) for parent in parents]
-    net = _loaded(model, merged)
+    goals = [_measure(loaded(model, parent), forward, batches) for parent in parents]
+    net = loaded(model, merged)
     layers = _layers(net)
     for name in _repairable(layers, list(goals[0])):
         mean, std = _measure(net, forward, batches, only=name)[name]
-        goal_mean, goal_std = _mixed(shares, [goal[name] for goal in goals])
+        parts = zip(*(goal[name] for goal in goals), strict=True)
+        goal_mean, goal_std = (torch.stack(part, dim=1) @ shares.to(std.device) for part in parts)
         is_constant = std <= _CONSTANT * (mean.abs() + goal_std)
         _fuse(layers[name], torch.where(is_constant, 1.0, goal_std / std), mean, goal_mean)
     return {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
 
 
-def _shares(coefficients: Sequence[float], parents: Sequence[State]) -> list[float]:
-    """Return the coefficients divided by their sum."""
+def _shares(coefficients: Sequence[float], parents: Sequence[State]) -> Tensor:
+    """Return the coefficients divided by their sum; (M,), float64."""
     total = sum(coefficients)
     if len(coefficients) != len(parents) or not (0 < total < math.inf and min(coefficients) >= 0):
         raise InputError(
             f"repair: coefficients must be {len(parents)} finite numbers of at least 0, not all 0, "
             f"got {list(coefficients)!r}"
         )
-    return [coefficient / total for coefficient in coefficients]
-
-
-def _mixed(
-    shares: Sequence[float], statistics: Sequence[tuple[Tensor, Tensor]]
-) -> tuple[Tensor, Tensor]:
-    """Return the weighted means of a layer's means and deviations, per channel."""
-    weights = torch.tensor(shares, dtype=torch.float64)
-    mean, std = (torch.stack(parts, dim=1) for parts in zip(*statistics, strict=True))  # (C, M)
-    weights = weights.to(mean.device)
-    return mean @ weights, std @ weights
+    return torch.tensor(coefficients, dtype=torch.float64) / total
 
 
 def _check(model: nn.Module, batches: Sequence[object]) -> None:
@@ -148,7 +138,8 @@ def _layers(model: nn.Module) -> dict[str, _Layer]:
     }
 
 
-def _loaded(model: nn.Module, state: State) -> nn.Module:
+def loaded(model: nn.Module, state: State) -> nn.Module:
+    """Return a copy of a net with these weights, in eval mode."""
     net = copy.deepcopy(model).eval()
     net.load_state_dict(state)
     return net
@@ -163,18 +154,19 @@ def _measure(
     only: str | None = None,
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Return mean and standard deviation of the outputs of each layer, in execution order."""
-    sums: dict[str, _Channels] = {}
+    sums: defaultdict[str, Channels] = defaultdict(Channels)
+
+    def add(name: str, layer: nn.Module, _inputs: Tensor, outputs: Tensor) -> None:
+        sums[name].add(unit_rows(layer, outputs))
+
     layers = {name: layer for name, layer in _layers(net).items() if only in {None, name}}
-    with observed(layers, partial(_add_outputs, sums)):
+    with observed(layers, add):
         for batch in batches:
             forward(net, batch)
-    return {name: channels.mean_and_std() for name, channels in sums.items()}
-
-
-def _add_outputs(
-    sums: dict[str, _Channels], name: str, layer: nn.Module, _inputs: Tensor, outputs: Tensor
-) -> None:
-    sums.setdefault(name, _Channels()).add(unit_rows(layer, outputs))
+    moments = {name: channels.means_and_variances() for name, channels in sums.items()}
+    return {
+        name: (mean, variance.clamp(min=0).sqrt()) for name, (mean, variance) in moments.items()
+    }
 
 
 @torch.no_grad()

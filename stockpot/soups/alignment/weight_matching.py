@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -79,13 +79,8 @@ def match_weights(
     if min(restarts, sweeps) < 1:
         raise InputError(f"match: restarts and sweeps must be at least 1, got {restarts}, {sweeps}")
     problem = _Problem(first, second, spec)
-    best: Matching | None = None
-    for restart in range(restarts):
-        found = problem.descend(seed, restart, sweeps)
-        if best is None or found.objective > best.objective:
-            best = found
-    assert best is not None
-    return best
+    found = [problem.descend(seed, restart, sweeps) for restart in range(restarts)]
+    return max(found, key=lambda matching: matching.objective)
 
 
 class _Problem:
@@ -97,7 +92,17 @@ class _Problem:
         self._spec = spec
         self._sizes = check_spec(spec, first)
         _check_alike(first, second)
-        names = [name for name in first if _is_compared(name, first[name])]
+        names = [
+            name
+            for name, tensor in first.items()
+            if tensor.is_floating_point() and not name.endswith(_STATISTICS)
+        ]
+        # Of each permutation, the axes that it applies to: (tensor, number of the axis).
+        self._axes: dict[str, list[tuple[str, int]]] = {named: [] for named in self._sizes}
+        for name in names:
+            for dim, axis in enumerate(spec[name]):
+                if axis is not None:
+                    self._axes[split_axis(axis)[0]].append((name, dim))
         self._first = {name: first[name].detach().cpu().double() for name in names}
         self._second = {name: second[name].detach().cpu().double() for name in names}
         scale = sum(float(self._first[name].norm() * self._second[name].norm()) for name in names)
@@ -125,14 +130,10 @@ class _Problem:
         self, named: str, permutations: dict[str, Tensor], similarities: dict[str, float]
     ) -> bool:
         """Optimize one permutation; return whether the objective increased."""
-        touched = [
-            name
-            for name in self._first
-            if any(axis and split_axis(axis)[0] == named for axis in self._spec[name])
-        ]
-        costs = torch.zeros(self._sizes[named], self._sizes[named], dtype=torch.float64)  # (n, n)
-        for name in touched:
-            costs += self._products(name, named, permutations)
+        touched = list(dict.fromkeys(name for name, _ in self._axes[named]))
+        size = self._sizes[named]
+        products = (self._products(*axis, size, permutations) for axis in self._axes[named])
+        costs = sum(products, torch.zeros(size, size, dtype=torch.float64))  # (n, n)
         chosen = torch.from_numpy(linear_sum_assignment(costs.numpy(), maximize=True)[1])
         candidate = {**permutations, named: chosen}
         found = self._similarities(touched, candidate)
@@ -143,45 +144,31 @@ class _Problem:
         similarities.update(found)
         return True
 
-    def _products(self, name: str, named: str, permutations: Permutations) -> Tensor:
+    def _products(self, name: str, dim: int, size: int, permutations: Permutations) -> Tensor:
         """Return inner products (n, n) of units of the first net with units of the second."""
         axes = self._spec[name]
-        n = self._sizes[named]
-        total = torch.zeros(n, n, dtype=torch.float64)
-        for dim, axis in enumerate(axes):
-            if axis and split_axis(axis)[0] == named:
-                others = (*axes[:dim], None, *axes[dim + 1 :])
-                placed = permute_tensor(self._second[name], others, permutations)
-                rows = [x.movedim(dim, 0).reshape(n, -1) for x in (self._first[name], placed)]
-                total += rows[0] @ rows[1].T
-        return total
+        others = (*axes[:dim], None, *axes[dim + 1 :])
+        placed = permute_tensor(self._second[name], others, permutations)
+        rows = [x.movedim(dim, 0).reshape(size, -1) for x in (self._first[name], placed)]
+        return rows[0] @ rows[1].T
 
-    def _similarities(self, names: list[str], permutations: Permutations) -> dict[str, float]:
+    def _similarities(self, names: Iterable[str], permutations: Permutations) -> dict[str, float]:
         """Return the inner product with the first net's tensor, for each name."""
-        return {
-            name: float(
-                (
-                    self._first[name]
-                    * permute_tensor(self._second[name], self._spec[name], permutations)
-                ).sum()
-            )
-            for name in names
-        }
 
+        def similarity(name: str) -> float:
+            placed = permute_tensor(self._second[name], self._spec[name], permutations)
+            return float((self._first[name] * placed).sum())
 
-def _is_compared(name: str, tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and not name.endswith(_STATISTICS)
+        return {name: similarity(name) for name in names}
 
 
 def _check_alike(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
-    if first.keys() != second.keys():
-        raise InputError(
-            "match: the nets must have the same tensors, got "
-            f"{sorted(first.keys() ^ second.keys())[:3]} in one of them only"
-        )
-    for name, tensor in first.items():
-        if tensor.shape != second[name].shape:
+    shapes = [
+        {name: tuple(tensor.shape) for name, tensor in net.items()} for net in (first, second)
+    ]
+    for name in shapes[0] | shapes[1]:
+        one, other = (of_net.get(name, "none") for of_net in shapes)
+        if one != other:
             raise InputError(
-                f"match: tensor {name!r} must have one shape, got {tuple(tensor.shape)} and "
-                f"{tuple(second[name].shape)}"
+                f"match: tensor {name!r} must have one shape in both nets, got {one} and {other}"
             )

@@ -156,7 +156,7 @@ def test_matching_raises_the_mean_cosine_of_the_layers(name: str) -> None:
     aligned = permute(second, spec, match_weights(first, second, spec).permutations)
 
     before, after = (layer_cosines(first, x).values() for x in (second, aligned))
-    assert sum(cosine.whole for cosine in after) > sum(cosine.whole for cosine in before)
+    assert sum(after) > sum(before)
 
 
 def test_more_restarts_are_never_worse() -> None:
@@ -227,8 +227,8 @@ def test_numbers_below_one_are_refused(wrong: dict[str, int]) -> None:
 @pytest.mark.parametrize(
     ("second", "message"),
     [
-        ({"w": torch.ones(2), "v": torch.ones(1)}, r"got \['v'\] in one of them only"),
-        ({"w": torch.ones(3)}, r"'w' must have one shape, got \(2,\) and \(3,\)"),
+        ({"w": torch.ones(2), "v": torch.ones(1)}, r"'v' must have one .*, got none and \(1,\)"),
+        ({"w": torch.ones(3)}, r"'w' must have one shape in both nets, got \(2,\) and \(3,\)"),
     ],
 )
 def test_nets_with_unlike_tensors_are_refused(second: State, message: str) -> None:
