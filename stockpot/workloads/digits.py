@@ -5,24 +5,21 @@ Importing this module, building a `Digits` and asking for its digest import no t
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import importlib.util
-import json
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from stockpot.errors import InputError, unknown_name
-from stockpot.seeding import seeded_generator
-from stockpot.workloads.chosen_shifts import CORRUPTION_NAMES, split_of_shifts
-from stockpot.workloads.classification import accuracy, cross_entropies
-from stockpot.workloads.protocol import Batch, Metric, Shift, Task
+from stockpot.storage.digests import file_digest
+from stockpot.workloads.files import digest_of
+from stockpot.workloads.images.image_workload import ImageWorkload
+from stockpot.workloads.protocol import Batch
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor, nn
+    from torch import Generator, nn
     from torch.utils.data import TensorDataset
 
 _SIZES: Mapping[str, int] = MappingProxyType(
@@ -32,7 +29,7 @@ _NUM_CLASSES = 10
 _VERSION = 1  # raise it when the splits or the corruptions change: it is part of the digest
 
 
-class Digits:
+class Digits(ImageWorkload):
     """1797 images in ten classes, split by the seed, with seven corruptions as shifts.
 
     Args:
@@ -44,28 +41,19 @@ class Digits:
         InputError: a shift is unknown or named twice.
     """
 
-    shift_names: ClassVar[tuple[str, ...]] = CORRUPTION_NAMES
-    task: Task = "classification"
-    metrics: Mapping[str, Metric]
-
-    def __init__(self, seed: int, val_shifts: Sequence[str], test_shifts: Sequence[str]) -> None:
-        self.metrics = MappingProxyType({"accuracy": accuracy})
-        self._seed = seed
-        self._shift_splits = split_of_shifts("digits", val_shifts, test_shifts, self.shift_names)
-        self._datasets: dict[str, TensorDataset] = {}
+    name = "digits"
 
     def data_digest(self) -> str:
         """Return the SHA-256 (hex) of the data file, the seed and the sizes of the splits."""
-        described = {"seed": self._seed, "sizes": dict(_SIZES), "version": _VERSION}
-        digest = hashlib.sha256(_data_file().read_bytes())
-        digest.update(json.dumps(described, sort_keys=True).encode())
-        return digest.hexdigest()
+        file = file_digest(_data_file())
+        return digest_of(file=file, seed=self._seed, sizes=dict(_SIZES), version=_VERSION)
 
     def build_model(self, generator: Generator) -> nn.Module:
-        """Build the conv net, initialised from `generator` alone."""
-        from stockpot.workloads.images.conv_net import build_conv_net
+        """Build the conv net of 37 000 parameters, initialised from `generator` alone."""
+        from stockpot.workloads.images.conv_net import ConvNet
+        from stockpot.workloads.initialisation import initialised
 
-        return build_conv_net(_NUM_CLASSES, generator)
+        return initialised(lambda: ConvNet(_NUM_CLASSES), generator)
 
     def dataset(self, split: str) -> TensorDataset:
         """Return images (N, 1, 8, 8), float32 in [0, 1], and targets (N,) of a split.
@@ -75,16 +63,7 @@ class Digits:
         """
         if split not in _SIZES:
             raise unknown_name("split of the digits workload", split, _SIZES)
-        if not self._datasets:
-            self._datasets = _split(self._seed)
-        return self._datasets[split]
-
-    def shifts(self) -> Mapping[str, Shift]:
-        """Return the chosen shifts; each copy depends on the seed and its name alone."""
-        return {
-            name: Shift(split, partial(self._shifted, name, split))
-            for name, split in self._shift_splits.items()
-        }
+        return self._splits[split]
 
     def augment(self, batch: Batch, strength: float, generator: Generator) -> Batch:
         """Rotate, scale and translate each image at random, and add noise.
@@ -107,24 +86,20 @@ class Digits:
         drawn_noise = torch.randn(images.shape, generator=generator).to(images.device)
         return (moved + 0.15 * strength * drawn_noise).clamp(0, 1), targets
 
-    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the logits; (N, 10)."""
-        logits: Tensor = model(batch[0])
-        return logits
-
-    def loss(self, outputs: Tensor, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
-        """Return the cross entropy of each example; (N,)."""
-        return cross_entropies(outputs, batch[-1], label_smoothing)
-
-    def _shifted(self, name: str, split: str) -> TensorDataset:
-        """Return the copy of `split` under the corruption `name`."""
+    @cached_property
+    def _splits(self) -> dict[str, TensorDataset]:
+        """All images, by split."""
+        import numpy
+        import torch
         from torch.utils.data import TensorDataset
 
-        from stockpot.workloads.images.corruptions import CORRUPTIONS
-
-        images, targets = self.dataset(split).tensors
-        generator = seeded_generator(self._seed, "digits shift", name)
-        return TensorDataset(CORRUPTIONS[name](images, generator), targets)
+        table = torch.from_numpy(numpy.loadtxt(_data_file(), delimiter=",", dtype=numpy.float32))
+        images = (table[:, :-1] / 16).view(-1, 1, 8, 8)  # pixels are 0 to 16
+        targets = table[:, -1].long()
+        return {
+            name: TensorDataset(images[part], targets[part])
+            for name, part in self._divided(len(table), _SIZES).items()
+        }
 
 
 def _data_file() -> Path:
@@ -133,21 +108,3 @@ def _data_file() -> Path:
     if found is None or not found.submodule_search_locations:
         raise InputError("digits: needs scikit-learn's data, got no scikit-learn; install it")
     return Path(found.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
-
-
-def _split(seed: int) -> dict[str, TensorDataset]:
-    """Read all images and split them by a random permutation."""
-    import numpy
-    import torch
-    from torch.utils.data import TensorDataset
-
-    with gzip.open(_data_file(), "rt", encoding="ascii") as file:
-        table = torch.from_numpy(numpy.loadtxt(file, delimiter=",", dtype=numpy.float32))
-    images = (table[:, :-1] / 16).view(-1, 1, 8, 8)  # pixels are 0 to 16
-    targets = table[:, -1].long()
-    order = torch.randperm(len(table), generator=seeded_generator(seed, "digits split"))
-    parts = torch.split(order, list(_SIZES.values()))
-    return {
-        name: TensorDataset(images[part], targets[part])
-        for name, part in zip(_SIZES, parts, strict=True)
-    }

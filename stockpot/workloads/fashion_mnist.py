@@ -6,24 +6,22 @@ Importing this module, building a `FashionMnist` and asking for its digest impor
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from stockpot.errors import InputError, unknown_name
-from stockpot.seeding import seeded_generator
 from stockpot.storage.digests import file_digest
-from stockpot.workloads.chosen_shifts import CORRUPTION_NAMES, split_of_shifts
-from stockpot.workloads.classification import accuracy, cross_entropies
 from stockpot.workloads.files import digest_of, project_path
 from stockpot.workloads.images.idx_files import find_idx, idx_shape, read_idx
-from stockpot.workloads.protocol import Batch, Metric, Shift, Task
+from stockpot.workloads.images.image_workload import ImageWorkload
+from stockpot.workloads.protocol import SPLITS
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Generator, Tensor, nn
+    from torch import Generator, nn
     from torch.utils.data import TensorDataset
 
 _FILES: Mapping[str, str] = MappingProxyType(
@@ -39,7 +37,7 @@ _NUM_CLASSES = 10
 _VERSION = 1  # raise it when the splits or the corruptions change: it is part of the digest
 
 
-class FashionMnist:
+class FashionMnist(ImageWorkload):
     """Images in ten classes, split by the seed, with seven corruptions as shifts.
 
     Args:
@@ -56,9 +54,7 @@ class FashionMnist:
             file; or it has fewer images than the sizes sum to.
     """
 
-    shift_names: ClassVar[tuple[str, ...]] = CORRUPTION_NAMES
-    task: Task = "classification"
-    metrics: Mapping[str, Metric]
+    name = "fashion_mnist"
 
     def __init__(  # noqa: PLR0913 (three of every workload, four of its own)
         self,
@@ -71,15 +67,10 @@ class FashionMnist:
         train_size: int = 12000,
         val_size: int = 4000,
     ) -> None:
-        self.metrics = MappingProxyType({"accuracy": accuracy})
-        self._seed = seed
-        self._shift_splits = split_of_shifts(
-            "fashion_mnist", val_shifts, test_shifts, self.shift_names
-        )
+        super().__init__(seed, val_shifts, test_shifts)
         self._files = _find_files(project_path(data))
         self._sizes = {"pretrain": pretrain_size, "train": train_size, "val": val_size}
         _check_sizes(self._sizes, self._files["train images"])
-        self._datasets: dict[str, TensorDataset] = {}
 
     def data_digest(self) -> str:
         """Return the SHA-256 (hex) of the files, the seed and the sizes of the splits."""
@@ -87,10 +78,14 @@ class FashionMnist:
         return digest_of(files=files, seed=self._seed, sizes=self._sizes, version=_VERSION)
 
     def build_model(self, generator: Generator) -> nn.Module:
-        """Build the conv net, initialised from `generator` alone."""
-        from stockpot.workloads.images.fashion_net import build_fashion_net
+        """Build the conv net of 163 000 parameters, initialised from `generator` alone."""
+        from stockpot.workloads.images.conv_net import ConvNet
+        from stockpot.workloads.initialisation import initialised
 
-        return build_fashion_net(_NUM_CLASSES, generator)
+        return initialised(
+            lambda: ConvNet(_NUM_CLASSES, side=_SIDE, widths=(24, 48), kernel=5, num_hidden=64),
+            generator,
+        )
 
     def dataset(self, split: str) -> TensorDataset:
         """Return images (N, 1, 28, 28), float32 in [0, 1], and targets (N,) of a split.
@@ -98,48 +93,20 @@ class FashionMnist:
         Raises:
             InputError: there is no such split, or a file is damaged.
         """
-        if split == "test" and split not in self._datasets:
-            images, labels = self._read("test")
-            self._datasets[split] = _tensors(images, labels)
-        elif split in self._sizes and split not in self._datasets:
-            self._datasets |= self._split_train()
-        elif split not in self._datasets:
-            raise unknown_name("split of the fashion_mnist workload", split, [*self._sizes, "test"])
-        return self._datasets[split]
+        if split not in SPLITS:
+            raise unknown_name("split of the fashion_mnist workload", split, SPLITS)
+        return self._test if split == "test" else self._splits_of_train[split]
 
-    def shifts(self) -> Mapping[str, Shift]:
-        """Return the chosen shifts; each copy depends on the seed and its name alone."""
-        return {
-            name: Shift(split, partial(self._shifted, name, split))
-            for name, split in self._shift_splits.items()
-        }
+    @cached_property
+    def _test(self) -> TensorDataset:
+        return _tensors(*self._read("test"))
 
-    def augment(self, batch: Batch, strength: float, generator: Generator) -> Batch:
-        """Flip, rotate, scale, translate and brighten each image at random."""
-        from stockpot.workloads.images.image_batches import augmented
-
-        return augmented(batch, strength, generator)
-
-    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the logits; (N, 10)."""
-        logits: Tensor = model(batch[0])
-        return logits
-
-    def loss(self, outputs: Tensor, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
-        """Return the cross entropy of each example; (N,)."""
-        return cross_entropies(outputs, batch[-1], label_smoothing)
-
-    def _split_train(self) -> dict[str, TensorDataset]:
-        """Split the train images by a random permutation; some may be unused."""
-        import torch
-
+    @cached_property
+    def _splits_of_train(self) -> dict[str, TensorDataset]:
         images, labels = self._read("train")
-        generator = seeded_generator(self._seed, "fashion_mnist split")
-        order = torch.randperm(len(images), generator=generator)[: sum(self._sizes.values())]
-        parts = torch.split(order, list(self._sizes.values()))
         return {
             name: _tensors(images[part.numpy()], labels[part.numpy()])
-            for name, part in zip(self._sizes, parts, strict=True)
+            for name, part in self._divided(len(images), self._sizes).items()
         }
 
     def _read(self, which: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -156,16 +123,6 @@ class FashionMnist:
             row = int(labels.argmax())
             raise InputError(f"{paths[1]}: labels must be 0 to 9, got {labels[row]} at {row}")
         return images, labels
-
-    def _shifted(self, name: str, split: str) -> TensorDataset:
-        """Return the copy of `split` under the corruption `name`."""
-        from torch.utils.data import TensorDataset
-
-        from stockpot.workloads.images.image_batches import corrupted
-
-        images, targets = self.dataset(split).tensors
-        generator = seeded_generator(self._seed, "fashion_mnist shift", name)
-        return TensorDataset(corrupted(images, name, generator), targets)
 
 
 def _find_files(folder: Path) -> dict[str, Path]:

@@ -6,18 +6,16 @@ Importing this module, building an `ImageFolder` and asking for its digest impor
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from stockpot.errors import InputError
 from stockpot.storage.digests import file_digest
-from stockpot.workloads.chosen_shifts import CORRUPTION_NAMES, split_of_shifts
-from stockpot.workloads.classification import accuracy, cross_entropies
 from stockpot.workloads.custom_model import build_custom_model, check_importable
 from stockpot.workloads.files import digest_of, project_path
 from stockpot.workloads.images.image_files import ImageFile, classes_of, find_images, split_images
-from stockpot.workloads.protocol import Batch, Metric, Shift, Task
+from stockpot.workloads.images.image_workload import ImageWorkload
+from stockpot.workloads.protocol import Batch
 from stockpot.workloads.splits import source_split
 
 if TYPE_CHECKING:
@@ -30,7 +28,7 @@ _MEAN, _DEVIATION = 0.5, 0.25
 _VERSION = 1  # raise it when the splits or their pixels change: it is part of the digest
 
 
-class ImageFolder:
+class ImageFolder(ImageWorkload):
     """Images in classes, split by their folders or by the seed, with seven corruptions as shifts.
 
     Images are scaled and cropped to squares; models get (x - 0.5) / 0.25 for x in [0, 1].
@@ -51,9 +49,7 @@ class ImageFolder:
             function is not found, or the folders have the wrong form.
     """
 
-    shift_names: ClassVar[tuple[str, ...]] = CORRUPTION_NAMES
-    task: Task = "classification"
-    metrics: Mapping[str, Metric]
+    name = "image_folder"
 
     def __init__(  # noqa: PLR0913 (three of every workload, four of its own)
         self,
@@ -70,11 +66,7 @@ class ImageFolder:
             raise InputError(f"image_folder: side must be at least {_SMALLEST}, got {side}")
         if model:
             check_importable(model)
-        self.metrics = MappingProxyType({"accuracy": accuracy})
-        self._seed = seed
-        self._shift_splits = split_of_shifts(
-            "image_folder", val_shifts, test_shifts, self.shift_names
-        )
+        super().__init__(seed, val_shifts, test_shifts)
         self._found = find_images(project_path(data))
         self._classes = classes_of(next(iter(self._found.values())))
         self._side, self._colour = side, colour
@@ -93,9 +85,11 @@ class ImageFolder:
         """Build the residual net or the custom model, initialised from `generator` alone."""
         if self._model:
             return build_custom_model(self._model, len(self._classes), generator)
-        from stockpot.workloads.images.residual_net import build_residual_net
+        from stockpot.workloads.images.residual_net import ResidualNet
+        from stockpot.workloads.initialisation import initialised
 
-        return build_residual_net(3 if self._colour else 1, len(self._classes), generator)
+        num_channels = 3 if self._colour else 1
+        return initialised(lambda: ResidualNet(num_channels, len(self._classes)), generator)
 
     def dataset(self, split: str) -> Dataset[Any]:
         """Return images (C, side, side), float32 in [0, 1], and targets of a split.
@@ -104,45 +98,27 @@ class ImageFolder:
             InputError: there is no such split; an image cannot be read; or val or test has an
                 image of another split.
         """
-        split = source_split("image_folder", split, self._images)
+        split = source_split(self.name, split, self._images)
         if split not in self._datasets:
-            self._datasets[split] = self._read(split, None)
+            self._datasets[split] = self._shifted(None, split)
         return self._datasets[split]
-
-    def shifts(self) -> Mapping[str, Shift]:
-        """Return the chosen shifts; each copy depends on the seed and its name alone."""
-        return {
-            name: Shift(split, partial(self._read, split, name))
-            for name, split in self._shift_splits.items()
-        }
-
-    def augment(self, batch: Batch, strength: float, generator: Generator) -> Batch:
-        """Flip, rotate, scale, translate and brighten each image at random."""
-        from stockpot.workloads.images.image_batches import augmented
-
-        return augmented(batch, strength, generator)
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the logits of normalised images; (N, C)."""
-        logits: Tensor = model((batch[0] - _MEAN) / _DEVIATION)
-        return logits
+        return super().forward(model, ((batch[0] - _MEAN) / _DEVIATION,))
 
-    def loss(self, outputs: Tensor, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
-        """Return the cross entropy of each example; (N,)."""
-        return cross_entropies(outputs, batch[-1], label_smoothing)
-
-    def _read(self, split: str, shift: str | None) -> Dataset[Any]:
-        """Return a split, or its corrupted copy; in memory if it is small enough."""
+    def _shifted(self, name: str | None, split: str) -> Dataset[Any]:
+        """Return the copy of `split` under a corruption, if any; in memory if it is small."""
         from stockpot.workloads.images.image_sets import LazyImages, in_memory
 
         images = self._images[split]
-        indices = {name: index for index, name in enumerate(self._classes)}
+        indices = {label: index for index, label in enumerate(self._classes)}
         lazy = LazyImages(
             paths=[image.path for image in images],
             targets=[indices[image.label] for image in images],
             side=self._side,
             colour=self._colour,
-            corruption=shift,
+            corruption=name,
             seed=self._seed,
         )
         return in_memory(lazy) if lazy.num_bytes <= _MOST_BYTES else lazy

@@ -1,34 +1,44 @@
-"""A small convolutional net for 8 x 8 grey images."""
+"""A small convolutional net for grey images."""
 
 from __future__ import annotations
 
-from torch import Generator, Tensor, nn
-
-from stockpot.workloads.initialisation import initialised
+from torch import Tensor, nn
 
 
 class ConvNet(nn.Module):
-    """Two strided convolutions and a hidden layer: 37 000 parameters, no BatchNorm."""
+    """Two convolutions with stride 2 and a hidden layer, no BatchNorm.
 
-    def __init__(self, num_classes: int) -> None:
+    Args:
+        num_classes: C.
+        side: height and width of the images, in pixels; a multiple of 4.
+        widths: channels of the convolutions.
+        kernel: size of the first convolution's kernel, odd; that of the second is 3.
+        num_hidden: units of the hidden layer.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        side: int = 8,
+        widths: tuple[int, int] = (32, 80),
+        kernel: int = 3,
+        num_hidden: int = 40,
+    ) -> None:
         super().__init__()
+        first, second = widths
         self.features = nn.Sequential(
-            nn.Conv2d(1, 32, kernel_size=3, padding=1, stride=2),
+            nn.Conv2d(1, first, kernel, padding=kernel // 2, stride=2),
             nn.ReLU(),
-            nn.Conv2d(32, 80, kernel_size=3, padding=1, stride=2),
+            nn.Conv2d(first, second, kernel_size=3, padding=1, stride=2),
             nn.ReLU(),
             nn.Flatten(),
-            nn.Linear(80 * 2 * 2, 40),
+            nn.Linear(second * (side // 4) ** 2, num_hidden),
             nn.ReLU(),
         )
-        self.head = nn.Linear(40, num_classes)
+        self.head = nn.Linear(num_hidden, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits of images (N, 1, 8, 8); (N, C)."""
+        """Return the logits of images (N, 1, `side`, `side`); (N, C)."""
         logits: Tensor = self.head(self.features(images))
         return logits
-
-
-def build_conv_net(num_classes: int, generator: Generator) -> ConvNet:
-    """Build a net whose weights come from `generator` alone (He et al. 2015; biases are 0)."""
-    return initialised(lambda: ConvNet(num_classes), generator)

@@ -136,12 +136,7 @@ def _per_image(values: Tensor) -> Tensor:
 
 CORRUPTIONS: Mapping[str, Corruption] = MappingProxyType(
     {
-        "noise": noise,
-        "rotate": rotate,
-        "translate": translate,
-        "blur": blur,
-        "contrast": contrast,
-        "occlude": occlude,
-        "scale": scale,
+        corruption.__name__: corruption
+        for corruption in (noise, rotate, translate, blur, contrast, occlude, scale)
     }
 )

@@ -9,11 +9,7 @@ _WHITE = 255
 
 
 class PixelDataset(TensorDataset):
-    """Images, stored as bytes and returned as float32 in [0, 1], with targets."""
-
-    def __init__(self, images: Tensor, targets: Tensor) -> None:
-        """Store images (N, C, H, W), uint8, and targets (N,)."""
-        super().__init__(images, targets)
+    """Images (N, C, H, W), stored as uint8 and returned as float32 in [0, 1], and targets (N,)."""
 
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         """Return one image (C, H, W) and its target."""

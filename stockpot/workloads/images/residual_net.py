@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Generator, Tensor, nn
-
-from stockpot.workloads.initialisation import initialised
+from torch import Tensor, nn
 
 _WIDTHS = (16, 32, 64)  # channels of the blocks, each at half the resolution of the one before
 
@@ -54,8 +52,3 @@ class _Block(nn.Module):
         """Return features at half the resolution."""
         features: Tensor = (self.residual(images) + self.shortcut(images)).relu()
         return features
-
-
-def build_residual_net(num_channels: int, num_classes: int, generator: Generator) -> ResidualNet:
-    """Build a net whose weights come from `generator` alone."""
-    return initialised(lambda: ResidualNet(num_channels, num_classes), generator)
