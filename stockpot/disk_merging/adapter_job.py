@@ -187,9 +187,9 @@ class AdapterMergeJob:
         return rounded
 
     def _write(self, tensors: Mapping[str, Tensor], result: MergedAdapter) -> None:
+        from stockpot.storage.locks import sole_writer
         from stockpot.storage.weights.adapter_config import CONFIG, config_for_peft
         from stockpot.storage.weights.adapters import WEIGHTS
-        from stockpot.storage.weights.output import sole_writer
 
         with sole_writer(self.place):
             self.check()

@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stockpot.errors import InputError
+
 if TYPE_CHECKING:
     from filelock import FileLock
 
@@ -21,11 +23,12 @@ _MAX_SECONDS_TO_SIGN = 0.5
 _held_run_locks: set[Path] = set()  # of this process: a flow inside `stockpot run` re-enters
 
 
-@contextmanager
-def file_lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on `path`; wait until it is free."""
-    with _lock_of(path):
-        yield
+def file_lock(path: Path) -> FileLock:
+    """Return an exclusive lock on `path`, for a `with` statement that waits until it is free."""
+    from filelock import FileLock  # not above: it takes 0.08 s, and most commands take no lock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path, poll_interval=_POLL_SECONDS, thread_local=False, fallback_to_soft=False)
 
 
 @contextmanager
@@ -40,7 +43,7 @@ def run_lock(path: Path, purpose: str, waiting: Callable[[str], None]) -> Iterat
     if path in _held_run_locks:
         yield
         return
-    lock = _lock_of(path)
+    lock = file_lock(path)
     if not _try(lock):
         waiting(_holder(path))
         lock.acquire()
@@ -55,20 +58,23 @@ def run_lock(path: Path, purpose: str, waiting: Callable[[str], None]) -> Iterat
 
 
 @contextmanager
-def sole_lock(path: Path, purpose: str, taken: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock of work that no two processes may do at once; its file is removed afterwards.
+def sole_writer(place: Path) -> Iterator[None]:
+    """Lock the path of an output, so that no other process writes to it.
 
-    Args:
-        path: the lock file.
-        purpose: shown to whoever comes second.
-        taken: called with who holds the lock, if another process does; it must raise.
+    The lock file is next to it, and removed afterwards.
+
+    Raises:
+        InputError: another process holds the lock.
     """
-    lock = _lock_of(path)
+    path = place.with_name(f".{place.name}.lock")
+    lock = file_lock(path)
     while not _try(lock):
         with suppress(FileNotFoundError):  # the holder is just about to finish
-            taken(_holder(path))
+            raise InputError(
+                f"{place}: {_holder(path)} writes to it; wait, or choose another place"
+            )
     try:
-        _sign(path, purpose)
+        _sign(path, "stockpot merge")
         yield
     finally:
         path.unlink(missing_ok=True)
@@ -83,7 +89,7 @@ def any_lock(paths: Sequence[Path], check: Callable[[], None]) -> Iterator[int]:
         paths: the lock files.
         check: called before each attempt; ends the wait by raising.
     """
-    locks = [_lock_of(path) for path in paths]
+    locks = [file_lock(path) for path in paths]
     while True:
         check()
         taken = next((index for index, lock in enumerate(locks) if _try(lock)), None)
@@ -94,13 +100,6 @@ def any_lock(paths: Sequence[Path], check: Callable[[], None]) -> Iterator[int]:
         yield taken
     finally:
         locks[taken].release()
-
-
-def _lock_of(path: Path) -> FileLock:
-    from filelock import FileLock  # not above: it takes 0.08 s, and most commands take no lock
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path, poll_interval=_POLL_SECONDS, thread_local=False, fallback_to_soft=False)
 
 
 def _try(lock: FileLock) -> bool:

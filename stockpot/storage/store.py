@@ -9,8 +9,8 @@ folder in PEFT's format next to them, `<key>.adapter`, written before the record
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from stockpot.storage.models import Model
 if TYPE_CHECKING:
     from torch import Tensor
 
+_CHAMPIONS = ".stockpot/champions.json"
 _ADAPTER, _ADAPTER_FILES = ".adapter", ("adapter_model.safetensors", "adapter_config.json")
 # One folder per kind, since DVC stages cannot share an output folder.
 FOLDERS = {"base": "base", "ingredient": "ingredients", "soup": "soups", "tuned": "tuned"}
@@ -98,11 +99,9 @@ class Store:
         """Record why a model cannot be made, so that no later run tries again."""
         self._write_record(kind, key, {"failed": reason})
 
-    @contextmanager
-    def lock(self, key: str) -> Iterator[None]:
+    def lock(self, key: str) -> AbstractContextManager[object]:
         """Lock a key, so that no other process makes the same model, such as a leftover stage."""
-        with file_lock(self.root / ".stockpot" / "locks" / f"{key}.lock"):
-            yield
+        return file_lock(self.root / ".stockpot" / "locks" / f"{key}.lock")
 
     def make_folders(self) -> None:
         """Create the folder of every kind: DVC expects it even of a stage that made no model."""
@@ -145,23 +144,15 @@ def remember_champion(root: Path, checkpoint: str) -> None:
         root: the project root.
         checkpoint: its file, relative to the root.
     """
-    known = _read_champions(root)
+    known = [path.relative_to(root).as_posix() for path in champion_files(root)]
     if checkpoint not in known:
-        write_text(_champions_file(root), json.dumps([*known, checkpoint], indent=2) + "\n")
+        write_text(root / _CHAMPIONS, json.dumps([*known, checkpoint], indent=2) + "\n")
 
 
 def champion_files(root: Path) -> list[Path]:
     """List the checkpoints of this project that have been champion."""
-    return [root / checkpoint for checkpoint in _read_champions(root)]
-
-
-def _champions_file(root: Path) -> Path:
-    return root / ".stockpot" / "champions.json"
-
-
-def _read_champions(root: Path) -> list[str]:
     try:
-        known: list[str] = json.loads(_champions_file(root).read_text(encoding="utf-8"))
+        text = (root / _CHAMPIONS).read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
-    return known
+    return [root / checkpoint for checkpoint in json.loads(text)]

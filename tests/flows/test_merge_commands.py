@@ -206,7 +206,7 @@ def test_a_file_that_the_disk_has_no_room_for_is_an_error_and_can_be_made_later(
 WRITES_TO = """
 import sys
 from pathlib import Path
-from stockpot.storage.weights.output import sole_writer
+from stockpot.storage.locks import sole_writer
 with sole_writer(Path(sys.argv[1])):
     print("writes", flush=True)
     sys.stdin.readline()

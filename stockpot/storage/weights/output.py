@@ -23,7 +23,7 @@ from torch import Tensor
 
 from stockpot.errors import InputError
 from stockpot.storage.atomic_files import write_text
-from stockpot.storage.locks import sole_lock
+from stockpot.storage.locks import sole_writer
 from stockpot.storage.weights.safetensors_format import build_header
 
 TensorType = tuple[torch.dtype, tuple[int, ...]]
@@ -219,21 +219,6 @@ class ShardedOutput:
             write_text(self.work / "model.safetensors.index.json", json.dumps(index, indent=2))
         (self.work / _PROGRESS).unlink()
         self.work.rename(self.place)
-
-
-@contextmanager
-def sole_writer(place: Path) -> Iterator[None]:
-    """Lock the path of an output, so that no other process writes to it.
-
-    Raises:
-        InputError: another process holds the lock.
-    """
-
-    def refuse(holder: str) -> None:
-        raise InputError(f"{place}: {holder} writes to it; wait, or choose another place")
-
-    with sole_lock(place.with_name(f".{place.name}.lock"), "stockpot merge", refuse):
-        yield
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from stockpot.storage.locks import any_lock, file_lock, run_lock, sole_lock
+from stockpot.errors import InputError
+from stockpot.storage.locks import any_lock, file_lock, run_lock, sole_writer
 
 HOLD_FILE_LOCK = """
 import sys
@@ -32,11 +33,11 @@ with run_lock(Path(sys.argv[1]), "stockpot run", lambda holder: None):
     sys.stdin.readline()
 """
 
-HOLD_SOLE_LOCK = """
+HOLD_OUTPUT = """
 import sys
 from pathlib import Path
-from stockpot.storage.locks import sole_lock
-with sole_lock(Path(sys.argv[1]), "stockpot merge", lambda holder: None):
+from stockpot.storage.locks import sole_writer
+with sole_writer(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()
 """
@@ -190,55 +191,39 @@ def test_a_later_run_of_the_same_process_takes_the_lock_again(tmp_path: Path) ->
     assert "(second, since " in written
 
 
-def _refuse(holder: str) -> None:
-    raise PermissionError(holder)
-
-
-def test_who_comes_second_to_a_sole_lock_is_told_of_the_holder(
-    start: Start, tmp_path: Path
-) -> None:
-    path = tmp_path / "a.lock"
-    first = start(HOLD_SOLE_LOCK, path)
+def test_who_comes_second_to_an_output_is_told_of_the_holder(start: Start, tmp_path: Path) -> None:
+    place = tmp_path / "merged"
+    first = start(HOLD_OUTPUT, place)
 
     with (
-        pytest.raises(PermissionError, match=rf"^process {first.pid} \(stockpot merge, since "),
-        sole_lock(path, "second", _refuse),
+        pytest.raises(InputError, match=rf"merged: process {first.pid} \(stockpot merge, since "),
+        sole_writer(place),
     ):
         pytest.fail("the lock is not free")
 
 
-def test_a_sole_lock_leaves_no_file_and_can_be_taken_again(start: Start, tmp_path: Path) -> None:
-    path = tmp_path / "a.lock"
-    _release(start(HOLD_SOLE_LOCK, path))
-    is_gone = not path.exists()
+@pytest.mark.parametrize("end", [_release, subprocess.Popen.kill])
+def test_the_lock_of_an_output_is_free_after_its_holder(
+    start: Start, tmp_path: Path, end: Callable[[subprocess.Popen[str]], None]
+) -> None:
+    place, lock = tmp_path / "merged", tmp_path / ".merged.lock"
+    holder = start(HOLD_OUTPUT, place)
+    end(holder)
+    holder.wait()
 
-    with sole_lock(path, "second", _refuse):
-        written = path.read_text()
+    with sole_writer(place):
+        written = lock.read_text()
 
-    assert is_gone
-    assert written.startswith(f"process {os.getpid()} (second, since ")
-    assert not path.exists()
-
-
-def test_the_sole_lock_of_a_killed_process_is_free(start: Start, tmp_path: Path) -> None:
-    path = tmp_path / "a.lock"
-    killed = start(HOLD_SOLE_LOCK, path)
-    killed.kill()
-    killed.wait()
-
-    with sole_lock(path, "second", _refuse):
-        written = path.read_text()
-
-    assert written.startswith(f"process {os.getpid()} (second, since ")
+    assert written.startswith(f"process {os.getpid()} (stockpot merge, since ")
+    assert not lock.exists()
 
 
-def test_a_sole_lock_whose_file_was_removed_is_not_held_by_two(tmp_path: Path) -> None:
-    path = tmp_path / "a.lock"
+def test_an_output_whose_lock_file_was_removed_has_not_two_writers(tmp_path: Path) -> None:
     inside, most, over = [], [], threading.Event()
 
     def work() -> None:
         while not over.is_set():
-            with suppress(PermissionError), sole_lock(path, "work", _refuse):
+            with suppress(InputError), sole_writer(tmp_path / "merged"):
                 inside.append(1)
                 most.append(len(inside))
                 inside.pop()
