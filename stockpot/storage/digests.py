@@ -11,13 +11,14 @@ import hashlib
 import json
 import mmap
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from threading import Lock, Thread, current_thread
+from queue import SimpleQueue
+from threading import Lock, Thread
 from weakref import WeakValueDictionary
 
 from stockpot.errors import InputError
@@ -31,8 +32,7 @@ _PIECE = 2**26  # bytes digested before another file gets its turn
 
 _lock = Lock()
 _digests: dict[FileState, Future[str]] = {}
-_unfinished: deque[tuple[Iterator[str | None], Future[str]]] = deque()
-_threads: set[Thread] = set()
+_unfinished: SimpleQueue[tuple[Iterator[str | None], Future[str]]] = SimpleQueue()
 _maps: WeakValueDictionary[FileState, mmap.mmap] = WeakValueDictionary()
 
 
@@ -45,15 +45,12 @@ def file_state(file: Path) -> FileState:
 def file_digest(file: Path) -> str:
     """Return the SHA-256 of a file, hex; computed once per process and file state."""
     state = file_state(file)
-    with _lock:
-        digest = _digests.get(state)
-    if digest is None:
-        digest = Future()
+    if state not in _digests:
+        digest: Future[str] = Future()
         with file.open("rb") as opened:
             digest.set_result(hashlib.file_digest(opened, "sha256").hexdigest())
-        with _lock:
-            _digests[state] = digest
-    return digest.result()
+        _digests[state] = digest
+    return _digests[state].result()
 
 
 def files_digest(files: Iterable[Path]) -> str:
@@ -91,42 +88,36 @@ def _started(file: Path) -> Future[str]:
     state = file_state(file)
     with _lock:
         if state not in _digests:
+            _start_threads()
             _digests[state] = Future()
-            _unfinished.append((_digest_in_pieces(file), _digests[state]))
-            if len(_threads) < (os.cpu_count() or 1):
-                # A daemon, so that the process can end on an error without waiting for it.
-                thread = Thread(target=_work, daemon=True)
-                _threads.add(thread)
-                thread.start()
+            _unfinished.put((_digest_in_pieces(file), _digests[state]))
         return _digests[state]
 
 
+@cache
+def _start_threads() -> None:
+    """Start one thread per core, daemons: the process can end on an error without them."""
+    for _ in range(os.cpu_count() or 1):
+        Thread(target=_work, daemon=True).start()
+
+
 def _work() -> None:
-    """Digest one piece of each file in turn until all are done.
+    """Digest one piece of each file in turn.
 
     All files thus advance together, as in a merge, so that whichever of the two comes second
     finds the pages in memory.
     """
-    while task := _next_task():
-        pieces, result = task
+    while True:
+        pieces, result = _unfinished.get()
         try:
             digest = next(pieces)
         except Exception as error:  # noqa: BLE001 (else whoever waits for it would wait forever)
             result.set_exception(error)
             continue
         if digest is None:
-            _unfinished.append(task)
+            _unfinished.put((pieces, result))
         else:
             result.set_result(digest)
-
-
-def _next_task() -> tuple[Iterator[str | None], Future[str]] | None:
-    """Take the file whose turn it is; None if this thread has no more work."""
-    with _lock:
-        if _unfinished:
-            return _unfinished.popleft()
-        _threads.remove(current_thread())
-        return None
 
 
 def _digest_in_pieces(file: Path) -> Iterator[str | None]:
