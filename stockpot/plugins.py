@@ -202,13 +202,12 @@ def run_checks(checks: Mapping[Check[T], tuple[Check[T], ...]], plugin: T) -> It
     """
     not_passed: set[Check[T]] = set()
     for check, required in checks.items():
-        missing = next((other for other in required if other in not_passed), None)
-        result = (
-            _run_check(check, plugin)
-            if missing is None
-            else _result(check, "skipped", f"requires: {_name_of(missing)}")
-        )
-        if missing is not None or result.outcome == "failed":
+        missing = [other for other in required if other in not_passed]
+        if missing:
+            result = _result(check, "skipped", f"requires: {_name_of(missing[0])}")
+        else:
+            result = _run_check(check, plugin)
+        if missing or result.outcome == "failed":
             not_passed.add(check)
         yield result
 

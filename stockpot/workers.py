@@ -122,13 +122,14 @@ class WorkerPool:
                 try:
                     error, result = worker.call(function, (*arguments, device), timeout_seconds)
                 except TimeoutError:
-                    worker.kill()
+                    worker.process.kill()
                     del self._workers[position]
                     raise
                 except (EOFError, OSError) as lost:
                     self._check()
                     del self._workers[position]
-                    raise WorkerLost(f"worker process {worker.pid} died ({worker.end()})") from lost
+                    ended = f"worker process {worker.process.pid} died ({worker.end()})"
+                    raise WorkerLost(ended) from lost
             # Outside the `except` above: an OSError of the function does not mean a lost worker.
             if error is not None:
                 raise error
@@ -138,7 +139,7 @@ class WorkerPool:
         """Kill all workers; jobs in flight raise WorkersStopped."""
         self._stopped.set()
         for worker in list(self._workers.values()):
-            worker.kill()
+            worker.process.kill()
         if self._is_forking:
             _kill_forking_process()
 
@@ -146,7 +147,7 @@ class WorkerPool:
         """Let idle workers exit."""
         self._stopped.set()
         for worker in self._workers.values():
-            worker.close()
+            worker.pipe.close()
         for worker in self._workers.values():
             worker.end()
 
@@ -157,22 +158,20 @@ class WorkerPool:
             self._check()
             raise WorkerLost(f"a worker process could not be started ({error!r})") from error
         if self._stopped.is_set():  # after the check of this job
-            worker.kill()
+            worker.process.kill()
         return worker
 
     @contextmanager
     def _idle_position(self) -> Iterator[int]:
-        while True:
+        position = None
+        while position is None:
             self._check()
-            try:
+            with suppress(queue.Empty):
                 position = self._idle.get(timeout=_POLL_SECONDS)
-            except queue.Empty:
-                continue
-            try:
-                yield position
-            finally:
-                self._idle.put(position)
-            return
+        try:
+            yield position
+        finally:
+            self._idle.put(position)
 
     def _check(self) -> None:
         if self._stopped.is_set():
@@ -191,37 +190,27 @@ class _Worker:
     def __init__(self, threads: int, *, is_fork: bool) -> None:
         fork = multiprocessing.get_context("forkserver")
         context = fork if is_fork else multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, threads), daemon=True)
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, threads), daemon=True)
         with _ctrl_c_blocked():
-            self._process.start()
+            self.process.start()
         theirs.close()
-
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid
 
     def call(
         self, function: Callable[..., T], arguments: tuple[object, ...], seconds: float | None
     ) -> tuple[Exception | None, T]:
         """Return the function's error or None, and its result."""
-        self._pipe.send((function, arguments))
-        if not self._pipe.poll(seconds):
+        self.pipe.send((function, arguments))
+        if not self.pipe.poll(seconds):
             raise TimeoutError(f"took longer than {seconds:g} s")
-        outcome: tuple[Exception | None, T] = self._pipe.recv()
+        outcome: tuple[Exception | None, T] = self.pipe.recv()
         return outcome
 
     def end(self) -> str:
         """Wait for the process and describe how it ended."""
-        self._process.join()
-        code = self._process.exitcode
+        self.process.join()
+        code = self.process.exitcode
         return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-
-    def kill(self) -> None:
-        self._process.kill()
-
-    def close(self) -> None:
-        self._pipe.close()
 
 
 @contextmanager

@@ -105,7 +105,14 @@ def export_settings(project: Project) -> None:
             if not place.is_symlink():
                 place.symlink_to(shared)
     os.environ.update(_OFFLINE)
-    for name, value in (_QUIET | _homes(project)).items():
+    homes = {
+        "STOCKPOT_ROOT": str(project.root),
+        "PREFECT_HOME": str(project.prefect_home),
+        "TORCHINDUCTOR_CACHE_DIR": str(project.state / "torch"),
+        "MPLCONFIGDIR": str(project.state / "matplotlib"),
+        "DVC_SITE_CACHE_DIR": str(project.root / ".dvc" / "tmp" / "site_cache"),
+    }
+    for name, value in (_QUIET | homes).items():
         os.environ.setdefault(name, value)
 
 
@@ -118,8 +125,6 @@ _OFFLINE = {
 
 _QUIET = {
     "ALEMBIC_LOGGING_LEVEL": "WARNING",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "PREFECT_CLI_PROMPT": "false",
     # Logs are for Prefect's UI; the terminal has progress bars and the table.
@@ -131,13 +136,3 @@ _QUIET = {
     # Whole seconds: Prefect rounds down, and with 0 its server keeps a CPU core busy.
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
 }
-
-
-def _homes(project: Project) -> dict[str, str]:
-    return {
-        "STOCKPOT_ROOT": str(project.root),
-        "PREFECT_HOME": str(project.prefect_home),
-        "TORCHINDUCTOR_CACHE_DIR": str(project.state / "torch"),
-        "MPLCONFIGDIR": str(project.state / "matplotlib"),
-        "DVC_SITE_CACHE_DIR": str(project.root / ".dvc" / "tmp" / "site_cache"),
-    }
