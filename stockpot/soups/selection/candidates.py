@@ -103,3 +103,8 @@ class PathSelection:
 
     best: PathPoint
     points: Sequence[PathPoint] = ()
+
+    @property
+    def members(self) -> Sequence[int]:
+        """The position of the ingredient, alone in a list."""
+        return [self.best.ingredient]

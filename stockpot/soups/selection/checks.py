@@ -11,14 +11,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from stockpot.plugins import Check, CheckResult, Skipped, check_options, run_checks
+from stockpot.soups.made_up import MadeUpModels, run_twice
 from stockpot.soups.selection.candidates import Candidates, Paths, PathSelection, Selection
 from stockpot.soups.selection.rule import Rule
 
-_NUM_INGREDIENTS, _NUM_EXAMPLES = 6, 200
+_NUM_INGREDIENTS = 6
 
 
 @dataclass(frozen=True)
@@ -33,35 +31,24 @@ class CheckedRule:
     rule: Rule
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def choose(self, order: Sequence[int] = ()) -> Any:
+    def choose(self, order: Sequence[int] = range(_NUM_INGREDIENTS)) -> Any:
         """Choose among made-up ingredients.
 
         Args:
             order: the ingredient at each position; all six by default.
         """
-        return self.rule.choose(self.argument(order or range(_NUM_INGREDIENTS)), **self.options)
+        return self.rule.choose(self.argument(order), **self.options)
 
-    def argument(self, order: Sequence[int]) -> Candidates | Paths:
-        """Return the argument of the rule: points near the origin as models, scored by distance."""
-        generator = torch.Generator().manual_seed(0)
-        points = torch.randn(_NUM_INGREDIENTS, 3, generator=generator, dtype=torch.float64)
-        examples = torch.randn(_NUM_EXAMPLES, 3, generator=generator, dtype=torch.float64) / 4
-        models = points[list(order)]
-
-        def values(model: Tensor) -> Tensor:
-            return (-(model - examples).square().sum(dim=1)).exp()
-
-        def score(members: Sequence[int]) -> Tensor:
-            return values(models[list(members)].mean(dim=0))
+    def argument(self, order: Sequence[int] = range(_NUM_INGREDIENTS)) -> Candidates | Paths:
+        """Return the argument of the rule: points as models, and the origin as their base."""
+        made_up = MadeUpModels(order)
 
         def score_on_path(ingredient: int, alpha: float) -> float:
-            return values(alpha * models[ingredient]).mean().item()
+            return made_up.values_of(alpha * made_up.models[ingredient]).mean().item()
 
-        scores = [values(model).mean().item() for model in models]
-        best_first = sorted(range(len(scores)), key=lambda position: -scores[position])
         if self.rule.is_on_path:
-            return Paths(best_first, scores, score_on_path)
-        return Candidates(best_first, scores, score)
+            return Paths(made_up.order, made_up.scores, score_on_path)
+        return Candidates(made_up.order, made_up.scores, made_up.score_members)
 
 
 def result_is_a_selection(checked: CheckedRule) -> str | None:
@@ -78,8 +65,7 @@ def result_is_a_selection(checked: CheckedRule) -> str | None:
 
 def members_are_ingredients(checked: CheckedRule) -> str | None:
     """At least one ingredient is chosen, by position, and none of them twice."""
-    chosen = checked.choose()
-    members = [chosen.best.ingredient] if checked.rule.is_on_path else [*chosen.members]
+    members = [*checked.choose().members]
     if not members or len({*members}) < len(members):
         return f"must choose one ingredient or more, each once, got {members}"
     if not all(type(member) is int and 0 <= member < _NUM_INGREDIENTS for member in members):
@@ -89,7 +75,7 @@ def members_are_ingredients(checked: CheckedRule) -> str | None:
 
 def recorded_scores_are_right(checked: CheckedRule) -> str | None:
     """The scores in steps and points of paths are those of the models."""
-    chosen, argument = checked.choose(), checked.argument(range(_NUM_INGREDIENTS))
+    chosen, argument = checked.choose(), checked.argument()
     if isinstance(argument, Paths):
         for point in (chosen.best, *chosen.points):
             score = argument.score(point.ingredient, point.alpha)
@@ -106,11 +92,7 @@ def recorded_scores_are_right(checked: CheckedRule) -> str | None:
 
 def choice_is_deterministic(checked: CheckedRule) -> str | None:
     """Equal ingredients give the same choice, whatever the global random state."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        first = checked.choose()
-        torch.manual_seed(2)
-        second = checked.choose()
+    first, second = run_twice(checked.choose)
     if first != second:
         return "must choose the same for equal ingredients, got others; draw no random numbers"
     return None
@@ -118,8 +100,7 @@ def choice_is_deterministic(checked: CheckedRule) -> str | None:
 
 def arguments_are_unchanged(checked: CheckedRule) -> str | None:
     """The lists of the argument are not modified."""
-    every = range(_NUM_INGREDIENTS)
-    argument, unused = checked.argument(every), checked.argument(every)
+    argument, unused = checked.argument(), checked.argument()
     checked.rule.choose(argument, **checked.options)
     if (argument.order, argument.scores) != (unused.order, unused.scores):
         return "must leave order and scores unchanged, got modified ones; change a copy"
@@ -130,11 +111,7 @@ def positions_have_no_effect(checked: CheckedRule) -> str | None:
     """The choice depends on the scores of ingredients, not on their positions."""
     order = [*range(1, _NUM_INGREDIENTS), 0]
     first, second = checked.choose(), checked.choose(order)
-    if checked.rule.is_on_path:
-        same = first.best.ingredient == order[second.best.ingredient]
-    else:
-        same = {*first.members} == {order[member] for member in second.members}
-    if not same:
+    if {*first.members} != {order[member] for member in second.members}:
         return (
             "must choose the same ingredients at other positions, got others; positions start in "
             "the order of the sweep, so go through `order`"
@@ -144,8 +121,7 @@ def positions_have_no_effect(checked: CheckedRule) -> str | None:
 
 def one_ingredient_is_enough(checked: CheckedRule) -> str | None:
     """A single ingredient is chosen if there is no other."""
-    chosen = checked.choose([0])
-    members = [chosen.best.ingredient] if checked.rule.is_on_path else [*chosen.members]
+    members = [*checked.choose([0]).members]
     if members != [0]:
         return f"must choose the only ingredient, 0, got {members}"
     return None

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 
 import torch
 from torch.optim import Adam
 
-from stockpot.merging.states import StateDict
 from stockpot.soups.tuning.mixtures import Mixture, Rows
-
-Entropy = Callable[[StateDict], tuple[float, StateDict]]
-"""Weights -> the mean entropy of predictions on a batch, and its gradient for the weights."""
+from stockpot.soups.tuning.search import UnlabelledEntropies
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,30 +27,14 @@ class Pass:
     class_entropy: float
 
 
-@dataclass(frozen=True, slots=True)
-class AdaMerged:
-    """The outcome of a search.
-
-    Attributes:
-        best: the last pass that did not collapse.
-        passes: all passes, in order.
-        is_collapsed: whether the search stopped early since predictions collapsed to few classes.
-    """
-
-    best: Pass
-    passes: list[Pass]
-    is_collapsed: bool
-
-
 def merge_adaptively(
     mixture: Mixture,
-    batches: Callable[[int], Iterable[Entropy]],
-    class_entropy: Callable[[StateDict], float],
+    val: UnlabelledEntropies,
     *,
     start: float,
     learning_rate: float,
     steps: int,
-) -> AdaMerged:
+) -> tuple[Pass, list[Pass]]:
     """Minimize the entropy of predictions over the coefficients of task vectors.
 
     The minimum is a collapse to one class for every input: if the entropy of the distribution of
@@ -63,11 +43,13 @@ def merge_adaptively(
 
     Args:
         mixture: the task vectors and their base.
-        batches: number of a pass, from 1 -> the entropy on each of its batches.
-        class_entropy: weights -> the entropy of the distribution of predicted classes.
+        val: the entropies of predictions on val.
         start: initial value of all coefficients, in [0, 1].
         learning_rate: of Adam.
         steps: number of batches, over all passes.
+
+    Returns:
+        The last pass that did not collapse, and all passes in order.
 
     Source: equation 3, and the authors' code (0.3, 1e-3, 500 steps, coefficients clamped to
     [0, 1]); stopping at a collapse is an addition.
@@ -77,18 +59,18 @@ def merge_adaptively(
 
     def state_after(number: int) -> Pass:
         rows = mixture.rows(coefficients)
-        return Pass(number, rows, class_entropy(mixture.weights(rows)))
+        return Pass(number, rows, val.class_entropy(mixture.weights(rows)))
 
     passes, num_done = [state_after(0)], 0
     while num_done < steps:
         number = len(passes)
-        for entropy in islice(batches(number), steps - num_done):
-            _, gradient = entropy(mixture.weights(mixture.rows(coefficients)))
+        for entropy in islice(val.batches(number), steps - num_done):
+            _, gradient, _ = entropy(mixture.weights(mixture.rows(coefficients)), 1.0)
             coefficients.grad = mixture.pull_back(gradient)
             optimizer.step()
             coefficients.clamp_(0.0, 1.0)
             num_done += 1
         passes.append(state_after(number))
         if passes[-1].class_entropy < passes[0].class_entropy / 2:
-            return AdaMerged(passes[-2], passes, is_collapsed=True)
-    return AdaMerged(passes[-1], passes, is_collapsed=False)
+            return passes[-2], passes
+    return passes[-1], passes

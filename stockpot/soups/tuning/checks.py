@@ -6,7 +6,6 @@ Each check takes a `CheckedSearch` and returns what is wrong and what to change,
 from __future__ import annotations
 
 import json
-import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,50 +14,34 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from stockpot.plugins import Check, CheckResult, Skipped, check_options, run_checks
+from stockpot.soups.made_up import MadeUpModels, run_twice
 from stockpot.soups.tuning.custom_search import SearchKind
-from stockpot.soups.tuning.search import Found
+from stockpot.soups.tuning.search import Found, problem_of
 
-_NUM_INGREDIENTS, _NUM_EXAMPLES = 4, 200
+_NUM_INGREDIENTS = 4
 
 
-@dataclass
-class MadeUpContext:
-    """Points in a plane as ingredients, scored by their distance to examples.
+class MadeUpContext(MadeUpModels):
+    """Points in a space as ingredients, scored by their distance to examples.
 
     Gradients and weights of models are not made up: checks of a search that uses them are skipped.
     """
 
-    journal: Path
-    seed: int = 0
-    names: Sequence[str] = tuple(f"ingredient-{place:02d}" for place in range(_NUM_INGREDIENTS))
-
-    def __post_init__(self) -> None:
-        generator = torch.Generator().manual_seed(0)
-        draw = torch.randn(_NUM_INGREDIENTS + _NUM_EXAMPLES, 3, generator=generator).double()
-        self._models, self._examples = draw[:_NUM_INGREDIENTS], draw[_NUM_INGREDIENTS:] / 4
-        each = torch.eye(_NUM_INGREDIENTS).tolist()
-        self.scores: Sequence[float] = [self.values(one, ("val",))[0] for one in each]
-        self.order: Sequence[int] = sorted(range(len(each)), key=lambda p: -self.scores[p])
+    def __init__(self, journal: Path) -> None:
+        super().__init__(range(_NUM_INGREDIENTS))
+        self.journal, self.seed = journal, 0
+        self.names = [f"ingredient-{place:02d}" for place in range(_NUM_INGREDIENTS)]
 
     def values(self, coefficients: Sequence[float], objectives: Sequence[str]) -> tuple[float, ...]:
         """Score a weighted mean of the points; val shifts score less."""
         shares = torch.tensor(coefficients, dtype=torch.float64)
-        model = shares @ self._models / shares.sum()
-        score = self._values_of(model).mean().item()
+        score = self.values_of(shares @ self.models / shares.sum()).mean().item()
         return tuple(score if name == "val" else 0.9 * score for name in objectives)
-
-    def score_members(self, members: Sequence[int]) -> Tensor:
-        """Return the value of each example for the mean of some points."""
-        return self._values_of(self._models[list(members)].mean(dim=0))
 
     def __getattr__(self, name: str) -> Any:
         raise Skipped(f"it uses `{name}` of the context, which is not made up")
-
-    def _values_of(self, model: Tensor) -> Tensor:
-        return (-(model - self._examples).square().sum(dim=1)).exp()
 
 
 @dataclass(frozen=True)
@@ -98,12 +81,8 @@ def coefficients_are_valid(checked: CheckedSearch) -> str | None:
     if not isinstance(found, Found) or not found.rows:
         return f"must return stockpot.soups.tuning.search.Found with rows, got {found!r}"
     for group, row in found.rows.items():
-        total = sum(row)
-        if len(row) != _NUM_INGREDIENTS or not math.isfinite(total) or total == 0:
-            return (
-                f"{group}: must have {_NUM_INGREDIENTS} finite coefficients whose sum is not 0, "
-                f"got {[*row]}"
-            )
+        if problem := problem_of(row, _NUM_INGREDIENTS):
+            return f"{group}: {problem}"
     return None
 
 
@@ -121,14 +100,8 @@ def trials_are_recorded(checked: CheckedSearch) -> str | None:
 
 def result_is_deterministic(checked: CheckedSearch) -> str | None:
     """The same seed gives the same coefficients, whatever the global random state."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        first = checked.find()
-        torch.manual_seed(2)
-        second = checked.find()
-    if {name: [*row] for name, row in first.rows.items()} != {
-        name: [*row] for name, row in second.rows.items()
-    }:
+    first, second = run_twice(lambda: {group: [*row] for group, row in checked.find().rows.items()})
+    if first != second:
         return (
             "must find the same coefficients with the same seed, got others; draw random numbers "
             "from a generator that is seeded by the argument's seed"

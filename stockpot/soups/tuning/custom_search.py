@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from stockpot.errors import InputError
 from stockpot.plugins import Option, options_of
-from stockpot.soups.tuning.search import Found, Search, SearchContext, trial_json
+from stockpot.soups.tuning.search import Found, Search, SearchContext, problem_of, trial_json
 
 _RECIPE_FIELDS = {"name", "search", "method", "objectives", "options", "per"}
 
@@ -48,15 +46,11 @@ class CustomSearch:
     options: Mapping[str, Any]
 
     @property
-    def study(self) -> dict[str, Any]:
-        """All settings: no search continues another."""
-        return self.recipe
-
-    @property
     def recipe(self) -> dict[str, Any]:
         """The search in the form of manifests."""
-        head = {"search": self.place, "method": "linear", "objectives": ["val"]}
-        return {**head, **self.options}
+        return {"search": self.place, "method": "linear", "objectives": ["val"], **self.options}
+
+    study = recipe  # all settings: no search continues another
 
     def find(self, context: SearchContext) -> Found:
         """Run the function; every candidate that it scores is a trial, and so is its result.
@@ -78,12 +72,8 @@ class CustomSearch:
 
     def _checked(self, coefficients: Sequence[float], context: SearchContext) -> list[float]:
         numbers = [float(value) for value in coefficients]
-        expected = len(context.names)
-        if len(numbers) != expected or not math.isfinite(sum(numbers)) or sum(numbers) == 0:
-            raise InputError(
-                f"search {self.place!r}: coefficients must be {expected} finite numbers whose sum "
-                f"is not 0, got {numbers}"
-            )
+        if problem := problem_of(numbers, len(context.names)):
+            raise InputError(f"search {self.place!r}: {problem}")
         return numbers
 
 
@@ -126,8 +116,4 @@ def search_kind_of(place: str, found: Callable[..., Any]) -> SearchKind:
             "stockpot.soups.tuning.custom_search.Mixing, and of options that are keyword-only, "
             f"got {found.__name__}{inspect.signature(found)}"
         )
-    return SearchKind(partial(_custom, place, found), options, summary)
-
-
-def _custom(place: str, function: Callable[..., Sequence[float]], **options: Any) -> CustomSearch:
-    return CustomSearch(place, function, options)
+    return SearchKind(lambda **given: CustomSearch(place, found, given), options, summary)

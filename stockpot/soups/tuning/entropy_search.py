@@ -36,11 +36,6 @@ class EntropySearch:
     ] = None
 
     @property
-    def study(self) -> dict[str, Any]:
-        """All settings: no search continues another."""
-        return self.recipe
-
-    @property
     def recipe(self) -> dict[str, Any]:
         """The search in the form of manifests; it adapts on the inputs that it is scored on."""
         head = {"search": "entropy", "method": self._method, "adapts_on": "val"}
@@ -48,6 +43,8 @@ class EntropySearch:
         del own["density"]
         options = {"options": self._elected} if self._elected else {}
         return {**head, "objectives": ["val"], **own, **options}
+
+    study = recipe  # all settings: no search continues another
 
     @property
     def _method(self) -> str:
@@ -62,25 +59,19 @@ class EntropySearch:
         from stockpot.soups.tuning.adamerging import merge_adaptively
 
         mixture = context.mixture(self.per, is_from_base=True, elected=self._elected)
-        val = context.unlabelled(self.batch_size)
-        merged = merge_adaptively(
+        best, passes = merge_adaptively(
             mixture,
-            val.batches,
-            val.class_entropy,
+            context.unlabelled(self.batch_size),
             start=self.init,
             learning_rate=self.learning_rate,
             steps=self.steps,
         )
-        trials = trials_of(
-            merged.passes,
-            lambda rows: context.score_weights(mixture.weights(rows)),
-            f"{self.init:g} each",
-        )
+        states = (done.rows for done in passes)
+        trials = trials_of(context, mixture, states, f"{self.init:g} each")
         details = {
-            "chosen": merged.best.number,
-            "class_entropy": [done.class_entropy for done in merged.passes],
-            "is_collapsed": merged.is_collapsed,
+            "chosen": best.number,
+            "class_entropy": [done.class_entropy for done in passes],
+            "is_collapsed": best is not passes[-1],
             "front": [],
         }
-        rows, options = merged.best.rows, self._elected or {}
-        return Found(self._method, self.per, rows, trials, details, options)
+        return Found(self._method, self.per, best.rows, trials, details, self._elected or {})

@@ -31,14 +31,11 @@ class GradientSearch:
     ] = "darts"
 
     @property
-    def study(self) -> dict[str, Any]:
-        """All settings: no search continues another."""
-        return self.recipe
-
-    @property
     def recipe(self) -> dict[str, Any]:
         """The search in the form of manifests."""
         return {"search": "gradient", "method": "linear", "objectives": ["val"], **asdict(self)}
+
+    study = recipe  # all settings: no search continues another
 
     def find(self, context: SearchContext) -> Found:
         """Fit coefficients to the loss on val."""
@@ -46,21 +43,18 @@ class GradientSearch:
         from stockpot.soups.tuning.samplings import SAMPLINGS
 
         mixture, val = context.mixture(self.per), context.labelled(self.batch_size)
-        learned = learn_coefficients(
+        best, epochs = learn_coefficients(
             mixture,
-            val.batches,
-            val.judge,
+            val,
             epochs=self.epochs,
             learning_rate=self.learning_rate,
             sampling=SAMPLINGS[self.sampling](context.seed),
         )
-        trials = trials_of(
-            learned.epochs, lambda rows: context.score_weights(mixture.weights(rows)), "uniform"
-        )
+        trials = trials_of(context, mixture, (epoch.rows for epoch in epochs), "uniform")
         details = {
-            "inverse_temperature": learned.best.beta,
-            "chosen": learned.best.number,
-            "folds": [{"number": e.number, **e.scores._asdict()} for e in learned.epochs],
+            "inverse_temperature": best.beta,
+            "chosen": best.number,
+            "folds": [{"number": e.number, **e.scores._asdict()} for e in epochs],
             "front": [],
         }
-        return Found("linear", self.per, learned.best.rows, trials, details)
+        return Found("linear", self.per, best.rows, trials, details)

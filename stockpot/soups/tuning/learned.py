@@ -6,7 +6,6 @@ https://arxiv.org/abs/2203.05482
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple
@@ -15,12 +14,9 @@ import torch
 from torch.optim import AdamW
 
 from stockpot.errors import InputError
-from stockpot.merging.states import StateDict
 from stockpot.soups.tuning.mixtures import Mixture, Rows
 from stockpot.soups.tuning.samplings import Sampling
-
-Loss = Callable[[StateDict, float], tuple[float, StateDict, float]]
-"""(weights, beta) -> the loss of beta times the logits, and its gradients."""
+from stockpot.soups.tuning.search import LabelledLosses
 
 
 class FoldScores(NamedTuple):
@@ -54,28 +50,14 @@ class Epoch:
     scores: FoldScores
 
 
-@dataclass(frozen=True, slots=True)
-class LearnedCoefficients:
-    """The outcome of a fit.
-
-    Attributes:
-        best: the epoch with the highest score, then the lowest loss, on the half for the choice.
-        epochs: all epochs, in order.
-    """
-
-    best: Epoch
-    epochs: list[Epoch]
-
-
 def learn_coefficients(
     mixture: Mixture,
-    batches: Callable[[int], Iterable[Loss]],
-    judge: Callable[[StateDict, float], tuple[float, float, float]],
+    val: LabelledLosses,
     *,
     epochs: int,
     learning_rate: float,
     sampling: Sampling,
-) -> LearnedCoefficients:
+) -> tuple[Epoch, list[Epoch]]:
     """Fit coefficients, given by logits, and an inverse temperature beta to a loss.
 
     Averaging lowers confidence, which beta compensates; it does not change predicted classes and
@@ -83,11 +65,14 @@ def learn_coefficients(
 
     Args:
         mixture: the models.
-        batches: number of an epoch, from 1 -> the loss on each of its batches.
-        judge: weights and beta -> the numbers of `FoldScores`.
+        val: the losses on both halves of val.
         epochs: number of epochs; the best one may be an earlier one.
         learning_rate: of AdamW, without weight decay; constant.
         sampling: map from logits to coefficients; the softmax in the paper.
+
+    Returns:
+        The epoch with the highest score, then the lowest loss, on the half for the choice; and all
+        epochs in order.
 
     Raises:
         InputError: a loss is not finite.
@@ -101,13 +86,13 @@ def learn_coefficients(
 
     def state_after(number: int) -> Epoch:
         rows = mixture.rows(sampling.settled(raw))
-        scores = FoldScores(*judge(mixture.weights(rows), float(beta)))
+        scores = FoldScores(*val.judge(mixture.weights(rows), float(beta)))
         return Epoch(number, rows, float(beta), scores)
 
     done, step = [state_after(0)], count()
     for number in range(1, epochs + 1):
         progress = (number - 1) / max(1, epochs - 1)
-        for loss in batches(number):
+        for loss in val.batches(number):
             drawn = sampling.draw(raw, next(step), progress)
             value, gradient, slope = loss(mixture.weights(mixture.rows(drawn.alpha)), float(beta))
             if not math.isfinite(value):
@@ -119,5 +104,5 @@ def learn_coefficients(
             beta.grad = torch.tensor(slope, dtype=torch.float64)
             optimizer.step()
         done.append(state_after(number))
-    best = max(done, key=lambda epoch: (epoch.scores.score, -epoch.scores.loss, -epoch.number))
-    return LearnedCoefficients(best, done)
+    best = max(done, key=lambda epoch: (epoch.scores.score, -epoch.scores.loss))
+    return best, done

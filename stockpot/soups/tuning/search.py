@@ -6,6 +6,7 @@ that reading params.yaml stays fast.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,14 +18,15 @@ if TYPE_CHECKING:
     from stockpot.merging.states import StateDict
     from stockpot.soups.tuning.mixtures import Mixture, Rows
 
+    Objective = Callable[[StateDict, float], tuple[float, StateDict, float]]
+    """Weights, and a factor on the outputs -> what is minimized, and both gradients."""
+
 
 class LabelledLosses(Protocol):
     """Losses on two halves of val: one to fit coefficients on, one to choose between fits."""
 
-    def batches(
-        self, epoch: int
-    ) -> Iterable[Callable[[StateDict, float], tuple[float, StateDict, float]]]:
-        """Yield the loss of weights, and its gradients, on each batch of the half to fit on."""
+    def batches(self, number: int) -> Iterable[Objective]:
+        """Yield the loss on each batch of a pass over the half to fit on."""
         ...
 
     def judge(self, weights: StateDict, beta: float) -> tuple[float, float, float]:
@@ -35,8 +37,8 @@ class LabelledLosses(Protocol):
 class UnlabelledEntropies(Protocol):
     """The entropy of predictions on val, without labels."""
 
-    def batches(self, number: int) -> Iterable[Callable[[StateDict], tuple[float, StateDict]]]:
-        """Yield the entropy of weights, and its gradient, on each batch of a pass."""
+    def batches(self, number: int) -> Iterable[Objective]:
+        """Yield the entropy on each batch of a pass."""
         ...
 
     def class_entropy(self, weights: StateDict) -> float:
@@ -143,6 +145,17 @@ class Search(Protocol):
         ...
 
 
+def problem_of(coefficients: Sequence[float], num_models: int) -> str | None:
+    """Return what makes the coefficients of an average invalid; None if they are valid."""
+    total = sum(coefficients)
+    if len(coefficients) == num_models and math.isfinite(total) and total != 0:
+        return None
+    return (
+        f"coefficients must be {num_models} finite numbers whose sum is not 0, "
+        f"got {[*coefficients]}"
+    )
+
+
 def trial_json(number: int, values: Sequence[float], source: str) -> dict[str, Any]:
     """Return a trial in the form of manifests.
 
@@ -154,19 +167,13 @@ def trial_json(number: int, values: Sequence[float], source: str) -> dict[str, A
     return {"number": number, "values": values, "source": source}
 
 
-class _Numbered(Protocol):
-    @property
-    def number(self) -> int: ...
-
-    @property
-    def rows(self) -> Rows: ...
-
-
 def trials_of(
-    states: Iterable[_Numbered], score: Callable[[Rows], float], start: str
+    context: SearchContext, mixture: Mixture, states: Iterable[Rows], start: str
 ) -> list[dict[str, Any]]:
-    """Return the states of a search by gradient as trials; the first is called `start`."""
+    """Score the states of a search by gradient as trials; the first one is called `start`."""
     return [
-        trial_json(state.number, (score(state.rows),), "epoch" if state.number else start)
-        for state in states
+        trial_json(
+            number, (context.score_weights(mixture.weights(rows)),), "epoch" if number else start
+        )
+        for number, rows in enumerate(states)
     ]

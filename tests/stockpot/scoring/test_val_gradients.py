@@ -89,7 +89,7 @@ def test_no_other_split_than_val_is_opened() -> None:
 def test_the_entropy_of_a_batch_has_the_gradient_of_finite_differences() -> None:
     first, *_ = _unlabelled(_toy("16,4")).batches(1)
 
-    value, gradient = first({"weight": WEIGHT})
+    value, gradient, _ = first({"weight": WEIGHT}, 1.0)
 
     inputs = _toy("16,4").dataset("val").tensors[0]
     shares = (inputs @ WEIGHT.t()).softmax(dim=1)
@@ -102,7 +102,7 @@ def test_the_entropy_of_a_batch_has_the_gradient_of_finite_differences() -> None
 
 
 def _value(entropy: object, step: Tensor) -> float:
-    result: float = entropy({"weight": WEIGHT + step})[0]  # type: ignore[operator]  # as batches give it
+    result: float = entropy({"weight": WEIGHT + step}, 1.0)[0]  # type: ignore[operator]  # as batches give it
     return result
 
 
@@ -111,12 +111,14 @@ def test_labels_count_for_no_entropy() -> None:
     weights = {"weight": WEIGHT}
 
     ours, theirs = (
-        ([entropy(weights) for entropy in val.batches(1)], val.class_entropy(weights))
+        ([entropy(weights, 1.0) for entropy in val.batches(1)], val.class_entropy(weights))
         for val in (_unlabelled(_toy()), _unlabelled(wrong))
     )
 
-    assert [value for value, _ in ours[0]] == [value for value, _ in theirs[0]]
-    torch.testing.assert_close([g for _, g in ours[0]], [g for _, g in theirs[0]], rtol=0, atol=0)
+    assert [value for value, *_ in ours[0]] == [value for value, *_ in theirs[0]]
+    torch.testing.assert_close(
+        [g for _, g, _ in ours[0]], [g for _, g, _ in theirs[0]], rtol=0, atol=0
+    )
     assert ours[1] == theirs[1]
 
 
@@ -139,7 +141,7 @@ def test_every_pass_shows_every_input_once() -> None:
     batches = list(_unlabelled(_toy()).batches(3))
 
     assert len(batches) == 3  # 41 inputs in batches of 16
-    values = [entropy({"weight": WEIGHT})[0] for entropy in batches]
+    values = [entropy({"weight": WEIGHT}, 1.0)[0] for entropy in batches]
     assert all(first != second for first, second in pairwise(values))
 
 

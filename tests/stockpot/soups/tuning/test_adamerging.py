@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
-from stockpot.soups.tuning.adamerging import AdaMerged, Entropy, merge_adaptively
+from stockpot.soups.tuning.adamerging import Pass, merge_adaptively
 from stockpot.soups.tuning.mixtures import Mixture
 
 State = dict[str, Tensor]
@@ -18,17 +18,17 @@ STATES = [
 ]
 
 
-def _search(slopes: State, entropies: list[float], **settings: float) -> AdaMerged:
+def _search(slopes: State, entropies: list[float], **settings: float) -> tuple[Pass, list[Pass]]:
     """Search with a loss that is linear in the weights, three batches a pass."""
     left = iter(entropies)
 
-    def batches(number: int) -> Iterator[Entropy]:  # noqa: ARG001 (each pass is the same)
-        yield from [lambda weights: (0.0, slopes)] * 3  # noqa: ARG005 (linear)
-
+    val = SimpleNamespace(
+        batches=lambda _number: [lambda _weights, _beta: (0.0, slopes, 0.0)] * 3,
+        class_entropy=lambda _weights: next(left),
+    )
     return merge_adaptively(
         Mixture(STATES, "layer", BASE),
-        batches,
-        lambda weights: next(left),  # noqa: ARG005 (made up)
+        val,
         start=settings.get("start", 0.3),
         learning_rate=settings.get("learning_rate", 1e-3),
         steps=int(settings.get("steps", 6)),
@@ -40,32 +40,31 @@ SLOPES = {"a.weight": torch.tensor([2.0, 0.0]), "b.weight": torch.tensor([0.0, -
 
 
 def test_each_step_moves_a_coefficient_by_the_learning_rate_against_its_gradient() -> None:
-    merged = _search(SLOPES, [1.0, 1.0, 1.0])
+    best, passes = _search(SLOPES, [1.0, 1.0, 1.0])
 
-    assert merged.best == merged.passes[-1]
-    assert merged.best.rows["a"] == pytest.approx((0.3 - 6e-3, 0.3))
-    assert merged.best.rows["b"] == pytest.approx((0.3 + 6e-3, 0.3))
+    assert best == passes[-1]
+    assert best.rows["a"] == pytest.approx((0.3 - 6e-3, 0.3))
+    assert best.rows["b"] == pytest.approx((0.3 + 6e-3, 0.3))
 
 
 def test_coefficients_stay_between_zero_and_one() -> None:
-    merged = _search(SLOPES, [1.0, 1.0, 1.0], learning_rate=0.5)
+    best, _passes = _search(SLOPES, [1.0, 1.0, 1.0], learning_rate=0.5)
 
-    assert merged.best.rows == {"a": (0.0, 0.3), "b": (1.0, 0.3)}
+    assert best.rows == {"a": (0.0, 0.3), "b": (1.0, 0.3)}
 
 
 def test_the_last_pass_ends_where_the_steps_do() -> None:
-    merged = _search(SLOPES, [1.0, 1.0, 1.0], steps=4)
+    _best, passes = _search(SLOPES, [1.0, 1.0, 1.0], steps=4)
 
-    assert [done.number for done in merged.passes] == [0, 1, 2]
-    assert merged.passes[2].rows["a"] == pytest.approx((0.3 - 4e-3, 0.3))
+    assert [done.number for done in passes] == [0, 1, 2]
+    assert passes[2].rows["a"] == pytest.approx((0.3 - 4e-3, 0.3))
 
 
 def test_a_collapse_of_the_predicted_classes_ends_the_search_with_the_pass_before() -> None:
-    merged = _search(SLOPES, [1.0, 0.5, 0.49], steps=100)
+    best, passes = _search(SLOPES, [1.0, 0.5, 0.49], steps=100)
 
-    assert merged.is_collapsed
-    assert len(merged.passes) == 3
-    assert merged.best == merged.passes[1]
+    assert len(passes) == 3
+    assert best is passes[1]
 
 
 def test_the_same_search_has_the_same_bits() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,16 +11,12 @@ from torch.nn import functional
 from stockpot.errors import InputError
 from stockpot.merging.engine import merge_states
 from stockpot.merging.recipe import Recipe
-from stockpot.soups.tuning.learned import (
-    FoldScores,
-    LearnedCoefficients,
-    Loss,
-    learn_coefficients,
-)
+from stockpot.soups.tuning.learned import Epoch, FoldScores, learn_coefficients
 from stockpot.soups.tuning.mixtures import Mixture
 from stockpot.soups.tuning.samplings import SAMPLINGS, Darts, through_softmax
 
 State = dict[str, Tensor]
+Loss = Callable[[State, float], tuple[float, State, float]]
 
 _drawn = torch.Generator().manual_seed(4)
 INPUTS = torch.randn(40, 3, generator=_drawn)
@@ -65,11 +62,10 @@ def _learn(
     epochs: int = 5,
     batches: Callable[[int], Iterator[Loss]] = _batches,
     judge: Callable[[State, float], FoldScores] = _judge,
-) -> LearnedCoefficients:
+) -> tuple[Epoch, list[Epoch]]:
     return learn_coefficients(
         Mixture(states, per),
-        batches,
-        judge,
+        SimpleNamespace(batches=batches, judge=judge),
         epochs=epochs,
         learning_rate=0.05,
         sampling=Darts(),
@@ -79,7 +75,7 @@ def _learn(
 def test_the_start_is_the_uniform_soup() -> None:
     states = _states(3)
 
-    start = _learn(states, epochs=1).epochs[0]
+    _, (start, _end) = _learn(states, epochs=1)
 
     uniform = merge_states(states, Recipe("linear", (1.0, 1.0, 1.0)))
     assert start.rows == {"first": (1 / 3,) * 3, "second": (1 / 3,) * 3}
@@ -88,19 +84,19 @@ def test_the_start_is_the_uniform_soup() -> None:
 
 
 def test_fitting_lowers_the_loss_and_the_best_epoch_is_used() -> None:
-    learned = _learn(_states(4))
+    best, epochs = _learn(_states(4))
 
-    losses = [epoch.scores.loss for epoch in learned.epochs]
+    losses = [epoch.scores.loss for epoch in epochs]
     assert losses == sorted(losses, reverse=True)
-    assert learned.best == learned.epochs[5]
-    assert [epoch.number for epoch in learned.epochs] == list(range(6))
+    assert best == epochs[5]
+    assert [epoch.number for epoch in epochs] == list(range(6))
 
 
 @pytest.mark.parametrize("per", ["model", "layer", "tensor"])
 def test_every_row_of_every_epoch_sums_to_one(per: str) -> None:
-    learned = _learn(_states(4), per)
+    _best, epochs = _learn(_states(4), per)
 
-    sums = [sum(row) for epoch in learned.epochs for row in epoch.rows.values()]
+    sums = [sum(row) for epoch in epochs for row in epoch.rows.values()]
 
     assert sums == pytest.approx([1.0] * len(sums))
 
@@ -108,23 +104,23 @@ def test_every_row_of_every_epoch_sums_to_one(per: str) -> None:
 def test_equal_ingredients_keep_equal_coefficients() -> None:
     state = _states(1)[0]
 
-    learned = _learn([state] * 3)
+    _best, epochs = _learn([state] * 3)
 
-    assert learned.epochs[-1].beta != 1
-    for row in learned.epochs[-1].rows.values():
+    assert epochs[-1].beta != 1
+    for row in epochs[-1].rows.values():
         assert row == pytest.approx((1 / 3,) * 3, abs=1e-7)
 
 
 def test_one_ingredient_learns_its_temperature_and_nothing_else() -> None:
     state = _states(1)[0]
 
-    learned = _learn([state], per="model", epochs=60)
+    best, _epochs = _learn([state], per="model", epochs=60)
 
     # Temperature scaling (Guo et al. 2017): the minimum over beta alone, by a fine grid.
     grid = torch.linspace(0.01, 4.0, 400)
     scaled = grid[torch.stack([_cross_entropy(state, beta) for beta in grid]).argmin()].item()
-    assert learned.best.rows == {"model": (1.0,)}
-    assert learned.best.beta == pytest.approx(scaled, abs=0.02)
+    assert best.rows == {"model": (1.0,)}
+    assert best.beta == pytest.approx(scaled, abs=0.02)
 
 
 def test_the_gradient_through_softmax_is_that_of_autograd() -> None:
@@ -180,20 +176,19 @@ def test_draws_lead_to_the_ingredients_that_are_best(sampling: str) -> None:
         loss = _quadratic(weights, beta)[0]
         return FoldScores(-loss, loss, loss)
 
-    learned = learn_coefficients(
+    best, epochs = learn_coefficients(
         Mixture(_states(3), "layer"),
-        lambda epoch: [_quadratic] * 40,  # noqa: ARG005 (each epoch is the same)
-        judge,
+        SimpleNamespace(batches=lambda _epoch: [_quadratic] * 40, judge=judge),
         epochs=10,
         learning_rate=0.1,
         sampling=SAMPLINGS[sampling](0),
     )
 
-    first, second = learned.epochs[-1].rows["first"], learned.epochs[-1].rows["second"]
-    assert learned.epochs[0].rows["first"] == pytest.approx((1 / 3,) * 3)
+    first, second = epochs[-1].rows["first"], epochs[-1].rows["second"]
+    assert epochs[0].rows["first"] == pytest.approx((1 / 3,) * 3)
     assert (first.index(max(first)), second.index(max(second))) == (2, 0)
     assert min(max(first), max(second)) > 0.9
-    assert learned.best.scores.loss < learned.epochs[0].scores.loss
+    assert best.scores.loss < epochs[0].scores.loss
 
 
 def test_equal_scores_keep_the_epoch_with_the_lower_loss_and_then_the_earlier_one() -> None:
@@ -202,9 +197,9 @@ def test_equal_scores_keep_the_epoch_with_the_lower_loss_and_then_the_earlier_on
     def judge(weights: State, beta: float) -> FoldScores:  # noqa: ARG001 (made up)
         return FoldScores(0.9, next(losses), 0.1)
 
-    learned = _learn(_states(2), epochs=3, judge=judge)
+    best, _epochs = _learn(_states(2), epochs=3, judge=judge)
 
-    assert learned.best.number == 1
+    assert best.number == 1
 
 
 def test_the_same_fit_has_the_same_bits() -> None:

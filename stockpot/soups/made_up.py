@@ -1,0 +1,48 @@
+"""Ingredients with made-up scores, for the contract checks of selections and searches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+_NUM_MODELS, _NUM_EXAMPLES = 6, 200
+
+
+class MadeUpModels:
+    """Points near the origin as models, scored by their distance to examples.
+
+    Attributes:
+        models: the M points; (M, 3), float64.
+        scores: the score of each model, by position; higher is better.
+        order: positions of the models, best score first.
+    """
+
+    def __init__(self, chosen: Sequence[int]) -> None:
+        """Take some of six models, in this order."""
+        generator = torch.Generator().manual_seed(0)
+        shape = (_NUM_MODELS + _NUM_EXAMPLES, 3)
+        points = torch.randn(shape, generator=generator, dtype=torch.float64)
+        self.models, self._examples = points[list(chosen)], points[_NUM_MODELS:] / 4
+        self.scores = [self.values_of(model).mean().item() for model in self.models]
+        self.order = sorted(range(len(self.scores)), key=lambda place: -self.scores[place])
+
+    def values_of(self, model: Tensor) -> Tensor:
+        """Return the value of each example, (N,), for a point."""
+        return (-(model - self._examples).square().sum(dim=1)).exp()
+
+    def score_members(self, members: Sequence[int]) -> Tensor:
+        """Return the value of each example, (N,), for the mean of some models."""
+        return self.values_of(self.models[list(members)].mean(dim=0))
+
+
+def run_twice(run: Callable[[], T]) -> tuple[T, T]:
+    """Return the results of two runs with different global random states."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        first = run()
+        torch.manual_seed(2)
+        return first, run()
