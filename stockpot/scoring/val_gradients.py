@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -29,7 +29,7 @@ class _Val(ABC):
 
     _search: str
     _purpose: str
-    _tasks: Collection[Task]
+    _tasks: tuple[Task, ...]
 
     def __init__(self, workload: Workload, device: str, *, batch_size: int, seed: int) -> None:
         """Open val, and no other data of the workload.
@@ -82,7 +82,7 @@ class LabelledVal(_Val):
     """
 
     _search, _purpose = "learned soup", "fit"
-    _tasks: Collection[Task] = ("classification", "regression")
+    _tasks: tuple[Task, ...] = ("classification", "regression")
 
     def __init__(self, workload: Workload, device: str, *, batch_size: int, seed: int) -> None:
         """Open val and split it by the seed; an odd example is for the fit.
@@ -127,7 +127,7 @@ class UnlabelledVal(_Val):
     """The inputs of val, for the entropy of predictions; no result depends on targets."""
 
     _search, _purpose = "adamerging", "entropy"
-    _tasks: Collection[Task] = ("classification",)
+    _tasks: tuple[Task, ...] = ("classification",)
 
     def class_entropy(self, weights: Weights) -> float:
         """Return the entropy, in nats, of the distribution of predicted classes."""
