@@ -40,13 +40,12 @@ class OptunaSearch:
     @property
     def study(self) -> dict[str, Any]:
         """The settings of the study; a search with more trials continues one with fewer."""
-        return {"objectives": self.objectives, "sampler": self.sampler}
+        return {"objectives": list(self.objectives), "sampler": self.sampler}
 
     @property
     def recipe(self) -> dict[str, Any]:
         """The search in the form of manifests."""
-        study = {"objectives": list(self.objectives), "sampler": self.sampler}
-        return {"search": "optuna", "method": "linear", **study, "trials": self.trials}
+        return {"search": "optuna", "method": "linear", **self.study, "trials": self.trials}
 
     def find(self, context: SearchContext) -> Found:
         """Search on val and its shifts, starting from the uniform, greedy and best single soup."""
@@ -72,13 +71,10 @@ def _warm_starts(context: SearchContext) -> dict[str, list[float]]:
     from stockpot.soups.selection.greedy import greedy_steps
 
     steps = greedy_steps(context.order, context.score_members)
-    greedy = {step.ingredient for step in steps if step.accepted}
+    greedy = [step.ingredient for step in steps if step.accepted]
     positions = range(len(context.order))
-    return {
-        "uniform": [1.0 for _ in positions],
-        "greedy": [float(position in greedy) for position in positions],
-        "best single": [float(position == context.order[0]) for position in positions],
-    }
+    soups = {"uniform": positions, "greedy": greedy, "best single": context.order[:1]}
+    return {name: [float(p in members) for p in positions] for name, members in soups.items()}
 
 
 def _front_json(trial: Trial, context: SearchContext) -> dict[str, Any]:

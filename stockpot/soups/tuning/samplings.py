@@ -114,7 +114,8 @@ class Gdas:
         noisy = raw - (-uniform.clamp(min=1e-30).log()).log()
         temperature = _HOTTEST + (_COLDEST - _HOTTEST) * progress
         soft = (noisy / temperature).softmax(dim=1)
-        return Drawn(_one_hot(noisy), lambda slopes: through_softmax(soft, slopes) / temperature)
+        alpha = functional.one_hot(noisy.argmax(dim=1), noisy.shape[1]).to(noisy.dtype)
+        return Drawn(alpha, lambda slopes: through_softmax(soft, slopes) / temperature)
 
     def settled(self, raw: Tensor) -> Tensor:
         """Return the most probable ingredient of each group; equal shares for equal ones."""
@@ -132,7 +133,3 @@ SAMPLINGS: Mapping[str, Callable[[int], Sampling]] = MappingProxyType(
 def through_softmax(alpha: Tensor, slopes: Tensor) -> Tensor:
     """Return the gradient of logits from that of their softmax `alpha` (L, M)."""
     return alpha * (slopes - (alpha * slopes).sum(dim=1, keepdim=True))
-
-
-def _one_hot(numbers: Tensor) -> Tensor:
-    return functional.one_hot(numbers.argmax(dim=1), numbers.shape[1]).to(numbers.dtype)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from stockpot.seeding import derive_seed
 from stockpot.soups.tuning.samplers import make_sampler
-from stockpot.soups.tuning.simplex import to_simplex
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -69,7 +68,7 @@ def tune_coefficients(  # noqa: PLR0913 (all that defines a search)
         seed: seed of the sampler.
     """
     stored = _open_study(journal, num_objectives)
-    study = _continued(stored, warm_starts)
+    study = _continued(stored, warm_starts, trials)
     names = _names(len(next(iter(warm_starts.values()))))
     for number in range(len(stored.trials), trials):
         study.sampler = make_sampler(sampler, derive_seed("tune", seed, number) % 2**32)
@@ -77,7 +76,20 @@ def tune_coefficients(  # noqa: PLR0913 (all that defines a search)
         position = [trial.suggest_float(name, 0.0, 1.0) for name in names]
         # Stored when it is complete, so that a killed search leaves no unfinished trial.
         stored.add_trial(study.tell(trial, objectives(to_simplex(position))))
-    return _outcome(stored, names, trials)
+    return _outcome(study, names, trials)
+
+
+def to_simplex(position: Sequence[float]) -> list[float]:
+    """Map a point of the unit box (M,) to M coefficients >= 0 that sum to 1.
+
+    The point is divided by its sum, so that a corner of the box is the mean of some ingredients
+    exactly, such as the warm starts (uniform, greedy, best single). The origin is mapped to the
+    uniform soup.
+    """
+    total = sum(position)
+    if total == 0:
+        return [1 / len(position)] * len(position)
+    return [value / total for value in position]
 
 
 def _names(num_models: int) -> list[str]:
@@ -108,20 +120,23 @@ def _drop_half_line(journal: Path) -> None:
             file.truncate(file.read().rfind(b"\n") + 1)
 
 
-def _continued(stored: Study, warm_starts: Mapping[str, Sequence[float]]) -> Study:
-    """Return a study in memory with the stored trials, and the other warm starts enqueued."""
+def _continued(stored: Study, warm_starts: Mapping[str, Sequence[float]], trials: int) -> Study:
+    """Return a study in memory with the stored trials, and the other warm starts enqueued.
+
+    Of more stored trials it has the first `trials`: a longer search may share the journal.
+    """
     import optuna
 
     study = optuna.create_study(directions=stored.directions)
-    study.add_trials(stored.trials)
+    study.add_trials(stored.trials[:trials])
     for source, start in list(warm_starts.items())[len(stored.trials) :]:
         point = dict(zip(_names(len(start)), start, strict=True))
         study.enqueue_trial(point, user_attrs={"source": source})
     return study
 
 
-def _outcome(stored: Study, names: Sequence[str], trials: int) -> TunedCoefficients:
-    """Read the first `trials` trials; a longer search may share the journal."""
+def _outcome(study: Study, names: Sequence[str], trials: int) -> TunedCoefficients:
+    """Read the first `trials` trials; warm starts may still be enqueued after them."""
     done = [
         Trial(
             frozen.number,
@@ -129,24 +144,15 @@ def _outcome(stored: Study, names: Sequence[str], trials: int) -> TunedCoefficie
             tuple(to_simplex([frozen.params[name] for name in names])),
             frozen.user_attrs.get("source", "sampler"),
         )
-        for frozen in stored.trials[:trials]
+        for frozen in study.trials[:trials]
     ]
-    front = _pareto_front(done) if len(stored.directions) > 1 else []
+    front = _pareto_front(study, done) if len(study.directions) > 1 else []
     # max() returns the first of equal ones: a warm start, unless the search found a better one.
     best = max(front or done, key=lambda trial: sum(trial.values))
     return TunedCoefficients(best, done, front)
 
 
-def _pareto_front(trials: Sequence[Trial]) -> list[Trial]:
-    """Return the trials that no other one dominates, without duplicates, sorted."""
-    front = {
-        trial.values: trial
-        for trial in reversed(trials)
-        if not any(_dominates(other.values, trial.values) for other in trials)
-    }
+def _pareto_front(study: Study, done: Sequence[Trial]) -> list[Trial]:
+    """Return the trials that no other one dominates, the first of equal ones, sorted."""
+    front = {tuple(best.values): done[best.number] for best in reversed(study.best_trials)}
     return [front[values] for values in sorted(front)]
-
-
-def _dominates(ours: Sequence[float], theirs: Sequence[float]) -> bool:
-    """Whether `ours` is at least as good everywhere, and better somewhere."""
-    return all(a >= b for a, b in zip(ours, theirs, strict=True)) and tuple(ours) != tuple(theirs)
