@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -32,14 +33,13 @@ def greedy_steps(order: Sequence[int], score: Callable[[Sequence[int]], Tensor])
 
     Source: Recipe 1, which adds an ingredient on equality (`>=`).
     """
-    soup = [order[0]]
-    values = score(soup)
-    best = values.mean().item()
-    steps = [Step(order[0], best, accepted=True, best=best, values=values)]
-    for ingredient in order[1:]:
+    soup: list[int] = []
+    steps: list[Step] = []
+    best = -math.inf
+    for ingredient in order:
         values = score([*soup, ingredient])
         candidate = values.mean().item()
-        accepted = candidate >= best
+        accepted = not soup or candidate >= best
         if accepted:
             soup.append(ingredient)
             best = candidate

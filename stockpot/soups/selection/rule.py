@@ -38,14 +38,12 @@ def rule_of(place: str, choose: Callable[..., Any]) -> Rule:
     Raises:
         InputError: its signature is not that of a selection.
     """
-    parameters = [*inspect.signature(choose).parameters.values()]
-    names, others = [parameter.name for parameter in parameters], parameters[1:]
-    if names[:1] not in (["candidates"], ["paths"]) or any(
-        other.kind is not other.KEYWORD_ONLY for other in others
-    ):
+    options = options_of(f"selection {place!r}", choose)
+    argument, *others = [*inspect.signature(choose).parameters] or [""]
+    if argument not in {"candidates", "paths"} or others != [*options]:
         raise InputError(
             f"selection {place!r}: must be a function of `candidates` or `paths` and of options "
             f"that are keyword-only, got {getattr(choose, '__name__', place)}"
             f"{inspect.signature(choose)}"
         )
-    return Rule(choose, names[0] == "paths", options_of(f"selection {place!r}", choose))
+    return Rule(choose, argument == "paths", options)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from stockpot.soups.selection.candidates import PathPoint, Paths, PathSelection
 
-ALPHAS = tuple(step / 10 for step in range(1, 11))
-"""Points to score on each path; 1 is the ingredient itself."""
-
-_UNTUNED = 0.5  # the paper's alpha where there is no data to tune it on
+ALPHAS = (0.5, 0.4, 0.6, 0.7, 0.3, 0.2, 0.8, 0.1, 0.9, 1.0)
+"""Points to score on each path, in order of preference: 0.5 is the paper's alpha where there is no
+data to tune it on, 1 is the ingredient itself."""
 
 
 def wise_ft(paths: Paths) -> PathSelection:
@@ -17,10 +16,9 @@ def wise_ft(paths: Paths) -> PathSelection:
     points the nearest to the middle of the path.
     """
     points = [
-        (PathPoint(ingredient, alpha, paths.score(ingredient, alpha)), place)
-        for place, ingredient in enumerate(paths.order)
+        PathPoint(ingredient, alpha, paths.score(ingredient, alpha))
+        for ingredient in paths.order
         for alpha in ALPHAS
     ]
-    points.sort(key=lambda each: (-each[0].score, each[1], abs(each[0].alpha - _UNTUNED)))
-    best_first = [point for point, _ in points]
-    return PathSelection(best_first[0], best_first)
+    points.sort(key=lambda point: -point.score)
+    return PathSelection(points[0], points)
