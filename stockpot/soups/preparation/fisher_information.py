@@ -135,12 +135,10 @@ def squared_gradients(
 
     gradients_of = vmap(grad(log_probability), in_dims=(None, 0, 0))
     num_params = sum(parameter.numel() for parameter in parameters.values())
-    examples = torch.arange(len(labels), device=labels.device).repeat_interleave(labels.shape[1])
+    every = torch.arange(labels.numel(), device=labels.device)
     totals: dict[str, Tensor] = {}
-    for pairs in torch.split(
-        torch.arange(labels.numel(), device=labels.device), max(1, _GRADIENT_NUMBERS // num_params)
-    ):
-        part = tuple(tensor[examples[pairs]] for tensor in batch)
+    for pairs in torch.split(every, max(1, _GRADIENT_NUMBERS // num_params)):
+        part = tuple(tensor[pairs // labels.shape[1]] for tensor in batch)
         gradients = gradients_of(parameters, part, labels.reshape(-1)[pairs])
         share = shares.reshape(-1)[pairs]
         for name, gradient in gradients.items():  # (pairs, ...)

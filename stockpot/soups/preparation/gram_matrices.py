@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from stockpot.soups.preparation.option_checks import check_whole_number
+from stockpot.soups.preparation.protocol import Preparation
 from stockpot.soups.preparation.train_examples import train_batches
 from stockpot.workloads.passes import empty_model
 from stockpot.workloads.protocol import Workload
+from stockpot.workloads.responses import observed
 
 
 @dataclass(frozen=True, slots=True)
-class GramMatrices:
+class GramMatrices(Preparation):
     """Estimation of the Gram matrices of layer inputs.
 
     Attributes:
@@ -62,26 +63,21 @@ class GramMatrices:
         sums: dict[str, Tensor] = {}
         num_rows: dict[str, int] = {}
 
-        def add(name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            rows = layer_inputs(module, inputs[0]).double()  # (G, R, D)
+        def add(name: str, layer: nn.Module, inputs: Tensor, _outputs: Tensor) -> None:
+            rows = layer_inputs(layer, inputs).double()  # (G, R, D)
             own = rows.mT @ rows if rows.shape[-1] <= self.max_in else rows.square().sum(dim=1)
             sums[name] = sums[name] + own if name in sums else own
             num_rows[name] = num_rows.get(name, 0) + rows.shape[1]
 
-        for name, module in model.named_modules():
-            if _is_measured(module):
-                weight = f"{name}.weight".removeprefix(".")
-                module.register_forward_pre_hook(
-                    lambda module, inputs, weight=weight: add(weight, module, inputs)
-                )
-        with torch.no_grad():
+        layers = {
+            f"{name}.weight".removeprefix("."): module
+            for name, module in model.named_modules()
+            if _is_measured(module)
+        }
+        with torch.no_grad(), observed(layers, add):
             for batch in train_batches(workload, self.n, seed=seed, device=device):
                 workload.forward(model, batch)
         return {name: (total / num_rows[name]).cpu() for name, total in sums.items()}
-
-    def side_information(self, cached: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return the matrices."""
-        return cached
 
 
 def layer_inputs(module: nn.Module, inputs: Tensor) -> Tensor:

@@ -32,10 +32,10 @@ def split_options(
         return None, dict(options)
     kind = PREPARATIONS[method.side_information]
     theirs = inspect.signature(kind).parameters
+    known = [*theirs, *method.options]
     for name in options:
-        if name not in theirs and name not in method.options:
-            unknown = unknown_name("option", name, [*theirs, *method.options])
-            raise InputError(f"{method_name}: {unknown}")
+        if name not in known:
+            raise InputError(f"{method_name}: {unknown_name('option', name, known)}")
     try:
         preparation = kind(**{name: value for name, value in options.items() if name in theirs})
     except ValueError as error:

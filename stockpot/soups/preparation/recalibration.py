@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from stockpot.soups.preparation.train_examples import BATCH, train_batches
-from stockpot.workloads.batch_norm import batch_norms, recalibrate_batch_norm
+from stockpot.workloads.batch_norm import recalibrate_batch_norm
 from stockpot.workloads.batches import num_examples
 from stockpot.workloads.passes import empty_model, put_weights
 
@@ -49,25 +49,15 @@ class Recalibration:
         if num_models < 2 or not any(name.endswith("running_mean") for name in weights):
             return dict(weights)  # building the net would be wasted time
         own = {name: tensor.to(self._device) for name, tensor in weights.items()}
-        put_weights(self._model, own | {name: own[name].clone() for name in self._names})
+        statistics = [name for name in weights if name.endswith(_STATISTICS)]
+        put_weights(self._model, own | {name: own[name].clone() for name in statistics})
         recalibrate_batch_norm(self._model, self._workload.forward, self._batches, fraction=1.0)
         measured = self._model.state_dict()
-        return dict(weights) | {n: measured[n].to(weights[n].device) for n in self._names}
+        return dict(weights) | {n: measured[n].to(weights[n].device) for n in statistics}
 
     @cached_property
     def _model(self) -> nn.Module:
         return empty_model(self._workload, self._device)
-
-    @cached_property
-    def _names(self) -> list[str]:
-        """Tensor names of all statistics."""
-        norms = batch_norms(self._model)
-        return [
-            f"{name}.{statistic}" if name else statistic
-            for name, module in self._model.named_modules()
-            if module in norms
-            for statistic in _STATISTICS
-        ]
 
     @cached_property
     def _batches(self) -> list[Batch]:
