@@ -38,16 +38,6 @@ class Bootstrap:
         """Return the mean of per-example values, (N,) or (N, K), in each resample: (R,), (R, K)."""
         return snapped(self._shares @ values, np.abs(values).max())
 
-    def percentile(self, values: Floats) -> Estimate:
-        """Return the mean of values (N,) between percentiles of the resampled means.
-
-        The interval is too short for skewed values, such as losses.
-
-        Source: chapter 13.
-        """
-        low, high = np.quantile(self.means(values), self._tails)
-        return Estimate(float(values.mean()), float(low), float(high))
-
     def bca(self, values: Floats) -> Estimate:
         """Return the mean of values (N,) with its bias-corrected and accelerated interval.
 

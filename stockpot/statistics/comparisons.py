@@ -9,34 +9,24 @@ from typing import Any
 from stockpot.statistics.detectable import detectable_mean, detectable_shares
 from stockpot.statistics.holm import holm
 from stockpot.statistics.intervals import Intervals
-from stockpot.statistics.paired import paired_test
+from stockpot.statistics.paired import PairedTest, paired_test
 from stockpot.statistics.values import Floats
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """Comparison of one model with a reference on the same examples.
+class Comparison(PairedTest):
+    """A paired test of a model and a reference, with their difference.
 
     Attributes:
         difference: of the means.
         low: lower end of its interval.
         high: upper end of its interval.
-        p: two-sided, without correction for other comparisons.
-        test: name of the test.
-        n: number of examples.
-        won: number of examples on which the model is better.
-        lost: number of examples on which it is worse.
         detectable: the smallest difference that is detected with power 0.8; None if unknown.
     """
 
     difference: float
     low: float
     high: float
-    p: float
-    test: str
-    n: int
-    won: int
-    lost: int
     detectable: float | None
 
 
@@ -62,11 +52,11 @@ def compare(
     else:
         detectable = detectable_mean(float((values - reference).std()), tested.n, level)
     return Comparison(
+        **asdict(tested),
         difference=estimate.mean,
         low=estimate.low,
         high=estimate.high,
         detectable=detectable,
-        **asdict(tested),
     )
 
 
