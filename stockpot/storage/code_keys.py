@@ -15,10 +15,10 @@ import re
 import sys
 import sysconfig
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
+from itertools import accumulate
 from pathlib import Path
 
 from stockpot.errors import InputError
@@ -32,26 +32,13 @@ _BOOKKEEPING = (
     "stockpot.experiment.jobs.job",
     "stockpot.experiment.provenance",
     "stockpot.plugins",
+    "stockpot.storage",
     "stockpot.tracking",
     "stockpot.workers",
     "stockpot.yaml_files",
-    *(
-        f"stockpot.storage.{name}"
-        for name in (
-            "atomic_files",
-            "checkpoints",
-            "code_keys",
-            "digests",
-            "dvc",
-            "keys",
-            "locks",
-            "manifests",
-            "models",
-            "project",
-            "store",
-        )
-    ),
 )
+# Those inside them that do decide.
+_DECIDING = {f"stockpot.storage.{name}" for name in ("model_cards", "ranking", "weights")}
 
 _VERSIONED = ("numpy", "torch")  # packages of others whose version decides the bits of results
 
@@ -62,14 +49,7 @@ _NAME_OF_TYPES = re.compile(r"(\w+\.)?TYPE_CHECKING")
 _parsing = threading.Lock()
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """One module as its file says it: the digest of what it does, and what it imports."""
-
-    digest: str
-    imports: tuple[str, ...]
-
-
+@lru_cache
 def code_key(*modules: str) -> str:
     """Return the key of the code that makes a result.
 
@@ -79,7 +59,7 @@ def code_key(*modules: str) -> str:
     Raises:
         InputError: one of `modules` cannot be found, or the source of one cannot be parsed.
     """
-    return _key_of(frozenset(modules))
+    return content_key(code=imported_code(*modules))
 
 
 def imported_code(*modules: str) -> dict[str, str]:
@@ -103,39 +83,23 @@ def imported_code(*modules: str) -> dict[str, str]:
         if file is None:
             packages |= {name.partition(".")[0]} & {*_VERSIONED}
             continue
-        source = _read(name, file)
-        digests[name] = source.digest
-        waiting += [inside for found in source.imports for inside in _with_parents(found)]
+        digests[name], imports = _read(name, file)
+        waiting += [inside for found in imports for inside in _with_parents(found)]
     versions = {name: _version_of(name) for name in packages}
     return dict(sorted((digests | versions).items()))
-
-
-@lru_cache
-def _key_of(modules: frozenset[str]) -> str:
-    return content_key(code=imported_code(*modules))
-
-
-def forget() -> None:
-    """Forget what was read, for a process that outlives a change of its sources."""
-    for cached in (_key_of, _file_of, _read):
-        cached.cache_clear()
 
 
 def _is_bookkeeping(name: str) -> bool:
     """Say whether a module cannot change a result: a table of names cannot, what it names can."""
     is_table = name.startswith("stockpot.") and name.endswith(".registry")
-    return (
-        is_table
-        or name == "stockpot"
-        or any(name == known or name.startswith(f"{known}.") for known in _BOOKKEEPING)
-    )
+    around = {*_with_parents(name)}
+    is_listed = not around.isdisjoint(_BOOKKEEPING) and around.isdisjoint(_DECIDING)
+    return name == "stockpot" or is_table or is_listed
 
 
-def _with_parents(name: str) -> Iterator[str]:
-    """Yield a module and the packages it is in: importing it runs them."""
-    parts = name.split(".")
-    for length in range(1, len(parts) + 1):
-        yield ".".join(parts[:length])
+def _with_parents(name: str) -> Iterable[str]:
+    """List a module and the packages it is in: importing it runs them."""
+    return accumulate(name.split("."), "{}.{}".format)
 
 
 @cache
@@ -150,14 +114,13 @@ def _file_of(name: str) -> Path | None:
 
 def _spec_of(name: str) -> ModuleSpec | None:
     """Find a module without running it, or the packages it is in."""
-    top, *inner = name.split(".")
+    top, *inner = _with_parents(name)
     try:
         spec = importlib.util.find_spec(top)
     except (ImportError, ValueError):  # ValueError: __main__, or a module without a spec
         return None
     folders = [*((spec and spec.submodule_search_locations) or [])]
-    for depth, part in enumerate(inner, start=2):
-        full = ".".join([top, *inner][:depth])
+    for full in inner:
         try:
             spec = PathFinder.find_spec(full, folders) if folders else None
         except KeyError:  # a package without __init__.py, inside one that is not imported
@@ -165,7 +128,7 @@ def _spec_of(name: str) -> ModuleSpec | None:
         if spec is None:
             return None
         if spec.loader is None:
-            folders = [str(Path(folder) / part) for folder in folders]
+            folders = [str(Path(folder) / full.rpartition(".")[2]) for folder in folders]
         else:
             folders = [*(spec.submodule_search_locations or [])]
     return spec
@@ -199,8 +162,8 @@ def _version_of(package: str) -> str:
 
 
 @cache
-def _read(name: str, file: Path) -> _Source:
-    """Parse the file of a module, with the docstrings taken out.
+def _read(name: str, file: Path) -> tuple[str, tuple[str, ...]]:
+    """Return the digest of a module without its docstrings, and the modules that it imports.
 
     Raises:
         InputError: it is not Python.
@@ -214,10 +177,10 @@ def _read(name: str, file: Path) -> _Source:
         raise InputError(f"{file.name}: must be Python, got {error}") from error
     imports = tuple(dict.fromkeys(_imports(tree, package)))
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and _is_docstring(body[0]):
-            node.body = body[1:] or [ast.Pass()]  # type: ignore[attr-defined]  # any node with a body
-    return _Source(hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:20], imports)
+        match getattr(node, "body", None):
+            case [ast.Expr(ast.Constant(str())), *rest]:
+                node.body = rest or [ast.Pass()]  # type: ignore[attr-defined]  # it has a body
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:20], imports
 
 
 def _imports(node: ast.AST, package: tuple[str, ...]) -> Iterator[str]:
@@ -236,11 +199,3 @@ def _imports(node: ast.AST, package: tuple[str, ...]) -> Iterator[str]:
         yield from (name for name in inner if _file_of(name) is not None)
     for child in ast.iter_child_nodes(node):
         yield from _imports(child, package)
-
-
-def _is_docstring(node: ast.AST) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from code_caches import forget
 from torch import Tensor, nn
 
 from stockpot.config import load_experiment
@@ -137,16 +137,16 @@ def edit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
         file = code_keys._file_of(module)
         assert file is not None, module
 
-        def read_edited(name: str, other: Path) -> code_keys._Source:
-            source = read(name, other)
-            return replace(source, digest="edited") if other == file else source
+        def read_edited(name: str, other: Path) -> tuple[str, tuple[str, ...]]:
+            digest, imports = read(name, other)
+            return "edited" if other == file else digest, imports
 
         monkeypatch.setattr(code_keys, "_read", read_edited)
-        code_keys._key_of.cache_clear()
+        code_keys.code_key.cache_clear()
 
     yield edit
     monkeypatch.undo()
-    code_keys.forget()
+    forget()
 
 
 @pytest.fixture

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from code_caches import forget
 
 from stockpot.config import load_experiment
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.state import stage_modules, write_code_keys
 from stockpot.reporting.pages import template_digests
-from stockpot.storage.code_keys import code_key, forget
+from stockpot.storage.code_keys import code_key
 from stockpot.storage.project import Project
 
 WORKLOAD = '''

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from code_caches import forget
 
 from stockpot.errors import InputError
 from stockpot.storage import code_keys
-from stockpot.storage.code_keys import code_key, forget, imported_code
+from stockpot.storage.code_keys import code_key, imported_code
 
 SOURCE = """
 def mean(values):
@@ -294,9 +295,9 @@ def test_code_is_digested_in_many_threads_at_once() -> None:
     read = code_keys._read.__wrapped__
 
     def digest(depth: int, file: Path) -> str:
-        return digest(depth - 1, file) if depth else read(file.stem, file).digest
+        return digest(depth - 1, file) if depth else read(file.stem, file)[0]
 
     with ThreadPoolExecutor(8) as threads:
         together = list(threads.map(digest, range(len(files)), files))
 
-    assert together == [read(file.stem, file).digest for file in files]
+    assert together == [read(file.stem, file)[0] for file in files]
