@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -83,26 +83,10 @@ class Source:
 
     def _map(self, file: Path) -> Tensor:
         if file not in self._maps:
-            self._maps[file] = torch.from_numpy(np.asarray(_MappedFile(file)))
+            # Read-only: a copy-on-write map would count in full as private memory of the process.
+            warnings.filterwarnings("ignore", "The given buffer is not writable", UserWarning)
+            self._maps[file] = torch.frombuffer(map_file(file), dtype=torch.uint8)
         return self._maps[file]
-
-
-class _MappedFile:
-    """The bytes of a file, mapped read-only.
-
-    A copy-on-write map would count in full as private memory of the process, which may have a
-    limit. The array interface claims that it is writable, since torch warns of read-only arrays.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self._map = map_file(file)
-        address = np.frombuffer(self._map, dtype=np.uint8).ctypes.data
-        self.__array_interface__ = {
-            "version": 3,
-            "typestr": "|u1",
-            "shape": (len(self._map),),
-            "data": (address, False),
-        }
 
 
 def open_files(path: Path) -> Source:
