@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
+from typer.testing import CliRunner
 
-from flows.project_commands import check
+from flows.cli import app
+from flows.project_commands import check, new
 from stockpot.errors import InputError
 
-SUPPORT = Path(__file__).parents[1] / "support"
+Stockpot: TypeAlias = Callable[..., tuple[int, str]]
 
 
-def stockpot(folder: Path, *arguments: str) -> tuple[int, str]:
-    """Run the command in a folder, where modules of the tests can be imported."""
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("stockpot")), *arguments],
-        cwd=folder,
-        env={k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
-        | {"COLUMNS": "160", "PYTHONPATH": str(SUPPORT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stdout + done.stderr
+@pytest.fixture
+def stockpot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stockpot]:
+    """Return what runs the command in a folder of this test, in this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    before = set(sys.modules)
+
+    def run(*arguments: str) -> tuple[int, str]:
+        result = CliRunner().invoke(app, arguments, env={"COLUMNS": "160"})
+        return result.exit_code, result.output
+
+    yield run
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
-def test_each_check_is_a_line_and_a_failure_says_what_to_change(tmp_path: Path) -> None:
-    code, output = stockpot(tmp_path, "check", "broken_workloads:Leak")
+def test_each_check_is_a_line_and_a_failure_says_what_to_change(stockpot: Stockpot) -> None:
+    code, output = stockpot("check", "broken_workloads:Leak")
 
     lines = [line.split("  ")[0] for line in output.splitlines()]
     assert code == 1
@@ -44,10 +48,10 @@ def test_each_check_is_a_line_and_a_failure_says_what_to_change(tmp_path: Path) 
     assert "1 failed, 3 skipped" in output
 
 
-def test_options_and_shifts_reach_the_workload(tmp_path: Path) -> None:
+def test_options_and_shifts_reach_the_workload(stockpot: Stockpot) -> None:
     arguments = ("toy_workload:Toy", "--option", "sizes=12,1", "--val-shift", "far")
 
-    code, output = stockpot(tmp_path, "check", *arguments)
+    code, output = stockpot("check", *arguments)
 
     assert code == 1
     assert "dataset('test'): must have 2 examples at least, got 1" in output
@@ -66,20 +70,22 @@ def test_options_and_shifts_reach_the_workload(tmp_path: Path) -> None:
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_every_kind_of_plugin_is_checked(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    code, output = stockpot(tmp_path, "check", *arguments)
+def test_every_kind_of_plugin_is_checked(stockpot: Stockpot, arguments: tuple[str, ...]) -> None:
+    code, output = stockpot("check", *arguments)
 
     assert code == 0, output
     assert " ok" in output.splitlines()[-1]
 
 
-def test_a_metric_of_the_users_is_checked_on_outputs_of_its_task(tmp_path: Path) -> None:
+def test_a_metric_of_the_users_is_checked_on_outputs_of_its_task(
+    stockpot: Stockpot, tmp_path: Path
+) -> None:
     source = "def error(outputs, targets):\n    return (outputs - targets).abs(){}\n"
     (tmp_path / "sound.py").write_text(source.format(""))
     (tmp_path / "broken.py").write_text(source.format(".mean()"))
     kind = ("--kind", "metric", "--option", "task=regression")
 
-    sound, broken = (stockpot(tmp_path, "check", f"{m}:error", *kind) for m in ("sound", "broken"))
+    sound, broken = (stockpot("check", f"{m}:error", *kind) for m in ("sound", "broken"))
 
     assert sound == (0, sound[1])
     assert broken[0] == 1
@@ -109,12 +115,11 @@ def test_what_cannot_be_built_is_bad_input(arguments: dict[str, Any], message: s
         check(**arguments)
 
 
-def test_new_lists_what_it_wrote_and_refuses_to_do_so_twice(tmp_path: Path) -> None:
-    first = stockpot(tmp_path, "new", "mine")
-    again = stockpot(tmp_path, "new", "mine")
+def test_new_lists_what_it_wrote_and_refuses_to_do_so_twice(stockpot: Stockpot) -> None:
+    code, output = stockpot("new", "mine")
 
-    assert first[0] == 0
-    assert "mine/workload.py" in first[1]
-    assert "cd mine && stockpot check && stockpot run" in first[1]
-    assert again[0] == 2
-    assert "must not have files of a project yet" in again[1]
+    assert code == 0
+    assert "mine/workload.py" in output
+    assert "cd mine && stockpot check && stockpot run" in output
+    with pytest.raises(InputError, match="must not have files of a project yet"):
+        new(Path("mine"))

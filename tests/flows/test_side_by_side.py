@@ -5,9 +5,17 @@ from __future__ import annotations
 from projects import ProjectFolder
 
 
+def weights(project: ProjectFolder) -> dict[str, int]:
+    """Return when each file of an ingredient's weights was written, by its path."""
+    times = project.times().items()
+    return {path: time for path, time in times if "ingredients/" in path and path.endswith("rs")}
+
+
 def test_a_second_run_says_for_whom_it_waits_and_then_finds_nothing_to_do(
     finished_project: ProjectFolder,
 ) -> None:
+    """The first one trains the two ingredients that were added."""
+    before = weights(finished_project)
     finished_project.change_params(sweep={"size": 6})
 
     first = finished_project.start("stockpot", "run")
@@ -22,4 +30,6 @@ def test_a_second_run_says_for_whom_it_waits_and_then_finds_nothing_to_do(
     runs = finished_project.parent_runs()
     assert [run.status for run in runs] == ["FINISHED", "FINISHED"]  # the first one was before
     assert len(finished_project.manifest("sweep")["ingredients"]) == 6
+    assert before.items() <= weights(finished_project).items()
+    assert len(weights(finished_project)) == len(before) + 2
     assert finished_project.dvc("status").output.strip() == "Data and pipelines are up to date."
