@@ -42,6 +42,7 @@ def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (LIMIT, LIMIT))
 
 
+@pytest.mark.full
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the limit is not of mapped memory")
 @pytest.mark.parametrize("method", ["linear", "ties"])
 def test_twelve_models_larger_than_the_limit_merge_to_the_bits_of_memory(

@@ -10,7 +10,12 @@ from digits_pairs import TRAININGS, Barriers, Pair
 from stockpot.soups.alignment import layer_cosines
 
 
-@pytest.fixture(scope="module", params=TRAININGS)
+# Residual nets take two minutes to train and to match: they are for `make test-all`.
+_FAST = ("mlp", "conv net")
+_RESIDUAL = [pytest.param(name, marks=pytest.mark.full) for name in TRAININGS if name not in _FAST]
+
+
+@pytest.fixture(scope="module", params=[*_FAST, *_RESIDUAL])
 def pair(request: pytest.FixtureRequest) -> Pair:
     return Pair(TRAININGS[request.param])
 
@@ -60,7 +65,11 @@ def test_matched_nets_compute_what_they_did(pair: Pair) -> None:
 
 
 # Not for LayerNorm (1 to 43 percent); a residual net half as wide is on the verge (75 to 82).
-@pytest.mark.parametrize("pair", ["mlp", "conv net", "residual batch norm"], indirect=True)
+@pytest.mark.parametrize(
+    "pair",
+    [*_FAST, pytest.param("residual batch norm", marks=pytest.mark.full)],
+    indirect=True,
+)
 def test_weight_matching_and_repair_lower_both_barriers_by_four_fifths(
     pair: Pair, before: Barriers
 ) -> None:
@@ -70,7 +79,7 @@ def test_weight_matching_and_repair_lower_both_barriers_by_four_fifths(
     assert matched.accuracy <= 0.2 * before.accuracy
 
 
-@pytest.mark.parametrize("pair", ["mlp", "conv net"], indirect=True)
+@pytest.mark.parametrize("pair", _FAST, indirect=True)
 def test_weight_matching_aligns_each_layer(pair: Pair) -> None:
     for num_top in (None, 5):
         raw, matched = (
