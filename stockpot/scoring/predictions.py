@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,30 +92,27 @@ def predict(
     Raises:
         InputError: a forward pass is needed, and the weights are missing or damaged.
     """
-    model: nn.Module | None = None
+    model = cache(lambda: load_model(root, workload, checkpoint, device))
     for name in sets:
-        outputs_file = predictions_path(root, workload, checkpoint.digest, name)
-        targets_file = targets_path(root, workload, name)
-        is_predicted, has_targets = _read(outputs_file) is not None, _read(targets_file) is not None
+        is_predicted = has_outputs(root, workload, checkpoint.digest, name)
+        has_targets = has_outputs(root, workload, TARGETS, name)
         if is_predicted and has_targets:
             continue
-        if not is_predicted:
-            model = model or load_model(root, workload, checkpoint, device)
         examples = open_set(workload, name, device)
         if not is_predicted:
-            assert model is not None
-            outputs, losses = examples.outputs_and_losses(model)
-            write_tensors(outputs_file, {"outputs": outputs, "losses": losses})
+            predicted = examples.outputs_and_losses(model())
+            cache_outputs(root, workload, checkpoint.digest, name, predicted)
         if not has_targets:
-            write_tensors(targets_file, {TARGETS: examples.targets})
+            write_tensors(targets_path(root, workload, name), {TARGETS: examples.targets})
 
 
 def cache_outputs(
     root: Path, workload: WorkloadSpec, digest: str, set_name: str, predicted: tuple[Tensor, Tensor]
 ) -> None:
-    """Cache outputs (N, C) and losses (N,) of several passes under a digest."""
+    """Cache outputs (N, C) and losses (N,) on a set under a digest."""
+    outputs, losses = predicted
     path = predictions_path(root, workload, digest, set_name)
-    write_tensors(path, dict(zip(("outputs", "losses"), predicted, strict=True)))
+    write_tensors(path, {"outputs": outputs, "losses": losses})
 
 
 def has_outputs(root: Path, workload: WorkloadSpec, digest: str, set_name: str) -> bool:
@@ -168,9 +166,7 @@ def load_model(
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:
-    import torch
-
-    is_narrow = tensor.dtype in (torch.float16, torch.bfloat16)
+    is_narrow = tensor.is_floating_point() and tensor.itemsize < 4
     return tensor.float() if is_narrow else tensor
 
 

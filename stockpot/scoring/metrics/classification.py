@@ -44,17 +44,14 @@ def brier_per_example(outputs: Tensor, targets: Tensor) -> Tensor:
 def balanced_accuracy(outputs: Tensor, targets: Tensor) -> float:
     """Return the mean recall over classes with examples."""
     table = _confusion(outputs, targets)
-    sizes = table.sum(dim=1)
-    present = sizes > 0
-    return float((table.diagonal()[present] / sizes[present]).mean())
+    return _mean_share(table.diagonal(), table.sum(dim=1))
 
 
 def f1_macro(outputs: Tensor, targets: Tensor) -> float:
     """Return the mean F1 over classes that are targets or predictions."""
     table = _confusion(outputs, targets)
     sizes = table.sum(dim=0) + table.sum(dim=1)  # 2 true positives + all mistakes; (C,)
-    present = sizes > 0
-    return float((2 * table.diagonal()[present] / sizes[present]).mean())
+    return _mean_share(2 * table.diagonal(), sizes)
 
 
 def ap_macro(outputs: Tensor, targets: Tensor) -> float:
@@ -123,6 +120,12 @@ def _confusion(outputs: Tensor, targets: Tensor) -> Tensor:
     pairs = targets * num_classes + outputs.argmax(dim=1)
     counts = torch.bincount(pairs, minlength=num_classes**2)
     return counts.view(num_classes, num_classes).double()
+
+
+def _mean_share(parts: Tensor, sizes: Tensor) -> float:
+    """Return the mean of `parts` divided by `sizes`, (C,) both, over classes that are present."""
+    present = sizes > 0
+    return float((parts[present] / sizes[present]).mean())
 
 
 def _one_hot(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -16,12 +16,8 @@ def perplexity(outputs: Tensor, targets: Tensor) -> float:
 
     Each token has the same weight, so a long text counts for more than a short one.
     """
-    return float(token_losses(outputs, targets).mean().exp())
-
-
-def token_losses(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the loss of each token that is not ignored, in nats; float64."""
-    return torch.masked_select(outputs.double(), targets != NO_TOKEN)
+    losses = torch.masked_select(outputs.double(), targets != NO_TOKEN)
+    return float(losses.mean().exp())
 
 
 LANGUAGE_MODEL = (TaskMetric("perplexity", False, perplexity),)
