@@ -3,13 +3,11 @@
 from stockpot.config.experiment import EvaluateSection, Experiment
 from stockpot.config.reading import json_schema, load_experiment
 from stockpot.config.soups import SoupRecipe
-from stockpot.config.tune import TuneSection
 
 __all__ = [
     "EvaluateSection",
     "Experiment",
     "SoupRecipe",
-    "TuneSection",
     "json_schema",
     "load_experiment",
 ]

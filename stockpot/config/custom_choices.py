@@ -1,52 +1,74 @@
-"""Sections whose kind is a built-in name, or `module:name` for code of the user's own."""
+"""Sections whose kind is the name of a plugin: a built-in one, or `module:name` of the user's."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+import operator
+from collections.abc import Callable, Mapping
+from functools import reduce
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Discriminator, Tag, create_model
+from pydantic import Discriminator, Field, Tag, create_model
 
 from stockpot.errors import unknown_name
-from stockpot.plugins import Option
+from stockpot.plugins import Option, Registry
+from stockpot.soups.selection.rule import Rule
+from stockpot.soups.tuning.custom_search import SearchKind
 from stockpot.yaml_files import Section
 
-BUILT_IN, CUSTOM = Tag("built-in"), Tag("custom")
+P = TypeVar("P", Rule, SearchKind)
 
 
-def by_name(field: str) -> Discriminator:
-    """Return the discriminator of a union of `BUILT_IN` sections and a `CUSTOM` one.
+def section_by_name(
+    field: str,
+    plugins: Registry[P],
+    base_of: Callable[[P], type[Section]],
+    custom: type[Section],
+    default: str | None = None,
+) -> Any:
+    """Return the type of a section: one of a union, with a member per built-in plugin.
 
     Args:
-        field: the field with the name; `module:name` selects the custom section.
+        field: the field with the plugin's name; `module:name` selects the custom section.
+        plugins: the built-in ones; their options become fields.
+        base_of: returns the section that a plugin's member extends.
+        custom: the member for the user's plugins, called `Custom<kind>`.
+        default: the plugin of a section without `field`.
     """
+
+    def member(name: str) -> Any:
+        plugin = plugins[name]
+        own: dict[str, Any] = {field: (Literal[name], name if name == default else ...)}
+        return create_model(
+            name.title().replace("_", "") + custom.__name__.removeprefix("Custom"),
+            __base__=base_of(plugin),
+            __doc__=plugin.summary,
+            **own | _fields_of(plugin.options),
+        )
 
     def kind(content: Any) -> str:
         is_dict = isinstance(content, dict)
         name = content.get(field) if is_dict else getattr(content, field, None)
         return "custom" if ":" in str(name) else "built-in"
 
-    return Discriminator(kind)
+    members = reduce(operator.or_, map(member, plugins))
+    built_in: Any = Annotated[members, Field(discriminator=field)]
+    return Annotated[
+        Annotated[built_in, Tag("built-in")] | Annotated[custom, Tag("custom")], Discriminator(kind)
+    ]
 
 
-def fields_of(options: Mapping[str, Option]) -> dict[str, Any]:
-    """Return the options of a plugin as fields for `pydantic.create_model`."""
-    return {name: (option.annotation, option.default) for name, option in options.items()}
-
-
-def checked_options(
+def accept_options(
     section: Section, options: Mapping[str, Option], *, unused: frozenset[str] = frozenset()
-) -> dict[str, Any]:
+) -> None:
     """Check the further fields of a custom section against the options of its code.
+
+    The section then has the value of every option, defaults included.
 
     Args:
         section: a section that allows extra fields.
         options: what the code takes.
         unused: fields of the section itself that this code has no use for.
-
-    Returns:
-        The value of every option, defaults included.
 
     Raises:
         InputError: a field is unknown.
@@ -61,11 +83,12 @@ def checked_options(
     for name in section.model_fields_set:
         if name not in known:
             raise unknown_name("field", name, known)
-    given = section.model_extra or {}
+    given = section.model_extra
+    assert given is not None, "only sections that allow extra fields are checked"
     for name, option in options.items():
         if option.default is ... and name not in given:
             raise ValueError(f"option {name!r} is required, got nothing")
-    checked: Any = create_model("Options", __base__=Section, **fields_of(options))
+    checked: Any = create_model("Options", __base__=Section, **_fields_of(options))
     values: dict[str, Any] = checked.model_validate(given).model_dump()
     for name, value in values.items():
         try:
@@ -75,4 +98,9 @@ def checked_options(
                 f"option {name!r} must be a value that JSON can record: a finite number, a text, "
                 f"a boolean, null or a list of these, got {value!r}"
             ) from error
-    return values
+    given.update(values)
+
+
+def _fields_of(options: Mapping[str, Option]) -> dict[str, Any]:
+    """Return the options of a plugin as fields for `pydantic.create_model`."""
+    return {name: (option.annotation, option.default) for name, option in options.items()}

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
-from functools import reduce
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, create_model, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from stockpot.config.custom_choices import (
-    BUILT_IN,
-    CUSTOM,
-    by_name,
-    checked_options,
-    fields_of,
-)
+from stockpot.config.custom_choices import accept_options, section_by_name
 from stockpot.soups.selection.registry import SELECTIONS
 from stockpot.soups.selection.rule import Rule
 from stockpot.yaml_files import Name, Section
@@ -61,8 +53,8 @@ class MergedRecipe(SoupRecipe):
 
     @property
     def merge_method(self) -> str:
-        """The merge method."""
-        return self.method
+        """The merge method; `wise_ft`, where the selection returns a point on a path."""
+        return "wise_ft" if self.rule.is_on_path else self.method
 
     @property
     def merge_options(self) -> Mapping[str, int | float | bool | str]:
@@ -98,36 +90,15 @@ class CustomRecipe(MergedRecipe, extra="allow"):
     def _selection_accepts_the_options(self) -> CustomRecipe:
         rule = self.rule
         unused = {"method", "options"} if rule.is_on_path else set()
-        checked = checked_options(self, rule.options, unused=frozenset(unused))
-        assert self.__pydantic_extra__ is not None
-        self.__pydantic_extra__.update(checked)
+        accept_options(self, rule.options, unused=frozenset(unused))
         return self
 
-    @property
-    def merge_method(self) -> str:
-        """The merge method; `wise_ft`, where the selection returns a point on a path."""
-        return "wise_ft" if self.rule.is_on_path else self.method
 
-
-def _section_of(select: str) -> type[SoupRecipe]:
-    """Return the section of a built-in selection: its options are fields."""
-    rule = SELECTIONS[select]
-    fields: dict[str, Any] = {"select": (Literal[select], ...), **fields_of(rule.options)}
-    section: Any = create_model(
-        f"{select.title().replace('_', '')}Recipe",
-        __base__=SoupRecipe if rule.is_on_path else MergedRecipe,
-        __doc__=rule.summary,
-        **fields,
-    )
-    return cast(type[SoupRecipe], section)
+def _base_of(rule: Rule) -> type[SoupRecipe]:
+    return SoupRecipe if rule.is_on_path else MergedRecipe
 
 
 if TYPE_CHECKING:
     SoupSection = SoupRecipe
 else:
-    _AnyBuiltIn = reduce(operator.or_, map(_section_of, SELECTIONS))
-    SoupSection = Annotated[
-        Annotated[_AnyBuiltIn, Field(discriminator="select"), BUILT_IN]
-        | Annotated[CustomRecipe, CUSTOM],
-        by_name("select"),
-    ]
+    SoupSection = section_by_name("select", SELECTIONS, _base_of, CustomRecipe)

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import operator
-from functools import reduce
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BeforeValidator, Field, create_model, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from stockpot.config.custom_choices import (
-    BUILT_IN,
-    CUSTOM,
-    by_name,
-    checked_options,
-    fields_of,
-)
+from stockpot.config.custom_choices import accept_options, section_by_name
 from stockpot.soups.tuning.registry import SEARCHES
 from stockpot.soups.tuning.search import Search
 from stockpot.yaml_files import Name, Section
@@ -59,26 +51,8 @@ class CustomTuning(TuneRecipe, extra="allow"):
 
     @model_validator(mode="after")
     def _search_accepts_the_options(self) -> CustomTuning:
-        checked = checked_options(self, SEARCHES[self.search].options)
-        assert self.__pydantic_extra__ is not None
-        self.__pydantic_extra__.update(checked)
+        accept_options(self, SEARCHES[self.search].options)
         return self
-
-
-def _section_of(search: str) -> type[TuneRecipe]:
-    """Return the section of a built-in search: its options are fields."""
-    kind = SEARCHES[search]
-    fields: dict[str, Any] = {
-        "search": (Literal[search], _DEFAULT if search == _DEFAULT else ...),
-        **fields_of(kind.options),
-    }
-    section: Any = create_model(
-        f"{search.title().replace('_', '')}Tuning",
-        __base__=_BuiltInTuning,
-        __doc__=kind.summary,
-        **fields,
-    )
-    return cast(type[TuneRecipe], section)
 
 
 def _with_search(content: Any) -> Any:
@@ -89,10 +63,5 @@ def _with_search(content: Any) -> Any:
 if TYPE_CHECKING:
     TuneSection = TuneRecipe
 else:
-    _AnyBuiltIn = reduce(operator.or_, map(_section_of, SEARCHES))
-    TuneSection = Annotated[
-        Annotated[_AnyBuiltIn, Field(discriminator="search"), BUILT_IN]
-        | Annotated[CustomTuning, CUSTOM],
-        by_name("search"),
-        BeforeValidator(_with_search),
-    ]
+    _ByName = section_by_name("search", SEARCHES, lambda _: _BuiltInTuning, CustomTuning, _DEFAULT)
+    TuneSection = Annotated[_ByName, BeforeValidator(_with_search)]
