@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 from pydantic import (
     BeforeValidator,
@@ -17,38 +17,20 @@ from pydantic import (
 )
 
 from stockpot.errors import unknown_name
-from stockpot.ingredients.points import (
-    Choice,
-    Constant,
-    Distribution,
-    Integer,
-    LogUniform,
-    Names,
-    Uniform,
-)
+from stockpot.ingredients.points import Choice, Drawn, Integer, LogUniform, Uniform
 from stockpot.yaml_files import Section
-
-_Interval: TypeAlias = tuple[float, float]
 
 
 class LogUniformField(Section):
     """Uniform in the logarithm, between two positive numbers."""
 
-    log_uniform: _Interval
-
-    def distribution(self) -> Distribution:
-        """Return the plain distribution."""
-        return LogUniform(*self.log_uniform)
+    log_uniform: tuple[float, float]
 
 
 class UniformField(Section):
     """Uniform between two numbers."""
 
-    uniform: _Interval
-
-    def distribution(self) -> Distribution:
-        """Return the plain distribution."""
-        return Uniform(*self.uniform)
+    uniform: tuple[float, float]
 
 
 class IntegerField(Section):
@@ -56,19 +38,11 @@ class IntegerField(Section):
 
     integer: tuple[int, int]
 
-    def distribution(self) -> Distribution:
-        """Return the plain distribution."""
-        return Integer(*self.integer)
-
 
 class ChoiceField(Section):
     """One of a list of numbers."""
 
     choice: list[float] = Field(min_length=1)
-
-    def distribution(self) -> Distribution:
-        """Return the plain distribution."""
-        return Choice(tuple(self.choice))
 
 
 class NamesField(Section):
@@ -76,16 +50,13 @@ class NamesField(Section):
 
     choice: list[str] = Field(min_length=1)
 
-    def distribution(self) -> Distribution:
-        """Return the plain distribution."""
-        return Names(tuple(self.choice))
 
-
-SpaceField: TypeAlias = (
-    LogUniformField | UniformField | IntegerField | ChoiceField | NamesField | float | str
-)
-
-_KINDS = ("choice", "integer", "log_uniform", "uniform")
+_KINDS: Mapping[str, Callable[..., Drawn]] = {
+    "choice": lambda *choices: Choice(choices),
+    "integer": Integer,
+    "log_uniform": LogUniform,
+    "uniform": Uniform,
+}
 
 
 def number_field(number: Any) -> Any:
@@ -123,13 +94,12 @@ def names_field(field: str, name: Any) -> Any:
     ]
 
 
-def as_distribution(field: SpaceField) -> Distribution:
+def as_distribution(field: Section | float) -> Drawn:
     """Return the distribution of a field's value; a number is a choice of one."""
-    if isinstance(field, str):
-        return Constant(field)
-    if isinstance(field, (int, float)):
+    if not isinstance(field, Section):
         return Choice((field,))
-    return field.distribution()
+    ((kind, values),) = field
+    return _KINDS[kind](*values)
 
 
 def _choice_of(field: str, name: Any) -> type[NamesField]:
@@ -148,7 +118,7 @@ def _kind(value: Any) -> str:
     return next((kind for kind in _KINDS if isinstance(value, dict) and kind in value), "constant")
 
 
-def _one_distribution(value: Any, kinds: Sequence[str] = _KINDS) -> Any:
+def _one_distribution(value: Any, kinds: Iterable[str] = _KINDS) -> Any:
     """Refuse a mapping that does not name one distribution."""
     if isinstance(value, dict) and not any(kind in value for kind in kinds):
         raise unknown_name("distribution", str(next(iter(value), "(empty)")), kinds)

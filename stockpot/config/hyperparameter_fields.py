@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 from pydantic import Field, create_model
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from stockpot.errors import unknown_name
-from stockpot.ingredients.finetuning.hyperparameters import (
-    Base,
-    BaseOnly,
-    Hyperparameters,
-    Space,
-    Value,
-)
-from stockpot.ingredients.points import Choice, Numbers
+from stockpot.ingredients.finetuning.hyperparameters import Base, BaseOnly, Hyperparameters, Value
+from stockpot.ingredients.points import Choice, Drawn
 from stockpot.yaml_files import Section
 
 S = TypeVar("S", bound=Section)
@@ -31,14 +23,14 @@ class OfferedField:
 
     Attributes:
         kind: int, float, str, or a Literal of names.
-        rules: the range of a number, as constraints that pydantic knows.
+        rules: the range of a number: limits by `ge`, `gt`, `le` and `lt`.
         default: in this section.
         description: help for the user.
     """
 
     name: str
     kind: Any
-    rules: tuple[Any, ...]
+    rules: Mapping[str, Any]
     default: Value | None
     description: str
 
@@ -50,7 +42,7 @@ class OfferedField:
     @property
     def value_type(self) -> Any:
         """The type of one value, with its range."""
-        return Annotated[self.kind, *self.rules] if self.rules else self.kind
+        return Annotated[self.kind, Field(**self.rules)] if self.rules else self.kind
 
     def checked(self, value: Value) -> Value:
         """Return one value as this field's kind.
@@ -70,13 +62,13 @@ class OfferedField:
             raise ValueError(f"{self.name}: {error}") from error
         return number
 
-    def check_range(self, distribution: Numbers) -> None:
+    def check_range(self, distribution: Drawn) -> None:
         """Refuse a distribution with values that the hyperparameter cannot have.
 
         Raises:
             ValueError: it has some.
         """
-        limits = {name: limit for rule in self.rules for name, limit in asdict(rule).items()}
+        limits = self.rules
         lowest = limits.get("gt", limits.get("ge", -math.inf))
         highest = limits.get("lt", limits.get("le", math.inf))
         low, high = distribution.bounds()
@@ -90,38 +82,25 @@ class OfferedField:
             raise ValueError(f"must be whole numbers, {found}; use integer or choice")
 
 
-def offered_fields(section: type[Space]) -> dict[str, OfferedField]:
-    """Return the hyperparameters that a section offers, by name, in their order.
-
-    Args:
-        section: `Space` for `sweep.space`, or `Base` for `base`.
-    """
+def offered_fields(section: Literal["space", "base"]) -> dict[str, OfferedField]:
+    """Return the hyperparameters that `sweep.space` or `base` offers, by name, in their order."""
     hints = get_type_hints(Hyperparameters, include_extras=True)
     found = {}
     for field in fields(Hyperparameters):
         kind, *notes = get_args(hints[field.name])
-        changes = _changes(section, notes)
-        if changes is None:
+        marks = {type(note) for note in notes}
+        is_offered = {"space": BaseOnly not in marks, "base": bool(marks & {Base, BaseOnly})}
+        if not is_offered[section]:
             continue
-        infos = [*(note for note in notes if isinstance(note, FieldInfo)), changes]
-        rules = {type(rule): rule for info in infos for rule in info.metadata}
-        is_own = changes.default is PydanticUndefined
-        default: Any = field.default if is_own else changes.default
-        (text,) = (note for note in notes if isinstance(note, str))
-        found[field.name] = OfferedField(
-            field.name, kind, tuple(rules.values()), default, changes.description or text
-        )
+        rules: dict[str, Any] = {"default": field.default}
+        for note in notes:
+            if isinstance(note, str):
+                rules["description"] = note
+            elif section == "base" or not isinstance(note, Base):
+                rules |= note
+        default, description = rules.pop("default"), rules.pop("description")
+        found[field.name] = OfferedField(field.name, kind, rules, default, description)
     return found
-
-
-def _changes(section: type[Space], notes: Sequence[Any]) -> FieldInfo | None:
-    """Return what differs in a section; None if it does not offer the hyperparameter."""
-    marks: dict[type, FieldInfo] = {
-        type(note): note.field for note in notes if isinstance(note, Space)
-    }
-    if section is Base:
-        return marks.get(Base, marks.get(BaseOnly))
-    return None if BaseOnly in marks else marks.get(Space, FieldInfo())
 
 
 def with_fields(

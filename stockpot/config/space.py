@@ -9,11 +9,11 @@ from pydantic import field_validator, model_validator
 
 from stockpot.config.distributions import as_distribution, names_field, number_field
 from stockpot.config.hyperparameter_fields import OfferedField, offered_fields, with_fields
-from stockpot.ingredients.finetuning.hyperparameters import TECHNIQUES, Space, Value
-from stockpot.ingredients.points import Constant, Distribution, Names, Point
+from stockpot.ingredients.finetuning.hyperparameters import TECHNIQUES, Value
+from stockpot.ingredients.points import Constant, Distribution, Point
 from stockpot.yaml_files import Section
 
-_OFFERED = offered_fields(Space)
+_OFFERED = offered_fields("space")
 
 
 def _type_of(field: OfferedField) -> Any:
@@ -37,9 +37,9 @@ class SpaceSection(Section):
     @field_validator("*")
     @classmethod
     def _values_are_possible(cls, field: Any, info: Any) -> Any:
-        distribution = None if field is None else as_distribution(field)
-        if distribution is not None and not isinstance(distribution, (Names, Constant)):
-            _OFFERED[info.field_name].check_range(distribution)
+        offered = _OFFERED[info.field_name]
+        if field is not None and offered.is_number:
+            offered.check_range(as_distribution(field))
         return field
 
     @staticmethod
@@ -64,7 +64,7 @@ class SpaceSection(Section):
         fields = {name: getattr(self, name) for name in _OFFERED}
         return {
             name: Constant(value)
-            if name in TECHNIQUES and isinstance(value, (int, float))
+            if name in TECHNIQUES and not isinstance(value, Section)
             else as_distribution(value)
             for name, value in fields.items()
             if value is not None

@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from stockpot.config.hyperparameter_fields import offered_fields, with_fields
 from stockpot.config.space import SpaceSection
-from stockpot.ingredients.finetuning.hyperparameters import Base
 from stockpot.ingredients.points import Point
 from stockpot.yaml_files import Section
 
+P = TypeVar("P", bound=str | Sequence[str])
 
-@with_fields(offered_fields(Base), lambda field: field.value_type)
+
+def _inside(paths: P) -> P:
+    """Refuse an empty path or pattern, and one with `..`."""
+    for path in [paths] if isinstance(paths, str) else paths:
+        if not path or ".." in path.split("/"):
+            raise ValueError(f"must be in the project's folder or absolute, got {path!r}")
+    return paths
+
+
+@with_fields(offered_fields("base"), lambda field: field.value_type)
 class BaseSection(Section):
     """Pretraining of the base, from which every ingredient is fine-tuned."""
 
-    import_: str | None = Field(
+    import_: Annotated[str, AfterValidator(_inside)] | None = Field(
         None,
         alias="import",
         description="path of a checkpoint to use as the base instead of pretraining; the fields "
         "below then have no effect",
     )
-
-    @field_validator("import_")
-    @classmethod
-    def _path_stays_inside(cls, path: str | None) -> str | None:
-        if path is not None:
-            _check_inside(path)
-        return path
 
 
 class PrecheckSection(Section):
@@ -58,7 +60,7 @@ class SweepSection(Section):
         "sobol",
         description="soup: in rounds, each where the greedy soup is likely to gain most on val",
     )
-    import_: str | Sequence[str] = Field(
+    import_: Annotated[str | Sequence[str], AfterValidator(_inside)] = Field(
         (),
         alias="import",
         description="paths or patterns of checkpoints to use as further ingredients, e.g. "
@@ -110,13 +112,6 @@ class SweepSection(Section):
         """The paths and patterns of imported checkpoints."""
         return (self.import_,) if isinstance(self.import_, str) else tuple(self.import_)
 
-    @field_validator("import_")
-    @classmethod
-    def _patterns_stay_inside(cls, patterns: str | Sequence[str]) -> str | Sequence[str]:
-        for pattern in [patterns] if isinstance(patterns, str) else patterns:
-            _check_inside(pattern)
-        return patterns
-
     @model_validator(mode="after")
     def _there_are_ingredients(self) -> SweepSection:
         if self.size == 0 and not self.imports:
@@ -143,9 +138,3 @@ class SweepSection(Section):
                 f"min_ingredients must be at most size ({size}), got {self.min_ingredients}"
             )
         return self
-
-
-def _check_inside(path: str) -> None:
-    """Refuse an empty path or pattern, and one with `..`."""
-    if not path or ".." in path.split("/"):
-        raise ValueError(f"must be in the project's folder or absolute, got {path!r}")

@@ -11,14 +11,12 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 from stockpot.errors import InputError
 from stockpot.seeding import derive_seed
 
 Value = float | str
 Point = dict[str, Value]
-V = TypeVar("V", bound=Value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,36 +87,27 @@ class Integer(_Range):
 
 
 @dataclass(frozen=True, slots=True)
-class _OneOf(Generic[V]):
-    """One of a few values, with equal probabilities."""
+class Choice:
+    """One of a few numbers or names, with equal probabilities."""
 
-    choices: tuple[V, ...]
-
-    def at(self, position: float) -> V:
-        """Map a position in [0, 1) to a value."""
-        return self.choices[math.floor(position * len(self.choices))]
-
-    def values(self) -> tuple[V, ...]:
-        """List all values, for a grid."""
-        return self.choices
-
-
-@dataclass(frozen=True, slots=True)
-class Choice(_OneOf[float]):
-    """One of a few numbers, with equal probabilities."""
+    choices: tuple[Value, ...]
 
     def bounds(self) -> tuple[float, float]:
-        """Return the lowest and the highest value."""
-        return min(self.choices), max(self.choices)
+        """Return the lowest and the highest number."""
+        numbers = [float(value) for value in self.choices]
+        return min(numbers), max(numbers)
 
     def is_whole(self) -> bool:
         """Whether all values are whole numbers."""
         return all(float(value).is_integer() for value in self.choices)
 
+    def at(self, position: float) -> Value:
+        """Map a position in [0, 1) to a value."""
+        return self.choices[math.floor(position * len(self.choices))]
 
-@dataclass(frozen=True, slots=True)
-class Names(_OneOf[str]):
-    """One of a few names, with equal probabilities."""
+    def values(self) -> tuple[Value, ...]:
+        """List all values, for a grid."""
+        return self.choices
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +125,8 @@ class Constant:
         return (self.value,)
 
 
-Numbers = Uniform | LogUniform | Integer | Choice
-Distribution = Numbers | Names | Constant
+Drawn = Uniform | LogUniform | Integer | Choice
+Distribution = Drawn | Constant
 
 
 def _check_interval(kind: str, low: float, high: float) -> None:

@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
 
-from pydantic import Field
-
 Value: TypeAlias = float | str
 """The value of a hyperparameter: a number or a name."""
 
@@ -19,15 +17,11 @@ Compiler: TypeAlias = Literal["none", "inductor"]
 Difficulty: TypeAlias = Literal["el2n", "grand"]
 
 
-class Space:
-    """Annotation: what differs for this hyperparameter in `sweep.space`."""
-
-    def __init__(self, **changes: Any) -> None:
-        """Store the arguments of pydantic's `Field`: another default, range or description."""
-        self.field = Field(**changes)
+class Rules(dict[str, Any]):
+    """Annotation: the range in params.yaml (`ge`, `gt`, `le`, `lt`) and the `default` there."""
 
 
-class Base(Space):
+class Base(Rules):
     """Annotation: `base` has this hyperparameter too, and what differs there."""
 
 
@@ -35,12 +29,12 @@ class BaseOnly(Base):
     """Annotation: `base` has this hyperparameter, `sweep.space` has not."""
 
 
-_AtLeast0: TypeAlias = Annotated[float, Field(ge=0)]
-_Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
-_ShareBelow1: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
-_PositiveShare: TypeAlias = Annotated[float, Field(gt=0, le=1)]
-_Count: TypeAlias = Annotated[int, Field(ge=0)]
-_PositiveCount: TypeAlias = Annotated[int, Field(ge=1)]
+_AtLeast0: TypeAlias = Annotated[float, Rules(ge=0)]
+_Share: TypeAlias = Annotated[float, Rules(ge=0, le=1)]
+_ShareBelow1: TypeAlias = Annotated[float, Rules(ge=0, lt=1)]
+_PositiveShare: TypeAlias = Annotated[float, Rules(gt=0, le=1)]
+_Count: TypeAlias = Annotated[int, Rules(ge=0)]
+_PositiveCount: TypeAlias = Annotated[int, Rules(ge=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,49 +47,46 @@ class Hyperparameters:
     """
 
     learning_rate: Annotated[
-        float, Field(gt=0), "peak learning rate", Space(default=1e-3), Base(default=3e-3)
+        float, Rules(gt=0, default=1e-3), "peak learning rate", Base(default=3e-3)
     ]
     weight_decay: Annotated[
-        _AtLeast0,
+        float,
+        Rules(ge=0, default=0.0),
         "decoupled from the gradient for adamw and adamp",
-        Space(default=0.0),
         Base(default=0.01),
     ]
     epochs: Annotated[
-        _Count,
+        int,
+        Rules(ge=1, default=10),
         "passes over the training examples",
-        Space(default=10, ge=1),
         Base(
+            ge=0,
             default=30,
             description="passes that train all weights; 0, with probe_epochs 0: the workload's "
             "model as it is built",
         ),
     ]
-    batch_size: Annotated[_PositiveCount, "examples per step", Space(default=32), Base(default=32)]
+    batch_size: Annotated[int, Rules(ge=1, default=32), "examples per step", Base()]
     label_smoothing: Annotated[
-        _ShareBelow1,
+        float,
+        Rules(ge=0, lt=1, default=0.0),
         "share of each target that is spread evenly over all classes",
-        Space(default=0.0),
-        Base(default=0.0),
+        Base(),
     ]
     mixup: Annotated[
-        _AtLeast0,
-        "alpha of the Beta distribution of mixup; 0: off",
-        Space(default=0.0),
-        Base(default=0.0),
+        float, Rules(ge=0, default=0.0), "alpha of the Beta distribution of mixup; 0: off", Base()
     ]
     augmentation: Annotated[
-        _Share,
+        float,
+        Rules(ge=0, le=1, default=0.0),
         "strength of the workload's augmentation; 0: off",
-        Space(default=0.0),
-        Base(default=0.0),
+        Base(),
     ]
     seed: Annotated[
         int,
-        Field(ge=0, lt=2**32),
+        Rules(ge=0, lt=2**32, default=None),
         "of the order of examples, augmentation, mixup and initial weights; null: one per "
         "ingredient, from the experiment's seed and the ingredient's number",
-        Space(default=None),
     ]
     optimizer: Annotated[
         Literal["adamw", "sgd", "adamp"], "algorithm that updates the weights", Base()
@@ -110,7 +101,7 @@ class Hyperparameters:
         _ShareBelow1, "share of the steps during which the learning rate rises", Base()
     ] = 0.1
     schedule_power: Annotated[
-        float, Field(ge=1), "of schedule: cosine_power; 1 is the cosine, larger powers fall sooner"
+        float, Rules(ge=1), "of schedule: cosine_power; 1 is the cosine, larger powers fall sooner"
     ] = 10.0
     clip_norm: Annotated[_AtLeast0, "maximum norm of the gradient; 0: no limit", Base()] = 0.0
     accumulation: Annotated[
@@ -164,7 +155,7 @@ class Hyperparameters:
     ] = 8
     adapter_alpha: Annotated[
         float,
-        Field(gt=0),
+        Rules(gt=0),
         "of lora and dora: the product of the factors is multiplied by alpha / rank",
     ] = 8.0
     adapter_init: Annotated[
@@ -207,10 +198,7 @@ class Hyperparameters:
     def from_point(cls, point: Mapping[str, Value]) -> Hyperparameters:
         """Build them from values by name; in YAML, 10 and 10.0 are the same number."""
         kinds = {name: kind for name, kind in get_type_hints(cls).items() if kind in (int, float)}
-        values: dict[str, Any] = {
-            name: kinds.get(name, str)(value) for name, value in point.items()
-        }
-        return cls(**values)
+        return cls(**{name: kinds.get(name, str)(value) for name, value in point.items()})
 
     @property
     def prunes_data(self) -> bool:
@@ -219,12 +207,8 @@ class Hyperparameters:
 
     def described(self) -> dict[str, Value]:
         """Return the values that are recorded and hashed: all except those of unused techniques."""
-        values: dict[str, Value] = asdict(self)
-        return {
-            name: value
-            for name, value in values.items()
-            if name not in TECHNIQUES or value != TECHNIQUES[name]
-        }
+        values = asdict(self).items()
+        return {name: value for name, value in values if TECHNIQUES.get(name) != value}
 
 
 TECHNIQUES: Mapping[str, Value] = {

@@ -7,7 +7,7 @@ import pytest
 
 from stockpot.config import Experiment, load_experiment
 from stockpot.errors import InputError
-from stockpot.ingredients.points import Constant, Names, plan_points
+from stockpot.ingredients.points import Choice, Constant, plan_points
 
 PARAMS = """
 sweep:
@@ -265,7 +265,7 @@ def test_omitted_hyperparameters_are_constants(load: Load) -> None:
 def test_names_are_constants_or_choices(load: Load) -> None:
     space = load("sweep.space={optimizer: {choice: [sgd, adamp]}, schedule: cosine}").sweep.space
 
-    assert space.distributions()["optimizer"] == Names(("sgd", "adamp"))
+    assert space.distributions()["optimizer"] == Choice(("sgd", "adamp"))
     assert space.distributions()["schedule"] == Constant("cosine")
 
 
