@@ -15,7 +15,8 @@ from stockpot.experiment.report_files import load_results
 from stockpot.experiment.stages import STAGES
 from stockpot.experiment.state import is_done
 from stockpot.reporting.results import Results
-from stockpot.reporting.tables.results_table import render_terminal, results_table
+from stockpot.reporting.tables.results_table import results_table
+from stockpot.reporting.tables.terminal import render_terminal
 from stockpot.reporting.words.alerts import alerts, data_warnings
 from stockpot.reporting.words.verdict import headline
 from stockpot.storage.manifests import models_of, read_manifest

@@ -14,7 +14,7 @@ from stockpot.experiment.report_files import (
     write_report_files,
 )
 from stockpot.reporting.figures import draw_figures
-from stockpot.reporting.words.units import unit_of
+from stockpot.reporting.results import unit_of
 from stockpot.tracking import log_results
 from tasks.session import current_session
 from tasks.task_kinds import local_task

@@ -14,10 +14,9 @@ from stockpot.reporting.csv_files import write_csv_files
 from stockpot.reporting.figures import ReportFigures
 from stockpot.reporting.html import render_report
 from stockpot.reporting.model_card import model_card
-from stockpot.reporting.results import Results, best_ingredient, best_soup, models_of
+from stockpot.reporting.results import Results, best_ingredient, best_soup, models_of, unit_of
 from stockpot.reporting.tables.results_table import results_table
 from stockpot.reporting.words.estimates import Estimate
-from stockpot.reporting.words.units import unit_of
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.manifests import read_manifest
 

@@ -18,20 +18,17 @@ from stockpot.storage.atomic_files import write_text
 Cell = str | int | float | None  # None is written as an empty cell
 Cells = Sequence[Cell]
 
-_HEADERS: Mapping[str, Sequence[str]] = {
-    "id_vs_shift": ("model", "kind", "test", "shift", "metric"),
-    "shifts": ("model", "kind", "shift", "score", "low", "high", "metric"),
-    "greedy": ("soup", "step", "ingredient", "val", "accepted", "metric"),
-    "tuning": ("study", "trial", "source", "val", "val_shift", "best", "metric"),
-    "pareto": ("study", "trial", "val", "val_shift", "on_front", "metric"),
-    "random_soups": (
-        *("model", "place", "pool", "size"),
-        *("mean", "sd", "improvement_percent", "metric"),
-    ),
-    "wise_ft": ("model", "alpha", "val", "test", "shift", "metric"),
-    "reliability": ("model", "scaled", "confidence", "accuracy", "count"),
-    "soup_size": ("place", "size", "score", "low", "high", "metric"),
-    "contributions": ("soup", "ingredient", "place", "shapley", "error", "without_it", "metric"),
+_HEADERS = {
+    "id_vs_shift": "model,kind,test,shift,metric",
+    "shifts": "model,kind,shift,score,low,high,metric",
+    "greedy": "soup,step,ingredient,val,accepted,metric",
+    "tuning": "study,trial,source,val,val_shift,best,metric",
+    "pareto": "study,trial,val,val_shift,on_front,metric",
+    "random_soups": "model,place,pool,size,mean,sd,improvement_percent,metric",
+    "wise_ft": "model,alpha,val,test,shift,metric",
+    "reliability": "model,scaled,confidence,accuracy,count",
+    "soup_size": "place,size,score,low,high,metric",
+    "contributions": "soup,ingredient,place,shapley,error,without_it,metric",
 }
 
 
@@ -85,10 +82,8 @@ def write_finding_csv_files(
 
 def _write(folder: Path, name: str, rows: Iterable[Cells]) -> Path:
     path, text = folder / f"{name}.csv", io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_HEADERS[name])
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_text(path, f"{_HEADERS[name]}\n{text.getvalue()}")
     return path
 
 

@@ -70,12 +70,9 @@ def plot_module(diagnostic: str) -> str | None:
 
 
 def _section(name: str, finding: Mapping[str, Any]) -> DiagnosticSection:
-    plot = _plot_of(name)
-    if plot is None:
-        title = name.rpartition(":")[2].replace("_", " ").capitalize()
-        figure = PageFigure(title, "", None)
-    else:
-        figure = plot.figure(finding["data"])
+    plot, data = _plot_of(name), finding["data"]
+    title = plot.title if plot else name.rpartition(":")[2].replace("_", " ").capitalize()
+    figure = plot.figure(data) if plot and data else PageFigure(title, "", None)
     alerts = tuple(f"{alert['model']}: {alert['reason']}" for alert in finding["alerts"])
     rows = [[Cell(metric), number(value)] for metric, value in finding["metrics"].items()]
     return DiagnosticSection(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,17 +11,9 @@ from stockpot.reporting.results import Results
 from stockpot.reporting.tables import model_grids, score_grids
 from stockpot.reporting.tables.cells import Grid
 from stockpot.reporting.tables.protocol import access_grid, protocol, settings
-from stockpot.reporting.tables.results_table import star_note
-from stockpot.reporting.words.alerts import alert_sources, alerts, data_warnings, precheck_notes
-from stockpot.reporting.words.recipes import recipe_sentence
-from stockpot.reporting.words.units import unit_of
-from stockpot.reporting.words.verdict import (
-    caveat,
-    ensemble_sentence,
-    greedy_sentence,
-    headline,
-    verdicts,
-)
+from stockpot.reporting.words import alerts, verdict
+from stockpot.reporting.words.comparisons import star_note
+from stockpot.reporting.words.recipes import recipe_sentence, reproduce_command
 
 
 def render_report(
@@ -44,27 +35,27 @@ def render_report(
         runs: MLflow's run id by model.
         latency_ms: measured latency of one model and a batch of 32.
     """
-    figures = figures or draw_figures(results)
+    evaluation, figures = results.evaluation, figures or draw_figures(results)
     return page_template("report").render(
         title=experiment.get("track", {}).get("experiment", "stockpot"),
         results=results,
-        evaluation=results.evaluation,
-        unit=unit_of(results.evaluation),
-        headline=headline(results.evaluation),
-        verdicts=verdicts(results.evaluation),
-        greedy=greedy_sentence(results.evaluation),
-        ensemble=ensemble_sentence(results.evaluation),
-        caveat=caveat(results.evaluation),
-        alerts=alerts(results),
-        data_warnings=data_warnings(results),
-        precheck_notes=precheck_notes(results),
-        alert_sources=alert_sources(results),
-        star_note=star_note(results.evaluation),
+        evaluation=evaluation,
+        unit=results.unit,
+        headline=verdict.headline(evaluation),
+        verdicts=verdict.verdicts(evaluation),
+        greedy=verdict.greedy_sentence(evaluation),
+        ensemble=verdict.ensemble_sentence(evaluation),
+        caveat=verdict.caveat(evaluation),
+        alerts=alerts.alerts(results),
+        data_warnings=alerts.data_warnings(results),
+        precheck_notes=alerts.precheck_notes(results),
+        alert_sources=alerts.alert_sources(results),
+        star_note=star_note(evaluation),
         plots=figures.scores,
         diagnostics=figures.diagnostics,
         tables=_tables(results, runs or {}, latency_ms),
         fronts=[study for study in results.tune["tuned"] if study["front"]],
-        front_grid=lambda study: model_grids.front_grid(study, unit_of(results.evaluation)),
+        front_grid=lambda study: model_grids.front_grid(study, results.unit),
         best=_best(results, runs or {}),
         protocol=protocol(results, experiment),
         settings=settings(experiment),
@@ -102,10 +93,9 @@ def _best(results: Results, runs: Mapping[str, str]) -> dict[str, str | Grid] | 
     soup = results.best_soup
     if soup is None:
         return None
-    name = str(soup["name"])
     return {
-        "name": name,
-        "words": recipe_sentence(soup, unit_of(results.evaluation)),
+        "name": soup["name"],
+        "words": recipe_sentence(soup, results.unit),
         "grid": model_grids.best_recipe_grid(results, soup),
-        "command": f"stockpot reproduce {shlex.quote(runs.get(name, name))}",
+        "command": reproduce_command(soup, runs),
     }

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stockpot.metric_units import Unit
-from stockpot.reporting.results import Manifest, ModelEntry, Results
-from stockpot.reporting.tables.results_table import Row, difference_cell, results_table, star_note
+from stockpot.reporting.results import Manifest, ModelEntry, Results, evaluated, unit_of
+from stockpot.reporting.tables.results_table import Row, results_table
+from stockpot.reporting.tables.terminal import difference_cell
 from stockpot.reporting.words.alerts import alerts
+from stockpot.reporting.words.comparisons import star_note
 from stockpot.reporting.words.estimates import Estimate, interval_name, short_text
-from stockpot.reporting.words.recipes import recipe_sentence
-from stockpot.reporting.words.units import unit_of
+from stockpot.reporting.words.recipes import recipe_sentence, reproduce_command, used
 from stockpot.reporting.words.verdict import headline
 from stockpot.storage.model_cards import markdown_list, markdown_table, render_card
 
@@ -63,12 +63,11 @@ def _front_matter(
     results: Results, experiment: Mapping[str, Any], soup: ModelEntry, base_model: str | None
 ) -> dict[str, Any]:
     """Return the metadata that the Hub reads."""
-    based_on = {} if base_model is None else {"base_model": base_model}
     index = {"name": soup["name"], "results": _index(results.evaluation, experiment, soup)}
     return {
         "library_name": "pytorch",
         "tags": ["model-soup", "merge", "stockpot"],
-        **based_on,
+        **({} if base_model is None else {"base_model": base_model}),
         "metrics": [results.evaluation["metric"]],
         "model-index": [index],
     }
@@ -79,7 +78,7 @@ def _index(
 ) -> list[dict[str, Any]]:
     """Return the soup's scores on test and under each shift."""
     name = experiment.get("workload", {}).get("name", "data")
-    judged = _metrics_of(evaluation, soup)
+    judged = evaluated(evaluation, soup["name"])["metrics"]
     places = {"test": name, **{f"shift/{s}": f"{name}, {s}" for s in evaluation["test_shifts"]}}
     metric = evaluation["metric"]
     return [
@@ -103,7 +102,7 @@ def _about(results: Results, soup: ModelEntry) -> str:
 
 
 def _recipe(results: Results, soup: ModelEntry) -> Iterator[str]:
-    yield recipe_sentence(soup, unit_of(results.evaluation))
+    yield recipe_sentence(soup, results.unit)
     known = {model["name"]: model for model in results.sweep["ingredients"]}
     rows = [
         (
@@ -112,8 +111,7 @@ def _recipe(results: Results, soup: ModelEntry) -> Iterator[str]:
             short_text(known[name]["hyperparameters"]) if name in known else "-",
             f"`{known[name]['digest'][:16]}`" if name in known else "-",
         )
-        for name, value in soup["coefficients"].items()
-        if value != 0
+        for name, value in used(soup).items()
     ]
     yield markdown_table(
         ("ingredient", "coefficient", "hyperparameters", "SHA-256, first digits"), rows
@@ -128,7 +126,7 @@ def _warnings(results: Results) -> Iterator[str]:
 
 
 def _evaluation(results: Results, soup: ModelEntry) -> Iterator[str]:
-    evaluation, unit = results.evaluation, unit_of(results.evaluation)
+    evaluation, unit = results.evaluation, results.unit
     shifts = evaluation["test_shifts"]
     points = ", in points" if unit.is_fraction else ""
     under = f"; mean shift is over {', '.join(shifts)}" if shifts else ""
@@ -142,15 +140,15 @@ def _evaluation(results: Results, soup: ModelEntry) -> Iterator[str]:
     columns = ["model", "test", *(["mean shift", "shift - best"] if shifts else []), "test - best"]
     rows = [_row(row, unit, has_shift=bool(shifts)) for row in shown]
     yield markdown_table([*columns, "models run"], rows)
-    metrics = _metrics_of(evaluation, soup)
+    metrics = evaluated(evaluation, soup["name"])["metrics"]
     other = [
         f"{name.replace('_', ' ')} {unit_of(evaluation, name).score(metrics[f'test/{name}'])}"
         for name in ("nll", "ece", "nll_scaled", "ece_scaled")
         if f"test/{name}" in metrics
     ]
     if other:
-        listed = ", ".join(other)
-        yield f"Further metrics on test: {listed} (scaled: after temperature scaling on val)."
+        note = "(scaled: after temperature scaling on val)"
+        yield f"Further metrics on test: {', '.join(other)} {note}."
 
 
 def _row(row: Row, unit: Unit, *, has_shift: bool) -> list[str]:
@@ -163,23 +161,13 @@ def _row(row: Row, unit: Unit, *, has_shift: bool) -> list[str]:
 def _score(estimate: Estimate | None, unit: Unit) -> str:
     if estimate is None:
         return "-"
-    if estimate.low is None or estimate.high is None:
-        return unit.score(estimate.value)
-    bounds = f"{unit.score(estimate.low)} to {unit.score(estimate.high)}"
-    return f"{unit.score(estimate.value)} ({bounds})"
+    return estimate.with_bounds(unit.score(estimate.value), unit.score)
 
 
 def _reproduce(soup: ModelEntry, runs: Mapping[str, str]) -> Iterator[str]:
-    name = str(soup["name"])
-    yield f"```\nstockpot reproduce {shlex.quote(runs.get(name, name))}\n```"
-    run = f" MLflow run `{runs[name]}`." if name in runs else ""
+    yield f"```\n{reproduce_command(soup, runs)}\n```"
+    run = f" MLflow run `{runs[soup['name']]}`." if soup["name"] in runs else ""
     yield f"The weights are `{soup['path']}`, SHA-256 `{soup['digest']}`.{run}"
-
-
-def _metrics_of(evaluation: Manifest, soup: ModelEntry) -> Mapping[str, float]:
-    judged = {model["name"]: model["metrics"] for model in evaluation["models"]}
-    metrics: Mapping[str, float] = judged[soup["name"]]
-    return metrics
 
 
 _INTENDED = (

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jinja2 import Template
 
+_TEMPLATES = files("stockpot.reporting") / "templates"
+
 
 @dataclass(frozen=True, slots=True)
 class PageFigure:
@@ -31,9 +33,8 @@ def page_template(name: str) -> Template:
     """Load the template of a page: templates/<name>.html.jinja."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-    folder = files("stockpot.reporting") / "templates"
     environment = Environment(
-        loader=FunctionLoader(lambda file: folder.joinpath(file).read_text(encoding="utf-8")),
+        loader=FunctionLoader(lambda file: _TEMPLATES.joinpath(file).read_text(encoding="utf-8")),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -45,10 +46,9 @@ def page_template(name: str) -> Template:
 
 def template_digests() -> dict[str, str]:
     """Return the digest of each file of the templates, by its name."""
-    folder = files("stockpot.reporting") / "templates"
     return {
         file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:20]
-        for file in sorted(folder.iterdir(), key=lambda file: file.name)
+        for file in sorted(_TEMPLATES.iterdir(), key=lambda file: file.name)
         if file.is_file()
     }
 

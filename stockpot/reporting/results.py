@@ -7,9 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stockpot.errors import InputError
+from stockpot.metric_units import Unit, unit_of_scores
 
 Manifest = dict[str, Any]
 ModelEntry = dict[str, Any]
+
+# Prefixes of metrics that are no fractions, for those that a manifest does not list: derived
+# metrics, and all metrics in manifests of older versions.
+_UNBOUNDED = ("nll", "brier", "temperature", "loss", "perplexity", "rmse", "mae", "r2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,16 @@ class Results:
     tune: Manifest
     evaluation: Manifest
     diagnostics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def unit(self) -> Unit:
+        """The unit of the metric by which models are compared."""
+        return unit_of(self.evaluation)
+
+    @property
+    def precheck(self) -> Manifest:
+        """What the check before merging found; empty if there was none."""
+        return dict(self.sweep.get("precheck", {}))
 
     @property
     def merged(self) -> list[ModelEntry]:
@@ -45,10 +60,14 @@ def models_of(evaluation: Manifest, *kinds: str) -> list[ModelEntry]:
     return [model for model in evaluation["models"] if model["kind"] in kinds]
 
 
+def evaluated(evaluation: Manifest, name: str) -> ModelEntry:
+    """Return the evaluated model called `name`."""
+    return next(model for model in evaluation["models"] if model["name"] == name)
+
+
 def best_ingredient(evaluation: Manifest) -> ModelEntry:
     """Return the evaluated model that was the best ingredient on val."""
-    name = evaluation["best_ingredient"]
-    return next(model for model in models_of(evaluation, "ingredient") if model["name"] == name)
+    return evaluated(evaluation, evaluation["best_ingredient"])
 
 
 def best_soup(evaluation: Manifest) -> ModelEntry | None:
@@ -78,3 +97,25 @@ def main_models(evaluation: Manifest) -> list[ModelEntry]:
 def objective_values(study: ModelEntry, values: list[float]) -> dict[str, float]:
     """Return the values of a trial by the objectives of its study (val, val_shift)."""
     return dict(zip(study["recipe"]["objectives"], values, strict=True))
+
+
+def unit_of(evaluation: Manifest, metric: str | None = None) -> Unit:
+    """Return the unit of a metric, by default of the first one, by which models are compared.
+
+    A metric that is no fraction has three decimals if the first one is a fraction, otherwise as
+    many as its size requires.
+    """
+    first = evaluation["metric"]
+    name = first if metric is None else metric
+    if _is_fraction(evaluation, name):
+        return Unit(name)
+    if _is_fraction(evaluation, first):
+        return Unit(name, is_fraction=False)
+    judged = [model["metrics"] for model in evaluation["models"]]
+    scores = [metrics[f"test/{name}"] for metrics in judged if f"test/{name}" in metrics]
+    return unit_of_scores(name, scores, is_fraction=False)
+
+
+def _is_fraction(evaluation: Manifest, metric: str) -> bool:
+    known = evaluation.get("is_fraction", {})
+    return bool(known.get(metric, not metric.startswith(_UNBOUNDED)))

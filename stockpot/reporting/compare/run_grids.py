@@ -4,33 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from stockpot.reporting.compare.runs import Run, Runs, differing_settings, model_label
 from stockpot.reporting.tables import cells, score_grids
 from stockpot.reporting.tables.cells import MISSING, Cell, Grid, grid
-from stockpot.reporting.tables.results_table import difference_cell, score_cell, star_note
-from stockpot.reporting.words.comparisons import SHIFT, TEST
+from stockpot.reporting.tables.terminal import difference_cell, score_cell, score_table
+from stockpot.reporting.words.comparisons import SHIFT, TEST, star_note
 from stockpot.reporting.words.estimates import interval_name, typeset
 
 
 def best_grid(runs: Runs) -> Grid:
     """Build the table of best soups: one row per run, with the difference to the first."""
-
-    def score(place: str) -> Callable[[Run], Cell]:
-        return lambda run: cells.score(run.score(place), runs.unit)
-
-    def difference(place: str) -> Callable[[Run], Cell]:
-        return lambda run: cells.difference(runs.comparison(run.label, place), runs.unit)
-
+    unit, against = runs.unit, runs.comparison
     columns = {
         **_BEST_SOUP,
-        "test": score(TEST),
-        "mean shift": score(SHIFT),
-        typeset("test - first"): difference(TEST),
-        typeset("shift - first"): difference(SHIFT),
+        "test": lambda run: cells.score(run.score(TEST), unit),
+        "mean shift": lambda run: cells.score(run.score(SHIFT), unit),
+        typeset("test - first"): lambda run: cells.difference(against(run.label, TEST), unit),
+        typeset("shift - first"): lambda run: cells.difference(against(run.label, SHIFT), unit),
         "test examples": lambda run: cells.number(run.results.evaluation["num_test"]),
     }
     return grid(columns, runs.runs)
@@ -44,9 +37,9 @@ def all_models_grid(runs: Sequence[Run]) -> Grid:
     for run, own in grids:
         for row in own.rows:
             by_column = dict(zip(own.columns, row, strict=True))
+            by_column["model"] = Cell(row[0].text, detail=row[0].detail)
             scores = [by_column.get(column, MISSING) for column in columns]
-            model = Cell(row[0].text, detail=row[0].detail)
-            rows.append([_header(run, row[0].model), model, *scores[1:]])
+            rows.append([_header(run, row[0].model), *scores])
     return Grid(["run", *columns], rows)
 
 
@@ -68,25 +61,18 @@ def terminal_table(runs: Runs) -> Table:
     """Return the table of best soups for a terminal of 100 columns."""
     evaluation, unit = runs.runs[0].results.evaluation, runs.unit
     points = "points" if unit.is_fraction else "difference"
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0, caption_justify="left")
-    table.caption = Text(
+    caption = (
         f"{unit.scores}, [{interval_name(runs.confidence)}], of each run's best "
         f"soup on val\n- first: {points} to that of {runs.runs[0].label}, paired; "
-        f"{star_note(evaluation)}",
-        style="dim",
+        f"{star_note(evaluation)}"
     )
-    table.add_column("run", overflow="fold", max_width=24)
-    table.add_column("best soup", overflow="fold", max_width=17)
-    for header in ("test", "mean shift"):
-        table.add_column(header, justify="right", overflow="fold")
-    for header in ("test - first", "shift - first"):
-        table.add_column(header, overflow="fold")
+    names, differences = {"run": 24, "best soup": 17}, ["test - first", "shift - first"]
+    table = score_table(caption, names, ["test", "mean shift"], differences)
     for run in runs.runs:
         scores = [score_cell(run.score(place), unit) for place in (TEST, SHIFT)]
         compared = [runs.comparison(run.label, place) for place in (TEST, SHIFT)]
         differences = [difference_cell(found, unit) for found in compared]
-        texts = [run.label, run.best["name"], *scores, *differences]
-        table.add_row(*map(Text, texts))
+        table.add_row(*map(Text, (run.label, run.best["name"], *scores, *differences)))
     return table
 
 

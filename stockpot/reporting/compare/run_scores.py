@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from matplotlib.figure import Figure
 
-from stockpot.reporting.compare.runs import Run, model_label, unit_of_runs
+from stockpot.reporting.compare.run_series import run_series
+from stockpot.reporting.compare.runs import Runs
 from stockpot.reporting.plots.axes import draw_interval, mark, row_panels, score_axis
 from stockpot.reporting.plots.plot import plot
-from stockpot.reporting.plots.series import merged_look, shorten
-from stockpot.reporting.words.comparisons import SHIFT, TEST
-
-_TITLES = {SHIFT: "under shift (mean)", TEST: "on test"}
+from stockpot.reporting.words.comparisons import TITLES
 
 
 @plot(
@@ -24,20 +20,17 @@ _TITLES = {SHIFT: "under shift (mean)", TEST: "on test"}
     ),
     description="Scores with intervals, one row per run: its best soup on val.",
 )
-def run_scores(runs: Sequence[Run]) -> Figure:
+def run_scores(compared: Runs) -> Figure:
     """Draw one row per run; one panel for shift, if there are test shifts, and one for test."""
-    shown = [place for place in _TITLES if any(run.score(place) for run in runs)]
-    unit = unit_of_runs(runs)
-    labels, titles = [shorten(run.label) for run in runs], [_TITLES[place] for place in shown]
-    figure, panels = row_panels(labels, titles, 0.36)
+    runs = compared.runs
+    shown = [place for place in TITLES if any(run.score(place) for run in runs)]
+    series, unit = run_series(runs), compared.unit
+    figure, panels = row_panels(series, [TITLES[place] for place in shown], unit.metric)
     for axes, place in zip(panels, shown, strict=True):
-        for row, run in enumerate(runs):
-            score = run.score(place)
-            if score is not None:
-                look = merged_look(row)
-                draw_interval(axes, row, score, look[0])
-                note = f"{model_label(run, run.best['name'])}: {unit.score(score.value)}"
-                mark(axes, (score.value, row), look, 8, note)
+        for row, (run, one) in enumerate(zip(runs, series, strict=True)):
+            if (score := run.score(place)) is not None:
+                draw_interval(axes, row, score, one.colour)
+                note = f"{one.model['name']}: {unit.score(score.value)}"
+                mark(axes, (score.value, row), one.look, 8, note)
         score_axis(axes.xaxis, unit, max_intervals=4)
-    figure.supxlabel(unit.metric, fontsize=10)
     return figure

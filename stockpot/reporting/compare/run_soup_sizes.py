@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from stockpot.metric_units import Unit
-from stockpot.reporting.compare.runs import Run, unit_of_runs
-from stockpot.reporting.plots.axes import legend_below, mark, new_figure, score_axis
+from stockpot.reporting.compare.run_series import run_series
+from stockpot.reporting.compare.runs import Runs
+from stockpot.reporting.plots.axes import legend_below, mark
 from stockpot.reporting.plots.plot import plot
-from stockpot.reporting.plots.series import merged_look, shorten
-
-_TITLES = {"val": "on val", "val_shift": "on val shifts (mean)"}
+from stockpot.reporting.plots.series import VAL_PLACES, Series
+from stockpot.reporting.plots.soup_size import size_panels
 
 
 @plot(
@@ -27,39 +25,27 @@ _TITLES = {"val": "on val", "val_shift": "on val shifts (mean)"}
     description="Mean score of averages of 1, 2, 3 and more ingredients, one curve per run.",
     left_out="Left out: no run has the diagnostic soup_size.",
 )
-def run_soup_sizes(runs: Sequence[Run]) -> Figure | None:
+def run_soup_sizes(compared: Runs) -> Figure | None:
     """Draw one panel per set of examples and one curve per run; None without the diagnostic."""
-    curves = {number: _curves(run) for number, run in enumerate(runs)}
-    places = [place for place in _TITLES if any(place in of_run for of_run in curves.values())]
+    runs = compared.runs
+    found = [run.results.diagnostics.get("soup_size", {"data": {}})["data"] for run in runs]
+    curves = [data.get("curves", {}) for data in found]
+    places = [place for place in VAL_PLACES if any(place in of_run for of_run in curves)]
     if not places:
         return None
-    unit = unit_of_runs(runs)
-    figure = new_figure(3.6)
-    panels = figure.subplots(1, len(places), squeeze=False)[0]
+    titles = [VAL_PLACES[place][0] for place in places]
+    figure, panels = size_panels(3.6, titles, compared.unit)
     for axes, place in zip(panels, places, strict=True):
-        for number, of_run in curves.items():
+        for run, series, of_run in zip(runs, run_series(runs), curves, strict=True):
             if place in of_run:
-                _draw(axes, (number, runs[number]), of_run[place]["mean"], unit)
-        axes.set_title(_TITLES[place])
-        axes.set_xlabel("number of ingredients")
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        score_axis(axes.yaxis, unit)
-    panels[0].set_ylabel(f"{unit.metric} of the average")
+                _draw(axes, series, run.label, of_run[place]["mean"], compared.unit)
     legend_below(figure, panels[0])
     return figure
 
 
-def _curves(run: Run) -> Mapping[str, Any]:
-    data = run.results.diagnostics.get("soup_size", {"data": {}})["data"]
-    curves: Mapping[str, Any] = data.get("curves", {})
-    return curves
-
-
-def _draw(axes: Axes, numbered: tuple[int, Run], means: Sequence[float], unit: Unit) -> None:
-    number, run = numbered
-    look = merged_look(number)
+def _draw(axes: Axes, series: Series, run: str, means: Sequence[float], unit: Unit) -> None:
     sizes = range(1, len(means) + 1)
-    axes.plot(sizes, means, color=look[0], linewidth=1.2)
+    axes.plot(sizes, means, color=series.colour, linewidth=1.2)
     for size, score in zip(sizes, means, strict=True):
-        note = f"{run.label}: {size} ingredients {unit.score(score)}"
-        mark(axes, (size, score), look, 4.5, note, label=shorten(run.label))
+        note = f"{run}: {size} ingredients {unit.score(score)}"
+        mark(axes, (size, score), series.look, 4.5, note, label=series.label)

@@ -3,71 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from stockpot.metric_units import Unit
 from stockpot.reporting.compare.runs import Run, Runs
-from stockpot.reporting.words.comparisons import SHIFT, TEST
+from stockpot.reporting.words.comparisons import PLACES, Outcome
 from stockpot.reporting.words.estimates import Estimate
-from stockpot.reporting.words.verdict import (
-    ON_TEST,
-    UNDER_SHIFT,
-    Outcome,
-    comparison_sentence,
-)
-
-_PLACES = {SHIFT: UNDER_SHIFT, TEST: ON_TEST}
-
-
-@dataclass(frozen=True, slots=True)
-class RunVerdict:
-    """One run against the first, on test or under shift; the outcome is None without a test."""
-
-    run: str
-    place: str
-    outcome: Outcome | None
-    sentence: str
+from stockpot.reporting.words.verdict import Verdict, comparison_sentence, correction_note
 
 
 def run_headline(runs: Runs) -> str:
     """Return in one sentence which runs are better or worse than the first."""
     tested = [verdict for verdict in run_verdicts(runs) if verdict.outcome is not None]
-    groups = [[v for v in tested if v.place == place] for place in _PLACES.values()]
+    groups = [[v for v in tested if v.place == place] for place in PLACES.values()]
     counted = "; ".join(f"{group[0].place}, {_counted(group)}" for group in groups if group)
     first = f"{_best_model(runs.runs[0])} of {runs.runs[0].label}"
     return f"Against {first}: {counted}." if counted else f"No run was tested against {first}."
 
 
-def run_verdicts(runs: Runs) -> list[RunVerdict]:
+def run_verdicts(runs: Runs) -> list[Verdict]:
     """Compare the best soup of each further run with that of the first.
 
     Returns:
         Worse runs first, untested ones last; otherwise by place, then by run.
     """
-    last = 2
-    order = {Outcome.WORSE: 0, None: last}
-    return sorted(_verdicts(runs), key=lambda verdict: order.get(verdict.outcome, 1))
+    first_and_last = {Outcome.WORSE: 0, None: 2}
+    return sorted(_verdicts(runs), key=lambda verdict: first_and_last.get(verdict.outcome, 1))
 
 
 def run_caveat(runs: Runs) -> str | None:
     """Return the note on multiple comparisons; None if there is only one."""
-    if len(runs.tested) < 2:
-        return None
-    return (
-        f"p-values are corrected for the {len(runs.tested)} comparisons of runs (Holm) and decide "
-        "the outcome; intervals are not corrected. Best soups were chosen on val."
-    )
+    note = correction_note(len(runs.tested), "runs")
+    return note and f"{note} Best soups were chosen on val."
 
 
-def _verdicts(runs: Runs) -> Iterator[RunVerdict]:
-    for place, words in _PLACES.items():
+def _verdicts(runs: Runs) -> Iterator[Verdict]:
+    for place, words in PLACES.items():
         for run in runs.runs[1:]:
             found = runs.comparison(run.label, place)
             if found is not None:
                 sentence = _tested_sentence(runs, run, place)
-                yield RunVerdict(run.label, words, found.outcome, sentence)
-            elif run.score(place) is not None:
-                yield RunVerdict(run.label, words, None, _untested_sentence(runs, run, place))
+                yield Verdict(run.label, words, found.outcome, sentence)
+            elif (score := run.score(place)) is not None:
+                sentence = _untested_sentence(runs, run, place, score)
+                yield Verdict(run.label, words, None, sentence)
 
 
 def _tested_sentence(runs: Runs, run: Run, place: str) -> str:
@@ -78,28 +56,23 @@ def _tested_sentence(runs: Runs, run: Run, place: str) -> str:
     if tested["won"] == tested["lost"] == 0:
         return (
             f"{_named(run)} and {_named(first)} score equally on all {tested['n']} examples "
-            f"{_PLACES[place]}"
+            f"{PLACES[place]}"
         )
     names = (_named(run), _named(first))
     return comparison_sentence(tested, names, runs.confidence, runs.unit)
 
 
-def _untested_sentence(runs: Runs, run: Run, place: str) -> str:
+def _untested_sentence(runs: Runs, run: Run, place: str, score: Estimate) -> str:
     """Return both scores, and why they were not tested."""
     first = runs.runs[0]
-    own, other = run.score(place), first.score(place)
+    other, reason = first.score(place), runs.untested[run.label, place]
     against = f" against {_score(other, runs.unit)} for {_named(first)}" if other else ""
-    reason = runs.untested[run.label, place]
-    scores = f"{_score(own, runs.unit)}{against}"
-    return f"{_named(run)}, {_PLACES[place]}: {scores}; not tested: {reason}"
+    scores = f"{_score(score, runs.unit)}{against}"
+    return f"{_named(run)}, {PLACES[place]}: {scores}; not tested: {reason}"
 
 
-def _score(estimate: Estimate | None, unit: Unit) -> str:
-    assert estimate is not None
-    if estimate.low is None or estimate.high is None:
-        return unit.score_in_full(estimate.value)
-    bounds = f"{unit.score(estimate.low)} to {unit.score(estimate.high)}"
-    return f"{unit.score_in_full(estimate.value)} ({bounds})"
+def _score(estimate: Estimate, unit: Unit) -> str:
+    return estimate.with_bounds(unit.score_in_full(estimate.value), unit.score)
 
 
 def _named(run: Run) -> str:
@@ -110,18 +83,13 @@ def _best_model(run: Run) -> str:
     return "the best ingredient" if run.best["kind"] == "ingredient" else "the best soup"
 
 
-def _counted(group: Sequence[RunVerdict]) -> str:
+def _counted(group: Sequence[Verdict]) -> str:
     """Name the runs by outcome: worse, better, no significant difference."""
-    words = {
-        Outcome.WORSE: "worse",
-        Outcome.BETTER: "better",
-        Outcome.NO_DIFFERENCE: "no significant difference for",
-    }
     parts = []
-    for outcome, text in words.items():
-        names = ", ".join(verdict.run for verdict in group if verdict.outcome is outcome)
-        if names and outcome is Outcome.NO_DIFFERENCE:
-            parts.append(f"{text} {names}")
-        elif names:
-            parts.append(f"{names} {'is' if ', ' not in names else 'are'} {text}")
+    for outcome in (Outcome.WORSE, Outcome.BETTER, Outcome.NO_DIFFERENCE):
+        runs = [verdict.model for verdict in group if verdict.outcome is outcome]
+        if runs and outcome is Outcome.NO_DIFFERENCE:
+            parts.append(f"no significant difference for {', '.join(runs)}")
+        elif runs:
+            parts.append(f"{', '.join(runs)} {'is' if len(runs) == 1 else 'are'} {outcome}")
     return " and ".join(parts)

@@ -7,13 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stockpot.metric_units import Unit
-from stockpot.reporting.results import ModelEntry, Results, best_ingredient, best_soup
-from stockpot.reporting.words.comparisons import SHIFT, TEST, Comparison, comparison
+from stockpot.reporting.results import ModelEntry, Results, best_ingredient, best_soup, unit_of
+from stockpot.reporting.words.comparisons import METRIC_PLACES, Comparison, comparison
 from stockpot.reporting.words.estimates import Estimate, read_estimate
-from stockpot.reporting.words.units import unit_of
-
-METRIC_PLACES = {SHIFT: "shift/mean", TEST: "test"}
-"""The places of a comparison in names of metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +61,13 @@ class Runs:
 
     @property
     def unit(self) -> Unit:
-        """The unit of the metric."""
-        return unit_of_runs(self.runs)
+        """The unit of the metric; it is a fraction only if it is one in all runs."""
+        units = [unit_of(run.results.evaluation) for run in self.runs]
+        return next((unit for unit in units if not unit.is_fraction), units[0])
 
     def comparison(self, label: str, place: str) -> Comparison | None:
         """Return the comparison of a run with the first; None if it was not tested."""
         return comparison({"comparisons": self.tested}, label, place)
-
-
-def unit_of_runs(runs: Sequence[Run]) -> Unit:
-    """Return the unit of the metric; it is a fraction only if it is one in all runs."""
-    units = [unit_of(run.results.evaluation) for run in runs]
-    return next((unit for unit in units if not unit.is_fraction), units[0])
 
 
 def differing_settings(runs: Sequence[Run]) -> dict[str, list[str | None]]:

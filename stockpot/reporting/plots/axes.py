@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from stockpot.metric_units import Unit
+from stockpot.reporting.plots.series import Series
 from stockpot.reporting.plots.svg import tip
 from stockpot.reporting.words.estimates import Estimate, typeset
 
 WIDTH = 6.2  # inches; narrow enough to be read on a phone, where the page shrinks it
 
-Interval = tuple[float, float]
 Look = tuple[str, str]  # colour and marker
 
 
@@ -32,46 +32,69 @@ def percent_axis(axis: Axis, max_intervals: int = 6) -> None:
         axis: of a plot.
         max_intervals: between ticks; more than 6 (4 in half a plot) would make labels touch.
     """
-    axis.set_major_locator(MaxNLocator(max_intervals))
-    axis.set_major_formatter(lambda fraction, _: f"{100 * fraction:.5g} %")
+    score_axis(axis, Unit("share"), max_intervals)
 
 
 def score_axis(axis: Axis, unit: Unit, max_intervals: int = 6) -> None:
     """Format the ticks of scores: fractions in percent, everything else unchanged."""
-    if unit.is_fraction:
-        percent_axis(axis, max_intervals)
-        return
     axis.set_major_locator(MaxNLocator(max_intervals))
-    axis.set_major_formatter(lambda score, _: typeset(f"{score:.6g}"))
+    if unit.is_fraction:
+        axis.set_major_formatter(lambda fraction, _: f"{100 * fraction:.5g} %")
+    else:
+        axis.set_major_formatter(lambda score, _: typeset(f"{score:.6g}"))
 
 
 def difference_axis(axis: Axis, unit: Unit) -> None:
     """Format the ticks of differences of scores, with their signs."""
-
-    def signed(value: float, _: float) -> str:
-        return typeset(f"{unit.factor * value:+.3g}") if value else "0"
-
-    axis.set_major_formatter(signed)
+    axis.set_major_formatter(
+        lambda value, _: typeset(f"{unit.factor * value:+.3g}") if value else "0"
+    )
 
 
-def label_rows(axes: Axes, labels: Sequence[str]) -> None:
+def label_rows(axes: Axes, labels: Sequence[str], **style: Any) -> None:
     """Label the rows of a plot that has one row per model, from top to bottom."""
-    axes.set_yticks(range(len(labels)), labels)
+    axes.set_yticks(range(len(labels)), labels, **style)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
 
 
+def one_panel(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
+    """Return a figure with one panel; height and width in inches."""
+    figure = new_figure(height, width)
+    return figure, figure.add_subplot()
+
+
+def side_panels(height: float, titles: Iterable[str], **shared: Any) -> tuple[Figure, list[Axes]]:
+    """Return a figure with one panel per title, from left to right.
+
+    Args:
+        height: in inches.
+        titles: of the panels.
+        shared: whether the panels share an axis: `sharex`, `sharey`.
+    """
+    titles, figure = [*titles], new_figure(height)
+    panels = figure.subplots(1, len(titles), squeeze=False, **shared)[0]
+    for axes, title in zip(panels, titles, strict=True):
+        axes.set_title(title)
+    return figure, [*panels]
+
+
 def row_panels(
-    labels: Sequence[str], titles: Sequence[str], row_height: float, *, sharex: bool = False
+    series: Sequence[Series],
+    titles: Iterable[str],
+    xlabel: str,
+    row_height: float = 0.36,
+    *,
+    sharex: bool = False,
 ) -> tuple[Figure, list[Axes]]:
     """Return a figure with one panel per title, in which each model has a labelled row."""
-    figure = new_figure(1.1 + row_height * len(labels))
-    panels = figure.subplots(1, len(titles), sharey=True, sharex=sharex, squeeze=False)[0]
-    for axes, title in zip(panels, titles, strict=True):
-        label_rows(axes, labels)
-        axes.set_title(title)
-    return figure, list(panels)
+    height = 1.1 + row_height * len(series)
+    figure, panels = side_panels(height, titles, sharex=sharex, sharey=True)
+    for axes in panels:
+        label_rows(axes, [one.label for one in series])
+    figure.supxlabel(xlabel, fontsize=10)
+    return figure, panels
 
 
 def stacked_panels(heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
@@ -79,6 +102,17 @@ def stacked_panels(heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
     figure = new_figure(sum(heights))
     panels = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     return figure, list(panels)
+
+
+def score_plane(
+    unit: Unit, x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str
+) -> tuple[Figure, Axes]:
+    """Return a figure with one panel, in which both axes hold these scores."""
+    figure, axes = one_panel(4.6)
+    axes.set(xlim=limits(x), ylim=limits(y), xlabel=xlabel, ylabel=ylabel)
+    score_axis(axes.xaxis, unit)
+    score_axis(axes.yaxis, unit)
+    return figure, axes
 
 
 def mark(
@@ -105,7 +139,7 @@ def draw_interval(axes: Axes, row: int, estimate: Estimate, colour: str) -> None
     axes.errorbar(estimate.value, row, xerr=lengths, fmt="none", ecolor=colour, elinewidth=2.2)
 
 
-def limits(values: Sequence[float], margin: float = 0.06) -> Interval:
+def limits(values: Sequence[float], margin: float = 0.06) -> tuple[float, float]:
     """Return axis limits around the values, with a margin at both ends."""
     low, high = min(values), max(values)
     room = margin * (high - low) or 0.01

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from stockpot.metric_units import Unit, unit_in
 from stockpot.reporting.plots.axes import mark, stacked_panels
-from stockpot.reporting.plots.heat_map import draw_heat_map, heat_map_height
+from stockpot.reporting.plots.heat_map import draw_heat_map, heat_map_height, off_diagonal
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import shorten
 from stockpot.reporting.plots.svg import INK, QUIET, SOUPS
@@ -40,8 +40,6 @@ def barriers(data: Mapping[str, Any]) -> Figure | None:
     Args:
         data: of the finding `barriers`.
     """
-    if not data:
-        return None
     names, lines = data["ingredients"], data["lines"]
     heights = [heat_map_height(len(names))] if len(names) > 1 else []
     heights += [_LINES] if lines else []
@@ -59,8 +57,8 @@ def _draw_pairs(
     axes: Axes, names: Sequence[str], changes: Sequence[Sequence[float]], unit: Unit
 ) -> None:
     falls = [[-change for change in row] for row in changes]
-    off_diagonal = [value for i, row in enumerate(falls) for j, value in enumerate(row) if i != j]
-    scale = (min(off_diagonal), max(_VISIBLE_LOSS * unit.size, *off_diagonal))
+    of_pairs = off_diagonal(falls)
+    scale = (min(of_pairs), max(_VISIBLE_LOSS * unit.size, *of_pairs))
     draw_heat_map(axes, names, falls, scale, lambda fall: _signed(unit, -fall))
     measured = f"points of {unit.metric}" if unit.is_fraction else unit.metric
     axes.set_title(

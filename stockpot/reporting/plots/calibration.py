@@ -30,20 +30,18 @@ _PLACES = {"test": "on test", "shift/mean": "under shift (mean)"}
 )
 def calibration(evaluation: Manifest) -> Figure | None:
     """Draw one row per model, from its error to the one after scaling; None without both."""
-    shown = {place: _measured(evaluation, place) for place in _PLACES}
-    shown = {place: series for place, series in shown.items() if series}
+    shown = {place: series for place in _PLACES if (series := _measured(evaluation, place))}
     if not shown:
         return None
     rows = [s for s in main_series(evaluation) if any(s in series for series in shown.values())]
-    labels, titles = [one.label for one in rows], [_PLACES[place] for place in shown]
-    figure, panels = row_panels(labels, titles, 0.32)
+    titles = [_PLACES[place] for place in shown]
+    figure, panels = row_panels(rows, titles, "expected calibration error", 0.32)
     for axes, (place, series) in zip(panels, shown.items(), strict=True):
         for row, one in enumerate(rows):
             if one in series:
                 _draw(axes, row, one, place)
         axes.set_xlim(left=0)
         percent_axis(axes.xaxis, 4)
-    figure.supxlabel("expected calibration error", fontsize=10)
     return figure
 
 

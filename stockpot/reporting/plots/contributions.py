@@ -10,14 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from stockpot.metric_units import Unit, unit_in
-from stockpot.reporting.plots.axes import legend_below, mark, new_figure
+from stockpot.reporting.plots.axes import label_rows, legend_below, mark, new_figure
 from stockpot.reporting.plots.plot import plot
-from stockpot.reporting.plots.series import shorten
-from stockpot.reporting.plots.svg import INK, SOUPS
+from stockpot.reporting.plots.series import VAL_PLACES, shorten
+from stockpot.reporting.plots.svg import INK
 
 Row = Mapping[str, Any]
 
-_LOOKS = {"val": ("o", SOUPS[0], "on val"), "val_shift": ("D", SOUPS[1], "on val shifts (mean)")}
 _MAX_ROWS = 30  # per group; of more ingredients, the best and the worst are drawn
 
 
@@ -33,14 +32,12 @@ _MAX_ROWS = 30  # per group; of more ingredients, the best and the worst are dra
         "the change of the score of the average when it is left out."
     ),
 )
-def contributions(data: Mapping[str, Any]) -> Figure | None:
-    """Draw one row per ingredient, the largest value first; None for one ingredient.
+def contributions(data: Mapping[str, Any]) -> Figure:
+    """Draw one row per ingredient, the largest value first.
 
     Args:
         data: of the finding `contributions`.
     """
-    if not data:
-        return None
     groups = [(group["name"], _shown(group["rows"])) for group in data["groups"]]
     heights = [len(rows) + 2 for _, rows in groups]
     figure = new_figure(0.9 + 0.22 * sum(heights))
@@ -51,10 +48,7 @@ def contributions(data: Mapping[str, Any]) -> Figure | None:
         for place, row in enumerate(rows):
             _draw(worth, place, row, "shapley", data)
             _draw(without, place, row, "change", data)
-        worth.set_yticks(
-            range(len(rows)), [shorten(row["ingredient"], 18) for row in rows], fontsize=8.5
-        )
-        worth.set_ylim(len(rows) - 0.5, -0.5)
+        label_rows(worth, [shorten(row["ingredient"], 18) for row in rows], fontsize=8.5)
         worth.set_title(f"{shorten(name)}: Shapley value")
         without.set_title("when it is left out")
     for axes in panels.flat:
@@ -77,13 +71,13 @@ def _shown(rows: Sequence[Row]) -> list[Row]:
 def _draw(axes: Axes, place: int, row: Row, field: str, data: Row) -> None:
     sets, unit = data["places"], unit_in(data)
     for number, (name, value) in enumerate((name, row[field][name]) for name in sets):
-        marker, colour, label = _LOOKS[name]
+        label, look = VAL_PLACES[name]
         height = place + 0.25 * (number - (len(sets) - 1) / 2)
         if field == "shapley":
             ends = [value - row["error"][name], value + row["error"][name]]
-            axes.plot(ends, [height, height], color=colour, linewidth=1.4)
+            axes.plot(ends, [height, height], color=look[0], linewidth=1.4)
         note = f"{row['ingredient']}: {unit.difference_in_full(value)} {label}"
-        mark(axes, (value, height), (colour, marker), 5, note, label=label)
+        mark(axes, (value, height), look, 5, note, label=label)
 
 
 def _set_axis(axes: Axes, unit: Unit) -> None:

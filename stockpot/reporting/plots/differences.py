@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median_high
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,13 +14,9 @@ from stockpot.reporting.plots.axes import difference_axis, draw_interval, mark, 
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import Series, main_series
 from stockpot.reporting.plots.svg import GRID, INK
-from stockpot.reporting.results import Manifest
-from stockpot.reporting.words.comparisons import SHIFT, TEST, Comparison, comparison
+from stockpot.reporting.results import Manifest, unit_of
+from stockpot.reporting.words.comparisons import TITLES, Comparison, Outcome, comparison
 from stockpot.reporting.words.estimates import p_text
-from stockpot.reporting.words.units import unit_of
-from stockpot.reporting.words.verdict import Outcome
-
-_PLACES = {SHIFT: "under shift (mean)", TEST: "on test"}
 
 
 @plot(
@@ -44,40 +41,28 @@ def differences(evaluation: Manifest) -> Figure | None:
     """
     series = [s for s in main_series(evaluation) if s.model["kind"] not in ("base", "ingredient")]
     compared = {
-        place: {s.model["name"]: comparison(evaluation, s.model["name"], place) for s in series}
-        for place in _PLACES
+        place: [comparison(evaluation, one.model["name"], place) for one in series]
+        for place in TITLES
     }
-    shown = [place for place in _PLACES if any(compared[place].values())]
+    shown = [place for place in TITLES if any(compared[place])]
     if not shown:
         return None
     unit = unit_of(evaluation)
-    labels, titles = [one.label for one in series], [_PLACES[place] for place in shown]
-    figure, panels = row_panels(labels, titles, 0.32, sharex=True)
+    titles = [TITLES[place] for place in shown]
+    xlabel = f"difference to the best ingredient, in {unit.differences}"
+    figure, panels = row_panels(series, titles, xlabel, 0.32, sharex=True)
     for axes, place in zip(panels, shown, strict=True):
-        _draw_band(axes, _detectable(evaluation, place))
-        _draw_panel(axes, unit, series, [compared[place][s.model["name"]] for s in series])
-    figure.supxlabel(f"difference to the best ingredient, in {unit.differences}", fontsize=10)
+        _draw_panel(axes, unit, series, compared[place])
     return figure
-
-
-def _detectable(evaluation: Manifest, place: str) -> float:
-    """Return the median of the smallest differences that the tests of a place can detect."""
-    known = sorted(
-        tested["detectable"]
-        for tested in evaluation["comparisons"]
-        if tested["place"] == place and tested["detectable"] is not None
-    )
-    return float(known[len(known) // 2]) if known else 0.0
-
-
-def _draw_band(axes: Axes, detectable: float) -> None:
-    if detectable:
-        axes.axvspan(-detectable, detectable, color=GRID, alpha=0.45, linewidth=0, zorder=0)
 
 
 def _draw_panel(
     axes: Axes, unit: Unit, series: Sequence[Series], compared: Sequence[Comparison | None]
 ) -> None:
+    known = [found.detectable for found in compared if found and found.detectable is not None]
+    if known:
+        detectable = median_high(known)
+        axes.axvspan(-detectable, detectable, color=GRID, alpha=0.45, linewidth=0, zorder=0)
     axes.axvline(0, color=INK, linewidth=1)
     for row, (one, found) in enumerate(zip(series, compared, strict=True)):
         if found is not None:

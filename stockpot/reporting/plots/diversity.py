@@ -37,12 +37,10 @@ _GAINS = 2.9  # inches
         "on val."
     ),
 )
-def diversity(data: Mapping[str, Any]) -> Figure | None:
+def diversity(data: Mapping[str, Any]) -> Figure:
     """Draw gain against disagreement, one column of marks per set, and the heat map on val."""
-    if not data:
-        return None
-    heights = [_GAINS, heat_map_height(len(data["ingredients"]))]
-    figure, (gains, pairs) = stacked_panels(heights)
+    height = heat_map_height(len(data["ingredients"]))
+    figure, (gains, pairs) = stacked_panels([_GAINS, height])
     _draw_gains(gains, data["sets"], unit_in(data))
     _draw_pairs(pairs, data)
     return figure

@@ -33,10 +33,8 @@ Line = tuple[str, Sequence[float | None], str, str]
         "mean similarity of all pairs of ingredients."
     ),
 )
-def geometry(data: Mapping[str, Any]) -> Figure | None:
-    """Draw curves over layers and the heat map of ingredients; None without data."""
-    if not data:
-        return None
+def geometry(data: Mapping[str, Any]) -> Figure:
+    """Draw curves over layers and the heat map of ingredients."""
     names = data["ingredients"]
     has_pairs = len(names) > 1
     heights = [_CURVES, heat_map_height(len(names))] if has_pairs else [_CURVES]
@@ -84,7 +82,6 @@ def _lines(data: Mapping[str, Any]) -> list[Line]:
 
 
 def _draw_pairs(axes: Axes, names: Sequence[str], matrix: Sequence[Sequence[float]]) -> None:
-    lowest = min(value for row in matrix for value in row)
-    light = math.floor(10 * min(lowest, 0.99)) / 10
+    light = math.floor(10 * min(0.99, *map(min, matrix))) / 10
     draw_heat_map(axes, names, matrix, (light, 1.0), lambda value: f"{value:.2f}")
     axes.set_title(f"CKA of two ingredients, mean of layers: {light:.1f} (faint) to 1 (full)")

@@ -10,10 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stockpot.metric_units import unit_in
-from stockpot.reporting.plots.axes import new_figure
-from stockpot.reporting.plots.heat_map import draw_heat_map, heat_map_height
+from stockpot.reporting.plots.axes import one_panel
+from stockpot.reporting.plots.heat_map import draw_heat_map, heat_map_height, two_decimals
 from stockpot.reporting.plots.plot import plot
-from stockpot.reporting.words.estimates import typeset
 
 
 @plot(
@@ -28,14 +27,12 @@ from stockpot.reporting.words.estimates import typeset
         "ordered by group."
     ),
 )
-def gradient_groups(data: Mapping[str, Any]) -> Figure | None:
-    """Draw the heat map, ordered by group; None if no gradients were compared.
+def gradient_groups(data: Mapping[str, Any]) -> Figure:
+    """Draw the heat map, ordered by group.
 
     Args:
         data: of the finding `gradient_groups`.
     """
-    if not data:
-        return None
     groups, unit = data["groups"], unit_in(data)
     placed = [
         (letter, data["ingredients"].index(name), name)
@@ -44,12 +41,10 @@ def gradient_groups(data: Mapping[str, Any]) -> Figure | None:
     ]
     names = [name for _, _, name in placed]
     cosines = [[data["cosines"][row][column] for _, column, _ in placed] for _, row, _ in placed]
-    lowest = min(min(row) for row in cosines)
-    figure = new_figure(heat_map_height(len(names)) + 0.2 * len(groups))
-    axes = figure.subplots()
-    faint = min(lowest, 0.0)
-    draw_heat_map(axes, names, cosines, (faint, 1.0), _two_decimals)
-    lines = [f"cosine of gradients: {_two_decimals(faint)} (faint) to 1 (full)"]
+    faint = min(0.0, *map(min, cosines))
+    figure, axes = one_panel(heat_map_height(len(names)) + 0.2 * len(groups))
+    draw_heat_map(axes, names, cosines, (faint, 1.0), two_decimals)
+    lines = [f"cosine of gradients: {two_decimals(faint)} (faint) to 1 (full)"]
     if len(groups) > 1:
         lines += [
             f"group {letter}: its soup scores {unit.score_in_full(group['metric'])} on val"
@@ -58,10 +53,6 @@ def gradient_groups(data: Mapping[str, Any]) -> Figure | None:
         _letter(axes, [letter for letter, _, _ in placed])
     axes.set_title("\n".join(lines))
     return figure
-
-
-def _two_decimals(value: float) -> str:
-    return typeset(f"{value:.2f}")
 
 
 def _letter(axes: Axes, letters: Sequence[str]) -> None:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stockpot.metric_units import Unit
-from stockpot.reporting.plots.axes import legend_below, limits, mark, new_figure, score_axis
+from stockpot.reporting.plots.axes import legend_below, limits, mark, one_panel, score_axis
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import shorten
 from stockpot.reporting.plots.svg import QUIET, SOUPS
 from stockpot.reporting.results import ModelEntry, Results
-from stockpot.reporting.words.units import unit_of
 
-Step = dict[str, Any]
-
+_LOOKS = {True: ("accepted", (SOUPS[0], "o")), False: ("rejected", (QUIET, "x"))}
 _MAX_NAMES = 24  # with more steps, only the accepted ones are named
 
 
@@ -41,9 +37,8 @@ def greedy_path(soup: ModelEntry, results: Results) -> Figure | None:
     """
     if not soup["steps"]:
         return None
-    unit = unit_of(results.evaluation)
-    figure = new_figure(3.9)
-    axes = figure.add_subplot()
+    unit = results.unit
+    figure, axes = one_panel(3.9)
     _draw(axes, soup["steps"], unit)
     axes.set_ylabel(f"{unit.metric} of the candidate on val")
     score_axis(axes.yaxis, unit)
@@ -51,21 +46,18 @@ def greedy_path(soup: ModelEntry, results: Results) -> Figure | None:
     return figure
 
 
-def _draw(axes: Axes, steps: list[Step], unit: Unit) -> None:
-    positions = range(1, len(steps) + 1)
+def _draw(axes: Axes, steps: list[ModelEntry], unit: Unit) -> None:
+    numbered = dict(enumerate(steps, start=1))
     best = [step["best"] for step in steps]
-    axes.step(positions, best, where="post", color=SOUPS[0], linewidth=1.2, label="soup so far")
-    looks = {True: (SOUPS[0], "o"), False: (QUIET, "x")}
+    axes.step([*numbered], best, where="post", color=SOUPS[0], linewidth=1.2, label="soup so far")
     # All accepted steps come first, as in the legend.
-    in_order = sorted(enumerate(steps, start=1), key=lambda item: not item[1]["accepted"])
-    for position, step in in_order:
-        label = "accepted" if step["accepted"] else "rejected"
+    for position, step in sorted(numbered.items(), key=lambda item: not item[1]["accepted"]):
+        label, look = _LOOKS[step["accepted"]]
         note = f"{step['ingredient']}: {unit.score(step['score'])}, {label}"
-        look = looks[step["accepted"]]
         mark(axes, (position, step["score"]), look, 7, note, label=label, markeredgewidth=1.8)
     named = [
         (position, shorten(step["ingredient"], 18))
-        for position, step in zip(positions, steps, strict=True)
+        for position, step in numbered.items()
         if step["accepted"] or len(steps) <= _MAX_NAMES
     ]
     ticks, names = zip(*named, strict=True)

@@ -9,6 +9,7 @@ from matplotlib.patches import Rectangle
 
 from stockpot.reporting.plots.series import shorten
 from stockpot.reporting.plots.svg import SOUPS, tip
+from stockpot.reporting.words.estimates import typeset
 
 _MAX_NAMES = 40  # more would be unreadable and make the page large
 _MAX_NUMBERS = 12  # rows; in larger maps cells have no room for their numbers
@@ -32,11 +33,16 @@ def draw_heat_map(
         words: formats a value.
     """
     shown = [shorten(name, 18) for name in names[:_MAX_NAMES]]
+    faint, full = scale
     for row in range(1, len(shown)):
         for column in range(row):
             value = matrix[row][column]
-            _draw_cell(axes, (row, column), _share(value, scale))
-            axes.patches[-1].set_gid(tip(f"{names[row]}: {words(value)} with {names[column]}"))
+            share = (value - faint) / (full - faint) if full > faint else 0.0
+            opacity = 0.04 + (_FULL - 0.04) * min(max(share, 0.0), 1.0)
+            note = tip(f"{names[row]}: {words(value)} with {names[column]}")
+            cell = Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=SOUPS[0], linewidth=0)
+            cell.set(alpha=opacity, gid=note)
+            axes.add_patch(cell)
             if len(shown) <= _MAX_NUMBERS:
                 axes.text(column, row, words(value), ha="center", va="center", fontsize=8)
     axes.set_xlim(-0.5, len(shown) - 1.5)
@@ -46,22 +52,19 @@ def draw_heat_map(
     axes.set_yticks(range(1, len(shown)), shown[1:], fontsize=8)
     axes.tick_params(length=0)
     axes.grid(visible=False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["left", "bottom"]].set_visible(False)
+
+
+def off_diagonal(matrix: Sequence[Sequence[float]]) -> list[float]:
+    """Return the values of a square matrix without its diagonal."""
+    return [value for i, row in enumerate(matrix) for j, value in enumerate(row) if i != j]
+
+
+def two_decimals(value: float) -> str:
+    """Format a similarity."""
+    return typeset(f"{value:.2f}")
 
 
 def heat_map_height(num_names: int) -> float:
     """Return the height of a heat map with its labels, in inches."""
     return min(1.9 + 0.19 * num_names, 6.5)
-
-
-def _draw_cell(axes: Axes, place: tuple[int, int], share: float) -> None:
-    row, column = place
-    cell = Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=SOUPS[0], linewidth=0)
-    cell.set_alpha(0.04 + (_FULL - 0.04) * share)
-    axes.add_patch(cell)
-
-
-def _share(value: float, scale: tuple[float, float]) -> float:
-    faint, full = scale
-    return min(max((value - faint) / (full - faint), 0.0), 1.0) if full > faint else 0.0

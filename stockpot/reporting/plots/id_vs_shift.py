@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from statistics import NormalDist
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stockpot.metric_units import Unit
 from stockpot.reporting.plots.axes import (
+    Look,
     error_lengths,
     interval_ends,
     legend_below,
-    limits,
     mark,
-    new_figure,
-    score_axis,
+    score_plane,
 )
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import Series, main_series
 from stockpot.reporting.plots.svg import QUIET
-from stockpot.reporting.results import Manifest, ModelEntry, models_of
+from stockpot.reporting.results import Manifest, ModelEntry, models_of, unit_of
 from stockpot.reporting.words.estimates import Estimate, estimate_of
-from stockpot.reporting.words.units import unit_of
-
-Point = tuple[Estimate, Estimate]
 
 
 @plot(
@@ -44,41 +41,24 @@ def id_vs_shift(evaluation: Manifest) -> Figure | None:
     """
     if not evaluation["test_shifts"]:
         return None
-    figure = new_figure(4.6)
-    axes = figure.add_subplot()
-    unit = unit_of(evaluation)
-    metric = unit.metric
-    others = [model for model in evaluation["models"] if model["kind"] != "base"]
-    _zoom(axes, [_point(model, metric) for model in others])
-    _draw_ingredients(axes, models_of(evaluation, "ingredient"), evaluation)
+    unit, best = unit_of(evaluation), evaluation["best_ingredient"]
+    others = [_point(m, unit.metric) for m in evaluation["models"] if m["kind"] != "base"]
+    x, y = ([end for point in others for end in interval_ends(point[side])] for side in (0, 1))
+    labels = (f"{unit.metric} on test", f"mean {unit.metric} under shift")
+    figure, axes = score_plane(unit, x, y, *labels)
+    for model in models_of(evaluation, "ingredient"):
+        if model["name"] != best:
+            _mark(axes, model, (QUIET, "o"), 4.5, "other ingredients", unit)
     _draw_line(axes, evaluation)
     for series in main_series(evaluation):
-        _draw(axes, series, _point(series.model, metric), unit)
-    axes.set(xlabel=f"{metric} on test", ylabel=f"mean {metric} under shift")
-    score_axis(axes.xaxis, unit)
-    score_axis(axes.yaxis, unit)
+        _draw(axes, series, unit)
     legend_below(figure, axes)
     return figure
 
 
-def _point(model: ModelEntry, metric: str) -> Point:
+def _point(model: ModelEntry, metric: str) -> tuple[Estimate, Estimate]:
     metrics = model["metrics"]
     return estimate_of(metrics, f"test/{metric}"), estimate_of(metrics, f"shift/mean/{metric}")
-
-
-def _zoom(axes: Axes, points: list[Point]) -> None:
-    axes.set_xlim(*limits([end for test, _ in points for end in interval_ends(test)]))
-    axes.set_ylim(*limits([end for _, shift in points for end in interval_ends(shift)]))
-
-
-def _draw_ingredients(axes: Axes, ingredients: list[ModelEntry], evaluation: Manifest) -> None:
-    others = [m for m in ingredients if m["name"] != evaluation["best_ingredient"]]
-    unit = unit_of(evaluation)
-    for model in others:
-        test, shift = _point(model, evaluation["metric"])
-        note = f"{model['name']}: {_where(test, shift, unit)}"
-        point = (test.value, shift.value)
-        mark(axes, point, (QUIET, "o"), 4.5, note, label="other ingredients")
 
 
 def _draw_line(axes: Axes, evaluation: Manifest) -> None:
@@ -100,23 +80,17 @@ def _draw_line(axes: Axes, evaluation: Manifest) -> None:
     axes.plot(tests, shifts, color=QUIET, linewidth=1.2, linestyle=(0, (4, 3)), label=label)
 
 
-def _where(test: Estimate, shift: Estimate, unit: Unit) -> str:
-    return f"test {unit.score(test.value)}, shift {unit.score(shift.value)}"
-
-
-def _draw(axes: Axes, series: Series, point: Point, unit: Unit) -> None:
-    test, shift = point
+def _draw(axes: Axes, series: Series, unit: Unit) -> None:
+    test, shift = _point(series.model, unit.metric)
     inside = axes.get_xlim()[0] <= test.value and axes.get_ylim()[0] <= shift.value
     label = series.label if inside else f"{series.label} (outside)"
-    axes.errorbar(
-        test.value,
-        shift.value,
-        xerr=error_lengths([test]),
-        yerr=error_lengths([shift]),
-        fmt="none",
-        ecolor=series.colour,
-        elinewidth=1,
-        alpha=0.45,
-    )
-    note = f"{series.model['name']}: {_where(test, shift, unit)}"
-    mark(axes, (test.value, shift.value), series.look, 8, note, label=label)
+    lengths = (error_lengths([shift]), error_lengths([test]))
+    looks: dict[str, Any] = {"ecolor": series.colour, "elinewidth": 1, "alpha": 0.45}
+    axes.errorbar(test.value, shift.value, *lengths, fmt="none", **looks)
+    _mark(axes, series.model, series.look, 8, label, unit)
+
+
+def _mark(axes: Axes, model: ModelEntry, look: Look, size: float, label: str, unit: Unit) -> None:
+    test, shift = _point(model, unit.metric)
+    note = f"{model['name']}: test {unit.score(test.value)}, shift {unit.score(shift.value)}"
+    mark(axes, (test.value, shift.value), look, size, note, label=label)

@@ -9,14 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from stockpot.reporting.plots.axes import mark, new_figure
+from stockpot.reporting.plots.axes import mark, one_panel
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import shorten
 from stockpot.reporting.plots.svg import BASE, INK, QUIET, SOUPS
-
-Floats = NDArray[np.float64]
 
 _LEVELS = 8
 _FULL = 0.6  # opacity at or above the last level
@@ -36,29 +33,25 @@ _LOOKS = {"base": (BASE, "s"), "ingredient": (QUIET, "."), "soup": (SOUPS[1], "^
         "marks are the projections of the others."
     ),
 )
-def loss_plane(data: Mapping[str, Any]) -> Figure | None:
-    """Draw the contours, the three models and the projections of all others; None without data.
+def loss_plane(data: Mapping[str, Any]) -> Figure:
+    """Draw the contours, the three models and the projections of all others.
 
     Args:
         data: of the finding `loss_plane`.
     """
-    if not data:
-        return None
-    figure = new_figure(4.6)
-    axes = figure.subplots()
+    figure, axes = one_panel(4.6)
     _draw_contours(axes, data)
     for model in data["models"]:
         _draw_model(axes, model, is_corner=model["name"] in data["corners"])
-    axes.set_xlim(data["x"][0], data["x"][-1])
-    axes.set_ylim(data["y"][0], data["y"][-1])
-    axes.set_aspect("equal")
+    x, y = data["x"], data["y"]
+    axes.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]), aspect="equal")
     axes.grid(visible=False)
     axes.set_xlabel("distance in weight space; fainter is a lower loss on val")
     return figure
 
 
 def _draw_contours(axes: Axes, data: Mapping[str, Any]) -> None:
-    losses: Floats = np.maximum(np.array(data["losses"]), _LOWEST)
+    losses = np.maximum(np.array(data["losses"]), _LOWEST)
     low, high = float(losses.min()), float(np.quantile(losses, 0.95))
     if high <= low:
         return

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stockpot.metric_units import Unit
-from stockpot.reporting.plots.axes import (
-    legend_below,
-    limits,
-    mark,
-    new_figure,
-    score_axis,
-    without_lowest,
-)
+from stockpot.reporting.plots.axes import legend_below, mark, score_plane, without_lowest
 from stockpot.reporting.plots.plot import plot
-from stockpot.reporting.plots.series import main_series
+from stockpot.reporting.plots.series import Series, main_series
 from stockpot.reporting.plots.svg import INK, QUIET
 from stockpot.reporting.results import ModelEntry, Results, objective_values
-from stockpot.reporting.words.units import unit_of
 
 Point = tuple[float, float]
 
@@ -41,82 +34,64 @@ Point = tuple[float, float]
 def pareto_front(study: ModelEntry, results: Results) -> Figure | None:
     """Draw trials, front, ingredients and soups; None for a study with one objective.
 
+    The axes hold all compared models and most trials: bad trials may lie outside.
+
     Args:
         study: from the tune manifest.
         results: the run; its ingredients and soups are drawn for comparison.
     """
     if len(study["recipe"]["objectives"]) < 2:
         return None
-    unit = unit_of(results.evaluation)
-    metric = unit.metric
-    trials = [_point(objective_values(study, trial["values"])) for trial in study["trials"]]
-    front = [_point(objective_values(study, point["values"])) for point in study["front"]]
-    figure = new_figure(4.6)
-    axes = figure.add_subplot()
-    compared = _draw_models(axes, results, unit)
-    axes.set_xlim(*_zoom(trials, [*front, *compared], 0))
-    axes.set_ylim(*_zoom(trials, [*front, *compared], 1))
-    _draw_trials(axes, trials)
-    line = _columns(sorted(front))
-    axes.plot(*line, color=INK, linewidth=1.2, drawstyle="steps-pre", zorder=1.8)
-    axes.plot(
-        *_columns(front),
-        "o",
-        color=INK,
-        markersize=4,
-        zorder=1.9,
-        label=f"front ({len(front)})",
+    unit = results.unit
+    places = (f"val/{unit.metric}", f"val_shift/mean/{unit.metric}")
+    trials, front = (_points(study, study[name]) for name in ("trials", "front"))
+    models = [*results.sweep["ingredients"], *results.merged]
+    compared = [(model["scores"][places[0]], model["scores"][places[1]]) for model in models]
+    x, y = (
+        [*(point[side] for point in [*front, *compared]), *without_lowest(_columns(trials)[side])]
+        for side in (0, 1)
     )
-    axes.set(xlabel=f"{metric} on val", ylabel=f"mean {metric} on val shifts")
-    score_axis(axes.xaxis, unit)
-    score_axis(axes.yaxis, unit)
+    labels = (f"{unit.metric} on val", f"mean {unit.metric} on val shifts")
+    figure, axes = score_plane(unit, x, y, *labels)
+    series = {one.model["name"]: one for one in main_series(results.evaluation)}
+    for model, point in zip(models, compared, strict=True):
+        _draw_model(axes, series.get(model["name"]), model, point, unit)
+    _draw_trials(axes, trials)
+    steps = _columns(sorted(front))
+    axes.plot(*steps, color=INK, linewidth=1.2, drawstyle="steps-pre", zorder=1.8)
+    label = f"front ({len(front)})"
+    axes.plot(*_columns(front), "o", color=INK, markersize=4, zorder=1.9, label=label)
     legend_below(figure, axes)
     return figure
 
 
-def _point(values: Mapping[str, float]) -> Point:
-    return values["val"], values["val_shift"]
+def _points(study: ModelEntry, trials: Sequence[ModelEntry]) -> list[Point]:
+    values = [objective_values(study, trial["values"]) for trial in trials]
+    return [(found["val"], found["val_shift"]) for found in values]
 
 
-def _columns(points: Iterable[Point]) -> tuple[list[float], list[float]]:
-    pairs = list(points)
-    return [x for x, _ in pairs], [y for _, y in pairs]
+def _columns(points: Sequence[Point]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
 
 
-def _zoom(trials: list[Point], compared: list[Point], place: int) -> tuple[float, float]:
-    """Return limits around all compared models and most trials; bad trials may lie outside."""
-    values = [trial[place] for trial in trials]
-    return limits([*(point[place] for point in compared), *without_lowest(values)])
-
-
-def _draw_trials(axes: Axes, trials: list[Point]) -> None:
+def _draw_trials(axes: Axes, trials: Sequence[Point]) -> None:
     (left, _), (bottom, _) = axes.get_xlim(), axes.get_ylim()
     num_outside = sum(x < left or y < bottom for x, y in trials)
     outside = f", {num_outside} outside" if num_outside else ""
-    axes.plot(
-        *_columns(trials),
-        "o",
-        markerfacecolor="none",
-        markeredgecolor=QUIET,
-        markersize=4.5,
-        zorder=1.7,
-        label=f"trials ({len(trials)}{outside})",
-    )
+    label = f"trials ({len(trials)}{outside})"
+    hollow: dict[str, Any] = {
+        "markerfacecolor": "none",
+        "markeredgecolor": QUIET,
+        "markersize": 4.5,
+    }
+    axes.plot(*_columns(trials), "o", zorder=1.7, label=label, **hollow)
 
 
-def _draw_models(axes: Axes, results: Results, unit: Unit) -> list[Point]:
-    """Draw all ingredients, and the soups in their own colours; return their points."""
-    names = (f"val/{unit.metric}", f"val_shift/mean/{unit.metric}")
-    known = {series.model["name"]: series for series in main_series(results.evaluation)}
-    drawn = []
-    for model in [*results.sweep["ingredients"], *results.merged]:
-        point = (model["scores"][names[0]], model["scores"][names[1]])
-        text = f"val {unit.score(point[0])}, val shifts {unit.score(point[1])}"
-        note = f"{model['name']}: {text}"
-        series = known.get(model["name"])
-        if model["kind"] == "ingredient":
-            mark(axes, point, (QUIET, "+"), 7, note, label="ingredients")
-        elif series is not None:
-            mark(axes, point, series.look, 8, note, label=series.label)
-        drawn.append(point)
-    return drawn
+def _draw_model(
+    axes: Axes, series: Series | None, model: ModelEntry, point: Point, unit: Unit
+) -> None:
+    note = f"{model['name']}: val {unit.score(point[0])}, val shifts {unit.score(point[1])}"
+    if series is None or model["kind"] == "ingredient":
+        mark(axes, point, (QUIET, "+"), 7, note, label="ingredients")
+    else:
+        mark(axes, point, series.look, 8, note, label=series.label)

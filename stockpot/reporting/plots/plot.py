@@ -56,8 +56,4 @@ def plot(
     *, title: str, caption: str, description: str, left_out: str = ""
 ) -> Callable[[Callable[P, Figure | None]], Plot[P]]:
     """Declare that a function draws a plot; the arguments are the attributes of `Plot`."""
-
-    def declare(draw: Callable[P, Figure | None]) -> Plot[P]:
-        return Plot(draw, title, caption, description, left_out)
-
-    return declare
+    return lambda draw: Plot(draw, title, caption, description, left_out)

@@ -13,14 +13,10 @@ from stockpot.reporting.plots.axes import mark, row_panels, score_axis
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import Series, main_series
 from stockpot.reporting.plots.svg import QUIET
-from stockpot.reporting.results import Manifest
-from stockpot.reporting.tables.baselines import random_rows
+from stockpot.reporting.results import Manifest, unit_of
+from stockpot.reporting.tables.results_table import random_rows
+from stockpot.reporting.words.comparisons import METRIC_PLACES, TITLES
 from stockpot.reporting.words.estimates import percent
-from stockpot.reporting.words.units import unit_of
-
-Row = Mapping[str, Any]
-
-_PLACES = {"shift": ("shift/mean", "under shift (mean)"), "test": ("test", "on test")}
 
 
 @plot(
@@ -38,30 +34,27 @@ _PLACES = {"shift": ("shift/mean", "under shift (mean)"), "test": ("test", "on t
 )
 def random_soups(evaluation: Manifest) -> Figure | None:
     """Draw one row per soup and one panel per set; None without random soups."""
-    rows = {
-        series.model["name"]: {row["place"]: row for row in found}
-        for series in main_series(evaluation)
-        if (found := random_rows(evaluation, series.model["name"]))
-    }
-    series = [one for one in main_series(evaluation) if one.model["name"] in rows]
-    shown = [place for place in _PLACES if any(place in found for found in rows.values())]
+    found = [
+        (one, {row["place"]: row for row in drawn})
+        for one in main_series(evaluation)
+        if (drawn := random_rows(evaluation, one.model["name"]))
+    ]
+    shown = [place for place in TITLES if any(place in rows for _, rows in found)]
     if not shown:
         return None
     unit = unit_of(evaluation)
-    labels, titles = [one.label for one in series], [_PLACES[place][1] for place in shown]
-    figure, panels = row_panels(labels, titles, 0.36)
+    titles = [TITLES[place] for place in shown]
+    figure, panels = row_panels([one for one, _ in found], titles, unit.metric)
     for axes, place in zip(panels, shown, strict=True):
-        for row, one in enumerate(series):
-            if (drawn := rows[one.model["name"]].get(place)) is not None:
-                score = one.model["metrics"][f"{_PLACES[place][0]}/{unit.metric}"]
-                _draw(axes, row, one, drawn, (score, unit))
+        for number, (one, rows) in enumerate(found):
+            if place in rows:
+                _draw(axes, number, one, rows[place], unit)
         score_axis(axes.xaxis, unit, 4)
-    figure.supxlabel(unit.metric, fontsize=10)
     return figure
 
 
-def _draw(axes: Axes, place: int, series: Series, row: Row, scored: tuple[float, Unit]) -> None:
-    score, unit = scored
+def _draw(axes: Axes, place: int, series: Series, row: Mapping[str, Any], unit: Unit) -> None:
+    score = series.model["metrics"][f"{METRIC_PLACES[row['place']]}/{unit.metric}"]
     mean, spread = row["mean"], row["sd"]
     axes.plot([mean - 2 * spread, mean + 2 * spread], [place, place], color=QUIET, linewidth=5)
     size = "of any size" if row["size"] is None else f"of {row['size']}"

@@ -35,10 +35,8 @@ Row = Mapping[str, Any]
         "their ingredients."
     ),
 )
-def regime(data: Mapping[str, Any]) -> Figure | None:
-    """Draw kernel distance against displacement, and the gap of each soup; None without data."""
-    if not data:
-        return None
+def regime(data: Mapping[str, Any]) -> Figure:
+    """Draw kernel distance against displacement, and the gap of each soup."""
     gaps = [row for row in data["gaps"] if row["relative"] is not None]
     heights = [3.4, 0.7 + 0.26 * len(gaps)] if gaps else [3.4]
     figure, panels = stacked_panels(heights)

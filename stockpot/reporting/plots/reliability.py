@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stockpot.reporting.plots.axes import legend_below, mark, new_figure, percent_axis
+from stockpot.reporting.plots.axes import legend_below, mark, percent_axis, side_panels
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import Series, main_series
 from stockpot.reporting.plots.svg import INK
@@ -40,13 +40,11 @@ def reliability(evaluation: Manifest) -> Figure | None:
     series = [one for one in main_series(evaluation) if one.model["name"] in binned]
     if not series:
         return None
-    figure = new_figure(3.9)
-    panels = figure.subplots(1, 2, sharex=True, sharey=True)
-    for axes, (name, title) in zip(panels, _PANELS.items(), strict=True):
+    figure, panels = side_panels(3.9, _PANELS.values(), sharex=True, sharey=True)
+    for axes, name in zip(panels, _PANELS, strict=True):
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
         for one in series:
             _draw(axes, one, [bin_ for bin_ in binned[one.model["name"]][name] if bin_["count"]])
-        axes.set_title(title)
         axes.set_xlabel("confidence")
         percent_axis(axes.xaxis, 5)
         percent_axis(axes.yaxis, 5)

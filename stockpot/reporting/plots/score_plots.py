@@ -18,15 +18,7 @@ from stockpot.reporting.plots.tuning_history import tuning_history
 from stockpot.reporting.plots.wise_ft import wise_ft
 from stockpot.reporting.results import ModelEntry, Results
 
-_OF_EVALUATION = (
-    differences,
-    id_vs_shift,
-    shifts,
-    random_soups,
-    wise_ft,
-    reliability,
-    calibration,
-)
+_OF_EVALUATION = (differences, id_vs_shift, shifts, random_soups, wise_ft, reliability, calibration)
 
 
 def score_figures(results: Results) -> Iterator[PageFigure]:

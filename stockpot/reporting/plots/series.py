@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count, cycle, repeat
 
 from stockpot.reporting.plots.svg import BASE, ENSEMBLE, INK, SOUPS, printable
 from stockpot.reporting.results import Manifest, ModelEntry, main_models
+
+VAL_PLACES = {
+    "val": ("on val", (SOUPS[0], "o")),
+    "val_shift": ("on val shifts (mean)", (SOUPS[1], "D")),
+}
+"""Title and look of the sets of examples that choices are based on."""
 
 _MARKERS = ("o", "^", "v", "P", "X", "p", "h", "<", ">")
 _ENSEMBLE_MARKERS = ("*", "d", "H", "8")
@@ -17,34 +24,29 @@ class Series:
 
     model: ModelEntry
     label: str
-    colour: str
-    marker: str
+    look: tuple[str, str]  # colour and marker
 
     @property
-    def look(self) -> tuple[str, str]:
-        """Colour and marker."""
-        return self.colour, self.marker
+    def colour(self) -> str:
+        """Colour of its marks and lines."""
+        return self.look[0]
 
 
 def main_series(evaluation: Manifest) -> list[Series]:
     """Return base, best ingredient, soups, tuned soups and ensembles with their looks."""
-    num_merged = num_ensembles = 0
-    series = []
-    for model in main_models(evaluation):
-        label = shorten(model["name"])
-        match model["kind"]:
-            case "base":
-                series.append(Series(model, label, BASE, "s"))
-            case "ingredient":
-                series.append(Series(model, "best ingredient", INK, "D"))
-            case "ensemble" | "repeats":
-                marker = _ENSEMBLE_MARKERS[num_ensembles % len(_ENSEMBLE_MARKERS)]
-                series.append(Series(model, label, ENSEMBLE, marker))
-                num_ensembles += 1
-            case _:
-                series.append(Series(model, label, *merged_look(num_merged)))
-                num_merged += 1
-    return series
+    merged = map(merged_look, count())
+    ensembles = ((ENSEMBLE, marker) for marker in cycle(_ENSEMBLE_MARKERS))
+    looks = {
+        "base": repeat((BASE, "s")),
+        "ingredient": repeat((INK, "D")),
+        **dict.fromkeys(("soup", "tuned"), merged),
+        **dict.fromkeys(("ensemble", "repeats"), ensembles),
+    }
+    return [Series(m, _label(m), next(looks[m["kind"]])) for m in main_models(evaluation)]
+
+
+def _label(model: ModelEntry) -> str:
+    return "best ingredient" if model["kind"] == "ingredient" else shorten(model["name"])
 
 
 def merged_look(number: int) -> tuple[str, str]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from stockpot.reporting.plots.bars import BarSeries, grouped_bars
+from stockpot.reporting.plots.bars import grouped_bars
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import main_series
-from stockpot.reporting.results import Manifest
-from stockpot.reporting.words.units import unit_of
+from stockpot.reporting.results import Manifest, unit_of
 
 
 @plot(
@@ -28,9 +27,5 @@ def shifts(evaluation: Manifest) -> Figure | None:
     series = main_series(evaluation)
     # Only one ensemble: all have the same colour, and bars have no markers.
     ensembles = [one for one in series if one.model["kind"] in ("ensemble", "repeats")]
-    bars = [
-        BarSeries(one.label, one.colour, one.model["name"], one.model["metrics"])
-        for one in series
-        if one not in ensembles[1:]
-    ]
+    bars = [one for one in series if one not in ensembles[1:]]
     return grouped_bars([*groups, *(["mean"] * (len(groups) > 1))], bars, unit_of(evaluation))

@@ -11,10 +11,14 @@ from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import dendrogram
 
 from stockpot.reporting.plots.axes import stacked_panels
-from stockpot.reporting.plots.heat_map import draw_heat_map, heat_map_height
+from stockpot.reporting.plots.heat_map import (
+    draw_heat_map,
+    heat_map_height,
+    off_diagonal,
+    two_decimals,
+)
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.svg import INK, SOUPS, tip
-from stockpot.reporting.words.estimates import typeset
 
 _TREE = 1.5  # inches
 _APART = 10.0  # scipy's distance between leaves
@@ -33,34 +37,23 @@ _APART = 10.0  # scipy's distance between leaves
         "all pairs, in the order of the dendrogram."
     ),
 )
-def similarity(data: Mapping[str, Any]) -> Figure | None:
-    """Draw the dendrogram and the heat map; None for one ingredient.
+def similarity(data: Mapping[str, Any]) -> Figure:
+    """Draw the dendrogram and the heat map.
 
     Args:
         data: of the finding `similarity`.
     """
-    if not data:
-        return None
     order = data["order"]
     names = [data["ingredients"][place] for place in order]
     cosines = [[data["cosines"][row][column] for column in order] for row in order]
-    heights = [_TREE, heat_map_height(len(names))]
-    figure, (tree, cells) = stacked_panels(heights)
+    figure, (tree, cells) = stacked_panels([_TREE, heat_map_height(len(names))])
     _draw_tree(tree, data["links"], data["cut"], names)
-    lowest = min(min(row) for row in cosines)
-    scale = (lowest, max(1e-9 + lowest, _highest(cosines)))
-    draw_heat_map(cells, names, cosines, scale, _two_decimals)
-    faint, full = map(_two_decimals, scale)
+    lowest = min(map(min, cosines))
+    scale = (lowest, max(1e-9 + lowest, *off_diagonal(cosines)))
+    draw_heat_map(cells, names, cosines, scale, two_decimals)
+    faint, full = map(two_decimals, scale)
     cells.set_title(f"cosine of task vectors: {faint} (faint) to {full} (full)")
     return figure
-
-
-def _two_decimals(value: float) -> str:
-    return typeset(f"{value:.2f}")
-
-
-def _highest(cosines: Sequence[Sequence[float]]) -> float:
-    return max(value for i, row in enumerate(cosines) for j, value in enumerate(row) if i != j)
 
 
 def _draw_tree(

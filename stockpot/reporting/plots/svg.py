@@ -19,14 +19,10 @@ from matplotlib.figure import Figure
 INK, BASE, QUIET, GRID, ENSEMBLE = "#20242b", "#7a7f87", "#a4a9b0", "#dde0e4", "#6b4fb8"
 SOUPS = ("#1f6fb4", "#c2571a", "#1d8a5f", "#a37b00", "#b3387a", "#0b8793")
 
-_VARIABLES = {
-    INK: "currentColor",
-    BASE: f"var(--base, {BASE})",
-    QUIET: f"var(--quiet, {QUIET})",
-    GRID: f"var(--grid, {GRID})",
-    ENSEMBLE: f"var(--ensemble, {ENSEMBLE})",
-    **{colour: f"var(--soup-{i}, {colour})" for i, colour in enumerate(SOUPS, start=1)},
-}
+_NAMES = {BASE: "base", QUIET: "quiet", GRID: "grid", ENSEMBLE: "ensemble"}
+_NAMES |= {colour: f"soup-{number}" for number, colour in enumerate(SOUPS, start=1)}
+_VARIABLES = {colour: f"var(--{name}, {colour})" for colour, name in _NAMES.items()}
+_VARIABLES[INK] = "currentColor"
 _STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same layout everywhere
     "font.size": 10,
@@ -130,14 +126,11 @@ def _restyle(node: ElementTree.Element) -> None:
         # Matplotlib writes either the shorthand or one property each, depending on its version.
         css = re.sub(r"font: (?:\w+ )*([\d.]+px)[^;]*", r"font-size: \1", css)
         css = re.sub(r"font-family: [^;]*(?:; )?", "", css)
-        node.set("style", re.sub(r"#[0-9a-f]{6}", lambda hit: _variable(hit[0]), css))
+        variable = re.sub(r"#[0-9a-f]{6}", lambda hit: _VARIABLES.get(hit[0], hit[0]), css)
+        node.set("style", variable)
     if node.tag != "text" and not (node.text or "").strip():
         node.text = None
     node.tail = None
-
-
-def _variable(colour: str) -> str:
-    return _VARIABLES.get(colour, colour)
 
 
 def _label(root: ElementTree.Element, name: str, title: str, description: str) -> None:
@@ -148,9 +141,7 @@ def _label(root: ElementTree.Element, name: str, title: str, description: str) -
     root.set("aria-labelledby", f"{name}-title {name}-description")
     root.set("font-family", "system-ui, sans-serif")
     root.set("stroke-linejoin", "round")
-    texts = {"title": title, "desc": description}
-    for position, (tag, words) in enumerate(texts.items()):
-        suffix = "title" if tag == "title" else "description"
-        element = ElementTree.Element(tag, {"id": f"{name}-{suffix}"})
-        element.text = printable(words)
-        root.insert(position, element)
+    # A screen reader reads the first two children.
+    for tag, suffix, words in (("desc", "description", description), ("title", "title", title)):
+        root.insert(0, ElementTree.Element(tag, {"id": f"{name}-{suffix}"}))
+        root[0].text = printable(words)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import accumulate
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,11 +18,9 @@ from stockpot.reporting.plots.axes import (
     without_lowest,
 )
 from stockpot.reporting.plots.plot import plot
+from stockpot.reporting.plots.series import VAL_PLACES
 from stockpot.reporting.plots.svg import INK, QUIET, SOUPS
 from stockpot.reporting.results import ModelEntry, Results, objective_values
-from stockpot.reporting.words.units import unit_of
-
-Trial = dict[str, Any]
 
 # Sources of trials that the search itself proposed; all others are warm starts.
 _PROPOSED = {"sampler": "sampled", "epoch": "epoch"}
@@ -34,7 +31,6 @@ _LOOKS = {
     "best single": (INK, "D"),
 }
 _OTHER_LOOK = (SOUPS[3], "P")
-_AXIS_NAMES = {"val": "on val", "val_shift": "on val shifts (mean)"}
 
 
 @plot(
@@ -55,12 +51,12 @@ def tuning_history(study: ModelEntry, results: Results) -> Figure | None:
     """
     if not study["trials"]:
         return None
-    objectives, unit = study["recipe"]["objectives"], unit_of(results.evaluation)
+    objectives, unit = study["recipe"]["objectives"], results.unit
     figure = new_figure(1.0 + 2.3 * len(objectives))
     panels = figure.subplots(len(objectives), 1, sharex=True, squeeze=False)[:, 0]
     for axes, objective in zip(panels, objectives, strict=True):
         _draw_panel(axes, study, objective, unit)
-        axes.set_ylabel(f"{unit.metric} {_AXIS_NAMES[objective]}")
+        axes.set_ylabel(f"{unit.metric} {VAL_PLACES[objective][0]}")
         score_axis(axes.yaxis, unit)
     panels[-1].set_xlabel("trial")
     legend_below(figure, panels[0])
@@ -68,21 +64,19 @@ def tuning_history(study: ModelEntry, results: Results) -> Figure | None:
 
 
 def _draw_panel(axes: Axes, study: ModelEntry, objective: str, unit: Unit) -> None:
-    values = {
-        trial["number"]: objective_values(study, trial["values"])[objective]
+    trials = [
+        (trial["number"], trial["source"], objective_values(study, trial["values"])[objective])
         for trial in study["trials"]
-    }
-    starts = [
-        values[trial["number"]] for trial in study["trials"] if trial["source"] not in _PROPOSED
     ]
-    axes.set_ylim(*limits([*starts, *without_lowest(list(values.values()))]))
-    best = list(accumulate(values.values(), max))
-    axes.step(list(values), best, where="post", color=INK, linewidth=1.2, label="best so far")
+    numbers, sources, values = zip(*trials, strict=True)
+    starts = [value for _, source, value in trials if source not in _PROPOSED]
+    axes.set_ylim(*limits([*starts, *without_lowest(values)]))
+    best = [*accumulate(values, max)]
+    axes.step(numbers, best, where="post", color=INK, linewidth=1.2, label="best so far")
     # The warm starts come last, so that they lie on top.
-    sources = dict.fromkeys([*_PROPOSED, *(trial["source"] for trial in study["trials"])])
-    for source in sources:
-        trials = [trial["number"] for trial in study["trials"] if trial["source"] == source]
-        _draw_trials(axes, source, {number: values[number] for number in trials}, unit)
+    for source in dict.fromkeys([*_PROPOSED, *sources]):
+        own = {number: value for number, of, value in trials if of == source}
+        _draw_trials(axes, source, own, unit)
 
 
 def _draw_trials(axes: Axes, source: str, values: Mapping[int, float], unit: Unit) -> None:

@@ -9,11 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stockpot.metric_units import Unit
-from stockpot.reporting.plots.axes import legend_below, limits, mark, new_figure, score_axis
+from stockpot.reporting.plots.axes import legend_below, limits, mark, score_axis, side_panels
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import Series, main_series
-from stockpot.reporting.results import Manifest
-from stockpot.reporting.words.units import unit_of
+from stockpot.reporting.results import Manifest, unit_of
 
 _PLACES = {"val": "val", "test": "test", "shift": "test shifts (mean)"}
 
@@ -42,12 +41,10 @@ def wise_ft(evaluation: Manifest) -> Figure | None:
         return None
     places = [place for place in _PLACES if all(path.get(place) for path in paths.values())]
     unit = unit_of(evaluation)
-    figure = new_figure(3.6)
-    panels = figure.subplots(1, len(places), sharex=True, squeeze=False)[0]
+    figure, panels = side_panels(3.6, [_PLACES[place] for place in places], sharex=True)
     for axes, place in zip(panels, places, strict=True):
         for one in series:
             _draw(axes, one, paths[one.model["name"]], place, unit)
-        axes.set_title(_PLACES[place])
         axes.set_xticks([0, 0.5, 1], ["base", "0.5", "soup"])
         axes.set_ylim(*limits([v for path in paths.values() for v in _upper(path[place])]))
         score_axis(axes.yaxis, unit)

@@ -7,16 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from stockpot.metric_units import Unit
-from stockpot.reporting.words.comparisons import Comparison
-from stockpot.reporting.words.estimates import (
-    Estimate,
-    p_text,
-    percent,
-    read_estimate,
-    short_text,
-    typeset,
-)
-from stockpot.reporting.words.verdict import Outcome
+from stockpot.reporting.words.comparisons import Comparison, Outcome
+from stockpot.reporting.words.estimates import Estimate, p_text, read_estimate, short_text, typeset
 
 T = TypeVar("T")
 
@@ -83,12 +75,7 @@ def score(estimate: Estimate | None, unit: Unit) -> Cell:
 
 def with_interval(estimate: Estimate, write: Callable[[float], str]) -> Cell:
     """Format a value, with its interval."""
-    return numeric(write(estimate.value), interval(estimate, write), estimate.value)
-
-
-def value(score: float | None, unit: Unit) -> Cell:
-    """Format a score without an interval."""
-    return number(score, unit.score)
+    return numeric(write(estimate.value), estimate.bounds(write), estimate.value)
 
 
 def difference(compared: Comparison | None, unit: Unit) -> Cell:
@@ -99,22 +86,10 @@ def difference(compared: Comparison | None, unit: Unit) -> Cell:
     p = p_text(compared.p).replace(" = ", "=")  # columns are narrow
     return numeric(
         f"{unit.difference(compared.difference.value)}{star}",
-        f"{interval(compared.difference, unit.difference)}, {p}",
+        f"{compared.difference.bounds(unit.difference)}, {p}",
         compared.difference.value,
         _TONES[compared.outcome],
     )
-
-
-def interval(estimate: Estimate, write: Callable[[float], str]) -> str:
-    """Format both ends of an interval; empty without one."""
-    if estimate.low is None or estimate.high is None:
-        return ""
-    return f"{write(estimate.low)} to {write(estimate.high)}"
-
-
-def fraction(value: float | None) -> Cell:
-    """Format a fraction in percent."""
-    return number(value, percent)
 
 
 def number(value: float | None, write: Callable[[float], str] = short_text) -> Cell:

@@ -7,11 +7,11 @@ from typing import Any
 
 from stockpot.ingredients.finetuning.hyperparameters import with_common_names
 from stockpot.metric_units import Unit
-from stockpot.reporting.results import ModelEntry, Results, models_of, objective_values
+from stockpot.reporting.results import ModelEntry, Results, models_of, objective_values, unit_of
 from stockpot.reporting.tables import cells
 from stockpot.reporting.tables.cells import Cell, Grid, grid
 from stockpot.reporting.words.estimates import short_text, typeset
-from stockpot.reporting.words.units import unit_of
+from stockpot.reporting.words.recipes import used
 
 Columns = dict[str, Callable[[ModelEntry], Cell]]
 
@@ -29,28 +29,28 @@ def ingredients_grid(results: Results) -> Grid:
         model["name"]: values for model, values in zip(trained, completed, strict=True)
     }
     hyperparameters = _names_in(described.values())
-    judged = {model["name"]: model["metrics"] for model in models_of(evaluation, "ingredient")}
-    chosen_on = {"val": f"val/{metric}", "val shifts": f"val_shift/mean/{metric}"}
-    reported = {"test": f"test/{metric}", "mean shift": f"shift/mean/{metric}"}
-    scores = _names_in(model["scores"] for model in ingredients)
-    chosen_on = {label: name for label, name in chosen_on.items() if name in scores}
-    if not evaluation["test_shifts"]:
-        del reported["mean shift"]
+    scores = {model["name"]: model["metrics"] for model in models_of(evaluation, "ingredient")}
+    for model in ingredients:
+        scores[model["name"]] = scores.get(model["name"], {}) | model["scores"]
+    names = {
+        "val": f"val/{metric}",
+        "val shifts": f"val_shift/mean/{metric}",
+        "test": f"test/{metric}",
+        "mean shift": f"shift/mean/{metric}",
+    }
+    known = _names_in(scores.values())
+    names = {label: name for label, name in names.items() if name in known}
     rows = [
         [
             cells.header(model["name"]),
             *(cells.setting(described[model["name"]].get(name)) for name in hyperparameters),
-            *(cells.value(model["scores"].get(name), unit) for name in chosen_on.values()),
-            *(
-                cells.value(judged.get(model["name"], {}).get(name), unit)
-                for name in reported.values()
-            ),
+            *(cells.number(scores[model["name"]].get(name), unit.score) for name in names.values()),
         ]
         for model in ingredients
     ]
     labels = [name.replace("_", " ") for name in hyperparameters]
-    columns = ["ingredient", *labels, *chosen_on, *reported]
-    return Grid(columns, rows, frozenset({evaluation["best_ingredient"]}))
+    best = frozenset({evaluation["best_ingredient"]})
+    return Grid(["ingredient", *labels, *names], rows, best)
 
 
 def imported_grid(results: Results) -> Grid:
@@ -78,13 +78,12 @@ def failed_grid(results: Results) -> Grid:
 def coefficients_grid(results: Results) -> Grid:
     """Build the matrix of coefficients: one row per ingredient, one column per soup."""
     soups = results.merged
-    used = _names_in(soup["coefficients"] for soup in soups)
+    merged = _names_in(soup["coefficients"] for soup in soups)
     known = [model["name"] for model in results.sweep["ingredients"]]
-    ingredients = [name for name in known if name in used]
-    ingredients += [name for name in used if name not in known]
     rows = [
         [cells.header(name), *(_coefficient(soup["coefficients"], name) for soup in soups)]
-        for name in ingredients
+        for name in dict.fromkeys([*known, *merged])
+        if name in merged
     ]
     return Grid(["ingredient", *(soup["name"] for soup in soups)], rows)
 
@@ -97,7 +96,7 @@ def recipes_grid(results: Results) -> Grid:
         "recipe": lambda soup: Cell(
             short_text({name: value for name, value in soup["recipe"].items() if name != "name"})
         ),
-        "ingredients": lambda soup: Cell(_size_words(soup), sort=_num_used(soup)),
+        "ingredients": lambda soup: Cell(_size_words(soup), sort=len(used(soup))),
     }
     return grid(columns, results.merged)
 
@@ -106,7 +105,7 @@ def front_grid(study: ModelEntry, unit: Unit) -> Grid:
     """Build the table of a Pareto front: the trade-offs that could have been chosen."""
 
     def value_of(point: ModelEntry, objective: str) -> Cell:
-        return cells.value(objective_values(study, point["values"])[objective], unit)
+        return cells.number(objective_values(study, point["values"])[objective], unit.score)
 
     def coefficients(point: ModelEntry) -> Cell:
         largest = sorted(point["coefficients"].items(), key=lambda item: -abs(item[1]))
@@ -127,12 +126,12 @@ def best_recipe_grid(results: Results, soup: ModelEntry) -> Grid:
     known = {model["name"]: model for model in results.sweep["ingredients"]}
     missing = {"digest": "-", "path": "-"}
     columns: dict[str, Callable[[tuple[str, float]], Cell]] = {
-        "ingredient": lambda used: cells.header(used[0]),
-        "coefficient": lambda used: cells.number(used[1], lambda value: f"{value:.4f}"),
-        _DIGEST: lambda used: Cell(known.get(used[0], missing)["digest"][:16]),
-        "file": lambda used: Cell(known.get(used[0], missing)["path"]),
+        "ingredient": lambda item: cells.header(item[0]),
+        "coefficient": lambda item: cells.number(item[1], lambda value: f"{value:.4f}"),
+        _DIGEST: lambda item: Cell(known.get(item[0], missing)["digest"][:16]),
+        "file": lambda item: Cell(known.get(item[0], missing)["path"]),
     }
-    return grid(columns, [item for item in soup["coefficients"].items() if item[1] != 0])
+    return grid(columns, used(soup).items())
 
 
 def checks_grid(results: Results) -> Grid | None:
@@ -140,11 +139,7 @@ def checks_grid(results: Results) -> Grid | None:
 
     It has one row per ingredient and one column per check, with the measured value.
     """
-    checks = [
-        check
-        for check in results.sweep.get("precheck", {}).get("checks", [])
-        if check["ingredient"] is not None
-    ]
+    checks = [c for c in results.precheck.get("checks", []) if c["ingredient"] is not None]
     if not checks:
         return None
     found = {(check["ingredient"], check["name"]): check for check in checks}
@@ -204,10 +199,6 @@ def _coefficient(coefficients: Mapping[str, float], ingredient: str) -> Cell:
     return Cell(typeset(f"{value:.3f}"), sort=value, share=share)
 
 
-def _num_used(soup: ModelEntry) -> int:
-    return sum(value != 0 for value in soup["coefficients"].values())
-
-
 def _size_words(soup: ModelEntry) -> str:
     tried = f" of {len(soup['steps'])} tried" if soup.get("steps") else ""
-    return f"{_num_used(soup)}{tried}"
+    return f"{len(used(soup))}{tried}"

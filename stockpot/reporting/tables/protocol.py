@@ -8,7 +8,7 @@ from typing import Any
 from stockpot.reporting.results import Manifest, Results
 from stockpot.reporting.tables.cells import Cell, Grid
 from stockpot.reporting.words.estimates import short_text
-from stockpot.tracking import flatten
+from stockpot.tracking.records import flatten
 
 
 def protocol(results: Results, experiment: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -22,14 +22,17 @@ def protocol(results: Results, experiment: Mapping[str, Any]) -> list[tuple[str,
         Pairs of a term and its explanation, in reading order.
     """
     evaluation = results.evaluation
+    diagnostics = ", and diagnostics" if results.diagnostics else ""
+    tuning = " and the coefficients" if results.tune["tuned"] else ""
     num_test = f"{evaluation['num_test']:,} examples"
+    best = f"{evaluation['best_ingredient']}, the highest {evaluation['metric']} on val"
     return [
-        ("train", f"fine-tuning of the ingredients{_diagnostics_use(results)}; nothing else"),
-        ("val", f"all choices: {_choices(results)}"),
+        ("train", f"fine-tuning of the ingredients{diagnostics}; nothing else"),
+        ("val", f"all choices: the best ingredient, the ingredients of soups{tuning}"),
         ("val shifts", _val_shifts_use(results)),
         ("test", f"{num_test}; reporting only, read after all choices were made"),
         ("test shifts", _test_shifts_use(evaluation["test_shifts"])),
-        ("best ingredient", _best_words(results)),
+        ("best ingredient", f"{best} of {len(results.sweep['ingredients'])}"),
         ("intervals", _interval_words(results, experiment)),
         *_tests(evaluation),
         *([("seed", _seed_words(results, experiment))] if "seed" in experiment else []),
@@ -38,51 +41,40 @@ def protocol(results: Results, experiment: Mapping[str, Any]) -> list[tuple[str,
 
 def access_grid(results: Results) -> Grid:
     """Build the table of which step read which split and shift."""
-    tuned = bool(results.tune["tuned"])
-    guided = any("val_shift" in study["recipe"]["objectives"] for study in results.tune["tuned"])
-    choices = "selection, tuning, temperature" if tuned else "selection, temperature"
+    evaluation = results.evaluation
+    choices = f"selection, {'tuning, ' if results.tune['tuned'] else ''}temperature"
+    guided = "tuning" if _guided_studies(results) else "-"
     diagnostics = "read" if results.diagnostics else "-"
     rows = [
         ("pretrain", "base", "-", "-", "-"),
         ("train", "ingredients", "-", diagnostics, "-"),
         ("val", "-", choices, diagnostics, "scored"),
-        ("val shifts", "-", "tuning" if guided else "-", diagnostics, "scored"),
+        *([("val shifts", "-", guided, diagnostics, "scored")] if evaluation["val_shifts"] else []),
         ("test", "-", "-", "-", "scored"),
-        ("test shifts", "-", "-", "-", "scored"),
+        *([("test shifts", "-", "-", "-", "scored")] if evaluation["test_shifts"] else []),
     ]
-    if not results.evaluation["val_shifts"]:
-        rows = [row for row in rows if row[0] != "val shifts"]
-    if not results.evaluation["test_shifts"]:
-        rows = [row for row in rows if row[0] != "test shifts"]
     columns = ["data", "training", "choices", "diagnostics", "evaluation"]
     return Grid(columns, [[Cell(text) for text in row] for row in rows])
 
 
 def settings(experiment: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Flatten params.yaml to pairs of a dotted name and a value, in the file's order."""
-    flat = flatten(experiment, number_lists=True)
-    return [(name, short_text(value)) for name, value in flat.items()]
+    flat = flatten(experiment, number_lists=True).items()
+    return [(name, short_text(value)) for name, value in flat]
 
 
-def _choices(results: Results) -> str:
-    tuning = " and the coefficients" if results.tune["tuned"] else ""
-    return f"the best ingredient, the ingredients of soups{tuning}"
-
-
-def _diagnostics_use(results: Results) -> str:
-    return ", and diagnostics" if results.diagnostics else ""
+def _guided_studies(results: Results) -> list[str]:
+    """Return the names of the studies that val shifts guided."""
+    tuned = results.tune["tuned"]
+    return [study["name"] for study in tuned if "val_shift" in study["recipe"]["objectives"]]
 
 
 def _val_shifts_use(results: Results) -> str:
     shifts = results.evaluation["val_shifts"]
     if not shifts:
         return "none"
-    studies = [
-        study["name"]
-        for study in results.tune["tuned"]
-        if "val_shift" in study["recipe"]["objectives"]
-    ]
-    use = f"an objective of {', '.join(studies)}" if studies else "recorded, used for no choice"
+    studies = ", ".join(_guided_studies(results))
+    use = f"an objective of {studies}" if studies else "recorded, used for no choice"
     return f"{', '.join(shifts)}; {use}"
 
 
@@ -95,19 +87,13 @@ def _test_shifts_use(shifts: list[str]) -> str:
     )
 
 
-def _best_words(results: Results) -> str:
-    num_ingredients = len(results.sweep["ingredients"])
-    metric, best = results.evaluation["metric"], results.evaluation["best_ingredient"]
-    return f"{best}, the highest {metric} on val of {num_ingredients}"
-
-
 def _interval_words(results: Results, experiment: Mapping[str, Any]) -> str:
     num_resamples = experiment.get("evaluate", {}).get("bootstrap")
     resamples = f", {num_resamples:,} resamples" if num_resamples is not None else ""
-    percentage = f"{100 * results.evaluation['confidence']:g} %"
     return (
-        f"{percentage}, bootstrap over examples{resamples}; differences are paired: both models on "
-        "the same examples. They cover the variation of test examples, not of training seeds."
+        f"{100 * results.evaluation['confidence']:g} %, bootstrap over examples{resamples}; "
+        "differences are paired: both models on the same examples. They cover the variation of "
+        "test examples, not of training seeds."
     )
 
 
@@ -118,13 +104,11 @@ def _tests(evaluation: Manifest) -> list[tuple[str, str]]:
         return []
     level = f"{1 - evaluation['confidence']:.2g}"
     kinds = " and ".join(dict.fromkeys(row["test"] for row in tested))
-    return [
-        (
-            "tests",
-            f"{kinds}, paired; p after Holm's correction over all soups and places, and over all "
-            f"ensembles and places; significant if p is below {level}",
-        )
-    ]
+    words = (
+        f"{kinds}, paired; p after Holm's correction over all soups and places, and over all "
+        f"ensembles and places; significant if p is below {level}"
+    )
+    return [("tests", words)]
 
 
 def _seed_words(results: Results, experiment: Mapping[str, Any]) -> str:

@@ -1,22 +1,15 @@
-"""The table of results: its rows, and its form in a terminal."""
+"""The rows of the table of results: models, and baselines from the same ingredients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
+from typing import Any
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
-
-from stockpot.metric_units import Unit
-from stockpot.reporting.results import Manifest, ModelEntry, best_ingredient, models_of
-from stockpot.reporting.tables.baselines import Baseline, random_soups, wise_ft
+from stockpot.reporting.results import Manifest, ModelEntry, best_ingredient, best_soup, models_of
 from stockpot.reporting.words.comparisons import SHIFT, TEST, Comparison, comparison
-from stockpot.reporting.words.estimates import Estimate, interval_name, read_estimate
-from stockpot.reporting.words.units import unit_of
-from stockpot.reporting.words.verdict import Outcome
+from stockpot.reporting.words.estimates import Estimate, read_estimate
 
 BEST = "best ingredient"
 
@@ -27,9 +20,9 @@ class Row:
 
     Attributes:
         name: "best ingredient", or the model's own name.
-        detail: the model's name, if `name` is not.
-        model: the model's name in the manifests; "" for a mean of several.
-        kind: base, ingredient, soup, tuned, ensemble, or or baseline (no checkpoint of this run).
+        detail: the model's name, if `name` is not; or what a baseline is made of.
+        model: the model's name in the manifests; "" for one that is no checkpoint of this run.
+        kind: base, ingredient, soup, tuned, ensemble, repeats, or baseline.
         val: score on val, not in percent; None if it was not recorded.
         test: score on test.
         shift: mean score over the test shifts; None without shifts.
@@ -61,77 +54,92 @@ def results_table(evaluation: Manifest) -> list[Row]:
         Base, best and mean ingredient, random soups, soups, tuned soups, the best interpolation of
         base and soup, ensembles, repeats; without those that a run has none of.
     """
-    ingredients = models_of(evaluation, "ingredient")
-    rows = [_row(model["name"], model, evaluation) for model in models_of(evaluation, "base")]
-    rows.append(_row(BEST, best_ingredient(evaluation), evaluation))
-    if len(ingredients) > 1:
-        rows.append(_mean_row(ingredients, evaluation["metric"]))
-    rows += _baseline_rows(random_soups(evaluation))
-    rows += [_row(m["name"], m, evaluation) for m in models_of(evaluation, "soup", "tuned")]
-    rows += _baseline_rows(wise_ft(evaluation))
-    rows += [_row(m["name"], m, evaluation) for m in models_of(evaluation, "ensemble", "repeats")]
-    return rows
+    rows = [
+        *_rows(evaluation, "base"),
+        _row(BEST, best_ingredient(evaluation), evaluation),
+        mean_ingredient(evaluation),
+        random_soups(evaluation),
+        *_rows(evaluation, "soup", "tuned"),
+        wise_ft(evaluation),
+        *_rows(evaluation, "ensemble", "repeats"),
+    ]
+    return [row for row in rows if row is not None]
 
 
-def score_cell(estimate: Estimate | None, unit: Unit) -> str:
-    """Format a score with its interval: 96.5 [94.5,98.2]."""
-    if estimate is None:
-        return "-"
-    return f"{unit.score(estimate.value)}{_bounds(estimate, unit.score)}"
+def mean_ingredient(evaluation: Manifest) -> Row | None:
+    """Return the mean scores of the ingredients; None for one ingredient."""
+    ingredients, metric = models_of(evaluation, "ingredient"), evaluation["metric"]
+    if len(ingredients) < 2:
+        return None
+    means = {
+        place: fmean(model["metrics"][name] for model in ingredients)
+        for place, name in _metric_names(metric).items()
+        if all(name in model["metrics"] for model in ingredients)
+    }
+    return _row_of_means("mean ingredient", "", "ingredient", means)
 
 
-def difference_cell(compared: Comparison | None, unit: Unit) -> str:
-    """Format a difference with its interval; a star marks a significant one."""
-    if compared is None:
-        return "-"
-    star = " " if compared.outcome is Outcome.NO_DIFFERENCE else "*"
-    difference = f"{unit.difference(compared.difference.value)}{star}"
-    return f"{difference}{_bounds(compared.difference, unit.difference)}".rstrip()
+def random_soups(evaluation: Manifest) -> Row | None:
+    """Return the mean scores of random soups with as many ingredients as the best soup.
 
-
-def star_note(evaluation: Manifest) -> str:
-    """Return the legend of the star behind a difference."""
-    return f"* p < {1 - evaluation['confidence']:.2g} after Holm's correction"
-
-
-def render_terminal(rows: Sequence[Row], evaluation: Manifest) -> Table:
-    """Return the table for a terminal of 100 columns; a narrower one wraps the cells.
-
-    Colour is never the only mark: significant differences also have a star.
+    If the best soup has all ingredients, random soups of any size are used instead. None without
+    random soups or without soups.
     """
-    has_shift = any(row.shift is not None for row in rows)
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0, caption_justify="left")
-    table.caption = _caption(evaluation, has_shift=has_shift)
-    # Narrow enough that intervals, up to 100.0, are not wrapped.
-    table.add_column("model", overflow="fold", max_width=17)
-    for header in ("val", "test", *(["mean shift"] if has_shift else [])):
-        table.add_column(header, justify="right", overflow="fold")
-    for header in (*(["shift - best"] if has_shift else []), "test - best"):
-        table.add_column(header, overflow="fold")
-    table.add_column("cost", justify="right")
-    unit = unit_of(evaluation)
-    for row in rows:
-        style = "bold" if row.name == BEST else ""
-        table.add_row(*_cells(row, unit, has_shift=has_shift), style=style)
-    return table
+    best = best_soup(evaluation)
+    rows = random_rows(evaluation, best["name"]) if best is not None else []
+    if not rows:
+        return None
+    size = rows[0].get("size")
+    name = "random soup" if size is None else f"random soup of {size}"
+    means = {row["place"]: row["mean"] for row in rows}
+    return _row_of_means(name, "mean of many", "baseline", means)
 
 
-def _bounds(estimate: Estimate, write: Callable[[float], str]) -> str:
-    if estimate.low is None or estimate.high is None:
-        return ""
-    return f" [{write(estimate.low)},{write(estimate.high)}]"
+def random_rows(evaluation: Manifest, model: str) -> list[Mapping[str, Any]]:
+    """Return the comparisons of a model with random soups: of its size, else of any size."""
+    drawn = evaluation.get("random_soups", {}).get("rows", [])
+    own = [row for row in drawn if row["model"] == model]
+    num_ingredients = len(models_of(evaluation, "ingredient"))
+    matched = [r for r in own if r["pool"] == "matched" and r["size"] != num_ingredients]
+    return matched or [{**row, "size": None} for row in own if row["pool"] == "any"]
+
+
+def wise_ft(evaluation: Manifest) -> Row | None:
+    """Return the interpolation of base and soup with the highest val score.
+
+    Of equal ones it is the nearest to the soup. None without interpolations, or if the best one is
+    a soup itself, which has its own row.
+    """
+    points = [
+        (path["val"][place], alpha, place, path)
+        for path in evaluation.get("wise_ft", [])
+        for place, alpha in enumerate(path["alphas"])
+    ]
+    if not points:
+        return None
+    _, alpha, place, path = max(points, key=lambda point: point[:2])
+    if alpha == 1:
+        return None
+    scores = {name: path[name][place] for name in ("val", "test", "shift") if path.get(name)}
+    return _row_of_means(f"WiSE-FT {alpha:g}", f"{path['model']} and base", "baseline", scores)
+
+
+def _rows(evaluation: Manifest, *kinds: str) -> list[Row]:
+    return [_row(model["name"], model, evaluation) for model in models_of(evaluation, *kinds)]
 
 
 def _row(name: str, model: ModelEntry, evaluation: Manifest) -> Row:
-    metrics, metric = model["metrics"], evaluation["metric"]
+    metrics = model["metrics"]
+    scores = {
+        place: read_estimate(metrics, metric)
+        for place, metric in _metric_names(evaluation["metric"]).items()
+    }
     return Row(
         name=name,
         detail=model["name"] if name != model["name"] else "",
         model=model["name"],
         kind=model["kind"],
-        val=read_estimate(metrics, f"val/{metric}"),
-        test=read_estimate(metrics, f"test/{metric}"),
-        shift=read_estimate(metrics, f"shift/mean/{metric}"),
+        **scores,
         against_shift=comparison(evaluation, model["name"], SHIFT),
         against_test=comparison(evaluation, model["name"], TEST),
         num_models=model["cost"]["num_models"],
@@ -140,64 +148,13 @@ def _row(name: str, model: ModelEntry, evaluation: Manifest) -> Row:
     )
 
 
-def _baseline_rows(baseline: Baseline | None) -> list[Row]:
-    if baseline is None:
-        return []
+def _metric_names(metric: str) -> dict[str, str]:
+    return {"val": f"val/{metric}", "test": f"test/{metric}", "shift": f"shift/mean/{metric}"}
+
+
+def _row_of_means(name: str, detail: str, kind: str, scores: Mapping[str, float]) -> Row:
+    """Return the row of what is no checkpoint of this run: its scores have no intervals."""
     val, test, shift = (
-        None if score is None else Estimate(score)
-        for score in (baseline.val, baseline.test, baseline.shift)
+        Estimate(scores[place]) if place in scores else None for place in ("val", "test", "shift")
     )
-    return [Row(baseline.name, baseline.detail, "", "baseline", val, test, shift)]
-
-
-def _mean_row(ingredients: Sequence[ModelEntry], metric: str) -> Row:
-    """Return the mean score of the ingredients, which has no interval."""
-
-    def mean(name: str) -> Estimate | None:
-        values = [model["metrics"][name] for model in ingredients if name in model["metrics"]]
-        return Estimate(fmean(values)) if len(values) == len(ingredients) else None
-
-    return Row(
-        name="mean ingredient",
-        detail="",
-        model="",
-        kind="ingredient",
-        val=mean(f"val/{metric}"),
-        test=mean(f"test/{metric}"),
-        shift=mean(f"shift/mean/{metric}"),
-    )
-
-
-def _cells(row: Row, unit: Unit, *, has_shift: bool) -> list[Text]:
-    scores = [
-        Text(unit.score(row.val.value) if row.val else "-"),
-        Text(score_cell(row.test, unit)),
-        *([Text(score_cell(row.shift, unit))] if has_shift else []),
-    ]
-    compared = [row.against_shift] if has_shift else []
-    differences = [_difference(one, unit) for one in [*compared, row.against_test]]
-    # Text, not str: rich would read [94.5,98.2], or a name in brackets, as markup.
-    return [Text(row.name), *scores, *differences, Text(f"{row.num_models}x")]
-
-
-def _difference(compared: Comparison | None, unit: Unit) -> Text:
-    if compared is None:
-        return Text("-")
-    colours = {Outcome.WORSE: "red", Outcome.NO_DIFFERENCE: "", Outcome.BETTER: "green"}
-    value_width = len("+99.9*")  # aligns the intervals of a column
-    padding = " " * (value_width - 1 - len(unit.difference(compared.difference.value)))
-    return Text(padding + difference_cell(compared, unit), style=colours[compared.outcome])
-
-
-def _caption(evaluation: Manifest, *, has_shift: bool) -> Text:
-    interval, unit = interval_name(evaluation["confidence"]), unit_of(evaluation)
-    best = evaluation["best_ingredient"]
-    points = "points" if unit.is_fraction else "difference"
-    shifts = f"; mean shift: {', '.join(evaluation['test_shifts'])}" if has_shift else ""
-    return Text(
-        f"{unit.scores}, [{interval}]{shifts}\n"
-        f"- best: {points} to the best ingredient ({best}, chosen on val), "
-        f"paired; {star_note(evaluation)}\n"
-        "cost: models run per prediction",
-        style="dim",
-    )
+    return Row(name, detail, "", kind, val, test, shift)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from stockpot.metric_units import Unit
-from stockpot.reporting.results import Manifest, Results, main_models
+from stockpot.reporting.results import Manifest, Results, main_models, unit_of
 from stockpot.reporting.tables import cells
 from stockpot.reporting.tables.cells import Cell, Grid, grid
 from stockpot.reporting.tables.results_table import BEST, Row, results_table
@@ -20,7 +20,6 @@ from stockpot.reporting.words.estimates import (
     short_count,
     typeset,
 )
-from stockpot.reporting.words.units import unit_of
 
 Columns = dict[str, Callable[[Mapping[str, Any]], Cell]]
 
@@ -40,7 +39,7 @@ def results_grid(results: Results, latency_ms: float | None) -> Grid:
         results: the run.
         latency_ms: measured latency of one model and one batch, if known.
     """
-    rows, unit = results_table(results.evaluation), unit_of(results.evaluation)
+    rows, unit = results_table(results.evaluation), results.unit
     columns: dict[str, Callable[[Row], Cell]] = {
         "model": lambda row: Cell(row.name, detail=row.detail, model=row.model),
         "val": lambda row: cells.score(row.val, unit),
@@ -53,11 +52,8 @@ def results_grid(results: Results, latency_ms: float | None) -> Grid:
         }
     columns[typeset("test - best")] = lambda row: cells.difference(row.against_test, unit)
     if any("test/nll" in row.metrics for row in rows):
-        nll, ece = (unit_of(results.evaluation, name) for name in ("nll", "ece"))
-        columns |= {
-            "NLL": lambda row: _calibration(row.metrics, nll),
-            "ECE": lambda row: _calibration(row.metrics, ece),
-        }
+        for name in ("nll", "ece"):
+            columns[name.upper()] = partial(_calibration, unit=unit_of(results.evaluation, name))
     columns["cost"] = lambda row: _cost(row, latency_ms)
     return grid(columns, rows, frozenset({BEST}))
 
@@ -132,7 +128,7 @@ def random_soups_grid(evaluation: Manifest) -> Grid:
             f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}",
             row["ri"],
         ),
-        "share beaten": lambda row: cells.fraction(row["percentile"]),
+        "share beaten": lambda row: cells.number(row["percentile"], percent),
     }
     return grid(columns, evaluation.get("random_soups", {}).get("rows", []))
 
@@ -140,7 +136,7 @@ def random_soups_grid(evaluation: Manifest) -> Grid:
 def conformal_grid(evaluation: Manifest) -> Grid:
     """Build the table of conformal prediction sets."""
     columns = _model_column("model") | {
-        "target coverage": lambda row: cells.fraction(1 - row["alpha"]),
+        "target coverage": lambda row: cells.number(1 - row["alpha"], percent),
         "coverage on test": lambda row: cells.with_interval(
             Estimate(row["coverage"], row["low"], row["high"]), percent
         ),
@@ -182,10 +178,10 @@ def _place_words(place: str) -> str:
     return f"{_SET_KINDS[kind]}: {name}" if name else _SET_KINDS[kind]
 
 
-def _calibration(metrics: Mapping[str, float], unit: Unit) -> Cell:
+def _calibration(row: Row, *, unit: Unit) -> Cell:
     """Format a metric on test, with its value after temperature scaling as detail."""
-    cell = cells.metric(unit, metrics, "test")
-    scaled = cells.metric(replace(unit, metric=f"{unit.metric}_scaled"), metrics, "test")
+    cell = cells.metric(unit, row.metrics, "test")
+    scaled = cells.metric(replace(unit, metric=f"{unit.metric}_scaled"), row.metrics, "test")
     detail = f"scaled {scaled.text}" if scaled.sort is not None else ""
     return Cell(cell.text, detail, cell.sort)
 

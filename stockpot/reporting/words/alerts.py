@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from stockpot.reporting.results import Results
 from stockpot.reporting.words.estimates import percent
@@ -36,7 +37,7 @@ def alerts(results: Results) -> list[Alert]:
     Returns:
         One alert per model: excluded ones first, then in the order of the findings.
     """
-    excluded = {entry["name"] for entry in results.sweep.get("precheck", {}).get("excluded", [])}
+    excluded = {entry["name"] for entry in results.precheck.get("excluded", [])}
     reasons: dict[str, list[str]] = {}
     for model, reason in _found(results):
         reasons.setdefault(model, []).append(reason)
@@ -45,11 +46,9 @@ def alerts(results: Results) -> list[Alert]:
 
 def data_warnings(results: Results) -> list[str]:
     """Return the failed checks of the data, and the evaluation's notes on metrics."""
-    checks = results.sweep.get("precheck", {}).get("checks", [])
     of_data = [
         f"The check that {check['name']} failed: {check['detail']}"
-        for check in checks
-        if check["ingredient"] is None and not check["passed"]
+        for check in _data_checks(results, passed=False)
     ]
     notes = results.evaluation.get("notes", [])
     return [*of_data, *(f"{note[0].upper()}{note[1:]}" for note in notes)]
@@ -57,19 +56,17 @@ def data_warnings(results: Results) -> list[str]:
 
 def precheck_notes(results: Results) -> list[str]:
     """Return the results of the data checks, and the error bound of the uniform soup."""
-    precheck = results.sweep.get("precheck", {})
-    of_data = [check for check in precheck.get("checks", []) if check["ingredient"] is None]
-    sentences = [f"{check['name']}: {check['detail']}." for check in of_data if check["passed"]]
-    bound = precheck.get("certificate")
-    if bound is None:
-        return sentences
-    return [
-        *sentences,
-        "The average of all ingredients that passed has an error of at most "
-        f"{percent(bound['error_below'])} % on data like {bound['split']}, with "
-        f"{100 * (1 - bound['delta']):g} % confidence ({bound['num_wrong']} errors in "
-        f"{bound['num_examples']} examples).",
-    ]
+    passed = _data_checks(results, passed=True)
+    sentences = [f"{check['name']}: {check['detail']}." for check in passed]
+    bound = results.precheck.get("certificate")
+    if bound is not None:
+        sentences.append(
+            "The average of all ingredients that passed has an error of at most "
+            f"{percent(bound['error_below'])} % on data like {bound['split']}, with "
+            f"{100 * (1 - bound['delta']):g} % confidence ({bound['num_wrong']} errors in "
+            f"{bound['num_examples']} examples)."
+        )
+    return sentences
 
 
 def alert_sources(results: Results) -> str:
@@ -80,9 +77,15 @@ def alert_sources(results: Results) -> str:
     return " or ".join([*precheck, *diagnostics])
 
 
+def _data_checks(results: Results, *, passed: bool) -> list[Mapping[str, Any]]:
+    """Return the checks of the data, which belong to no ingredient, by their outcome."""
+    checks = results.precheck.get("checks", [])
+    return [c for c in checks if c["ingredient"] is None and bool(c["passed"]) is passed]
+
+
 def _found(results: Results) -> Iterator[tuple[str, str]]:
     """Yield each model with a problem that was found."""
-    for entry in results.sweep.get("precheck", {}).get("failed", []):
+    for entry in results.precheck.get("failed", []):
         yield entry["name"], f"{entry['reason']} (check before merging)"
     for name, finding in results.diagnostics.items():
         for alert in finding["alerts"]:

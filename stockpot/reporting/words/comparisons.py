@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from stockpot.reporting.results import Manifest
 from stockpot.reporting.words.estimates import Estimate
-from stockpot.reporting.words.verdict import Outcome
 
 SHIFT, TEST = "shift", "test"
+
+PLACES = {SHIFT: "under shift", TEST: "on test"}
+"""Wording of the place of a comparison, in the order of the sentences."""
+
+TITLES = {SHIFT: "under shift (mean)", TEST: "on test"}
+"""Titles of the plots of a place."""
+
+METRIC_PLACES = {SHIFT: "shift/mean", TEST: "test"}
+"""The places of a comparison in names of metrics."""
+
+
+class Outcome(StrEnum):
+    """How a model compares with its reference."""
+
+    WORSE = "worse"
+    NO_DIFFERENCE = "no difference"
+    BETTER = "better"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +36,13 @@ class Comparison:
         difference: of the means, with its interval.
         outcome: better, no difference, or worse.
         p: p-value after Holm's correction over its family.
+        detectable: smallest difference that the test can detect, if it is known.
     """
 
     difference: Estimate
     outcome: Outcome
     p: float
+    detectable: float | None = None
 
 
 def comparison(evaluation: Manifest, model: str, place: str) -> Comparison | None:
@@ -37,5 +56,11 @@ def comparison(evaluation: Manifest, model: str, place: str) -> Comparison | Non
     for tested in evaluation["comparisons"]:
         if (tested["model"], tested["place"]) == (model, place):
             difference = Estimate(tested["difference"], tested["low"], tested["high"])
-            return Comparison(difference, Outcome(tested["outcome"]), tested["p_holm"])
+            outcome = Outcome(tested["outcome"])
+            return Comparison(difference, outcome, tested["p_holm"], tested["detectable"])
     return None
+
+
+def star_note(evaluation: Manifest) -> str:
+    """Return the legend of the star behind a difference."""
+    return f"* p < {1 - evaluation['confidence']:.2g} after Holm's correction"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,17 @@ class Estimate:
     value: float
     low: float | None = None
     high: float | None = None
+
+    def bounds(self, write: Callable[[float], str], between: str = " to ") -> str:
+        """Format both ends of the interval: "94.5 to 98.2"; empty without one."""
+        if self.low is None or self.high is None:
+            return ""
+        return f"{write(self.low)}{between}{write(self.high)}"
+
+    def with_bounds(self, value: str, write: Callable[[float], str]) -> str:
+        """Add the interval to the formatted value: "96.5 (94.5 to 98.2)"."""
+        bounds = self.bounds(write)
+        return f"{value} ({bounds})" if bounds else value
 
 
 def read_estimate(metrics: Mapping[str, float], name: str) -> Estimate | None:

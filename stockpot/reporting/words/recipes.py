@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
+
 from stockpot.metric_units import Unit
 from stockpot.reporting.results import ModelEntry
 from stockpot.reporting.words.estimates import short_text
@@ -19,13 +22,23 @@ def recipe_sentence(soup: ModelEntry, unit: Unit) -> str:
     recipe = soup["recipe"]
     options = {name: value for name, value in recipe.items() if name not in _NAMED}
     settings = f" ({short_text(options)})" if options else ""
-    used = sum(value != 0 for value in soup["coefficients"].values())
+    num_used = len(used(soup))
     score = unit.score_in_full(soup["scores"][f"val/{unit.metric}"])
     scored = f"{score} {unit.metric}" if unit.is_fraction else f"{unit.metric} {score}"
     return (
-        f"{_selection(soup)}, merged with {recipe.get('method', 'linear')}{settings}: {used} "
-        f"ingredient{'s' if used != 1 else ''}, {scored} on val."
+        f"{_selection(soup)}, merged with {recipe.get('method', 'linear')}{settings}: {num_used} "
+        f"ingredient{'s' if num_used != 1 else ''}, {scored} on val."
     )
+
+
+def reproduce_command(soup: ModelEntry, runs: Mapping[str, str]) -> str:
+    """Return the command that rebuilds a soup, by its run in MLflow where that is known."""
+    return f"stockpot reproduce {shlex.quote(runs.get(soup['name'], soup['name']))}"
+
+
+def used(soup: ModelEntry) -> dict[str, float]:
+    """Return the coefficients of a soup by ingredient, without those that are 0."""
+    return {name: value for name, value in soup["coefficients"].items() if value != 0}
 
 
 def _selection(soup: ModelEntry) -> str:

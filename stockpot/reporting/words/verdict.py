@@ -4,36 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from stockpot.metric_units import Unit
-from stockpot.reporting.results import Manifest, models_of
+from stockpot.reporting.results import Manifest, models_of, unit_of
+from stockpot.reporting.words.comparisons import PLACES, Outcome
 from stockpot.reporting.words.estimates import interval_name, p_text
-from stockpot.reporting.words.units import unit_of
-
-UNDER_SHIFT = "under shift"
-ON_TEST = "on test"
-
-_PLACES = {"shift": UNDER_SHIFT, "test": ON_TEST}
-"""Wording of the place of a comparison, in the order of the sentences."""
-
-
-class Outcome(StrEnum):
-    """How a soup compares with the best ingredient."""
-
-    WORSE = "worse"
-    NO_DIFFERENCE = "no difference"
-    BETTER = "better"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One soup against the best ingredient, in one place."""
+    """One model against its reference, in one place."""
 
     model: str
-    place: str  # UNDER_SHIFT or ON_TEST
-    outcome: Outcome
+    place: str  # "under shift" or "on test"
+    outcome: Outcome | None  # None: not tested
     sentence: str
 
 
@@ -44,11 +29,13 @@ def verdicts(evaluation: Manifest) -> list[Verdict]:
         One verdict per soup and place: losses first, then by place (shift, test), then in the order
         of the manifest.
     """
-    unit = unit_of(evaluation)
-    compared = [
-        _verdict(tested, evaluation["confidence"], unit)
-        for tested in _tested(evaluation, "soup", "tuned")
-    ]
+    confidence, unit = evaluation["confidence"], unit_of(evaluation)
+    compared = []
+    for tested in _tested(evaluation, "soup", "tuned"):
+        model, place = tested["model"], PLACES[tested["place"]]
+        names = (model if model.endswith("soup") else f"{model} soup", "the best ingredient")
+        sentence = comparison_sentence(tested, names, confidence, unit)
+        compared.append(Verdict(model, place, Outcome(tested["outcome"]), sentence))
     return sorted(compared, key=lambda verdict: verdict.outcome is not Outcome.WORSE)
 
 
@@ -57,7 +44,7 @@ def headline(evaluation: Manifest) -> str:
     found = verdicts(evaluation)
     if not found:
         return "No soup was compared with the best ingredient."
-    groups = [[v for v in found if v.place == place] for place in _PLACES.values()]
+    groups = [[v for v in found if v.place == place] for place in PLACES.values()]
     groups = [group for group in groups if group]
     groups.sort(key=lambda group: all(v.outcome is not Outcome.WORSE for v in group))
     counts = "; ".join(f"{group[0].place}, {_count(group)}" for group in groups)
@@ -84,12 +71,16 @@ def greedy_sentence(evaluation: Manifest) -> str | None:
 
 def caveat(evaluation: Manifest) -> str | None:
     """Return the note on multiple comparisons; None if there is only one."""
-    num_compared = len(verdicts(evaluation))
+    return correction_note(len(verdicts(evaluation)), "soups")
+
+
+def correction_note(num_compared: int, what: str) -> str | None:
+    """Return the note on the correction of `num_compared` p-values; None for fewer than two."""
     if num_compared < 2:
         return None
     return (
-        f"p-values are corrected for the {num_compared} comparisons of soups (Holm) and decide the "
-        "outcome; intervals are not corrected."
+        f"p-values are corrected for the {num_compared} comparisons of {what} (Holm) and decide "
+        "the outcome; intervals are not corrected."
     )
 
 
@@ -98,17 +89,10 @@ def _tested(evaluation: Manifest, *kinds: str) -> list[Mapping[str, Any]]:
     names = {model["name"] for model in models_of(evaluation, *kinds)}
     return [
         tested
-        for place in _PLACES
+        for place in PLACES
         for tested in evaluation["comparisons"]
         if tested["place"] == place and tested["model"] in names
     ]
-
-
-def _verdict(tested: Mapping[str, Any], confidence: float, unit: Unit) -> Verdict:
-    model, place = tested["model"], _PLACES[tested["place"]]
-    soup = model if model.endswith("soup") else f"{model} soup"
-    sentence = comparison_sentence(tested, (soup, "the best ingredient"), confidence, unit)
-    return Verdict(model, place, Outcome(tested["outcome"]), sentence)
 
 
 def comparison_sentence(
@@ -122,7 +106,7 @@ def comparison_sentence(
         confidence: of the interval.
         unit: of the metric.
     """
-    (name, reference), place = names, _PLACES[tested["place"]]
+    (name, reference), place = names, PLACES[tested["place"]]
     outcome, power = f"{name} is {tested['outcome']} than {reference} {place}", ""
     if tested["outcome"] == Outcome.NO_DIFFERENCE:
         outcome = f"no significant difference between {name} and {reference} {place}"
@@ -142,19 +126,13 @@ def _gain(evaluation: Manifest, ensemble: str) -> str:
     """Return the gain of an ensemble over the best ingredient; empty if it was not tested."""
     unit = unit_of(evaluation)
     places = [
-        f"{_PLACES[tested['place']]} {unit.difference_in_full(tested['difference'])} "
-        f"({_OUTCOME_WORDS[Outcome(tested['outcome'])]}, {p_text(tested['p_holm'])})"
+        f"{PLACES[tested['place']]} {unit.difference_in_full(tested['difference'])} "
+        f"({tested['outcome'].replace('no difference', 'not significant')}, "
+        f"{p_text(tested['p_holm'])})"
         for tested in _tested(evaluation, "ensemble")
         if tested["model"] == ensemble
     ]
     return f"{ensemble} {', '.join(places)}" if places else ""
-
-
-_OUTCOME_WORDS = {
-    Outcome.WORSE: "worse",
-    Outcome.NO_DIFFERENCE: "not significant",
-    Outcome.BETTER: "better",
-}
 
 
 def _greedy(soup: Mapping[str, Any], confidence: float) -> str:
@@ -172,15 +150,15 @@ def _greedy(soup: Mapping[str, Any], confidence: float) -> str:
 
 def _count(group: list[Verdict]) -> str:
     """Count the soups that are worse, better or not different at one place, in that order."""
-    by_outcome = [
-        (outcome, [verdict.model for verdict in group if verdict.outcome is outcome])
+    present = [
+        (outcome, names)
         for outcome in (Outcome.WORSE, Outcome.BETTER, Outcome.NO_DIFFERENCE)
+        if (names := [verdict.model for verdict in group if verdict.outcome is outcome])
     ]
-    present = [(outcome, names) for outcome, names in by_outcome if names]
-    if len(present) == 1:
-        return _count_of_all(present[0][0], len(group))
-    soups = f" of {len(group)} soups"
     first, *others = present
+    if not others:
+        return _count_of_all(first[0], len(group))
+    soups = f" of {len(group)} soups"
     return ", ".join([_share(*first, soups), *(_share(*other, "") for other in others)])
 
 

@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree
-
-import pytest
 
 from stockpot.reporting.plots.contributions import contributions
 from stockpot.reporting.plots.soup_size import soup_size
@@ -69,10 +66,3 @@ def test_scores_by_size_are_drawn_with_the_fit() -> None:
 
     assert {"on val", "on val shifts (mean)", "fit: a + b / number", "80 % band"} <= set(texts)
     assert "2 of 4 ingredients, on val: 91.2" in tips
-
-
-@pytest.mark.parametrize("plot", [contributions, soup_size])
-def test_without_data_nothing_is_drawn(plot: Any) -> None:
-    nothing: Mapping[str, Any] = {}
-
-    assert plot(nothing) is None

@@ -37,13 +37,19 @@ def test_sections_keep_the_order_of_the_findings(judged: Results) -> None:
     assert [section.name for section in diagnostic_sections(turned)] == ["soup_size", "barriers"]
 
 
-def test_a_finding_without_data_has_a_sentence_and_no_figure(judged: Results) -> None:
+def test_a_section_has_the_sentence_and_the_alerts(judged: Results) -> None:
     first, _ = diagnostic_sections(judged)
 
     assert first.sentence == "What barriers says: all but one ingredient lie in one basin."
-    assert first.figure.title == "Loss barriers"
-    assert first.figure.svg is None
     assert first.alerts == ("ingredient-03: a loss barrier of 2.31 nats to all others",)
+
+
+@pytest.mark.parametrize("name", DIAGNOSTIC_NAMES)
+def test_a_finding_without_data_has_a_title_and_no_figure(judged: Results, name: str) -> None:
+    [section] = diagnostic_sections(replace(judged, diagnostics={name: OWN | {"data": {}}}))
+
+    assert section.figure.title
+    assert section.figure.svg is None
 
 
 def test_a_users_own_diagnostic_is_shown_with_its_sentence_and_numbers(

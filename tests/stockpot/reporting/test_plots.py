@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 import matplotlib as mpl
 import pytest
+from small_results import small_results
 
 from stockpot.reporting.plots.calibration import calibration
 from stockpot.reporting.plots.differences import differences
@@ -32,7 +33,11 @@ PLOTS: dict[str, Callable[[Results], str | None]] = {
     "tuning_history_of_two": lambda results: tuning_history(results.tune["tuned"][1], results),
 }
 
-every_plot = pytest.mark.parametrize("plot", PLOTS.values(), ids=PLOTS.keys())
+
+@pytest.fixture(scope="module", params=PLOTS)
+def svg(request: pytest.FixtureRequest) -> str:
+    """Each plot, drawn once."""
+    return _draw(PLOTS[request.param], small_results())
 
 
 def _draw(plot: Callable[[Results], str | None], results: Results) -> str:
@@ -46,11 +51,8 @@ def _words(svg: str) -> list[str]:
     return [node.text or "" for node in root.iter() if node.tag == f"{SVG}text"]
 
 
-@every_plot
-def test_a_plot_is_one_valid_labelled_element(
-    plot: Callable[[Results], str | None], results: Results
-) -> None:
-    root = ElementTree.fromstring(_draw(plot, results))
+def test_a_plot_is_one_valid_labelled_element(svg: str) -> None:
+    root = ElementTree.fromstring(svg)
 
     title, description = root[0], root[1]
     assert (root.tag, root.get("role")) == (f"{SVG}svg", "img")
@@ -60,7 +62,7 @@ def test_a_plot_is_one_valid_labelled_element(
     assert description.text
 
 
-@every_plot
+@pytest.mark.parametrize("plot", [PLOTS["shifts"], PLOTS["pareto_front"]])
 def test_a_plot_is_the_same_each_time_whatever_the_users_settings(
     plot: Callable[[Results], str | None], results: Results
 ) -> None:
@@ -72,12 +74,7 @@ def test_a_plot_is_the_same_each_time_whatever_the_users_settings(
     assert first == second
 
 
-@every_plot
-def test_a_plot_brings_no_sheet_no_date_and_only_ids_in_use(
-    plot: Callable[[Results], str | None], results: Results
-) -> None:
-    svg = _draw(plot, results)
-
+def test_a_plot_brings_no_sheet_no_date_and_only_ids_in_use(svg: str) -> None:
     assert "<style" not in svg
     assert "<metadata" not in svg
     assert "DejaVu" not in svg
@@ -87,10 +84,7 @@ def test_a_plot_brings_no_sheet_no_date_and_only_ids_in_use(
     assert ids == used | labels
 
 
-@every_plot
-def test_colours_follow_the_page(plot: Callable[[Results], str | None], results: Results) -> None:
-    svg = _draw(plot, results)
-
+def test_colours_follow_the_page(svg: str) -> None:
     assert "currentColor" in svg
     without_variables = re.sub(r"var\(--[\w-]+, #[0-9a-f]{6}\)", "", svg)
     assert re.findall(r"#[0-9a-f]{6}\b", without_variables) == []
@@ -161,7 +155,7 @@ def test_twenty_soups_differ_in_colour_or_marker(results: Results) -> None:
     soup = results.evaluation["models"][3]
     results.evaluation["models"] += [{**soup, "name": f"soup-{n}"} for n in range(16)]
 
-    looks = [(series.colour, series.marker) for series in main_series(results.evaluation)]
+    looks = [series.look for series in main_series(results.evaluation)]
 
     assert len(set(looks[:18])) == 18
 

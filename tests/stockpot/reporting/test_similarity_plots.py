@@ -101,11 +101,6 @@ def test_a_plot_is_one_valid_element_in_the_pages_colours(
     assert svg == _draw(plot, make(count))
 
 
-@pytest.mark.parametrize("plot", [geometry, regime, diversity])
-def test_a_finding_without_data_is_not_drawn(plot: Plot) -> None:
-    assert plot({}) is None
-
-
 def test_a_heat_map_has_a_cell_a_pair_and_numbers_where_there_is_room() -> None:
     few, many = (_draw(geometry, _geometry(count)) for count in (3, 13))
 

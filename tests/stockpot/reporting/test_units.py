@@ -25,9 +25,9 @@ from stockpot.reporting.plots.differences import differences
 from stockpot.reporting.plots.id_vs_shift import id_vs_shift
 from stockpot.reporting.plots.shifts import shifts
 from stockpot.reporting.plots.wise_ft import wise_ft
-from stockpot.reporting.results import Results
-from stockpot.reporting.tables.results_table import render_terminal, results_table
-from stockpot.reporting.words.units import unit_of
+from stockpot.reporting.results import Results, unit_of
+from stockpot.reporting.tables.results_table import results_table
+from stockpot.reporting.tables.terminal import render_terminal
 from stockpot.reporting.words.verdict import verdicts
 
 

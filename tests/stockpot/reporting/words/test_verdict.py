@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from stockpot.reporting.results import Results
+from stockpot.reporting.words.comparisons import Outcome
 from stockpot.reporting.words.verdict import (
-    Outcome,
     caveat,
     ensemble_sentence,
     greedy_sentence,
