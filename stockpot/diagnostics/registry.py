@@ -1,8 +1,14 @@
-"""The diagnostics by name, in the order of the report: one line per diagnostic."""
+"""The diagnostics by name, in the order of the report.
+
+A diagnostic is a file of this package with a function of its own name, whose argument is `context`.
+Its plot is the file of the same name in `stockpot/reporting/plots`.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stockpot.diagnostics.finding import diagnostic_of
@@ -12,18 +18,31 @@ if TYPE_CHECKING:
     from stockpot.diagnostics.context import DiagnosticContext
     from stockpot.diagnostics.finding import Finding
 
+# Those that are not listed here come after them, by name.
+_ORDER = (
+    "barriers",
+    "similarity",
+    "gradient_groups",
+    "loss_plane",
+    "geometry",
+    "regime",
+    "diversity",
+    "contributions",
+    "soup_size",
+)
+
+
+def _places() -> dict[str, str]:
+    """Find the diagnostics by their sources: none is imported before it is used."""
+    found = sorted(
+        file.stem
+        for file in Path(__file__).parent.glob("*.py")
+        if re.search(rf"^def {file.stem}\(context\b", file.read_text("utf-8"), re.MULTILINE)
+    )
+    ordered = dict.fromkeys([*_ORDER, *found])
+    return {name: f"stockpot.diagnostics.{name}:{name}" for name in ordered}
+
+
 DIAGNOSTICS: Registry[Callable[[DiagnosticContext], Finding]] = Registry(
-    "diagnostic",
-    {
-        "barriers": "stockpot.diagnostics.barriers:barriers",
-        "similarity": "stockpot.diagnostics.similarity:similarity",
-        "gradient_groups": "stockpot.diagnostics.gradient_groups:gradient_groups",
-        "loss_plane": "stockpot.diagnostics.loss_plane:loss_plane",
-        "geometry": "stockpot.diagnostics.geometry:geometry",
-        "regime": "stockpot.diagnostics.regime:regime",
-        "diversity": "stockpot.diagnostics.diversity:diversity",
-        "contributions": "stockpot.diagnostics.contributions:contributions",
-        "soup_size": "stockpot.diagnostics.soup_size:soup_size",
-    },
-    diagnostic_of,
+    "diagnostic", _places(), diagnostic_of
 )
