@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,15 +72,18 @@ def merge(
         return
     if config is None or place is None:
         raise InputError("merge: needs CONFIG and OUT; `stockpot merge --help` shows an example")
+    from stockpot.disk_merging.mergekit_form import load_merge
+
     if not dry_run:
         _digest_ahead(config)
+    file = load_merge(config)  # before torch is imported, so that errors are shown at once
     from stockpot.disk_merging.adapter_job import AdapterMergeJob
     from stockpot.disk_merging.job import MergeJob
 
-    job = MergeJob.read(config, place)
-    if job.file.output == "adapter":
-        _merge_adapters(AdapterMergeJob(job.file, job.folder, place), dry_run=dry_run)
+    if file.output == "adapter":
+        _merge_adapters(AdapterMergeJob(file, config.parent, place), dry_run=dry_run)
         return
+    job = MergeJob(file, config.parent, place)
     job.check()
     _show_forecast(job)
     if dry_run:
@@ -133,19 +135,19 @@ def verify(model: Model, inputs: Inputs = Path()) -> None:
 
     stockpot verify merged --inputs ~/models
     """
-    from stockpot.disk_merging.adapter_job import rebuild_adapter
-    from stockpot.disk_merging.job import rebuild
+    from stockpot.disk_merging.adapter_job import AdapterMergeJob
+    from stockpot.disk_merging.job import MergeJob
     from stockpot.storage.weights.adapters import is_adapter
     from stockpot.storage.weights.sources import open_files
 
     with tempfile.TemporaryDirectory(dir=model.absolute().parent) as folder:
         place = Path(folder) / f"again{model.suffix}"
         if is_adapter(model):
-            adapter_job = rebuild_adapter(model, place, inputs)
+            adapter_job = AdapterMergeJob.rebuilding(model, place, inputs)
             adapter_job.check()
             adapter_job.run()
         else:
-            job = rebuild(model, place, inputs)
+            job = MergeJob.rebuilding(model, place, inputs)
             job.check()
             _run(job)
         found, again = open_files(model).digest, open_files(place).digest
@@ -210,7 +212,7 @@ def _show_matrix(title: str, values: list[list[float]]) -> None:
 
 def _merge_adapters(job: AdapterMergeJob, *, dry_run: bool) -> None:
     job.check()
-    _out.print(f"{job.file.method}: {len(job.adapters)} adapters, {len(job.modules)} modules")
+    _out.print(f"{job.file.method}: {len(job.inputs)} adapters, {len(job.modules)} modules")
     if dry_run:
         _out.print("Nothing was merged (--dry-run).")
         return
@@ -258,9 +260,9 @@ def _show_methods() -> None:
     for name, method in sorted(METHODS.items()):
         least, largest = method.num_models
         models = str(least) if largest == least else f"{least}+" if largest is None else "?"
-        base = "yes" if method.needs_base else "optional" if method.base_is_optional else ""
+        base = "yes" if method.needs_base else "optional" if method.takes_base else ""
         options = ", ".join(
-            option if default is Parameter.empty else f"{option}={default}"
+            option if default is ... else f"{option}={default}"
             for option, default in method.options.items()
         )
         where = " Only in experiments, since it needs data." if method.side_information else ""

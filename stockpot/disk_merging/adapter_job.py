@@ -9,26 +9,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from stockpot.disk_merging.merge_file import MergeFile, Scalar, Value, value_at
+import torch
+from torch import Tensor
+
+from stockpot.disk_merging.low_rank import Truncated, concatenate, truncate
+from stockpot.disk_merging.merge_file import Scalar, Value, value_at
 from stockpot.disk_merging.model_folder import adapter_card
-from stockpot.disk_merging.pedigree import (
-    check_unchanged,
-    pedigree_metadata,
-    pedigree_of,
-    read_pedigree,
-    recorded_file,
-)
+from stockpot.disk_merging.pedigree import RecordedMerge, pedigree_metadata, pedigree_of
 from stockpot.errors import InputError
+from stockpot.merging.recipe import Recipe
+from stockpot.merging.registry import METHODS
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.checkpoints import save_checkpoint
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from stockpot.disk_merging.low_rank import Truncated
-    from stockpot.storage.weights.adapters import Adapter, LowRank
+from stockpot.storage.locks import sole_writer
+from stockpot.storage.weights.adapter_config import CONFIG, config_for_peft
+from stockpot.storage.weights.adapters import WEIGHTS, Adapter, is_adapter, open_adapter
+from stockpot.storage.weights.output import check_place
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,29 +54,16 @@ class MergedAdapter:
         return f"{len(self.ranks)} modules, {ranks}, {exactness}"
 
 
-@dataclass(frozen=True)
-class AdapterMergeJob:
-    """One merge of adapters into an adapter.
-
-    Attributes:
-        file: how they are merged, with `output: adapter`.
-        folder: the folder to which paths in it are relative.
-        place: the folder of the merged adapter.
-    """
-
-    file: MergeFile
-    folder: Path
-    place: Path
+class AdapterMergeJob(RecordedMerge):
+    """One merge of adapters into the folder of an adapter."""
 
     @cached_property
-    def adapters(self) -> list[Adapter]:
+    def inputs(self) -> list[Adapter]:
         """The adapters, opened.
 
         Raises:
             InputError: a model is not an adapter, or is damaged.
         """
-        from stockpot.storage.weights.adapters import is_adapter, open_adapter
-
         paths = [self.folder / Path(entry.path).expanduser() for entry in self.file.entries]
         for path in paths:
             if not is_adapter(path):
@@ -86,14 +71,19 @@ class AdapterMergeJob:
         return [open_adapter(path) for path in paths]
 
     @property
+    def files(self) -> list[Path]:
+        """The files of factors."""
+        return [file for adapter in self.inputs for file in adapter.weights.files]
+
+    @property
     def modules(self) -> list[str]:
         """All modules that an adapter changes, in order of first appearance."""
-        return list(dict.fromkeys(m for adapter in self.adapters for m in adapter.changes))
+        return list(dict.fromkeys(m for adapter in self.inputs for m in adapter.changes))
 
     @cached_property
     def pedigree(self) -> dict[str, Any]:
         """All that the merged factors depend on; reads every input once, for its digest."""
-        digests = [adapter.digest for adapter in self.adapters]
+        digests = [adapter.digest for adapter in self.inputs]
         return pedigree_of(self.file, digests, output="adapter", rank=self.file.rank)
 
     def check(self) -> None:
@@ -102,16 +92,13 @@ class AdapterMergeJob:
         Raises:
             InputError: with the reason.
         """
-        from stockpot.storage.weights.output import check_place
-
         check_place(self.place)
         if self.place.suffix == ".safetensors":
             raise InputError(f"{self.place}: an adapter is a folder; name one")
-        for adapter in self.adapters:
-            _check_low_rank_alone(adapter)
-        _check_one_base(self.adapters)
+        for adapter in self.inputs:
+            _check_low_rank_alone(adapter, self.inputs[0])
         for module in self.modules:
-            _check_shapes(module, self.adapters)
+            _check_shapes(module, self.inputs)
             self._multipliers(module)
 
     def run(self) -> MergedAdapter:
@@ -128,29 +115,16 @@ class AdapterMergeJob:
         )
         tensors: dict[str, Tensor] = {}
         for module, change in merged.items():
-            _, first = self._changes(module)[0]
-            tensors |= {first.a: change.a, first.b: change.b}
+            named = next(a.changes[module] for a in self.inputs if module in a.changes)
+            tensors |= {named.a: change.a, named.b: change.b}
         self._write(tensors, result)
         return result
-
-    def _changes(self, module: str) -> list[tuple[int, LowRank]]:
-        """List the changes of a module, each with the index of its adapter."""
-        return [
-            (number, adapter.changes[module])
-            for number, adapter in enumerate(self.adapters)
-            if module in adapter.changes
-        ]
 
     def _multipliers(self, module: str) -> list[float]:
         """Return the factor on each adapter's change of a module, without its scaling.
 
         A linear method maps the M unit vectors to the vector of its factors.
         """
-        import torch
-
-        from stockpot.merging.recipe import Recipe
-        from stockpot.merging.registry import METHODS
-
         name = f"{module}.weight"
         recipe = Recipe(
             self.file.method,
@@ -159,23 +133,18 @@ class AdapterMergeJob:
         )
         needs_base = METHODS[self.file.method].needs_base
         recipe.check(has_base=needs_base)
-        units = torch.eye(len(self.adapters), dtype=torch.float64)
+        units = torch.eye(len(self.inputs), dtype=torch.float64)
         base = torch.zeros_like(units[0]) if needs_base else None
-        multipliers: list[float] = recipe.merge(name, list(units), base).tolist()
-        return multipliers
+        return recipe.merge(name, list(units), base).tolist()
 
     def _merged(self, module: str) -> Truncated:
         """Sum the changes of a module in float64, and round once."""
-        import torch
-
-        from stockpot.disk_merging.low_rank import concatenate, truncate
-
-        multipliers = self._multipliers(module)
         factors, scalings = [], []
-        for number, change in self._changes(module):
-            weights = self.adapters[number].weights
-            factors.append((weights.read(change.a).double(), weights.read(change.b).double()))
-            scalings.append(change.scaling * multipliers[number])
+        for adapter, multiplier in zip(self.inputs, self._multipliers(module), strict=True):
+            if change := adapter.changes.get(module):
+                a, b = (adapter.weights.read(name).double() for name in (change.a, change.b))
+                factors.append((a, b))
+                scalings.append(change.scaling * multiplier)
         a, b = concatenate(factors, scalings)
         if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
             raise InputError(f"module {module!r}: a factor or scaling is not finite")
@@ -187,10 +156,6 @@ class AdapterMergeJob:
         return rounded
 
     def _write(self, tensors: Mapping[str, Tensor], result: MergedAdapter) -> None:
-        from stockpot.storage.locks import sole_writer
-        from stockpot.storage.weights.adapter_config import CONFIG, config_for_peft
-        from stockpot.storage.weights.adapters import WEIGHTS
-
         with sole_writer(self.place):
             self.check()
             work = self.place.with_name(f".{self.place.name}.merging")
@@ -198,28 +163,11 @@ class AdapterMergeJob:
                 shutil.rmtree(work)
             work.mkdir()
             save_checkpoint(work / WEIGHTS, tensors, pedigree_metadata(self.pedigree))
-            config = config_for_peft(self.adapters[0].config, result.ranks)
+            config = config_for_peft(self.inputs[0].config, result.ranks)
             write_text(work / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
             card = adapter_card(self.place.name, self.pedigree, result.summary)
             write_text(work / "README.md", card)
             work.rename(self.place)
-
-
-def rebuild_adapter(path: Path, place: Path, folder: Path) -> AdapterMergeJob:
-    """Return the job that made an adapter, to rebuild it.
-
-    Args:
-        path: the merged adapter.
-        place: the folder of the rebuilt adapter.
-        folder: the folder to which the paths of its inputs are relative.
-
-    Raises:
-        InputError: an input is missing or has changed.
-    """
-    pedigree = read_pedigree(path)
-    job = AdapterMergeJob(recorded_file(pedigree), folder, place)
-    check_unchanged(job.adapters, pedigree)
-    return job
 
 
 def _value(value: Value, name: str) -> Scalar:
@@ -233,8 +181,8 @@ def _value(value: Value, name: str) -> Scalar:
     return shallow
 
 
-def _check_low_rank_alone(adapter: Adapter) -> None:
-    """Refuse changes that cannot be summed exactly without the base."""
+def _check_low_rank_alone(adapter: Adapter, first: Adapter) -> None:
+    """Refuse changes that cannot be added to those of the first adapter without the base."""
     whole = sorted(adapter.replaced)[:3]
     if whole:
         raise InputError(
@@ -244,16 +192,11 @@ def _check_low_rank_alone(adapter: Adapter) -> None:
         raise InputError(f"{adapter.path}: DoRA is not additive; merge it onto its base instead")
     if not adapter.changes:
         raise InputError(f"{adapter.path}: changes nothing, expected LoRA factors")
-
-
-def _check_one_base(adapters: Sequence[Adapter]) -> None:
-    first = adapters[0]
-    for adapter in adapters:
-        if adapter.config.base != first.config.base:
-            raise InputError(
-                f"{adapter.path}: base_model_name_or_path is {adapter.config.base!r}, that of "
-                f"{first.path} is {first.config.base!r}; merge adapters of one base"
-            )
+    if adapter.config.base != first.config.base:
+        raise InputError(
+            f"{adapter.path}: base_model_name_or_path is {adapter.config.base!r}, that of "
+            f"{first.path} is {first.config.base!r}; merge adapters of one base"
+        )
 
 
 def _check_shapes(module: str, adapters: Sequence[Adapter]) -> None:

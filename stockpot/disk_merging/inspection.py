@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+
+from stockpot.merging.methods.inner_products import cosines_of
+from stockpot.storage.weights.sources import Source
 from stockpot.storage.weights.tensor_names import has_vocabulary_rows, is_head
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from stockpot.storage.weights.sources import Source
 
 # Heads of different initialisations have cosines near 0; fine-tuned from the same one, near 1.
 _SAME_START_COSINE = 0.5
@@ -66,8 +65,6 @@ def compare_weights(sources: Sequence[Source], base: Source | None = None) -> We
         sources: M models; tensors that differ in name or shape are ignored.
         base: the model that they were fine-tuned from; if given, task vectors are compared.
     """
-    import torch
-
     size = len(sources)
     dots = torch.zeros(size, size, dtype=torch.float64)
     agreeing = torch.zeros(size, size, dtype=torch.float64)
@@ -79,7 +76,7 @@ def compare_weights(sources: Sequence[Source], base: Source | None = None) -> We
         for one, other in is_equal:
             is_equal[one, other] &= bool(torch.equal(rows[one], rows[other]))
         if is_head(name) and rows.shape[1] > 1:
-            heads[name] = _cosines((rows @ rows.T).double())
+            heads[name] = cosines_of((rows @ rows.T).double())
         if base is not None:
             rows -= base.read(name).reshape(-1).float()
         dots += (rows @ rows.T).double()
@@ -91,23 +88,34 @@ def compare_weights(sources: Sequence[Source], base: Source | None = None) -> We
         for (one, other), equal in is_equal.items()
         if equal
     ]
-    findings += _different_heads(heads)
+    findings += other_starts(heads)
     return WeightComparison(
         norms=dots.diagonal().sqrt().tolist(),
-        cosines=_cosines(dots).tolist(),
+        cosines=cosines_of(dots).tolist(),
         sign_agreement=(agreeing / max(num_elements, 1)).tolist(),
         findings=findings,
     )
 
 
-def compare_heads(rows_of: Mapping[str, Tensor]) -> list[Finding]:
+def other_starts(heads: Mapping[str, Tensor]) -> Iterator[Finding]:
     """Find heads that were not fine-tuned from the same initialisation.
 
     Args:
-        rows_of: entries of each head, (M, P), one row per model.
+        heads: cosines between models (M, M), by head.
     """
-    cosines = {name: _cosines((rows @ rows.T).double()) for name, rows in rows_of.items()}
-    return list(_different_heads(cosines))
+    for name, cosines in heads.items():
+        if cosines.min() < _SAME_START_COSINE:
+            yield Finding(
+                f"{name}: cosine between models as low as {cosines.min():.2f}: it was not "
+                "fine-tuned from the same initialisation, so its average is meaningless",
+                is_obstacle=True,
+            )
+
+
+def some_of(names: Sequence[str]) -> str:
+    """Return the first three names, and how many more there are."""
+    shown = ", ".join(names[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
 
 
 def _missing(first: Source, source: Source, number: int) -> Iterator[Finding]:
@@ -119,17 +127,16 @@ def _missing(first: Source, source: Source, number: int) -> Iterator[Finding]:
             continue
         tied = " (a tied head is stored by some writers and not by others)"
         hint = tied if all(is_head(name) for name in names) else ""
-        shown = ", ".join(sorted(names)[:3])
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        text = f"model {lacking} lacks {shown}{more}, which model {number - lacking} has{hint}"
+        shown = some_of(sorted(names))
+        text = f"model {lacking} lacks {shown}, which model {number - lacking} has{hint}"
         yield Finding(text, is_obstacle=True)
 
 
 def _different_types(first: Source, source: Source, number: int) -> Iterator[Finding]:
-    shared = [name for name in first.tensors if name in source.tensors]
-    dtypes = set()
-    for name in shared:
-        one, other = first.tensors[name], source.tensors[name]
+    shared = [
+        (n, one, source.tensors[n]) for n, one in first.tensors.items() if n in source.tensors
+    ]
+    for name, one, other in shared:
         if one.shape != other.shape:
             is_vocabulary = one.shape[1:] == other.shape[1:] and has_vocabulary_rows(name)
             kind = "vocabularies or classes differ: " if is_vocabulary else ""
@@ -137,9 +144,8 @@ def _different_types(first: Source, source: Source, number: int) -> Iterator[Fin
                 f"{kind}{name} has shape {one.shape} in model 0, {other.shape} in model {number}",
                 is_obstacle=True,
             )
-        if one.dtype != other.dtype:
-            dtypes.add((str(one.dtype), str(other.dtype)))
-    for one_dtype, other_dtype in sorted(dtypes):
+    dtypes = {(str(one.dtype), str(other.dtype)) for _, one, other in shared}
+    for one_dtype, other_dtype in sorted(pair for pair in dtypes if pair[0] != pair[1]):
         yield Finding(
             f"{one_dtype} in model 0 is {other_dtype} in model {number}: merged in the wider dtype"
         )
@@ -154,16 +160,6 @@ def _batch_norm(first: Source) -> Iterator[Finding]:
         )
 
 
-def _different_heads(heads: dict[str, Tensor]) -> Iterator[Finding]:
-    for name, cosines in heads.items():
-        if cosines.min() < _SAME_START_COSINE:
-            yield Finding(
-                f"{name}: cosine between models as low as {cosines.min():.2f}: it was not "
-                "fine-tuned from the same initialisation, so its average is meaningless",
-                is_obstacle=True,
-            )
-
-
 def _shared(sources: Sequence[Source], base: Source | None) -> list[str]:
     models = [*sources, *([] if base is None else [base])]
     first = models[0]
@@ -174,8 +170,3 @@ def _shared(sources: Sequence[Source], base: Source | None) -> list[str]:
         and stored.num_bytes > 0
         and all(name in m.tensors and m.tensors[name].shape == stored.shape for m in models)
     ]
-
-
-def _cosines(dots: Tensor) -> Tensor:
-    norms = dots.diagonal().sqrt()
-    return dots / (norms[:, None] * norms).clamp(min=1e-30)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from stockpot.disk_merging.merge_file import MergeFile, model_and_adapter
+import torch
+
+from stockpot.disk_merging.merge_file import model_and_adapter
 from stockpot.disk_merging.mergekit_form import load_merge
 from stockpot.disk_merging.model_folder import (
     adapt_config,
@@ -25,41 +25,26 @@ from stockpot.disk_merging.notes import (
     exceptions_taken,
     unused_tensors,
 )
-from stockpot.disk_merging.pedigree import (
-    check_unchanged,
-    pedigree_metadata,
-    pedigree_of,
-    read_pedigree,
-    recorded_file,
-)
-from stockpot.disk_merging.recipes import recipes_for
+from stockpot.disk_merging.pedigree import RecordedMerge, pedigree_metadata, pedigree_of
+from stockpot.disk_merging.plan import TensorPlan, plan_merge
+from stockpot.disk_merging.recipes import TensorRecipes
+from stockpot.disk_merging.stream import merge_to_disk
 from stockpot.errors import InputError
+from stockpot.merging.registry import METHODS
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.digests import FileState, digest_in_background
 from stockpot.storage.keys import content_key
-
-if TYPE_CHECKING:
-    from stockpot.disk_merging.plan import TensorPlan
-    from stockpot.storage.weights.output import ShardedOutput
-    from stockpot.storage.weights.sources import Source
+from stockpot.storage.weights.adapters import is_adapter
+from stockpot.storage.weights.opening import open_source
+from stockpot.storage.weights.output import ShardedOutput, check_place
+from stockpot.storage.weights.sources import Source
 
 _NO_DIGEST = "0" * 64  # placeholder until the digest is known
 _MAX_SHARD_BYTES = 5_000_000_000
 
 
-@dataclass(frozen=True)
-class MergeJob:
-    """One merge of models on disk.
-
-    Attributes:
-        file: how they are merged.
-        folder: the folder to which paths in it are relative.
-        place: the path of the merged model: a folder, or a name that ends in `.safetensors`.
-    """
-
-    file: MergeFile
-    folder: Path
-    place: Path
+class MergeJob(RecordedMerge):
+    """One merge of models on disk into a folder, or a file that ends in `.safetensors`."""
 
     @classmethod
     def read(cls, config: Path, place: Path) -> MergeJob:
@@ -81,9 +66,14 @@ class MergeJob:
         return None if self.file.base is None else self._open(self.file.base)
 
     @property
-    def models(self) -> list[Source]:
+    def inputs(self) -> list[Source]:
         """The models, then the base if there is one."""
         return [*self.sources, *([self.base] if self.base else [])]
+
+    @property
+    def files(self) -> list[Path]:
+        """The files of weights."""
+        return [file for model in self.inputs for file in model.files]
 
     @cached_property
     def plans(self) -> list[TensorPlan]:
@@ -92,17 +82,10 @@ class MergeJob:
         Raises:
             InputError: the models do not match, or the method cannot merge them.
         """
-        import torch
-
-        from stockpot.disk_merging.layer_slices import slices_of
-        from stockpot.disk_merging.plan import plan_merge
-        from stockpot.disk_merging.unequal_models import Exceptions
-
-        dtype = None if self.file.dtype is None else getattr(torch, self.file.dtype)
         file = self.file
-        exceptions = Exceptions(file.missing, file.mismatch, tuple(file.exclude), file.integer)
-        slices, recipes = slices_of(self.file), recipes_for(self.file, self.sources)
-        plans = plan_merge(self.sources, self.base, recipes, dtype, exceptions, slices)
+        dtype = None if file.dtype is None else getattr(torch, file.dtype)
+        recipes = TensorRecipes(file, self.sources)
+        plans = plan_merge(self.sources, self.base, recipes, dtype, file, file.layers)
         different = {
             repr((plan.recipe.method, plan.recipe.coefficients, plan.recipe.options)): plan
             for plan in plans
@@ -114,8 +97,6 @@ class MergeJob:
     @cached_property
     def output(self) -> ShardedOutput:
         """The layout of the output files, with placeholders for the digests in the pedigree."""
-        from stockpot.storage.weights.output import ShardedOutput
-
         types = {plan.name: plan.type for plan in self.plans}
         metadata = pedigree_metadata(self._pedigree(lambda _source: _NO_DIGEST))
         return ShardedOutput(self.place, types, metadata, _MAX_SHARD_BYTES)
@@ -133,12 +114,10 @@ class MergeJob:
     @property
     def forecast(self) -> dict[str, float]:
         """The resources that the merge needs, from headers alone: disk and memory in GB."""
-        types = [plan.type for plan in self.plans]
-        written = sum(math.prod(shape) * dtype.itemsize for dtype, shape in types)
         held = max(((len(plan.inputs) + 2) * plan.num_elements for plan in self.plans), default=0)
         return {
             "GB to read": sum(plan.num_input_bytes for plan in self.plans) / 1e9,
-            "GB to write": written / 1e9,
+            "GB to write": self.output.num_bytes / 1e9,
             "GB of memory at most": 4 * held / 1e9,
             "GB free on the disk": shutil.disk_usage(self.place.absolute().parent).free / 1e9,
         }
@@ -149,12 +128,10 @@ class MergeJob:
         Raises:
             InputError: with the reason.
         """
-        from stockpot.storage.weights.output import check_place
-
         check_place(self.place)
         assert self.plans is not None
         if self.file.equal_tokenizers:
-            check_equal_vocabularies([source.folder for source in self.models])
+            check_equal_vocabularies([model.folder for model in self.inputs])
 
     def run(self, on_bytes: Callable[[int], None]) -> None:
         """Merge; an interrupted merge resumes with the first unfinished shard.
@@ -162,11 +139,9 @@ class MergeJob:
         Raises:
             InputError: the output cannot be written, or a value is not finite.
         """
-        from stockpot.disk_merging.stream import merge_to_disk
-
         # Digests are computed during the merge, so until then a file is identified by its state.
         states = self._states()
-        digest_in_background(file for model in self.models for file in model.files)
+        digest_in_background(self.files)
         merge_to_disk(
             self.plans,
             self.output,
@@ -177,7 +152,7 @@ class MergeJob:
         )
 
     def _states(self) -> list[FileState]:
-        return [state for model in self.models for state in model.states]
+        return [state for model in self.inputs for state in model.states]
 
     def _complete(self, folder: Path, states: Sequence[FileState]) -> None:
         """Write what is known once all inputs are read, and the files next to the weights."""
@@ -190,26 +165,23 @@ class MergeJob:
     @cached_property
     def notes(self) -> list[str]:
         """Exceptions that the merge makes, from headers and a small part of the heads."""
-        unused = unused_tensors(self.plans, self.models) if self.file.missing == "base" else {}
-        paths = [_resolved(source) for source in self.sources]
+        unused = unused_tensors(self.plans, self.inputs) if self.file.missing == "base" else {}
         return [
             *exceptions_taken(self.plans, unused),
-            *self._equal_inputs(paths, self.base and _resolved(self.base)),
+            *self._equal_inputs(_resolved),
             *different_heads(self.plans),
         ]
 
     @property
     def notes_on_contents(self) -> list[str]:
         """Equal inputs, which are known once every input has been read."""
-        digests = [source.digest for source in self.sources]
-        return self._equal_inputs(digests, self.base and self.base.digest)
+        return self._equal_inputs(lambda source: source.digest)
 
-    def _equal_inputs(self, ids: Sequence[object], base: object | None) -> list[str]:
-        from stockpot.merging.registry import METHODS
-
+    def _equal_inputs(self, id_of: Callable[[Source], object]) -> list[str]:
         if self.file.layers:
             return []  # several slices may come from one model
-        return equal_inputs(ids, base, has_task_vectors=METHODS[self.file.method].takes_base)
+        ids, base = map(id_of, self.sources), self.base and id_of(self.base)
+        return equal_inputs([*ids], base, has_task_vectors=METHODS[self.file.method].takes_base)
 
     def _write_companions(self, folder: Path) -> None:
         """Copy config and tokenizer, and write the model card."""
@@ -229,33 +201,12 @@ class MergeJob:
 
     def _open(self, name: str, base: Source | None = None) -> Source:
         """Open a model, an adapter on the base, or `model+adapter`."""
-        from stockpot.storage.weights.adapters import is_adapter
-        from stockpot.storage.weights.opening import open_source
-
         path, adapter = model_and_adapter(self.folder, name)
         if adapter is None:
             return open_source(path, base)
         if not is_adapter(adapter):
             raise InputError(f"{name}: the part after '+' must be the folder of a LoRA adapter")
         return open_source(adapter, open_source(path))
-
-
-def rebuild(path: Path, place: Path, folder: Path) -> MergeJob:
-    """Return the job that made a model, to rebuild it.
-
-    Args:
-        path: the merged model.
-        place: the path of the rebuilt model.
-        folder: the folder to which the paths of its inputs are relative.
-
-    Raises:
-        InputError: an input is missing or has changed.
-    """
-    pedigree = read_pedigree(path)
-    job = MergeJob(recorded_file(pedigree), folder, place)
-    digest_in_background(file for model in job.models for file in model.files)
-    check_unchanged(job.models, pedigree)
-    return job
 
 
 def _resolved(source: Source) -> tuple[Path, ...]:

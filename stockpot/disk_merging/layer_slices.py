@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 
-from stockpot.disk_merging.merge_file import MergeFile
+from stockpot.disk_merging.merge_file import LayersEntry
 from stockpot.disk_merging.origins import Origin, TensorInputs, same_named
 from stockpot.errors import InputError
 from stockpot.storage.weights.sources import Source
@@ -18,36 +18,8 @@ from stockpot.storage.weights.tensor_names import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class LayerSlice:
-    """Consecutive layers of the output.
-
-    Attributes:
-        models: indices of the models that these layers come from.
-        first_layers: the first layer in each of them.
-        num_layers: the number of layers.
-    """
-
-    models: tuple[int, ...]
-    first_layers: tuple[int, ...]
-    num_layers: int
-
-
-def slices_of(file: MergeFile) -> list[LayerSlice]:
-    """Return the slices of a merge file; empty if models are merged whole."""
-    index_of = {entry.path: index for index, entry in enumerate(file.entries)}
-    return [
-        LayerSlice(
-            models=tuple(index_of[source.path] for source in part.models),
-            first_layers=tuple(source.range[0] for source in part.models),
-            num_layers=part.num_layers,
-        )
-        for part in file.layers
-    ]
-
-
 def stacked(
-    slices: Sequence[LayerSlice], sources: Sequence[Source], base: Source | None
+    layers: Sequence[LayersEntry], sources: Sequence[Source], base: Source | None
 ) -> list[TensorInputs]:
     """List the tensors of a model stacked from slices; its layers are renumbered consecutively.
 
@@ -55,8 +27,8 @@ def stacked(
     them from those of the last. The base's layers are those of a slice's first model.
 
     Args:
-        slices: from the first layers to the last.
-        sources: the models, which slices refer to by index.
+        layers: the slices, from the first layers to the last.
+        sources: the models, each once, in the order in which they are named there.
         base: the model that they were fine-tuned from; None without a base.
 
     Raises:
@@ -64,47 +36,44 @@ def stacked(
 
     Source: mergekit's `slices`.
     """
-    for model in {id(model): model for model in (*sources, *([base] if base else []))}.values():
+    paths = dict.fromkeys(model.path for part in layers for model in part.models)
+    source_of = dict(zip(paths, sources, strict=True))
+    for model in (*sources, *([base] if base else [])):
         _check_one_stack(model)
-    for part in slices:
-        _check_ranges(part, sources, base)
-    listed = [*_outside(slices[0], sources, base, after=False)]
-    start = 0
-    for part in slices:
+    for part in layers:
+        _check_ranges(part, source_of, base)
+    listed = [*_outside(layers[0], source_of, base, after=False)]
+    number = count()
+    for part in layers:
         for layer in range(part.num_layers):
-            listed += _layer(part, layer, start + layer, sources, base)
-        start += part.num_layers
-    return [*listed, *_outside(slices[-1], sources, base, after=True)]
+            models = [(source_of[model.path], model.range[0] + layer) for model in part.models]
+            listed += _layer(models, base, next(number))
+    return [*listed, *_outside(layers[-1], source_of, base, after=True)]
 
 
 def _outside(
-    part: LayerSlice, sources: Sequence[Source], base: Source | None, *, after: bool
+    part: LayersEntry, source_of: Mapping[str, Source], base: Source | None, *, after: bool
 ) -> Iterator[TensorInputs]:
-    for inputs in same_named([sources[model] for model in part.models], base):
+    for inputs in same_named([source_of[model.path] for model in part.models], base):
         if layer_of(inputs.name) is None and is_after_layers(inputs.name) == after:
             yield inputs
 
 
 def _layer(
-    part: LayerSlice, layer: int, output_layer: int, sources: Sequence[Source], base: Source | None
+    models: Sequence[tuple[Source, int]], base: Source | None, number: int
 ) -> list[TensorInputs]:
-    """List the tensors of one layer of a slice, which becomes `output_layer` of the output."""
-    inputs = [
-        (sources[model], first + layer)
-        for model, first in zip(part.models, part.first_layers, strict=True)
-    ]
-    base_layer = part.first_layers[0] + layer
-    with_base = [*inputs, *([] if base is None else [(base, base_layer)])]
+    """List the tensors of layer `number` of the output, made from one layer of each model."""
+    _, base_layer = models[0]
     names = dict.fromkeys(
-        with_layer(name, output_layer)
-        for model, own_layer in with_base
+        with_layer(name, number)
+        for model, own_layer in (*models, *([(base, base_layer)] if base else []))
         for name in model.tensors
         if layer_of(name) == own_layer
     )
     return [
         TensorInputs(
             name,
-            tuple(Origin(model, with_layer(name, own_layer)) for model, own_layer in inputs),
+            tuple(Origin(model, with_layer(name, own_layer)) for model, own_layer in models),
             None if base is None else Origin(base, with_layer(name, base_layer)),
         )
         for name in names
@@ -120,12 +89,13 @@ def _check_one_stack(model: Source) -> None:
         )
 
 
-def _check_ranges(part: LayerSlice, sources: Sequence[Source], base: Source | None) -> None:
-    models = [*(sources[model] for model in part.models), *([] if base is None else [base])]
-    for model, first in zip(models, (*part.first_layers, part.first_layers[0]), strict=False):
-        count, end = num_layers(model.tensors), first + part.num_layers
-        if end > count:
+def _check_ranges(part: LayersEntry, source_of: Mapping[str, Source], base: Source | None) -> None:
+    ranges = [(source_of[model.path], model.range) for model in part.models]
+    ranges += [(base, part.models[0].range)] if base else []
+    for model, (first, end) in ranges:
+        held = num_layers(model.tensors)
+        if end > held:
             raise InputError(
-                f"{model.path}: range must end at {count}, its number of layers, or before, got "
+                f"{model.path}: range must end at {held}, its number of layers, or before, got "
                 f"[{first}, {end}]"
             )

@@ -17,9 +17,6 @@ Rule = dict[Literal["filter", "value"], Any]
 Value = Scalar | list[float] | list[Rule]
 
 Dtype = Literal["float64", "float32", "float16", "bfloat16"]
-Missing = Literal["error", "skip", "base"]
-Mismatch = Literal["error", "skip", "base", "common"]
-Integer = Literal["error", "base", "first"]
 
 _EXACT_WITHOUT_BASE = ("linear", "task_arithmetic")  # the sum of changes is the change
 
@@ -70,12 +67,33 @@ class LayersEntry(Section):
         return end - first
 
 
-RULES = ("layers", "missing", "mismatch", "exclude", "integer")
+class Exceptions(Section):
+    """The rules for tensors that do not match between models.
+
+    Attributes:
+        missing: for tensors that some models lack. skip: merge the others; base: copy the tensor
+            from the base, or without a base, from the first model.
+        mismatch: for tensors whose shape differs from the base's, or without a base, from the
+            first model's. skip and base: as for `missing`; common: of embeddings and heads, merge
+            the rows that all models have and copy the rest.
+        exclude: parts of names (`*` is a wildcard) of tensors that are copied.
+        integer: for integer buffers that differ. base: copy from the base, or without a base,
+            from the first model; first: from the first model that has them. Batch counts are
+            never copied: the output has the largest.
+    """
+
+    missing: Literal["error", "skip", "base"] = "error"
+    mismatch: Literal["error", "skip", "base", "common"] = "error"
+    exclude: tuple[str, ...] = ()
+    integer: Literal["error", "base", "first"] = "error"
+
+
+RULES = ("layers", *Exceptions.model_fields)
 # Fields that do not apply to a merge into an adapter.
 _OF_MODELS = ("base", "config_from", "equal_tokenizers", *RULES)
 
 
-class MergeFile(Section):
+class MergeFile(Exceptions):
     """One merge, in stockpot's own format."""
 
     method: str = Field(description="merge method; `stockpot merge --methods` lists them")
@@ -87,18 +105,6 @@ class MergeFile(Section):
     options: dict[str, Value] = Field({}, description="the method's own")
     dtype: Dtype | None = Field(None, description="of the output; null: as the base's or first's")
     seed: int = Field(0, ge=0, lt=2**32, description="of random methods")
-    missing: Missing = Field(
-        "error", description="for tensors that some models lack; skip: merge those of the others"
-    )
-    mismatch: Mismatch = Field(
-        "error", description="for different shapes; common: merge the rows that all models have"
-    )
-    exclude: list[str] = Field(
-        [], description="parts of names: these tensors are copied from the base or first model"
-    )
-    integer: Integer = Field(
-        "error", description="for integer buffers that differ: the model they are copied from"
-    )
     equal_tokenizers: bool = Field(False, description="refuse models whose vocabularies differ")
     output: Literal["model", "adapter"] = Field(
         "model", description="adapter: merge adapters with each other, without a base"

@@ -19,6 +19,7 @@ from stockpot.disk_merging.merge_file import (
     model_and_adapter,
 )
 from stockpot.errors import InputError
+from stockpot.merging.registry import METHODS
 from stockpot.yaml_files import Section, read_yaml, validated
 
 
@@ -188,15 +189,11 @@ def _our_layers(theirs: _Mergekit, part: _Slice, file_name: str) -> dict[str, An
 
 
 def _takes_base(theirs: _Mergekit) -> bool:
-    from stockpot.merging.registry import METHODS
-
     name = theirs.merge_method
     return name not in METHODS or METHODS[name].takes_base
 
 
 def _merges_two(theirs: _Mergekit) -> bool:
-    from stockpot.merging.registry import METHODS
-
     return not _takes_base(theirs) and METHODS[theirs.merge_method].num_models == (2, 2)
 
 

@@ -6,16 +6,18 @@ import json
 import shutil
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stockpot.disk_merging.merge_file import LayersEntry
+from stockpot.disk_merging.origins import Origin
+from stockpot.disk_merging.tied_heads import is_tied
 from stockpot.errors import InputError
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.model_cards import markdown_list, markdown_table, render_card
+from stockpot.storage.weights.adapter_config import CONFIG
+from stockpot.storage.weights.model_config import read_config
+from stockpot.storage.weights.sources import Source
 from stockpot.storage.weights.tensor_names import tied_names
-
-if TYPE_CHECKING:
-    from stockpot.storage.weights.sources import Source
 
 # Configuration, tokenizer and generation settings.
 _COPIED = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken")
@@ -24,8 +26,6 @@ _NUM_LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 
 def copy_companions(origin: Path, folder: Path) -> None:
     """Copy configuration and tokenizer of a model."""
-    from stockpot.storage.weights.adapter_config import CONFIG
-
     for pattern in _COPIED:
         for file in sorted(origin.glob(pattern)):
             if not file.name.endswith((".index.json", CONFIG)):
@@ -48,10 +48,6 @@ def adapt_config(
         base: the base; None without a base.
         names: of the tensors that are written.
     """
-    from stockpot.disk_merging.origins import Origin
-    from stockpot.disk_merging.tied_heads import is_tied
-    from stockpot.storage.weights.model_config import read_config
-
     config = read_config(folder)
     if not config:
         return
@@ -75,14 +71,12 @@ def _set_layers(
         return
     inner[field] = sum(part.num_layers for part in layers)
     if "layer_types" in inner:
-        inner["layer_types"] = [
-            kind
-            for part in layers
-            for model in part.models[:1]
-            for kind in _text_config(configs[model.path]).get("layer_types", inner["layer_types"])[
-                slice(*model.range)
-            ]
-        ]
+        types_of = {
+            path: _text_config(own).get("layer_types", inner["layer_types"])
+            for path, own in configs.items()
+        }
+        firsts = [part.models[0] for part in layers]
+        inner["layer_types"] = [t for m in firsts for t in types_of[m.path][slice(*m.range)]]
 
 
 def model_card(name: str, pedigree: Mapping[str, Any], notes: Sequence[str]) -> str:
@@ -170,11 +164,7 @@ def check_equal_vocabularies(folders: Sequence[Path | None]) -> None:
     for folder, vocabulary in zip(folders[1:], others, strict=True):
         if vocabulary == first:
             continue
-        differing = sorted(
-            token
-            for token in first.keys() | vocabulary.keys()
-            if first.get(token) != vocabulary.get(token)
-        )
+        differing = sorted({token for token, _ in first.items() ^ vocabulary.items()})
         raise InputError(
             f"{folder}: the ids of {len(differing)} tokens differ from those of {folders[0]}, "
             f"such as {differing[0]!r}; only equal vocabularies have a union so far: name one "

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
+import torch
+
+from stockpot.disk_merging.inspection import other_starts, some_of
+from stockpot.disk_merging.plan import TensorPlan
+from stockpot.merging.methods.inner_products import cosines_of
+from stockpot.storage.weights.sources import Source
 from stockpot.storage.weights.tensor_names import is_head
-
-if TYPE_CHECKING:
-    from stockpot.disk_merging.plan import TensorPlan
-    from stockpot.storage.weights.sources import Source
 
 _SAMPLE = 2**16  # entries of a head that are compared
 
@@ -28,7 +29,7 @@ def exceptions_taken(plans: Sequence[TensorPlan], unused: Mapping[str, str]) -> 
             names_of.setdefault(plan.note, []).append(plan.name)
     for name, model in unused.items():
         names_of.setdefault(f"left out: only {model} has it", []).append(name)
-    return [f"{_some(names)}: {note}" for note, names in names_of.items()]
+    return [f"{some_of(names)}: {note}" for note, names in names_of.items()]
 
 
 def equal_inputs(
@@ -58,18 +59,15 @@ def equal_inputs(
 
 def different_heads(plans: Sequence[TensorPlan]) -> list[str]:
     """List heads that were initialised differently, judging by a small part of each."""
-    import torch
-
-    from stockpot.disk_merging.inspection import compare_heads
-
-    rows_of = {}
+    heads = {}
     for plan in plans:
         is_matrix = plan.type[0].is_floating_point and len(plan.type[1]) == 2
         if is_head(plan.name) and is_matrix and len(plan.origins) > 1:
             size = min(plan.num_elements, _SAMPLE)
             runs = [o.source.read_run(o.name, 0, size).float() for o in plan.origins]
-            rows_of[plan.name] = torch.stack(runs)
-    return [finding.text for finding in compare_heads(rows_of)]
+            rows = torch.stack(runs)  # (M, P)
+            heads[plan.name] = cosines_of((rows @ rows.T).double())
+    return [finding.text for finding in other_starts(heads)]
 
 
 def unused_tensors(plans: Sequence[TensorPlan], models: Sequence[Source]) -> dict[str, str]:
@@ -77,8 +75,3 @@ def unused_tensors(plans: Sequence[TensorPlan], models: Sequence[Source]) -> dic
     used = {plan.name for plan in plans}
     held = {name: model for model in reversed(models) for name in model.tensors}
     return {name: model.path.name for name, model in held.items() if name not in used}
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:3])
-    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -68,20 +68,30 @@ class TensorInputs:
 
     Attributes:
         name: in the output.
-        inputs: one per model.
-        base: the base's tensor; None without a base.
+        inputs: one per model; once they are matched, one per model that takes part.
+        base: the base's tensor; None without a base, and where a tensor is copied.
+        members: indices of the models that take part, once they are matched; None where a tensor
+            is copied.
+        extra_rows: the tensor whose rows beyond those of the inputs are copied; None for none.
         note: the exception that was made; empty for none.
     """
 
     name: str
     inputs: tuple[Origin, ...]
     base: Origin | None = None
+    members: tuple[int, ...] | None = ()
+    extra_rows: Origin | None = None
     note: str = ""
 
     @property
     def origins(self) -> tuple[Origin, ...]:
         """The inputs, then the base if there is one."""
         return self.inputs if self.base is None else (*self.inputs, self.base)
+
+    def changed(self, change: Callable[[Origin], Origin]) -> TensorInputs:
+        """Return the same inputs with each origin changed."""
+        inputs = tuple(change(origin) for origin in self.inputs)
+        return replace(self, inputs=inputs, base=self.base and change(self.base))
 
     @property
     def reference(self) -> Origin:

@@ -1,33 +1,29 @@
-"""The pedigree of a merged model: all that its weights depend on, stored in their header."""
+"""The pedigree of a merged model: all that its weights depend on, stored in their header.
+
+A merge can be rebuilt from it.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Self
 
 from stockpot.disk_merging.merge_file import RULES, MergeFile
 from stockpot.errors import InputError
+from stockpot.storage.digests import digest_in_background
+
+if TYPE_CHECKING:
+    from stockpot.storage.weights.adapters import Adapter
+    from stockpot.storage.weights.sources import Source
 
 PEDIGREE = "stockpot.merge"  # the key of the pedigree in a header's metadata
 
 _FIELDS = ("method", "options", "seed", "dtype", "output", "rank", *RULES)
-
-
-class Input(Protocol):
-    """A model or adapter that is merged."""
-
-    @property
-    def path(self) -> Path:
-        """The file or folder."""
-        ...
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of its files, hex."""
-        ...
 
 
 def pedigree_of(
@@ -76,7 +72,7 @@ def read_pedigree(path: Path) -> dict[str, Any]:
     return pedigree
 
 
-def recorded_file(pedigree: Mapping[str, Any]) -> MergeFile:
+def _recorded_file(pedigree: Mapping[str, Any]) -> MergeFile:
     """Return the merge file that a pedigree records."""
     base = pedigree["base"]
     models = [{"path": m["path"], "coefficient": m["coefficient"]} for m in pedigree["models"]]
@@ -86,21 +82,51 @@ def recorded_file(pedigree: Mapping[str, Any]) -> MergeFile:
     )
 
 
-def check_unchanged(inputs: Iterable[Input], pedigree: Mapping[str, Any]) -> None:
-    """Refuse inputs that differ from those that were merged.
+@dataclass(frozen=True)
+class RecordedMerge(ABC):
+    """One merge on disk, which its pedigree records.
 
-    Args:
-        inputs: the models, then the base if there is one.
-        pedigree: of the merged model.
-
-    Raises:
-        InputError: an input has a different digest.
+    Attributes:
+        file: how the models are merged.
+        folder: the folder to which paths in it are relative.
+        place: the path of the merged model.
     """
-    base = pedigree["base"]
-    records = [*pedigree["models"], *([base] if base else [])]
-    for each, record in zip(inputs, records, strict=True):
-        if each.digest != record["digest"]:
-            raise InputError(
-                f"{each.path}: digest is {each.digest[:12]}, the pedigree records "
-                f"{record['digest'][:12]}; it is not the model that was merged"
-            )
+
+    file: MergeFile
+    folder: Path
+    place: Path
+
+    @property
+    @abstractmethod
+    def inputs(self) -> Sequence[Source | Adapter]:
+        """The models or adapters, opened; then the base if there is one."""
+
+    @property
+    @abstractmethod
+    def files(self) -> list[Path]:
+        """The files with their weights."""
+
+    @classmethod
+    def rebuilding(cls, path: Path, place: Path, folder: Path) -> Self:
+        """Return the merge that made a model, to rebuild it.
+
+        Args:
+            path: the merged model.
+            place: the path of the rebuilt model.
+            folder: the folder to which the paths of its inputs are relative.
+
+        Raises:
+            InputError: an input is missing or has changed.
+        """
+        pedigree = read_pedigree(path)
+        merge = cls(_recorded_file(pedigree), folder, place)
+        digest_in_background(merge.files)
+        base = pedigree["base"]
+        records = [*pedigree["models"], *([base] if base else [])]
+        for each, record in zip(merge.inputs, records, strict=True):
+            if each.digest != record["digest"]:
+                raise InputError(
+                    f"{each.path}: digest is {each.digest[:12]}, the pedigree records "
+                    f"{record['digest'][:12]}; it is not the model that was merged"
+                )
+        return merge

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
 
-from stockpot.disk_merging.merge_file import MergeFile, value_at
+from stockpot.disk_merging.merge_file import LayersEntry, MergeFile, ModelEntry, value_at
+from stockpot.merging.recipe import Recipe
+from stockpot.merging.registry import METHODS
+from stockpot.storage.weights.sources import Source
 from stockpot.storage.weights.tensor_names import is_after_layers, layer_of, num_layers
-
-if TYPE_CHECKING:
-    from stockpot.merging.recipe import Recipe
-    from stockpot.storage.weights.sources import Source
 
 
 @dataclass(frozen=True)
@@ -20,13 +19,11 @@ class TensorRecipes:
 
     Attributes:
         file: how the models are merged.
-        num_layers: of the output.
-        model_ids: returns the ids that seed random draws; called only for random methods.
+        sources: the models, one per entry of the file; random methods read them, for digests.
     """
 
     file: MergeFile
-    num_layers: int
-    model_ids: Callable[[], Sequence[str]]
+    sources: Sequence[Source]
 
     def __call__(self, name: str) -> Recipe:
         """Return the recipe of an output tensor.
@@ -37,56 +34,45 @@ class TensorRecipes:
         Raises:
             InputError: no filter matches this tensor.
         """
-        from stockpot.merging.recipe import Recipe
-
         file = self.file
         part, depth = self._part(name)
-        models = file.layers[part].models if file.layers else file.entries
-        own = file.layers[part].options if file.layers else {}
+        models = part.models if part else file.entries
         options = {o: value_at(v, name, self._depth(name)) for o, v in file.options.items()}
-        options |= {option: value_at(value, name, depth) for option, value in own.items()}
-        return Recipe(
-            file.method,
-            tuple(float(value_at(model.coefficient, name, depth)) for model in models),
-            options,
-            file.seed,
-            self._ids(part),
-        )
+        if part:
+            options |= {o: value_at(v, name, depth) for o, v in part.options.items()}
+        coefficients = tuple(float(value_at(each.coefficient, name, depth)) for each in models)
+        return Recipe(file.method, coefficients, options, file.seed, self._ids(models))
 
-    def _ids(self, part: int) -> tuple[str, ...]:
-        """Return the model ids of a part, which seed random draws; empty without draws."""
-        from stockpot.merging.registry import METHODS
-
-        if self.file.method not in METHODS or not METHODS[self.file.method].is_random:
+    def _ids(self, models: Sequence[ModelEntry]) -> tuple[str, ...]:
+        """Return the ids of models that seed random draws: their digests; empty without draws."""
+        if not METHODS[self.file.method].is_random:
             return ()
-        ids = tuple(self.model_ids())
-        if not self.file.layers:
-            return ids
-        id_of = {entry.path: own for entry, own in zip(self.file.entries, ids, strict=True)}
-        return tuple(id_of[model.path] for model in self.file.layers[part].models)
+        pairs = zip(self.file.entries, self.sources, strict=True)
+        source_of = {entry.path: source for entry, source in pairs}
+        return tuple(source_of[model.path].digest for model in models)
+
+    @cached_property
+    def _num_layers(self) -> int:
+        stacked = sum(part.num_layers for part in self.file.layers)
+        return stacked or num_layers(self.sources[0].tensors)
 
     def _depth(self, name: str) -> float:
-        """Return a tensor's depth in the model, from 0 to 1."""
+        """Return a tensor's depth in the output, from 0 to 1."""
         layer = layer_of(name)
         if layer is None:
             return 1.0 if is_after_layers(name) else 0.0
-        return layer / (max(self.num_layers - 1, 0) or 1)
+        return layer / max(self._num_layers - 1, 1)
 
-    def _part(self, name: str) -> tuple[int, float]:
+    def _part(self, name: str) -> tuple[LayersEntry | None, float]:
         """Return the entry of `layers` that a tensor belongs to, and its depth in that entry."""
-        layer = layer_of(name)
-        depth = self._depth(name)
-        if not self.file.layers or layer is None:
-            return (len(self.file.layers) - 1 if depth else 0), depth
-        for number, part in enumerate(self.file.layers):
+        layers, layer, depth = self.file.layers, layer_of(name), self._depth(name)
+        if not layers:
+            return None, depth
+        if layer is None:
+            return layers[-1 if depth else 0], depth
+        for part in layers:
             if layer < part.num_layers:
                 # As in mergekit, a part of a single layer has depth 1.
-                return number, layer / (part.num_layers - 1) if part.num_layers > 1 else 1.0
+                return part, layer / (part.num_layers - 1) if part.num_layers > 1 else 1.0
             layer -= part.num_layers
         raise AssertionError(f"{name!r} is in no part of the layers")
-
-
-def recipes_for(file: MergeFile, sources: Sequence[Source]) -> TensorRecipes:
-    """Return the recipes of a merge file for these models."""
-    layers = sum(part.num_layers for part in file.layers) or num_layers(sources[0].tensors)
-    return TensorRecipes(file, layers, lambda: [source.digest for source in sources])

@@ -103,7 +103,7 @@ def _merge_shard(
             # Measure all before merging any, so that no thread waits for another.
             big = [p for p in plans if p not in alone and _is_big(p)]
             spread = partial(_in_order, pool, 2 * num_threads)
-            measured = {plan.name: _measured(plan, spread) for plan in big}
+            measured = {p.name: p.recipe.measured(p.name, _runs(p, spread)) for p in big}
             futures = {
                 pool.submit(work): num_bytes
                 for plan in plans
@@ -148,11 +148,6 @@ def _is_big(plan: TensorPlan) -> bool:
     return _is_elementwise(plan) and plan.num_elements > _PIECE
 
 
-def _measured(plan: TensorPlan, spread: Any = map) -> Any:
-    """Measure the whole tensors, if the method needs that."""
-    return plan.recipe.measured(plan.name, _runs(plan, spread))
-
-
 def _runs(plan: TensorPlan, spread: Any = map) -> Runs:
     return Runs(len(plan.inputs), plan.num_elements, partial(_run, plan), spread)
 
@@ -176,7 +171,8 @@ def _is_elementwise(plan: TensorPlan) -> bool:
 
 def _merge_whole(plan: TensorPlan, writer: ShardWriter) -> None:
     if _is_elementwise(plan):
-        _merge_runs(plan, _measured(plan), writer, 0, plan.num_elements)
+        measured = plan.recipe.measured(plan.name, _runs(plan))
+        _merge_runs(plan, measured, writer, 0, plan.num_elements)
         return
     try:
         if plan.inputs[0].is_variance:

@@ -56,13 +56,7 @@ def is_tied(head: Origin) -> bool:
 
 def _untied(head: TensorInputs, embedding: str) -> TensorInputs:
     """Replace each tied head by the embedding of its model."""
-    replaced = [
-        replace(origin, name=embedding) if is_tied(origin) else origin for origin in head.origins
-    ]
-    tying = ", ".join(origin.model for origin in replaced if origin.name == embedding)
-    return TensorInputs(
-        head.name,
-        tuple(replaced[: len(head.inputs)]),
-        None if head.base is None else replaced[-1],
-        note=f"untied: in {tying} it is the embedding, which config.json ties",
-    )
+    untied = head.changed(lambda one: replace(one, name=embedding) if is_tied(one) else one)
+    tying = ", ".join(origin.model for origin in untied.origins if origin.name == embedding)
+    note = f"untied: in {tying} it is the embedding, which config.json ties"
+    return replace(untied, note=note)

@@ -2,69 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import partial
 
-from stockpot.disk_merging.merge_file import Integer, Mismatch, Missing
+from stockpot.disk_merging.merge_file import Exceptions
 from stockpot.disk_merging.origins import Origin, TensorInputs
 from stockpot.errors import InputError
 from stockpot.storage.weights.sources import Source
 from stockpot.storage.weights.tensor_names import has_vocabulary_rows
-
-
-@dataclass(frozen=True, slots=True)
-class Exceptions:
-    """The rules for tensors that do not match between models.
-
-    Attributes:
-        missing: for tensors that some models lack. skip: merge the others; base: copy the tensor
-            from the base, or without a base, from the first model.
-        mismatch: for tensors whose shape differs from the base's, or without a base, from the
-            first model's. skip and base: as for `missing`; common: of embeddings and heads, merge
-            the rows that all models have and copy the rest.
-        exclude: parts of names (`*` is a wildcard) of tensors that are copied.
-        integer: for integer buffers that differ. base: copy from the base, or without a base,
-            from the first model; first: from the first model that has them. Batch counts are
-            never copied: the output has the largest.
-    """
-
-    missing: Missing = "error"
-    mismatch: Mismatch = "error"
-    exclude: tuple[str, ...] = ()
-    integer: Integer = "error"
-
-    def excludes(self, name: str) -> bool:
-        """Return whether a tensor is copied instead of merged."""
-        return any(fnmatchcase(name, f"*{pattern}*") for pattern in self.exclude)
-
-    def copies(self, inputs: TensorInputs) -> Origin | None:
-        """Return the integer buffer to copy, whether or not they differ; None to merge them."""
-        is_weight = inputs.reference.stored.dtype.is_floating_point
-        if self.integer == "error" or is_weight or inputs.name.endswith("num_batches_tracked"):
-            return None
-        if self.integer == "base":
-            return inputs.reference
-        return next((one for one in inputs.inputs if one.exists), inputs.reference)
-
-
-@dataclass(frozen=True, slots=True)
-class Matched:
-    """The inputs of one tensor that take part in its merge; all have the same shape.
-
-    Attributes:
-        inputs: one per model that takes part.
-        members: indices of these models; None where a tensor is copied.
-        base: the base's tensor; None without a base, and where a tensor is copied.
-        extra_rows: the tensor whose rows beyond those of `inputs` are copied; None for none.
-        note: the exception that was made; empty for none.
-    """
-
-    inputs: tuple[Origin, ...]
-    members: tuple[int, ...] | None
-    base: Origin | None
-    extra_rows: Origin | None = None
-    note: str = ""
 
 
 def check_none_missing(
@@ -79,7 +26,7 @@ def check_none_missing(
     differing: dict[tuple[int, int], list[str]] = {}
     for inputs in listed:
         lacking = [origin for origin in inputs.origins if not origin.exists]
-        if exceptions.missing != "error" or not lacking or exceptions.excludes(inputs.name):
+        if exceptions.missing != "error" or not lacking or _is_excluded(inputs, exceptions):
             continue
         first = inputs.inputs[0]
         other = inputs.reference if not first.exists else lacking[0]
@@ -93,8 +40,8 @@ def check_none_missing(
         )
 
 
-def matched(inputs: TensorInputs, exceptions: Exceptions) -> Matched | None:
-    """Choose the inputs of one tensor that take part in its merge.
+def matched(inputs: TensorInputs, exceptions: Exceptions) -> TensorInputs | None:
+    """Choose the inputs of one tensor that take part in its merge; all have the same shape.
 
     Args:
         inputs: one per model, present or not.
@@ -106,15 +53,15 @@ def matched(inputs: TensorInputs, exceptions: Exceptions) -> Matched | None:
     Raises:
         InputError: shapes differ and no rule allows it, or only the base lacks the tensor.
     """
-    if exceptions.excludes(inputs.name):
-        return _copied(inputs.reference, "excluded")
+    if _is_excluded(inputs, exceptions):
+        return _copied(inputs, inputs.reference, "excluded")
     lacking = [origin for origin in inputs.origins if not origin.exists]
     if not lacking:
         return _of_one_shape(inputs, exceptions, inputs.note)
     without = f"{_models(lacking)} has no such tensor"
     if exceptions.missing == "base":
         first = inputs.base or inputs.inputs[0]
-        return _copied(first, without) if first.exists else None
+        return _copied(inputs, first, without) if first.exists else None
     if inputs.base is not None and not inputs.base.exists:
         raise InputError(
             f"tensor {inputs.name!r}: {inputs.base.source.path} lacks it, so there is no "
@@ -123,28 +70,28 @@ def matched(inputs: TensorInputs, exceptions: Exceptions) -> Matched | None:
     return _of_one_shape(inputs, exceptions, f"{without} and takes no part")
 
 
-def _of_one_shape(inputs: TensorInputs, exceptions: Exceptions, note: str) -> Matched:
-    """Choose among inputs that are all present, by their shapes."""
-    if (buffer := exceptions.copies(inputs)) is not None:
-        return _copied(buffer, "integers")
-    mismatch = exceptions.mismatch
-    members = {n: one for n, one in enumerate(inputs.inputs) if one.exists}
+def _is_excluded(inputs: TensorInputs, exceptions: Exceptions) -> bool:
+    return any(fnmatchcase(inputs.name, f"*{pattern}*") for pattern in exceptions.exclude)
+
+
+def _of_one_shape(inputs: TensorInputs, exceptions: Exceptions, note: str) -> TensorInputs:
+    """Choose among inputs that are present, by their shapes."""
+    if (buffer := _buffer_to_copy(inputs, exceptions)) is not None:
+        return _copied(inputs, buffer, "integers")
     reference = inputs.reference
     shape = reference.stored.shape
-    odd = {n: one for n, one in members.items() if one.stored.shape != shape}
+    present = {n: one for n, one in enumerate(inputs.inputs) if one.exists}
+    odd = {n: one for n, one in present.items() if one.stored.shape != shape}
     if not odd:
-        return Matched(tuple(members.values()), tuple(members), inputs.base, note=note)
-    if mismatch == "common" and _have_rows_in_common(inputs.name, [reference, *members.values()]):
-        return _common_rows(replace(inputs, inputs=tuple(members.values())), tuple(members), note)
+        return _of_members(inputs, present, note)
+    if exceptions.mismatch == "common" and _have_rows_in_common(inputs.name, present, reference):
+        return _common_rows(inputs, present, note)
     other = f"{_models(odd.values())} has a different shape"
-    if mismatch == "base":
-        return _copied(reference, other)
-    if mismatch == "skip":
-        rest = {n: one for n, one in members.items() if n not in odd}
-        if not rest:
-            return _copied(reference, other)
-        note = "; ".join(filter(None, [note, f"{other} and takes no part"]))
-        return Matched(tuple(rest.values()), tuple(rest), inputs.base, note=note)
+    rest = {n: one for n, one in present.items() if n not in odd}
+    if exceptions.mismatch == "base" or (exceptions.mismatch == "skip" and not rest):
+        return _copied(inputs, reference, other)
+    if exceptions.mismatch == "skip":
+        return _of_members(inputs, rest, note, f"{other} and takes no part")
     number, one = next(iter(odd.items()))
     raise InputError(
         f"tensor {inputs.name!r} of model {number}: has shape {one.stored.shape}, "
@@ -153,28 +100,46 @@ def _of_one_shape(inputs: TensorInputs, exceptions: Exceptions, note: str) -> Ma
     )
 
 
-def _have_rows_in_common(name: str, origins: Sequence[Origin]) -> bool:
-    shapes = [origin.stored.shape for origin in origins]
+def _buffer_to_copy(inputs: TensorInputs, exceptions: Exceptions) -> Origin | None:
+    """Return the integer buffer to copy, whether or not they differ; None to merge them."""
+    is_weight = inputs.reference.stored.dtype.is_floating_point
+    if exceptions.integer == "error" or is_weight or inputs.name.endswith("num_batches_tracked"):
+        return None
+    present = (one for one in inputs.inputs if one.exists)
+    return next(present, inputs.reference) if exceptions.integer == "first" else inputs.reference
+
+
+def _have_rows_in_common(name: str, members: Mapping[int, Origin], reference: Origin) -> bool:
+    shapes = [origin.stored.shape for origin in (reference, *members.values())]
     return has_vocabulary_rows(name) and all(
         shape and shape[1:] == shapes[0][1:] for shape in shapes
     )
 
 
-def _common_rows(inputs: TensorInputs, members: tuple[int, ...], note: str) -> Matched:
+def _common_rows(inputs: TensorInputs, members: Mapping[int, Origin], note: str) -> TensorInputs:
+    """Cut all tensors to the rows that all have; further rows of the reference are copied."""
     reference = inputs.reference
-    common = min(origin.stored.shape[0] for origin in inputs.origins)
     num_rows = reference.stored.shape[0]
-    cut = tuple(replace(origin, num_rows=common) for origin in inputs.inputs)
-    base = None if inputs.base is None else replace(inputs.base, num_rows=common)
+    common = min(origin.stored.shape[0] for origin in (reference, *members.values()))
     padded = f"the {common} rows that all have are merged"
     if common < num_rows:
         padded += f"; rows {common} to {num_rows - 1} are those of {reference.model}"
-    extra_rows = reference if common < num_rows else None
-    return Matched(cut, members, base, extra_rows, "; ".join(filter(None, [note, padded])))
+    cut = _of_members(inputs, members, note, padded).changed(partial(replace, num_rows=common))
+    return replace(cut, extra_rows=reference if common < num_rows else None)
 
 
-def _copied(origin: Origin, reason: str) -> Matched:
-    return Matched((origin,), None, None, note=f"{reason}: copied from {origin.model}")
+def _of_members(inputs: TensorInputs, members: Mapping[int, Origin], *notes: str) -> TensorInputs:
+    return replace(
+        inputs,
+        inputs=tuple(members.values()),
+        members=tuple(members),
+        note="; ".join(filter(None, notes)),
+    )
+
+
+def _copied(inputs: TensorInputs, origin: Origin, reason: str) -> TensorInputs:
+    note = f"{reason}: copied from {origin.model}"
+    return replace(inputs, inputs=(origin,), members=None, base=None, note=note)
 
 
 def _models(origins: Iterable[Origin]) -> str:

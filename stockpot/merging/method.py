@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stockpot.errors import InputError, unknown_name
+from stockpot.errors import InputError
+from stockpot.plugins import Option, check_options
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +27,7 @@ _NO_OPTIONS = {"draws", "measured", "start"}
 F = TypeVar("F", bound="Callable[..., Any]")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Method:
     """A registered merge method.
 
@@ -53,22 +54,12 @@ class Method:
     @property
     def needs_base(self) -> bool:
         """Whether it requires the model that the others were fine-tuned from."""
-        return "base" in self._parameters and not self.base_is_optional
-
-    @property
-    def base_is_optional(self) -> bool:
-        """Whether it merges task vectors if there is a base, and weights otherwise."""
-        return "base" in self._parameters and self._parameters["base"].default is None
+        return self.takes_base and self._parameters["base"].default is inspect.Parameter.empty
 
     @property
     def takes_base(self) -> bool:
-        """Whether it uses the base."""
+        """Whether it uses the base; if it does not require one, it merges weights without."""
         return "base" in self._parameters
-
-    @property
-    def takes_coefficients(self) -> bool:
-        """Whether models can have different weights."""
-        return "coefficients" in self._parameters
 
     @property
     def side_information(self) -> str | None:
@@ -77,12 +68,8 @@ class Method:
         They are given per tensor. None if it takes no such argument.
         """
         known = {"tensors", "base", "coefficients"}
-        further = [
-            name
-            for name, parameter in self._parameters.items()
-            if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and name not in known
-        ]
-        return further[0] if further else None
+        positional = [n for n, p in self._parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
+        return next((name for name in positional if name not in known), None)
 
     @property
     def is_random(self) -> bool:
@@ -91,14 +78,12 @@ class Method:
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """The options with their defaults; `inspect.Parameter.empty` for one that is required."""
-        return MappingProxyType(
-            {
-                name: parameter.default
-                for name, parameter in self._parameters.items()
-                if parameter.kind is parameter.KEYWORD_ONLY and name not in _NO_OPTIONS
-            }
-        )
+        """The options with their defaults; `...` for one that is required."""
+        return {
+            name: ... if parameter.default is parameter.empty else parameter.default
+            for name, parameter in self._parameters.items()
+            if parameter.kind is parameter.KEYWORD_ONLY and name not in _NO_OPTIONS
+        }
 
     @property
     def summary(self) -> str:
@@ -123,8 +108,7 @@ class Method:
                     f"take data, got {len(side)}"
                 )
             taken[self.side_information] = side
-        merged: Tensor = self.merge(tensors, **taken, **options)
-        return merged
+        return self.merge(tensors, **taken, **options)
 
     def merge_run(
         self,
@@ -142,8 +126,7 @@ class Method:
             measured=measured,
             start=run.start,
         )
-        merged: Tensor = self.merge(run.tensors, **taken, **options)
-        return merged
+        return self.merge(run.tensors, **taken, **options)
 
     def measured(self, runs: Runs, draws: Sequence[Draws], options: Mapping[str, Any]) -> Any:
         """Measure whole tensors, if the method needs it."""
@@ -173,13 +156,8 @@ class Method:
             raise InputError(f"{self.name}: merges {limit} models, got {num_models}")
         if self.needs_base and not has_base:
             raise InputError(f"{self.name}: needs a base, the model that the others started from")
-        for name in options:
-            if name not in self.options:
-                raise InputError(f"{self.name}: {unknown_name('option', name, self.options)}")
-        missing = [n for n, default in self.options.items() if default is inspect.Parameter.empty]
-        for name in missing:
-            if name not in options:
-                raise InputError(f"{self.name}: option {name!r} is required, got nothing")
+        known = {name: Option(Any, default) for name, default in self.options.items()}
+        check_options(self.name, known, options)
         self._try(coefficients, options, has_base=has_base)
 
     def _try(
@@ -193,20 +171,15 @@ class Method:
         generator = torch.Generator().manual_seed(0)
         tensors = [torch.randn(2, 2, generator=generator) for _ in coefficients]
         base = torch.zeros(2, 2) if has_base else None
+        draws, nothing = [Draws(0)] * len(tensors), [None] * len(tensors)
         try:
-            nothing = [None] * len(tensors)
-            self(tensors, coefficients, base, [Draws(0)] * len(tensors), options, nothing)
+            self(tensors, coefficients, base, draws, options, nothing)
         except (ValueError, TypeError) as error:
             raise InputError(str(error)) from error
 
-    @property
+    @cached_property  # reading a signature takes longer than merging a run
     def _parameters(self) -> Mapping[str, inspect.Parameter]:
-        return _parameters_of(self.merge)
-
-
-@cache  # reading a signature takes longer than merging a run
-def _parameters_of(merge: MergeFunction) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(merge).parameters
+        return inspect.signature(self.merge).parameters
 
 
 _RECORDS: dict[Callable[..., Any], Method] = {}

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.testing import assert_close
 
-from stockpot.disk_merging.adapter_job import AdapterMergeJob, MergedAdapter, rebuild_adapter
+from stockpot.disk_merging.adapter_job import AdapterMergeJob, MergedAdapter
 from stockpot.disk_merging.job import MergeJob
 from stockpot.disk_merging.pedigree import read_pedigree
 from stockpot.errors import InputError
@@ -152,7 +152,7 @@ def test_a_lower_rank_leaves_out_the_tail_of_singular_values(folder: Path) -> No
 def test_the_pedigree_makes_the_same_bytes_again(folder: Path) -> None:
     alone(folder, ALONE.format("linear") + "rank: 2\ndtype: bfloat16\n").run()
 
-    again = rebuild_adapter(folder / "merged", folder / "again", folder)
+    again = AdapterMergeJob.rebuilding(folder / "merged", folder / "again", folder)
     again.run()
 
     assert read_pedigree(folder / "merged")["output"] == "adapter"
@@ -167,7 +167,7 @@ def test_an_adapter_that_has_changed_is_told_from_the_one_that_was_merged(folder
     config.write_text(config.read_text().replace("true", "false"))
 
     with pytest.raises(InputError, match="it is not the model that was merged"):
-        rebuild_adapter(folder / "merged", folder / "again", folder)
+        AdapterMergeJob.rebuilding(folder / "merged", folder / "again", folder)
 
 
 @pytest.mark.parametrize(

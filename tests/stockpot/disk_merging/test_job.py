@@ -13,7 +13,7 @@ from adapter_folders import factors, randn, save_adapter
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from stockpot.disk_merging.job import MergeJob, rebuild
+from stockpot.disk_merging.job import MergeJob
 from stockpot.disk_merging.pedigree import read_pedigree
 from stockpot.errors import InputError
 
@@ -142,7 +142,7 @@ def test_the_base_may_be_a_model_with_an_adapter_and_it_can_be_made_again(
 ) -> None:
     merged = merge("method: task_arithmetic\nmodels: [b]\nbase: a+lora\noptions: {scale: 0.5}")
 
-    again = rebuild(folder / "merged", folder / "again", folder)
+    again = MergeJob.rebuilding(folder / "merged", folder / "again", folder)
     again.run(lambda _bytes: None)
 
     torch.testing.assert_close(merged["head.weight"], 2 + 0.5 * adapter)
@@ -181,7 +181,7 @@ def test_the_pedigree_in_the_header_makes_the_same_bytes_again(merge: Merge, fol
     merge("method: linear\nmodels: [a, {path: b, coefficient: 0.25}]\nseed: 3")
 
     pedigree = read_pedigree(folder / "merged")
-    again = rebuild(folder / "merged", folder / "again", folder)
+    again = MergeJob.rebuilding(folder / "merged", folder / "again", folder)
     again.run(lambda _bytes: None)
 
     assert (pedigree["method"], pedigree["seed"]) == ("linear", 3)
@@ -200,7 +200,7 @@ def test_an_input_that_has_changed_is_told_from_the_one_that_was_merged(
     weights.write_bytes(content)
 
     with pytest.raises(InputError, match="it is not the model that was merged"):
-        rebuild(folder / "merged", folder / "again", folder)
+        MergeJob.rebuilding(folder / "merged", folder / "again", folder)
 
 
 def test_a_model_without_pedigree_is_refused(folder: Path) -> None:

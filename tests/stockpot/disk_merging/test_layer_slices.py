@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stockpot.disk_merging.job import rebuild
+from stockpot.disk_merging.job import MergeJob
 from stockpot.disk_merging.pedigree import read_pedigree
 from stockpot.errors import InputError
 from stockpot.storage.weights.tensor_names import is_after_layers, layer_of, num_layers
@@ -136,7 +136,7 @@ def test_random_methods_draw_for_a_stack_what_it_takes_to_make_it_again(folder: 
         "layers: [{path: a, range: [0, 2]}, {path: a, range: [1, 3]}]",
     )
 
-    again = rebuild(folder / "merged", folder / "again", folder)
+    again = MergeJob.rebuilding(folder / "merged", folder / "again", folder)
     again.check()
     again.run(lambda _bytes: None)
 

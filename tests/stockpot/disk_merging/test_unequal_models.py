@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from stockpot.disk_merging.job import rebuild
+from stockpot.disk_merging.job import MergeJob
 from stockpot.disk_merging.pedigree import read_pedigree
 from stockpot.errors import InputError
 from tests.support.merge_files import State, language_model, merge, read_job, save_model
@@ -199,7 +199,7 @@ def test_the_pedigree_holds_the_rules_and_makes_the_same_bytes_again(folder: Pat
     )
 
     pedigree = read_pedigree(folder / "merged")
-    again = rebuild(folder / "merged", folder / "again", folder)
+    again = MergeJob.rebuilding(folder / "merged", folder / "again", folder)
     again.check()
     again.run(lambda _bytes: None)
 
@@ -283,7 +283,7 @@ def test_what_was_done_with_integer_buffers_is_in_the_pedigree(buffers: Path) ->
     merge(buffers, "method: linear\nmodels: [a, b]\ninteger: first")
 
     assert read_pedigree(buffers / "merged")["integer"] == "first"
-    again = rebuild(buffers / "merged", buffers / "again", buffers)
+    again = MergeJob.rebuilding(buffers / "merged", buffers / "again", buffers)
     again.run(lambda _bytes: None)
     files = [buffers / name / "model.safetensors" for name in ("merged", "again")]
     assert files[0].read_bytes() == files[1].read_bytes()

@@ -45,7 +45,8 @@ def test_the_base_is_used_if_there_is_one(name: str) -> None:
     of_weights = method(tensors, [0.4, 0.6])
     of_task_vectors = method(tensors, [0.4, 0.6], base)
 
-    assert method.base_is_optional
+    assert method.takes_base
+    assert not method.needs_base
     assert torch.equal(of_weights, method.merge(tensors, [0.4, 0.6]))
     assert torch.equal(of_task_vectors, method.merge(tensors, [0.4, 0.6], base))
     assert not torch.allclose(of_weights, of_task_vectors)
