@@ -16,7 +16,8 @@ from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.finetuning.loop import fine_tune
 from stockpot.soups.alignment import align_to_first, match_weights, permute, repair, trace_spec
 from stockpot.workloads.batches import take
-from stockpot.workloads.digits import Digits, accuracy
+from stockpot.workloads.classification import accuracy
+from stockpot.workloads.digits import Digits
 from stockpot.workloads.images.conv_net import ConvNet
 
 State: TypeAlias = Mapping[str, Tensor]

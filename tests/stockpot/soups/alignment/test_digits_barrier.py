@@ -9,7 +9,6 @@ from digits_pairs import TRAININGS, Barriers, Pair
 
 from stockpot.soups.alignment import layer_cosines
 
-
 # Residual nets take two minutes to train and to match: they are for `make test-all`.
 _FAST = ("mlp", "conv net")
 _RESIDUAL = [pytest.param(name, marks=pytest.mark.full) for name in TRAININGS if name not in _FAST]
