@@ -52,9 +52,9 @@ class Table:
             InputError: a cell is missing.
         """
         cells = self.columns[column]
-        for row, cell in enumerate(cells):
-            if cell is None:
-                raise InputError(f"{self.where(row)}: {column!r} must have a value, got none")
+        if None in cells:
+            place = self.where(cells.index(None))
+            raise InputError(f"{place}: {column!r} must have a value, got none")
         return [str(cell) for cell in cells]
 
     def numbers(self, column: str) -> NDArray[np.float64]:
@@ -66,15 +66,13 @@ class Table:
         import numpy as np
 
         cells = self.columns[column]
-        values = np.empty(len(cells))
-        for row, cell in enumerate(cells):
-            number = as_number(cell)
-            if number is None:
-                raise InputError(
-                    f"{self.where(row)}: {column!r} must be a finite number, got {cell!r}"
-                )
-            values[row] = number
-        return values
+        numbers = [as_number(cell) for cell in cells]
+        if None in numbers:
+            row = numbers.index(None)
+            raise InputError(
+                f"{self.where(row)}: {column!r} must be a finite number, got {cells[row]!r}"
+            )
+        return np.array(numbers, dtype=np.float64)
 
     def classes(self, column: str) -> tuple[str, ...]:
         """Return the different texts of a column, in numerical order if all are integers.

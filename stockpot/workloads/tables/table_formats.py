@@ -51,21 +51,17 @@ def _text(path: Path) -> str:
 
 
 def _read_csv(path: Path) -> _Read:
-    rows, lines = [], []
-    for line, cells in _csv_rows(path):
-        if cells:  # not an empty line
-            rows.append(cells)
-            lines.append(line)
-    header = rows[0] if rows else []
+    filled = [(line, cells) for line, cells in _csv_rows(path) if cells]
+    (first, header), *rows = filled or [(1, [])]
     if len(set(header)) < len(header):
-        raise InputError(f"{path}:{lines[0]}: columns must have different names, got {header}")
-    for line, row in zip(lines, rows, strict=True):
+        raise InputError(f"{path}:{first}: columns must have different names, got {header}")
+    for line, row in rows:
         if len(row) != len(header):
             raise InputError(f"{path}:{line}: must have {len(header)} cells, got {len(row)}")
     columns: _Columns = {
-        name: [row[place] or None for row in rows[1:]] for place, name in enumerate(header)
+        name: [row[place] or None for _, row in rows] for place, name in enumerate(header)
     }
-    return columns, lines[1:]
+    return columns, [line for line, _ in rows]
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
