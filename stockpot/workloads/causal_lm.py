@@ -5,20 +5,18 @@ Importing this module, building a `CausalLanguageModel` and asking for its diges
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from stockpot.errors import InputError
-from stockpot.workloads.chosen_shifts import shifts_of_files, split_of_shifts
 from stockpot.workloads.files import digest_of
-from stockpot.workloads.protocol import SPLITS, Batch, Metric, Shift, Task
-from stockpot.workloads.splits import source_split
+from stockpot.workloads.protocol import SPLITS, Batch, Metric, Task
 from stockpot.workloads.tables.reading import Table
-from stockpot.workloads.tables.split_rows import Rows, rows_of_splits
 from stockpot.workloads.tables.table_formats import PLAIN
+from stockpot.workloads.tables.table_workload import TableWorkload
 from stockpot.workloads.texts.pretrained import Pretrained
 from stockpot.workloads.texts.text_data import open_data
 
@@ -27,11 +25,8 @@ if TYPE_CHECKING:
 
     from stockpot.workloads.batches import TokenDataset
 
-_log = logging.getLogger("stockpot")
-
 _NO_TOKEN = -100  # ignored in targets
 _DEFAULT_LENGTH = 512
-_VERSION = 1  # raise it when the splits or their tokens change: it is part of the digest
 
 Sequences = list[list[int]]
 
@@ -46,12 +41,13 @@ def log_likelihood(outputs: Tensor, targets: Tensor) -> Tensor:
     return -outputs.sum(dim=1) / (targets != _NO_TOKEN).sum(dim=1)
 
 
-class CausalLanguageModel:
+class CausalLanguageModel(TableWorkload):
     """Texts, split by their files or by the seed, with other files as shifts.
 
     Each row of a table is a text, followed by the end-of-text token. A plain text is cut into
     blocks of `max_length` tokens; an incomplete last block is dropped. The net is built by
-    `AutoModelForCausalLM` in float32.
+    `AutoModelForCausalLM` in float32. `dataset` has token ids (N, T), mask (N, T) and the next
+    tokens (N, T), -100 for none.
 
     Args:
         seed: fixes the splits, unless they are files.
@@ -68,9 +64,10 @@ class CausalLanguageModel:
         InputError: a shift is named twice; a file is missing; or transformers is not installed.
     """
 
-    shift_names: ClassVar[tuple[str, ...] | None] = None
+    name = "causal_lm"
+    version = 1
     task: Task = "language_model"
-    metrics: Mapping[str, Metric]
+    metrics: Mapping[str, Metric] = MappingProxyType({"log_likelihood": log_likelihood})
 
     def __init__(  # noqa: PLR0913 (three of every workload, four of its own)
         self,
@@ -83,54 +80,19 @@ class CausalLanguageModel:
         text: str = "text",
         max_length: int = 0,
     ) -> None:
-        self.metrics = MappingProxyType({"log_likelihood": log_likelihood})
-        self._seed = seed
-        self._shift_splits = split_of_shifts("causal_lm", val_shifts, test_shifts)
+        super().__init__(seed, val_shifts, test_shifts)
         self._pretrained = Pretrained(model)
         self._data = open_data(data, self._shift_splits)
         self._text = text
         self._max_length = max_length
-        self._datasets: dict[str, TokenDataset] = {}
-        self._notes: dict[str, str] = {}
 
     def data_digest(self) -> str:
         """Return the SHA-256 (hex) of the splits' and the model's files, and the seed."""
-        return digest_of(
-            data=self._data.digest(),
-            model=self._pretrained.digest(),
-            seed=self._seed,
-            version=_VERSION,
-        )
+        return digest_of(data=super().data_digest(), model=self._pretrained.digest())
 
     def build_model(self, generator: Generator) -> nn.Module:
         """Build the net with the pretrained weights; missing ones depend on `generator` alone."""
         return self._pretrained.build("AutoModelForCausalLM", generator)
-
-    def dataset(self, split: str) -> TokenDataset:
-        """Return token ids (N, T), mask (N, T) and the next tokens (N, T), -100 for none.
-
-        Raises:
-            InputError: there is no such split; or a table is damaged or lacks a column or a
-                value; or val or test has a text of another split.
-        """
-        split = source_split("causal_lm", split, self._rows)
-        if split not in self._datasets:
-            table, indices = self._rows[split]
-            sequences = self._sequences[table]
-            self._datasets[split] = self._tensors([sequences[index] for index in indices])
-        return self._datasets[split]
-
-    def shifts(self) -> Mapping[str, Shift]:
-        """Return the chosen shifts, each with the texts of the file of its name."""
-        return shifts_of_files(self._shift_splits, self._shifted, self._data.shift_digest)
-
-    def notes(self) -> list[str]:
-        """Report the splits and shifts whose texts were cut."""
-        self.dataset("train")  # all splits are read together
-        for name in self._shift_splits:
-            self._shifted(name)
-        names = [*SPLITS, *(f"shift {name}" for name in self._shift_splits)]
-        return [self._notes[name] for name in names if name in self._notes]
 
     def augment(self, batch: Batch, strength: float, generator: Generator) -> Batch:  # noqa: ARG002 (no augmentation)
         """Return the batch unchanged."""
@@ -164,33 +126,23 @@ class CausalLanguageModel:
             )
         return -log_likelihood(outputs, batch[-1])
 
+    def _columns(self) -> Sequence[str]:
+        return (self._text,)
+
     @cached_property
-    def _rows(self) -> dict[str, Rows]:
-        contents = {
-            name: [tuple(tokens) for tokens in sequences]
-            for name, sequences in self._sequences.items()
+    def _sequences(self) -> Mapping[Path, Sequences]:
+        """The tokens of each text or block, by the path of the table of a split."""
+        return {table.path: self._tokenized(name, table) for name, table in self._tables.items()}
+
+    def _contents(self) -> Mapping[str, Sequence[Hashable]]:
+        return {
+            name: [tuple(tokens) for tokens in self._sequences[table.path]]
+            for name, table in self._tables.items()
         }
-        return rows_of_splits(contents, self._where, self._seed)
-
-    @cached_property
-    def _sequences(self) -> dict[str, Sequences]:
-        """The tokens of each table's texts or blocks."""
-        return {name: self._tokenized(name, table) for name, table in self._tables.items()}
-
-    @cached_property
-    def _tables(self) -> dict[str, Table]:
-        return self._data.splits((self._text,))
 
     def _where(self, table: str, row: int) -> str:
         found = self._tables[table]
         return f"{found.path}: block {row + 1}" if found.path.suffix == PLAIN else found.where(row)
-
-    def _shifted(self, name: str) -> TokenDataset:
-        key = f"shift {name}"
-        if key not in self._datasets:
-            table = self._data.shift(name, (self._text,))
-            self._datasets[key] = self._tensors(self._tokenized(key, table))
-        return self._datasets[key]
 
     def _tokenized(self, name: str, table: Table) -> Sequences:
         from stockpot.workloads.texts.sequences import blocks, documents
@@ -204,18 +156,21 @@ class CausalLanguageModel:
             return blocks(tokenizer, texts[0], longest, table.path)
         sequences, num_cut = documents(tokenizer, texts, longest, table.where)
         if num_cut:
-            self._notes[name] = cut_note(num_cut, len(texts), name, longest)
-            _log.warning(self._notes[name])
+            self._note(name, cut_note(num_cut, len(texts), name, longest))
         return sequences
 
-    def _tensors(self, sequences: Sequences) -> TokenDataset:
+    def _encoded(self, name: str, table: Table, indices: Sequence[int]) -> TokenDataset:
         import torch
 
         from stockpot.workloads.batches import TokenDataset
         from stockpot.workloads.texts.tokens import padded
 
-        tokens = padded(sequences, self._pretrained.tokenizer.pad_token_id or 0)
-        ids, mask = tokens.inputs["input_ids"], tokens.inputs["attention_mask"]
+        if name in SPLITS:
+            found = self._sequences[table.path]
+            sequences = [found[index] for index in indices]
+        else:
+            sequences = self._tokenized(name, table)
+        ids, mask = padded(sequences, self._pretrained.tokenizer.pad_token_id or 0)
         targets = torch.full_like(ids, _NO_TOKEN)
         targets[:, :-1] = ids[:, 1:].masked_fill(mask[:, 1:] == 0, _NO_TOKEN)
-        return TokenDataset(ids, mask, targets, lengths=tokens.lengths)
+        return TokenDataset(ids, mask, targets, lengths=mask.sum(dim=1))

@@ -5,15 +5,9 @@ Importing this module imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
 
 from stockpot.errors import InputError, unknown_name
-from stockpot.workloads.protocol import Shift
-
-if TYPE_CHECKING:
-    from torch.utils.data import Dataset
 
 CORRUPTION_NAMES = ("noise", "rotate", "translate", "blur", "contrast", "occlude", "scale")
 """The shifts of images, implemented in `corruptions.py`."""
@@ -45,21 +39,3 @@ def split_of_shifts(
                 f"{workload}: each shift of val or test must be named once, got {names}"
             )
     return {**dict.fromkeys(val_shifts, "val"), **dict.fromkeys(test_shifts, "test")}
-
-
-def shifts_of_files(
-    splits: Mapping[str, str],
-    read: Callable[[str], Dataset[Any]],
-    digest: Callable[[str], str],
-) -> dict[str, Shift]:
-    """Return the chosen shifts of a workload whose shifts are files of other examples.
-
-    Args:
-        splits: the split of each shift, `val` or `test`.
-        read: returns the examples of a shift.
-        digest: returns the digest of its file.
-    """
-    return {
-        name: Shift(split, partial(read, name), is_copy=False, digest=digest(name))
-        for name, split in splits.items()
-    }

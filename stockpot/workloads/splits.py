@@ -6,6 +6,7 @@ Examples are identified by their content, any hashable value; equal ones are not
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from itertools import combinations
 from types import MappingProxyType
 
 from stockpot.errors import InputError, unknown_name
@@ -76,24 +77,23 @@ def source_split(workload: str, split: str, parts: Mapping[str, object]) -> str:
 
 
 def check_disjoint(contents: Mapping[str, Mapping[Hashable, str]]) -> None:
-    """Check that no example is in two splits.
+    """Check that no example of val or test is in another split; pretrain and train may overlap.
 
     Args:
-        contents: by split and by content, the place of an example, e.g. a file and line.
+        contents: by split and by content, the place of an example, e.g. a file and line; for
+            splits that have examples of their own.
 
     Raises:
         InputError: val or test has an example of another split; with the first of them.
     """
-    names = list(contents)
-    for place, name in enumerate(names):
-        for other in names[:place]:
-            both = [content for content in contents[name] if content in contents[other]]
-            if both:
-                raise InputError(
-                    f"{name} must have no example of {other}, got {len(both)}: "
-                    f"{contents[name][both[0]]} is {contents[other][both[0]]}; remove them from "
-                    "one of the two, or give all examples as one: equal ones then stay together"
-                )
+    for other, name in combinations([split for split in SPLITS if split in contents], 2):
+        both = [content for content in contents[name] if content in contents[other]]
+        if both and name != "train":  # that other is pretrain
+            raise InputError(
+                f"{name} must have no example of {other}, got {len(both)}: "
+                f"{contents[name][both[0]]} is {contents[other][both[0]]}; remove them from "
+                "one of the two, or give all examples as one: equal ones then stay together"
+            )
 
 
 def _places(number: int) -> list[str]:

@@ -5,40 +5,30 @@ Importing this module, building a `Tabular` and asking for its digest import no 
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from stockpot.errors import InputError, unknown_name
-from stockpot.workloads.chosen_shifts import shifts_of_files, split_of_shifts
 from stockpot.workloads.classification import accuracy, cross_entropies
-from stockpot.workloads.files import digest_of, project_path
-from stockpot.workloads.protocol import SPLITS, Batch, Metric, Shift, Task
-from stockpot.workloads.splits import source_split
-from stockpot.workloads.tables.reading import Table, find_shift, find_splits, read_table
-from stockpot.workloads.tables.split_rows import rows_of_splits
+from stockpot.workloads.files import project_path
+from stockpot.workloads.protocol import Batch, Metric, Task
+from stockpot.workloads.tables.reading import Table, find_splits, read_table
 from stockpot.workloads.tables.table_features import (
     TableFeatures,
     learn_features,
     row_contents,
     target_numbers,
 )
-from stockpot.workloads.texts.text_data import FolderData
+from stockpot.workloads.tables.table_workload import TableWorkload
+from stockpot.workloads.texts.text_data import FolderData, open_folder
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
     from torch.utils.data import TensorDataset
 
-_log = logging.getLogger("stockpot")
-
-_TASKS: Mapping[str, Task] = MappingProxyType(
-    {"classification": "classification", "regression": "regression"}
-)
 _NOISE = 0.2  # standard deviations of a feature
-_VERSION = 1  # raise it when the splits or their features change: it is part of the digest
 
 
 def minus_error(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -46,12 +36,20 @@ def minus_error(outputs: Tensor, targets: Tensor) -> Tensor:
     return -(outputs - targets).abs()
 
 
-class Tabular:
+_TASKS: Mapping[str, tuple[Task, Mapping[str, Metric]]] = MappingProxyType(
+    {
+        "classification": ("classification", MappingProxyType({"accuracy": accuracy})),
+        "regression": ("regression", MappingProxyType({"minus_error": minus_error})),
+    }
+)
+
+
+class Tabular(TableWorkload):
     """Rows of tables, split by their files or by the seed, with other files as shifts.
 
     Numbers are standardised by train's mean and deviation, and texts are one-hot over train's
     categories. The net is an MLP with BatchNorm; in regression its outputs are in the target's
-    unit.
+    unit. `dataset` has features (N, D), float32, and targets (N,): classes, or float32 numbers.
 
     Args:
         seed: fixes the splits, unless they are files.
@@ -69,9 +67,10 @@ class Tabular:
         InputError: a shift is named twice, a file is missing, or an option is out of range.
     """
 
-    shift_names: ClassVar[tuple[str, ...] | None] = None
-    task: Task
+    name = "tabular"
+    version = 1
     metrics: Mapping[str, Metric]
+    _data: FolderData
 
     def __init__(  # noqa: PLR0913 (three of every workload, six of its own)
         self,
@@ -90,61 +89,24 @@ class Tabular:
             raise unknown_name("task of the tabular workload", task, _TASKS)
         if hidden < 1:
             raise InputError(f"tabular: hidden must be at least 1, got {hidden}")
-        self.task = _TASKS[task]
-        by_task: Mapping[Task, dict[str, Metric]] = {
-            "classification": {"accuracy": accuracy},
-            "regression": {"minus_error": minus_error},
-        }
-        self.metrics = MappingProxyType(by_task[self.task])
-        self._seed = seed
-        self._shift_splits = split_of_shifts("tabular", val_shifts, test_shifts)
-        self._data = FolderData(project_path(data))
-        find_splits(self._data.path)
-        for name in self._shift_splits:
-            find_shift(self._data.path, name)
+        self.task, self.metrics = _TASKS[task]
+        super().__init__(seed, val_shifts, test_shifts)
+        self._data = open_folder(project_path(data), self._shift_splits)
         self._target = target
         self._feature_columns = _names_in("features", features)
         self._categorical = _names_in("categorical", categorical)
         if target in self._feature_columns:
             raise InputError(f"tabular: features must not have the target, got {target!r}")
         self._hidden = hidden
-        self._datasets: dict[str, TensorDataset] = {}
-        self._notes: dict[Path, str] = {}
-
-    def data_digest(self) -> str:
-        """Return the SHA-256 (hex) of the splits' files and the seed."""
-        return digest_of(data=self._data.digest(), seed=self._seed, version=_VERSION)
 
     def build_model(self, generator: Generator) -> nn.Module:
         """Build the MLP, initialised from `generator` alone."""
-        from stockpot.workloads.tables.mlp import build_mlp
+        from stockpot.workloads.initialisation import initialised
+        from stockpot.workloads.tables.mlp import Mlp
 
+        num_features = len(self._number_mask)
         num_outputs = len(self._classes) if self.task == "classification" else 1
-        return build_mlp(len(self._number_mask), self._hidden, num_outputs, generator)
-
-    def dataset(self, split: str) -> TensorDataset:
-        """Return features (N, D), float32, and targets (N,): classes, or float32 numbers.
-
-        Raises:
-            InputError: there is no such split; or a table is damaged, lacks a column, has a cell
-                of another type or an unknown class; or val or test has an example of another
-                split.
-        """
-        split = source_split("tabular", split, self._rows)
-        table, indices = self._rows[split]
-        return self._cached(split, self._tables[table], indices)
-
-    def shifts(self) -> Mapping[str, Shift]:
-        """Return the chosen shifts, each with the rows of the file of its name."""
-        return shifts_of_files(self._shift_splits, self._shifted, self._data.shift_digest)
-
-    def notes(self) -> list[str]:
-        """Report columns of splits and shifts with missing cells or unknown categories."""
-        for split in SPLITS:
-            self.dataset(split)
-        for name in self._shift_splits:
-            self._shifted(name)
-        return list(self._notes.values())
+        return initialised(lambda: Mlp(num_features, self._hidden, num_outputs), generator)
 
     def augment(self, batch: Batch, strength: float, generator: Generator) -> Batch:
         """Add Gaussian noise to numbers: 0.2 of their standard deviation at strength 1."""
@@ -172,7 +134,7 @@ class Tabular:
         return ((outputs - batch[-1]) / self._target_scale[1]).square()
 
     @cached_property
-    def _tables(self) -> dict[str, Table]:
+    def _tables(self) -> Mapping[str, Table]:
         """The table of each split that has a file, with the columns of train that are used."""
         paths = find_splits(self._data.path)
         columns = [*self._feature_columns, self._target] if self._feature_columns else None
@@ -205,53 +167,25 @@ class Tabular:
         return torch.from_numpy(self._features.number_mask)
 
     @cached_property
-    def _classes(self) -> tuple[str, ...]:
-        return self._tables["train"].classes(self._target)
-
-    @cached_property
     def _target_scale(self) -> tuple[float, float]:
         """Mean and standard deviation of train's targets."""
         values = target_numbers(self._tables["train"], self._target)
         return float(values.mean()), float(values.std()) or 1.0
 
-    @cached_property
-    def _rows(self) -> dict[str, tuple[str, Sequence[int]]]:
-        """The table and the rows of each split."""
-        tables, classes = self._tables, None
-        if self.task == "classification":
-            classes = tables["train"].texts(self._target)
-            for name in {"val", "test"} & {*tables}:
-                tables[name].targets(self._target, self._classes)
-                tables[name].check_all_present(self._target, self._classes)
-        contents = {name: row_contents(table) for name, table in tables.items()}
-        return rows_of_splits(
-            contents, lambda name, row: tables[name].where(row), self._seed, classes
-        )
+    def _columns(self) -> Sequence[str]:
+        return [*self._tables["train"].columns]
 
-    def _shifted(self, name: str) -> TensorDataset:
-        path = find_shift(self._data.path, name)
-        table = read_table(path, [*self._tables["train"].columns])
-        return self._cached(f"shift {name}", table, range(table.num_rows))
+    def _contents(self) -> Mapping[str, Sequence[Hashable]]:
+        return {name: row_contents(table) for name, table in self._tables.items()}
 
-    def _cached(self, name: str, table: Table, indices: Sequence[int]) -> TensorDataset:
-        """Return features and targets of rows of a table, cached by name."""
-        if name not in self._datasets:
-            self._datasets[name] = self._encoded(table, indices)
-            self._note_gaps(table)
-        return self._datasets[name]
-
-    def _note_gaps(self, table: Table) -> None:
-        gaps = "; ".join(self._features.notes(table))
-        if gaps and table.path not in self._notes:
-            self._notes[table.path] = f"{table.path}: {gaps}"
-            _log.warning(self._notes[table.path])
-
-    def _encoded(self, table: Table, indices: Sequence[int]) -> TensorDataset:
+    def _encoded(self, name: str, table: Table, indices: Sequence[int]) -> TensorDataset:
         import torch
         from torch.utils.data import TensorDataset
 
         rows = torch.tensor(indices)
         features = torch.from_numpy(self._features.encode(table))[rows]
+        if gaps := "; ".join(self._features.notes(table)):
+            self._note(name, f"{table.path}: {gaps}")
         if self.task == "classification":
             targets = torch.tensor(table.targets(self._target, self._classes))
         else:

@@ -5,19 +5,15 @@ Importing this module, building a `TextClassification` and asking for its digest
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Hashable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from stockpot.workloads.chosen_shifts import shifts_of_files, split_of_shifts
 from stockpot.workloads.classification import accuracy, cross_entropies
 from stockpot.workloads.files import digest_of
-from stockpot.workloads.protocol import SPLITS, Batch, Metric, Shift, Task
-from stockpot.workloads.splits import source_split
+from stockpot.workloads.protocol import Batch, Metric, Task
 from stockpot.workloads.tables.reading import Table
-from stockpot.workloads.tables.split_rows import rows_of_splits
+from stockpot.workloads.tables.table_workload import TableWorkload
 from stockpot.workloads.texts.pretrained import Pretrained
 from stockpot.workloads.texts.text_data import open_data
 
@@ -26,17 +22,15 @@ if TYPE_CHECKING:
 
     from stockpot.workloads.batches import TokenDataset
 
-_log = logging.getLogger("stockpot")
-
 _MASKED = 0.15  # share of the tokens, as in BERT's training (Devlin et al. 2019)
-_VERSION = 1  # raise it when the splits or their tokens change: it is part of the digest
 
 
-class TextClassification:
+class TextClassification(TableWorkload):
     """Texts in classes, split by their files or by the seed, with other files as shifts.
 
     The net is built by `AutoModelForSequenceClassification` in float32: for BERT, a linear head on
-    the pooled first token. Its classes are the sorted classes of train.
+    the pooled first token. Its classes are the sorted classes of train. `dataset` has token ids
+    (N, T), mask (N, T), types (N, T) of some models for pairs, and classes (N,).
 
     Args:
         seed: fixes the splits, unless they are files.
@@ -54,9 +48,10 @@ class TextClassification:
         InputError: a shift is named twice; a file is missing; or transformers is not installed.
     """
 
-    shift_names: ClassVar[tuple[str, ...] | None] = None
+    name = "text_classification"
+    version = 1
     task: Task = "classification"
-    metrics: Mapping[str, Metric]
+    metrics: Mapping[str, Metric] = MappingProxyType({"accuracy": accuracy})
 
     def __init__(  # noqa: PLR0913 (three of every workload, six of its own)
         self,
@@ -71,55 +66,22 @@ class TextClassification:
         text_pair: str = "",
         max_length: int = 0,
     ) -> None:
-        self.metrics = MappingProxyType({"accuracy": accuracy})
-        self._seed = seed
-        self._shift_splits = split_of_shifts("text_classification", val_shifts, test_shifts)
+        super().__init__(seed, val_shifts, test_shifts)
         self._pretrained = Pretrained(model)
         self._data = open_data(data, self._shift_splits)
         self._texts = (text, text_pair) if text_pair else (text,)
-        self._label = label
+        self._target = label
         self._max_length = max_length
-        self._datasets: dict[str, TokenDataset] = {}
-        self._notes: dict[str, str] = {}
 
     def data_digest(self) -> str:
         """Return the SHA-256 (hex) of the splits' and the model's files, and the seed."""
-        return digest_of(
-            data=self._data.digest(),
-            model=self._pretrained.digest(),
-            seed=self._seed,
-            version=_VERSION,
-        )
+        return digest_of(data=super().data_digest(), model=self._pretrained.digest())
 
     def build_model(self, generator: Generator) -> nn.Module:
         """Build the net: the pretrained encoder, with a head from `generator` alone."""
         return self._pretrained.build(
             "AutoModelForSequenceClassification", generator, num_labels=len(self._classes)
         )
-
-    def dataset(self, split: str) -> TokenDataset:
-        """Return token ids (N, T), mask (N, T), perhaps types (N, T), and classes (N,).
-
-        Raises:
-            InputError: there is no such split; or a table is damaged, lacks a column, a value or
-                a class; or val or test has an example of another split.
-        """
-        split = source_split("text_classification", split, self._rows)
-        table, indices = self._rows[split]
-        return self._cached(split, self._tables[table], indices)
-
-    def shifts(self) -> Mapping[str, Shift]:
-        """Return the chosen shifts, each with the texts of the file of its name."""
-        return shifts_of_files(self._shift_splits, self._shifted, self._data.shift_digest)
-
-    def notes(self) -> list[str]:
-        """Report the splits and shifts whose texts were cut."""
-        for split in SPLITS:
-            self.dataset(split)
-        for name in self._shift_splits:
-            self._shifted(name)
-        names = [*SPLITS, *(f"shift {name}" for name in self._shift_splits)]
-        return [self._notes[name] for name in names if name in self._notes]
 
     def augment(self, batch: Batch, strength: float, generator: Generator) -> Batch:
         """Replace tokens by the mask token, else the unknown token: 15 % at strength 1.
@@ -151,54 +113,31 @@ class TextClassification:
         """Return the cross entropy of each example; (N,)."""
         return cross_entropies(outputs, batch[-1], label_smoothing)
 
-    @cached_property
-    def _tables(self) -> dict[str, Table]:
-        return self._data.splits((*self._texts, self._label))
+    def _columns(self) -> Sequence[str]:
+        return (*self._texts, self._target)
 
-    @cached_property
-    def _rows(self) -> dict[str, tuple[str, Sequence[int]]]:
-        """The table and the rows of each split."""
-        tables = self._tables
-        for name, table in tables.items():
-            table.targets(self._label, self._classes)  # raises if a class is not one of train
-            if name in ("val", "test"):
-                table.check_all_present(self._label, self._classes)
-        columns = {name: [table.texts(c) for c in self._texts] for name, table in tables.items()}
-        contents = {name: list(zip(*texts, strict=True)) for name, texts in columns.items()}
-        return rows_of_splits(
-            contents,
-            lambda name, row: tables[name].where(row),
-            self._seed,
-            tables["train"].texts(self._label),
-        )
+    def _contents(self) -> Mapping[str, Sequence[Hashable]]:
+        columns = {
+            name: [table.texts(column) for column in self._texts]
+            for name, table in self._tables.items()
+        }
+        return {name: list(zip(*texts, strict=True)) for name, texts in columns.items()}
 
-    @cached_property
-    def _classes(self) -> tuple[str, ...]:
-        return self._tables["train"].classes(self._label)
-
-    def _shifted(self, name: str) -> TokenDataset:
-        table = self._data.shift(name, (*self._texts, self._label))
-        return self._cached(f"shift {name}", table, range(table.num_rows))
-
-    def _cached(self, name: str, table: Table, indices: Sequence[int]) -> TokenDataset:
-        """Return the tokens of rows of a table, cached by name."""
-        if name not in self._datasets:
-            self._datasets[name] = self._tokenized(name, table, indices)
-        return self._datasets[name]
-
-    def _tokenized(self, name: str, table: Table, indices: Sequence[int]) -> TokenDataset:
+    def _encoded(self, name: str, table: Table, indices: Sequence[int]) -> TokenDataset:
         import torch
 
         from stockpot.workloads.batches import TokenDataset
-        from stockpot.workloads.texts.tokens import cut_note, tokenize
+        from stockpot.workloads.texts.tokens import cut_note, padded, tokenize
 
-        all_targets = torch.tensor(table.targets(self._label, self._classes))
         columns = [table.texts(column) for column in self._texts]
-        texts, *pairs = [[column[index] for index in indices] for column in columns]
+        chosen = [[column[index] for index in indices] for column in columns]
         longest = self._pretrained.check_length(self._max_length)
-        tokens = tokenize(self._pretrained.tokenizer, texts, pairs[0] if pairs else None, longest)
-        if tokens.num_cut:
-            self._notes[name] = cut_note(tokens.num_cut, len(texts), name, longest)
-            _log.warning(self._notes[name])
-        targets = all_targets[torch.tensor(indices)]
-        return TokenDataset(*tokens.inputs.values(), targets, lengths=tokens.lengths)
+        tokenizer = self._pretrained.tokenizer
+        tokens, num_cut = tokenize(tokenizer, chosen, longest)
+        if num_cut:
+            self._note(name, cut_note(num_cut, len(indices), name, longest))
+        ids, mask = padded(tokens["input_ids"], tokenizer.pad_token_id or 0)
+        has_types = len(columns) > 1 and "token_type_ids" in tokens
+        types = [padded(tokens["token_type_ids"], 0)[0]] if has_types else []
+        targets = torch.tensor(table.targets(self._target, self._classes))[torch.tensor(indices)]
+        return TokenDataset(ids, mask, *types, targets, lengths=mask.sum(dim=1))

@@ -80,14 +80,12 @@ def split_images(found: Mapping[str, list[ImageFile]], seed: int) -> dict[str, l
         digests = [file_digest(image.path) for image in images]
         parts = split_by_seed(digests, seed, classes=[image.label for image in images])
         splits = {split: [images[index] for index in part] for split, part in parts.items()}
-    for first in ("pretrain", "train"):  # which may overlap
-        check_disjoint(
-            {
-                split: {file_digest(image.path): str(image.path) for image in splits[split]}
-                for split in (first, "val", "test")
-                if split in splits
-            }
-        )
+    check_disjoint(
+        {
+            split: {file_digest(image.path): str(image.path) for image in images}
+            for split, images in splits.items()
+        }
+    )
     return {"pretrain": splits["train"], **splits}
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional
-
-from stockpot.workloads.initialisation import initialised
 
 
 class _RowNorm(nn.BatchNorm1d):
@@ -44,8 +42,3 @@ class Mlp(nn.Module):
         """Return the outputs for features (N, D); (N, `num_outputs`)."""
         outputs: Tensor = self.head(self.features(features))
         return outputs
-
-
-def build_mlp(num_features: int, num_hidden: int, num_outputs: int, generator: Generator) -> Mlp:
-    """Build a net whose weights come from `generator` alone."""
-    return initialised(lambda: Mlp(num_features, num_hidden, num_outputs), generator)

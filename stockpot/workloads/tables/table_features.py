@@ -50,11 +50,10 @@ class TableFeatures:
         """1 for each feature that is a number, 0 for categories and missing-value flags; (D,)."""
         import numpy as np
 
-        slices = list(self.encoder.output_indices_.values())
-        mask = np.zeros(max(each.stop for each in slices), np.float32)
-        mask[
-            [s.start for s, number in zip(slices, self.is_number.values(), strict=False) if number]
-        ] = 1
+        spans = [*self.encoder.output_indices_.values()]
+        mask = np.zeros(max(span.stop for span in spans), np.float32)
+        for span, is_number in zip(spans, self.is_number.values(), strict=False):
+            mask[span.start] = is_number
         return mask
 
     def notes(self, table: Table) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 from stockpot.errors import InputError, nearest_hint, unknown_name
 from stockpot.storage.digests import file_digest
@@ -22,26 +22,6 @@ from stockpot.workloads.tables.table_formats import READERS, as_cell
 from stockpot.workloads.texts.pretrained import check_installed, first_line, is_hub_id
 
 _ON_HUB = {"val": "validation"}  # names of splits on the hub, if different
-
-
-class TextData(Protocol):
-    """Tables of texts by split, and those of shifts."""
-
-    def splits(self, columns: Sequence[str]) -> dict[str, Table]:
-        """Read columns of each split that exists; `train` always does."""
-        ...
-
-    def shift(self, name: str, columns: Sequence[str]) -> Table:
-        """Read columns of a shift."""
-        ...
-
-    def digest(self) -> str:
-        """Return the SHA-256 (hex) of the files of the splits."""
-        ...
-
-    def shift_digest(self, name: str) -> str:
-        """Return the SHA-256 (hex) of the files of a shift."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -55,7 +35,7 @@ class FolderData:
     path: Path
 
     def splits(self, columns: Sequence[str]) -> dict[str, Table]:
-        """Read the splits."""
+        """Read columns of each split that has a file; `train` always does."""
         return {name: read_table(path, columns) for name, path in find_splits(self.path).items()}
 
     def shift(self, name: str, columns: Sequence[str]) -> Table:
@@ -63,13 +43,13 @@ class FolderData:
         return read_table(find_shift(self.path, name), columns)
 
     def digest(self) -> str:
-        """Digest the files of the splits."""
+        """Return the SHA-256 (hex) of the files of the splits."""
         return _lines_digest(
             f"{name} {file_digest(p)}" for name, p in find_splits(self.path).items()
         )
 
     def shift_digest(self, name: str) -> str:
-        """Digest the file of a shift."""
+        """Return the SHA-256 (hex) of the file of a shift."""
         return file_digest(find_shift(self.path, name))
 
 
@@ -86,7 +66,7 @@ class HubData:
     config: str | None = None
 
     def splits(self, columns: Sequence[str]) -> dict[str, Table]:
-        """Read the splits."""
+        """Read columns of each split that exists; `train` always does."""
         return {
             split: self._table(split, columns)
             for split in SPLITS
@@ -100,11 +80,11 @@ class HubData:
         return self._table(name, columns)
 
     def digest(self) -> str:
-        """Digest the cached files of the splits."""
+        """Return the SHA-256 (hex) of the cached files of the splits."""
         return _lines_digest(f"{name} {self.shift_digest(name)}" for name in sorted(self._loaded))
 
     def shift_digest(self, name: str) -> str:
-        """Digest the cached files of a split."""
+        """Return the SHA-256 (hex) of the cached files of a split."""
         files = [Path(file["filename"]) for file in self._loaded[name].cache_files]
         return _lines_digest(file_digest(path) for path in files)
 
@@ -142,6 +122,9 @@ class HubData:
         return Table(Path(self.name) / split, MappingProxyType(cells), len(found), None)
 
 
+TextData: TypeAlias = FolderData | HubData
+
+
 def open_data(data: str, shifts: Iterable[str]) -> TextData:
     """Find the data of an option without reading it.
 
@@ -158,6 +141,15 @@ def open_data(data: str, shifts: Iterable[str]) -> TextData:
     if not path.exists() and is_hub_id(name) and path.suffix not in READERS:
         check_installed("datasets")
         return HubData(name, config or None)
+    return open_folder(path, shifts)
+
+
+def open_folder(path: Path, shifts: Iterable[str]) -> FolderData:
+    """Find tables in a folder, or in one file, without reading them.
+
+    Raises:
+        InputError: a file of a split or shift is missing.
+    """
     find_splits(path)
     for shift in shifts:
         find_shift(path, shift)
