@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from typing import Any, Literal
 from stockpot.experiment.jobs.diagnosing import read_finding_files
 from stockpot.experiment.jobs.judging import measured_latency
 from stockpot.experiment.plan import Plan
+from stockpot.experiment.stages import MODEL_STAGES
 from stockpot.reporting.csv_files import write_csv_files
 from stockpot.reporting.figures import ReportFigures
 from stockpot.reporting.html import render_report
@@ -17,10 +17,8 @@ from stockpot.reporting.model_card import model_card
 from stockpot.reporting.results import Results, best_ingredient, best_soup, models_of, unit_of
 from stockpot.reporting.tables.results_table import results_table
 from stockpot.reporting.words.estimates import Estimate
-from stockpot.storage.atomic_files import write_text
+from stockpot.storage.atomic_files import write_json, write_text
 from stockpot.storage.manifests import read_manifest
-
-_MODEL_STAGES = ("base", "sweep", "soups", "tune")
 
 
 def load_results(root: Path) -> Results:
@@ -30,7 +28,7 @@ def load_results(root: Path) -> Results:
         InputError: a stage has not run.
     """
     return Results(
-        **{name: read_manifest(root, name) for name in _MODEL_STAGES},
+        **{name: read_manifest(root, name) for name in MODEL_STAGES},
         evaluation=read_manifest(root, "evaluate"),
         diagnostics=read_finding_files(root),
     )
@@ -38,10 +36,10 @@ def load_results(root: Path) -> Results:
 
 def write_plot_files(root: Path, evaluation: dict[str, Any]) -> list[Path]:
     """Write the CSV files of the plots and results/metrics.json; return them."""
-    manifests = {name: read_manifest(root, name) for name in _MODEL_STAGES}
+    manifests = {name: read_manifest(root, name) for name in MODEL_STAGES}
     results = Results(**manifests, evaluation=evaluation)
     path = root / "results" / "metrics.json"
-    write_text(path, json.dumps(compared_metrics(evaluation), indent=2, sort_keys=True) + "\n")
+    write_json(path, compared_metrics(evaluation))
     return [path, *write_csv_files(root / "results" / "plots", results)]
 
 
