@@ -1,9 +1,11 @@
-"""Provenance: the record of what is needed to rebuild a model, as plain values."""
+"""Provenance: the record from which a model can be rebuilt, as plain values."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+
+from pydantic import TypeAdapter
 
 from stockpot.storage.checkpoints import Checkpoint
 from stockpot.storage.models import Model
@@ -12,7 +14,7 @@ from stockpot.workloads.spec import WorkloadSpec
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What is needed to rebuild a model.
+    """The choices and the weights from which a model can be rebuilt.
 
     Attributes:
         model: the model as recorded; its details say how it was made.
@@ -37,18 +39,4 @@ class Provenance:
     @classmethod
     def from_text(cls, text: str) -> Provenance:
         """Read the text that `to_text` returns."""
-        values = json.loads(text)
-        workload = values["workload"]
-        for name in ("val_shifts", "test_shifts"):
-            workload[name] = tuple(workload[name])
-        workload["options"] = tuple(map(tuple, workload["options"]))
-        return cls(
-            model=Model(**values["model"]),
-            workload=WorkloadSpec(**workload),
-            seed=values["seed"],
-            threads=values["threads"],
-            base=Checkpoint(**values["base"]) if values["base"] else None,
-            ingredients=tuple(
-                (name, Checkpoint(**reference)) for name, reference in values["ingredients"]
-            ),
-        )
+        return TypeAdapter(cls).validate_json(text)
