@@ -14,7 +14,6 @@ from gc import freeze, set_threshold
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.panel import Panel
 
 from flows.compare_commands import compare
@@ -23,6 +22,7 @@ from flows.options import Overrides, Params
 from flows.project_commands import check, new
 from flows.promote_commands import promote
 from flows.reproduce_commands import reproduce
+from flows.terminal import ERR, OUT
 from stockpot.errors import InputError, StageFailed
 from stockpot.experiment.stages import STAGES
 
@@ -34,12 +34,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_out, _err = Console(), Console(stderr=True)
-
 
 def _show_version(is_asked: bool) -> None:
     if is_asked:
-        _out.print(f"stockpot {importlib.metadata.version('stockpot')}", highlight=False)
+        OUT.print(f"stockpot {importlib.metadata.version('stockpot')}")
         raise typer.Exit
 
 
@@ -99,7 +97,7 @@ def status(params: Params = None, overrides: Overrides = None) -> None:
     from flows.summary import show_status
     from stockpot.experiment.opening import make_plan
 
-    show_status(make_plan(params, overrides or []), _out)
+    show_status(make_plan(params, overrides or []), OUT)
 
 
 @app.command(rich_help_panel="Experiment")
@@ -111,7 +109,7 @@ def ui(params: Params = None) -> None:
     from flows.ui import serve
     from stockpot.experiment.opening import make_plan
 
-    serve(make_plan(params, []), _out)
+    serve(make_plan(params, []), OUT)
 
 
 def _stage_command(stage: str) -> Callable[[str | None, list[str] | None], None]:
@@ -121,8 +119,9 @@ def _stage_command(stage: str) -> Callable[[str | None, list[str] | None], None]
     return command
 
 
-for _stage in STAGES:
-    app.command(_stage, help=STAGES[_stage].help, rich_help_panel="Stages")(_stage_command(_stage))
+for _name, _stage in STAGES.items():
+    _help = f"{_stage.help}\n\n{_stage.example}"
+    app.command(_name, help=_help, rich_help_panel="Stages")(_stage_command(_name))
 
 
 @app.command(rich_help_panel="Stages")
@@ -151,15 +150,15 @@ def gc(
     from stockpot.experiment.opening import hold_run_lock, make_plan
 
     plan = make_plan(params, [])
-    with hold_run_lock(plan.project, _err):
+    with hold_run_lock(plan.project, ERR):
         garbage = find_garbage(plan.project)
         size = sum(path.stat().st_size for path in garbage) / 1e6
         for path in garbage:
-            _out.print(f"  {path.relative_to(plan.project.root)}", highlight=False)
-        _out.print(f"{len(garbage)} unused files, {size:.1f} MB")
+            OUT.print(f"  {path.relative_to(plan.project.root)}")
+        OUT.print(f"{len(garbage)} unused files, {size:.1f} MB")
         if garbage and (yes or typer.confirm("Delete them?")):
             delete(garbage)
-            _out.print("Deleted. DVC's cache has its own command: dvc gc --workspace")
+            OUT.print("Deleted. DVC's cache has its own command: dvc gc --workspace")
 
 
 for _panel, _commands in {
@@ -177,8 +176,8 @@ def _run_stages(params: str | None, overrides: list[str] | None, stages: Sequenc
     from flows.summary import show_results
     from stockpot.experiment.opening import make_plan
 
-    worked = launch(params, overrides or [], stages, _err)
-    show_results(make_plan(params, overrides or []), stages, _out, worked=worked)
+    worked = launch(params, overrides or [], stages, ERR)
+    show_results(make_plan(params, overrides or []), stages, OUT, worked=worked)
 
 
 def main() -> None:
@@ -198,7 +197,7 @@ def main() -> None:
         _fail("Failed", error, code=1)
     except SystemExit as end:  # what typer makes of a KeyboardInterrupt
         if end.code == 130:
-            _err.print("[yellow]Interrupted. The same command continues where this one stopped.")
+            ERR.print("[yellow]Interrupted. The same command continues where this one stopped.")
             # All that the run started has ended. At a normal exit Prefect would try for a minute to
             # send its last events to the server, which has ended too.
             with suppress(OSError):  # whoever read the output, such as `head`, has ended first
@@ -214,9 +213,5 @@ def _fail(title: str, error: Exception, code: int) -> None:
     if os.environ.get("STOCKPOT_DEBUG"):
         traceback.print_exc()
     hint = "" if code == 2 else "  (stockpot --debug shows where)"
-    _err.print(
-        Panel(
-            f"{error}", title=f"{title}{hint}", title_align="left", border_style="red", style="red"
-        )
-    )
+    ERR.print(Panel(f"{error}", title=f"{title}{hint}", title_align="left", style="red"))
     sys.exit(code)

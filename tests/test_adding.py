@@ -225,15 +225,14 @@ def test_a_stage_is_its_job_task_and_flow_and_its_entries(copy: Copy) -> None:
     )
     copy.replace(
         "stockpot/experiment/stages.py",
-        '        "report": Stage(',
-        '        "counted": Stage(("soups",), "Count.\\n\\nstockpot counted"),\n'
-        '        "report": Stage(',
+        '    "report": Stage(',
+        '    "counted": Stage(("soups",), "Count.", "stockpot counted"),\n    "report": Stage(',
     )
     copy.replace(
         "stockpot/experiment/state.py",
-        '        "evaluate": _judging_modules,',
-        '        "evaluate": _judging_modules,\n'
-        '        "counted": lambda _plan: ("stockpot.experiment.jobs.counting",),',
+        '    "evaluate": _judging_modules,',
+        '    "evaluate": _judging_modules,\n'
+        '    "counted": lambda _plan: ("stockpot.experiment.jobs.counting",),',
     )
     copy.replace(
         "stockpot/experiment/state.py",
@@ -250,10 +249,10 @@ def test_a_stage_is_its_job_task_and_flow_and_its_entries(copy: Copy) -> None:
         "from pathlib import Path\nfrom typer.main import get_command\n"
         "from flows.cli import app\nassert 'counted' in get_command(app).commands\n"
         "from stockpot.config import load_experiment\nfrom stockpot.experiment.plan import Plan\n"
-        "from stockpot.experiment.state import first_to_do, stage_modules\n"
+        "from stockpot.experiment.state import is_done, stage_modules\n"
         "from stockpot.storage.project import Project\nparams = Path('params.yaml').absolute()\n"
         "plan = Plan(Project(params.parent, params), load_experiment(params))\n"
         "assert 'stockpot.experiment.jobs.counting' in stage_modules(plan, 'counted')\n"
-        "assert first_to_do(plan) == 'base'\n"
+        "assert not is_done(plan, 'counted')\n"
     )
     assert len(copy.touched) == 6

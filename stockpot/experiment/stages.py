@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import NamedTuple
 
 
@@ -12,74 +10,56 @@ class Stage(NamedTuple):
 
     Attributes:
         reads: the stages whose manifests it reads, which are its dependencies in dvc.yaml.
-        help: the help of its command, with an example; square brackets after a backslash, since
-            rich would take them for markup.
+        help: of its command.
+        example: a command line; square brackets after a backslash, since rich would take them for
+            markup.
     """
 
     reads: tuple[str, ...]
     help: str
+    example: str
 
 
-STAGES: Mapping[str, Stage] = MappingProxyType(
-    {
-        "base": Stage(
-            (),
-            """
-        Pretrain the base, the model that every ingredient is fine-tuned from.
+MODEL_STAGES = ("base", "sweep", "soups", "tune")
+"""The stages that make models."""
 
-        stockpot base --set base.epochs=40
-        """,
-        ),
-        "sweep": Stage(
-            ("base",),
-            """
-        Fine-tune the ingredients that do not exist yet, several at a time.
-
-        stockpot sweep --set sweep.size=20
-        """,
-        ),
-        "soups": Stage(
-            ("sweep",),
-            r"""
-        Select ingredients by their val scores and merge them: one soup per recipe.
-
-        stockpot soups --set 'soups=\[{name: top3, select: top_k, k: 3}]'
-        """,
-        ),
-        "tune": Stage(
-            ("sweep",),
-            """
-        Search merge coefficients on val. An interrupted search by Optuna is continued.
-
-        stockpot tune --set tune.0.trials=200
-        """,
-        ),
-        "diagnose": Stage(
-            ("base", "sweep", "soups", "tune"),
-            r"""
-        Analyse ingredients and soups (barriers, similarity, contributions) on train and val.
-
-        stockpot diagnose --set 'diagnose=\[barriers, soup_size]'
-        """,
-        ),
-        "evaluate": Stage(
-            ("base", "sweep", "soups", "tune"),
-            """
-        Score all models on test and the test shifts, with confidence intervals.
-
-        stockpot evaluate --set evaluate.bootstrap=10000
-        """,
-        ),
-        "report": Stage(
-            ("base", "sweep", "soups", "tune", "diagnose", "evaluate"),
-            """
-        Write results/report.html.
-
-        stockpot report && xdg-open results/report.html
-        """,
-        ),
-    }
-)
+STAGES = {
+    "base": Stage(
+        (),
+        "Pretrain the base, the model that every ingredient is fine-tuned from.",
+        "stockpot base --set base.epochs=40",
+    ),
+    "sweep": Stage(
+        ("base",),
+        "Fine-tune the ingredients that do not exist yet, several at a time.",
+        "stockpot sweep --set sweep.size=20",
+    ),
+    "soups": Stage(
+        ("sweep",),
+        "Select ingredients by their val scores and merge them: one soup per recipe.",
+        r"stockpot soups --set 'soups=\[{name: top3, select: top_k, k: 3}]'",
+    ),
+    "tune": Stage(
+        ("sweep",),
+        "Search merge coefficients on val. An interrupted search by Optuna is continued.",
+        "stockpot tune --set tune.0.trials=200",
+    ),
+    "diagnose": Stage(
+        MODEL_STAGES,
+        "Analyse ingredients and soups (barriers, similarity, contributions) on train and val.",
+        r"stockpot diagnose --set 'diagnose=\[barriers, soup_size]'",
+    ),
+    "evaluate": Stage(
+        MODEL_STAGES,
+        "Score all models on test and the test shifts, with confidence intervals.",
+        "stockpot evaluate --set evaluate.bootstrap=10000",
+    ),
+    "report": Stage(
+        (*MODEL_STAGES, "diagnose", "evaluate"),
+        "Write results/report.html.",
+        "stockpot report && xdg-open results/report.html",
+    ),
+}
 
 UPSTREAM = {name: stage.reads for name, stage in STAGES.items()}
 
