@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import TypedDict
 
 from stockpot.config import Experiment, SoupRecipe
 from stockpot.config.experiment import DIAGNOSTIC_NAMES
@@ -19,16 +21,25 @@ from stockpot.experiment.jobs.proposing import FIRST, ROUND, ProposalJob
 from stockpot.experiment.jobs.soups import SoupJob
 from stockpot.experiment.jobs.training import TrainingJob
 from stockpot.experiment.jobs.tuning import TuningJob
-from stockpot.experiment.stages import UPSTREAM
+from stockpot.experiment.stages import MODEL_STAGES
 from stockpot.ingredients.finetuning.hyperparameters import TECHNIQUES, Hyperparameters, Value
 from stockpot.ingredients.finetuning.large_batches import adapted
 from stockpot.ingredients.points import Constant, Point, plan_points
 from stockpot.seeding import derive_seed
-from stockpot.storage.manifests import models_of, read_manifest
+from stockpot.storage.manifests import manifest_path, models_of, read_manifest
 from stockpot.storage.models import Model
 from stockpot.storage.project import Project
 from stockpot.storage.ranking import rank
 from stockpot.workloads.spec import WorkloadSpec
+
+
+class _Setting(TypedDict):
+    """The arguments that all jobs after training have in common."""
+
+    root: Path
+    workload: WorkloadSpec
+    metric: str
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -116,13 +127,10 @@ class Plan:
         if sweep.search != "soup" or missing <= 0:
             return None
         return ProposalJob(
-            root=self.project.root,
-            workload=self.workload,
-            metric=self.metric,
+            **self._setting,
             space=sweep.space.distributions(),
             points=tuple(asdict(job.hyperparameters) for job in jobs),
             models=tuple(models),
-            seed=self.experiment.seed,
             count=min(ROUND, missing),
         )
 
@@ -136,17 +144,11 @@ class Plan:
 
     def precheck_job(self, ingredients: Sequence[Model]) -> PrecheckJob:
         """Return the job that checks the ingredients of the sweep before they are merged."""
-        section = self.experiment.sweep.precheck
         return PrecheckJob(
-            root=self.project.root,
-            workload=self.workload,
-            seed=self.experiment.seed,
+            **self._setting,
             base=self.base(),
             ingredients=tuple(ingredients),
-            metric=self.metric,
-            max_barrier=section.max_barrier,
-            delta=section.delta,
-            on_fail=section.on_fail,
+            **self.experiment.sweep.precheck.model_dump(),
         )
 
     def soup_jobs(self) -> list[SoupJob]:
@@ -154,17 +156,14 @@ class Plan:
         base, ingredients = self.base(), self.ingredients()
         return [
             SoupJob(
-                root=self.project.root,
-                workload=self.workload,
+                **self._setting,
                 name=recipe.name,
                 select=recipe.select,
                 select_options=recipe.settings,
                 method=recipe.merge_method,
                 options=recipe.merge_options,
                 base=base,
-                seed=self.experiment.seed,
                 ingredients=_matching(ingredients, recipe),
-                metric=self.metric,
             )
             for recipe in self.experiment.soups
         ]
@@ -175,14 +174,11 @@ class Plan:
         best_first = [ingredients[p] for p in rank(ingredients, self.metric)]
         return [
             TuningJob(
-                root=self.project.root,
-                workload=self.workload,
+                **self._setting,
                 name=study.name,
                 search=study.build(),
-                seed=self.experiment.seed,
                 base=base,
                 ingredients=tuple(best_first[: study.top_k]),
-                metric=self.metric,
             )
             for study in self.experiment.tune
         ]
@@ -202,18 +198,21 @@ class Plan:
 
     def models(self) -> tuple[Model, ...]:
         """Return all models that are evaluated, in the order of the table."""
-        manifests = [read_manifest(self.project.root, stage) for stage in UPSTREAM["evaluate"]]
+        manifests = [read_manifest(self.project.root, stage) for stage in MODEL_STAGES]
         return tuple(model for manifest in manifests for model in models_of(manifest))
+
+    def recorded_models(self, *stages: str) -> list[Model]:
+        """Return the models of those stages that have run."""
+        root = self.project.root
+        done = [stage for stage in stages if manifest_path(root, stage).is_file()]
+        return [model for stage in done for model in models_of(read_manifest(root, stage))]
 
     def diagnostic_jobs(self) -> list[DiagnosticJob]:
         """Return the jobs of the diagnostics in params.yaml."""
         return [
             DiagnosticJob(
-                root=self.project.root,
-                workload=self.workload,
+                **self._setting,
                 name=name,
-                seed=self.experiment.seed,
-                metric=self.metric.removeprefix("val/"),
                 base=self.base(),
                 ingredients=self.ingredients(),
                 soups=tuple(model for model in self.models() if model.kind in ("soup", "tuned")),
@@ -233,14 +232,20 @@ class Plan:
     def evaluation(self) -> Evaluation:
         """Return the jobs of the evaluation, all of whose models are made."""
         return Evaluation(
-            root=self.project.root,
-            workload=self.workload,
+            **self._setting,
             models=self.models(),
             allowed=self.ingredients(),
-            metric=self.metric,
-            seed=self.experiment.seed,
             section=self.experiment.evaluate,
         )
+
+    @property
+    def _setting(self) -> _Setting:
+        return {
+            "root": self.project.root,
+            "workload": self.workload,
+            "metric": self.metric,
+            "seed": self.experiment.seed,
+        }
 
     def _training(
         self, name: str, kind: str, point: Point, base: Model | None = None
@@ -272,10 +277,9 @@ def _matching(ingredients: Sequence[Model], recipe: SoupRecipe) -> tuple[Model, 
     Raises:
         InputError: a pattern matches no ingredient.
     """
-    if not recipe.ingredients:
-        return tuple(ingredients)
+    patterns = recipe.ingredients or ["*"]
     names = [model.name for model in ingredients]
-    for pattern in recipe.ingredients:
+    for pattern in patterns:
         if not fnmatch.filter(names, pattern):
             raise InputError(
                 f"soup {recipe.name!r}: ingredients must be names or patterns, got "
@@ -284,5 +288,5 @@ def _matching(ingredients: Sequence[Model], recipe: SoupRecipe) -> tuple[Model, 
     return tuple(
         model
         for model in ingredients
-        if any(fnmatch.fnmatchcase(model.name, pattern) for pattern in recipe.ingredients)
+        if any(fnmatch.fnmatchcase(model.name, pattern) for pattern in patterns)
     )

@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stockpot.diagnostics.finding import Finding
 from stockpot.diagnostics.registry import DIAGNOSTICS
+from stockpot.experiment.jobs.job import ExperimentJob
 from stockpot.reporting.csv_files import write_finding_csv_files
 from stockpot.scoring.key_parts import val_scores_key_parts
 from stockpot.storage.atomic_files import write_text
@@ -17,32 +18,20 @@ from stockpot.storage.code_keys import code_key
 from stockpot.storage.keys import content_key
 from stockpot.storage.manifests import read_manifest
 from stockpot.storage.models import Model
-from stockpot.workloads.spec import WorkloadSpec
-
-if TYPE_CHECKING:
-    from stockpot.diagnostics.context import DiagnosticContext
 
 
-@dataclass(frozen=True, slots=True)
-class DiagnosticJob:
-    """One diagnostic of an experiment; sent to a worker process.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiagnosticJob(ExperimentJob):
+    """One diagnostic of an experiment.
 
     Attributes:
-        root: the project root.
-        workload: its train and val are opened.
         name: a built-in diagnostic or `module:function`.
-        seed: the experiment's.
-        metric: the workload's first metric.
         base: the model that the ingredients were fine-tuned from.
         ingredients: in the order of the sweep.
         soups: soups and tuned soups, in the order of the table.
     """
 
-    root: Path
-    workload: WorkloadSpec
     name: str
-    seed: int
-    metric: str
     base: Model
     ingredients: tuple[Model, ...]
     soups: tuple[Model, ...]
@@ -80,9 +69,22 @@ class DiagnosticJob:
 
 def diagnose_models(job: DiagnosticJob, device: str) -> Finding:
     """Run a diagnostic, unless its finding is cached; runs in a worker process."""
+    from stockpot.diagnostics.context import DiagnosticContext, LoadedModel
+
     if job.cached.is_file():
         return Finding.from_json(json.loads(job.cached.read_text(encoding="utf-8")))
-    finding = DIAGNOSTICS[job.name](_context_of(job, device))
+    context = DiagnosticContext(
+        workload=job.workload.build(),
+        device=device,
+        seed=job.seed,
+        metric=job.metric.removeprefix("val/"),
+        base=LoadedModel(job.root, job.base),
+        ingredients=tuple(LoadedModel(job.root, model) for model in job.ingredients),
+        soups=tuple(LoadedModel(job.root, model) for model in job.soups),
+        shared=job.shared,
+        spec=job.workload,
+    )
+    finding = DIAGNOSTICS[job.name](context)
     write_text(job.cached, _text_of(finding))
     return finding
 
@@ -124,20 +126,3 @@ def read_finding_files(root: Path) -> dict[str, dict[str, Any]]:
 
 def _text_of(finding: Finding) -> str:
     return json.dumps(finding.to_json(), indent=1, sort_keys=True, allow_nan=False) + "\n"
-
-
-def _context_of(job: DiagnosticJob, device: str) -> DiagnosticContext:
-    """Return the context of a job, which reads weights and data when they are first needed."""
-    from stockpot.diagnostics.context import DiagnosticContext, LoadedModel
-
-    return DiagnosticContext(
-        workload=job.workload.build(),
-        device=device,
-        seed=job.seed,
-        metric=job.metric,
-        base=LoadedModel(job.root, job.base),
-        ingredients=tuple(LoadedModel(job.root, model) for model in job.ingredients),
-        soups=tuple(LoadedModel(job.root, model) for model in job.soups),
-        shared=job.shared,
-        spec=job.workload,
-    )

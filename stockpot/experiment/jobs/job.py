@@ -1,4 +1,4 @@
-"""The base of all jobs that make a model: it is made once, stored, and scored on val."""
+"""The bases of jobs, and how a model is made: once, stored, and scored on val."""
 
 from __future__ import annotations
 
@@ -6,14 +6,28 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from stockpot.experiment.provenance import Provenance
 from stockpot.storage.models import Failure, Model
 from stockpot.storage.store import Store
 from stockpot.workloads.spec import WorkloadSpec
 
-if TYPE_CHECKING:
-    from stockpot.experiment.provenance import Provenance
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentJob:
+    """Work on an experiment's models, as plain values that can be sent to a worker process.
+
+    Attributes:
+        root: the project root.
+        workload: the data.
+        metric: the val score that choices use, by its name in the scores.
+        seed: of random choices.
+    """
+
+    root: Path
+    workload: WorkloadSpec
+    metric: str
+    seed: int
 
 
 class CannotMake(Exception):
@@ -85,6 +99,38 @@ class ModelJob(ABC):
     def failure(self, reason: str, *, final: bool = True) -> Failure:
         """Build the record of a failure of this job."""
         return Failure(self.name, self.key, self.settings, reason, final)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergingJob(ModelJob):
+    """A model to merge from ingredients.
+
+    Attributes:
+        seed: of random choices.
+        base: the model that the ingredients were fine-tuned from.
+        ingredients: the models that may be merged, with val scores.
+        metric: name of the val score that orders the ingredients.
+    """
+
+    seed: int
+    base: Model
+    ingredients: tuple[Model, ...]
+    metric: str
+
+    @property
+    def parents(self) -> Mapping[str, str]:
+        """Content keys of all ingredients that may be merged, by name."""
+        return {model.name: model.key for model in self.ingredients}
+
+    @abstractmethod
+    def merged(self, model: Model) -> list[Model]:
+        """Return the ingredients that a model of this job was merged from, in order."""
+
+    def provenance(self, model: Model) -> Provenance:
+        """Return what is needed to merge the model again, without choosing again."""
+        merged = tuple((each.name, each.checkpoint) for each in self.merged(model))
+        base = self.base.checkpoint
+        return Provenance(model, self.workload, seed=self.seed, base=base, ingredients=merged)
 
 
 def make_model(job: ModelJob, device: str) -> Model | Failure:

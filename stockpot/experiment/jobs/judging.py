@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from stockpot.config import EvaluateSection
+from stockpot.experiment.jobs.job import ExperimentJob
 from stockpot.judging.job import (
     BaselineJob,
-    CostJob,
+    EvaluationJob,
     JudgingJob,
     PredictionJob,
     Repeats,
@@ -20,32 +21,23 @@ from stockpot.judging.random_soups import RandomSoupsJob, measure_random_soups, 
 from stockpot.judging.test_sets import open_set, predict_on_sets, test_sets
 from stockpot.judging.wise_ft import WiseFtJob, measure_wise_ft, wise_ft_job
 from stockpot.scoring.predictions import val_sets
-from stockpot.storage.atomic_files import write_text
+from stockpot.storage.atomic_files import write_json
 from stockpot.storage.models import Model
 from stockpot.storage.ranking import best
-from stockpot.workloads.spec import WorkloadSpec
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """The models that are judged, with the settings of the evaluation.
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(ExperimentJob):
+    """The evaluation of an experiment, which consists of several jobs.
 
     Attributes:
-        root: the project root.
-        workload: what models are judged on.
         models: base, ingredients, soups and tuned soups, in the order of the table.
         allowed: the ingredients that soups may use.
-        metric: the val score that choices use, by its name in the scores.
-        seed: the experiment's.
         section: `evaluate` of params.yaml.
     """
 
-    root: Path
-    workload: WorkloadSpec
     models: tuple[Model, ...]
     allowed: tuple[Model, ...]
-    metric: str
-    seed: int
     section: EvaluateSection
 
     def prediction_jobs(self) -> list[PredictionJob]:
@@ -93,7 +85,7 @@ class Evaluation:
         """Return the repeats of the best ingredient; [] if `evaluate.repeats.m` is 0."""
         repeats = Repeats(**self.section.repeats.model_dump())
         model = best(self._ingredients, self.metric)
-        job = RepeatsJob(self.root, self.workload, model, repeats, self.seed, self._sets)
+        job = RepeatsJob(self.root, self.workload, model, self._sets, repeats, self.seed)
         return [job] if repeats.m else []
 
 
@@ -131,13 +123,12 @@ def measured_cost_path(root: Path) -> Path:
     return root / ".stockpot" / "measured_cost.json"
 
 
-def measure_cost(job: CostJob, device: str) -> dict[str, Any]:
+def measure_cost(job: EvaluationJob, device: str) -> dict[str, Any]:
     """Measure the latency of a prediction and store it; runs in a worker process."""
     from stockpot.judging.cost import measure_latency
 
     measured = measure_latency(job.workload.build(), device)
-    text = json.dumps(measured, indent=2, sort_keys=True)
-    write_text(measured_cost_path(job.root), text + "\n")
+    write_json(measured_cost_path(job.root), measured)
     return measured
 
 

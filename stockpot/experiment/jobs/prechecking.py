@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stockpot.diagnostics.precheck.check import Check
 from stockpot.errors import StageFailed
+from stockpot.experiment.jobs.job import ExperimentJob
 from stockpot.storage.models import Model
 from stockpot.storage.ranking import rank
 from stockpot.workloads.spec import WorkloadSpec
@@ -19,36 +19,26 @@ if TYPE_CHECKING:
     from stockpot.merging.states import State
     from stockpot.workloads.protocol import Task
 
-OnFail = Literal["exclude", "stop", "warn"]
-
 _FEW = 3  # examples: a fall by at most so many always passes
 
 
-@dataclass(frozen=True, slots=True)
-class PrecheckJob:
-    """Job that checks all ingredients of a sweep; sent to a worker process.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrecheckJob(ExperimentJob):
+    """The check of all ingredients of a sweep.
 
     Attributes:
-        root: the project root.
-        workload: its train and val are opened.
-        seed: of random choices.
         base: the model that the ingredients were fine-tuned from, with val scores.
         ingredients: with val scores.
-        metric: the val score that choices use, by its name in the scores.
         max_barrier: the largest fall of the metric half-way to the mean of the others.
         delta: the probability of a false alarm about the data, and of a wrong error bound.
         on_fail: whether to exclude ingredients that fail, stop the stage, or only warn.
     """
 
-    root: Path
-    workload: WorkloadSpec
-    seed: int
     base: Model
     ingredients: tuple[Model, ...]
-    metric: str
     max_barrier: float
     delta: float
-    on_fail: OnFail
+    on_fail: Literal["exclude", "stop", "warn"]
 
 
 def check_ingredients(job: PrecheckJob, device: str) -> dict[str, Any]:
@@ -62,14 +52,11 @@ def check_ingredients(job: PrecheckJob, device: str) -> dict[str, Any]:
     from stockpot.diagnostics.precheck.checks import Candidates, run_checks
     from stockpot.storage.checkpoints import load_tensors, verify
 
-    base, *states = [
-        load_tensors(verify(job.root, model.checkpoint)) for model in (job.base, *job.ingredients)
-    ]
+    base = load_tensors(verify(job.root, job.base.checkpoint))
     candidates = Candidates(
-        names=[model.name for model in job.ingredients],
-        states=states,
-        scores=[model.scores[job.metric] for model in job.ingredients],
-        order=rank(job.ingredients, job.metric),
+        states={m.name: load_tensors(verify(job.root, m.checkpoint)) for m in job.ingredients},
+        scores={model.name: model.scores[job.metric] for model in job.ingredients},
+        order=[job.ingredients[place].name for place in rank(job.ingredients, job.metric)],
         base=base,
         base_score=job.base.scores[job.metric],
     )
@@ -107,10 +94,9 @@ def require_enough(
     """
     failed = result["failed"]
     reasons = "".join(f"\n  {entry['name']}: {entry['reason']}" for entry in failed)
-    data = [check["detail"] for check in result["checks"] if not check["ingredient"]]
     wrong = [check["detail"] for check in result["checks"] if not check["passed"]]
     if job.on_fail == "stop" and wrong:
-        found = reasons or f"\n  val: {data[0]}"
+        found = reasons or f"\n  val: {wrong[0]}"  # the check of the data is of no ingredient
         raise StageFailed(
             "precheck: all checks must pass (sweep.precheck.on_fail is stop), but "
             f"{len(wrong)} failed{found}"

@@ -8,11 +8,12 @@ soup has a low value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stockpot.experiment.jobs.job import ExperimentJob
+from stockpot.experiment.jobs.merges import Merges
 from stockpot.ingredients.points import (
     Constant,
     Distribution,
@@ -25,7 +26,6 @@ from stockpot.ingredients.points import (
 from stockpot.seeding import derive_seed
 from stockpot.storage.models import Model
 from stockpot.storage.ranking import rank
-from stockpot.workloads.spec import WorkloadSpec
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -37,73 +37,54 @@ ROUND = 4
 """Number of ingredients per round; fixed, so that results do not depend on the machine."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProposalJob:
-    """The next round of a sweep, as plain values that a worker process can be sent.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalJob(ExperimentJob):
+    """The next round of a sweep.
 
     Attributes:
-        root: the project root.
-        workload: the data; gains are measured on its val split.
-        metric: name of the val score that orders the ingredients.
         space: a distribution per hyperparameter.
         points: the hyperparameters of all ingredients so far, in order of training.
         models: the trained models with val scores; None for failed ones.
-        seed: seed of the proposals.
         count: number of proposals.
     """
 
-    root: Path
-    workload: WorkloadSpec
-    metric: str
     space: Mapping[str, Distribution]
     points: tuple[Point, ...]
     models: tuple[Model | None, ...]
-    seed: int
     count: int
 
 
 def propose(job: ProposalJob, device: str) -> list[Point]:
     """Return the hyperparameters of the next ingredients; runs in a worker process."""
     values = _values(job, device)
-    names = {name: axis for name, axis in job.space.items() if not isinstance(axis, Constant)}
+    axes = {name: axis for name, axis in job.space.items() if not isinstance(axis, Constant)}
     constants = {n: axis.value for n, axis in job.space.items() if isinstance(axis, Constant)}
-    tried = [
-        ({name: point[name] for name in names}, v)
-        for point, v in zip(job.points, values, strict=True)
-    ]
-    first = len(job.points)
+    tried = [{name: point[name] for name in axes} for point in job.points]
+    first = len(tried)
+    seed = derive_seed("soup search", job.seed, first)
+    proposals = _ask(axes, zip(tried, values, strict=True), job.count, seed)
     return [
-        {"seed": ingredient_seed(job.seed, first + number)} | constants | proposed
-        for number, proposed in enumerate(
-            _ask(names, tried, job.count, derive_seed("soup search", job.seed, first))
-        )
+        {"seed": ingredient_seed(job.seed, number)} | constants | proposed
+        for number, proposed in enumerate(proposals, start=first)
     ]
 
 
 def _values(job: ProposalJob, device: str) -> list[float]:
     """Return the gain of the greedy soup from each ingredient; the lowest one for failed ones."""
-    from stockpot.merging.stack import IngredientStack
-    from stockpot.scoring.val_scores import ValScorer
-    from stockpot.soups.preparation.recalibration import Recalibration
     from stockpot.soups.selection.gains import soup_gains
-    from stockpot.storage.checkpoints import load_tensors, verify
 
     pool = [model for model in job.models if model is not None]
     if len(pool) < 2:
         return [0.0] * len(job.models)
-    scorer = ValScorer(job.workload.build(), device)
-    recalibrated = Recalibration(job.workload.build(), device)
-    stack = IngredientStack([load_tensors(verify(job.root, m.checkpoint)) for m in pool], device)
-    gains = soup_gains(
-        rank(pool, job.metric), lambda m: scorer.val_values(recalibrated(stack.mean_of(m), len(m)))
-    )
+    merges = Merges(job.root, job.workload, pool, device)
+    gains = soup_gains(rank(pool, job.metric), merges.score_members)
     of_pool = iter(gains)
     return [min(gains) if model is None else next(of_pool) for model in job.models]
 
 
 def _ask(
     axes: Mapping[str, Distribution],
-    tried: Sequence[tuple[Point, float]],
+    tried: Iterable[tuple[Point, float]],
     count: int,
     seed: int,
 ) -> list[Point]:
@@ -111,6 +92,7 @@ def _ask(
     import warnings
 
     import optuna
+    from optuna.trial import create_trial
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
@@ -121,21 +103,17 @@ def _ask(
     study = optuna.create_study(direction="maximize", sampler=sampler)
     distributions = {name: _distribution(axis) for name, axis in axes.items()}
     for point, value in tried:
-        study.add_trial(
-            optuna.trial.create_trial(params=point, distributions=distributions, value=value)
-        )
+        trial = create_trial(params=point, distributions=distributions, value=value)
+        study.add_trial(trial)
     return [dict(study.ask(distributions).params) for _ in range(count)]
 
 
 def _distribution(axis: Distribution) -> BaseDistribution:
-    from optuna.distributions import (
-        CategoricalDistribution,
-        FloatDistribution,
-        IntDistribution,
-    )
+    from optuna import distributions
 
     if isinstance(axis, Integer):
-        return IntDistribution(axis.low, axis.high)
+        return distributions.IntDistribution(axis.low, axis.high)
     if isinstance(axis, Uniform | LogUniform):
-        return FloatDistribution(axis.low, axis.high, log=isinstance(axis, LogUniform))
-    return CategoricalDistribution(axis.values())
+        is_log = isinstance(axis, LogUniform)
+        return distributions.FloatDistribution(axis.low, axis.high, log=is_log)
+    return distributions.CategoricalDistribution(axis.values())

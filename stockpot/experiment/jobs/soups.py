@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from stockpot.errors import InputError
-from stockpot.experiment.jobs.job import ModelJob
+from stockpot.experiment.jobs.job import MergingJob
+from stockpot.experiment.jobs.merges import Merges
 from stockpot.experiment.jobs.selection_steps import tested_steps
-from stockpot.experiment.provenance import Provenance
 from stockpot.scoring.key_parts import val_scores_key_parts
 from stockpot.soups.preparation.options import method_modules
 from stockpot.soups.selection.candidates import Candidates, Paths, PathSelection, Selection
@@ -25,12 +25,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stockpot.merging.recipe import Recipe
-    from stockpot.merging.stack import IngredientStack
-    from stockpot.scoring.val_scores import ValScorer
+    from stockpot.merging.states import StateDict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SoupJob(ModelJob):
+class SoupJob(MergingJob):
     """One soup, as plain values that a worker process can be sent.
 
     Attributes:
@@ -38,10 +37,6 @@ class SoupJob(ModelJob):
         select_options: options of the selection, by name.
         method: the merge method; `wise_ft` for a selection on paths.
         options: options of the method and of its preparation, by name.
-        base: the model that the ingredients were fine-tuned from, for methods that use it.
-        seed: seed of methods that draw random numbers.
-        ingredients: the ingredients to choose from, with val scores.
-        metric: name of the val score that the selection uses.
     """
 
     kind: str = "soup"
@@ -49,10 +44,6 @@ class SoupJob(ModelJob):
     select_options: Mapping[str, Any] = field(default_factory=dict)
     method: str
     options: Mapping[str, int | float | bool | str]
-    base: Model
-    seed: int
-    ingredients: tuple[Model, ...]
-    metric: str
 
     @property
     def key(self) -> str:
@@ -64,14 +55,8 @@ class SoupJob(ModelJob):
             # Names too: the record of a soup refers to its ingredients by name.
             ingredients=[[m.name, m.digest, dict(m.scores)] for m in self.ingredients],
             scoring=val_scores_key_parts(self.workload),
-            code=code_key(*self.modules),
+            code=code_key(*soup_modules(self.select, self.method), *self.workload.modules),
         )
-
-    @property
-    def modules(self) -> tuple[str, ...]:
-        """The modules that choose ingredients and merge them."""
-        selection = () if self.select is None else (SELECTIONS.module_of(self.select),)
-        return (__name__, *selection, *method_modules(self.method), *self.workload.modules)
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -79,11 +64,6 @@ class SoupJob(ModelJob):
         recipe: dict[str, Any] = {"name": self.name, "select": self.select, "method": self.method}
         recipe |= {"options": dict(self.options)} if self.options else {}
         return recipe | dict(self.select_options)
-
-    @property
-    def parents(self) -> Mapping[str, str]:
-        """Content keys of all ingredients to choose from, by name."""
-        return {model.name: model.key for model in self.ingredients}
 
     def work(self, device: str) -> Model:
         """Choose ingredients by their val scores, and merge them."""
@@ -95,15 +75,9 @@ class SoupJob(ModelJob):
             return _save_point(self, device, chosen)
         return _save(self, soups, chosen)
 
-    def provenance(self, model: Model) -> Provenance:
-        """Return what is needed to merge the soup again, without scoring soups again."""
-        merged = tuple((each.name, each.checkpoint) for each in self._merged(model))
-        base = self.base.checkpoint
-        return Provenance(model, self.workload, seed=self.seed, base=base, ingredients=merged)
-
-    def _merged(self, soup: Model) -> list[Model]:
+    def merged(self, model: Model) -> list[Model]:
         """Return the ingredients of the soup in the order of the merge."""
-        details = soup.details
+        details = model.details
         accepted = [step["ingredient"] for step in details["steps"] if step["accepted"]]
         names = details.get("members") or accepted
         if len(details["inputs"]) == 1:
@@ -112,7 +86,7 @@ class SoupJob(ModelJob):
             chosen = self._choose(_no_scores, _no_scores)
             assert isinstance(chosen, Selection)
             return [self.ingredients[member] for member in chosen.members]
-        by_name = {model.name: model for model in self.ingredients}
+        by_name = {each.name: each for each in self.ingredients}
         return [by_name[name] for name in names]
 
     def _choose(
@@ -143,74 +117,65 @@ class SoupJob(ModelJob):
         return chosen
 
 
+def soup_modules(select: str | None, method: str) -> tuple[str, ...]:
+    """Return the modules that make a soup by a selection and a merge method."""
+    selection = () if select is None else (SELECTIONS.module_of(select),)
+    return (__name__, *selection, *method_modules(method))
+
+
 def _no_scores(*_what: Any) -> Any:
     raise AssertionError("this selection needs no scores of soups")
 
 
 def _save(job: SoupJob, soups: _CandidateSoups, selection: Selection) -> Model:
     """Merge the chosen ingredients and save the soup."""
-    chosen = [job.ingredients[member] for member in selection.members]
+    names = [model.name for model in job.ingredients]
+    members = list(selection.members)
+    details: dict[str, Any] = {"steps": tested_steps(selection.steps, names, job.seed)}
     accepted = [step.ingredient for step in selection.steps if step.accepted]
-    details = {
-        "recipe": job.recipe,
-        "coefficients": {model.name: 1 / len(chosen) for model in chosen},
-        "inputs": {model.name: model.digest for model in chosen},
-        "steps": tested_steps(selection.steps, [model.name for model in job.ingredients], job.seed),
-    }
     is_custom = ":" in (job.select or "")  # it may choose others when it runs again
-    if (soups.has_scored or is_custom) and accepted != list(selection.members):
-        details["members"] = [model.name for model in chosen]
-    weights = soups.merge_files(selection.members)
-    return Store(job.root).save("soup", job.key, job.name, weights, details)
+    if (soups.has_scored or is_custom) and accepted != members:
+        details["members"] = [names[member] for member in members]
+    return soups.save(job.key, members, 1 / len(members), details)
 
 
 def _save_point(job: SoupJob, device: str, selection: PathSelection) -> Model:
     """Merge the base and an ingredient to a point on the path between them, and save the soup."""
     best, points = selection.best, selection.points or [selection.best]
-    point = replace(job, options={"alpha": best.alpha})
-    chosen = job.ingredients[best.ingredient]
-    details = {
-        "recipe": point.recipe,
-        "coefficients": {chosen.name: best.alpha},
-        "inputs": {chosen.name: chosen.digest},
-        "steps": [],
-        "paths": {
-            model.name: {f"{p.alpha:g}": p.score for p in points if p.ingredient == number}
-            for number, model in enumerate(job.ingredients)
-        },
+    paths = {
+        model.name: {f"{p.alpha:g}": p.score for p in points if p.ingredient == number}
+        for number, model in enumerate(job.ingredients)
     }
-    weights = _CandidateSoups(point, device).merge_files([best.ingredient])
-    return Store(job.root).save("soup", job.key, job.name, weights, details)
+    soups = _CandidateSoups(replace(job, options={"alpha": best.alpha}), device)
+    return soups.save(job.key, [best.ingredient], best.alpha, {"steps": [], "paths": paths})
 
 
-class _CandidateSoups:
-    """Merges soups of a job's ingredients, and scores them on val.
-
-    Weights and val are loaded when the first soup is scored: not every selection scores soups.
-    """
+class _CandidateSoups(Merges):
+    """Merges soups of a job's ingredients, and scores them on val."""
 
     def __init__(self, job: SoupJob, device: str) -> None:
         from stockpot.merging.registry import METHODS
-        from stockpot.soups.preparation.recalibration import Recalibration
 
+        super().__init__(job.root, job.workload, job.ingredients, device)
         self._job = job
-        self._device = device
         self._uses_base = METHODS[job.method].takes_base
-        self._recalibrated = Recalibration(job.workload.build(), device)
         self._prepared: dict[int, Mapping[str, Any]] = {}
-        self.has_scored = False
+
+    @property
+    def has_scored(self) -> bool:
+        """Whether the selection has scored soups."""
+        return "scorer" in vars(self)
 
     def score(self, members: Sequence[int]) -> Tensor:
         """Return the val values (N,) of the soup of these ingredients."""
         from stockpot.merging.engine import merge_states
 
-        if self._stack is not None:
-            weights = self._stack.mean_of(members)
-        else:
-            base = self._base if self._uses_base else None
-            states = [self._states[member] for member in members]
-            weights = merge_states(states, self._recipe(members), base)
-        return self._scorer.val_values(self._recalibrated(weights, self._num_merged(members)))
+        if self._job.method == "linear":
+            return self.score_members(members)
+        base = self._base if self._uses_base else None
+        states = [self.states[member] for member in members]
+        weights = merge_states(states, self._recipe(members), base)
+        return self.scorer.val_values(self.recalibrated(weights, self._num_merged(members)))
 
     def score_on_path(self, ingredient: int, alpha: float) -> float:
         """Return the val score of a point between the base and an ingredient."""
@@ -220,18 +185,34 @@ class _CandidateSoups:
 
         recipe = Recipe.of(wise_ft, (1.0,), {"alpha": alpha})
         base, state = self._on_device[-1], self._on_device[ingredient]
-        return self._scorer.val(self._recalibrated(merge_states([state], recipe, base), 2))
+        return self.scorer.val(self.recalibrated(merge_states([state], recipe, base), 2))
 
-    def merge_files(self, members: Sequence[int]) -> dict[str, Tensor]:
-        """Merge ingredients tensor by tensor from their files; the same bits as in memory."""
+    def save(
+        self, key: str, members: Sequence[int], share: float, details: Mapping[str, Any]
+    ) -> Model:
+        """Merge ingredients from their files, with the bits of a merge in memory; save the soup.
+
+        Args:
+            key: of the soup.
+            members: positions of the ingredients, in the order of the merge.
+            share: the coefficient of each of them.
+            details: how they were chosen.
+        """
         from stockpot.merging.engine import merge_files
         from stockpot.storage.checkpoints import verify
 
         job = self._job
-        paths = [verify(job.root, job.ingredients[member].checkpoint) for member in members]
+        chosen = [job.ingredients[member] for member in members]
+        paths = [verify(job.root, model.checkpoint) for model in chosen]
         base = verify(job.root, job.base.checkpoint)
         merged = merge_files(paths, self._recipe(members), base if self._uses_base else None)
-        return self._recalibrated(merged, self._num_merged(members))
+        weights = self.recalibrated(merged, self._num_merged(members))
+        made = {
+            "recipe": job.recipe,
+            "coefficients": {model.name: share for model in chosen},
+            "inputs": {model.name: model.digest for model in chosen},
+        }
+        return Store(job.root).save("soup", key, job.name, weights, made | dict(details))
 
     def _recipe(self, members: Sequence[int]) -> Recipe:
         from stockpot.merging.recipe import Recipe
@@ -244,7 +225,7 @@ class _CandidateSoups:
             if preparation is not None and member not in self._prepared:
                 model = job.ingredients[member]
                 self._prepared[member] = prepare(
-                    job.root, job.workload, model, preparation, seed=job.seed, device=self._device
+                    job.root, job.workload, model, preparation, seed=job.seed, device=self.device
                 )
         # `IngredientStack` divides a sum once; equal bits need equal coefficients of 1 here.
         share = 1.0 if job.method == "linear" else 1 / len(members)
@@ -261,36 +242,10 @@ class _CandidateSoups:
         return len(members) + self._uses_base
 
     @cached_property
-    def _scorer(self) -> ValScorer:
-        from stockpot.scoring.val_scores import ValScorer
-
-        self.has_scored = True
-        return ValScorer(self._job.workload.build(), self._device)
+    def _base(self) -> StateDict:
+        return self.load(self._job.base)
 
     @cached_property
-    def _states(self) -> list[dict[str, Tensor]]:
-        return [self._load(model) for model in self._job.ingredients]
-
-    @cached_property
-    def _stack(self) -> IngredientStack | None:
-        from stockpot.merging.stack import IngredientStack
-
-        is_linear = self._job.method == "linear"
-        return IngredientStack(self._states, self._device) if is_linear else None
-
-    @cached_property
-    def _base(self) -> dict[str, Tensor]:
-        return self._load(self._job.base)
-
-    @cached_property
-    def _on_device(self) -> list[dict[str, Tensor]]:
+    def _on_device(self) -> list[StateDict]:
         """The ingredients and, last, the base."""
-        return [
-            {name: tensor.to(self._device) for name, tensor in state.items()}
-            for state in (*self._states, self._base)
-        ]
-
-    def _load(self, model: Model) -> dict[str, Tensor]:
-        from stockpot.storage.checkpoints import load_tensors, verify
-
-        return load_tensors(verify(self._job.root, model.checkpoint))
+        return [self.moved(state) for state in (*self.states, self._base)]

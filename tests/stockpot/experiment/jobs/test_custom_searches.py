@@ -9,7 +9,7 @@ import pytest
 
 from stockpot.errors import InputError
 from stockpot.experiment.jobs.job import make_model
-from stockpot.experiment.jobs.tuning import TuningJob
+from stockpot.experiment.jobs.tuning import TuningJob, tuning_modules
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.reproduction import rebuild
 from stockpot.experiment.state import stage_modules
@@ -61,7 +61,7 @@ def test_a_search_of_ones_own_is_part_of_the_keys(make_plan: MakePlan) -> None:
 
     [job] = plan.tuning_jobs()
 
-    assert "custom_merging" in job.modules
+    assert "custom_merging" in tuning_modules(job.search)
     assert "custom_merging" in stage_modules(plan, "tune")
     assert job.key != _job(make_plan, "search: custom_merging:each_alone, share: 0.5").key
 

@@ -11,7 +11,7 @@ from custom_merging import entrywise_median
 
 from stockpot.errors import InputError
 from stockpot.experiment.jobs.job import make_model
-from stockpot.experiment.jobs.soups import SoupJob
+from stockpot.experiment.jobs.soups import SoupJob, soup_modules
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.reproduction import rebuild
 from stockpot.experiment.state import stage_modules
@@ -122,7 +122,7 @@ def test_code_of_ones_own_is_part_of_the_keys(make_plan: MakePlan) -> None:
     )
 
     for job in plan.soup_jobs():
-        assert "custom_merging" in job.modules
+        assert "custom_merging" in soup_modules(job.select, job.method)
     assert "custom_merging" in stage_modules(plan, "soups")
     assert "stockpot.soups.selection.uniform" in stage_modules(plan, "soups")
 

@@ -1,0 +1,84 @@
+"""Merges of a job's ingredients, in memory, and their scores on val."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stockpot.storage.models import Model
+from stockpot.workloads.spec import WorkloadSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stockpot.merging.stack import IngredientStack
+    from stockpot.merging.states import State, StateDict
+    from stockpot.scoring.val_scores import ValScorer
+    from stockpot.soups.preparation.recalibration import Recalibration
+
+
+@dataclass
+class Merges:
+    """Merges of some ingredients, scored on val.
+
+    Weights and val are loaded when they are first needed: not every choice scores merges.
+
+    Attributes:
+        root: the project root.
+        workload: its val split is opened, and train to recalibrate merged weights.
+        ingredients: the models that are merged; positions refer to them.
+        device: where weights are scored.
+    """
+
+    root: Path
+    workload: WorkloadSpec
+    ingredients: Sequence[Model]
+    device: str
+
+    def score_members(self, members: Sequence[int]) -> Tensor:
+        """Return the val values (N,), in float64, of the mean of some ingredients."""
+        mean = self.stack.mean_of(members)
+        return self.scorer.val_values(self.recalibrated(mean, len(members)))
+
+    @cached_property
+    def stack(self) -> IngredientStack:
+        """The ingredients on the device, as one matrix."""
+        from stockpot.merging.stack import IngredientStack
+
+        return IngredientStack(self.states, self.device)
+
+    @cached_property
+    def states(self) -> list[StateDict]:
+        """The weights of the ingredients, on the CPU."""
+        return [self.load(model) for model in self.ingredients]
+
+    @cached_property
+    def scorer(self) -> ValScorer:
+        """Scores of weights on val and its shifts."""
+        from stockpot.scoring.val_scores import ValScorer
+
+        return ValScorer(self.workload.build(), self.device)
+
+    @cached_property
+    def recalibrated(self) -> Recalibration:
+        """Recalibration of BatchNorm statistics of merged weights."""
+        from stockpot.soups.preparation.recalibration import Recalibration
+
+        return Recalibration(self.workload.build(), self.device)
+
+    def load(self, model: Model) -> StateDict:
+        """Read a model's weights, on the CPU.
+
+        Raises:
+            InputError: they are missing or damaged.
+        """
+        from stockpot.storage.checkpoints import load_tensors, verify
+
+        return load_tensors(verify(self.root, model.checkpoint))
+
+    def moved(self, state: State) -> StateDict:
+        """Return weights on the device."""
+        return {name: tensor.to(self.device) for name, tensor in state.items()}
