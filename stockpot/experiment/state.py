@@ -1,25 +1,23 @@
-"""Which stages of an experiment are done, and which inputs their results depend on."""
+"""The state of an experiment: finished stages, and the inputs that their results depend on."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 from stockpot.diagnostics.registry import DIAGNOSTICS
 from stockpot.errors import InputError
 from stockpot.experiment.jobs.importing import IMPORTING_MODULES
+from stockpot.experiment.jobs.soups import soup_modules
 from stockpot.experiment.jobs.training import TRAINING_MODULES
+from stockpot.experiment.jobs.tuning import tuning_modules
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.stages import STAGES, UPSTREAM, all_before
 from stockpot.reporting.figures import plot_module
 from stockpot.reporting.pages import template_digests
 from stockpot.scoring.key_parts import val_scores_key_parts
-from stockpot.soups.preparation.options import method_modules
-from stockpot.soups.selection.registry import SELECTIONS
-from stockpot.soups.tuning.registry import SEARCHES
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.code_keys import code_key, imported_code
 from stockpot.storage.dvc import inside_dvc_stage
@@ -27,11 +25,6 @@ from stockpot.storage.keys import content_key
 from stockpot.storage.manifests import manifest_path, outputs_exist, read_manifest
 
 _JOBS = "stockpot.experiment.jobs"
-
-
-def first_to_do(plan: Plan) -> str | None:
-    """Return the first stage that is not done; None if all are."""
-    return next((stage for stage in STAGES if not is_done(plan, stage)), None)
 
 
 def require_before(plan: Plan, stage: str) -> None:
@@ -69,9 +62,11 @@ def inputs_key(plan: Plan, stage: str) -> str:
         InputError: a stage before it has not run.
     """
     upstream = {name: read_manifest(plan.project.root, name) for name in UPSTREAM[stage]}
+    for manifest in upstream.values():
+        manifest.pop("inputs", None)  # results count, not what they were made from
     return content_key(
         params=_params(plan, stage),
-        upstream={name: _content(manifest) for name, manifest in upstream.items()},
+        upstream=upstream,
         imports=plan.imports[stage].inputs() if stage in plan.imports else [],
         scoring=val_scores_key_parts(plan.workload),
         code=code_key(*stage_modules(plan, stage)),
@@ -119,16 +114,12 @@ def _sweep_modules(plan: Plan) -> tuple[str, ...]:
 
 def _soup_modules(plan: Plan) -> tuple[str, ...]:
     recipes = plan.experiment.soups
-    selections = sorted({SELECTIONS.module_of(recipe.select) for recipe in recipes})
-    methods = {recipe.merge_method for recipe in recipes}
-    return (f"{_JOBS}.soups", *selections, *_modules_of(methods))
+    return tuple(m for each in recipes for m in soup_modules(each.select, each.merge_method))
 
 
 def _tuning_modules(plan: Plan) -> tuple[str, ...]:
     studies = plan.experiment.tune
-    searches = sorted({SEARCHES.module_of(study.search) for study in studies})
-    methods = {study.build().recipe["method"] for study in studies}
-    return (f"{_JOBS}.tuning", *searches, *_modules_of(methods))
+    return tuple(m for study in studies for m in tuning_modules(study.build()))
 
 
 def _diagnosing_modules(plan: Plan) -> tuple[str, ...]:
@@ -145,20 +136,14 @@ def _judging_modules(plan: Plan) -> tuple[str, ...]:
     )
 
 
-_MODULES_OF: Mapping[str, Callable[[Plan], tuple[str, ...]]] = MappingProxyType(
-    {
-        "base": _base_modules,
-        "sweep": _sweep_modules,
-        "soups": _soup_modules,
-        "tune": _tuning_modules,
-        "diagnose": _diagnosing_modules,
-        "evaluate": _judging_modules,
-    }
-)
-
-
-def _modules_of(methods: set[str]) -> tuple[str, ...]:
-    return tuple(module for name in sorted(methods) for module in method_modules(name))
+_MODULES_OF: dict[str, Callable[[Plan], tuple[str, ...]]] = {
+    "base": _base_modules,
+    "sweep": _sweep_modules,
+    "soups": _soup_modules,
+    "tune": _tuning_modules,
+    "diagnose": _diagnosing_modules,
+    "evaluate": _judging_modules,
+}
 
 
 def _params(plan: Plan, stage: str) -> Mapping[str, Any]:
@@ -180,8 +165,3 @@ def _params(plan: Plan, stage: str) -> Mapping[str, Any]:
         "report": tuple(content),
     }
     return {name: content[name] for name in ("seed", *sections[stage])}
-
-
-def _content(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the contents of a manifest without the key of its own inputs."""
-    return {name: value for name, value in manifest.items() if name != "inputs"}
