@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
-from tasks.promoting import challenge_champion
+from tasks.promoting import challenge_with_best_soup
 from tasks.run_settings import flow_session
 
 
@@ -12,4 +12,4 @@ from tasks.run_settings import flow_session
 def promote_best_soup(params: str | None = None, overrides: tuple[str, ...] = ()) -> None:
     """Replace the champion only if the best soup on val wins the paired test on test."""
     with flow_session(params, overrides):
-        challenge_champion()
+        challenge_with_best_soup()

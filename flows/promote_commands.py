@@ -6,11 +6,9 @@ from functools import partial
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from flows.options import Overrides, Params
-
-_out, _err = Console(), Console(stderr=True)
+from flows.terminal import ERR, OUT
 
 
 def promote(
@@ -34,24 +32,16 @@ def promote(
     """
     from stockpot.experiment.challenge import judge_challenge
     from stockpot.experiment.opening import hold_run_lock, make_plan, open_tracker
-    from stockpot.experiment.promotion import (
-        challenger_of,
-        registered_name,
-        roll_back,
-        write_promotion_file,
-    )
-    from stockpot.experiment.promotion import promote as challenge_champion
-    from stockpot.storage.dvc import describe_commit
+    from stockpot.experiment.promotion import challenge_champion, registered_name, roll_back
     from stockpot.workers import choose_devices
 
     plan = make_plan(params, overrides or [])
-    with hold_run_lock(plan.project, _err):
-        registry = open_tracker(plan).registry(registered_name(plan))
+    with hold_run_lock(plan.project, ERR):
+        tracker = open_tracker(plan)
         if rollback:
-            _out.print(roll_back(registry), highlight=False, markup=False)
+            OUT.print(roll_back(tracker.registry(registered_name(plan))), markup=False)
             return
         device = choose_devices(plan.experiment.run.devices, plan.experiment.run.workers)[0]
-        challenger = challenger_of(plan, model, describe_commit(plan.project.root))
-        made = challenge_champion(registry, challenger, partial(judge_challenge, device=device))
-        write_promotion_file(plan.project.root, made)
-        _out.print(made.sentence, highlight=False, markup=False)
+        judge = partial(judge_challenge, device=device)
+        made = challenge_champion(plan, tracker, model, judge)
+        OUT.print(made.sentence, markup=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stockpot.errors import InputError
 from stockpot.storage.checkpoints import Checkpoint
+from stockpot.storage.models import Model
 from stockpot.workloads.spec import WorkloadSpec
 
 if TYPE_CHECKING:
@@ -16,24 +17,26 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Challenge:
-    """Job that compares two models on test; sent to a worker process.
+class Challenger:
+    """A model to be tested against the champion; sent to a worker process.
 
     Attributes:
         root: the project root.
         workload: its test split and first metric are used.
-        challenger: its weights.
-        champion: its weights.
+        model: the model.
         level: p of the test has to be below it, in (0, 1).
         resamples: of the bootstrap, if the interval needs one.
+        is_named: whether the user named the model, which allows one that was rolled back.
+        commit: of the project.
     """
 
     root: Path
     workload: WorkloadSpec
-    challenger: Checkpoint
-    champion: Checkpoint
+    model: Model
     level: float
     resamples: int
+    is_named: bool
+    commit: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class Verdict:
     comparison: dict[str, Any]
 
 
-def judge_challenge(challenge: Challenge, device: str) -> Verdict:
+def judge_challenge(challenger: Challenger, champion: Checkpoint, device: str) -> Verdict:
     """Compare two models on test, computing predictions that are not cached.
 
     Runs in a worker process.
@@ -66,15 +69,15 @@ def judge_challenge(challenge: Challenge, device: str) -> Verdict:
         InputError: predictions are not cached, and the weights are missing or damaged.
     """
     own, reference = (
-        _values(challenge, each, device) for each in (challenge.challenger, challenge.champion)
+        _values(challenger, weights, device) for weights in (challenger.model.checkpoint, champion)
     )
     return judge_challenger(
         own,
         reference,
-        next(iter(challenge.workload.build().metrics)),
-        level=challenge.level,
-        seed=challenge.workload.seed,
-        resamples=challenge.resamples,
+        next(iter(challenger.workload.build().metrics)),
+        level=challenger.level,
+        seed=challenger.workload.seed,
+        resamples=challenger.resamples,
     )
 
 
@@ -130,16 +133,16 @@ def _reason(compared: Comparison, metric: str, level: float) -> str:
     return f"The challenger {side} the champion: {figures}, below the level {level:g}."
 
 
-def _values(challenge: Challenge, checkpoint: Checkpoint, device: str) -> Floats:
+def _values(challenger: Challenger, checkpoint: Checkpoint, device: str) -> Floats:
     """Return per-example values (N,) of the first metric on test."""
     from stockpot.judging.test_sets import cached_values, predict_on_sets
 
     try:
-        predict_on_sets(challenge.root, challenge.workload, checkpoint, device, ("test",))
+        predict_on_sets(challenger.root, challenger.workload, checkpoint, device, ("test",))
     except InputError as error:
         raise InputError(
             f"promote: neither predictions nor weights of the model with digest "
             f"{checkpoint.digest} are here ({error}); get the weights with `dvc pull`, or restore "
             "an earlier champion with `stockpot promote --rollback`"
         ) from error
-    return cached_values(challenge.root, challenge.workload, checkpoint.digest, "test")
+    return cached_values(challenger.root, challenger.workload, checkpoint.digest, "test")

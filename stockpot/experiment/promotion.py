@@ -2,58 +2,35 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from stockpot.errors import InputError, StageFailed, unknown_name
-from stockpot.experiment.challenge import Challenge, Verdict
+from stockpot.experiment.challenge import Challenger, Verdict
 from stockpot.experiment.plan import Plan
+from stockpot.experiment.stages import MODEL_STAGES
 from stockpot.experiment.state import is_done
-from stockpot.storage.atomic_files import write_text
+from stockpot.storage.atomic_files import write_json
 from stockpot.storage.checkpoints import Checkpoint
+from stockpot.storage.dvc import describe_commit
 from stockpot.storage.manifests import read_manifest
-from stockpot.storage.models import Model
 from stockpot.storage.store import remember_champion
-from stockpot.workloads.spec import WorkloadSpec
 
 if TYPE_CHECKING:
-    from stockpot.tracking import ModelRegistry, RegisteredVersion
+    from stockpot.tracking.registry import ModelRegistry, RegisteredVersion
+    from stockpot.tracking.tracker import Tracker
+
+Judge: TypeAlias = Callable[[Challenger, Checkpoint], Verdict]
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 """Aliases of versions in MLflow's registry."""
 
-_REPLACED = (
-    "stockpot.replaced"  # tag of a version: number of the champion before it; 0 if there was none
-)
-_ROLLED_BACK = "stockpot.rolled_back"  # tag of a version: when it was rolled back
-
-
-@dataclass(frozen=True, slots=True)
-class Challenger:
-    """A model to be tested against the champion.
-
-    Attributes:
-        root: the project root.
-        workload: its test split is used.
-        model: the model.
-        level: p of the test has to be below it, in (0, 1).
-        resamples: of the bootstrap, if the interval needs one.
-        is_named: whether the user named the model, which allows one that was rolled back.
-        commit: of the project.
-    """
-
-    root: Path
-    workload: WorkloadSpec
-    model: Model
-    level: float
-    resamples: int
-    is_named: bool
-    commit: str
+# Tags of a version: the number of the champion before it, 0 if there was none; and the time at
+# which it was rolled back.
+_REPLACED, _ROLLED_BACK = "stockpot.replaced", "stockpot.rolled_back"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +55,6 @@ class Promotion:
     champion: int
     verdict: Verdict | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the form in results/promotion.json."""
-        return asdict(self)
-
 
 def challenger_of(plan: Plan, name: str | None, commit: str) -> Challenger:
     """Return a model of the experiment as challenger, by default its best soup on val.
@@ -89,18 +62,16 @@ def challenger_of(plan: Plan, name: str | None, commit: str) -> Challenger:
     Raises:
         InputError: no model has this name, or the experiment is not evaluated.
     """
-    if not all(is_done(plan, stage) for stage in ("base", "sweep", "soups", "tune", "evaluate")):
+    if not all(is_done(plan, stage) for stage in (*MODEL_STAGES, "evaluate")):
         raise InputError("promote: the experiment must be evaluated; run `stockpot run` first")
-    models = plan.models()
-    names = [model.name for model in models]
-    best_soup = read_manifest(plan.project.root, "evaluate")["best_soup"]
-    chosen = best_soup if name is None else name
-    if chosen not in names:
-        raise unknown_name("model", chosen, names)
+    models = {model.name: model for model in plan.models()}
+    chosen = read_manifest(plan.project.root, "evaluate")["best_soup"] if name is None else name
+    if chosen not in models:
+        raise unknown_name("model", chosen, models)
     return Challenger(
         root=plan.project.root,
         workload=plan.workload,
-        model=models[names.index(chosen)],
+        model=models[chosen],
         level=plan.experiment.promote.level,
         resamples=plan.experiment.evaluate.bootstrap,
         is_named=name is not None,
@@ -113,9 +84,26 @@ def registered_name(plan: Plan) -> str:
     return plan.experiment.promote.name or plan.experiment.track.experiment
 
 
-def promote(
-    registry: ModelRegistry, challenger: Challenger, judge: Callable[[Challenge], Verdict]
-) -> Promotion:
+def challenge_champion(plan: Plan, tracker: Tracker, name: str | None, judge: Judge) -> Promotion:
+    """Promote a model of the experiment if it wins, and write results/promotion.json.
+
+    Args:
+        plan: of the experiment, which is evaluated.
+        tracker: has the registry.
+        name: of the model; None for the best soup on val.
+        judge: runs `judge_challenge`, in this process or in a worker.
+
+    Raises:
+        InputError: no model has this name, or as for `promote`.
+        StageFailed: as for `promote`.
+    """
+    challenger = challenger_of(plan, name, describe_commit(plan.project.root))
+    promotion = promote(tracker.registry(registered_name(plan)), challenger, judge)
+    write_json(plan.project.results / "promotion.json", asdict(promotion))
+    return promotion
+
+
+def promote(registry: ModelRegistry, challenger: Challenger, judge: Judge) -> Promotion:
     """Register a challenger, and make it champion if it wins or if there is no champion.
 
     Args:
@@ -150,9 +138,9 @@ def promote(
             f"{version.tags[_ROLLED_BACK]}; to promote it nevertheless, name it."
         )
         return result("kept", sentence, version=version.number, champion=champion.number)
-    verdict = judge(_challenge(challenger, champion))
+    verdict = judge(challenger, _weights_of(champion))
     _refuse_if_changed(registry, champion)
-    sentence = _sentence(version, champion, verdict) + _other_data(challenger, champion)
+    sentence = _sentence(challenger, version, champion, verdict)
     judged = partial(result, sentence=sentence, version=version.number, verdict=verdict)
     if verdict.is_promoted:
         _crown(registry, challenger, version, champion, sentence)
@@ -183,13 +171,6 @@ def roll_back(registry: ModelRegistry) -> str:
     registry.set_alias(CHAMPION, previous.number)
     registry.describe(champion.number, sentence, {_ROLLED_BACK: now})
     return sentence
-
-
-def write_promotion_file(root: Path, promotion: Promotion) -> Path:
-    """Write results/promotion.json, for the report and for scripts; return its path."""
-    path = root / "results" / "promotion.json"
-    write_text(path, json.dumps(promotion.to_json(), indent=2, sort_keys=True) + "\n")
-    return path
 
 
 def _version_of(registry: ModelRegistry, challenger: Challenger) -> RegisteredVersion:
@@ -230,16 +211,9 @@ def _crown(
     registry.drop_alias(CHALLENGER)
 
 
-def _challenge(challenger: Challenger, champion: RegisteredVersion) -> Challenge:
-    tags = champion.tags
-    return Challenge(
-        root=challenger.root,
-        workload=challenger.workload,
-        challenger=challenger.model.checkpoint,
-        champion=Checkpoint(tags["stockpot.path"], tags["stockpot.key"], tags["stockpot.digest"]),
-        level=challenger.level,
-        resamples=challenger.resamples,
-    )
+def _weights_of(version: RegisteredVersion) -> Checkpoint:
+    tags = version.tags
+    return Checkpoint(tags["stockpot.path"], tags["stockpot.key"], tags["stockpot.digest"])
 
 
 def _refuse_if_changed(registry: ModelRegistry, champion: RegisteredVersion) -> None:
@@ -256,23 +230,21 @@ def _title(version: RegisteredVersion) -> str:
     return f"{version.tags['stockpot.model']!r} (version {version.number})"
 
 
-def _sentence(version: RegisteredVersion, champion: RegisteredVersion, verdict: Verdict) -> str:
+def _sentence(
+    challenger: Challenger,
+    version: RegisteredVersion,
+    champion: RegisteredVersion,
+    verdict: Verdict,
+) -> str:
     verb = "replaces" if verdict.is_promoted else "does not replace"
     found = verdict.comparison
     detectable = found["detectable"]
     power = f" Detectable with this many examples: {detectable:.4f}." if detectable else ""
+    is_same_data = champion.tags["stockpot.test_set"] == challenger.workload.set_digest("test")
+    note = " The champion was promoted on other test data; both were tested on the present data."
     return (
         f"{_title(version)} {verb} {_title(champion)} as champion. {verdict.reason} "
         f"On test it has {verdict.challenger:.4f} against {verdict.champion:.4f}; the interval of "
         f"the difference is {found['low']:+.4f} to {found['high']:+.4f}.{power}"
-    )
-
-
-def _other_data(challenger: Challenger, champion: RegisteredVersion) -> str:
-    """Return a note if the champion was promoted on other test data."""
-    same = champion.tags["stockpot.test_set"] == challenger.workload.set_digest("test")
-    return (
-        ""
-        if same
-        else " The champion was promoted on other test data; both were tested on the present data."
+        f"{'' if is_same_data else note}"
     )

@@ -12,21 +12,22 @@ import torch
 from torch import Tensor
 
 from stockpot.errors import InputError, StageFailed
-from stockpot.experiment.challenge import Challenge, Verdict, judge_challenge
+from stockpot.experiment.challenge import Challenger, Verdict, judge_challenge
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.promotion import (
     CHALLENGER,
     CHAMPION,
-    Challenger,
     Promotion,
     challenger_of,
     promote,
     registered_name,
     roll_back,
 )
+from stockpot.storage.checkpoints import Checkpoint
 from stockpot.storage.ranking import best_soup
 from stockpot.storage.store import Store, champion_files
-from stockpot.tracking import ModelRegistry, Tracker
+from stockpot.tracking.registry import ModelRegistry
+from stockpot.tracking.tracker import Tracker
 from stockpot.workloads.spec import WorkloadSpec
 
 # MLflow's own use of SQLAlchemy 2.1, on every query.
@@ -39,12 +40,12 @@ WRONG = -torch.eye(2)
 MakeChallenger = Callable[..., Challenger]
 
 
-def judge(challenge: Challenge) -> Verdict:
-    return judge_challenge(challenge, "cpu")
+def judge(challenger: Challenger, champion: Checkpoint) -> Verdict:
+    return judge_challenge(challenger, champion, "cpu")
 
 
-def never(challenge: Challenge) -> Verdict:
-    raise AssertionError(f"{challenge} was judged")
+def never(challenger: Challenger, _champion: Checkpoint) -> Verdict:
+    raise AssertionError(f"{challenger} was judged")
 
 
 @pytest.fixture(scope="module")
@@ -237,9 +238,9 @@ def test_a_promotion_in_between_is_not_undone(
 ) -> None:
     promote(registry, challenger("wrong", WRONG), never)
 
-    def judge_slowly(challenge: Challenge) -> Verdict:
+    def judge_slowly(own: Challenger, champion: Checkpoint) -> Verdict:
         promote(registry, challenger("quicker", RIGHT), judge)
-        return judge(challenge)
+        return judge(own, champion)
 
     with pytest.raises(StageFailed, match="changed during the test; run the command again"):
         promote(registry, challenger("right", 2 * RIGHT), judge_slowly)
