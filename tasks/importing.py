@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 from prefect import State
@@ -28,8 +27,8 @@ def check_imports(stage: Stage) -> Headers:
     imports = session.plan.imports[stage]
     if not imports.patterns:
         return Headers("", ())
-    headers = session.workers.run(check_headers, imports.header_job())
-    imports.require_fit(headers)
+    headers = session.workers.run(check_headers, imports.workload, imports.sources)
+    imports.refuse(headers.problems)
     return headers
 
 
@@ -52,13 +51,8 @@ def import_checkpoints(stage: Stage) -> tuple[list[ImportJob], list[Model | Exce
     start = None if stage == "base" else current_session().plan.base().checkpoint
     jobs = imports.jobs(headers, start)
     outcomes = side_by_side(import_model, jobs, "imports")
-    imports.refuse(_unusable(jobs, outcomes))
+    made = zip(jobs, outcomes, strict=True)
+    imports.refuse(
+        [str(end) if isinstance(end, ModelFailed) and not job.twin else "" for job, end in made]
+    )
     return jobs, outcomes
-
-
-def _unusable(jobs: Sequence[ImportJob], outcomes: Sequence[Model | Exception]) -> list[str]:
-    return [
-        f"{job.name}: {outcome}"
-        for job, outcome in zip(jobs, outcomes, strict=True)
-        if isinstance(outcome, ModelFailed) and not job.twin
-    ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stockpot.errors import InputError, StageFailed
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stockpot.ingredients.importing.model_form import ModelForm
-    from stockpot.storage.weights.sources import Source
 
 IMPORTING_MODULES = (
     "stockpot.ingredients.importing.fitting",
@@ -32,19 +30,6 @@ IMPORTING_MODULES = (
 """The modules that convert a checkpoint to weights."""
 
 _CONTRACT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class HeaderJob:
-    """The check of the headers of checkpoints, as plain values for a worker process.
-
-    Attributes:
-        workload: has the model that they must match.
-        paths: of the checkpoints: the path in messages, and the absolute path.
-    """
-
-    workload: WorkloadSpec
-    paths: tuple[tuple[str, Path], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,81 +99,76 @@ class ImportJob(ModelJob):
     def find(self) -> Model | None:
         """Return the model if the store has it, with the present path of its source."""
         model = Store(self.root).find(self.kind, self.key, self.name)
-        if model is None:
-            return None
-        return replace(model, details={**model.details, "source": self.source.shown})
+        return model and self._with_source(model)
 
     def work(self, _device: str) -> Model:
         """Copy the checkpoint into the store."""
         try:
-            return _import(self)
+            weights, notes = _read(self)
         except InputError as error:
-            reason = str(error).replace(str(self.source.path), self.source.shown)
-            raise CannotMake(reason) from error
+            raise CannotMake(_reason(error, self.source)) from error
+        imported = {"digest": self.digest, "notes": list(notes)}
+        details = {"hyperparameters": dict(self.source.hyperparameters), "imported": imported}
+        store = Store(self.root)
+        return self._with_source(store.save(self.kind, self.key, self.name, weights, details))
 
     def provenance(self, model: Model) -> Provenance:
         """Return what is needed to import the model again."""
         return Provenance(model, self.workload, base=self.start)
 
+    def _with_source(self, model: Model) -> Model:
+        return replace(model, details={**model.details, "source": self.source.shown})
 
-def check_headers(job: HeaderJob, _device: str) -> Headers:
+
+def check_headers(workload: WorkloadSpec, sources: Sequence[ImportSource], _device: str) -> Headers:
     """Compare checkpoints with the workload's model; runs in a worker process.
 
     No weights are read, except from pickles of the old format, which have no header.
     """
     from stockpot.ingredients.importing.model_form import form_of
 
-    form = form_of(job.workload.build())
-    return Headers(form.digest, tuple(_problem(form, *paths) for paths in job.paths))
+    form = form_of(workload.build())
+    return Headers(form.digest, tuple(_problem(form, source) for source in sources))
 
 
-def _import(job: ImportJob) -> Model:
-    from stockpot.ingredients.importing.fitting import fit, read_weights
-    from stockpot.ingredients.importing.model_form import form_of
-    from stockpot.storage.weights.opening import open_source
-
-    form = form_of(job.workload.build())
-    source = open_source(job.source.path, _base_of(job))
-    fitted = fit(source, form)
-    weights = read_weights(source, form, fitted)
-    _check_unchanged(job)
-    return _save(job, weights, fitted.notes)
-
-
-def _save(job: ImportJob, weights: Mapping[str, Tensor], notes: Sequence[str]) -> Model:
-    imported = {"digest": job.digest, "notes": list(notes)}
-    details = {"hyperparameters": dict(job.source.hyperparameters), "imported": imported}
-    Store(job.root).save(job.kind, job.key, job.name, weights, details)
-    model = job.find()
-    assert model is not None
-    return model
-
-
-def _base_of(job: ImportJob) -> Source | None:
-    from stockpot.storage.checkpoints import verify
-    from stockpot.storage.weights.sources import open_files
-
-    if not job.source.is_adapter:
-        return None
-    assert job.start is not None, "headers are checked first, and a base is no adapter"
-    return open_files(verify(job.root, job.start))
-
-
-def _check_unchanged(job: ImportJob) -> None:
-    """Refuse a file that has changed since its digest was computed."""
-    from stockpot.storage.digests import DigestCache
-
-    if DigestCache(job.root / ".stockpot").known([job.source.files]) != [job.digest]:
-        raise StageFailed(f"{job.source.shown}: was changed while it was imported; run again")
-
-
-def _problem(form: ModelForm, shown: str, path: Path) -> str:
+def _problem(form: ModelForm, source: ImportSource) -> str:
     """Return why a checkpoint does not match the model; empty if it does."""
     from stockpot.ingredients.importing.fitting import fit
     from stockpot.storage.weights.opening import open_source
 
     try:
-        fit(open_source(path, form.as_source()), form)
+        fit(open_source(source.path, form.as_source()), form)
     except InputError as error:
-        return str(error).replace(str(path), shown)
+        return _reason(error, source)
     return ""
+
+
+def _reason(error: InputError, source: ImportSource) -> str:
+    """Return an error's text with the path as the user knows it."""
+    return str(error).replace(str(source.path), source.shown)
+
+
+def _read(job: ImportJob) -> tuple[Mapping[str, Tensor], Sequence[str]]:
+    """Return the weights of a checkpoint, and notes on how they were fitted to the model.
+
+    Raises:
+        InputError: they cannot be read, or do not fit the model.
+        StageFailed: the files have changed since their digest was computed.
+    """
+    from stockpot.ingredients.importing.fitting import fit, read_weights
+    from stockpot.ingredients.importing.model_form import form_of
+    from stockpot.storage.checkpoints import verify
+    from stockpot.storage.digests import DigestCache
+    from stockpot.storage.weights.opening import open_source
+    from stockpot.storage.weights.sources import open_files
+
+    form, base = form_of(job.workload.build()), None
+    if job.source.is_adapter:
+        assert job.start is not None, "headers are checked first, and a base is no adapter"
+        base = open_files(verify(job.root, job.start))
+    source = open_source(job.source.path, base)
+    fitted = fit(source, form)
+    weights = read_weights(source, form, fitted)
+    if DigestCache(job.root / ".stockpot").known([job.source.files]) != [job.digest]:
+        raise StageFailed(f"{job.source.shown}: was changed while it was imported; run again")
+    return weights, fitted.notes

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stockpot.errors import InputError
-from stockpot.experiment.jobs.importing import HeaderJob, Headers, ImportJob
+from stockpot.experiment.jobs.importing import Headers, ImportJob
 from stockpot.ingredients.importing.sources import ImportSource, find_sources, source_at
 from stockpot.storage.checkpoints import Checkpoint
 from stockpot.storage.digests import DigestCache
 from stockpot.workloads.spec import WorkloadSpec
-
-OnForeign = Literal["exclude", "stop"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Imports:
     workload: WorkloadSpec
     kind: Literal["base", "ingredient"]
     patterns: tuple[str, ...]
-    on_foreign: OnForeign
+    on_foreign: Literal["exclude", "stop"]
 
     @cached_property
     def sources(self) -> list[ImportSource]:
@@ -54,7 +52,7 @@ class Imports:
         return self._cache.digest([source.files for source in self.sources])
 
     def are_known(self) -> bool:
-        """Whether the digests of all checkpoints are cached and valid; no file is read."""
+        """Return whether the digests of all checkpoints are cached and valid; no file is read."""
         try:
             return self._cache.known([source.files for source in self.sources]) is not None
         except (InputError, OSError):  # the import itself reports it
@@ -81,32 +79,20 @@ class Imports:
         except InputError as error:
             return [str(error)]
 
-    def header_job(self) -> HeaderJob:
-        """Return the check of all headers, which precedes all reading and training."""
-        return HeaderJob(self.workload, tuple((s.shown, s.path) for s in self.sources))
+    def refuse(self, problems: Sequence[str]) -> None:
+        """Stop the run if checkpoints cannot be used and `on_foreign` is stop.
 
-    def require_fit(self, headers: Headers) -> None:
-        """Stop the run if checkpoints do not match the model and `on_foreign` is stop.
+        Args:
+            problems: per checkpoint, why it cannot be used; empty if it can.
 
         Raises:
             InputError: lists these checkpoints, one per line.
         """
-        reasons = [
-            f"{source.name}: {problem}"
-            for source, problem in zip(self.sources, headers.problems, strict=True)
-            if problem
-        ]
-        self.refuse(reasons)
-
-    def refuse(self, reasons: Sequence[str]) -> None:
-        """Stop the run if there are reasons to and `on_foreign` is stop.
-
-        Raises:
-            InputError: lists the reasons, one per line.
-        """
+        named = zip(self.sources, problems, strict=True)
+        reasons = [f"\n  {source.name}: {problem}" for source, problem in named if problem]
         if not reasons or self.on_foreign == "exclude":
             return
-        lines = "".join(f"\n  {reason}" for reason in reasons)
+        lines = "".join(reasons)
         if self.kind == "base":
             raise InputError(f"base.import: must be a model of the workload{lines}")
         raise InputError(

@@ -64,8 +64,8 @@ def other(finished: Plan, tmp_path: Path) -> MakeOther:
 def imported(plan: Plan, stage: str) -> list[Model | Failure]:
     """Run all imports of a stage in this process, and record them."""
     imports = plan.imports[stage]
-    headers = check_headers(imports.header_job(), "cpu")
-    imports.require_fit(headers)
+    headers = check_headers(plan.workload, imports.sources, "cpu")
+    imports.refuse(headers.problems)
     start = None if stage == "base" else plan.base().checkpoint
     return [make_model(job, "cpu") for job in imports.jobs(headers, start)]
 
@@ -151,7 +151,7 @@ def test_the_users_files_stay_as_they_were_and_are_not_needed_again(other: MakeO
     first = imported(plan, "sweep")
     assert {path.name: path.stat().st_mtime_ns for path in given.iterdir()} == before
     assert all(path.stat().st_nlink == 1 for path in given.iterdir())
-    headers = check_headers(plan.imports["sweep"].header_job(), "cpu")
+    headers = check_headers(plan.workload, plan.imports["sweep"].sources, "cpu")
     jobs = plan.imports["sweep"].jobs(headers, plan.base().checkpoint)
     shutil.rmtree(given)
 
@@ -253,10 +253,10 @@ def test_headers_of_another_model_stop_the_run_before_any_weights_are_read(
     plan = other("sweep.on_foreign=stop")
     spoil(plan)
     imports = plan.imports["sweep"]
-    headers = check_headers(imports.header_job(), "cpu")
+    headers = check_headers(plan.workload, imports.sources, "cpu")
 
     with pytest.raises(InputError) as caught:
-        imports.require_fit(headers)
+        imports.refuse(headers.problems)
 
     head, *lines = str(caught.value).splitlines()
     assert head == (
@@ -302,7 +302,7 @@ def test_headers_alone_are_read_of_a_hundred_checkpoints(other: MakeOther) -> No
     done = is_done(plan, "sweep")
     listed = plan.imports["sweep"].listed()
     planned = _read()
-    headers = check_headers(plan.imports["sweep"].header_job(), "cpu")
+    headers = check_headers(plan.workload, plan.imports["sweep"].sources, "cpu")
     checked = _read()
 
     assert (done, len(listed)) == (False, 100)
@@ -469,10 +469,11 @@ def test_unusable_weights_stop_the_run_if_on_foreign_is_stop(
     other: MakeOther, on_foreign: str, stops: bool
 ) -> None:
     imports = other(f"sweep.on_foreign={on_foreign}").imports["sweep"]
-    expected = pytest.raises(InputError, match=r"got 1 of 4 that are not\n  a: NaN$")
+    third = imports.sources[2].name
+    expected = pytest.raises(InputError, match=rf"got 1 of 4 that are not\n  {third}: NaN$")
 
     with expected if stops else nullcontext():
-        imports.refuse(["a: NaN"])
+        imports.refuse(["", "", "NaN", ""])
 
 
 def test_without_patterns_nothing_is_imported(plan: Plan) -> None:
@@ -489,7 +490,7 @@ def test_the_list_of_imports_reports_missing_files(other: MakeOther) -> None:
 
 
 def _jobs(plan: Plan) -> list[ImportJob]:
-    headers: Headers = check_headers(plan.imports["sweep"].header_job(), "cpu")
+    headers: Headers = check_headers(plan.workload, plan.imports["sweep"].sources, "cpu")
     return plan.imports["sweep"].jobs(headers, plan.base().checkpoint)
 
 
