@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial as bind
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stockpot.experiment.jobs.job import CannotMake, ModelJob
@@ -60,13 +60,8 @@ class TrainingJob(ModelJob):
             start=self.start.digest if self.start else None,
             threads=self.threads,
             **self.workload.training_key_parts(),
-            code=code_key(*self.modules),
+            code=code_key(*TRAINING_MODULES, *self.workload.modules),
         )
-
-    @property
-    def modules(self) -> tuple[str, ...]:
-        """The modules that determine the weights."""
-        return (*TRAINING_MODULES, *self.workload.modules)
 
     @property
     def snapshot_jobs(self) -> list[TrainingJob]:
@@ -89,11 +84,25 @@ class TrainingJob(ModelJob):
     def work(self, device: str) -> Model:
         """Train the model, or resume its training."""
         from stockpot.ingredients.finetuning.divergence import Diverged
+        from stockpot.ingredients.finetuning.loop import fine_tune
+        from stockpot.ingredients.finetuning.partial_state import PartialState
+        from stockpot.storage.checkpoints import load_tensors, verify
 
+        file = self.root / ".stockpot" / "partial" / f"{self.key}.safetensors"
         try:
-            model = _train(self, device)
+            weights = fine_tune(
+                self.workload.build(),
+                load_tensors(verify(self.root, self.start)) if self.start else None,
+                self.hyperparameters,
+                split="pretrain" if self.start is None else "train",
+                device=device,
+                partial=PartialState(file, self.save_every_seconds),
+                on_epoch=partial(_save_snapshot, self) if self.snapshots else None,
+                scores=_scores(self, device),
+            )
         except Diverged as error:
             raise CannotMake(str(error)) from error
+        model = self.find() if self.until else _save(self, weights)
         if model is None:
             raise CannotMake(f"the run stopped before epoch {self.until}")
         return model
@@ -101,28 +110,6 @@ class TrainingJob(ModelJob):
     def provenance(self, model: Model) -> Provenance:
         """Return what is needed to train the model again."""
         return Provenance(model, self.workload, threads=self.threads, base=self.start)
-
-
-def _train(job: TrainingJob, device: str) -> Model | None:
-    """Train; return the model, or None if the run ended before its epoch."""
-    from stockpot.ingredients.finetuning.loop import fine_tune
-    from stockpot.ingredients.finetuning.partial_state import PartialState
-    from stockpot.storage.checkpoints import load_tensors, verify
-
-    partial = PartialState(
-        job.root / ".stockpot" / "partial" / f"{job.key}.safetensors", job.save_every_seconds
-    )
-    weights = fine_tune(
-        job.workload.build(),
-        load_tensors(verify(job.root, job.start)) if job.start else None,
-        job.hyperparameters,
-        split="pretrain" if job.start is None else "train",
-        device=device,
-        partial=partial,
-        on_epoch=bind(_save_snapshot, job) if job.snapshots else None,
-        scores=_scores(job, device),
-    )
-    return job.find() if job.until else _save(job, weights)
 
 
 def _scores(job: TrainingJob, device: str) -> Tensor | None:
