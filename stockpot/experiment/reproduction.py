@@ -28,7 +28,7 @@ from stockpot.storage.models import Model
 from stockpot.storage.store import pedigree
 
 if TYPE_CHECKING:
-    from stockpot.tracking import RecordedRun
+    from stockpot.tracking.recorded import RecordedRun
 
 _TOLERANCE = 1e-6  # of scores: the loss on val is stored with six decimals
 _NEVER = 1e9  # seconds
@@ -109,9 +109,8 @@ def rebuild(
         path = place / reference.path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(verify(root, reference))
-    job = _job(provenance, root, place)
     try:
-        tensors = load_tensors(place / job.work(device).path)
+        tensors = load_tensors(place / _job(provenance, root, place).work(device).path)
     except CannotMake as error:
         raise StageFailed(f"{recorded.name}: cannot be rebuilt: {error}") from error
     path = place / "again.safetensors"
@@ -171,20 +170,20 @@ def _needed(provenance: Provenance) -> list[Checkpoint]:
 
 def _job(provenance: Provenance, root: Path, place: Path) -> ModelJob:
     """Return the job that rebuilds the model in a folder from recorded choices."""
-    if "imported" in provenance.model.details:
-        return _import_job(provenance, root, place)
-    make = _training_job if not provenance.ingredients else _merging_job
-    return make(provenance, place)
-
-
-def _training_job(provenance: Provenance, place: Path) -> TrainingJob:
     recorded = provenance.model
+    frame: dict[str, Any] = {
+        "root": place,
+        "workload": provenance.workload,
+        "name": recorded.name,
+        "kind": recorded.kind,
+    }
+    if provenance.ingredients:
+        return _merging_job(provenance, frame)
+    if "imported" in recorded.details:
+        return ImportJob(**frame, start=provenance.base, **_source(recorded, root, place))
     epoch = recorded.details.get("epoch")
     return TrainingJob(
-        root=place,
-        workload=provenance.workload,
-        name=recorded.name,
-        kind=recorded.kind,
+        **frame,
         hyperparameters=Hyperparameters(**recorded.details["hyperparameters"]),
         start=provenance.base,
         threads=provenance.threads,
@@ -194,9 +193,8 @@ def _training_job(provenance: Provenance, place: Path) -> TrainingJob:
     )
 
 
-def _import_job(provenance: Provenance, root: Path, place: Path) -> ImportJob:
-    """Import the recorded source again: how it was trained is not known here."""
-    recorded = provenance.model
+def _source(recorded: Model, root: Path, place: Path) -> dict[str, Any]:
+    """Return the recorded source of an import: how it was trained is not known here."""
     where = f"{recorded.name}: was imported from {recorded.details['source']}"
     path = root / recorded.details["source"]
     if not path.exists():
@@ -206,35 +204,23 @@ def _import_job(provenance: Provenance, root: Path, place: Path) -> ImportJob:
     expected = recorded.details["imported"]["digest"]
     if digest != expected:
         raise StageFailed(f"{where}, whose digest is {digest[:12]}, recorded {expected[:12]}")
-    return ImportJob(
-        root=place,
-        workload=provenance.workload,
-        name=recorded.name,
-        kind=recorded.kind,
-        source=source,
-        digest=digest,
-        form="",  # in the key alone
-        start=provenance.base,
-    )
+    return {"source": source, "digest": digest, "form": ""}  # the form is in the key alone
 
 
-def _merging_job(provenance: Provenance, place: Path) -> SoupJob | TuningJob:
+def _merging_job(provenance: Provenance, frame: Mapping[str, Any]) -> SoupJob | TuningJob:
     """Merge the recorded ingredients; neither they nor coefficients are searched again."""
     assert provenance.base is not None, "a soup has ingredients, and they a base"
     recorded, recipe = provenance.model, provenance.model.details["recipe"]
-    common: dict[str, Any] = {
-        "root": place,
-        "workload": provenance.workload,
-        "name": recorded.name,
+    choices: dict[str, Any] = {
         "base": _reference("base", "base", provenance.base),
         "seed": provenance.seed,
         "ingredients": tuple(_reference(n, "ingredient", r) for n, r in provenance.ingredients),
         "metric": "",
     }
     if recorded.kind == "tuned":
-        return TuningJob(**common, search=_RecordedSearch(recorded))
+        return TuningJob(**frame, **choices, search=_RecordedSearch(recorded))
     options = recipe.get("options", {})
-    return SoupJob(**common, select=None, method=recipe["method"], options=options)
+    return SoupJob(**frame, **choices, select=None, method=recipe["method"], options=options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,17 +252,15 @@ def _reference(name: str, kind: str, reference: Checkpoint) -> Model:
 def _scores(
     provenance: Provenance, again: Checkpoint, place: Path, device: str, sets: Sequence[str]
 ) -> dict[str, float]:
-    from stockpot.judging.test_sets import predict_on_sets
-    from stockpot.scoring.predictions import load_outputs, load_targets
+    from stockpot.judging.test_sets import cached_values, predict_on_sets
     from stockpot.scoring.val_scores import score_on_val
 
     workload = provenance.workload
     model = _reference(provenance.model.name, provenance.model.kind, again)
     scores = dict(score_on_val(place, workload, model, device).scores)
-    metric, compute = next(iter(workload.build().metrics.items()))
+    metric = next(iter(workload.build().metrics))
     predict_on_sets(place, workload, again, device, sets)
     for name in sets:
-        outputs = load_outputs(place, workload, again.digest, name)
-        values = compute(outputs, load_targets(place, workload, name))  # (N,)
-        scores[f"{name}/{metric}"] = values.double().mean().item()
+        values = cached_values(place, workload, again.digest, name)
+        scores[f"{name}/{metric}"] = float(values.mean())
     return scores

@@ -26,7 +26,7 @@ from stockpot.experiment.reproduction import (
 )
 from stockpot.storage.checkpoints import load_tensors
 from stockpot.storage.store import Store
-from stockpot.tracking import RecordedRun
+from stockpot.tracking.recorded import RecordedRun
 
 Job = TrainingJob | SoupJob | TuningJob
 NOW = {"stockpot.git_commit": "c0ffee", "stockpot.devices": "cpu", **environment()}
@@ -34,7 +34,7 @@ NOW = {"stockpot.git_commit": "c0ffee", "stockpot.devices": "cpu", **environment
 
 @pytest.fixture(scope="module")
 def made(finished: Plan) -> dict[str, Provenance]:
-    """What was recorded of each model, by its name, after the way through a file."""
+    """The provenance of each model by its name, written as text and read again."""
     jobs: list[Job] = [finished.base_job(), *finished.ingredient_jobs()]
     jobs += [*finished.soup_jobs(), *finished.tuning_jobs()]
     models = {model.name: model for model in finished.models()}
