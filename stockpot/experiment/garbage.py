@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from stockpot.experiment.stages import STAGES
 from stockpot.scoring.predictions import MERGED, TARGETS
@@ -23,26 +22,23 @@ def find_garbage(project: Project) -> list[Path]:
     Raises:
         InputError: a manifest cannot be read, so that it is not known which files are in use.
     """
-    root = project.root
+    root, state = project.root, project.state
     manifests = [read_manifest(root, s) for s in STAGES if manifest_path(root, s).is_file()]
     models = [model for manifest in manifests for model in models_of(manifest)]
     used = {root / model.path for model in models} | set(champion_files(root))
     adapters = {file for path in used for file in Store.adapter_files(path)}
     used |= {path.with_suffix(".json") for path in used} | adapters
     failed = {failure["key"] for manifest in manifests for failure in manifest.get("failed", [])}
-    unused = [path for path in Store(root).files() if path not in used and path.stem not in failed]
-    partial = [path for path in (project.state / "partial").glob("*") if path.is_file()]
     digests = {model.digest for model in models}
-    prepared = [
-        path
-        for path in (project.state / "preparations").glob("*.safetensors")
-        if path.name.partition(".")[0] not in digests
-    ]
-    half_written = [
-        path for folder in (project.results, project.state) for path in folder.rglob("*.tmp")
-    ]
-    predicted = _unused_predictions(project, manifests, digests)
-    return sorted({*unused, *partial, *prepared, *predicted, *half_written})
+    # Averaged predictions have digests of their own, which belong to no weights. The values of
+    # models that are merged only to be measured are small: one number per example.
+    judged = {entry["digest"] for manifest in manifests for entry in manifest.get("models", [])}
+    unused = [path for path in Store(root).files() if path not in used and path.stem not in failed]
+    unused += [path for path in (state / "partial").glob("*") if path.is_file()]
+    unused += _caches(state / "preparations", digests)
+    unused += _caches(state / "predictions", digests | judged | {TARGETS, MERGED})
+    unused += [path for folder in (project.results, state) for path in folder.rglob("*.tmp")]
+    return sorted({*unused})
 
 
 def delete(paths: Sequence[Path]) -> None:
@@ -54,13 +50,7 @@ def delete(paths: Sequence[Path]) -> None:
             folder.rmdir()
 
 
-def _unused_predictions(
-    project: Project, manifests: Sequence[Mapping[str, Any]], digests: set[str]
-) -> list[Path]:
-    """Return cached predictions of models that are neither in a manifest nor evaluated."""
-    # Averaged predictions have digests of their own, which belong to no weights.
-    judged = {entry["digest"] for manifest in manifests for entry in manifest.get("models", [])}
-    # The values of models that are merged only to be measured are small: one number per example.
-    used = {*digests, *judged, TARGETS, MERGED}
-    files = (project.state / "predictions").glob("*.safetensors")
+def _caches(folder: Path, used: set[str]) -> list[Path]:
+    """Return the cached files of models with other digests than these."""
+    files = folder.glob("*.safetensors")
     return [path for path in files if path.name.partition(".")[0] not in used]
