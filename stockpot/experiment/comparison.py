@@ -8,26 +8,30 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stockpot.config import load_experiment
 from stockpot.errors import InputError
+from stockpot.experiment.opening import import_from
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.report_files import load_results
+from stockpot.experiment.stages import MODEL_STAGES
 from stockpot.judging.test_sets import cached_values, test_sets
 from stockpot.reporting.compare.runs import Run, Runs
 from stockpot.reporting.results import Results
 from stockpot.reporting.tables.protocol import settings
 from stockpot.reporting.words.comparisons import SHIFT, TEST
+from stockpot.statistics.comparisons import compare_family
+from stockpot.statistics.intervals import Intervals
 from stockpot.storage.project import Project
 from stockpot.workloads.spec import WorkloadSpec
 
 if TYPE_CHECKING:
     from stockpot.statistics.values import Floats
-    from stockpot.tracking import PipelineRun
+    from stockpot.tracking.recorded import PipelineRun
 
-_PLACES = (SHIFT, TEST)
 _RECIPE = re.compile(r"^(\w+)\.(\d+)\.")
 
 
@@ -55,9 +59,10 @@ def run_of_folder(folder: Path) -> FinishedRun:
         InputError: a stage has not run there, or its params.yaml is invalid.
     """
     folder = folder.resolve()
-    params = folder / "params.yaml"
+    project = Project(folder, folder / "params.yaml")
+    import_from(project)
     try:
-        plan = Plan(Project(folder, params), load_experiment(params))
+        plan = Plan(project, load_experiment(project.params_file))
         results = load_results(folder)
     except InputError as error:
         raise InputError(f"run {folder}: {error}") from error
@@ -84,7 +89,7 @@ def run_of_record(recorded: PipelineRun, plan: Plan, link: str | None = None) ->
     try:
         manifests = {name: json.loads(text) for name, text in recorded.results.items()}
         results = Results(
-            **{name: manifests[f"{name}.json"] for name in ("base", "sweep", "soups", "tune")},
+            **{name: manifests[f"{name}.json"] for name in MODEL_STAGES},
             evaluation=manifests["evaluation.json"],
             diagnostics={
                 name.removeprefix("diagnostics/").removesuffix(".json"): finding
@@ -119,7 +124,10 @@ def compare_runs(finished: Sequence[FinishedRun]) -> Runs:
     _refuse_unlike(finished, "metric", [f.run.results.evaluation["metric"] for f in finished])
     first, *others = finished
     values, untested = _values(first, others)
-    return Runs([each.run for each in finished], _tested(first, values), untested)
+    judged = first.run.results.evaluation
+    intervals = Intervals(judged["bootstrap"], judged["confidence"], first.workload.seed)
+    tested = compare_family(values, first.run.label, intervals)
+    return Runs([each.run for each in finished], tested, untested)
 
 
 def _refuse_unlike(finished: Sequence[FinishedRun], what: str, values: Sequence[str]) -> None:
@@ -137,17 +145,16 @@ def _values(
     """Return per-example values (N,) by run and place, and the reasons of pairs not tested."""
     values: dict[str, dict[str, Floats]] = {first.run.label: {}}
     untested: dict[tuple[str, str], str] = {}
-    for place in _PLACES:
-        for other in others:
-            if not _sets(first, place) and not _sets(other, place):
-                continue
-            label = other.run.label
-            try:
-                _refuse_other_examples(first, other, place)
-                reference, own = _best_values(first, place), _best_values(other, place)
-            except InputError as why:
-                untested[label, place] = str(why)
-                continue
+    for place, other in product((SHIFT, TEST), others):
+        if not _sets(first, place) and not _sets(other, place):
+            continue
+        label = other.run.label
+        try:
+            _refuse_other_examples(first, other, place)
+            reference, own = _best_values(first, place), _best_values(other, place)
+        except InputError as why:
+            untested[label, place] = str(why)
+        else:
             values[first.run.label][place] = reference
             values.setdefault(label, {})[place] = own
     return values, untested
@@ -195,15 +202,6 @@ def _best_values(finished: FinishedRun, place: str) -> Floats:
         return values[0]
     copies = are_copies(workload, finished.run.results.evaluation["test_shifts"])
     return mean_over_shifts(values, copies)
-
-
-def _tested(first: FinishedRun, values: Mapping[str, Mapping[str, Floats]]) -> list[dict[str, Any]]:
-    from stockpot.statistics.comparisons import compare_family
-    from stockpot.statistics.intervals import Intervals
-
-    evaluation, seed = first.run.results.evaluation, first.workload.seed
-    intervals = Intervals(evaluation["bootstrap"], evaluation["confidence"], seed)
-    return compare_family(values, first.run.label, intervals)
 
 
 def _is_workload_of(workload: WorkloadSpec, folder: Path) -> bool:

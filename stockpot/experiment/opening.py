@@ -21,7 +21,7 @@ from stockpot.storage.locks import run_lock
 from stockpot.storage.project import Project, export_settings, find_project
 
 if TYPE_CHECKING:
-    from stockpot.tracking import Tracker
+    from stockpot.tracking.tracker import Tracker
 
 
 def make_plan(params: str | None, overrides: Sequence[str]) -> Plan:
@@ -92,7 +92,7 @@ def open_tracker(
     Raises:
         InputError: it does not answer, or cannot be used.
     """
-    from stockpot.tracking import Tracker
+    from stockpot.tracking.tracker import Tracker
 
     track, state = plan.experiment.track, plan.project.state
     return Tracker.open(plan.tracking_uri, track.experiment, state, offline=offline, tags=tags)

@@ -13,7 +13,7 @@ from stockpot.experiment.plan import Plan
 from stockpot.judging.test_sets import test_sets as sets_of_test
 from stockpot.scoring.predictions import load_outputs, load_targets
 from stockpot.storage.manifests import manifest_path, read_manifest
-from stockpot.tracking import PipelineRun
+from stockpot.tracking.recorded import PipelineRun
 
 
 def change_evaluation(root: Path, **changes: object) -> None:
