@@ -65,6 +65,21 @@ def test_it_opens_without_complaints_and_fits_the_window(
     assert tab.page.evaluate("document.documentElement.scrollWidth") == width
 
 
+def test_the_main_table_is_not_cut_though_a_name_is_long(
+    report: str, open_tab: Callable[..., Tab]
+) -> None:
+    page = open_tab(report, 1280).page
+
+    page.locator(".results tbody th").last.evaluate(
+        "cell => { cell.firstChild.textContent = 'an ensemble with a name of many words'; }"
+    )
+
+    room, needed = page.locator(".results .scroll").evaluate(
+        "table => [table.clientWidth, table.scrollWidth]"
+    )
+    assert needed <= room
+
+
 def test_it_is_there_within_two_seconds(
     report: str, open_tab: Callable[..., Tab], record_property: Callable[[str, object], None]
 ) -> None:
