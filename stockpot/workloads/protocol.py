@@ -29,19 +29,6 @@ TASKS: tuple[str, ...] = get_args(Task)
 SPLITS = ("pretrain", "train", "val", "test")
 """The splits that every workload has."""
 
-MEMBERS = (
-    "task",
-    "metrics",
-    "data_digest",
-    "build_model",
-    "dataset",
-    "shifts",
-    "augment",
-    "forward",
-    "loss",
-)
-"""The names of all members of a `Workload`, checked when one is built."""
-
 
 @dataclass(frozen=True, slots=True)
 class Shift:
@@ -105,6 +92,10 @@ class Workload(Protocol):
     def loss(self, outputs: Tensor, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
         """Return the loss of each example; (N,)."""
         ...
+
+
+MEMBERS = tuple(name for name in Workload.__annotations__ | vars(Workload) if name[0] != "_")
+"""The names of all members of a `Workload`, checked when one is built."""
 
 
 def notes_of(workload: Workload) -> list[str]:

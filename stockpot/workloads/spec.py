@@ -37,6 +37,16 @@ class WorkloadSpec:
         """Build the workload, once per process."""
         return _build(self)
 
+    def build_again(self) -> Workload:
+        """Build a new workload, which shares nothing with others."""
+        return build_workload(
+            self.name,
+            seed=self.seed,
+            val_shifts=self.val_shifts,
+            test_shifts=self.test_shifts,
+            options=dict(self.options),
+        )
+
     @property
     def modules(self) -> tuple[str, ...]:
         """The modules of the workload and of the custom model that an option names, if any."""
@@ -72,12 +82,10 @@ class WorkloadSpec:
         split, _, shift = set_name.partition("_shift/")
         file = self.shift_files(split).get(shift)
         return {
-            "set": set_name,
+            **self.training_key_parts(),
             **({"file": file} if file else {}),
-            "workload": self.name,
+            "set": set_name,
             "seed": self.seed,
-            "options": dict(self.options),
-            "data": self.build().data_digest(),
         }
 
     def val_key_parts(self) -> dict[str, Any]:
@@ -106,10 +114,4 @@ class WorkloadSpec:
 
 @lru_cache(maxsize=4)
 def _build(spec: WorkloadSpec) -> Workload:
-    return build_workload(
-        spec.name,
-        seed=spec.seed,
-        val_shifts=spec.val_shifts,
-        test_shifts=spec.test_shifts,
-        options=dict(spec.options),
-    )
+    return spec.build_again()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
@@ -11,13 +9,14 @@ from torch.utils.data import TensorDataset
 from stockpot.errors import InputError
 from stockpot.seeding import seeded_generator
 from stockpot.workloads.checks.data_errors import (
+    Examples,
     non_finite_values,
     shared_examples,
     too_few_examples,
     unfit_targets,
 )
 from stockpot.workloads.checks.examples import parts_of, sample
-from stockpot.workloads.protocol import Batch, Workload
+from stockpot.workloads.protocol import Workload
 from stockpot.workloads.spec import WorkloadSpec
 
 # Test is opened by the evaluation only.
@@ -49,16 +48,19 @@ def data_problem(workload: Workload) -> str | None:
     not a `TensorDataset`, and so may read one file per example, is sampled; and one example of val
     in a hundred may also be in train.
     """
+    datasets = {split: workload.dataset(split) for split in _OPENED}
 
-    def examples(split: str) -> Iterable[Batch]:
-        dataset = workload.dataset(split)
-        return parts_of(dataset) if isinstance(dataset, TensorDataset) else [sample(dataset)]
+    def examples() -> Examples:
+        return {
+            split: parts_of(dataset) if isinstance(dataset, TensorDataset) else [sample(dataset)]
+            for split, dataset in datasets.items()
+        }
 
     return (
-        too_few_examples({split: workload.dataset(split) for split in _OPENED})
-        or non_finite_values(examples, _OPENED)
-        or unfit_targets(workload.task, _outputs(workload), examples, _OPENED)
-        or shared_examples(examples, _OPENED, _TOLERATED)
+        too_few_examples(datasets)
+        or non_finite_values(examples())
+        or unfit_targets(workload.task, _outputs(workload), examples())
+        or shared_examples(examples(), _TOLERATED)
     )
 
 

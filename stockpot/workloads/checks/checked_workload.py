@@ -10,23 +10,11 @@ from torch import Tensor, nn
 
 from stockpot.plugins import Skipped
 from stockpot.seeding import seeded_generator
-from stockpot.workloads.building import build_workload
 from stockpot.workloads.checks.examples import digests, sample
 from stockpot.workloads.protocol import SPLITS, Batch, Shift, Workload
 from stockpot.workloads.spec import WorkloadSpec
 
 _BATCH_SIZE = 32
-
-
-def build(spec: WorkloadSpec) -> Workload:
-    """Build a new workload; `spec.build()` would return the cached one."""
-    return build_workload(
-        spec.name,
-        seed=spec.seed,
-        val_shifts=spec.val_shifts,
-        test_shifts=spec.test_shifts,
-        options=dict(spec.options),
-    )
 
 
 def sampled_digests(workload: Workload) -> dict[str, list[bytes]]:
@@ -44,12 +32,12 @@ class CheckedWorkload:
     workload: Workload = field(init=False)
 
     def __post_init__(self) -> None:
-        self.workload = build(self.spec)
+        self.workload = self.spec.build_again()
 
     @cached_property
     def rebuilt(self) -> Workload:
         """A second workload of the same specification."""
-        return build(self.spec)
+        return self.spec.build_again()
 
     @cached_property
     def samples(self) -> dict[str, Batch]:
@@ -83,4 +71,4 @@ class CheckedWorkload:
 
     def without_shifts(self) -> Workload:
         """Build the workload without shifts."""
-        return build(replace(self.spec, val_shifts=(), test_shifts=()))
+        return replace(self.spec, val_shifts=(), test_shifts=()).build_again()

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from stockpot.workloads.checks.checked_workload import CheckedWorkload, build
+from stockpot.workloads.checks.checked_workload import CheckedWorkload
 from stockpot.workloads.checks.data_errors import (
     Examples,
     non_finite_values,
@@ -49,18 +49,18 @@ def splits_have_examples(checked: CheckedWorkload) -> str | None:
 
 def splits_are_disjoint(checked: CheckedWorkload) -> str | None:
     """No example of val or test is in another split; pretrain and train may overlap."""
-    return shared_examples(_examples(checked), SPLITS, tolerated=0.0)
+    return shared_examples(_examples(checked), tolerated=0.0)
 
 
 def values_are_finite(checked: CheckedWorkload) -> str | None:
     """No input and no target is NaN or infinite."""
-    return non_finite_values(_examples(checked), SPLITS)
+    return non_finite_values(_examples(checked))
 
 
 def targets_fit_the_task(checked: CheckedWorkload) -> str | None:
     """Targets fit the task and the outputs; train has each class of val and test."""
     outputs = checked.outputs(checked.model(), checked.batch)
-    return unfit_targets(checked.workload.task, outputs, _examples(checked), SPLITS)
+    return unfit_targets(checked.workload.task, outputs, _examples(checked))
 
 
 def examples_repeat(checked: CheckedWorkload) -> str | None:
@@ -111,11 +111,10 @@ def digest_identifies_the_data(checked: CheckedWorkload) -> str | None:
     for how, other in others.items():
         if other.data_digest() != digest:
             return (
-                f"data_digest(): must depend on files, seed and options only, got a different one "
-                f"{how}; "
-                "leave out shifts, times and the hash() of strings"
+                "data_digest(): must depend on files, seed and options only, got a different one "
+                f"{how}; leave out shifts, times and the hash() of strings"
             )
-    other = build(replace(checked.spec, seed=checked.spec.seed + 1))
+    other = replace(checked.spec, seed=checked.spec.seed + 1).build_again()
     is_same = all(equal(checked.samples[s], sample(other.dataset(s))) for s in SPLITS)
     if other.data_digest() == digest and not is_same:
         return (
@@ -126,7 +125,7 @@ def digest_identifies_the_data(checked: CheckedWorkload) -> str | None:
 
 
 def _examples(checked: CheckedWorkload) -> Examples:
-    return lambda split: parts_of(checked.workload.dataset(split))
+    return {split: parts_of(checked.workload.dataset(split)) for split in SPLITS}
 
 
 def _form(tensor: Tensor) -> str:

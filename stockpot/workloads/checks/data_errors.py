@@ -6,8 +6,8 @@ Each function returns what is wrong and what to change, or None.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,9 +17,8 @@ from stockpot.workloads.batches import num_examples
 from stockpot.workloads.checks.examples import digests
 from stockpot.workloads.protocol import Batch, Task
 
-Examples = Callable[[str], Iterable[Batch]]
-"""(split) -> its examples, in batches."""
-
+Examples: TypeAlias = Mapping[str, Iterable[Batch]]
+"""The examples of each split, in batches; each function reads them once."""
 
 _FEWEST = 2  # examples per split: an interval needs two
 
@@ -32,17 +31,16 @@ def too_few_examples(datasets: Mapping[str, Dataset[Any]]) -> str | None:
     return None
 
 
-def shared_examples(examples: Examples, splits: Sequence[str], tolerated: float) -> str | None:
+def shared_examples(examples: Examples, tolerated: float) -> str | None:
     """Find examples of val or test that are in another split; pretrain may overlap train.
 
     Args:
-        examples: reads the examples of a split.
-        splits: the splits to check.
+        examples: of the splits to check.
         tolerated: the share of a split's examples that may be shared, in [0, 1).
     """
     first_seen: dict[bytes, str] = {}
-    for split in splits:
-        found = [digest for part in examples(split) for digest in digests(part)]
+    for split, parts in examples.items():
+        found = [digest for part in parts for digest in digests(part)]
         shared = [number for number, digest in enumerate(found) if digest in first_seen]
         if split in ("val", "test") and len(shared) > tolerated * len(found):
             first = shared[0]
@@ -55,10 +53,10 @@ def shared_examples(examples: Examples, splits: Sequence[str], tolerated: float)
     return None
 
 
-def non_finite_values(examples: Examples, splits: Sequence[str]) -> str | None:
+def non_finite_values(examples: Examples) -> str | None:
     """Find NaN and infinity in inputs and targets."""
-    for split in splits:
-        for part in examples(split):
+    for split, parts in examples.items():
+        for part in parts:
             for position, tensor in enumerate(part):
                 if tensor.is_floating_point() and not tensor.isfinite().all():
                     return (
@@ -68,21 +66,18 @@ def non_finite_values(examples: Examples, splits: Sequence[str]) -> str | None:
     return None
 
 
-def unfit_targets(
-    task: Task, outputs: Tensor, examples: Examples, splits: Sequence[str]
-) -> str | None:
+def unfit_targets(task: Task, outputs: Tensor, examples: Examples) -> str | None:
     """Find targets that do not fit the outputs, and classes that train lacks.
 
     Args:
         task: the meaning of outputs and targets.
         outputs: outputs for a few examples, (n, C) or (n, ...).
-        examples: reads the examples of a split.
-        splits: the splits to check, with train.
+        examples: of the splits to check, with train.
     """
-    targets = {split: [part[-1] for part in examples(split)] for split in splits}
-    for split, parts in targets.items():
-        for part in parts:
-            if problem := _PROBLEMS[task](part, outputs):
+    targets = {split: [part[-1] for part in parts] for split, parts in examples.items()}
+    for split, batches in targets.items():
+        for batch in batches:
+            if problem := _PROBLEMS[task](batch, outputs):
                 return f"dataset({split!r}): {problem}"
     return _classes_train_lacks(targets) if task == "classification" else None
 

@@ -6,7 +6,7 @@ import pickle
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from stockpot.workloads.checks.checked_workload import CheckedWorkload, build, sampled_digests
+from stockpot.workloads.checks.checked_workload import CheckedWorkload, sampled_digests
 from stockpot.workloads.spec import WorkloadSpec
 
 
@@ -36,4 +36,4 @@ def workers_see_the_same(checked: CheckedWorkload) -> str | None:
 
 
 def _digests_in_worker(spec: WorkloadSpec) -> dict[str, list[bytes]]:
-    return sampled_digests(build(spec))
+    return sampled_digests(spec.build_again())

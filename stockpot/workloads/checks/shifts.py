@@ -12,7 +12,7 @@ import torch
 from stockpot.plugins import Skipped
 from stockpot.seeding import seeded_generator
 from stockpot.workloads.batches import num_examples
-from stockpot.workloads.checks.checked_workload import CheckedWorkload, build
+from stockpot.workloads.checks.checked_workload import CheckedWorkload
 from stockpot.workloads.checks.data_errors import shared_examples, too_few_examples
 from stockpot.workloads.checks.examples import copied, equal, parts_of, sample
 from stockpot.workloads.protocol import Shift
@@ -49,15 +49,10 @@ def other_examples_are_new(checked: CheckedWorkload) -> str | None:
     others = {name: shift for name, shift in checked.shifts().items() if not shift.is_copy}
     if not others:
         raise Skipped("each shift is a copy of its split")
-    train = checked.workload.dataset("train")
     for name, shift in others.items():
-        sets = {"train": train, shift.split: shift.dataset()}
-        problem = too_few_examples(sets) or shared_examples(
-            lambda split, sets=sets: parts_of(sets[split]),  # type: ignore[misc]
-            ("train", shift.split),
-            tolerated=0.0,
-        )
-        if problem:
+        sets = {"train": checked.workload.dataset("train"), shift.split: shift.dataset()}
+        examples = {split: parts_of(dataset) for split, dataset in sets.items()}
+        if problem := too_few_examples(sets) or shared_examples(examples, tolerated=0.0):
             return f"shift {name!r}: {problem}"
     return None
 
@@ -72,7 +67,7 @@ def shifts_repeat(checked: CheckedWorkload) -> str | None:
                 "draw from seeded_generator(seed, name)"
             )
         only = {"val_shifts": (), "test_shifts": (), f"{shift.split}_shifts": (name,)}
-        alone = build(replace(checked.spec, **only)).shifts()[name]  # type: ignore[arg-type]
+        alone = replace(checked.spec, **only).build_again().shifts()[name]  # type: ignore[arg-type]
         if not equal(first, sample(alone.dataset())):
             return (
                 f"shift {name!r}: must depend on the seed and its name alone, got other examples "

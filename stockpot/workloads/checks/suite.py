@@ -5,52 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stockpot.plugins import Check, CheckResult, run_checks
+from stockpot.workloads.checks import data, models, shifts
 from stockpot.workloads.checks.checked_workload import CheckedWorkload
-from stockpot.workloads.checks.data import (
-    digest_identifies_the_data,
-    examples_repeat,
-    shapes_are_equal,
-    splits_are_disjoint,
-    splits_have_examples,
-    targets_fit_the_task,
-    values_are_finite,
-)
-from stockpot.workloads.checks.models import (
-    loss_is_per_example,
-    metrics_are_per_example,
-    models_are_reproducible,
-    outputs_are_per_example,
-    step_lowers_the_loss,
-)
 from stockpot.workloads.checks.processes import workers_see_the_same
-from stockpot.workloads.checks.shifts import (
-    augmentation_keeps_shapes_and_targets,
-    copies_keep_the_order,
-    other_examples_are_new,
-    shifts_are_those_chosen,
-    shifts_repeat,
-)
 from stockpot.workloads.spec import WorkloadSpec
 
 CHECKS: dict[Check[CheckedWorkload], tuple[Check[CheckedWorkload], ...]] = {
-    splits_have_examples: (),
-    splits_are_disjoint: (splits_have_examples,),
-    values_are_finite: (splits_have_examples,),
-    examples_repeat: (splits_have_examples,),
-    models_are_reproducible: (),
-    outputs_are_per_example: (splits_have_examples, models_are_reproducible),
-    targets_fit_the_task: (outputs_are_per_example,),
-    loss_is_per_example: (outputs_are_per_example, targets_fit_the_task),
-    step_lowers_the_loss: (loss_is_per_example,),
-    metrics_are_per_example: (outputs_are_per_example, targets_fit_the_task),
-    augmentation_keeps_shapes_and_targets: (splits_have_examples,),
-    shifts_are_those_chosen: (),
-    shapes_are_equal: (splits_have_examples,),
-    copies_keep_the_order: (splits_have_examples, shifts_are_those_chosen),
-    other_examples_are_new: (splits_have_examples, shifts_are_those_chosen),
-    shifts_repeat: (shifts_are_those_chosen,),
-    digest_identifies_the_data: (splits_have_examples,),
-    workers_see_the_same: (splits_have_examples,),
+    data.splits_have_examples: (),
+    data.splits_are_disjoint: (data.splits_have_examples,),
+    data.values_are_finite: (data.splits_have_examples,),
+    data.examples_repeat: (data.splits_have_examples,),
+    models.models_are_reproducible: (),
+    models.outputs_are_per_example: (data.splits_have_examples, models.models_are_reproducible),
+    data.targets_fit_the_task: (models.outputs_are_per_example,),
+    models.loss_is_per_example: (models.outputs_are_per_example, data.targets_fit_the_task),
+    models.step_lowers_the_loss: (models.loss_is_per_example,),
+    models.metrics_are_per_example: (models.outputs_are_per_example, data.targets_fit_the_task),
+    shifts.augmentation_keeps_shapes_and_targets: (data.splits_have_examples,),
+    shifts.shifts_are_those_chosen: (),
+    data.shapes_are_equal: (data.splits_have_examples,),
+    shifts.copies_keep_the_order: (data.splits_have_examples, shifts.shifts_are_those_chosen),
+    shifts.other_examples_are_new: (data.splits_have_examples, shifts.shifts_are_those_chosen),
+    shifts.shifts_repeat: (shifts.shifts_are_those_chosen,),
+    data.digest_identifies_the_data: (data.splits_have_examples,),
+    workers_see_the_same: (data.splits_have_examples,),
 }
 """The checks in order, each with those that it requires."""
 

@@ -47,7 +47,7 @@ def test_one_example_of_val_in_a_hundred_may_stand_in_train(
     val = torch.arange(100 - num_doubles, 200 - num_doubles)
     examples = {"train": [(train, train)], "val": [(val, val)]}
 
-    problem = shared_examples(examples.__getitem__, ("train", "val"), tolerated=0.01)
+    problem = shared_examples(examples, tolerated=0.01)
 
     assert (problem is not None) == is_refused
 
@@ -59,7 +59,7 @@ def test_examples_that_differ_in_the_target_alone_are_not_doubles() -> None:
         "val": [(points, torch.ones(3).long())],
     }
 
-    assert shared_examples(examples.__getitem__, ("train", "val"), tolerated=0.0) is None
+    assert shared_examples(examples, tolerated=0.0) is None
 
 
 class _Files(Dataset[Batch]):
