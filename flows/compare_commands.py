@@ -62,13 +62,14 @@ def _finished(plan: Plan, run: str) -> FinishedRun:
     from stockpot.experiment.comparison import run_of_folder, run_of_record
     from stockpot.experiment.opening import import_from, open_tracker
     from stockpot.storage.project import Project
-    from stockpot.tracking import is_server, run_url
+    from stockpot.tracking.addresses import is_server, run_url
+    from stockpot.tracking.recorded import read_pipeline_run
 
     folder = Path(run)
     if folder.is_dir():
         import_from(Project(folder.resolve(), folder.resolve() / "params.yaml"))
         return run_of_folder(folder)
-    recorded = open_tracker(plan).pipeline_run(run)
+    recorded = read_pipeline_run(open_tracker(plan).store, run)
     uri = plan.tracking_uri
     link = run_url(uri, recorded.experiment_id, recorded.run_id) if is_server(uri) else None
     return run_of_record(recorded, plan, link)

@@ -73,7 +73,7 @@ def _check_tracking(plan: Plan) -> None:
     """Check that a tracking server answers; the store in the project needs no check."""
     own = plan.tracking_uri == plan.project.mlflow_uri
     if not own and not plan.experiment.track.offline:
-        from stockpot.tracking import check_answers
+        from stockpot.tracking.connection import check_answers
 
         check_answers(plan.tracking_uri)
 

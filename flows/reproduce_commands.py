@@ -15,7 +15,7 @@ from stockpot.errors import InputError
 if TYPE_CHECKING:
     from stockpot.experiment.plan import Plan
     from stockpot.experiment.reproduction import Reproduction
-    from stockpot.tracking import Tracker
+    from stockpot.tracking.tracker import Tracker
 
 _out = Console()
 
@@ -66,9 +66,10 @@ def _run_id(plan: Plan, tracker: Tracker, run: str) -> str:
 def _reproduce(plan: Plan, tracker: Tracker, run_id: str) -> Reproduction:
     from stockpot.experiment.opening import run_tags
     from stockpot.experiment.reproduction import compare, read_provenance, rebuild, scored_sets
+    from stockpot.tracking.recorded import read_recorded_run
     from stockpot.workers import WorkerPool, choose_devices
 
-    run = tracker.recorded_run(run_id)
+    run = read_recorded_run(tracker.store, run_id)
     provenance = read_provenance(run)
     devices = choose_devices(plan.experiment.run.devices, 1)
     pool = WorkerPool(devices[:1], provenance.threads)

@@ -16,7 +16,7 @@ from stockpot.experiment.plan import Plan
 from stockpot.experiment.promotion import CHAMPION, registered_name
 from stockpot.storage.manifests import manifest_path, models_of, read_manifest
 from stockpot.storage.models import Model
-from stockpot.tracking import (
+from stockpot.tracking.addresses import (
     compare_url,
     experiment_url,
     is_server,
@@ -70,7 +70,7 @@ def _links(plan: Plan, mlflow: str, prefect: str) -> dict[str, str]:
     """Collect the pages to open first: title -> URL."""
     tracker = open_tracker(plan)
     links = {"Prefect, all runs": f"{prefect}/runs"}
-    experiment = tracker.experiment_id
+    experiment = tracker.store.experiment_id
     if experiment is None:
         return links
     links["MLflow, all models"] = experiment_url(mlflow, experiment)

@@ -11,7 +11,7 @@ from stockpot.experiment.jobs.judging import (
     predict_model,
 )
 from stockpot.judging.job import BaselineJob, CostJob, JudgingJob, PredictionJob
-from stockpot.tracking import ModelRecord
+from stockpot.tracking.records import ModelRecord
 from tasks.session import current_session
 from tasks.task_kinds import local_task, worker_task
 

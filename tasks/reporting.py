@@ -15,7 +15,7 @@ from stockpot.experiment.report_files import (
 )
 from stockpot.reporting.figures import draw_figures
 from stockpot.reporting.results import unit_of
-from stockpot.tracking import log_results
+from stockpot.tracking.manifests import log_results
 from tasks.session import current_session
 from tasks.task_kinds import local_task
 

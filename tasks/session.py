@@ -23,7 +23,8 @@ from stockpot.storage.models import Failure, Model
 from stockpot.workers import WorkerPool, choose_devices
 
 if TYPE_CHECKING:
-    from stockpot.tracking import Dataset, Tracker
+    from stockpot.tracking.records import Dataset
+    from stockpot.tracking.tracker import Tracker
 
 _TRAINED_ON = {"base": ("pretrain",), "ingredient": ("train",)}
 _open: list[Session] = []
@@ -67,7 +68,8 @@ class Session:
             seconds: duration of the work.
             provenance: of the model, as text.
         """
-        from stockpot.tracking import PROVENANCE, record_from_manifest
+        from stockpot.tracking.manifests import record_from_manifest
+        from stockpot.tracking.recorded import PROVENANCE
 
         entry = made.to_json()
         record = record_from_manifest(entry, keys=parents, seconds=seconds)
@@ -83,7 +85,7 @@ class Session:
 
     def dataset(self, name: str) -> Dataset:
         """Return MLflow's description of one set of the workload's examples."""
-        from stockpot.tracking import Dataset
+        from stockpot.tracking.records import Dataset
 
         workload = self.plan.workload
         return Dataset(workload.name, workload.set_digest(name), name)
@@ -159,7 +161,7 @@ def _parent_run(session: Session) -> Iterator[None]:
 
 def _flat_params(content: Mapping[str, object]) -> dict[str, str | int | float | bool]:
     """Flatten params.yaml to dotted names, as MLflow's tables need them."""
-    from stockpot.tracking import flatten
+    from stockpot.tracking.records import flatten
 
     flat = flatten(content, number_lists=True)
     return {

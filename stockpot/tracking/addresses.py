@@ -20,13 +20,17 @@ _MODEL_PAGES = "workflowType=machine_learning"  # else the UI opens the pages fo
 
 
 def checked_uri(uri: str) -> str:
-    """Return `uri` if it is an address of a supported kind of store.
+    """Return `uri`, the address of a supported kind of store, without user and password.
+
+    Those of a server move to the environment, where MLflow reads them: it repeats the address in
+    its errors, and what is not in the address cannot be logged.
 
     Raises:
         InputError: it is neither the address of an MLflow server nor that of a database, or it
             is a SQLite file relative to the working directory.
     """
-    scheme = urlsplit(uri).scheme.partition("+")[0]
+    parts = urlsplit(uri)
+    scheme = parts.scheme.partition("+")[0]
     if scheme == "sqlite" and not uri.partition(":///")[2].startswith("/"):
         raise InputError(
             f"track.uri: the path of a SQLite file must be absolute, got {uri!r}; "
@@ -37,25 +41,16 @@ def checked_uri(uri: str) -> str:
             f"track.uri: must start with one of {sorted((*_DATABASES, *_SERVERS))}, "
             f"got {redacted(uri)!r}; e.g. http://localhost:5000 or sqlite:////home/me/mlflow.db"
         )
-    return uri
-
-
-def is_server(uri: str) -> bool:
-    """Whether `uri` is the address of an MLflow server, not of a database."""
-    return urlsplit(uri).scheme in _SERVERS
-
-
-def without_credentials(uri: str) -> str:
-    """Move user and password of a server's address to the environment, where MLflow reads them.
-
-    MLflow repeats the address in its errors; what is not in the address cannot be logged.
-    """
-    parts = urlsplit(uri)
     if not is_server(uri) or "@" not in parts.netloc:
         return uri
     os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username or "")
     os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
     return _with_user(uri, "")
+
+
+def is_server(uri: str) -> bool:
+    """Whether `uri` is the address of an MLflow server, not of a database."""
+    return urlsplit(uri).scheme in _SERVERS
 
 
 def redacted(uri: str) -> str:
@@ -68,7 +63,7 @@ def experiment_url(address: str, experiment_id: str) -> str:
 
     Args:
         address: address of the MLflow server or UI, e.g. `http://127.0.0.1:5000`.
-        experiment_id: MLflow's id, `Tracker.experiment_id`.
+        experiment_id: MLflow's id, `MlflowStore.experiment_id`.
     """
     page = f"{_page_root(address)}/experiments/{quote(experiment_id)}/runs"
     return f"{page}?viewStateShareKey={_VIEW}&{_MODEL_PAGES}"

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from stockpot.errors import InputError
 from stockpot.storage.locks import file_lock
-from stockpot.tracking.addresses import checked_uri, is_server, redacted, without_credentials
+from stockpot.tracking.addresses import checked_uri, is_server, redacted
 
 _PROBE_SECONDS = 5
 _AWAY_CODES = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
@@ -28,11 +28,6 @@ _REASONS = {
     "No route to host": "no route to host",
     "CERTIFICATE_VERIFY_FAILED": "its TLS certificate is not accepted",
 }
-_VERBOSE_LOGGERS = (
-    "alembic",
-    "mlflow.store.db.utils",
-    "mlflow.store.model_registry.abstract_store",
-)
 
 
 class StoreAwayError(ConnectionError):
@@ -73,7 +68,7 @@ def check_answers(uri: str) -> None:
     Raises:
         InputError: it does not answer, or `uri` is not the address of a store.
     """
-    uri = without_credentials(checked_uri(uri))
+    uri = checked_uri(uri)
     with must_answer(uri):
         probe(uri)
 
@@ -177,7 +172,7 @@ def _configure_mlflow() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow.tracking.client  # noqa: F401 (configures its loggers on import; ours come after)
 
-    for logger in _VERBOSE_LOGGERS:
+    for logger in ("alembic", "mlflow.store"):
         logging.getLogger(logger).setLevel(logging.WARNING)
     # It reports each attempt to connect; the outbox warns once.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)

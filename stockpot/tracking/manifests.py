@@ -174,8 +174,5 @@ def ingredient_curves(evaluation: Mapping[str, Any]) -> dict[str, list[float]]:
 
 def standalone_svg(svg: str) -> str:
     """Give an SVG element a size and a white background, as a file needs them."""
-    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
-    if box is None:
-        return svg
-    width, height = box.groups()
-    return svg.replace("<svg ", f'<svg width="{width}" height="{height}" {_PAPER} ', 1)
+    opening = r'<svg ([^>]*viewBox="0 0 ([\d.]+) ([\d.]+)")'
+    return re.sub(opening, rf'<svg width="\2" height="\3" {_PAPER} \1', svg, count=1)

@@ -15,26 +15,27 @@ from stockpot.tracking.addresses import redacted
 from stockpot.tracking.connection import StoreAwayError
 from stockpot.tracking.records import Record
 from stockpot.tracking.store import MlflowStore
-from stockpot.tracking.writes import give_up, write
+from stockpot.tracking.writes import ACTIONS, give_up
 
 _PAUSE_SECONDS = 30.0  # the store is not contacted for this long after it did not answer
 _log = logging.getLogger("stockpot")
 
 
 class Outbox:
-    """A queue of records on disk for one destination; records of other destinations stay in it.
+    """A queue of records on disk for one store; records for other destinations stay in it.
 
     Files are named `<sequence>-<destination>-<record>.json`. One thread of one process sends at a
     time, in the order of the sequence. While the store is away the files stay; they are sent after
     a pause, at the end of the run or when the store is opened again.
     """
 
-    def __init__(self, folder: Path, destination: str) -> None:
+    def __init__(self, store: MlflowStore, folder: Path) -> None:
+        self._store = store
         self._folder = folder
+        destination = f"{redacted(store.uri)} {store.experiment}"
         self._destination = hashlib.sha256(destination.encode()).hexdigest()[:8]
         self._threads = threading.Lock()
-        self._next_try = 0.0
-        self._has_warned = False
+        self._next_try = 0.0  # 0 while the store answers
         folder.mkdir(parents=True, exist_ok=True)
 
     def put(self, record: Record) -> Path:
@@ -52,13 +53,10 @@ class Outbox:
         """Count the records for another store or experiment."""
         return len(self._files()) - len(self.pending())
 
-    def send(
-        self, store: MlflowStore, record: Record | None = None, *, at_once: bool = False
-    ) -> None:
+    def send(self, record: Record | None = None, *, at_once: bool = False) -> None:
         """Append a record, then send everything that is pending.
 
         Args:
-            store: the destination.
             record: the record to append, if any.
             at_once: contact the store even if it was away less than 30 s ago.
 
@@ -73,36 +71,37 @@ class Outbox:
             refusals: list[str] = []
             try:
                 # An older record may have been tried before, here or by a process that died.
-                if paths not in ([], fresh) or store.client is None:
-                    store.refresh()
+                if paths not in ([], fresh) or self._store.client is None:
+                    self._store.refresh()
                 for path in paths:
-                    refusals += self._send_file(store, path)
-                self._has_warned = False
+                    refusals += self._send_file(path)
+                self._next_try = 0.0
             except StoreAwayError as away:
-                if not self._has_warned:
+                if not self._next_try:
                     _log.warning(
                         "the tracking store %s does not answer (%s); "
                         "records are queued and sent later",
-                        redacted(store.uri),
+                        redacted(self._store.uri),
                         away,
                     )
-                self._has_warned = True
                 self._next_try = time.monotonic() + _PAUSE_SECONDS
             if refusals:
                 raise StageFailed("; ".join(refusals))
 
-    def _send_file(self, store: MlflowStore, path: Path) -> list[str]:
+    def _send_file(self, path: Path) -> list[str]:
         """Send one record; move it out of the queue if it is refused, and return the refusal."""
         record = None
         try:
             record = Record.from_text(path.read_text(encoding="utf-8"))
-            write(store, record)
+            with self._store.answering():
+                ACTIONS[record.action](self._store, record)
         except StoreAwayError:
             raise
         except Exception as error:  # noqa: BLE001 (whatever it is, it must not block the queue)
             reason = " ".join(str(error).split())[:500]
             if record is not None:
-                give_up(store, record, reason)
+                with self._store.answering():
+                    give_up(self._store, record, reason)
             title = "a record" if record is None else record.title
             refused = self._folder / "refused" / path.name
             refused.parent.mkdir(exist_ok=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from stockpot.errors import InputError
 from stockpot.tracking.connection import ignoring
-from stockpot.tracking.store import KEY
+from stockpot.tracking.store import KEY, MlflowStore
 
 PROVENANCE = "making.json"
 """The file of a model's run with everything that is needed to rebuild the model."""
@@ -64,45 +64,62 @@ class PipelineRun:
     results: Mapping[str, str]
 
 
-def read_recorded_run(client: Any, experiment_id: str, run_id: str) -> RecordedRun:
-    """Read the run of a model; see `Tracker.recorded_run`."""
-    run = None
-    if len(run_id) == _ID_LENGTH:
-        with ignoring("RESOURCE_DOES_NOT_EXIST"):
-            run = client.get_run(run_id)
-    if run is None:
-        run = _find(client, run_id, [experiment_id], "a model's name or the start of one run's id")
-    if KEY not in run.data.tags:
-        raise InputError(
-            f"run {run_id!r}: must be the run of a model, got {run.info.run_name!r}; "
-            "open it in `stockpot ui` and choose one of its child runs"
+def read_recorded_run(store: MlflowStore, run_id: str) -> RecordedRun:
+    """Read the run of a model.
+
+    Args:
+        store: its experiment contains the run.
+        run_id: MLflow's id of the run, or the first characters of the id.
+
+    Raises:
+        InputError: no run of this experiment has this id, several do, or it is not a model's.
+        StageFailed: the store does not answer.
+    """
+    with store.asking() as client:
+        run = None
+        if len(run_id) == _ID_LENGTH:
+            with ignoring("RESOURCE_DOES_NOT_EXIST"):
+                run = client.get_run(run_id)
+        if run is None:
+            expected = "a model's name or the start of one run's id"
+            run = _find(client, run_id, [store.experiment_id or ""], expected)
+        if KEY not in run.data.tags:
+            raise InputError(
+                f"run {run_id!r}: must be the run of a model, got {run.info.run_name!r}; "
+                "open it in `stockpot ui` and choose one of its child runs"
+            )
+        return RecordedRun(
+            run_id=run.info.run_id,
+            name=run.info.run_name,
+            kind=run.data.tags["stockpot.kind"],
+            key=run.data.tags[KEY],
+            metrics=dict(run.data.metrics),
+            tags=dict(run.data.tags),
+            provenance=_texts(client, run.info.run_id, PROVENANCE).get(PROVENANCE),
         )
-    return RecordedRun(
-        run_id=run.info.run_id,
-        name=run.info.run_name,
-        kind=run.data.tags["stockpot.kind"],
-        key=run.data.tags[KEY],
-        metrics=dict(run.data.metrics),
-        tags=dict(run.data.tags),
-        provenance=_texts(client, run.info.run_id, PROVENANCE).get(PROVENANCE),
-    )
 
 
-def read_pipeline_run(client: Any, run_id: str) -> PipelineRun:
-    """Read a parent run of any experiment of the store; see `Tracker.pipeline_run`."""
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+def read_pipeline_run(store: MlflowStore, run_id: str) -> PipelineRun:
+    """Read a whole pipeline run, of any experiment in the store.
+
+    Raises:
+        InputError: the id is not the beginning of exactly one parent run's id.
+        StageFailed: the store does not answer.
+    """
     expected = "a project folder or the start of one parent run's id"
-    run = _find(client, run_id, experiments, expected, "tags.`stockpot.kind` = 'pipeline'")
-    datasets = [used.dataset for used in (run.inputs.dataset_inputs if run.inputs else [])]
-    texts = _texts(client, run.info.run_id, _RESULTS)
-    return PipelineRun(
-        run_id=run.info.run_id,
-        experiment_id=run.info.experiment_id,
-        name=run.info.run_name,
-        params=dict(run.data.params),
-        datasets={dataset.name.partition("/")[2]: dataset.digest for dataset in datasets},
-        results={name.removeprefix(f"{_RESULTS}/"): text for name, text in texts.items()},
-    )
+    with store.asking() as client:
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        run = _find(client, run_id, experiments, expected, "tags.`stockpot.kind` = 'pipeline'")
+        datasets = [used.dataset for used in (run.inputs.dataset_inputs if run.inputs else [])]
+        texts = _texts(client, run.info.run_id, _RESULTS)
+        return PipelineRun(
+            run_id=run.info.run_id,
+            experiment_id=run.info.experiment_id,
+            name=run.info.run_name,
+            params=dict(run.data.params),
+            datasets={dataset.name.partition("/")[2]: dataset.digest for dataset in datasets},
+            results={name.removeprefix(f"{_RESULTS}/"): text for name, text in texts.items()},
+        )
 
 
 def _find(

@@ -71,20 +71,6 @@ class ModelRecord:
         if not self.key:
             raise ValueError(f"model record {self.name!r}: key must not be empty, got ''")
 
-    def to_json(self) -> dict[str, Any]:
-        """Convert to JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> ModelRecord:
-        """Invert `to_json`."""
-        tuples = {
-            "curves": {name: tuple(curve) for name, curve in values["curves"].items()},
-            "inputs": tuple(values["inputs"]),
-            "datasets": tuple(Dataset(**dataset) for dataset in values["datasets"]),
-        }
-        return cls(**{**values, **tuples})
-
 
 @dataclass(frozen=True, slots=True)
 class Record:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -55,9 +56,7 @@ class KnownRuns:
     """
 
     is_all: bool = True
-    by_tag: dict[str, dict[str, KnownRun]] = field(
-        default_factory=lambda: {KEY: {}, PIPELINE: {}, RECORD: {}}
-    )
+    by_tag: dict[str, dict[str, KnownRun]] = field(default_factory=lambda: defaultdict(dict))
 
     def add(self, run: KnownRun, tags: Mapping[str, str]) -> None:
         """Add a run under its tags; of two finished runs of a key the first one stays."""
@@ -79,7 +78,7 @@ class MlflowStore:
         self.known = KnownRuns()
         self.experiment_id: str | None = None  # until the store has answered once
         self.client: Any = None  # None while the store is away
-        self._name = experiment_name
+        self.experiment = experiment_name
         self._state_dir = state_dir
 
     def refresh(self) -> None:
@@ -93,7 +92,7 @@ class MlflowStore:
         try:
             with self.answering():
                 if client is None:
-                    client, self.experiment_id = connect(self.uri, self._name, self._state_dir)
+                    client, self.experiment_id = connect(self.uri, self.experiment, self._state_dir)
                 known = KnownRuns()
                 known.is_all = self._read(client, known)
         except (InputError, StoreAwayError):

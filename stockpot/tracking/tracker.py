@@ -11,20 +11,14 @@ import os
 import socket
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from stockpot.tracking.addresses import checked_uri, redacted, without_credentials
+from stockpot.tracking.addresses import checked_uri
 from stockpot.tracking.connection import must_answer
 from stockpot.tracking.outbox import Outbox
-from stockpot.tracking.recorded import (
-    PipelineRun,
-    RecordedRun,
-    read_pipeline_run,
-    read_recorded_run,
-)
 from stockpot.tracking.records import Dataset, ModelRecord, Record, Scalar
 from stockpot.tracking.registry import ModelRegistry
 from stockpot.tracking.store import PIPELINE, MlflowStore
@@ -38,13 +32,17 @@ class Tracker:
     While the store does not answer, everything that is logged is queued on disk and sent later.
     The `log_*` methods, `start_parent`, `finish_parent` and `mark_killed` raise StageFailed if the
     store refuses a record; the record is moved to `outbox/refused`.
+
+    Attributes:
+        store: the experiment in the store.
+        pipeline: stockpot's own id of the pipeline run; empty before `start_parent`.
     """
 
     def __init__(
         self, store: MlflowStore, outbox: Outbox, origin: str, tags: Mapping[str, str]
     ) -> None:
         self.pipeline = ""
-        self._store = store
+        self.store = store
         self._outbox = outbox
         self._origin = origin
         self._tags = tags
@@ -75,10 +73,10 @@ class Tracker:
                 used.
             StageFailed: the store refused what an earlier run left in the outbox.
         """
-        uri = without_credentials(checked_uri(uri))
+        uri = checked_uri(uri)
         state_dir = state_dir.resolve()
         store = MlflowStore(uri, experiment_name, state_dir)
-        outbox = Outbox(state_dir / "outbox", f"{redacted(uri)} {experiment_name}")
+        outbox = Outbox(store, state_dir / "outbox")
         if not offline:
             with must_answer(uri):
                 store.refresh()
@@ -88,7 +86,7 @@ class Tracker:
                 "they are sent when it is opened again",
                 elsewhere,
             )
-        outbox.send(store)
+        outbox.send()
         return cls(store, outbox, f"{socket.gethostname()}:{state_dir}", _run_tags(tags))
 
     @property
@@ -97,30 +95,14 @@ class Tracker:
         return len(self._outbox.pending())
 
     @property
-    def experiment_id(self) -> str | None:
-        """MLflow's id of the experiment; None until the store has answered once."""
-        return self._store.experiment_id
-
-    @property
-    def parent_run_id(self) -> str | None:
-        """MLflow's id of the parent run; None until the store has it."""
-        run = self._store.known.by_tag[PIPELINE].get(self.pipeline)
-        return None if run is None else run.run_id
-
-    @property
     def newest_run_id(self) -> str | None:
         """MLflow's id of the parent run that started last; None if there is none."""
-        return next((run.run_id for run in self._store.known.by_tag[PIPELINE].values()), None)
+        return next((run.run_id for run in self.store.known.by_tag[PIPELINE].values()), None)
 
     def run_id(self, key: str) -> str | None:
         """Return MLflow's id of the run of a model, by its content key."""
-        run = self._store.model_run(key)
+        run = self.store.model_run(key)
         return None if run is None else run.run_id
-
-    def model_id(self, key: str) -> str | None:
-        """Return MLflow's id of the LoggedModel of a model, by its content key."""
-        run = self._store.model_run(key)
-        return None if run is None else run.model_id
 
     def start_parent(
         self,
@@ -150,8 +132,7 @@ class Tracker:
 
     def finish_parent(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """End the parent run and send what is pending, even if the store was away just now."""
-        record = Record("finish", self.pipeline, {"status": status})
-        self._outbox.send(self._store, record, at_once=True)
+        self._submit("finish", at_once=True, status=status)
         if self.pending:
             _log.warning("%d tracking records are not sent; the next run sends them", self.pending)
 
@@ -159,7 +140,7 @@ class Tracker:
         """End a parent run that a dead process left running.
 
         Args:
-            run: its `parent_run_id`, or its `pipeline` if the former was never known.
+            run: MLflow's id of it, or its `pipeline` if the former was never known.
         """
         self._submit("kill", run=run, status="KILLED")
 
@@ -167,14 +148,14 @@ class Tracker:
         """List the parent runs that this project started on this machine and did not end."""
         return tuple(
             run.run_id
-            for pipeline, run in self._store.known.by_tag[PIPELINE].items()
+            for pipeline, run in self.store.known.by_tag[PIPELINE].items()
             if run.status == "RUNNING" and run.origin == self._origin and pipeline != self.pipeline
         )
 
     def log_model(self, record: ModelRecord) -> None:
         """Log a model as a child run; one that the store already has is linked instead."""
         own = record.tags  # first in order, too: the UI preserves it
-        self._submit("model", **replace(record, tags={**own, **self._tags, **own}).to_json())
+        self._submit("model", **asdict(replace(record, tags={**own, **self._tags, **own})))
 
     def log_metrics(
         self, key: str, metrics: Mapping[str, float], datasets: Sequence[Dataset] = ()
@@ -194,8 +175,7 @@ class Tracker:
         curves: Mapping[str, Sequence[float]] = MappingProxyType({}),
     ) -> None:
         """Add metrics to the parent run, and curves, each of which its page charts by step."""
-        listed = {name: list(curve) for name, curve in curves.items()}
-        self._submit("parent-metrics", metrics=dict(metrics), curves=listed)
+        self._submit("parent-metrics", metrics=dict(metrics), curves=dict(curves))
 
     def log_parent_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags of the parent run."""
@@ -239,34 +219,12 @@ class Tracker:
         Raises:
             StageFailed: the store refused what was pending.
         """
-        self._outbox.send(self._store, at_once=True)
-        return ModelRegistry(self._store, name)
+        self._outbox.send(at_once=True)
+        return ModelRegistry(self.store, name)
 
-    def recorded_run(self, run_id: str) -> RecordedRun:
-        """Read the run of a model.
-
-        Args:
-            run_id: MLflow's id of the run, or the first characters of the id.
-
-        Raises:
-            InputError: no run of this experiment has this id, several do, or it is not a model's.
-            StageFailed: the store does not answer.
-        """
-        with self._store.asking() as client:
-            return read_recorded_run(client, self.experiment_id or "", run_id)
-
-    def pipeline_run(self, run_id: str) -> PipelineRun:
-        """Read a whole pipeline run, of any experiment in the store.
-
-        Raises:
-            InputError: the id is not the beginning of exactly one parent run's id.
-            StageFailed: the store does not answer.
-        """
-        with self._store.asking() as client:
-            return read_pipeline_run(client, run_id)
-
-    def _submit(self, action: str, /, **content: Any) -> None:
-        self._outbox.send(self._store, Record(action, self.pipeline, content))
+    def _submit(self, action: str, /, *, at_once: bool = False, **content: Any) -> None:
+        record = Record(action, self.pipeline, content)
+        self._outbox.send(record, at_once=at_once)
 
 
 def _run_tags(tags: Mapping[str, str]) -> dict[str, str]:

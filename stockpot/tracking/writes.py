@@ -28,33 +28,17 @@ from stockpot.tracking.store import KEY, PIPELINE, RECORD, KnownRun, MlflowStore
 _MAX_REASON = 5000  # characters; MLflow's tags hold 8000 bytes
 
 
-def write(store: MlflowStore, record: Record) -> None:
-    """Write a record to a connected store.
-
-    Raises:
-        StoreAwayError: the store did not answer; whether the record went through is unknown.
-        Exception: the store refused the record.
-    """
-    with store.answering():
-        ACTIONS[record.action](store, record)
-
-
 def give_up(store: MlflowStore, record: Record, reason: str) -> None:
-    """End the half-written run of a refused model, so that it does not seem to be running.
-
-    Raises:
-        StoreAwayError: the store did not answer.
-    """
+    """End the half-written run of a refused model, so that it does not seem to be running."""
     run = store.known.by_tag[RECORD].get(record.id)
     if record.action != "model" or run is None or run.status != "RUNNING":
         return
-    with store.answering():
-        text = _shortened(f"not logged whole: {reason}")
-        store.client.set_tag(run.run_id, "stockpot.failure", text)
-        if run.model_id is not None:
-            store.client.finalize_logged_model(run.model_id, "FAILED")
-        store.client.set_terminated(run.run_id, "FAILED")
-        run.status = "FAILED"
+    text = _shortened(f"not logged whole: {reason}")
+    store.client.set_tag(run.run_id, "stockpot.failure", text)
+    if run.model_id is not None:
+        store.client.finalize_logged_model(run.model_id, "FAILED")
+    store.client.set_terminated(run.run_id, "FAILED")
+    run.status = "FAILED"
 
 
 def _start(store: MlflowStore, record: Record) -> None:
@@ -91,7 +75,7 @@ def _end(store: MlflowStore, run: KnownRun, record: Record) -> None:
 
 def _model(store: MlflowStore, record: Record) -> None:
     """Log a model as a child run, or link its earlier run."""
-    model = ModelRecord.from_json(record.content)
+    model = ModelRecord(**record.content)
     inputs = [store.require(KEY, key).model_id for key in model.inputs]
     parent = store.require(PIPELINE, record.pipeline)
     own, earlier = store.find(RECORD, record.id), store.find(KEY, model.key)

@@ -9,7 +9,9 @@ import pytest
 from judged_results import judged_results
 from mlflow_server import Server
 
-from stockpot.tracking import ModelRecord, Tracker, compare_url, experiment_url
+from stockpot.tracking.addresses import compare_url, experiment_url
+from stockpot.tracking.records import ModelRecord
+from stockpot.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from tests.ui.conftest import Tab
@@ -44,7 +46,7 @@ def links(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     tracker.log_view("accuracy")
     tracker.finish_parent("FINISHED")
     runs = [run for name in SOUPS if (run := tracker.run_id(name))]
-    experiment = str(tracker.experiment_id)
+    experiment = str(tracker.store.experiment_id)
     server = Server(folder / "server", store)
     server.start()
     yield {

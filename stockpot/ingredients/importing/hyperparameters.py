@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stockpot.errors import InputError
-from stockpot.tracking import flatten
+from stockpot.tracking.records import flatten
 
 Values = Mapping[str, float | str]
 

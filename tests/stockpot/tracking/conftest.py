@@ -15,7 +15,7 @@ import pytest
 from mlflow.tracking.client import MlflowClient
 from mlflow_server import Server
 
-from stockpot.tracking import Tracker
+from stockpot.tracking.tracker import Tracker
 
 
 def pytest_configure(config: pytest.Config) -> None:

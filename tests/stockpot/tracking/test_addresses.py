@@ -7,8 +7,14 @@ from urllib.parse import parse_qs
 import pytest
 
 from stockpot.errors import InputError
-from stockpot.tracking import compare_url, experiment_url, registered_model_url, run_url
-from stockpot.tracking.addresses import checked_uri, redacted, without_credentials
+from stockpot.tracking.addresses import (
+    checked_uri,
+    compare_url,
+    experiment_url,
+    redacted,
+    registered_model_url,
+    run_url,
+)
 
 SECRET = "https://anna:pass%40word@mlflow.example.org:8443/team"
 
@@ -35,7 +41,7 @@ def test_credentials_of_a_server_go_to_the_environment(monkeypatch: pytest.Monke
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "old")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "old")
 
-    plain = without_credentials(SECRET)
+    plain = checked_uri(SECRET)
 
     assert plain == "https://mlflow.example.org:8443/team"
     assert os.environ["MLFLOW_TRACKING_USERNAME"] == "anna"

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from stockpot.tracking import record_from_manifest
+from stockpot.tracking.manifests import record_from_manifest
 
 
 def test_run_of_an_imported_model_has_tags_for_its_file_and_the_files_digest() -> None:

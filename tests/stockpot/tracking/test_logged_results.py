@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 from mlflow.tracking.client import MlflowClient
+from parent_runs import parent_run_id
 
-from stockpot.tracking import Tracker, log_results
-from stockpot.tracking.manifests import best_metrics, ingredient_curves, standalone_svg
+from stockpot.tracking.manifests import best_metrics, ingredient_curves, log_results, standalone_svg
+from stockpot.tracking.tracker import Tracker
 
 EVALUATION = {
     "metric": "accuracy",
@@ -70,7 +71,7 @@ def test_results_are_metrics_curves_manifests_and_figures_of_the_parent_run(
 
     log_results(tracker, tmp_path, "greedy", {"Score by shift": SVG})
 
-    run_id = tracker.parent_run_id or ""
+    run_id = parent_run_id(tracker)
     run = client.get_run(run_id)
     history = client.get_metric_history(run_id, "ingredients/test/accuracy")
     assert run.data.metrics["val/accuracy"] == 0.8

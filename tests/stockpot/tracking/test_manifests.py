@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from stockpot.tracking import Dataset, ModelRecord, record_from_manifest
+from stockpot.tracking.manifests import record_from_manifest
+from stockpot.tracking.records import Dataset, ModelRecord
 
 KEYS = {"base": "key-base", "ingredient-00": "key-0", "ingredient-01": "key-1"}
 SCORES = {"val/accuracy": 0.97, "val/loss": 0.1}
@@ -138,11 +139,3 @@ def test_missing_key_of_an_ingredient_is_an_error() -> None:
 
     with pytest.raises(KeyError, match="ingredient-09"):
         record_from_manifest(model, keys=KEYS)
-
-
-def test_record_round_trips_through_json() -> None:
-    record = record_from_manifest(
-        entry("base", "base"), keys=KEYS, datasets=[Dataset("digits", "cd", "val")]
-    )
-
-    assert ModelRecord.from_json(record.to_json()) == record

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from parent_runs import parent_run_id
 
 from stockpot.errors import InputError
-from stockpot.tracking import Dataset, ModelRecord, Tracker
+from stockpot.tracking.recorded import read_pipeline_run
+from stockpot.tracking.records import Dataset, ModelRecord
+from stockpot.tracking.tracker import Tracker
 
 
 def test_pipeline_run_is_read_by_an_id_prefix(
@@ -20,30 +23,34 @@ def test_pipeline_run_is_read_by_an_id_prefix(
     tracker.log_text("results/base.json", '{"base": 1}')
     tracker.log_text("results/diagnostics/regime.json", "{}")
     tracker.log_text("report.html", "<p>")
-    run_id = tracker.parent_run_id or ""
+    run_id = parent_run_id(tracker)
 
-    run = tracker.pipeline_run(run_id[:12])
+    run = read_pipeline_run(tracker.store, run_id[:12])
 
-    assert (run.run_id, run.experiment_id, run.name) == (run_id, tracker.experiment_id, "whole")
+    assert (run.run_id, run.experiment_id, run.name) == (
+        run_id,
+        tracker.store.experiment_id,
+        "whole",
+    )
     assert run.params == {"seed": "3", "soups.0.name": "top"}
     assert run.datasets == {"test": "aa", "test_shift/noise": "bb"}
     assert run.results == {"base.json": '{"base": 1}', "diagnostics/regime.json": "{}"}
 
 
 def test_pipeline_run_of_another_experiment_is_found(tracker: Tracker, uri: str) -> None:
-    run_id = tracker.parent_run_id or ""
+    run_id = parent_run_id(tracker)
     place = Path(uri.removeprefix("sqlite:///")).parent / "elsewhere"
 
     elsewhere = Tracker.open(uri, "another experiment", place, offline=False, tags={})
 
-    assert elsewhere.pipeline_run(run_id).results == {}
+    assert read_pipeline_run(elsewhere.store, run_id).results == {}
 
 
 def test_run_of_a_model_is_not_a_pipeline_run(tracker: Tracker) -> None:
     tracker.log_model(ModelRecord("greedy", "soup", key="key-of-a-soup"))
 
     with pytest.raises(InputError, match="the start of one parent run's id, got that of 0"):
-        tracker.pipeline_run(tracker.run_id("key-of-a-soup") or "")
+        read_pipeline_run(tracker.store, tracker.run_id("key-of-a-soup") or "")
 
 
 def test_ambiguous_prefix_of_a_pipeline_run_is_an_input_error(
@@ -52,4 +59,4 @@ def test_ambiguous_prefix_of_a_pipeline_run_is_an_input_error(
     open_tracker().start_parent("second run", {}, {})
 
     with pytest.raises(InputError, match=r"run '': must be a project folder or .* got that of \d+"):
-        tracker.pipeline_run("")
+        read_pipeline_run(tracker.store, "")

@@ -9,12 +9,14 @@ from pathlib import Path
 
 from mlflow.tracking.client import MlflowClient
 
-from stockpot.tracking import ModelRecord, Tracker
+from stockpot.tracking.records import ModelRecord
+from stockpot.tracking.tracker import Tracker
 
 PROGRAM = """
 import sys
 from pathlib import Path
-from stockpot.tracking import ModelRecord, Tracker
+from stockpot.tracking.records import ModelRecord
+from stockpot.tracking.tracker import Tracker
 
 def main(folder, prefix, count):
     uri = f"sqlite:///{folder}/mlflow.db"

@@ -10,7 +10,9 @@ import pytest
 from mlflow.tracking.client import MlflowClient
 
 from stockpot.errors import StageFailed
-from stockpot.tracking import ModelRecord, ModelRegistry, Tracker
+from stockpot.tracking.records import ModelRecord
+from stockpot.tracking.registry import ModelRegistry
+from stockpot.tracking.tracker import Tracker
 
 SOUP = ModelRecord("greedy", "soup", key="key-soup", digest="ab" * 32, path="checkpoints/g")
 

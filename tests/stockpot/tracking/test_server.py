@@ -15,7 +15,9 @@ from mlflow.entities import Run
 from mlflow.tracking.client import MlflowClient
 
 from stockpot.errors import InputError, StageFailed
-from stockpot.tracking import Dataset, ModelRecord, Tracker
+from stockpot.tracking.recorded import read_recorded_run
+from stockpot.tracking.records import Dataset, ModelRecord
+from stockpot.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from tests.stockpot.tracking.conftest import LossyProxy, Server
@@ -142,12 +144,12 @@ def test_run_that_ends_while_the_server_is_down_is_sent_by_the_next_open(
     offline.log_metrics("greedy", {"test/accuracy": 0.8})
     offline.finish_parent("FINISHED")
     ended_ms = time.time_ns() // 1_000_000
-    waiting = (offline.pending, offline.parent_run_id, offline.experiment_id)
+    waiting = (offline.pending, offline.store.experiment_id)
 
     proxy.away = False
     later = Tracker.open(proxy.uri, experiment, tmp_path, offline=False, tags={})
 
-    assert waiting == (5, None, None)
+    assert waiting == (5, None)
     assert later.pending == 0
     found = runs(proxy.uri, experiment)
     assert {name: len(same) for name, same in found.items()} == {
@@ -261,7 +263,7 @@ def test_server_stores_registered_models_and_files_of_runs(
     assert registry.alias("champion") == made
     assert made.run_id == tracker.run_id("base")
     assert registry.versions("stockpot.digest", "ab" * 32) == [made]
-    assert tracker.recorded_run(made.run_id[:8]).provenance == "{}"
+    assert read_recorded_run(tracker.store, made.run_id[:8]).provenance == "{}"
 
 
 def test_no_message_contains_the_credentials_of_an_address(

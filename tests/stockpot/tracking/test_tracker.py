@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 from mlflow.entities import Run
 from mlflow.tracking.client import MlflowClient
+from parent_runs import parent_run_id
 
 from stockpot.errors import InputError, StageFailed
-from stockpot.tracking import Dataset, ModelRecord, Tracker
 from stockpot.tracking.outbox import Outbox
-from stockpot.tracking.records import Record
+from stockpot.tracking.records import Dataset, ModelRecord, Record
+from stockpot.tracking.store import MlflowStore
+from stockpot.tracking.tracker import Tracker
 
 BASE = ModelRecord("base", "base", key="key-base", metrics={"val/accuracy": 0.5})
 INGREDIENT = ModelRecord(
@@ -67,8 +69,7 @@ def test_parent_run_has_name_params_tags_and_status(tracker: Tracker, client: Ml
     tracker.log_parent_metrics({"best/accuracy": 0.97})
     tracker.finish_parent("FINISHED")
 
-    assert tracker.parent_run_id is not None
-    run = client.get_run(tracker.parent_run_id)
+    run = client.get_run(parent_run_id(tracker))
     assert (run.info.run_name, run.info.status) == ("first run", "FINISHED")
     assert run.data.params == {"seed": "0"}
     assert run.data.metrics == {"best/accuracy": 0.97}
@@ -96,7 +97,7 @@ def test_ingredient_is_stored_as_it_was_logged(tracker: Tracker, runs: Runs) -> 
         "stockpot.git_commit": "c0ffee",
         "team": "soup",
     }
-    assert tags["mlflow.parentRunId"] == tracker.parent_run_id
+    assert tags["mlflow.parentRunId"] == parent_run_id(tracker)
     assert tags["mlflow.note.content"] == "Trained from **base**."
 
 
@@ -127,15 +128,13 @@ def test_lineage_goes_from_base_over_ingredient_to_soup(tracker: Tracker, runs: 
 
 
 def test_logged_model_refers_to_the_checkpoint_and_has_the_metrics(
-    tracker: Tracker, client: MlflowClient
+    tracker: Tracker, client: MlflowClient, runs: Runs
 ) -> None:
     tracker.log_model(BASE)
     tracker.log_model(INGREDIENT)
 
-    model_id = tracker.model_id("key-0")
-
-    assert model_id is not None
-    model = client.get_logged_model(model_id)
+    (run,) = runs("key-0")
+    model = client.get_logged_model(model_outputs(run)[0])
     assert (model.name, model.model_type, model.status.value) == (
         "ingredient-00",
         "ingredient",
@@ -191,7 +190,7 @@ def test_reason_longer_than_a_tag_is_shortened(tracker: Tracker, runs: Runs) -> 
 
 
 def test_failure_is_logged_once_per_pipeline_run_and_a_later_success_as_a_new_run(
-    open_tracker: Callable[[], Tracker], runs: Runs
+    open_tracker: Callable[[], Tracker], client: MlflowClient, runs: Runs
 ) -> None:
     failed = ModelRecord("i", "ingredient", key="flaky", status="FAILED", reason="out of memory")
     first, second = open_tracker(), open_tracker()
@@ -205,7 +204,8 @@ def test_failure_is_logged_once_per_pipeline_run_and_a_later_success_as_a_new_ru
 
     statuses = sorted(run.info.status for run in runs("flaky"))
     assert statuses == ["FAILED", "FAILED", "FINISHED"]
-    assert open_tracker().model_id("flaky") is not None
+    found = client.get_run(open_tracker().run_id("flaky") or "")
+    assert found.info.status == "FINISHED"
 
 
 def test_model_logged_twice_is_one_run(tracker: Tracker, runs: Runs) -> None:
@@ -234,12 +234,9 @@ def test_second_pipeline_run_links_what_the_first_one_logged(
     second.log_model(BASE)
     second.log_model(INGREDIENT)
 
-    assert len(runs("key-0")) == 1
-    assert second.parent_run_id is not None
-    parent = client.get_run(second.parent_run_id)
-    assert model_inputs(parent) == sorted(
-        [second.model_id("key-base") or "", second.model_id("key-0") or ""]
-    )
+    (base,), (ingredient,) = runs("key-base"), runs("key-0")
+    parent = client.get_run(parent_run_id(second))
+    assert model_inputs(parent) == sorted(model_outputs(base) + model_outputs(ingredient))
 
 
 def test_model_older_than_the_runs_that_are_read_at_once_is_also_linked(
@@ -268,8 +265,7 @@ def test_model_of_the_same_pipeline_run_is_not_linked_to_it(
 
     tracker.log_model(BASE)
 
-    assert tracker.parent_run_id is not None
-    assert model_inputs(client.get_run(tracker.parent_run_id)) == []
+    assert model_inputs(client.get_run(parent_run_id(tracker))) == []
 
 
 def test_pipeline_run_continues_in_another_process(
@@ -281,9 +277,9 @@ def test_pipeline_run_continues_in_another_process(
     second.start_parent("first run", {"seed": 0}, {}, tracker.pipeline)
     second.log_model(BASE)
 
-    assert second.parent_run_id == tracker.parent_run_id
+    assert parent_run_id(second) == parent_run_id(tracker)
     assert len(runs()) == 2
-    assert client.get_run(second.parent_run_id or "").info.status == "RUNNING"
+    assert client.get_run(parent_run_id(second)).info.status == "RUNNING"
 
 
 def test_metrics_are_added_to_run_and_model(
@@ -330,7 +326,7 @@ def test_datasets_of_the_pipeline_and_of_later_metrics_are_inputs_of_their_runs(
     later.log_metrics("key-base", {"test/accuracy": 0.4}, [val, test])
 
     (run,) = runs("key-base")
-    for found in (client.get_run(later.parent_run_id or ""), run):
+    for found in (client.get_run(parent_run_id(later)), run):
         assert found.inputs is not None
         named = {(each.dataset.name, each.dataset.digest) for each in found.inputs.dataset_inputs}
         assert len(found.inputs.dataset_inputs) == 2
@@ -341,7 +337,7 @@ def test_parent_has_curves_and_tags(tracker: Tracker, client: MlflowClient) -> N
     tracker.log_parent_metrics({}, {"ingredients/val/accuracy": (0.8, 0.9)})
     tracker.log_parent_tags({"stockpot.promotion": "kept"})
 
-    run = client.get_run(tracker.parent_run_id or "")
+    run = client.get_run(parent_run_id(tracker))
     points = client.get_metric_history(run.info.run_id, "ingredients/val/accuracy")
     assert [(point.step, point.value) for point in points] == [(0, 0.8), (1, 0.9)]
     assert run.data.tags["stockpot.promotion"] == "kept"
@@ -362,7 +358,7 @@ def test_newest_run_is_the_pipeline_run_that_started_last(
     second = open_tracker()
     second.start_parent("second", {}, {})
 
-    assert open_tracker().newest_run_id == second.parent_run_id != tracker.parent_run_id
+    assert open_tracker().newest_run_id == parent_run_id(second) != parent_run_id(tracker)
 
 
 def test_view_sorts_the_models_of_the_runs_page_by_the_metric(
@@ -370,7 +366,7 @@ def test_view_sorts_the_models_of_the_runs_page_by_the_metric(
 ) -> None:
     tracker.log_view("f1")
 
-    tags = client.get_experiment(tracker.experiment_id or "").tags
+    tags = client.get_experiment(tracker.store.experiment_id or "").tags
     view = json.loads(tags["mlflow.sharedViewState.stockpot"])
     assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`test/f1`", False)
     assert tags["mlflow.experimentKind"] == "custom_model_development"
@@ -381,9 +377,7 @@ def test_text_is_an_artifact_of_the_parent(
 ) -> None:
     tracker.log_text("reports/report.html", "<h1>Größe</h1>")
 
-    file = client.download_artifacts(
-        tracker.parent_run_id or "", "reports/report.html", str(tmp_path)
-    )
+    file = client.download_artifacts(parent_run_id(tracker), "reports/report.html", str(tmp_path))
     assert Path(file).read_text(encoding="utf-8") == "<h1>Größe</h1>"
 
 
@@ -394,7 +388,7 @@ def test_table_logged_again_replaces_the_first_and_is_shown_as_a_table(
 
     tracker.log_table("results.json", {"model": ["base", "greedy"], "accuracy": [0.5, math.nan]})
 
-    run = client.get_run(tracker.parent_run_id or "")
+    run = client.get_run(parent_run_id(tracker))
     file = client.download_artifacts(run.info.run_id, "results.json", str(tmp_path))
     assert json.loads(Path(file).read_text()) == {
         "columns": ["model", "accuracy"],
@@ -432,7 +426,7 @@ def test_runs_that_a_dead_process_left_are_found_and_marked_killed(
     left = later.left_running()
     later.mark_killed(left[0])
 
-    assert left == (tracker.parent_run_id,)
+    assert left == (parent_run_id(tracker),)
     assert client.get_run(left[0]).info.status == "KILLED"
     assert open_tracker().left_running() == ()
 
@@ -444,7 +438,7 @@ def test_run_that_ended_is_not_marked_killed(
 
     open_tracker().mark_killed(tracker.pipeline)
 
-    assert client.get_run(tracker.parent_run_id or "").info.status == "FAILED"
+    assert client.get_run(parent_run_id(tracker)).info.status == "FAILED"
 
 
 def test_threads_log_at_once(tracker: Tracker, runs: Runs) -> None:
@@ -496,7 +490,7 @@ def test_damaged_file_in_the_outbox_is_refused_once(
     uri: str,
     experiment: str,
 ) -> None:
-    outbox = Outbox(state_dir / "outbox", f"{uri} {experiment}")
+    outbox = Outbox(MlflowStore(uri, experiment, state_dir), state_dir / "outbox")
     damaged = outbox.put(Record("metrics", tracker.pipeline, {}))
     damaged.write_text("not json")
 
@@ -510,7 +504,7 @@ def test_damaged_file_in_the_outbox_is_refused_once(
 def test_deleted_experiment_is_an_input_error(
     tracker: Tracker, open_tracker: Callable[[], Tracker], client: MlflowClient
 ) -> None:
-    client.delete_experiment(tracker.experiment_id or "")
+    client.delete_experiment(tracker.store.experiment_id or "")
 
     with pytest.raises(InputError, match=r"track.experiment: 'soups-.*' was deleted in MLflow"):
         open_tracker()
@@ -530,7 +524,7 @@ def test_folder_in_place_of_a_database_is_an_input_error_at_once(tmp_path: Path)
         Tracker.open(f"sqlite:///{tmp_path}", "soups", tmp_path, offline=False, tags={})
 
 
-def test_importing_the_package_does_not_import_mlflow() -> None:
-    code = "import sys, stockpot.tracking; sys.exit('mlflow' in sys.modules)"
+def test_importing_the_tracker_does_not_import_mlflow() -> None:
+    code = "import sys, stockpot.tracking.tracker; sys.exit('mlflow' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
