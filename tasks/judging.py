@@ -10,7 +10,7 @@ from stockpot.experiment.jobs.judging import (
     measure_cost,
     predict_model,
 )
-from stockpot.judging.job import BaselineJob, CostJob, JudgingJob, PredictionJob
+from stockpot.judging.job import BaselineJob, EvaluationJob, JudgingJob, PredictionJob
 from stockpot.tracking.records import ModelRecord
 from tasks.session import current_session
 from tasks.task_kinds import local_task, worker_task
@@ -32,7 +32,7 @@ def measure(job: BaselineJob) -> None:
 def time_a_prediction() -> None:
     """Measure the latency of a prediction while nothing else runs."""
     session = current_session()
-    session.workers.run(measure_cost, CostJob(session.root, session.plan.workload))
+    session.workers.run(measure_cost, EvaluationJob(session.root, session.plan.workload))
 
 
 @worker_task("judge")

@@ -18,18 +18,27 @@ Granularity = Literal["coarse", "per_class"]
 
 
 @dataclass(frozen=True, slots=True)
-class PredictionJob:
-    """Job that caches the predictions of one model.
+class EvaluationJob:
+    """What the jobs of an evaluation share, and all that the measurement of the latency needs.
 
     Attributes:
         root: the project root.
-        workload: what the model is judged on.
-        model: which model.
-        sets: names of sets: `val`, `test`, `val_shift/<name>` or `test_shift/<name>`.
+        workload: what models are judged on.
     """
 
     root: Path
     workload: WorkloadSpec
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionJob(EvaluationJob):
+    """Job that caches the predictions of one model.
+
+    Attributes:
+        model: which model.
+        sets: names of sets: `val`, `test`, `val_shift/<name>` or `test_shift/<name>`.
+    """
+
     model: Model
     sets: tuple[str, ...]
 
@@ -40,12 +49,10 @@ class PredictionJob:
 
 
 @dataclass(frozen=True, slots=True)
-class JudgingJob:
+class JudgingJob(EvaluationJob):
     """Job that computes the evaluation manifest.
 
     Attributes:
-        root: the project root.
-        workload: what models are judged on.
         models: base, ingredients, soups and tuned soups, in the order of the table.
         bootstrap: number of resamples.
         confidence: of the intervals, in (0, 1).
@@ -57,8 +64,6 @@ class JudgingJob:
         metrics: the user's own metrics, each as `module:name`.
     """
 
-    root: Path
-    workload: WorkloadSpec
     models: tuple[Model, ...]
     bootstrap: int
     confidence: float
@@ -68,19 +73,6 @@ class JudgingJob:
     random_soups: tuple[RandomSoupsJob, ...] = ()
     wise_ft: WiseFtJob | None = None
     metrics: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class CostJob:
-    """Job that measures the latency of a prediction.
-
-    Attributes:
-        root: the project root.
-        workload: builds the model.
-    """
-
-    root: Path
-    workload: WorkloadSpec
 
 
 RepeatSource: TypeAlias = Literal["tta", "noise", "mc_dropout"]
@@ -109,24 +101,16 @@ class Repeats:
 
 
 @dataclass(frozen=True, slots=True)
-class RepeatsJob:
+class RepeatsJob(PredictionJob):
     """Job that averages m predictions of one model: a baseline for soups at m-fold cost.
 
     Attributes:
-        root: the project root.
-        workload: what the model is judged on.
-        model: the best ingredient.
         repeats: settings of the passes.
         seed: the experiment's.
-        sets: names of sets, as in `PredictionJob`.
     """
 
-    root: Path
-    workload: WorkloadSpec
-    model: Model
     repeats: Repeats
     seed: int
-    sets: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -142,7 +126,6 @@ class RepeatsJob:
             seed=self.seed,
             code=code_key("stockpot.judging.repeats"),
         )
-        details = {"repeats": asdict(self.repeats), "of": self.model.name}
         return replace(
             self.model,
             name=self.name,
@@ -150,7 +133,7 @@ class RepeatsJob:
             key=key,
             digest=key,
             scores={},
-            details=details,
+            details={"repeats": asdict(self.repeats), "of": self.model.name},
         )
 
 

@@ -5,10 +5,11 @@ Neither weights nor outputs of such models are stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from stockpot.judging.test_sets import open_set, test_sets
 from stockpot.scoring.key_parts import outputs_key_parts
 from stockpot.scoring.predictions import MERGED
 from stockpot.scoring.shift_means import are_copies, mean_over_shifts
+from stockpot.soups.preparation.recalibration import Recalibration
 from stockpot.statistics.values import Floats
 from stockpot.storage.checkpoints import load_tensors, save_checkpoint
 from stockpot.storage.code_keys import code_key
@@ -32,7 +34,7 @@ def cache_values(
     root: Path,
     workload: WorkloadSpec,
     merges: Sequence[Any],
-    weights: Callable[[int], Mapping[str, Tensor]],
+    merged: Iterable[tuple[Mapping[str, Tensor], int]],
     device: str,
 ) -> None:
     """Measure merged models on val, test and the test shifts, unless their values are cached.
@@ -41,7 +43,8 @@ def cache_values(
         root: the project root.
         workload: its sets and its first metric are used.
         merges: recipe of each model as JSON; part of the cache key.
-        weights: position in `merges` -> the model's tensors, on the device.
+        merged: by each recipe the model's tensors, on the device, and the number of models that
+            they are made of; read only if values are missing.
         device: for forward passes.
     """
     paths = {name: values_path(root, workload, merges, name) for name in judged_sets(workload)}
@@ -50,20 +53,18 @@ def cache_values(
         return
     built = workload.build()
     metric = next(iter(built.metrics.values()))
-    model = empty_model(built, device)
+    model, recalibrated = empty_model(built, device), Recalibration(built, device)
     opened = {name: open_set(workload, name, device) for name in missing}
     values: dict[str, list[Tensor]] = {name: [] for name in missing}
-    firsts = [merges.index(merge) for merge in merges]  # equal merges are measured once
-    for place, first in enumerate(firsts):
-        if place == first:
-            put_weights(model, weights(place))
+    for place, (weights, num_models) in enumerate(merged):
+        first = merges.index(merges[place])
+        if first < place:  # equal merges are measured once
+            for measured in values.values():
+                measured.append(measured[first])
+            continue
+        put_weights(model, recalibrated(weights, num_models))
         for name, examples in opened.items():
-            measured = (
-                metric(examples.outputs(model), examples.targets).float().cpu()
-                if place == first
-                else values[name][first]
-            )
-            values[name].append(measured)
+            values[name].append(metric(examples.outputs(model), examples.targets).float().cpu())
     for name, path in missing.items():
         save_checkpoint(path, {"values": torch.stack(values[name])}, {})
 
@@ -99,11 +100,7 @@ def judged_sets(workload: WorkloadSpec) -> tuple[str, ...]:
 def values_path(root: Path, workload: WorkloadSpec, merges: Sequence[Any], set_name: str) -> Path:
     """Return the cache file of the values of merged models on a set."""
     metric = next(iter(workload.build().metrics))
-    inputs = {
-        "merges": merges,
-        "metric": metric,
-        "code": code_key(*MERGING_MODULES),
-    }
+    inputs = {"merges": merges, "metric": metric, "code": code_key(*MERGING_MODULES)}
     key = content_key(merged=inputs, outputs=outputs_key_parts(workload, set_name))
     return root / ".stockpot" / "predictions" / f"{MERGED}.{key}.safetensors"
 
@@ -111,7 +108,6 @@ def values_path(root: Path, workload: WorkloadSpec, merges: Sequence[Any], set_n
 def _read(path: Path) -> Floats | None:
     """Return cached values in float64; None if they are missing or damaged."""
     try:
-        values: Floats = load_tensors(path)["values"].double().numpy()
+        return np.asarray(load_tensors(path)["values"].double())
     except InputError:
         return None
-    return values

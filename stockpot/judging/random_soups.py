@@ -9,9 +9,8 @@ section 3.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -125,23 +124,14 @@ def measure_random_soups(job: RandomSoupsJob, device: str) -> None:
     """Measure the soups of a pool, unless they are cached; runs in a worker process."""
     from stockpot.judging.merged_values import cache_values
     from stockpot.merging.stack import IngredientStack
-    from stockpot.soups.preparation.recalibration import Recalibration
     from stockpot.storage.checkpoints import load_tensors, verify
 
-    @cache
-    def recalibrated() -> Recalibration:
-        return Recalibration(job.workload.build(), device)
-
-    @cache
-    def stack() -> IngredientStack:
+    def merged() -> Iterator[tuple[dict[str, Tensor], int]]:
         states = [load_tensors(verify(job.root, model.checkpoint)) for model in job.ordered]
-        return IngredientStack(states, device)
+        stack = IngredientStack(states, device)
+        for row in job.coefficients:
+            used = [position for position, value in enumerate(row) if value]
+            soup = stack.merge(row) if job.pool == "dirichlet" else stack.mean_of(used)
+            yield soup, len(used)
 
-    def weights(place: int) -> dict[str, Tensor]:
-        row = rows[place]
-        used = [position for position, value in enumerate(row) if value]
-        merged = stack().merge(row) if job.pool == "dirichlet" else stack().mean_of(used)
-        return recalibrated()(merged, len(used))
-
-    rows = job.coefficients
-    cache_values(job.root, job.workload, job.merges, weights, device)
+    cache_values(job.root, job.workload, job.merges, merged(), device)

@@ -6,9 +6,8 @@ Source: Wortsman et al. 2022, Robust fine-tuning of zero-shot models
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,25 +77,17 @@ def measure_wise_ft(job: WiseFtJob, device: str) -> None:
     from stockpot.merging.engine import merge_states
     from stockpot.merging.methods.wise_ft import wise_ft
     from stockpot.merging.recipe import Recipe
-    from stockpot.soups.preparation.recalibration import Recalibration
     from stockpot.storage.checkpoints import load_tensors, verify
 
-    @cache
-    def recalibrated() -> Recalibration:
-        return Recalibration(job.workload.build(), device)
+    def merged() -> Iterator[tuple[dict[str, Tensor], int]]:
+        base, soup = (
+            {name: t.to(device) for name, t in load_tensors(verify(job.root, checkpoint)).items()}
+            for checkpoint in (job.base.checkpoint, job.soup.checkpoint)
+        )
+        for alpha in job.alphas:
+            yield merge_states([soup], Recipe.of(wise_ft, (1.0,), {"alpha": alpha}), base), 2
 
-    @cache
-    def weights_of(model_name: str) -> dict[str, Tensor]:
-        model = job.base if model_name == job.base.name else job.soup
-        weights = load_tensors(verify(job.root, model.checkpoint))
-        return {name: tensor.to(device) for name, tensor in weights.items()}
-
-    def weights(place: int) -> dict[str, Tensor]:
-        recipe = Recipe.of(wise_ft, (1.0,), {"alpha": job.alphas[place]})
-        merged = merge_states([weights_of(job.soup.name)], recipe, weights_of(job.base.name))
-        return recalibrated()(merged, 2)
-
-    cache_values(job.root, job.workload, job.merges, weights, device)
+    cache_values(job.root, job.workload, job.merges, merged(), device)
 
 
 def wise_ft_path(

@@ -9,7 +9,7 @@ from toy_workload import Toy
 
 from stockpot.experiment.jobs.judging import measure_cost, measured_cost_path
 from stockpot.judging.cost import count_flops
-from stockpot.judging.job import CostJob
+from stockpot.judging.job import EvaluationJob
 from stockpot.workloads import build_workload
 from stockpot.workloads.spec import WorkloadSpec
 
@@ -36,7 +36,7 @@ def test_operations_of_the_digits_net_are_those_of_its_layers() -> None:
 def test_a_measurement_is_kept_outside_results(
     tmp_path: Path, make_spec: Callable[..., WorkloadSpec]
 ) -> None:
-    job = CostJob(tmp_path, make_spec(sizes="40,4", closed="test"))
+    job = EvaluationJob(tmp_path, make_spec(sizes="40,4", closed="test"))
 
     measured = measure_cost(job, "cpu")
 
@@ -49,4 +49,4 @@ def test_a_measurement_is_kept_outside_results(
 def test_a_small_val_split_is_one_batch(
     tmp_path: Path, make_spec: Callable[..., WorkloadSpec]
 ) -> None:
-    assert measure_cost(CostJob(tmp_path, make_spec(sizes="6,4")), "cpu")["batch_size"] == 6
+    assert measure_cost(EvaluationJob(tmp_path, make_spec(sizes="6,4")), "cpu")["batch_size"] == 6
