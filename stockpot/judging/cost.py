@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-import time
+import timeit
 from collections.abc import Callable
 from typing import Any
 
@@ -66,7 +66,5 @@ def _median_seconds(run: Callable[[], None]) -> float:
         run()
     seconds: list[float] = []
     while len(seconds) < _REPEATS and sum(seconds) < _MAX_SECONDS:
-        started = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - started)
+        seconds.append(timeit.timeit(run, number=1))
     return statistics.median(seconds)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -77,17 +76,15 @@ def weighted_logs(weights: Tensor, logs: Tensor) -> Tensor:
     return torch.logsumexp(logs + weights.double().log()[:, None, :], dim=0)
 
 
-ENSEMBLES: Mapping[Task, Mapping[str, Ensemble]] = MappingProxyType(
-    {
-        "classification": {
-            "logit ensemble": mean_outputs,
-            "probability ensemble": mean_probabilities,
-            "median ensemble": median_probabilities,
-        },
-        "regression": {"mean ensemble": mean_outputs, "median ensemble": median_outputs},
-        "language_model": {"probability ensemble": mean_token_probabilities},
-    }
-)
+ENSEMBLES: Mapping[Task, Mapping[str, Ensemble]] = {
+    "classification": {
+        "logit ensemble": mean_outputs,
+        "probability ensemble": mean_probabilities,
+        "median ensemble": median_probabilities,
+    },
+    "regression": {"mean ensemble": mean_outputs, "median ensemble": median_outputs},
+    "language_model": {"probability ensemble": mean_token_probabilities},
+}
 """Ensembles without fitted weights, by task and name."""
 
 STACK = "stacked ensemble"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from functools import partial
-from types import MappingProxyType
 
 import torch
 from torch import Generator, Tensor, nn
@@ -92,17 +91,10 @@ def predict_with_dropout(
     strength: float,  # noqa: ARG001 (rates are the layers' own)
     generator: Generator,
 ) -> Tensor:
-    """Run the net in eval mode except for its dropout layers.
+    """Run the net in eval mode except for its dropout layers, which drop by hooks.
 
     Source: Gal and Ghahramani 2016, https://arxiv.org/abs/1506.02142.
     """
-    with _dropping(net, generator):
-        return workload.forward(net, batch)
-
-
-@contextmanager
-def _dropping(net: nn.Module, generator: Generator) -> Iterator[None]:
-    """Make dropout layers drop by hooks, which draw from `generator`."""
     kinds = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
     layers = [module for module in net.modules() if isinstance(module, kinds)]
     if not layers:
@@ -114,7 +106,7 @@ def _dropping(net: nn.Module, generator: Generator) -> Iterator[None]:
         for layer in layers:
             handle = layer.register_forward_hook(partial(_drop, generator))
             hooks.callback(handle.remove)
-        yield
+        return workload.forward(net, batch)
 
 
 def _drop(
@@ -128,9 +120,9 @@ def _drop(
     return torch.where(is_kept, values / (1 - layer.p) if layer.p < 1 else values, 0.0)
 
 
-SOURCES: Mapping[RepeatSource, Source] = MappingProxyType(
-    {"tta": predict_augmented, "noise": predict_noisy, "mc_dropout": predict_with_dropout}
-)
-AVERAGES: Mapping[RepeatAverage, Ensemble] = MappingProxyType(
-    {"logits": mean_outputs, "probs": mean_probabilities}
-)
+SOURCES: Mapping[RepeatSource, Source] = {
+    "tta": predict_augmented,
+    "noise": predict_noisy,
+    "mc_dropout": predict_with_dropout,
+}
+AVERAGES: Mapping[RepeatAverage, Ensemble] = {"logits": mean_outputs, "probs": mean_probabilities}

@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 from stockpot.errors import InputError
 from stockpot.experiment.jobs.judging import predict_repeats
 from stockpot.judging.job import Repeats, RepeatsJob, RepeatSource
-from stockpot.judging.repeats import repeated_outputs
+from stockpot.judging.repeats import predict_with_dropout, repeated_outputs
 from stockpot.scoring.predictions import load_losses, load_outputs, predictions_path
 from stockpot.storage.models import Model
 from stockpot.workloads import build_workload
@@ -120,10 +120,9 @@ def test_losses_are_those_of_the_averaged_outputs() -> None:
 def test_dropout_keeps_the_mean_and_drops_at_its_rate(
     layer: nn.Module, shape: tuple[int, ...], kept: float
 ) -> None:
-    from stockpot.judging.repeats import _dropping
+    net, generator = nn.Sequential(layer).eval(), torch.Generator().manual_seed(0)
 
-    with _dropping(layer.eval(), torch.Generator().manual_seed(0)):
-        dropped = layer(torch.ones(shape))
+    dropped = predict_with_dropout(WORKLOAD, net, (torch.ones(shape),), 0.0, generator)
 
     assert dropped.unique().tolist() == pytest.approx([0, 1 / kept])
     assert float(dropped.mean()) == pytest.approx(1, abs=0.02)
@@ -145,7 +144,7 @@ def job(
     spec = make_spec()
     model = save_model(torch.tensor([[1.0, 0.5], [0.0, 1.0]]))
     sets = ("val", "test", "test_shift/a")
-    return RepeatsJob(tmp_path, spec, model, Repeats(4, "noise", 0.3, "logits"), 0, sets)
+    return RepeatsJob(tmp_path, spec, model, sets, Repeats(4, "noise", 0.3, "logits"), seed=0)
 
 
 def test_a_job_keeps_outputs_as_those_of_one_more_model(job: RepeatsJob) -> None:
