@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import Tensor
 from stockpot.judging.conformal import coverage, fit_threshold, prediction_sets
 from stockpot.judging.contestants import OutputsOnSet
 from stockpot.judging.temperature import fit_temperature
-from stockpot.scoring.metrics.calibration import equal_width_bins, reliability
+from stockpot.scoring.metrics.calibration import equal_width_bins
 from stockpot.scoring.metrics.classification import brier_per_example, ece, nll_per_example
 from stockpot.scoring.metrics.metric import TaskMetric
 from stockpot.statistics.intervals import Intervals
@@ -36,25 +35,6 @@ def temperatures(val: OutputsOnSet) -> dict[str, float]:
     }
 
 
-def reliability_data(
-    test: OutputsOnSet, names: Iterable[str], temperature_of: Mapping[str, float]
-) -> dict[str, Any]:
-    """Return reliability diagrams on test, without (`bins`) and with temperature (`scaled`).
-
-    Args:
-        test: finite logits (N, C) and classes (N,).
-        names: which models.
-        temperature_of: by model, fitted on val.
-    """
-    return {
-        name: {
-            "bins": reliability(test.outputs[name], test.targets),
-            "scaled": reliability(test.outputs[name] / temperature_of[name], test.targets),
-        }
-        for name in names
-    }
-
-
 def conformal_rows(
     val: OutputsOnSet, test: OutputsOnSet, names: Iterable[str], alpha: float, confidence: float
 ) -> list[dict[str, Any]]:
@@ -75,7 +55,7 @@ def conformal_rows(
         threshold = fit_threshold(val.outputs[name], val.targets, alpha)
         sets = prediction_sets(test.outputs[name], threshold)
         found = coverage(sets, test.targets, confidence)
-        rows.append({"model": name, "alpha": alpha, **asdict(found)})
+        rows.append({"model": name, "alpha": alpha} | found)
     return rows
 
 

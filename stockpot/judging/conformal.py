@@ -3,29 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from stockpot.statistics.intervals import clopper_pearson
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """Coverage and size of prediction sets.
-
-    Attributes:
-        coverage: share of examples whose set contains the target.
-        low: lower end of its Clopper-Pearson interval, in [0, 1].
-        high: upper end.
-        mean_size: mean number of classes in a set.
-    """
-
-    coverage: float
-    low: float
-    high: float
-    mean_size: float
 
 
 def fit_threshold(outputs: Tensor, targets: Tensor, alpha: float) -> float:
@@ -62,9 +44,20 @@ def prediction_sets(outputs: Tensor, threshold: float) -> Tensor:
     return outputs.double().softmax(dim=1) >= threshold
 
 
-def coverage(sets: Tensor, targets: Tensor, confidence: float) -> Coverage:
-    """Return how often sets (N, C) contain the targets (N,), with an interval over examples."""
+def coverage(sets: Tensor, targets: Tensor, confidence: float) -> dict[str, float]:
+    """Measure how often sets contain the targets.
+
+    Args:
+        sets: which classes are in the set of each example, (N, C), bool.
+        targets: classes (N,).
+        confidence: of the interval, in (0, 1).
+
+    Returns:
+        `coverage`, the share of examples whose set contains the target; `low` and `high`, the ends
+        of its Clopper-Pearson interval; `mean_size`, the mean number of classes in a set.
+    """
     num_covered, num_examples = int(sets.gather(1, targets[:, None]).sum()), len(targets)
     low, high = clopper_pearson(num_covered, num_examples, confidence)
     mean_size = float(sets.sum(dim=1, dtype=torch.float64).mean())
-    return Coverage(num_covered / num_examples, low, high, mean_size)
+    share = num_covered / num_examples
+    return {"coverage": share, "low": low, "high": high, "mean_size": mean_size}

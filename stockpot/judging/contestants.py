@@ -78,28 +78,21 @@ class Contestants:
     def identities(self) -> dict[str, dict[str, Any]]:
         """Each contestant's entry in the manifest, without metrics, by name."""
         flops = count_flops(self._workload)
-        models = {
-            model.name: {
-                "name": model.name,
-                "kind": model.kind,
-                "key": model.key,
-                "digest": model.digest,
-                "cost": _cost([model], flops),
-            }
-            for model in self._job.models
-        }
+        judged = [(m.name, m.kind, m.key, m.digest, [m]) for m in self._job.models]
         members = [model.digest for model in self._members]
-        ensembles = {
+        for name in self._ensembles:
+            key = content_key(ensemble=name, members=members, stack=self._job.stack)
+            judged.append((name, "ensemble", key, "", self._members))
+        return {
             name: {
                 "name": name,
-                "kind": "ensemble",
-                "key": content_key(ensemble=name, members=members, stack=self._job.stack),
-                "digest": "",
-                "cost": _cost(self._members, flops),
+                "kind": kind,
+                "key": key,
+                "digest": digest,
+                "cost": _cost(models, flops),
             }
-            for name in self._ensembles
+            for name, kind, key, digest, models in judged
         }
-        return models | ensembles
 
     @cached_property
     def _ensembles(self) -> dict[str, Ensemble]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from stockpot.judging.confidence import conformal_rows, is_finite, reliability_data
+from stockpot.judging.confidence import conformal_rows, is_finite
 from stockpot.judging.effective_robustness import effective_robustness
 from stockpot.judging.job import JudgingJob
-from stockpot.judging.judgement import COMPARED, MEASURED, Judgement, judgement_of
+from stockpot.judging.judgement import COMPARED, MEASURED, Judgement
 from stockpot.judging.model_entries import model_entries
 from stockpot.judging.relative_improvement import random_soup_rows
 from stockpot.judging.scores import which_are_fractions
 from stockpot.judging.wise_ft import wise_ft_path
+from stockpot.scoring.metrics.calibration import reliability
 from stockpot.scoring.metrics.classification import absent_classes
 from stockpot.statistics.comparisons import compare_family
 from stockpot.statistics.greedy_decisions import greedy_decisions
@@ -27,7 +28,7 @@ def judge(job: JudgingJob) -> dict[str, Any]:
     Raises:
         InputError: predictions are missing, or a metric of the user's cannot be computed.
     """
-    judgement = judgement_of(job)
+    judgement = Judgement(job)
     random_soups = _random_soups(judgement)
     return {
         "metric": judgement.metric,
@@ -103,10 +104,17 @@ def _effective_robustness(judgement: Judgement) -> dict[str, Any]:
 
 
 def _reliability(judgement: Judgement) -> dict[str, Any]:
+    """Return reliability diagrams on test, without (`bins`) and with temperature (`scaled`)."""
     names = _calibrated(judgement, "soup", "tuned", "ensemble")
-    plotted = [name for name in names if judgement.contestants.kinds[name] != "ensemble"]
-    plotted += [name for name in names if name == "logit ensemble"]
-    return reliability_data(judgement.test, plotted, judgement.temperature_of)
+    outputs, targets = judgement.test.outputs, judgement.test.targets
+    return {
+        name: {
+            "bins": reliability(outputs[name], targets),
+            "scaled": reliability(outputs[name] / judgement.temperature_of[name], targets),
+        }
+        for name in names
+        if judgement.contestants.kinds[name] != "ensemble" or name == "logit ensemble"
+    }
 
 
 def _conformal(judgement: Judgement) -> list[dict[str, Any]]:

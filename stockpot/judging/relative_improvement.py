@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,45 +14,29 @@ from stockpot.statistics.values import Floats, snapped
 from stockpot.storage.models import Model
 
 
-@dataclass(frozen=True, slots=True)
-class RelativeImprovement:
-    """A soup's score relative to those of random soups.
-
-    Attributes:
-        mean: of the random soups' scores.
-        sd: of the random soups' scores.
-        ri: relative improvement: (score - mean) / |mean|; 0 if the mean is 0.
-        low: lower end of its interval.
-        high: upper end of its interval.
-        percentile: share of the random soups with a lower score, equal scores counted half; in
-            [0, 1].
-    """
-
-    mean: float
-    sd: float
-    ri: float
-    low: float
-    high: float
-    percentile: float
-
-
-def relative_improvement(
-    values: Floats, draws: Floats, intervals: Intervals
-) -> RelativeImprovement:
+def relative_improvement(values: Floats, draws: Floats, intervals: Intervals) -> dict[str, float]:
     """Compare a soup with random ones by a paired bootstrap over examples and random soups.
 
     Args:
         values: per-example values of the soup; (N,).
         draws: per-example values of D random soups; (D, N).
         intervals: its resamples of the examples, confidence and seed.
+
+    Returns:
+        `mean` and `sd` of the random soups' scores; `ri`, the relative improvement
+        (score - mean) / |mean|, 0 if the mean is 0; `low` and `high`, the ends of its interval;
+        `percentile`, the share of the random soups with a lower score, equal scores counted half.
     """
     scale = float(max(np.abs(draws).max(), np.abs(values).max()))
     scores = snapped(draws.mean(axis=1), scale)
     score, mean = snapped(values.mean(), scale), float(scores.mean())
-    below = float(((scores < score).mean() + (scores <= score).mean()) / 2)
-    sd = float(scores.std(ddof=1)) if len(scores) > 1 else 0.0
+    found = {
+        "mean": mean,
+        "sd": float(scores.std(ddof=1)) if len(scores) > 1 else 0.0,
+        "percentile": float(((scores < score).mean() + (scores <= score).mean()) / 2),
+    }
     if mean == 0:
-        return RelativeImprovement(mean, sd, 0.0, 0.0, 0.0, below)
+        return found | {"ri": 0.0, "low": 0.0, "high": 0.0}
     bootstrap = intervals.bootstrap(len(values))
     # Differences first, so that a soup that equals all draws improves by exactly 0.
     differences = values - draws
@@ -66,7 +49,7 @@ def relative_improvement(
     tails = ((1 - intervals.confidence) / 2, (1 + intervals.confidence) / 2)
     low, high = np.quantile(gains[means != 0] / np.abs(means[means != 0]), tails)
     ri = float(snapped(differences.mean(), scale)) / abs(mean)
-    return RelativeImprovement(mean, sd, ri, float(low), float(high), below)
+    return found | {"ri": ri, "low": float(low), "high": float(high)}
 
 
 def random_soup_rows(
@@ -86,7 +69,7 @@ def random_soup_rows(
 
     Returns:
         One row per soup, pool and place, of plain values: `model`, `pool`, `size` (None unless
-        the pool is `matched`), `place`, the fields of `RelativeImprovement`, and a `note`, empty
+        the pool is `matched`), `place`, the keys of `relative_improvement`, and a `note`, empty
         unless the comparison is meaningless.
     """
     rows = []
@@ -98,7 +81,7 @@ def random_soup_rows(
                 with_own = _with_own(own, draws, model, job)
                 found = relative_improvement(own, with_own, intervals)
                 row = {"model": model.name, "pool": job.pool, "size": job.size, "place": place}
-                rows.append(row | asdict(found) | {"note": _note(job, found.mean)})
+                rows.append(row | found | {"note": _note(job, found["mean"])})
     table = [soup.name for soup in soups]
     return sorted(rows, key=lambda row: table.index(row["model"]))
 

@@ -30,7 +30,7 @@ def test_coverage_over_resplits_is_what_was_asked_for() -> None:
         val, test = torch.randperm(600, generator=generator).split([100, 500])
         threshold = fit_threshold(logits[val], targets[val], alpha=0.1)
         sets = prediction_sets(logits[test], threshold)
-        covered.append(coverage(sets, targets[test], 0.95).coverage)
+        covered.append(coverage(sets, targets[test], 0.95)["coverage"])
 
     noise = 3 * np.std(covered) / math.sqrt(200)
     assert 0.9 - noise <= np.mean(covered) <= 0.9 + 1 / 101 + noise
@@ -63,8 +63,8 @@ def test_coverage_counts_the_sets_that_hold_the_target() -> None:
 
     found = coverage(sets, torch.tensor([0, 1, 1, 0]), 0.95)
 
-    assert (found.coverage, found.mean_size) == (0.5, 1.0)
-    assert (found.low, found.high) == clopper_pearson(2, 4, 0.95)
+    assert (found["coverage"], found["mean_size"]) == (0.5, 1.0)
+    assert (found["low"], found["high"]) == clopper_pearson(2, 4, 0.95)
 
 
 @pytest.mark.parametrize(("right", "size"), [(0, 10), (3, 10), (10, 10), (380, 397)])

@@ -18,6 +18,7 @@ from stockpot.experiment.jobs.judging import judge_models
 from stockpot.judging.job import JudgingJob
 from stockpot.judging.temperature import fit_temperature
 from stockpot.scoring.metrics import TASK_METRICS
+from stockpot.scoring.metrics.calibration import reliability
 from stockpot.scoring.metrics.classification import ece, nll_per_example
 from stockpot.statistics.intervals import Intervals
 
@@ -206,12 +207,21 @@ def test_effective_robustness_needs_ingredients_for_its_line(evaluation: dict[st
     }
 
 
-def test_confidence_is_shown_of_the_models_that_one_may_use(evaluation: dict[str, Any]) -> None:
+def test_confidence_is_shown_of_the_models_that_one_may_use(
+    evaluation: dict[str, Any], job: JudgingJob
+) -> None:
     shown = ["ingredient-01", "soup", "logit ensemble"]
     assert list(evaluation["reliability"]) == shown
     for data in evaluation["reliability"].values():
         assert sum(row["count"] for row in data["bins"]) == 4
         assert sum(row["count"] for row in data["scaled"]) == 4
+    targets = targets_of(job.workload)["test"]
+    outputs = outputs_of(targets, RIGHT["soup"]["test"], 1.0)
+    temperature = metrics_of(evaluation, "soup")["temperature"]
+    assert evaluation["reliability"]["soup"] == {
+        "bins": reliability(outputs, targets),
+        "scaled": reliability(outputs / temperature, targets),
+    }
 
     rows = evaluation["conformal"]
     assert [row["model"] for row in rows if "ensemble" not in row["model"]] == [
