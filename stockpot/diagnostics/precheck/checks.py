@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -27,32 +27,24 @@ class Candidates:
     """M ingredients to be merged.
 
     Attributes:
-        names: of the ingredients.
-        states: their tensors.
-        scores: their val scores, higher is better.
-        order: their positions, best first.
+        states: their tensors by name.
+        scores: their val scores by name, higher is better.
+        order: their names, best first.
         base: the tensors of the base that they were fine-tuned from.
         base_score: the val score of the base.
     """
 
-    names: Sequence[str]
-    states: Sequence[State]
-    scores: Sequence[float]
-    order: Sequence[int]
+    states: Mapping[str, State]
+    scores: Mapping[str, float]
+    order: Sequence[str]
     base: State
     base_score: float
 
-    def of(self, chosen: Sequence[int]) -> Candidates:
-        """Return the ingredients at these positions, in this order."""
-        places = {place: new for new, place in enumerate(chosen)}
-        return Candidates(
-            names=[self.names[place] for place in chosen],
-            states=[self.states[place] for place in chosen],
-            scores=[self.scores[place] for place in chosen],
-            order=[places[place] for place in self.order if place in places],
-            base=self.base,
-            base_score=self.base_score,
-        )
+    def without(self, left_out: set[str]) -> Candidates:
+        """Return all ingredients but some."""
+        kept = {name: state for name, state in self.states.items() if name not in left_out}
+        scores = {name: self.scores[name] for name in kept}
+        return replace(self, states=kept, scores=scores, order=[n for n in self.order if n in kept])
 
 
 def run_checks(
@@ -70,49 +62,47 @@ def run_checks(
         The checks, ingredient by ingredient; and the `error_bound` of the mean of the ingredients
         that passed, None if none did.
     """
-    every = range(len(candidates.names))
+    names = [*candidates.states]
     checks = [
         check
-        for name, state in zip(candidates.names, candidates.states, strict=True)
+        for name, state in candidates.states.items()
         for check in check_tensors(name, state, candidates.base)
     ]
-    failed = _failed(checks)
-    mergeable = candidates.of([p for p in every if candidates.names[p] not in failed])
+    mergeable = candidates.without(_failed(checks))
     bound = None
-    if mergeable.names:
+    if mergeable.states:
         on_val, accepted = _check_together(mergeable, lambda s: float(values(s).mean()), limit)
         checks += on_val
         if accepted:
-            mean = values(mean_state([mergeable.states[place] for place in accepted]))
-            bound = error_bound(mean, delta, len(every), len(every) - len(accepted))
-    places = {name: place for place, name in enumerate(candidates.names)}
-    return sorted(checks, key=lambda check: places[str(check.ingredient)]), bound
+            mean = values(mean_state([mergeable.states[name] for name in accepted]))
+            bound = error_bound(mean, delta, len(names), len(names) - len(accepted))
+    return sorted(checks, key=lambda check: names.index(str(check.ingredient))), bound
 
 
 def _check_together(
     mergeable: Candidates, score: Callable[[State], float], limit: float
-) -> tuple[list[Check], list[int]]:
-    """Return the checks of mergeable ingredients, and the positions of those that passed all."""
+) -> tuple[list[Check], list[str]]:
+    """Return the checks of mergeable ingredients, and the names of those that passed all."""
+    states, base = mergeable.states, mergeable.base
     checks = [
-        *check_starts(mergeable.names, mergeable.states, mergeable.base),
-        *check_duplicates(mergeable.names, mergeable.states),
-        *check_scores(mergeable.names, mergeable.scores, mergeable.base_score, limit),
+        *check_starts(states, base),
+        *check_duplicates(states),
+        *check_scores(mergeable.scores, mergeable.base_score, limit),
     ]
-    failed = _failed(checks)
-    trusted = [place for place, name in enumerate(mergeable.names) if name not in failed]
-    if not trusted:
+    trusted = mergeable.without(_failed(checks))
+    if not trusted.states:
         return checks, []
-    start = trusted[most_alike([mergeable.states[place] for place in trusted], mergeable.base)]
-    order = [start, *(p for p in mergeable.order if p in trusted and p != start)]
-    lines = running_lines(mergeable.states, mergeable.base, order, score, limit)
-    accepted = [start, *(place for place, line in lines.items() if line.fall <= limit)]
-    members = [mergeable.states[place] for place in accepted]
+    start = most_alike(trusted.states, base)
+    order = [start, *(name for name in trusted.order if name != start)]
+    lines = running_lines(states, base, order, score, limit)
+    accepted = [start, *(name for name, line in lines.items() if line.fall <= limit)]
+    members = [states[name] for name in accepted]
     # Ingredients that failed before are measured too, so that all evidence is reported.
-    for place in range(len(mergeable.names)):
-        if place not in trusted:
-            lines[place] = line_to(mergeable.states[place], members, mergeable.base, score)
-    return [*checks, *line_checks(mergeable.names, lines, limit)], accepted
+    for name in states:
+        if name not in trusted.states:
+            lines[name] = line_to(states[name], members, base, score)
+    return [*checks, *line_checks(lines, limit)], accepted
 
 
-def _failed(checks: Sequence[Check]) -> set[str | None]:
-    return {check.ingredient for check in checks if not check.passed}
+def _failed(checks: Sequence[Check]) -> set[str]:
+    return {str(check.ingredient) for check in checks if not check.passed}

@@ -8,17 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from stockpot.diagnostics.precheck.check import rounded
-
-
-def largest_error(num_wrong: int, num_examples: int, delta: float) -> float:
-    """Return the upper confidence limit of an error rate, at confidence 1 - delta.
-
-    Source: Clopper and Pearson 1934, https://doi.org/10.1093/biomet/26.4.404; one-sided.
-    """
-    from scipy.stats import binomtest
-
-    test = binomtest(num_wrong, num_examples, alternative="less")
-    return float(test.proportion_ci(1 - delta, "exact").high)
+from stockpot.statistics.intervals import clopper_pearson
 
 
 def error_bound(
@@ -26,6 +16,7 @@ def error_bound(
 ) -> dict[str, Any] | None:
     """Bound the error of the mean of the accepted ingredients by its values on val.
 
+    The bound is the upper end of a Clopper-Pearson interval, whose two sides miss equally often.
     Which ingredients are accepted was decided on the same examples, so the bound holds for all
     choices at once: those that leave out e of M ingredients share delta / 2^(e + 1).
 
@@ -42,11 +33,12 @@ def error_bound(
         return None
     choices = 2 ** (num_left_out + 1) * comb(num_ingredients, num_left_out)
     wrong = int((values == 0).sum())
+    _, error_below = clopper_pearson(wrong, len(values), 1 - 2 * delta / choices)
     return {
         "split": "val",
         "num_examples": len(values),
         "num_wrong": wrong,
         "delta": delta,
         "choices": choices,
-        "error_below": rounded(largest_error(wrong, len(values), delta / choices)),
+        "error_below": rounded(error_below),
     }

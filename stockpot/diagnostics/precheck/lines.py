@@ -45,19 +45,16 @@ class Line:
         return max(self.scores.accuracy_barrier, self.harm)
 
 
-def check_scores(
-    names: Sequence[str], scores: Sequence[float], base_score: float, limit: float
-) -> list[Check]:
+def check_scores(scores: Mapping[str, float], base_score: float, limit: float) -> list[Check]:
     """Check that no ingredient is far worse than both the base and the others.
 
     Args:
-        names: of M ingredients.
-        scores: their val scores, higher is better.
+        scores: val scores of the ingredients by name, higher is better.
         base_score: the val score of the base.
         limit: a fall below the others that always passes.
     """
-    usual = median(scores)
-    spread = _ROBUST * median(abs(score - usual) for score in scores)
+    usual = median(scores.values())
+    spread = _ROBUST * median(abs(score - usual) for score in scores.values())
     lowest = min(usual, base_score) - max(limit, _SPREADS * spread)
     return [
         Check(
@@ -69,51 +66,52 @@ def check_scores(
             f"it scores {score:.4g} on val, the base {base_score:.4g}, ingredients {usual:.4g} "
             "(median)",
         )
-        for name, score in zip(names, scores, strict=True)
+        for name, score in scores.items()
     ]
 
 
-def most_alike(states: Sequence[State], base: State) -> int:
-    """Return the position of the ingredient whose task vector has the highest median cosine.
+def most_alike(states: Mapping[str, State], base: State) -> str:
+    """Name the ingredient whose task vector has the highest median cosine with the others.
 
     The one nearest to the others would be the one that moved least.
     """
-    if len(states) == 1:
-        return 0
-    cosines = cosines_of(task_vector_gram(states, base)).numpy()
+    names = [*states]
+    if len(names) == 1:
+        return names[0]
+    cosines = cosines_of(task_vector_gram([*states.values()], base)).numpy()
     to_others = [np.median(np.delete(row, place)) for place, row in enumerate(cosines)]
-    return int(np.argmax(to_others))
+    return names[int(np.argmax(to_others))]
 
 
 def running_lines(
-    states: Sequence[State],
+    states: Mapping[str, State],
     base: State,
-    order: Sequence[int],
+    order: Sequence[str],
     score: Callable[[State], float],
     limit: float,
-) -> dict[int, Line]:
+) -> dict[str, Line]:
     """Measure the line to each ingredient from the running mean of those before it that passed.
 
     Ingredients that failed are measured again from the mean of all that passed: they may only
     have come too early.
 
     Args:
-        states: M ingredients.
+        states: the ingredients by name.
         base: the base.
-        order: positions of ingredients; the mean starts at the first one, which passes.
+        order: names of ingredients; the mean starts at the first one, which passes.
         score: state -> val score, higher is better.
         limit: the largest fall that passes.
 
     Returns:
-        A line for each position in `order` except the first.
+        A line for each name in `order` except the first.
     """
     accepted = [order[0]]
-    lines: dict[int, Line] = {}
+    lines: dict[str, Line] = {}
     for _ in range(2):
-        for place in [place for place in order[1:] if place not in accepted]:
-            lines[place] = line_to(states[place], [states[p] for p in accepted], base, score)
-            if lines[place].fall <= limit:
-                accepted.append(place)
+        for name in [name for name in order[1:] if name not in accepted]:
+            lines[name] = line_to(states[name], [states[n] for n in accepted], base, score)
+            if lines[name].fall <= limit:
+                accepted.append(name)
     return lines
 
 
@@ -126,13 +124,12 @@ def line_to(
     return Line(scores, score(mean_state([mean, base])) - scores.scores[1])
 
 
-def line_checks(names: Sequence[str], lines: Mapping[int, Line], limit: float) -> Iterator[Check]:
+def line_checks(lines: Mapping[str, Line], limit: float) -> Iterator[Check]:
     """Yield the check of each line."""
-    for place, line in lines.items():
+    for name, line in lines.items():
         mean, middle, own = line.scores.scores
         detail = (
             f"half-way between it ({own:.4g} on val) and the mean of the others ({mean:.4g}) the "
             f"score is {middle:.4g}"
         )
-        value, passed = rounded(line.fall), line.fall <= limit
-        yield Check(names[place], "path", passed, value, rounded(limit), detail)
+        yield Check(name, "path", line.fall <= limit, rounded(line.fall), rounded(limit), detail)

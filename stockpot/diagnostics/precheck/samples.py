@@ -35,16 +35,15 @@ def check_samples(
         generator: draws examples, features and orders; on the CPU.
     """
     parts = [_sample(split, generator) for split in (train, val)]
-    features, names = _features(parts, task, generator)
+    columns, names = _features(parts, task, generator)
     if not names:
         return Check(None, "val is like train", True, None, None, "nothing to compare")
-    num_train = len(parts[0][-1])
-    value, limit, worst = largest_difference(
-        features[:num_train], features[num_train:], delta, generator
-    )
+    sizes = [len(part[-1]) for part in parts]
+    first, second = torch.split(torch.cat(columns, dim=1), sizes)
+    value, limit, worst = largest_difference(first, second, delta, generator)
     detail = (
         f"{names[worst]} differs most, by {value:.2f} standard deviations, which for "
-        f"{num_train} and {len(features) - num_train} examples is "
+        f"{sizes[0]} and {sizes[1]} examples is "
         f"{'within' if value <= limit else 'beyond'} chance ({limit:.2f})"
     )
     return Check(None, "val is like train", value <= limit, rounded(value), rounded(limit), detail)
@@ -72,13 +71,12 @@ def largest_difference(
     spread = pooled.std(dim=0, correction=0)
     # A constant feature differs by 0, so that any divisor will do.
     standard = (pooled - pooled.mean(dim=0)) / spread.where(spread > 0, 1)
-    total, size = len(pooled), len(second)
+    size = len(second)
     scale = 1 / len(first) + 1 / size  # from the sum over `second`, all features having mean 0
     seen = scale * standard[len(first) :].sum(dim=0).abs()
     num_orders = math.ceil(_ORDERS_PER_ALARM / delta) - 1
-    chosen = torch.zeros(num_orders, total, dtype=torch.float32)
-    orders = torch.rand(num_orders, total, generator=generator).argsort(dim=1)[:, :size]
-    chosen.scatter_(1, orders, 1.0)
+    orders = torch.rand(num_orders, len(pooled), generator=generator).argsort(dim=1)
+    chosen = (orders.argsort(dim=1) < size).float()  # the first examples of each order
     by_chance = scale * (chosen @ standard.float()).abs().amax(dim=1).double()
     # Fewer orders exceed it than `delta` allows, the observed one included; equal sums may differ
     # by rounding.
@@ -91,28 +89,32 @@ def _sample(split: Dataset[Any], generator: Generator) -> Batch:
     return tuple(tensor.cpu() for tensor in take(split, chosen))
 
 
-def _features(parts: list[Batch], task: Task, generator: Generator) -> tuple[Tensor, list[str]]:
-    """Return floating-point inputs and targets of all examples as features (N, D), with names."""
+def _features(
+    parts: list[Batch], task: Task, generator: Generator
+) -> tuple[list[Tensor], list[str]]:
+    """Return floating-point inputs and targets of all examples as features.
+
+    Returns:
+        Blocks of features, (N, ...) each, and the names of the D features in all blocks.
+    """
     *inputs, labels = zip(*parts, strict=True)
     columns, names = [], []
     for number, pair in enumerate(inputs):
         if pair[0].is_floating_point():  # token ids have no mean
             flat = torch.cat(pair).flatten(1).float()
-            chosen = (
-                torch.randperm(flat.shape[1], generator=generator)[:_MAX_FEATURES].sort().values
-            )
+            drawn = torch.randperm(flat.shape[1], generator=generator)[:_MAX_FEATURES]
+            chosen = drawn.sort().values
             columns.append(flat[:, chosen])
             which = f"input {number} " if len(inputs) > 1 else "input "
             names += [f"{which}feature {place}" for place in chosen.tolist()]
-    if task == "language_model":  # tokens too, and the splits may differ in length
-        return torch.cat(columns, dim=1) if columns else labels[0], names
-    targets = torch.cat(labels)
-    if task == "classification" and targets.ndim == 1:
-        classes = torch.tensor(sorted(set(targets.tolist())))
+    # The targets of a language model are token ids too, and the splits may differ in length.
+    if task == "classification" and labels[0].ndim == 1:
+        targets = torch.cat(labels)
+        classes = torch.unique(targets)
         columns.append((targets[:, None] == classes).float())
         names += [f"the share of class {c}" for c in classes.tolist()]
     elif task == "regression":
-        flat = targets.reshape(len(targets), -1).float()
+        flat = torch.cat([part.reshape(len(part), -1) for part in labels]).float()
         columns.append(flat)
         names += [f"target {place}" for place in range(flat.shape[1])]
-    return (torch.cat(columns, dim=1) if columns else targets), names
+    return columns, names

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from stockpot.diagnostics.precheck.check import Check, rounded
+from stockpot.diagnostics.states import are_equal
 from stockpot.merging.methods.inner_products import task_vector_gram, weight_names
 from stockpot.merging.states import State
 
@@ -39,71 +41,58 @@ def check_tensors(name: str, state: State, base: State) -> list[Check]:
     ]
     statistics = [own for own in shared if own.endswith(_STATISTICS)]
     pooled = "normalisation statistics will be pooled" if statistics else "no buffers to reconcile"
+    found = {
+        "tensors": (
+            len(differences),
+            differences[0] if differences else "names, shapes and dtypes are the base's",
+        ),
+        "finite": (bad, f"{bad} values are not finite" if bad else "all values are finite"),
+        "buffers": (
+            len(integers),
+            f"its integer buffer {integers[0]!r} is not the base's" if integers else pooled,
+        ),
+    }
     return [
-        Check(
-            ingredient=name,
-            name="tensors",
-            passed=not differences,
-            value=len(differences),
-            limit=0,
-            detail=differences[0] if differences else "names, shapes and dtypes are the base's",
-        ),
-        Check(
-            ingredient=name,
-            name="finite",
-            passed=bad == 0,
-            value=bad,
-            limit=0,
-            detail=f"{bad} values are not finite" if bad else "all values are finite",
-        ),
-        Check(
-            ingredient=name,
-            name="buffers",
-            passed=not integers,
-            value=len(integers),
-            limit=0,
-            detail=f"its integer buffer {integers[0]!r} is not the base's" if integers else pooled,
-        ),
+        Check(name, check, not count, count, 0, detail) for check, (count, detail) in found.items()
     ]
 
 
-def check_starts(names: Sequence[str], states: Sequence[State], base: State) -> list[Check]:
-    """Check that all weights of M ingredients were fine-tuned from the base.
+def check_starts(states: Mapping[str, State], base: State) -> list[Check]:
+    """Check that all weights of M ingredients, given by name, were fine-tuned from the base.
 
     Weights of another initialisation have a cosine near 0 with the base's. So can weights after
     long training, hence the comparison with the other ingredients.
     """
-    gram = task_vector_gram(states, base)
+    gram = task_vector_gram([*states.values()], base)
     norms = gram.diagonal().clamp(min=0).sqrt().tolist()
     base_norm = float(sum(base[n].double().square().sum() for n in weight_names(base))) ** 0.5
     weights = [n for n in weight_names(base) if base[n].ndim >= 2 and bool(base[n].any())]
-    cosines = {n: [_cosine(state[n], base[n]) for state in states] for n in weights}
+    cosines = {n: [_cosine(state[n], base[n]) for state in states.values()] for n in weights}
     checks = []
-    for place, name in enumerate(names):
-        others = [norm for other, norm in enumerate(norms) if other != place]
-        far = (
+    for place, name in enumerate(states):
+        detail = (
             f"its task vector is {norms[place] / (base_norm or 1):.2g} times as long as the base, "
-            f"{norms[place] / (median(others or norms) or 1):.2g} times as long as the others'"
+            f"{norms[place] / (_others_median(norms, place) or 1):.2g} times as long as the others'"
         )
         strange = [n for n in weights if _is_strange(cosines[n], place)]
-        lowest = min(strange or weights, key=lambda n: cosines[n][place], default=None)
-        value = 1.0 if lowest is None else cosines[lowest][place]
-        started = (
-            f"its {lowest!r} has a cosine of {value:.2f} with the base's, the others' have "
-            f"{_others_median(cosines[lowest], place):.2f}: another start, or far from it; {far}"
-            if lowest is not None and strange
-            else far
-        )
-        checks.append(Check(name, "start", not strange, rounded(value), _OWN, started))
+        value = min((cosines[n][place] for n in strange or weights), default=1.0)
+        if strange:
+            lowest = min(strange, key=lambda n: cosines[n][place])
+            usual = _others_median(cosines[lowest], place)
+            detail = (
+                f"its {lowest!r} has a cosine of {value:.2f} with the base's, the others' have "
+                f"{usual:.2f}: another start, or far from it; {detail}"
+            )
+        checks.append(Check(name, "start", not strange, rounded(value), _OWN, detail))
     return checks
 
 
-def check_duplicates(names: Sequence[str], states: Sequence[State]) -> list[Check]:
+def check_duplicates(states: Mapping[str, State]) -> list[Check]:
     """Check that no ingredient equals an earlier one, which would count twice."""
     checks = []
-    for place, name in enumerate(names):
-        twin = next((p for p in range(place) if _are_equal(states[p], states[place])), None)
-        detail = "no other is equal" if twin is None else f"it is equal to {names[twin]}"
+    for place, (name, state) in enumerate(states.items()):
+        twin = next((n for n in [*states][:place] if are_equal(states[n], state)), None)
+        detail = "no other is equal" if twin is None else f"it is equal to {twin}"
         checks.append(Check(name, "duplicate", twin is None, float(twin is not None), 0, detail))
     return checks
 
@@ -120,8 +109,7 @@ def _differences(state: State, base: State) -> Iterator[str]:
 
 def _cosine(first: Tensor, second: Tensor) -> float:
     one, other = first.double().flatten(), second.double().flatten()
-    norms = float(one.norm() * other.norm())
-    return float(one @ other) / norms if norms else 0.0
+    return float(functional.cosine_similarity(one, other, dim=0))
 
 
 def _is_strange(cosines: Sequence[float], place: int) -> bool:
@@ -129,10 +117,6 @@ def _is_strange(cosines: Sequence[float], place: int) -> bool:
 
 
 def _others_median(values: Sequence[float], place: int) -> float:
-    return median(value for other, value in enumerate(values) if other != place)
-
-
-def _are_equal(first: State, second: State) -> bool:
-    return first.keys() == second.keys() and all(
-        torch.equal(tensor, second[name]) for name, tensor in first.items()
-    )
+    """Return the median of all values but one; of a single value, itself."""
+    others = [value for other, value in enumerate(values) if other != place]
+    return median(others or values)

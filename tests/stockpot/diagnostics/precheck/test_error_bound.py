@@ -4,36 +4,35 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest
+from torch import Tensor
 
-from stockpot.diagnostics.precheck.error_bound import error_bound, largest_error
+from stockpot.diagnostics.precheck.error_bound import error_bound
 
 
-@pytest.mark.parametrize("wrong", [0, 3, 20, 50])
-def test_the_bound_is_that_of_clopper_and_pearson(wrong: int) -> None:
-    both_sides = binomtest(wrong, 50).proportion_ci(0.98, method="exact")
+def _values(num_wrong: int, num_examples: int = 100) -> Tensor:
+    return (torch.arange(num_examples) >= num_wrong).double()
 
-    assert largest_error(wrong, 50, 0.01) == pytest.approx(both_sides.high)
+
+@pytest.mark.parametrize(("left_out", "choices"), [(0, 2), (1, 16)])
+@pytest.mark.parametrize("wrong", [0, 3, 20, 100])
+def test_the_bound_is_that_of_clopper_and_pearson_corrected_for_the_choices_made_on_val(
+    wrong: int, left_out: int, choices: int
+) -> None:
+    found = error_bound(_values(wrong), 0.01, 4, left_out)
+
+    expected = binomtest(wrong, 100, alternative="less").proportion_ci(1 - 0.01 / choices, "exact")
+    assert found is not None
+    assert (found["num_wrong"], found["choices"]) == (wrong, choices)
+    assert found["error_below"] == pytest.approx(expected.high, abs=1e-6)
 
 
 def test_the_bound_covers_the_true_error_as_often_as_it_says() -> None:
-    wrong = np.random.default_rng(0).binomial(100, 0.1, size=2000)
+    bounds = [error_bound(_values(wrong), 0.1, 4, 0) for wrong in range(101)]  # of two choices
+    drawn = np.random.default_rng(0).binomial(100, 0.1, size=2000)
 
-    covered = np.mean([largest_error(int(count), 100, 0.05) >= 0.1 for count in wrong])
+    covered = np.array([bound is not None and bound["error_below"] >= 0.1 for bound in bounds])
 
-    assert covered >= 0.95
-
-
-def test_the_bound_is_corrected_for_the_choices_made_on_val() -> None:
-    values = torch.tensor([1.0] * 95 + [0.0] * 5)
-
-    of_all = error_bound(values, 0.01, 4, 0)
-    of_three = error_bound(values, 0.01, 4, 1)
-    assert of_all is not None
-    assert of_three is not None
-
-    assert of_all["error_below"] == pytest.approx(largest_error(5, 100, 0.005), abs=1e-6)
-    assert of_three["choices"] == 16
-    assert of_three["error_below"] == pytest.approx(largest_error(5, 100, 0.01 / 16), abs=1e-6)
+    assert covered[drawn].mean() >= 0.95
 
 
 def test_a_metric_that_is_not_right_or_wrong_has_no_bound() -> None:

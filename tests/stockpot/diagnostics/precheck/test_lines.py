@@ -41,15 +41,15 @@ def test_a_weak_ingredient_that_is_near_the_base_does_no_harm() -> None:
 
 
 def test_ingredients_of_the_other_hill_are_found_and_the_mean_stays_on_its_own() -> None:
-    states = [_at(1), _at(0.9), _at(-1), _at(1.1), _at(-0.9)]
+    states = {"a": _at(1), "b": _at(0.9), "c": _at(-1), "d": _at(1.1), "e": _at(-0.9)}
 
-    lines = running_lines(states, _at(1), [0, 1, 2, 3, 4], _hill, limit=0.05)
+    lines = running_lines(states, _at(1), [*states], _hill, limit=0.05)
 
-    assert {place: line.fall <= 0.05 for place, line in lines.items()} == {
-        1: True,
-        2: False,
-        3: True,
-        4: False,
+    assert {name: line.fall <= 0.05 for name, line in lines.items()} == {
+        "b": True,
+        "c": False,
+        "d": True,
+        "e": False,
     }
 
 
@@ -58,18 +58,18 @@ def test_what_came_too_early_is_measured_again_from_the_mean_of_all_others() -> 
         return 1.0 if float(state["w"][0]) >= 0.25 else 0.0
 
     # Half-way from the first one to the second is 0.2; from the mean of the others it is 0.65.
-    states = [_at(0.4), _at(0.0), _at(2.0), _at(1.5)]
+    states = {"a": _at(0.4), "b": _at(0.0), "c": _at(2.0), "d": _at(1.5)}
 
-    lines = running_lines(states, _at(1), [0, 1, 2, 3], score, limit=0.05)
+    lines = running_lines(states, _at(1), [*states], score, limit=0.05)
 
-    assert lines[1].fall == 0
+    assert lines["b"].fall == 0
 
 
 def test_the_mean_starts_at_the_task_vector_that_is_most_like_the_others() -> None:
-    towards = [_at(1, 0.1), _at(1, -0.1), _at(1, 0.0), _at(-1, 0.3)]
+    towards = {"a": _at(1, 0.1), "b": _at(1, -0.1), "c": _at(1, 0.0), "d": _at(-1, 0.3)}
 
-    assert most_alike(towards, BASE) == 2
-    assert most_alike(towards[:1], BASE) == 0
+    assert most_alike(towards, BASE) == "c"
+    assert most_alike({"a": _at(1)}, BASE) == "a"
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,6 @@ def test_the_mean_starts_at_the_task_vector_that_is_most_like_the_others() -> No
 def test_a_score_far_below_the_base_and_the_others_does_not_pass(
     scores: list[float], base: float, passed: list[bool]
 ) -> None:
-    names = [f"{number}" for number in range(len(scores))]
-
-    checks = check_scores(names, scores, base, 0.05)
+    checks = check_scores({str(n): score for n, score in enumerate(scores)}, base, 0.05)
 
     assert [check.passed for check in checks] == passed

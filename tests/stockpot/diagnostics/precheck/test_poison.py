@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 import torch
@@ -41,25 +42,28 @@ def _value(state: State) -> float:
     return float(SCORER.val_values(state).mean())
 
 
-def _candidates(sweep: Sweep, states: Sequence[State], names: Sequence[str]) -> Candidates:
-    scores = [_value(state) for state in states]
-    order = sorted(range(len(states)), key=lambda place: -scores[place])
-    return Candidates(names, states, scores, order, sweep.base, _value(sweep.base))
+def _good(sweep: Sweep) -> dict[str, State]:
+    return {f"good {number}": state for number, state in enumerate(sweep.good)}
+
+
+def _candidates(sweep: Sweep, states: Mapping[str, State]) -> Candidates:
+    scores = {name: _value(state) for name, state in states.items()}
+    order = sorted(states, key=lambda name: -scores[name])
+    return Candidates(states, scores, order, sweep.base, _value(sweep.base))
 
 
 def _failed(sweep: Sweep, place: int, odd: State) -> list[Check]:
     """Put an odd ingredient at a place among the good ones and return what did not pass."""
-    states, names = list(sweep.good), [f"good {number}" for number in range(len(sweep.good))]
-    states.insert(place, odd)
-    names.insert(place, "odd")
-    checks, _ = run_checks(_candidates(sweep, states, names), SCORER.val_values, 0.05, 0.01)
+    named = [*_good(sweep).items()]
+    named.insert(place, ("odd", odd))
+    checks, _ = run_checks(_candidates(sweep, dict(named)), SCORER.val_values, 0.05, 0.01)
     return [check for check in checks if not check.passed]
 
 
 def test_good_ingredients_all_pass_and_their_mean_has_an_error_bound(sweep: Sweep) -> None:
-    names = [f"good {number}" for number in range(16)]
+    candidates = _candidates(sweep, _good(sweep))
 
-    checks, bound = run_checks(_candidates(sweep, sweep.good, names), SCORER.val_values, 0.05, 0.01)
+    checks, bound = run_checks(candidates, SCORER.val_values, 0.05, 0.01)
 
     assert [check for check in checks if not check.passed] == []
     assert {check.name for check in checks} == {
@@ -79,12 +83,9 @@ def test_another_start_is_named_for_its_weights_and_for_its_path(sweep: Sweep, p
 
 
 def test_another_start_is_named_even_if_it_is_the_best_on_val(sweep: Sweep) -> None:
-    best = max(_value(state) for state in sweep.good)
-    states, names = [sweep.other_start, *sweep.good], ["odd", *(f"good {i}" for i in range(16))]
-    measured = _candidates(sweep, states, names)
-    first = Candidates(
-        names, states, [best + 0.01, *measured.scores[1:]], range(17), sweep.base, 0.9
-    )
+    measured = _candidates(sweep, {"odd": sweep.other_start} | _good(sweep))
+    scores = {**measured.scores, "odd": max(measured.scores.values()) + 0.01}
+    first = replace(measured, scores=scores, order=[*measured.states], base_score=0.9)
 
     checks, _ = run_checks(first, SCORER.val_values, 0.05, 0.01)
 
@@ -133,7 +134,7 @@ def test_the_diagnostics_name_the_poison_too(sweep: Sweep, poison: str) -> None:
         return float(hits.mean()), val.loss(outputs)
 
     gram = task_vector_gram(states, sweep.base)
-    by_barrier = apart(names, midpoints(states, score), Unit("accuracy"))
+    by_barrier = apart(names, midpoints(states, score)[0], Unit("accuracy"))
     by_direction = foreign(names, cosines_of(gram).numpy(), gram.diagonal().sqrt().tolist())
 
     assert [alert.model for alert in by_barrier] == ["odd"]

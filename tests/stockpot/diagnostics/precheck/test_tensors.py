@@ -72,16 +72,16 @@ def test_what_cannot_be_merged_is_named(
 
 def test_another_start_is_told_from_the_others_and_names_the_tensor() -> None:
     base = _state()
-    states = [*(_near(base, seed) for seed in (1, 2, 3)), _state(4)]
+    states = {name: _near(base, seed) for seed, name in enumerate("abc", 1)} | {"odd": _state(4)}
 
-    checks = check_starts(["a", "b", "c", "odd"], states, base)
+    checks = check_starts(states, base)
 
     assert [check.passed for check in checks] == [True, True, True, False]
     assert "another start, or far from it" in checks[-1].detail
 
 
 def test_where_all_are_far_from_the_base_nobody_is_odd() -> None:
-    checks = check_starts(["a", "b", "c"], [_state(seed) for seed in (1, 2, 3)], _state())
+    checks = check_starts({str(seed): _state(seed) for seed in (1, 2, 3)}, _state())
 
     assert all(check.passed for check in checks)
 
@@ -89,15 +89,13 @@ def test_where_all_are_far_from_the_base_nobody_is_odd() -> None:
 def test_a_single_ingredient_and_a_base_of_zeros_pass() -> None:
     zeros = {name: torch.zeros_like(tensor) for name, tensor in _state().items()}
 
-    (check,) = check_starts(["a"], [_state(1)], zeros)
+    (check,) = check_starts({"a": _state(1)}, zeros)
 
     assert check.passed
 
 
 def test_the_later_one_of_two_equal_ingredients_is_named() -> None:
-    states = [_state(1), _state(2), _state(1)]
-
-    checks = check_duplicates(["a", "b", "c"], states)
+    checks = check_duplicates({"a": _state(1), "b": _state(2), "c": _state(1)})
 
     assert [check.passed for check in checks] == [True, True, False]
     assert checks[-1].detail == "it is equal to a"
