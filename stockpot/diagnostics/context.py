@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,8 @@ from stockpot.workloads.batches import num_examples, take, to_device
 from stockpot.workloads.passes import Examples, empty_model, put_weights
 from stockpot.workloads.protocol import Batch, Workload
 from stockpot.workloads.spec import WorkloadSpec
+
+_WORST = 1e6  # nats
 
 
 @dataclass(frozen=True)
@@ -131,19 +135,21 @@ class DiagnosticContext:
         return self._net
 
     def val_scores(self, weights: State) -> tuple[float, float]:
-        """Return the mean metric (higher is better) and the mean loss of weights on val."""
+        """Return the mean metric (higher is better) and the mean loss of weights on val, finite."""
         outputs = self.val.outputs(self.net(weights))
-        values = self.workload.metrics[self.metric](outputs, self.val.targets)
-        return values.double().mean().item(), self.val.loss(outputs)
+        loss = finite_loss(self.val.loss(outputs))
+        return self.values(outputs, self.val.targets).mean().item(), loss
+
+    def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the metric of each example (N,) by outputs (N, ...) and targets, in float64."""
+        return self.workload.metrics[self.metric](outputs, targets).double()
 
     @cached_property
     def unit(self) -> Unit:
         """The unit of the metric, inferred from the values of all models on val."""
         targets = self.val.targets.cpu()
         values = {
-            one.name: self.workload.metrics[self.metric](self.outputs(one, "val"), targets)
-            .double()
-            .numpy()
+            one.name: self.values(self.outputs(one, "val"), targets).numpy()
             for one in (self.base, *self.ingredients, *self.soups)
         }
         usual = [float(values[one.name].mean()) for one in self.ingredients]
@@ -151,6 +157,16 @@ class DiagnosticContext:
             self.metric, usual, is_fraction=all(are_fractions(v) for v in values.values())
         )
 
+    @property
+    def described(self) -> dict[str, Any]:
+        """The metric and its unit, in the form of the data of findings."""
+        return {"metric": self.metric, "unit": self.unit.to_json()}
+
     @cached_property
     def _net(self) -> nn.Module:
         return empty_model(self.workload, self.device)
+
+
+def finite_loss(loss: float) -> float:
+    """Return a loss, at most a million nats, also for NaN: JSON has neither inf nor nan."""
+    return _WORST if math.isnan(loss) else min(loss, _WORST)

@@ -27,27 +27,21 @@ def contributions(context: DiagnosticContext) -> Finding:
     if len(context.ingredients) == 1:
         return Finding("There is only one ingredient, so there is no mean that it could add to.")
     groups = [_group(context, _ALL, context.ingredients)]
-    greedy = _best_greedy_soup(context)
-    if greedy is not None:
-        chosen = greedy.model.details["coefficients"]
+    greedy = [soup for soup in context.soups if soup.model.details.get("steps")]
+    if greedy:
+        best = greedy[context.rank(greedy)[0]]
+        chosen = best.model.details["coefficients"]
         members = [member for member in context.ingredients if member.name in chosen]
         if 1 < len(members) < len(context.ingredients):
-            groups.append(_group(context, greedy.name, members))
+            groups.append(_group(context, best.name, members))
     unit = context.unit
     data = {
-        "metric": context.metric,
-        "unit": unit.to_json(),
+        **context.described,
         "places": list(places(context)),
         "groups": groups,
     }
     sentence = " ".join(_about(group, unit) for group in groups)
     return Finding(sentence, _metrics(groups[0]), data, _alerts(groups, unit))
-
-
-def _best_greedy_soup(context: DiagnosticContext) -> LoadedModel | None:
-    """Return the best greedy soup on val."""
-    greedy = [soup for soup in context.soups if soup.model.details.get("steps")]
-    return greedy[context.rank(greedy)[0]] if greedy else None
 
 
 def _group(context: DiagnosticContext, name: str, members: Sequence[LoadedModel]) -> dict[str, Any]:
@@ -58,8 +52,7 @@ def _group(context: DiagnosticContext, name: str, members: Sequence[LoadedModel]
         np.hypot(standard_errors(values), of_orders)
         for values, of_orders in zip(surveyed.shapley, surveyed.order_errors.T, strict=True)
     ]
-    nothing = np.zeros_like(surveyed.without[0][0])
-    tests = [paired_test(change, nothing, seed=context.seed) for change in surveyed.without[0]]
+    tests = [paired_test(c, np.zeros_like(c), seed=context.seed) for c in surveyed.without[0]]
     adjusted = holm([test.p for test in tests])
 
     def by_place(values: Iterable[float]) -> dict[str, float]:
@@ -92,11 +85,10 @@ def standard_errors(values: Floats) -> Floats:
 
 def _metrics(group: Mapping[str, Any]) -> dict[str, float]:
     values = [row["shapley"]["val"] for row in group["rows"]]
-    better_without = max(row["change"]["val"] for row in group["rows"])
     return {
         "shapley_most": max(values),
         "shapley_least": min(values),
-        "best_without_one": better_without,
+        "best_without_one": max(row["change"]["val"] for row in group["rows"]),
         "num_harmful": float(sum(_is_harmful(row) for row in group["rows"])),
     }
 

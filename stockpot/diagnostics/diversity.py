@@ -29,8 +29,7 @@ def diversity(context: DiagnosticContext) -> Finding:
     sets = ["val", *(f"val_shift/{name}" for name in context.val_shifts)]
     compared = {name: _compare(context, name) for name in sets}
     data = {
-        "metric": context.metric,
-        "unit": context.unit.to_json(),
+        **context.described,
         "ingredients": [model.name for model in context.ingredients],
         "best_soup": context.best_soup.name if context.soups else None,
         "sets": compared,
@@ -47,8 +46,7 @@ def disagreement(predictions: Tensor) -> Tensor:
     Returns:
         (M, M), float64, in [0, 1].
     """
-    rows = [(predictions != own).double().mean(dim=1) for own in predictions]
-    return torch.stack(rows)
+    return torch.stack([(predictions != own).double().mean(dim=1) for own in predictions])
 
 
 def error_correlation(right: Tensor) -> float | None:
@@ -109,13 +107,13 @@ def _compare(context: DiagnosticContext, set_name: str) -> dict[str, Any]:
     outputs = torch.stack([context.outputs(model, set_name) for model in context.ingredients])
     predictions = outputs.argmax(dim=2)  # (M, N)
     right = predictions == targets
-    scores = [_score(context, own, targets) for own in outputs]
-    mean = sum(scores) / len(scores)
     apart = disagreement(predictions)
-    merged = {
-        soup.name: _score(context, context.outputs(soup, set_name), targets) - mean
-        for soup in context.soups
-    }
+
+    def score(outputs: Tensor) -> float:
+        return float(context.values(outputs, targets).mean())
+
+    scores = [score(own) for own in outputs]
+    mean = sum(scores) / len(scores)
     return {
         "num_examples": len(targets),
         "mean_score": mean,
@@ -126,14 +124,11 @@ def _compare(context: DiagnosticContext, set_name: str) -> dict[str, Any]:
         "error_correlation": error_correlation(right),
         "q_statistic": q_statistic(right),
         "kappa": kappa(right),
-        "ensemble_gain": _score(context, outputs.double().mean(dim=0), targets) - mean,
-        "soup_gains": merged,
+        "ensemble_gain": score(outputs.double().mean(dim=0)) - mean,
+        "soup_gains": {
+            soup.name: score(context.outputs(soup, set_name)) - mean for soup in context.soups
+        },
     }
-
-
-def _score(context: DiagnosticContext, outputs: Tensor, targets: Tensor) -> float:
-    values = context.workload.metrics[context.metric](outputs, targets)
-    return float(values.double().mean())
 
 
 def _off_diagonal(matrix: Tensor) -> Tensor:
@@ -158,8 +153,7 @@ def _sentence(data: Mapping[str, Any]) -> str:
             f"Two ingredients disagree on {_percent(on_val['disagreement'])} % of val: they are "
             "nearly the same model, and averaging them can gain little. Widen the sweep."
         )
-    names = [*data["sets"]]
-    widest = max(names, key=lambda name: data["sets"][name]["disagreement"])
+    widest = max(data["sets"], key=lambda name: float(data["sets"][name]["disagreement"]))
     shown = dict.fromkeys(["val", widest])
     unit = unit_in(data)
     parts = [_on_set(name, data["sets"][name], data["best_soup"], unit) for name in shown]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from stockpot.diagnostics.context import DiagnosticContext, LoadedModel
+from stockpot.diagnostics.context import DiagnosticContext, LoadedModel, finite_loss
 from stockpot.diagnostics.finding import Finding
 from stockpot.merging.engine import merge_states
 from stockpot.merging.methods.inner_products import task_vector_gram
@@ -17,12 +18,12 @@ from stockpot.merging.methods.linear import linear
 from stockpot.merging.recipe import Recipe
 from stockpot.merging.states import State
 from stockpot.statistics.values import Floats
+from stockpot.workloads.protocol import Batch
 
 _SIDE = 21  # points
 _MARGIN = 0.25  # of the three points' extent, on each side
 _FLAT = 0.02  # height / length: with less, three models count as lying on a line
 _PROBE = 256  # examples of val
-_WORST = 1e6  # nats
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,29 +92,28 @@ def loss_plane(context: DiagnosticContext) -> Finding:
     corners = [context.base.weights, models[second].weights, models[third].weights]
     places = [plane.place(gram[[second, third], place]) for place in range(len(models))]
     x, y = _axes([(0.0, 0.0), places[second], places[third]])
-    loss_of = _probe_loss(context)
+    batch = context.probe("val", _PROBE)
+    loss_of = partial(_loss, context, batch)
 
     def loss_at(a: float, b: float) -> float:
         return loss_of(merge_states(corners, Recipe.of(linear, plane.coefficients(a, b))))
 
     losses = [[loss_at(a, b) for a in x] for b in y]
-    data = {
+    squared: list[float] = gram.diagonal().tolist()
+    placed = [(context.base, (0.0, 0.0), 0.0), *zip(models, places, squared, strict=True)]
+    data: dict[str, Any] = {
         "corners": [context.base.name, models[second].name, models[third].name],
-        "probe": len(context.probe("val", _PROBE)[-1]),
+        "probe": len(batch[-1]),
         "x": [round(value, 5) for value in x],
         "y": [round(value, 5) for value in y],
         "losses": [[round(value, 5) for value in row] for row in losses],
-        "models": [
-            _shown(context.base, (0.0, 0.0), 0.0, loss_of),
-            *(
-                _shown(model, xy, float(gram[place, place]), loss_of)
-                for place, (model, xy) in enumerate(zip(models, places, strict=True))
-            ),
-        ],
+        "models": [_shown(*one, loss_of) for one in placed],
     }
+    shown = {model["name"]: float(model["loss"]) for model in data["models"]}
+    at_corners = [shown[name] for name in data["corners"]]
     lowest = min(min(row) for row in losses)
-    metrics = {"lowest_loss": lowest, "loss_of_third_corner": _loss_at(data, 2)}
-    return Finding(_sentence(data, lowest), metrics, data)
+    metrics = {"lowest_loss": lowest, "loss_of_third_corner": at_corners[2]}
+    return Finding(_sentence(data, at_corners, lowest), metrics, data)
 
 
 def _corners(
@@ -139,17 +139,11 @@ def _axes(corners: Sequence[tuple[float, float]]) -> tuple[list[float], list[flo
     return grid[:, 0].tolist(), grid[:, 1].tolist()
 
 
-def _probe_loss(context: DiagnosticContext) -> Callable[[State], float]:
-    """Return the function from weights to their mean loss on the probe of val."""
-    batch = context.probe("val", _PROBE)
-
-    def loss_of(weights: State) -> float:
-        with torch.inference_mode():
-            outputs = context.workload.forward(context.net(weights), batch)
-            loss = context.workload.loss(outputs, batch).mean()
-            return float(loss.nan_to_num(_WORST).clamp(max=_WORST))  # JSON has neither inf nor nan
-
-    return loss_of
+def _loss(context: DiagnosticContext, batch: Batch, weights: State) -> float:
+    """Return the mean loss of weights on a batch."""
+    with torch.inference_mode():
+        outputs = context.workload.forward(context.net(weights), batch)
+        return finite_loss(context.workload.loss(outputs, batch).mean().item())
 
 
 def _shown(
@@ -170,14 +164,8 @@ def _shown(
     }
 
 
-def _loss_at(data: Mapping[str, Any], corner: int) -> float:
-    by_name = {model["name"]: model["loss"] for model in data["models"]}
-    return float(by_name[data["corners"][corner]])
-
-
-def _sentence(data: Mapping[str, Any], lowest: float) -> str:
+def _sentence(data: Mapping[str, Any], losses: Sequence[float], lowest: float) -> str:
     first, second, third = data["corners"]
-    losses = [_loss_at(data, corner) for corner in range(3)]
     seen = (
         f"The loss of {first}, {second} and {third} on {data['probe']} examples of val is "
         f"{losses[0]:.3g}, {losses[1]:.3g} and {losses[2]:.3g}; on the plane through them it is "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
@@ -20,15 +19,6 @@ from stockpot.statistics.values import Floats, snapped
 _BAND = (0.1, 0.9)  # quantiles over subsets of one size
 _LEAST = 4  # ingredients: leaving one out, two sizes from 2 on remain for the fit
 _WORTH_TRAINING = 0.001  # of a fraction, or of a usual score: less is not worth more training
-
-
-@dataclass(frozen=True, slots=True)
-class Gain:
-    """The expected gain by further ingredients with its 95 % interval, in the metric's own unit."""
-
-    value: float
-    low: float
-    high: float
 
 
 def soup_size(context: DiagnosticContext) -> Finding:
@@ -50,8 +40,7 @@ def soup_size(context: DiagnosticContext) -> Finding:
         if name in curve
     }
     data = {
-        "metric": context.metric,
-        "unit": context.unit.to_json(),
+        **context.described,
         "num_ingredients": num,
         "curves": curves,
     }
@@ -73,7 +62,7 @@ def _curve(surveyed: Survey, place: int, num: int) -> dict[str, Any]:
     level, slope = fit(dict(enumerate(curve["mean"], 1)))
     error = slope_error(scores, by_size)
     more = {"one_more": 1, "as_many_again": num}
-    gains = {name: asdict(gain(num, further, slope, error)) for name, further in more.items()}
+    gains = {name: gain(num, further, slope, error) for name, further in more.items()}
     return curve | {"level": level, "slope": slope} | gains
 
 
@@ -105,14 +94,16 @@ def slope_error(scores: Mapping[Members, float], by_size: Floats) -> float:
     return float(np.sqrt(of_examples + of_ingredients))
 
 
-def gain(num: int, further: int, slope: float, error: float) -> Gain:
+def gain(num: int, further: int, slope: float, error: float) -> dict[str, float]:
     """Return the gain of `num + further` over `num` ingredients by the fitted curve.
 
-    The interval is Student's, with the num - 1 degrees of freedom of the jackknife.
+    Returns:
+        Its `value`, and `low` and `high`, the ends of Student's 95 % interval with the num - 1
+        degrees of freedom of the jackknife; in the metric's own unit.
     """
     share = 1 / (num + further) - 1 / num  # negative, as the slope mostly is
     value, half = share * slope + 0.0, float(t.ppf(0.975, num - 1)) * abs(share) * error
-    return Gain(value, value - half, value + half)
+    return {"value": value, "low": value - half, "high": value + half}
 
 
 def _design(sizes: list[int]) -> Floats:

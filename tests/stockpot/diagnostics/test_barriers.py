@@ -4,12 +4,13 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from made_context import make_context
 from poisoned_sweep import State, Sweep, hyperparameters, make_digits, quick_sweep
 
-from stockpot.diagnostics.barriers import Midpoints, apart, barriers, both_lines, midpoints
+from stockpot.diagnostics.barriers import apart, barriers, changes, midpoints
 from stockpot.ingredients.finetuning.loop import fine_tune
 from stockpot.metric_units import Unit
 
@@ -30,11 +31,17 @@ def _score(state: State) -> tuple[float, float]:
 
 
 def test_pairs_are_scored_at_the_midpoint_against_the_mean_of_the_two() -> None:
-    measured = midpoints([_point(-1), _point(1), _point(1)], _score)
+    metrics, losses = midpoints([_point(-1), _point(1), _point(1)], _score)
 
-    assert measured.metrics == [[1, 0, 0], [0, 1, 1], [0, 1, 1]]
-    assert [line.accuracy_barrier for line in measured.metric_lines[0]] == [0, 1, 1]
-    assert [line.loss_barrier for line in measured.loss_lines[1]] == [1, 0, 0]
+    assert metrics.tolist() == [[1, 0, 0], [0, 1, 1], [0, 1, 1]]
+    assert changes(metrics)[0].tolist() == [0, -1, -1]
+    assert changes(losses)[1].tolist() == [1, 0, 0]
+
+
+def test_the_change_is_from_the_mean_of_two_unequal_scores() -> None:
+    scores = np.array([[1.0, 5.0], [5.0, 3.0]])
+
+    assert changes(scores).tolist() == [[0, 3], [3, 0]]
 
 
 def test_statistics_of_batch_norm_are_pooled_half_way() -> None:
@@ -43,23 +50,9 @@ def test_statistics_of_batch_norm_are_pooled_half_way() -> None:
         for mean in (-1.0, 1.0)
     ]
 
-    measured = midpoints(states, lambda state: (float(state["n.running_var"]), 0.0))
+    metrics, _ = midpoints(states, lambda state: (float(state["n.running_var"]), 0.0))
 
-    assert measured.metrics == [[1, 2], [2, 1]]
-
-
-def test_a_line_scores_each_net_once_and_gives_metric_and_loss() -> None:
-    scored = []
-
-    def score(state: State) -> tuple[float, float]:
-        scored.append(float(state["w"]))
-        return _score(state)
-
-    metrics, losses = both_lines(_point(-1), _point(1), score, num_points=5)
-
-    assert scored == [-1, -0.5, 0, 0.5, 1]
-    assert metrics.scores == (1, 0.25, 0, 0.25, 1)
-    assert (metrics.accuracy_barrier, losses.loss_barrier) == (1, 1)
+    assert metrics.tolist() == [[1, 2], [2, 1]]
 
 
 def test_ingredients_of_one_base_have_no_barrier_and_a_model_none_with_itself(
@@ -74,7 +67,12 @@ def test_ingredients_of_one_base_have_no_barrier_and_a_model_none_with_itself(
     assert finding.data["metric_changes"][0][3] == pytest.approx(0, abs=1e-6)
     assert finding.data["loss_changes"][0][3] == pytest.approx(0, abs=1e-6)
     assert [line["kind"] for line in finding.data["lines"]] == ["base_to_soup", "furthest_two"]
-    assert len(finding.data["lines"][0]["losses"]) == 11
+    line = finding.data["lines"][1]
+    ends = [finding.data["ingredients"].index(line[end]) for end in ("from", "to")]
+    assert len(line["losses"]) == 11
+    assert [line["metrics"][0], line["metrics"][-1]] == [
+        finding.data["midpoint_metrics"][end][end] for end in ends
+    ]
     json.dumps(finding.to_json(), allow_nan=False)
 
 
@@ -102,9 +100,9 @@ def test_the_one_that_does_harm_is_named(tmp_path: Path, sweep: Sweep, poison: s
 
 
 def test_of_two_camps_nobody_is_named() -> None:
-    camps = [[0.9 if i // 2 == j // 2 else 0.3 for j in range(4)] for i in range(4)]
+    camps = np.array([[0.9 if i // 2 == j // 2 else 0.3 for j in range(4)] for i in range(4)])
 
-    assert apart(list("abcd"), Midpoints(camps, camps), Unit("accuracy")) == []
+    assert apart(list("abcd"), camps, Unit("accuracy")) == []
 
 
 def test_what_is_no_fraction_is_measured_by_a_usual_score() -> None:
@@ -112,7 +110,7 @@ def test_what_is_no_fraction_is_measured_by_a_usual_score() -> None:
         """Let the means with the last of four models be worse by so much."""
         odd = [[-40.0 - fall * (i != j and 3 in (i, j)) for j in range(4)] for i in range(4)]
         unit = Unit("minus_error", is_fraction=False, size=40.0)
-        return [alert.reason for alert in apart(list("abcd"), Midpoints(odd, odd), unit)]
+        return [alert.reason for alert in apart(list("abcd"), np.array(odd), unit)]
 
     assert named(1.9) == []  # below a twentieth of 40
     assert named(2.1) == [
