@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from stockpot.diagnostics.cka import kernel
 from stockpot.diagnostics.context import DiagnosticContext, LoadedModel
 from stockpot.diagnostics.finding import Finding
-from stockpot.diagnostics.layers import weighted_layers
+from stockpot.diagnostics.layers import watched_outputs, weighted_layers
 from stockpot.workloads.batch_norm import batch_norms
 from stockpot.workloads.protocol import Batch, Workload
-from stockpot.workloads.responses import observed, unit_rows
+from stockpot.workloads.responses import unit_rows
 
 _PROBE = 256  # examples of val
 _MAX_LAYERS = 16  # each takes 256 KB of memory per model
@@ -50,7 +50,7 @@ def geometry(context: DiagnosticContext) -> Finding:
             f"Val has {len(batch[-1])} examples; a comparison of representations needs 4."
         )
     net = context.net(context.base.weights)
-    layers = [*weighted_layers(context.workload, net, batch, at_most=_MAX_LAYERS)]
+    layers = weighted_layers(context.workload, net, batch, at_most=_MAX_LAYERS)
     if not layers:
         return Finding("The net has no module with weights, so there are no layers to compare.")
     data = {
@@ -76,15 +76,15 @@ def _compare(context: DiagnosticContext, batch: Batch, layers: Sequence[str]) ->
     for place, (model, own) in enumerate(zip(models, seen, strict=True)):
         parents = [1 + names.index(name) for name in _parents(model, names)]
         row = {"name": model.name, "kind": model.model.kind} | _to_references(own, known)
-        row["ingredients"] = _mean_similarity(similar, place, parents)
+        row["ingredients"] = _rounded(similar[:, place, parents].mean(dim=1)) if parents else None
         if place > len(names):
             row["variance_ratio"] = variance_ratios(own, [seen[parent] for parent in parents])
         rows.append(row)
     return {
         "ingredients": names,
         "pairs": {
-            "mean": _rounded(pairs.mean(dim=0)),
-            "layers": dict(zip(layers, map(_rounded, pairs), strict=True)),
+            "mean": [*map(_rounded, pairs.mean(dim=0))],
+            "layers": {n: [*map(_rounded, of_n)] for n, of_n in zip(layers, pairs, strict=True)},
         },
         "models": rows,
     }
@@ -101,9 +101,7 @@ def represent(
         variances = unit_rows(layer, outputs).var(dim=1, correction=0)
         representation.variances[name] = float(variances.sum())
 
-    modules = dict(net.named_modules())
-    with torch.inference_mode(), observed({name: modules[name] for name in layers}, note):
-        workload.forward(net, batch)
+    watched_outputs(workload, net, batch, layers, note)
     return representation
 
 
@@ -128,11 +126,8 @@ def variance_ratios(
 
     None for layers that do not vary in any ingredient.
     """
-    ratios: list[float | None] = []
-    for layer, variance in soup.variances.items():
-        mean = fmean(one.variances[layer] for one in ingredients)
-        ratios.append(round(variance / mean, 4) if mean > 0 else None)
-    return ratios
+    means = {layer: fmean(one.variances[layer] for one in ingredients) for layer in soup.variances}
+    return [round(soup.variances[n] / mean, 4) if mean > 0 else None for n, mean in means.items()]
 
 
 def _similarities(seen: Sequence[Representation], layer: str) -> Tensor:
@@ -159,15 +154,8 @@ def _to_references(own: Representation, known: Mapping[str, Tensor]) -> dict[str
     }
 
 
-def _mean_similarity(similar: Tensor, place: int, parents: Sequence[int]) -> list[float] | None:
-    """Return the mean CKA to some models, layer by layer; None without models."""
-    if not parents:
-        return None
-    return [round(value, 4) for value in similar[:, place, list(parents)].mean(dim=1).tolist()]
-
-
-def _rounded(matrix: Tensor) -> list[list[float]]:
-    return [[round(value, 4) for value in row] for row in matrix.tolist()]
+def _rounded(values: Tensor) -> list[float]:
+    return [round(value, 4) for value in values.tolist()]
 
 
 def _metrics(data: Mapping[str, Any]) -> dict[str, float]:
@@ -175,12 +163,16 @@ def _metrics(data: Mapping[str, Any]) -> dict[str, float]:
     metrics = {}
     if len(data["ingredients"]) > 1:
         metrics["cka_of_ingredients"] = fmean(_by_layer(data).values())
-    for row in data["models"]:
-        if row["name"] == data["best_soup"] and row["ingredients"] is not None:
-            metrics["cka_of_soup"] = min(row["ingredients"])
-            ratios = [ratio for ratio in row["variance_ratio"] if ratio is not None]
-            metrics |= {"variance_ratio": min(ratios)} if ratios else {}
+    for soup in _best_soup(data):
+        metrics["cka_of_soup"] = min(soup["ingredients"])
+        ratios = [ratio for ratio in soup["variance_ratio"] if ratio is not None]
+        metrics |= {"variance_ratio": min(ratios)} if ratios else {}
     return metrics
+
+
+def _best_soup(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the row of the best soup; [] without soups."""
+    return [row for row in data["models"] if row["name"] == data["best_soup"]]
 
 
 def _by_layer(data: Mapping[str, Any]) -> dict[str, float]:
@@ -194,8 +186,7 @@ def _by_layer(data: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _sentence(data: Mapping[str, Any]) -> str:
-    rows = [row for row in data["models"] if row["name"] == data["best_soup"]]
-    return " ".join([_on_ingredients(data), *(_on_soup(row, data) for row in rows)])
+    return " ".join([_on_ingredients(data), *(_on_soup(row, data) for row in _best_soup(data))])
 
 
 def _on_ingredients(data: Mapping[str, Any]) -> str:

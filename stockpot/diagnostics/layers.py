@@ -1,4 +1,4 @@
-"""The layers that diagnostics inspect: modules with their own weights, in running order."""
+"""The layers that diagnostics inspect, and what they read and give in a forward pass."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from stockpot.workloads.protocol import Batch, Workload
-from stockpot.workloads.responses import observed
+from stockpot.workloads.responses import Callback, observed
 
 
 def weighted_layers(
     workload: Workload, net: nn.Module, batch: Batch, *, at_most: int | None = None
-) -> dict[str, nn.Module]:
-    """Return the layers with weights and one output row per example, in running order.
+) -> list[str]:
+    """Name the layers with weights of their own and one output row per example, in running order.
 
     Args:
         workload: runs the net.
@@ -22,25 +22,24 @@ def weighted_layers(
         batch: N examples.
         at_most: the number of evenly spaced layers, first and last included; None for all.
     """
-    order: dict[str, nn.Module] = {}
+    names: list[str] = []
 
-    def note(name: str, layer: nn.Module, _inputs: Tensor, outputs: Tensor) -> None:
-        if outputs.ndim >= 2 and len(outputs) == len(batch[-1]):
-            order[name] = layer
+    def note(name: str, _layer: nn.Module, _inputs: Tensor, outputs: Tensor) -> None:
+        if name not in names and outputs.ndim >= 2 and len(outputs) == len(batch[-1]):
+            names.append(name)
 
-    owners = {
-        name: module
-        for name, module in net.named_modules()
-        if next(module.parameters(recurse=False), None) is not None
-    }
-    with torch.inference_mode(), observed(owners, note):
-        workload.forward(net, batch)
-    names = _spread([*order], at_most)
-    return {name: order[name] for name in names}
-
-
-def _spread(names: Sequence[str], at_most: int | None) -> list[str]:
+    owners = [name for name, module in net.named_modules() if [*module.parameters(recurse=False)]]
+    watched_outputs(workload, net, batch, owners, note)
     if at_most is None or len(names) <= at_most:
-        return [*names]
+        return names
     places = torch.linspace(0, len(names) - 1, at_most).round().int().tolist()
     return [names[place] for place in places]
+
+
+def watched_outputs(
+    workload: Workload, net: nn.Module, batch: Batch, layers: Sequence[str], note: Callback
+) -> Tensor:
+    """Return a net's outputs on a batch; `note` is called each time a named layer has run."""
+    modules = dict(net.named_modules())
+    with torch.inference_mode(), observed({name: modules[name] for name in layers}, note):
+        return workload.forward(net, batch)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from stockpot.diagnostics.context import DiagnosticContext, LoadedModel
 from stockpot.diagnostics.finding import Finding
-from stockpot.diagnostics.layers import weighted_layers
+from stockpot.diagnostics.layers import watched_outputs, weighted_layers
 from stockpot.diagnostics.states import mean_state
 from stockpot.diagnostics.tangent_kernel import KernelSize, alignment, kernel_size, tangent_kernel
 from stockpot.merging.states import State
 from stockpot.workloads.protocol import Batch, Workload
-from stockpot.workloads.responses import observed
 
 _PROBE = 32  # examples of val
 _MAX_JACOBIAN_MB = 512
@@ -47,7 +46,7 @@ class Run:
 
     outputs: Tensor
     read: Tensor
-    signs: dict[str, Tensor] = field(default_factory=dict)
+    signs: dict[str, Tensor]
 
 
 def regime(context: DiagnosticContext) -> Finding:
@@ -59,21 +58,17 @@ def regime(context: DiagnosticContext) -> Finding:
     """
     batch = context.probe("val", _PROBE)
     net = context.net(context.base.weights)
-    layers = [*weighted_layers(context.workload, net, batch)]
+    layers = weighted_layers(context.workload, net, batch)
     if not layers:
         return Finding("The net has no module with weights, so there is nothing to compare.")
     models = [context.base, *context.ingredients, *context.soups]
     runs = {m.name: run(context.workload, context.net(m.weights), batch, layers) for m in models}
-    size = kernel_size(
-        {name: parameter.numel() for name, parameter in net.named_parameters()},
-        len(batch[-1]),
-        runs[context.base.name].outputs[0].numel(),
-        _MAX_JACOBIAN_MB * 2**18,
-    )
+    sizes = {name: parameter.numel() for name, parameter in net.named_parameters()}
+    num_outputs = runs[context.base.name].outputs[0].numel()
+    size = kernel_size(sizes, len(batch[-1]), num_outputs, _MAX_JACOBIAN_MB * 2**18)
     kernels = _kernel_distances(context, models[1:], batch, size)
-    names = [name for name, _ in net.named_parameters()]
     rows = [
-        _compare(model, context.base, names, runs) | {"ntk_distance": kernels.get(model.name)}
+        _compare(model, context.base, [*sizes], runs) | {"ntk_distance": kernels.get(model.name)}
         for model in models[1:]
     ]
     data = {
@@ -81,7 +76,7 @@ def regime(context: DiagnosticContext) -> Finding:
         "kernel": {
             "num_rows": size.num_rows,
             "num_params": size.num_params,
-            "all_params": sum(parameter.numel() for parameter in net.parameters()),
+            "all_params": sum(sizes.values()),
         },
         "models": rows,
         "gaps": _gaps(context, batch, layers, runs),
@@ -98,11 +93,9 @@ def run(workload: Workload, net: nn.Module, batch: Batch, layers: Sequence[str])
         signs[name] = outputs > 0
         reads["last"] = inputs
 
-    modules = dict(net.named_modules())
-    with torch.inference_mode(), observed({name: modules[name] for name in layers}, note):
-        outputs = workload.forward(net, batch)
-    hidden = {name: sign for name, sign in signs.items() if name != [*signs][-1]}
-    return Run(outputs, reads["last"].flatten(1), hidden)
+    outputs = watched_outputs(workload, net, batch, layers, note)
+    signs.popitem()  # of the last layer, whose outputs are the net's
+    return Run(outputs, reads["last"].flatten(1), signs)
 
 
 def displacements(base: State, state: State, names: Sequence[str]) -> tuple[float, dict[str, Any]]:
@@ -124,8 +117,7 @@ def displacements(base: State, state: State, names: Sequence[str]) -> tuple[floa
 
 def representation_alignment(first: Tensor, second: Tensor) -> float:
     """Return the cosine between the kernels H H^T of two representations (N, D)."""
-    grams = [(rows @ rows.T) for rows in (first.double(), second.double())]
-    return alignment(*grams)
+    return alignment(*(rows @ rows.T for rows in (first.double(), second.double())))
 
 
 def sign_agreement(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> float:
@@ -162,8 +154,8 @@ def soup_ensemble_gap(
         The root mean square of the difference, and its ratio to that between the average and the
         base; None if these are equal.
     """
-    average = sum(c * one.double() for c, one in zip(coefficients, outputs, strict=True))
-    assert isinstance(average, Tensor)
+    weighted = (c * one.double() for c, one in zip(coefficients, outputs, strict=True))
+    average = sum(weighted, torch.zeros(()))
     gap = float((soup.double() - average).square().mean().sqrt())
     moved = float((average - base.double()).square().mean().sqrt())
     return gap, gap / moved if moved else None
@@ -212,22 +204,23 @@ def _gaps(
     context: DiagnosticContext, batch: Batch, layers: Sequence[str], runs: Mapping[str, Run]
 ) -> list[dict[str, Any]]:
     """Return the gap of the mean of all ingredients, then of each soup that is a weighted mean."""
+
+    def row(name: str, own: Run, coefficients: Mapping[str, float]) -> dict[str, Any]:
+        outputs = [runs[ingredient].outputs for ingredient in coefficients]
+        base = runs[context.base.name].outputs
+        gap, relative = soup_ensemble_gap(own.outputs, outputs, [*coefficients.values()], base)
+        return {"name": name, "gap": gap, "relative": relative}
+
     names = [model.name for model in context.ingredients]
     average = context.net(mean_state([model.weights for model in context.ingredients]))
     mixed = run(context.workload, average, batch, layers)
-    soups = [(_AVERAGE, mixed, dict.fromkeys(names, 1 / len(names)))]
+    rows = [row(_AVERAGE, mixed, dict.fromkeys(names, 1 / len(names)))]
     for soup in context.soups:
         details = soup.model.details
         coefficients = details.get("coefficients", {})
         is_average = abs(sum(coefficients.values()) - 1) < 1e-3
         if is_average and "layer_coefficients" not in details:
-            soups.append((soup.name, runs[soup.name], coefficients))
-    base = runs[context.base.name].outputs
-    rows = []
-    for name, own, coefficients in soups:
-        outputs = [runs[ingredient].outputs for ingredient in coefficients]
-        gap, relative = soup_ensemble_gap(own.outputs, outputs, [*coefficients.values()], base)
-        rows.append({"name": name, "gap": gap, "relative": relative})
+            rows.append(row(soup.name, runs[soup.name], coefficients))
     return rows
 
 
@@ -252,11 +245,10 @@ def _sentence(data: Mapping[str, Any], num_ingredients: int) -> str:
             f", and changed the tangent kernel by {round(means['ntk_distance'], 4):.2g} (0: the "
             "net stayed linear in its weights; 1: it learnt new features)"
         )
-    lead = (
-        "Fine-tuning moved the weights by "
-        f"{100 * means['displacement']:.3g} % of the base's norm{turned}."
+    return (
+        f"Fine-tuning moved the weights by {100 * means['displacement']:.3g} % of the base's norm"
+        f"{turned}. {_on_gap(data['gaps'][0]['relative'], num_ingredients)}"
     )
-    return f"{lead} {_on_gap(data['gaps'][0]['relative'], num_ingredients)}"
 
 
 def _on_gap(relative: float | None, num_ingredients: int) -> str:
