@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import combinations
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,16 +17,15 @@ from stockpot.diagnostics.states import mean_state
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.finetuning.objective import training_losses
 from stockpot.merging.methods.inner_products import cosines_of, gram
+from stockpot.merging.states import State
 from stockpot.metric_units import unit_in
 from stockpot.statistics.values import Floats
-from stockpot.storage.models import Model
 from stockpot.workloads.protocol import Batch
 
 Objective: TypeAlias = Callable[[nn.Module], Tensor]
 """Model -> its loss on a batch, with a graph to the model's weights."""
 
 THRESHOLD = 0.0  # mean cosine: groups with less between their parts are split
-MAX_GROUPS = 4
 _BATCHES, _BATCH_SIZE = 8, 64
 
 
@@ -44,35 +42,33 @@ def gradient_groups(context: DiagnosticContext) -> Finding:
     ingredients = context.ingredients
     if len(ingredients) == 1:
         return Finding("There is only one ingredient, so there are no gradients to compare.")
-    if any(not _is_objective_known(one.model) for one in ingredients):
+    details = [one.model.details for one in ingredients]
+    if any("hyperparameters" not in known or "imported" in known for known in details):
         return Finding(
             "Training objectives of some ingredients are unknown, so no gradients are compared."
         )
     everyone = mean_state([one.weights for one in ingredients])
-    batches = _batches(context)
-    objectives = [
-        _objectives(context, one.model.details["hyperparameters"], batches) for one in ingredients
-    ]
+    examples = context.probe("train", _BATCHES * _BATCH_SIZE)
+    batches = [*zip(*(torch.split(tensor, _BATCH_SIZE) for tensor in examples), strict=True)]
+    objectives = [_objectives(context, known["hyperparameters"], batches) for known in details]
     cosines = gradient_cosines(context.net(everyone), objectives)
-    groups = split_into_groups(cosines, threshold=THRESHOLD, max_groups=MAX_GROUPS)
+    groups = split_into_groups(cosines, threshold=THRESHOLD)
     value, part = minimum_cut(cosines)
     names = [one.name for one in ingredients]
-    metric, loss = context.val_scores(everyone)
     data = {
-        "metric": context.metric,
+        **context.described,
         "ingredients": names,
         "cosines": [[round(value, 4) for value in row] for row in cosines.tolist()],
-        "unit": context.unit.to_json(),
         "threshold": THRESHOLD,
         "cut": {"mean": round(value, 4), "part": [names[place] for place in part]},
-        "all": {"metric": round(metric, 6), "loss": round(loss, 6)},
+        "all": _val_scores(context, everyone),
         "groups": [_group(context, group) for group in groups],
     }
-    pairs = [cosines[i, j] for i, j in combinations(range(len(names)), 2)]
+    pairs = cosines[np.triu_indices(len(names), 1)]
     metrics = {
         "num_groups": float(len(groups)),
-        "mean_cosine": float(np.mean(pairs)),
-        "lowest_cosine": float(min(pairs)),
+        "mean_cosine": float(pairs.mean()),
+        "lowest_cosine": float(pairs.min()),
         "mean_cosine_across_cut": value,
     }
     return Finding(describe(data), metrics, data)
@@ -96,23 +92,10 @@ def gradient_cosines(net: nn.Module, objectives: Sequence[Iterable[Objective]]) 
 def _gradient(net: nn.Module, trained: Sequence[Tensor], losses: Iterable[Objective]) -> Tensor:
     total = [torch.zeros_like(tensor) for tensor in trained]
     for loss in losses:
-        slopes = torch.autograd.grad(loss(net), trained, allow_unused=True)
+        slopes = torch.autograd.grad(loss(net), trained, materialize_grads=True)
         for summed, slope in zip(total, slopes, strict=True):
-            if slope is not None:
-                summed.add_(slope)
+            summed.add_(slope)
     return torch.cat([tensor.reshape(-1).float().cpu() for tensor in total])
-
-
-def _is_objective_known(model: Model) -> bool:
-    """Report whether a model's training is known; that of an imported model is not."""
-    return "hyperparameters" in model.details and "imported" not in model.details
-
-
-def _batches(context: DiagnosticContext) -> list[Batch]:
-    """Return examples of train in batches, the same ones every time."""
-    examples = context.probe("train", _BATCHES * _BATCH_SIZE)
-    pieces = [torch.split(tensor, _BATCH_SIZE) for tensor in examples]
-    return list(zip(*pieces, strict=True))
 
 
 def _objectives(
@@ -129,12 +112,13 @@ def _objectives(
 def _group(context: DiagnosticContext, members: Sequence[int]) -> dict[str, Any]:
     """Return the members of a group, and the val scores of its soup."""
     chosen = [context.ingredients[member] for member in members]
-    metric, loss = context.val_scores(mean_state([one.weights for one in chosen]))
-    return {
-        "ingredients": [one.name for one in chosen],
-        "metric": round(metric, 6),
-        "loss": round(loss, 6),
-    }
+    scores = _val_scores(context, mean_state([one.weights for one in chosen]))
+    return {"ingredients": [one.name for one in chosen]} | scores
+
+
+def _val_scores(context: DiagnosticContext, weights: State) -> dict[str, Any]:
+    metric, loss = context.val_scores(weights)
+    return {"metric": round(metric, 6), "loss": round(loss, 6)}
 
 
 def describe(data: Mapping[str, Any]) -> str:

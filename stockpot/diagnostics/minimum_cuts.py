@@ -9,33 +9,26 @@ from numpy.typing import NDArray
 
 from stockpot.statistics.values import Floats
 
+_MAX_GROUPS = 4
 _GAIN = 1e-12  # a smaller one is rounding, and the search would not end
 
 
-def split_into_groups(
-    similarities: Floats, *, threshold: float = 0.0, max_groups: int = 4
-) -> list[list[int]]:
-    """Split items into groups at minimum cuts, the least similar parts first.
+def split_into_groups(similarities: Floats, *, threshold: float = 0.0) -> list[list[int]]:
+    """Split items into at most four groups at minimum cuts, the least similar parts first.
 
     Args:
         similarities: between K items, (K, K), symmetric; K at least 1.
         threshold: a group is split if the mean similarity between its parts is lower.
-        max_groups: the largest number of groups.
 
     Returns:
         Positions in each group, ascending; groups ordered by their first position.
-
-    Raises:
-        ValueError: `max_groups` is below 1.
 
     Source: Hu et al. 2022, https://arxiv.org/abs/2203.15207, who split the operators of a supernet
     by balanced minimum cuts. Here balance comes from the mean between parts instead of the sum:
     parts of equal size would group a single foreign ingredient with others.
     """
-    if max_groups < 1:
-        raise ValueError(f"max_groups must be at least 1, got {max_groups}")
     groups = [list(range(len(similarities)))]
-    while len(groups) < max_groups:
+    while len(groups) < _MAX_GROUPS:
         cuts = [_cut_of(group, similarities) for group in groups if len(group) > 1]
         value, part, rest = min(cuts, default=(np.inf, [], []))
         if value >= threshold:
@@ -80,11 +73,8 @@ def _starts(similarities: Floats) -> Iterator[NDArray[np.bool_]]:
     yield from np.eye(size, dtype=np.bool_)
     _, vectors = np.linalg.eigh(similarities)
     for vector in vectors.T:
-        order = np.argsort(vector, kind="stable")
-        for length in range(2, size - 1):
-            chosen = np.zeros(size, dtype=np.bool_)
-            chosen[order[:length]] = True
-            yield chosen
+        ranks = np.argsort(np.argsort(vector, kind="stable"))
+        yield from (ranks < length for length in range(2, size - 1))
 
 
 def _improve(chosen: NDArray[np.bool_], similarities: Floats) -> tuple[float, NDArray[np.bool_]]:

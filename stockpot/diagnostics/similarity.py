@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
@@ -22,22 +21,6 @@ _USUAL = 0.1  # usual cosine: if it is less, the ingredients have different task
 _NEGLIGIBLE = 0.25  # share of the usual norm: a shorter task vector does no harm
 
 
-@dataclass(frozen=True, slots=True)
-class Clusters:
-    """Clusters of models, by average linkage.
-
-    Attributes:
-        labels: the cluster of each model, from 0, in the order of the clusters' first models.
-        order: positions of the models, with similar ones next to each other.
-        links: scipy's linkage matrix: two clusters, the height at which they are joined, and the
-            number of models in the result.
-    """
-
-    labels: list[int]
-    order: list[int]
-    links: list[list[float]]
-
-
 def similarity(context: DiagnosticContext) -> Finding:
     """Compare the task vectors of all ingredients: angles, norms and clusters.
 
@@ -50,6 +33,7 @@ def similarity(context: DiagnosticContext) -> Finding:
     gram = task_vector_gram([one.weights for one in context.ingredients], context.base.weights)
     cosines: Floats = cosines_of(gram).numpy()
     norms = gram.diagonal().clamp(min=0).sqrt().tolist()
+    relative = [norm / (median(norms) or 1.0) for norm in norms]
     found = cluster(cosines)
     usual = float(np.median(_to_others(cosines)))
     alerts = foreign(names, cosines, norms)
@@ -57,34 +41,43 @@ def similarity(context: DiagnosticContext) -> Finding:
         "ingredients": names,
         "cosines": [[round(value, 4) for value in row] for row in cosines.tolist()],
         "norms": [round(norm, 6) for norm in norms],
-        "relative_norms": [round(value, 4) for value in _relative(norms)],
+        "relative_norms": [round(value, 4) for value in relative],
         "cut": CUT,
-        **asdict(found),
+        **found,
     }
     pairs = cosines[np.triu_indices(len(names), 1)]
     metrics = {
         "mean_cosine": float(pairs.mean()),
         "lowest_cosine": float(pairs.min()),
-        "num_clusters": float(len(set(found.labels))),
-        "largest_relative_norm": max(_relative(norms)),
+        "num_clusters": float(len(set(found["labels"]))),
+        "largest_relative_norm": max(relative),
     }
     return Finding(_sentence(data, pairs, usual, alerts), metrics, data, tuple(alerts))
 
 
-def cluster(cosines: Floats, cut: float = CUT) -> Clusters:
+def cluster(cosines: Floats, cut: float = CUT) -> dict[str, list[Any]]:
     """Cluster models by average linkage of the distance 1 - cosine.
 
     Args:
         cosines: (M, M), symmetric, M at least 2.
         cut: clusters that are further apart are not joined.
+
+    Returns:
+        `labels`, the cluster of each model, from 0, in the order of the clusters' first models;
+        `order`, positions of the models, with similar ones next to each other; `links`, scipy's
+        linkage matrix: two clusters, the height at which they are joined, and the number of models
+        in the result.
     """
     distances = 1 - (cosines + cosines.T) / 2
     np.fill_diagonal(distances, 0)
     links = linkage(squareform(distances, checks=False), "average", optimal_ordering=True)
     numbers: dict[int, int] = {}
     found = fcluster(links, cut, "distance").tolist()
-    labels = [numbers.setdefault(number, len(numbers)) for number in found]
-    return Clusters(labels, leaves_list(links).tolist(), np.round(links, 6).tolist())
+    return {
+        "labels": [numbers.setdefault(number, len(numbers)) for number in found],
+        "order": leaves_list(links).tolist(),
+        "links": np.round(links, 6).tolist(),
+    }
 
 
 def foreign(names: Sequence[str], cosines: Floats, norms: Sequence[float]) -> list[Alert]:
@@ -115,12 +108,6 @@ def foreign(names: Sequence[str], cosines: Floats, norms: Sequence[float]) -> li
 def _to_others(cosines: Floats) -> list[float]:
     """Return the median cosine of each model with the others."""
     return [float(np.median(np.delete(row, place))) for place, row in enumerate(cosines)]
-
-
-def _relative(norms: Sequence[float]) -> list[float]:
-    """Return norms divided by their median; zeros if that is 0."""
-    usual = median(norms) or 1.0
-    return [norm / usual for norm in norms]
 
 
 def _sentence(data: Mapping[str, Any], pairs: Floats, usual: float, alerts: Sequence[Alert]) -> str:

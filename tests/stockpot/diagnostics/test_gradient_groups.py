@@ -64,7 +64,7 @@ def test_two_label_conventions_are_told_apart_by_gradients_and_by_task_vectors(s
     cosines = gradient_cosines(
         net, [_objectives(kind, 6 * seed + place) for place, kind in enumerate(CONVENTIONS)]
     )
-    by_vectors = cluster(cosines_of(task_vector_gram(tuned, base)).numpy()).labels
+    by_vectors = cluster(cosines_of(task_vector_gram(tuned, base)).numpy())["labels"]
 
     assert split_into_groups(cosines) == PARTITION
     assert by_vectors == [0, 0, 1, 0, 1, 1]

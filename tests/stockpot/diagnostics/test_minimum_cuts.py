@@ -74,10 +74,5 @@ def test_a_single_member_is_a_group() -> None:
     assert split_into_groups(np.ones((1, 1))) == [[0]]
 
 
-def test_there_are_never_more_groups_than_allowed() -> None:
-    similarities = 2 * np.eye(6) - 1
-
-    assert len(split_into_groups(similarities)) == 4
-    assert len(split_into_groups(similarities, max_groups=2)) == 2
-    with pytest.raises(ValueError, match="max_groups must be at least 1, got 0"):
-        split_into_groups(similarities, max_groups=0)
+def test_there_are_never_more_than_four_groups() -> None:
+    assert len(split_into_groups(2 * np.eye(6) - 1)) == 4

@@ -52,10 +52,10 @@ def test_clusters_are_those_beyond_the_cut_and_their_members_stand_together() ->
 
     found = cluster(unit @ unit.T, cut=0.5)
 
-    assert found.labels == [0, 1, 0, 1]
-    assert abs(found.order.index(0) - found.order.index(2)) == 1
-    assert len(found.links) == 3
-    assert found.links[-1][3] == 4
+    assert found["labels"] == [0, 1, 0, 1]
+    assert abs(found["order"].index(0) - found["order"].index(2)) == 1
+    assert len(found["links"]) == 3
+    assert found["links"][-1][3] == 4
 
 
 def test_orthogonal_task_vectors_accuse_nobody() -> None:
