@@ -54,8 +54,7 @@ def random_orders(num_members: int, generator: Generator) -> list[list[Order]]:
 
 def passed_subsets(orders: Iterable[Order]) -> list[Members]:
     """List the subsets that members form while they join, from none to all, without duplicates."""
-    passed = {tuple(sorted(order[:size])) for order in orders for size in range(len(order) + 1)}
-    return sorted(passed)
+    return sorted({subset for order in orders for subset in _passed(order)})
 
 
 def exact_weights(num_members: int, subsets: Sequence[Members]) -> Floats:
@@ -70,13 +69,12 @@ def exact_weights(num_members: int, subsets: Sequence[Members]) -> Floats:
 
     Source: Shapley 1953, A value for n-person games, https://doi.org/10.1515/9781400881970-018.
     """
-    weights = np.empty((num_members, len(subsets)))
-    for column, subset in enumerate(subsets):
-        for member in range(num_members):
-            there = member in subset
-            ways = comb(num_members - 1, len(subset) - there)
-            weights[member, column] = (1 if there else -1) / (num_members * ways)
-    return weights
+
+    def weight(member: int, subset: Members) -> float:
+        sign = 1 if member in subset else -1
+        return sign / (num_members * comb(num_members - 1, len(subset) - (sign == 1)))
+
+    return np.array([[weight(m, subset) for subset in subsets] for m in range(num_members)])
 
 
 def order_weights(orders: Sequence[Order], subsets: Sequence[Members]) -> Floats:
@@ -91,9 +89,9 @@ def order_weights(orders: Sequence[Order], subsets: Sequence[Members]) -> Floats
     column = {subset: place for place, subset in enumerate(subsets)}
     weights = np.zeros((len(orders[0]), len(subsets)))
     for order in orders:
-        for size, member in enumerate(order):
-            weights[member, column[tuple(sorted(order[: size + 1]))]] += 1 / len(orders)
-            weights[member, column[tuple(sorted(order[:size]))]] -= 1 / len(orders)
+        passed = [column[subset] for subset in _passed(order)]
+        weights[order, passed[1:]] += 1 / len(orders)
+        weights[order, passed[:-1]] -= 1 / len(orders)
     return weights
 
 
@@ -114,10 +112,13 @@ def order_errors(groups: Sequence[Sequence[Order]], worth: Mapping[Members, Floa
 
 def _gains(group: Sequence[Order], worth: Mapping[Members, Floats]) -> Floats:
     """Return the gain by each member when it joins, by its place; (orders, M, places)."""
-    is_square = len(group) > 1
+    places = np.arange(len(group[0])) if len(group) > 1 else 0
     gains = np.empty((len(group), len(group[0]), len(worth[()])))
     for order in group:
-        for size, member in enumerate(order):
-            after, before = tuple(sorted(order[: size + 1])), tuple(sorted(order[:size]))
-            gains[size if is_square else 0, member] = worth[after] - worth[before]
+        gains[places, order] = np.diff([worth[subset] for subset in _passed(order)], axis=0)
     return gains
+
+
+def _passed(order: Order) -> list[Members]:
+    """List the subsets that the members of an order form while they join, from none to all."""
+    return [tuple(sorted(order[:size])) for size in range(len(order) + 1)]

@@ -6,7 +6,7 @@ another process.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +38,6 @@ from stockpot.workloads.passes import Examples
 PLACES = {"val": "val", "val_shift": "val shifts"}
 """Place -> its name in sentences; `val_shift` is the mean over the val shifts."""
 
-_BY_PLACE = ("by_size", "shapley", "without")
 _MAX_EXACT = 8  # members: all 256 subsets are scored
 
 
@@ -79,54 +78,80 @@ def survey(context: DiagnosticContext, members: Sequence[LoadedModel]) -> Survey
         members: ingredients, at least two.
     """
     by_digest = sorted(range(len(members)), key=lambda place: members[place].model.digest)
-    if context.shared is None:
-        return _score(context, members, by_digest)
-    names = content_key(members=[member.name for member in members])
-    path = context.shared / f"{names}.safetensors"
-    with file_lock(path.with_suffix(".lock")):
-        if path.is_file():
-            return _read(path)
-        scored = _score(context, members, by_digest)
-        _write(path, scored)
-    return scored
-
-
-def _score(
-    context: DiagnosticContext, members: Sequence[LoadedModel], by_digest: Sequence[int]
-) -> Survey:
     groups = _orders(context.seed, by_digest)
     subsets, weights = _subsets_and_weights(len(members), groups)
-    stack = IngredientStack([members[place].weights for place in by_digest], context.device)
-    recalibrated = Recalibration(context.workload, context.device)
-    row_of = {place: row for row, place in enumerate(by_digest)}
-    scores: dict[Members, Floats] = {}
-    totals: list[Floats] = []
-    for column, subset in zip(weights.T, subsets, strict=True):
-        rows = sorted(row_of[place] for place in subset)
-        merged = recalibrated(stack.mean_of(rows), len(rows)) if rows else context.base.weights
-        values = _values(context, merged)
-        scores[subset] = np.array([one.mean() for one in values])
-        totals = totals or [np.zeros((len(weights), len(one))) for one in values]
-        for place, one in enumerate(values):
-            totals[place] += column[:, None] * one
+
+    def measure() -> list[Floats]:
+        return _measure(context, members, by_digest, dict(zip(subsets, weights.T, strict=True)))
+
+    rows, *totals = _cached(context.shared, members, measure)
+    scores = dict(zip(subsets, rows, strict=True))
     by_size, shapley, without = zip(*(np.split(total, 3) for total in totals), strict=True)
     errors = order_errors(groups, scores) if groups else np.zeros((len(members), len(totals)))
     return Survey(scores, by_size, shapley, without, errors)
 
 
+def _cached(
+    folder: Path | None, members: Sequence[LoadedModel], measure: Callable[[], list[Floats]]
+) -> list[Floats]:
+    """Return what is measured for some members, from a cache folder if there is one."""
+    if folder is None:
+        return measure()
+    path = folder / f"{content_key(members=[member.name for member in members])}.safetensors"
+    with file_lock(path.with_suffix(".lock")):
+        if path.is_file():
+            kept = load_tensors(path)
+            return [kept[str(place)].numpy() for place in range(len(kept))]
+        arrays = measure()
+        named = {str(place): torch.from_numpy(array) for place, array in enumerate(arrays)}
+        save_checkpoint(path, named, {})
+    return arrays
+
+
+def _measure(
+    context: DiagnosticContext,
+    members: Sequence[LoadedModel],
+    by_digest: Sequence[int],
+    weights: Mapping[Members, Floats],
+) -> list[Floats]:
+    """Score means of subsets.
+
+    Args:
+        context: its val and val shifts are used.
+        members: M ingredients.
+        by_digest: positions of the members in the order of their digests.
+        weights: S subsets with their weights in the statistics of a survey, (3 M,) each.
+
+    Returns:
+        The mean metrics, (S, places); then for each place the statistics of its N examples,
+        (3 M, N).
+    """
+    stack = IngredientStack([members[place].weights for place in by_digest], context.device)
+    recalibrated = Recalibration(context.workload, context.device)
+    scores: list[list[float]] = []
+    totals: list[Floats] = []
+    for subset, column in weights.items():
+        rows = [row for row, place in enumerate(by_digest) if place in subset]
+        merged = recalibrated(stack.mean_of(rows), len(rows)) if rows else context.base.weights
+        values = _values(context, merged)
+        scores.append([one.mean() for one in values])
+        totals = totals or [np.zeros((len(column), len(one))) for one in values]
+        for place, one in enumerate(values):
+            totals[place] += column[:, None] * one
+    return [np.array(scores), *totals]
+
+
 def _values(context: DiagnosticContext, weights: Mapping[str, Tensor]) -> list[Floats]:
     """Return per-example values, (N,) per place; those of shifts are averaged by example."""
     net = context.net(weights)
-    metric = context.workload.metrics[context.metric]
 
     def measured(examples: Examples) -> Floats:
-        values: Tensor = metric(examples.outputs(net), examples.targets)
-        return values.double().cpu().numpy()
+        values: Floats = context.values(examples.outputs(net), examples.targets).cpu().numpy()
+        return values
 
     values = [measured(context.val)]
     if shifts := context.val_shifts:
-        known = context.workload.shifts()
-        are_copies = [known[name].is_copy for name in shifts]
+        are_copies = [context.workload.shifts()[name].is_copy for name in shifts]
         values.append(mean_over_shifts([measured(e) for e in shifts.values()], are_copies))
     return values
 
@@ -144,9 +169,9 @@ def _subsets_and_weights(
 ) -> tuple[list[Members], Floats]:
     """Return the subsets to score, and their weights in the statistics of a survey, (3 M, S)."""
     everyone = tuple(range(num_members))
+    but_one = [everyone[:member] + everyone[member + 1 :] for member in everyone]
     if groups:
         orders = [order for group in groups for order in group]
-        but_one = [tuple(m for m in everyone if m != member) for member in everyone]
         subsets = sorted({*passed_subsets(orders), *((m,) for m in everyone), *but_one})
         shapley = order_weights(orders, subsets)
     else:
@@ -155,38 +180,7 @@ def _subsets_and_weights(
     sizes = np.array([len(subset) for subset in subsets])
     of_size = (sizes == np.arange(1, num_members + 1)[:, None]).astype(float)
     without = np.zeros_like(shapley)
-    for column, subset in enumerate(subsets):
-        if len(subset) == num_members - 1:
-            (missing,) = set(everyone) - set(subset)
-            without[missing, column] = 1
+    without[everyone, [subsets.index(subset) for subset in but_one]] = 1
     without[:, subsets.index(everyone)] = -1
     by_size = of_size / of_size.sum(axis=1, keepdims=True)
     return subsets, np.concatenate([by_size, shapley, without])
-
-
-def _write(path: Path, scored: Survey) -> None:
-    num_members = len(scored.order_errors)
-    present = np.zeros((len(scored.scores), num_members), dtype=np.uint8)
-    for row, subset in zip(present, scored.scores, strict=True):
-        row[list(subset)] = 1
-    arrays = {
-        "present": present,
-        "scores": np.array(list(scored.scores.values())),
-        "order_errors": scored.order_errors,
-    }
-    for name in _BY_PLACE:  # places may hold different numbers of examples
-        for place, array in enumerate(getattr(scored, name)):
-            arrays[f"{name}.{place}"] = array
-    save_checkpoint(path, {name: torch.from_numpy(array) for name, array in arrays.items()}, {})
-
-
-def _read(path: Path) -> Survey:
-    arrays = {name: tensor.numpy() for name, tensor in load_tensors(path).items()}
-    subsets = [tuple(np.flatnonzero(row).tolist()) for row in arrays["present"]]
-    num_places = arrays["scores"].shape[1]
-    by_place = {n: tuple(arrays[f"{n}.{place}"] for place in range(num_places)) for n in _BY_PLACE}
-    return Survey(
-        scores=dict(zip(subsets, arrays["scores"], strict=True)),
-        order_errors=arrays["order_errors"],
-        **by_place,
-    )
