@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from stockpot.diagnostics.context import DiagnosticContext, LoadedModel
 from stockpot.diagnostics.finding import Finding
-from stockpot.diagnostics.states import mean_state
+from stockpot.diagnostics.states import are_equal, mean_state
 from stockpot.errors import InputError
 from stockpot.plugins import Check, CheckResult, run_checks
 from stockpot.seeding import seeded_generator
@@ -44,10 +44,9 @@ class _WithoutTest(Digits):
         return subset(super().dataset(split), torch.arange(_NUM_EXAMPLES))
 
     def shifts(self) -> Mapping[str, Shift]:
-        shifts = super().shifts().items()
         return {
             name: shift if shift.split == "val" else replace(shift, dataset=partial(_refuse, name))
-            for name, shift in shifts
+            for name, shift in super().shifts().items()
         }
 
 
@@ -94,12 +93,10 @@ class CheckedDiagnostic:
         """
         with tempfile.TemporaryDirectory() as folder:
             context = self.context(Path(folder))
-            models = (context.base, *context.ingredients, *context.soups)
-            before = [{name: t.clone() for name, t in one.weights.items()} for one in models]
             found = self.diagnostic(context)
-            pairs = zip(models, before, strict=True)
-            modified = [one.name for one, weights in pairs if not _equal(one.weights, weights)]
-            return found, modified
+            models = (context.base, *context.ingredients, *context.soups)
+            read_again = {one.name: replace(one).weights for one in models}
+            return found, [m.name for m in models if not are_equal(m.weights, read_again[m.name])]
 
     @cached_property
     def first(self) -> tuple[Any, list[str]]:
@@ -159,10 +156,10 @@ def finding_is_deterministic(checked: CheckedDiagnostic) -> str | None:
 
 CHECKS: dict[Check[CheckedDiagnostic], tuple[Check[CheckedDiagnostic], ...]] = {
     result_is_a_finding: (),
-    finding_is_json: (result_is_a_finding,),
-    alerts_name_models: (result_is_a_finding,),
-    models_are_unchanged: (result_is_a_finding,),
-    finding_is_deterministic: (result_is_a_finding,),
+    **dict.fromkeys(
+        [finding_is_json, alerts_name_models, models_are_unchanged, finding_is_deterministic],
+        (result_is_a_finding,),
+    ),
 }
 """The checks in order, each with those that it requires."""
 
@@ -170,10 +167,6 @@ CHECKS: dict[Check[CheckedDiagnostic], tuple[Check[CheckedDiagnostic], ...]] = {
 def check_diagnostic(diagnostic: Diagnostic) -> Iterator[CheckResult]:
     """Check a diagnostic and yield the result of each check."""
     yield from run_checks(CHECKS, CheckedDiagnostic(diagnostic))
-
-
-def _equal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
-    return all(torch.equal(first[name], tensor) for name, tensor in second.items())
 
 
 def _moved(state: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:

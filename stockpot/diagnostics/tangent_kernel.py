@@ -53,17 +53,12 @@ def kernel_size(
         num_rows = max(num_rows // 2, _FEWEST_ROWS)
     room = max_numbers // (num_rows * num_outputs)  # parameters at once
     groups: list[list[str]] = [[]]
-    used = 0
-    for name in reversed([*sizes]):
-        if sizes[name] > room:
-            continue
-        if used + sizes[name] > room:
+    for name in (name for name in reversed([*sizes]) if sizes[name] <= room):
+        if sum(sizes[one] for one in [*groups[-1], name]) > room:
             if len(groups) == _MAX_GROUPS:
                 break
             groups.append([])
-            used = 0
         groups[-1].append(name)
-        used += sizes[name]
     chosen = tuple(tuple(group) for group in groups if group)
     return KernelSize(num_rows, chosen, sum(sizes[name] for group in chosen for name in group))
 
@@ -94,7 +89,7 @@ def tangent_kernel(
         return outputs[0].flatten()
 
     jacobian_of = vmap(jacrev(outputs_of), in_dims=(None, 0), chunk_size=_ROWS_AT_ONCE)
-    kernel: Tensor | None = None
+    kernel = torch.zeros((), dtype=torch.float64)
     for group in groups:
         moved = {f"model.{name}": tensors[f"model.{name}"] for name in group}
         with sdpa_kernel(SDPBackend.MATH):  # vmap supports no other attention
@@ -102,9 +97,7 @@ def tangent_kernel(
         for jacobian in jacobians.values():  # (N, C, ...)
             rows = jacobian.flatten(0, 1).flatten(1)  # (N * C, P)
             rows = rows if rows.dtype == torch.float64 else rows.float()
-            part = (rows @ rows.T).double()
-            kernel = part if kernel is None else kernel + part
-    assert kernel is not None
+            kernel = kernel + (rows @ rows.T).double()
     return kernel
 
 
