@@ -19,7 +19,7 @@ from stockpot.merging.methods.fisher import Fisher
 from stockpot.merging.runs import Runs
 from stockpot.plugins import Check, CheckResult, Skipped, run_checks
 
-_SHAPES = ((), (1,), (7,), (3, 5), (2, 3, 3, 3), (0,), (0, 4))
+SHAPES = ((), (1,), (7,), (64,), (3, 5), (2, 3, 3, 3), (0,), (0, 4), (0, 2, 3, 3))
 _MOST_MODELS = 5  # that are tried of a method without a limit
 
 Shape = tuple[int, ...]
@@ -31,9 +31,16 @@ def _gram(tensor: Tensor) -> Tensor | None:
 
 
 # By the name of the argument, what methods take of each tensor besides its values.
-_SIDE_INFORMATION: Mapping[str, Callable[[Tensor], Any]] = MappingProxyType(
-    {"fishers": lambda tensor: Fisher(tensor.abs() + 1, norm=2.0), "grams": _gram}
-)
+_SIDE_INFORMATION: Mapping[str, Callable[[Tensor], Any]] = {
+    "fishers": lambda tensor: Fisher(tensor.abs() + 1, norm=2.0),
+    "grams": _gram,
+}
+
+
+def side_information(method: Method, tensors: Sequence[Tensor]) -> list[Any]:
+    """Make up what a method takes of each tensor besides its values; empty if it takes nothing."""
+    name = method.side_information
+    return [] if name is None else [_SIDE_INFORMATION[name](tensor) for tensor in tensors]
 
 
 @dataclass(frozen=True)
@@ -60,10 +67,7 @@ class CheckedMethod:
         return [torch.randn(shape, generator=generator) for _ in range(count or self.num_models)]
 
     def merge(
-        self,
-        tensors: Sequence[Tensor],
-        base: Tensor,
-        order: Sequence[int] | None = None,
+        self, tensors: Sequence[Tensor], base: Tensor, order: Sequence[int] | None = None
     ) -> Tensor:
         """Merge tensors with coefficients and random draws that depend on the model's number.
 
@@ -74,15 +78,13 @@ class CheckedMethod:
         """
         numbers = [*range(len(tensors))] if order is None else order
         coefficients = _coefficients(len(tensors))
-        name = self.method.side_information
-        side = [] if name is None else [_SIDE_INFORMATION[name](tensor) for tensor in tensors]
         return self.method(
             tensors,
             [coefficients[number] for number in numbers],
             base,
             [Draws(number) for number in numbers],
             self.options,
-            side,
+            side_information(self.method, tensors),
         )
 
 
@@ -97,7 +99,7 @@ def options_are_valid(checked: CheckedMethod) -> str | None:
 
 def shapes_and_dtypes_are_preserved(checked: CheckedMethod) -> str | None:
     """The result has the shape and dtype of the inputs, also for scalars, and is finite."""
-    for shape in _SHAPES:
+    for shape in SHAPES:
         for dtype in (torch.float32, torch.float64):
             tensors = [tensor.to(dtype) for tensor in checked.tensors(shape)]
             merged: Any = checked.merge(tensors, _base(shape).to(dtype))
@@ -115,7 +117,7 @@ def shapes_and_dtypes_are_preserved(checked: CheckedMethod) -> str | None:
 
 def inputs_are_unchanged(checked: CheckedMethod) -> str | None:
     """The inputs are not modified, and the result shares no memory with them."""
-    for shape in _SHAPES:
+    for shape in SHAPES:
         inputs = [*checked.tensors(shape), _base(shape)]
         copies = [tensor.clone() for tensor in inputs]
         merged = checked.merge(inputs[:-1], inputs[-1])
@@ -129,7 +131,7 @@ def inputs_are_unchanged(checked: CheckedMethod) -> str | None:
 
 def result_is_deterministic(checked: CheckedMethod) -> str | None:
     """Equal inputs give the same bits, whatever the global random state."""
-    for shape in _SHAPES:
+    for shape in SHAPES:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
             first = checked.merge(checked.tensors(shape), _base(shape))
@@ -161,7 +163,7 @@ def number_of_models_is_free(checked: CheckedMethod) -> str | None:
 
 def equal_models_give_that_model(checked: CheckedMethod) -> str | None:
     """Models that are equal, and equal to the base, are merged to that model, up to 1e-6."""
-    for shape in _SHAPES:
+    for shape in SHAPES:
         for model in (_base(shape), torch.zeros(shape)):
             copies = [model.clone() for _ in range(checked.num_models)]
             merged = checked.merge(copies, model.clone())
@@ -178,7 +180,7 @@ def order_of_models_has_no_effect(checked: CheckedMethod) -> str | None:
     """Models in another order, with their coefficients, give the same result up to rounding."""
     if not checked.method.is_symmetric:
         raise Skipped("declared as is_symmetric=False")
-    for shape in _SHAPES:
+    for shape in SHAPES:
         tensors = checked.tensors(shape)
         order = [*range(1, len(tensors)), 0]
         merged = checked.merge(tensors, _base(shape))
@@ -192,7 +194,7 @@ def order_of_models_has_no_effect(checked: CheckedMethod) -> str | None:
 
 def memory_layout_has_no_effect(checked: CheckedMethod) -> str | None:
     """Tensors that are not contiguous in memory give the same result up to rounding."""
-    for shape in _SHAPES:
+    for shape in SHAPES:
         tensors, base = checked.tensors(shape), _base(shape)
         strided = [torch.stack([tensor, tensor], dim=-1)[..., 0] for tensor in (*tensors, base)]
         if not _close(checked.merge(strided[:-1], strided[-1]), checked.merge(tensors, base)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -11,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from stockpot.merging.checks import side_information
 from stockpot.merging.draws import Draws
 from stockpot.merging.methods.arcee_fusion import arcee_fusion
 from stockpot.merging.methods.dare import dare_linear, dare_ties
 from stockpot.merging.methods.della import della, della_linear
-from stockpot.merging.methods.fisher import Fisher
 from stockpot.merging.methods.iso_c import iso_c
 from stockpot.merging.methods.linear import linear
 from stockpot.merging.methods.nuslerp import nuslerp, nuslerp_rows
@@ -41,17 +40,6 @@ def _random(shape: list[int], count: int, seed: int) -> list[Tensor]:
     return [torch.randn(shape, generator=generator) for _ in range(count)]
 
 
-def _gram(tensor: Tensor) -> Tensor | None:
-    rows = tensor.double().flatten(1) if tensor.ndim > 1 else None
-    return None if rows is None else (rows.mT @ rows).unsqueeze(0)
-
-
-SIDE: dict[str, Callable[[Tensor], Any]] = {
-    "fishers": lambda tensor: Fisher(tensor.abs() + 1, norm=2.0),
-    "grams": _gram,
-}
-
-
 @pytest.mark.parametrize("name", sorted(METHODS))
 @drawn
 @given(shape=SHAPES, shares=st.lists(st.floats(0.1, 3), min_size=4, max_size=4), seed=SEEDS)
@@ -66,8 +54,8 @@ def test_whatever_the_shape_and_the_coefficients(
     options = {option: REQUIRED[option] for option in method.options if option in REQUIRED}
 
     def merge(models: list[Tensor]) -> Tensor:
-        side = [SIDE[method.side_information](t) for t in models] if method.side_information else []
         draws = [Draws(number) for number in range(count)]
+        side = side_information(method, models)
         return method(models, coefficients, base, draws, options, side)
 
     merged, of_copies = merge(tensors), merge([base.clone() for _ in tensors])
@@ -168,9 +156,9 @@ def test_regmean_of_equal_inputs_is_the_weighted_mean(
     shape: list[int], shares: list[float], seed: int
 ) -> None:
     *tensors, inputs = _random(shape, 4, seed)
-    gram = _gram(inputs)
+    grams = side_information(METHODS["regmean"], [inputs] * 3)
 
-    merged = regmean(tensors, [gram] * 3, shares)
+    merged = regmean(tensors, grams, shares)
 
     torch.testing.assert_close(merged, linear(tensors, shares), rtol=1e-4, atol=1e-5)
 
