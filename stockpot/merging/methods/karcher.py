@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from stockpot.merging.method import method
-from stockpot.merging.methods.directions import (
-    cancels,
-    length_of_sum,
-    lengths_and_cosines,
-    measure_directions,
-    sum_of_units,
-)
+from stockpot.merging.methods.directions import Directions, measure_directions
 from stockpot.merging.methods.linear import linear
 from stockpot.merging.methods.shares import positive_shares
 from stockpot.merging.runs import Runs
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 _OPPOSITE = -0.9995  # below this cosine between two models, the shortest path is not unique
 _SMALLEST_SINE = 1e-6  # below it, the direction from the mean to its opposite is undefined
@@ -66,31 +58,30 @@ def karcher(
     products = measure_directions(Runs.of(tensors)) if measured is None else measured
     if products is None:
         return linear(tensors, parts)
-    lengths, cosines = lengths_and_cosines(products)
-    has_direction = cosines.diagonal() > 0
-    weights = lengths.new_tensor(parts) * has_direction
-    if not weights.any():
+    directions = Directions.of(products)
+    has_direction = directions.cosines.diagonal() > 0
+    weights = directions.lengths.new_tensor(parts) * has_direction
+    are_opposite = len(tensors) == 2 and directions.cosines[0, 1] < _OPPOSITE
+    if are_opposite or not weights.any():
         return linear(tensors, parts)
-    if len(tensors) == 2 and cosines[0, 1] < _OPPOSITE:
-        return linear(tensors, parts)
-    if cancels(weights, cosines):
+    if directions.cancel(weights):
         raise ValueError("karcher: directions of the models must not cancel out, got 0")
-    mean = _mean_direction(weights / weights.sum(), cosines, max_iter, tol)
-    return sum_of_units(tensors, lengths, mean * (lengths @ weights))
+    mean = _mean_direction(weights / weights.sum(), directions, max_iter, tol)
+    return directions.sum_of_units(tensors, mean * (directions.lengths @ weights))
 
 
-def _mean_direction(weights: Tensor, cosines: Tensor, max_iter: int, tol: float) -> Tensor:
+def _mean_direction(weights: Tensor, units: Directions, max_iter: int, tol: float) -> Tensor:
     """Return the factors (M,) of the unit vectors whose sum is the mean direction."""
-    mean = weights / length_of_sum(weights, cosines)
+    mean = weights / units.length_of_sum(weights)
     for _ in range(max_iter):
-        cosine = (cosines @ mean).clamp(-1, 1)
+        cosine = (units.cosines @ mean).clamp(-1, 1)
         angle = cosine.arccos()
         pulls = weights * angle / angle.sin().clamp(min=_SMALLEST_SINE)
         pulls = pulls.where((angle >= tol) & (angle.sin() >= _SMALLEST_SINE), 0)
         step = pulls - (pulls @ cosine) * mean
-        length = length_of_sum(step, cosines)
+        length = units.length_of_sum(step)
         if length < tol:
             break
         mean = length.cos() * mean + length.sin() / length * step
-        mean = mean / length_of_sum(mean, cosines)
+        mean = mean / units.length_of_sum(mean)
     return mean

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from stockpot.merging.method import method
-from stockpot.merging.methods.directions import (
-    cancels,
-    length_of_sum,
-    lengths_and_cosines,
-    measure_directions,
-    sum_of_units,
-)
+from stockpot.merging.methods.directions import Directions, measure_directions
 from stockpot.merging.methods.linear import linear
 from stockpot.merging.methods.task_vectors import normalized
 from stockpot.merging.runs import Runs
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @method("multislerp", num_models=(2, None), is_elementwise=True, measure=measure_directions)
@@ -62,11 +54,12 @@ def _mean(vectors: Sequence[Tensor], parts: Sequence[float], products: Tensor | 
     products = measure_directions(Runs.of(vectors)) if products is None else products
     if products is None or not products.any():
         return linear(vectors, parts)
-    lengths, cosines = lengths_and_cosines(products)
-    factors = lengths.new_tensor(parts)
-    if cancels(factors, cosines):
+    directions = Directions.of(products)
+    factors = directions.lengths.new_tensor(parts)
+    if directions.cancel(factors):
         if len(vectors) > 2:
             raise ValueError("multislerp: directions of the models must not cancel out, got 0")
         return linear(vectors, parts)
-    mean_length = factors @ lengths
-    return sum_of_units(vectors, lengths, factors * mean_length / length_of_sum(factors, cosines))
+    mean_length = factors @ directions.lengths
+    factors = factors * mean_length / directions.length_of_sum(factors)
+    return directions.sum_of_units(vectors, factors)
