@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from torch import Tensor
 
 _BLOCK = 2**18  # entries per generator
 
@@ -44,8 +43,6 @@ class Draws:
         Returns:
             1 or 0 for each entry; shape, dtype and device of `like`.
         """
-        import torch
-
         first, last = self.start, self.start + like.numel()
         kept = np.empty(last - first, dtype=np.bool_)
         each = None

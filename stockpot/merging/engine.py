@@ -44,8 +44,7 @@ def merge_states(
     readers = [state.__getitem__ for state in states]
     base_reader = None if base is None else base.__getitem__
     first_of = _first_names(states, base)
-    recipes = {name: _of(recipe, name) for name in dict.fromkeys(first_of.values())}
-    measured = _measured(recipes, readers, base_reader)
+    measured = _measured(_recipes(recipe, first_of.values()), readers, base_reader)
     merged = {n: _merge_named(n, readers, base_reader, one) for n, one in measured.items()}
     return {name: merged[first] for name, first in first_of.items()}
 
@@ -68,8 +67,7 @@ def measure_states(
         InputError: names differ.
     """
     readers = [state.__getitem__ for state in states]
-    names = dict.fromkeys(_first_names(states, base).values())
-    recipes = {name: _of(recipe, name) for name in names}
+    recipes = _recipes(recipe, _first_names(states, base).values())
     return _measured(recipes, readers, None if base is None else base.__getitem__)
 
 
@@ -110,8 +108,7 @@ def merge_files(
             stack.enter_context(safe_open(path, framework="pt"))
             for path in (*paths, *([] if base is None else [base]))
         ]
-        names = common_names([file.keys() for file in opened])
-        recipes = {name: _of(recipe, name) for name in names}
+        recipes = _recipes(recipe, common_names([file.keys() for file in opened]))
         for different in {id(one): one for one in recipes.values()}.values():
             different.check(has_base=base is not None)
         readers = [file.get_tensor for file in opened[: len(paths)]]
@@ -120,8 +117,8 @@ def merge_files(
         return {n: _merge_named(n, readers, base_reader, one) for n, one in measured.items()}
 
 
-def _of(recipe: Recipe | RecipeOf, name: str) -> Recipe:
-    return recipe if isinstance(recipe, Recipe) else recipe(name)
+def _recipes(recipe: Recipe | RecipeOf, names: Iterable[str]) -> dict[str, Recipe]:
+    return {name: recipe if isinstance(recipe, Recipe) else recipe(name) for name in names}
 
 
 def _measured(
@@ -140,8 +137,7 @@ def _runs_of(readers: Sequence[Reader], base_reader: Reader | None, name: str) -
 
     def read(first: int, last: int) -> Run:
         parts = [reader(name).reshape(-1)[first:last] for reader in all_readers]
-        dtypes = [torch.float32, *(part.dtype for part in parts)]
-        dtype = reduce(torch.promote_types, dtypes)
+        dtype = reduce(torch.promote_types, (part.dtype for part in parts), torch.float32)
         wide = [part.to(dtype) for part in parts]
         return Run(first, wide[: len(readers)], wide[-1] if base_reader else None)
 

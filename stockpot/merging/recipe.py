@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 from stockpot.errors import InputError
 from stockpot.merging.method import Method, method_of
 from stockpot.merging.registry import METHODS
-from stockpot.merging.runs import Run
+from stockpot.merging.runs import Run, Runs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from stockpot.merging.draws import Draws
-    from stockpot.merging.runs import Runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +85,9 @@ class Recipe:
             InputError: the method cannot merge them.
         """
         if self.of_model is not None:
-            flat_base = None if base is None else base.reshape(-1)
-            run = Run(0, [tensor.reshape(-1) for tensor in tensors], flat_base)
-            return self.merge_run(name, run, self.of_model.measured).view(tensors[0].shape)
+            runs = Runs.of(tensors, base)
+            whole = runs.read(0, runs.size)
+            return self.merge_run(name, whole, self.of_model.measured).view(tensors[0].shape)
         method, draws = self.method_itself, self.draws(name)
         side = [known.get(name) for known in self.side_information]
         try:
@@ -124,13 +123,10 @@ class Recipe:
         if not self.method_itself.is_random:
             return []
         ids = self.model_ids or tuple(str(position) for position in range(len(self.coefficients)))
-        drawn = []
-        for position, model_id in enumerate(ids):
-            occurrence = ids[:position].count(model_id)
-            text = f"{self.seed}\n{name}\n{model_id}\n{occurrence}"
-            digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-            drawn.append(Draws(int.from_bytes(digest, "big")))
-        return drawn
+        # A model that is merged twice is drawn for anew.
+        texts = [f"{self.seed}\n{name}\n{one}\n{ids[:n].count(one)}" for n, one in enumerate(ids)]
+        digests = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts]
+        return [Draws(int.from_bytes(digest, "big")) for digest in digests]
 
 
 RecipeOf = Callable[[str], Recipe]

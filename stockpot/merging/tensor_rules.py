@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -35,9 +36,7 @@ def merge_tensor(
     if not first.is_floating_point():
         return _merge_integers(name, tensors)
     _check_finite(name, with_base)
-    dtype = torch.float32
-    for tensor in with_base:
-        dtype = torch.promote_types(dtype, tensor.dtype)
+    dtype = reduce(torch.promote_types, (t.dtype for t in with_base), torch.float32)
     wide = [tensor.to(dtype) for tensor in tensors]
     # Statistics are averaged by every method: they describe activations, not weights.
     if name.endswith("running_mean"):

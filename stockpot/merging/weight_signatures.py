@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from stockpot.merging.methods.inner_products import gram
+from stockpot.merging.methods.task_vectors import sum_weighted
 
 
 def extract_signature(corrupted: Tensor, clean: Tensor, pretrained: Tensor) -> Tensor:
@@ -45,10 +46,7 @@ def compose_signatures(signatures: Sequence[Tensor], coefficients: Sequence[floa
         coefficients: n numbers; the authors' code uses 1/n each by default, and multiplies by 1/n
             once more.
     """
-    composed = torch.zeros_like(signatures[0])
-    for signature, coefficient in zip(signatures, coefficients, strict=True):
-        composed += signature * coefficient
-    return composed
+    return sum_weighted(signatures, coefficients)
 
 
 def apply_signatures(

@@ -5,11 +5,11 @@ A model is then one long vector: its weights, flattened and concatenated.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import accumulate
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 
@@ -19,12 +19,6 @@ from stockpot.merging.runs import Run, Runs
 
 Scope = Literal["tensor", "model"]
 """What a method measures: each tensor on its own, or the whole model."""
-
-
-def check_scope(method: str, scope: str) -> None:
-    """Require one of the scopes."""
-    if scope not in get_args(Scope):
-        raise ValueError(f"{method}: scope must be one of {sorted(get_args(Scope))}, got {scope!r}")
 
 
 def measure_models(
@@ -92,13 +86,12 @@ def joined(parts: list[Runs]) -> Runs:
     starts = list(accumulate((part.size for part in parts), initial=0))
 
     def read(first: int, last: int) -> Run:
-        position = bisect_right(starts, first) - 1
-        found = []
-        while position < len(parts) and starts[position] < last:
-            start, part = starts[position], parts[position]
-            if part.size:
-                found.append(part.read(max(first - start, 0), min(last - start, part.size)))
-            position += 1
+        overlapping = slice(bisect_right(starts, first) - 1, bisect_left(starts, last))
+        found = [
+            part.read(max(first - start, 0), min(last - start, part.size))
+            for start, part in zip(starts[overlapping], parts[overlapping], strict=True)
+            if part.size
+        ]
         tensors = [
             torch.cat(pieces) for pieces in zip(*(run.tensors for run in found), strict=True)
         ]

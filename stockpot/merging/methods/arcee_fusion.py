@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from stockpot.merging.method import method
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 _FENCE = 1.5  # interquartile ranges above the median: Tukey's rule for outliers, from the median
 _BLOCK = 2**16  # entries that are converted to float64 at once
@@ -42,10 +39,8 @@ def arcee_fusion(tensors: Sequence[Tensor], base: Tensor) -> Tensor:
         return tensor.clone()
     rows, before = (x.flatten(1) if x.ndim > 1 else x.reshape(1, -1) for x in (tensor, base))
     num_rows = max(1, _BLOCK // rows.shape[1])
-    divergences = [
-        _divergences(rows[start : start + num_rows], before[start : start + num_rows])
-        for start in range(0, len(rows), num_rows)
-    ]
+    blocks = zip(torch.split(rows, num_rows), torch.split(before, num_rows), strict=True)
+    divergences = [_divergences(*block) for block in blocks]
     by_row = torch.cat(divergences).to(rows.dtype)[:, None]
     importance = (rows - before).abs_().mul_(by_row).reshape(tensor.shape)
     return tensor.where(importance >= _threshold(importance), base)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from stockpot.merging.method import method
+from stockpot.merging.methods.magnitude_cuts import Cut
 from stockpot.merging.methods.task_vectors import (
     check_density,
-    check_gamma,
     check_scale,
     keep_middle,
     keep_middle_of_rows,
@@ -17,11 +18,6 @@ from stockpot.merging.methods.task_vectors import (
     sum_weighted,
 )
 from stockpot.merging.runs import Runs
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from stockpot.merging.methods.magnitude_cuts import Cut
 
 
 @method("breadcrumbs", is_elementwise=True, measure=measure_middle)
@@ -60,8 +56,10 @@ def breadcrumbs(
     code masks per row. mergekit drops all entries of a tensor that is too small to have an
     outlier, which resets biases to the base; here they are kept.
     """
-    masked = _masked("breadcrumbs", tensors, base, density, gamma, measured=measured, start=start)
-    check_scale("breadcrumbs", scale)
+    _check_options("breadcrumbs", density, gamma, scale)
+    options = {"density": density, "gamma": gamma}
+    cuts = measured or measure_middle(Runs.of(tensors, base), [], options)
+    masked = _masked(tensors, base, cuts, start)
     return base + scale * sum_weighted(masked, coefficients)
 
 
@@ -95,8 +93,8 @@ def breadcrumbs_rows(
     Source: the paper's masks per row, as in the authors' code, which also counts the largest
     entries per row. A row that is too short for `gamma` has no outlier.
     """
-    masked = _masked_rows("breadcrumbs_rows", tensors, base, density, gamma)
-    check_scale("breadcrumbs_rows", scale)
+    _check_options("breadcrumbs_rows", density, gamma, scale)
+    masked = (keep_middle_of_rows(tensor - base, density, gamma) for tensor in tensors)
     return base + scale * sum_weighted(masked, coefficients)
 
 
@@ -135,10 +133,10 @@ def breadcrumbs_ties(
     election of signs on, as mergekit combines them. Differences from it are those of
     `breadcrumbs` and `ties`.
     """
-    masked = _masked(
-        "breadcrumbs_ties", tensors, base, density, gamma, measured=measured, start=start
-    )
-    check_scale("breadcrumbs_ties", scale)
+    _check_options("breadcrumbs_ties", density, gamma, scale)
+    options = {"density": density, "gamma": gamma}
+    cuts = measured or measure_middle(Runs.of(tensors, base), [], options)
+    masked = _masked(tensors, base, cuts, start)
     return base + scale * merge_agreeing(masked, coefficients, normalize=False)
 
 
@@ -170,35 +168,21 @@ def breadcrumbs_ties_rows(
 
     Source: as `breadcrumbs_ties`, with the masks of `breadcrumbs_rows`.
     """
-    masked = _masked_rows("breadcrumbs_ties_rows", tensors, base, density, gamma)
-    check_scale("breadcrumbs_ties_rows", scale)
+    _check_options("breadcrumbs_ties_rows", density, gamma, scale)
+    masked = (keep_middle_of_rows(tensor - base, density, gamma) for tensor in tensors)
     return base + scale * merge_agreeing(masked, coefficients, normalize=False)
 
 
+def _check_options(name: str, density: float, gamma: float, scale: float) -> None:
+    check_density(name, density)
+    if not 0 <= gamma < 1:
+        raise ValueError(f"{name}: gamma must be in [0, 1), got {gamma}")
+    check_scale(name, scale)
+
+
 def _masked(
-    name: str,
-    tensors: Sequence[Tensor],
-    base: Tensor,
-    density: float,
-    gamma: float,
-    *,
-    measured: Sequence[Sequence[Cut]] | None,
-    start: int,
+    tensors: Sequence[Tensor], base: Tensor, cuts: Sequence[Sequence[Cut]], start: int
 ) -> Iterator[Tensor]:
-    """Check the options; return the masked task vectors one at a time."""
-    check_density(name, density)
-    check_gamma(name, gamma)
-    options = {"density": density, "gamma": gamma}
-    cuts = measured or measure_middle(Runs.of(tensors, base), [], options)
-    return (
-        keep_middle(tensor - base, own, start) for tensor, own in zip(tensors, cuts, strict=True)
-    )
-
-
-def _masked_rows(
-    name: str, tensors: Sequence[Tensor], base: Tensor, density: float, gamma: float
-) -> Iterator[Tensor]:
-    """As `_masked`, with masks per row."""
-    check_density(name, density)
-    check_gamma(name, gamma)
-    return (keep_middle_of_rows(tensor - base, density, gamma) for tensor in tensors)
+    """Yield the masked task vectors."""
+    for tensor, own in zip(tensors, cuts, strict=True):
+        yield keep_middle(tensor - base, own, start)

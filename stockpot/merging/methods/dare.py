@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
+from torch import Tensor
+
+from stockpot.merging.draws import Draws
 from stockpot.merging.method import method
 from stockpot.merging.methods.task_vectors import (
     Rescale,
+    check_choice,
     check_density,
-    check_rescale,
     check_scale,
     drop_and_rescale,
     measure_l1,
@@ -18,11 +20,6 @@ from stockpot.merging.methods.task_vectors import (
     sum_weighted,
 )
 from stockpot.merging.runs import Runs
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from stockpot.merging.draws import Draws
 
 
 @method("dare_linear", is_elementwise=True, measure=measure_l1)
@@ -62,10 +59,8 @@ def dare_linear(
     The default here is the paper's: its expectation is the task vector itself, which does not hold
     for `l1` on small tensors.
     """
-    dropped = _dropped(
-        "dare_linear", tensors, base, draws, measured, density=density, rescale=rescale
-    )
-    check_scale("dare_linear", scale)
+    _check_options("dare_linear", density, rescale, scale)
+    dropped = _dropped(tensors, base, draws, measured, density, rescale)
     if normalize:
         coefficients = normalized("dare_linear", coefficients)
     return base + scale * sum_weighted(dropped, coefficients)
@@ -108,26 +103,26 @@ def dare_ties(
     from the election of signs on. Differences from mergekit are those of `dare_linear` and
     `ties`.
     """
-    dropped = _dropped(
-        "dare_ties", tensors, base, draws, measured, density=density, rescale=rescale
-    )
-    check_scale("dare_ties", scale)
+    _check_options("dare_ties", density, rescale, scale)
+    dropped = _dropped(tensors, base, draws, measured, density, rescale)
     return base + scale * merge_agreeing(dropped, coefficients, normalize=normalize)
 
 
+def _check_options(name: str, density: float, rescale: Rescale, scale: float) -> None:
+    check_density(name, density)
+    check_choice(name, "rescale", rescale, Rescale)
+    check_scale(name, scale)
+
+
 def _dropped(
-    name: str,
     tensors: Sequence[Tensor],
     base: Tensor,
     draws: Sequence[Draws],
     measured: Sequence[float | None] | None,
-    *,
     density: float,
     rescale: Rescale,
 ) -> Iterator[Tensor]:
-    """Check the options; return the task vectors, dropped and rescaled one at a time."""
-    check_density(name, density)
-    check_rescale(name, rescale)
+    """Return the task vectors, dropped and rescaled one at a time."""
     options = {"density": density, "rescale": rescale}
     ratios = measured or measure_l1(Runs.of(tensors, base), draws, options)
     return (

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
+from torch import Tensor
+
+from stockpot.merging.draws import Draws
 from stockpot.merging.method import method
 from stockpot.merging.methods.task_vectors import (
     Rescale,
-    check_keep_range,
-    check_rescale,
+    check_choice,
     check_scale,
     drop_and_rescale,
     keep_probabilities,
@@ -17,11 +18,6 @@ from stockpot.merging.methods.task_vectors import (
     normalized,
     sum_weighted,
 )
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from stockpot.merging.draws import Draws
 
 
 @method("della")
@@ -63,10 +59,8 @@ def della(
     rescales by `l1` only and cannot merge rows of one entry; here these are kept with probability
     `density`. Sign ties and averages are as in `ties`.
     """
-    dropped = _dropped(
-        "della", tensors, base, draws, density=density, epsilon=epsilon, rescale=rescale
-    )
-    check_scale("della", scale)
+    _check_options("della", density, epsilon, rescale, scale)
+    dropped = _dropped(tensors, base, draws, density, epsilon, rescale)
     return base + scale * merge_agreeing(dropped, coefficients, normalize=normalize)
 
 
@@ -105,32 +99,38 @@ def della_linear(
     Source: the paper's dropping (MagPrune), without the election of signs, as in mergekit.
     Differences from it are those of `della`.
     """
-    dropped = _dropped(
-        "della_linear", tensors, base, draws, density=density, epsilon=epsilon, rescale=rescale
-    )
-    check_scale("della_linear", scale)
+    _check_options("della_linear", density, epsilon, rescale, scale)
+    dropped = _dropped(tensors, base, draws, density, epsilon, rescale)
     if normalize:
         coefficients = normalized("della_linear", coefficients)
     return base + scale * sum_weighted(dropped, coefficients)
 
 
+def _check_options(
+    name: str, density: float, epsilon: float, rescale: Rescale, scale: float
+) -> None:
+    if not 0 < density < 1:
+        raise ValueError(f"{name}: density must be in (0, 1), got {density}")
+    farthest = min(density, 1 - density)
+    if not 0 <= epsilon < farthest:
+        raise ValueError(
+            f"{name}: epsilon must be in [0, {farthest}), so that density +- epsilon stays in "
+            f"(0, 1), got {epsilon}"
+        )
+    check_choice(name, "rescale", rescale, Rescale)
+    check_scale(name, scale)
+
+
 def _dropped(
-    name: str,
     tensors: Sequence[Tensor],
     base: Tensor,
     draws: Sequence[Draws],
-    *,
     density: float,
     epsilon: float,
     rescale: Rescale,
 ) -> Iterator[Tensor]:
-    """Check the options; return the task vectors, dropped and rescaled one at a time."""
-    check_keep_range(name, density, epsilon)
-    check_rescale(name, rescale)
-    task_vectors = (tensor - base for tensor in tensors)
-    return (
-        drop_and_rescale(
-            task_vector, keep_probabilities(task_vector, density, epsilon), own, rescale
-        )
-        for task_vector, own in zip(task_vectors, draws, strict=True)
-    )
+    """Yield the task vectors, dropped and rescaled."""
+    for tensor, own in zip(tensors, draws, strict=True):
+        task_vector = tensor - base
+        probabilities = keep_probabilities(task_vector, density, epsilon)
+        yield drop_and_rescale(task_vector, probabilities, own, rescale)

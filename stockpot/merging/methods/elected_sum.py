@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from stockpot.merging.method import method
 from stockpot.merging.methods.magnitude_cuts import Cut, keep_largest
-from stockpot.merging.methods.task_vectors import check_density, check_scale, sum_weighted
+from stockpot.merging.methods.task_vectors import (
+    check_choice,
+    check_density,
+    check_scale,
+    sum_weighted,
+)
 from stockpot.merging.methods.ties import measure_largest
 from stockpot.merging.runs import Runs
-from stockpot.merging.whole_model import Scope, check_scope
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from stockpot.merging.whole_model import Scope
 
 
 @method("elected_sum", is_elementwise=True, measure=measure_largest)
@@ -55,7 +58,7 @@ def elected_sum(
     """
     check_density("elected_sum", density)
     check_scale("elected_sum", scale)
-    check_scope("elected_sum", scope)
+    check_choice("elected_sum", "scope", scope, Scope)
     cuts = measured or measure_largest(Runs.of(tensors, base), [], {"density": density})
     trimmed = [
         keep_largest(tensor - base, cut, start) for tensor, cut in zip(tensors, cuts, strict=True)

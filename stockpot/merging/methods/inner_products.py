@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from stockpot.merging.runs import Runs
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 _BLOCK = 2**16  # entries; in float64 a block of each of a few models fits into the cache
 
@@ -94,6 +91,5 @@ def row_dots(first: Tensor, second: Tensor) -> Tensor:
         A vector (R,), float64.
     """
     num_rows = max(1, _BLOCK // max(1, first.shape[1]))
-    starts = range(0, max(1, len(first)), num_rows)
-    blocks = [(first[s : s + num_rows], second[s : s + num_rows]) for s in starts]
+    blocks = zip(torch.split(first, num_rows), torch.split(second, num_rows), strict=True)
     return torch.cat([(ours.double() * theirs).sum(dim=1) for ours, theirs in blocks])

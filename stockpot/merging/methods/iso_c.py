@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from stockpot.merging.method import method
 from stockpot.merging.methods.singular_vectors import svd_on_support
 from stockpot.merging.methods.task_vectors import check_scale
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @method("iso_c")

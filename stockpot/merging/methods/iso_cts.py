@@ -6,16 +6,13 @@ https://arxiv.org/abs/2502.04959
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from stockpot.merging.method import method
 from stockpot.merging.methods.singular_vectors import polar_factor, svd_on_support
 from stockpot.merging.methods.task_vectors import check_scale
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @method("iso_cts")

@@ -94,10 +94,8 @@ def _histograms(runs: Runs) -> Tensor:
     def of_run(run: Run) -> Tensor:
         return torch.stack([_leading(_bits(v)).bincount(minlength=_BINS) for v in run.vectors])
 
-    total = torch.zeros(runs.num_models, _BINS, dtype=torch.int64)
-    for histogram in runs.map(of_run):
-        total += histogram.cpu()
-    return total
+    none = torch.zeros(runs.num_models, _BINS, dtype=torch.int64)
+    return sum((histogram.cpu() for histogram in runs.map(of_run)), none)
 
 
 def _bin_of(totals: Tensor, count: int) -> int:

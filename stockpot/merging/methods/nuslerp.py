@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from stockpot.merging.method import method
 from stockpot.merging.methods.inner_products import gram_of_runs, row_dots
 from stockpot.merging.methods.slerp import along_great_circle, circle_factors
 from stockpot.merging.methods.task_vectors import normalized
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @method("nuslerp", num_models=(2, 2), is_elementwise=True, measure=gram_of_runs)

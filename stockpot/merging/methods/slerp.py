@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from stockpot.merging.method import method
 from stockpot.merging.methods.inner_products import gram, gram_of_runs
-from stockpot.merging.whole_model import Scope, check_scope
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from stockpot.merging.methods.task_vectors import check_choice
+from stockpot.merging.whole_model import Scope
 
 _LARGEST_COSINE = 0.9995  # above it, the sine is too small to divide by
 
@@ -49,7 +47,7 @@ def slerp(
     """
     if not 0 <= t <= 1:
         raise ValueError(f"slerp: t must be in [0, 1], got {t}")
-    check_scope("slerp", scope)
+    check_choice("slerp", "scope", scope, Scope)
     return along_great_circle(tensors[0], tensors[1], t, measured)
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from stockpot.merging.method import method
 from stockpot.merging.methods.task_vectors import check_scale, normalized, sum_weighted
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @method("task_arithmetic", is_elementwise=True)

@@ -34,29 +34,11 @@ def check_scale(method: str, scale: float) -> None:
         raise ValueError(f"{method}: scale must be finite, got {scale}")
 
 
-def check_rescale(method: str, rescale: str) -> None:
-    """Require one of the ways to rescale."""
-    if rescale not in get_args(Rescale):
-        raise ValueError(
-            f"{method}: rescale must be one of {sorted(get_args(Rescale))}, got {rescale!r}"
-        )
-
-
-def check_gamma(method: str, gamma: float) -> None:
-    """Require a fraction of outliers in [0, 1)."""
-    if not 0 <= gamma < 1:
-        raise ValueError(f"{method}: gamma must be in [0, 1), got {gamma}")
-
-
-def check_keep_range(method: str, density: float, epsilon: float) -> None:
-    """Require probabilities density +- epsilon in (0, 1)."""
-    if not 0 < density < 1:
-        raise ValueError(f"{method}: density must be in (0, 1), got {density}")
-    if not 0 <= epsilon < min(density, 1 - density):
-        raise ValueError(
-            f"{method}: epsilon must be in [0, {min(density, 1 - density)}), so that density "
-            f"+- epsilon stays in (0, 1), got {epsilon}"
-        )
+def check_choice(method: str, option: str, value: str, choices: Any) -> None:
+    """Require one of the values of a `Literal`."""
+    names = sorted(get_args(choices))
+    if value not in names:
+        raise ValueError(f"{method}: {option} must be one of {names}, got {value!r}")
 
 
 def normalized(method: str, coefficients: Sequence[float]) -> list[float]:
@@ -191,16 +173,13 @@ def measure_l1(
         return [None] * runs.num_models
 
     def norms(run: Run) -> Tensor:
-        kept = (
-            drop(vector, options["density"], own.at(run.start))
+        pairs = [
+            (_l1_norm(vector), _l1_norm(drop(vector, options["density"], own.at(run.start))))
             for vector, own in zip(run.vectors, draws, strict=True)
-        )
-        pairs = zip(run.vectors, kept, strict=True)
-        return torch.tensor([[_l1_norm(b), _l1_norm(a)] for b, a in pairs], dtype=torch.float64)
+        ]
+        return torch.tensor(pairs, dtype=torch.float64)
 
-    total = torch.zeros(runs.num_models, 2, dtype=torch.float64)
-    for of_run in runs.map(norms):
-        total += of_run
+    total = sum(runs.map(norms), torch.zeros(runs.num_models, 2, dtype=torch.float64))
     return [_ratio(before, after) for before, after in total.tolist()]
 
 
@@ -210,10 +189,7 @@ def _ratio(before: float, after: float) -> float:
 
 def sum_weighted(task_vectors: Iterable[Tensor], coefficients: Sequence[float]) -> Tensor:
     """Sum the task vectors times their coefficients, in the order given; at least one."""
-    terms = (
-        task_vector * coefficient
-        for task_vector, coefficient in zip(task_vectors, coefficients, strict=True)
-    )
+    terms = (vector * c for vector, c in zip(task_vectors, coefficients, strict=True))
     total = next(terms)
     for term in terms:
         total += term
@@ -234,10 +210,7 @@ def merge_agreeing(
     Returns:
         A task vector; 0 in entries where the sum is 0, so that no sign is elected.
     """
-    weighted = [
-        task_vector * coefficient
-        for task_vector, coefficient in zip(task_vectors, coefficients, strict=True)
-    ]
+    weighted = [vector * c for vector, c in zip(task_vectors, coefficients, strict=True)]
     elected = weighted[0].clone()
     for vector in weighted[1:]:
         elected += vector

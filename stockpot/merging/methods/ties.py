@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from torch import Tensor
+
+from stockpot.merging.draws import Draws
 from stockpot.merging.method import method
 from stockpot.merging.methods.magnitude_cuts import Cut, find_cuts, keep_largest, num_kept
 from stockpot.merging.methods.task_vectors import (
+    check_choice,
     check_density,
     check_scale,
     merge_agreeing,
 )
 from stockpot.merging.runs import Runs
-from stockpot.merging.whole_model import Scope, check_scope
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from stockpot.merging.draws import Draws
+from stockpot.merging.whole_model import Scope
 
 
 def measure_largest(runs: Runs, _draws: Sequence[Draws], options: Mapping[str, Any]) -> list[Cut]:
@@ -68,7 +67,7 @@ def ties(
     """
     check_density("ties", density)
     check_scale("ties", scale)
-    check_scope("ties", scope)
+    check_choice("ties", "scope", scope, Scope)
     cuts = measured or measure_largest(Runs.of(tensors, base), [], {"density": density})
     trimmed = (
         keep_largest(tensor - base, cut, start) for tensor, cut in zip(tensors, cuts, strict=True)

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from stockpot.merging.method import method
 from stockpot.merging.methods.linear import linear
 from stockpot.merging.methods.shares import positive_shares
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 _CONSTANT = 1e-30  # variances below it are 0
 

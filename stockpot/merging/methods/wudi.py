@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from stockpot.merging.method import method
 from stockpot.merging.methods.task_vectors import check_scale
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @method("wudi")
