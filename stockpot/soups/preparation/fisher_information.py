@@ -13,7 +13,7 @@ from torch.func import functional_call, grad, vmap
 from stockpot.errors import InputError, unknown_name
 from stockpot.merging.methods.fisher import Fisher
 from stockpot.seeding import seeded_generator
-from stockpot.soups.preparation.option_checks import check_whole_number
+from stockpot.soups.preparation.option_checks import check_whole_numbers
 from stockpot.soups.preparation.train_examples import train_batches
 from stockpot.workloads.passes import CalledModel, empty_model
 from stockpot.workloads.protocol import Batch, Workload
@@ -45,8 +45,7 @@ class FisherInformation:
     def __post_init__(self) -> None:
         if self.estimator not in ESTIMATORS:
             raise unknown_name("estimator", str(self.estimator), ESTIMATORS)
-        check_whole_number("n", self.n)
-        check_whole_number("draws", self.draws)
+        check_whole_numbers(n=self.n, draws=self.draws)
 
     def compute(
         self, workload: Workload, weights: Mapping[str, Tensor], *, seed: int, device: str

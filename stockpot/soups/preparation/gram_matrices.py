@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stockpot.soups.preparation.option_checks import check_whole_number
+from stockpot.soups.preparation.option_checks import check_whole_numbers
 from stockpot.soups.preparation.protocol import Preparation
 from stockpot.soups.preparation.train_examples import train_batches
 from stockpot.workloads.passes import empty_model
@@ -34,8 +34,7 @@ class GramMatrices(Preparation):
     max_in: int = 16384
 
     def __post_init__(self) -> None:
-        check_whole_number("n", self.n)
-        check_whole_number("max_in", self.max_in)
+        check_whole_numbers(n=self.n, max_in=self.max_in)
 
     def compute(
         self, workload: Workload, weights: Mapping[str, Tensor], *, seed: int, device: str

@@ -48,9 +48,9 @@ class Recalibration:
         """
         if num_models < 2 or not any(name.endswith("running_mean") for name in weights):
             return dict(weights)  # building the net would be wasted time
-        own = {name: tensor.to(self._device) for name, tensor in weights.items()}
         statistics = [name for name in weights if name.endswith(_STATISTICS)]
-        put_weights(self._model, own | {name: own[name].clone() for name in statistics})
+        own = {n: t.to(self._device, copy=n in statistics) for n, t in weights.items()}
+        put_weights(self._model, own)
         recalibrate_batch_norm(self._model, self._workload.forward, self._batches, fraction=1.0)
         measured = self._model.state_dict()
         return dict(weights) | {n: measured[n].to(weights[n].device) for n in statistics}
