@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from stockpot.statistics.detectable import detectable_mean, detectable_shares
@@ -45,18 +45,14 @@ def compare(
         ValueError: the numbers of examples differ.
     """
     tested = paired_test(values, reference, seed=intervals.seed)
-    estimate = intervals.difference(values, reference)
+    difference, low, high = astuple(intervals.difference(values, reference))
     level = _level(intervals.confidence) / num_compared
     if tested.test == "mcnemar":
         detectable = detectable_shares((tested.won + tested.lost) / tested.n, tested.n, level)
     else:
         detectable = detectable_mean(float((values - reference).std()), tested.n, level)
     return Comparison(
-        **asdict(tested),
-        difference=estimate.mean,
-        low=estimate.low,
-        high=estimate.high,
-        detectable=detectable,
+        **asdict(tested), difference=difference, low=low, high=high, detectable=detectable
     )
 
 

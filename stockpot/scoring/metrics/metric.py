@@ -38,13 +38,11 @@ def mean_metric(
     name: str, per_example: Metric, *, higher_is_better: bool, is_fraction: bool | None = False
 ) -> TaskMetric:
     """Return the metric that is the mean over examples, computed in float64."""
-    return TaskMetric(
-        name,
-        higher_is_better,
-        lambda outputs, targets: float(per_example(outputs, targets).double().mean()),
-        per_example,
-        is_fraction,
-    )
+
+    def mean(outputs: Tensor, targets: Tensor) -> float:
+        return float(per_example(outputs, targets).double().mean())
+
+    return TaskMetric(name, higher_is_better, mean, per_example, is_fraction)
 
 
 def users_metric(name: str, found: Any) -> TaskMetric:

@@ -63,6 +63,5 @@ def _ties(ordered: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 
 
 def _divide(totals: Floats, counts: NDArray[np.int_]) -> Floats:
-    quotients: Floats = np.full(len(totals), np.nan)
-    np.divide(totals, counts, out=quotients, where=counts > 0)
-    return quotients
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN
+        return totals / counts
