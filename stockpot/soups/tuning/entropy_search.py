@@ -39,8 +39,7 @@ class EntropySearch:
     def recipe(self) -> dict[str, Any]:
         """The search in the form of manifests; it adapts on the inputs that it is scored on."""
         head = {"search": "entropy", "method": self._method, "adapts_on": "val"}
-        own = asdict(self)
-        del own["density"]
+        own = {name: value for name, value in asdict(self).items() if name != "density"}
         options = {"options": self._elected} if self._elected else {}
         return {**head, "objectives": ["val"], **own, **options}
 
@@ -66,8 +65,8 @@ class EntropySearch:
             learning_rate=self.learning_rate,
             steps=self.steps,
         )
-        states = (done.rows for done in passes)
-        trials = trials_of(context, mixture, states, f"{self.init:g} each")
+        rows = (done.rows for done in passes)
+        trials = trials_of(context, mixture, rows, f"{self.init:g} each")
         details = {
             "chosen": best.number,
             "class_entropy": [done.class_entropy for done in passes],

@@ -54,7 +54,10 @@ class GradientSearch:
         details = {
             "inverse_temperature": best.beta,
             "chosen": best.number,
-            "folds": [{"number": e.number, **e.scores._asdict()} for e in epochs],
+            "folds": [
+                {"number": e.number, "score": e.score, "loss": e.loss, "fit_loss": e.fit_loss}
+                for e in epochs
+            ],
             "front": [],
         }
         return Found("linear", self.per, best.rows, trials, details)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import count
-from typing import NamedTuple
 
 import torch
 from torch.optim import AdamW
@@ -19,20 +18,6 @@ from stockpot.soups.tuning.samplings import Sampling
 from stockpot.soups.tuning.search import LabelledLosses
 
 
-class FoldScores(NamedTuple):
-    """Scores of weights on the two halves of val.
-
-    Attributes:
-        score: on the half for the choice; higher is better.
-        loss: on the half for the choice.
-        fit_loss: on the half for the fit; overfitted if it is far below `loss`.
-    """
-
-    score: float
-    loss: float
-    fit_loss: float
-
-
 @dataclass(frozen=True, slots=True)
 class Epoch:
     """The state after an epoch.
@@ -41,13 +26,17 @@ class Epoch:
         number: number of the epoch; 0 is the start, the uniform soup.
         rows: the coefficients of each group of tensors; each row sums to 1.
         beta: the inverse temperature.
-        scores: scores of this state.
+        score: on the half of val for the choice; higher is better.
+        loss: on the half for the choice.
+        fit_loss: on the half for the fit; overfitted if it is far below `loss`.
     """
 
     number: int
     rows: Rows
     beta: float
-    scores: FoldScores
+    score: float
+    loss: float
+    fit_loss: float
 
 
 def learn_coefficients(
@@ -86,8 +75,7 @@ def learn_coefficients(
 
     def state_after(number: int) -> Epoch:
         rows = mixture.rows(sampling.settled(raw))
-        scores = FoldScores(*val.judge(mixture.weights(rows), float(beta)))
-        return Epoch(number, rows, float(beta), scores)
+        return Epoch(number, rows, float(beta), *val.judge(mixture.weights(rows), float(beta)))
 
     done, step = [state_after(0)], count()
     for number in range(1, epochs + 1):
@@ -104,5 +92,5 @@ def learn_coefficients(
             beta.grad = torch.tensor(slope, dtype=torch.float64)
             optimizer.step()
         done.append(state_after(number))
-    best = max(done, key=lambda epoch: (epoch.scores.score, -epoch.scores.loss))
+    best = max(done, key=lambda epoch: (epoch.score, -epoch.loss))
     return best, done

@@ -22,24 +22,24 @@ if TYPE_CHECKING:
     """Weights, and a factor on the outputs -> what is minimized, and both gradients."""
 
 
-class LabelledLosses(Protocol):
-    """Losses on two halves of val: one to fit coefficients on, one to choose between fits."""
+class Objectives(Protocol):
+    """What a search by gradient minimizes on val."""
 
     def batches(self, number: int) -> Iterable[Objective]:
-        """Yield the loss on each batch of a pass over the half to fit on."""
+        """Yield the objective on each batch of a pass; passes count from 1."""
         ...
+
+
+class LabelledLosses(Objectives, Protocol):
+    """Losses on one half of val, to fit coefficients on; the other is to choose between fits."""
 
     def judge(self, weights: StateDict, beta: float) -> tuple[float, float, float]:
         """Return score and loss on the half to choose on, and the loss on the other half."""
         ...
 
 
-class UnlabelledEntropies(Protocol):
+class UnlabelledEntropies(Objectives, Protocol):
     """The entropy of predictions on val, without labels."""
-
-    def batches(self, number: int) -> Iterable[Objective]:
-        """Yield the entropy on each batch of a pass."""
-        ...
 
     def class_entropy(self, weights: StateDict) -> float:
         """Return the entropy, in nats, of the distribution of predicted classes."""
@@ -145,15 +145,12 @@ class Search(Protocol):
         ...
 
 
-def problem_of(coefficients: Sequence[float], num_models: int) -> str | None:
-    """Return what makes the coefficients of an average invalid; None if they are valid."""
+def problem_of(coefficients: Sequence[float], count: int) -> str | None:
+    """Return what makes the coefficients of `count` models invalid; None if they are valid."""
     total = sum(coefficients)
-    if len(coefficients) == num_models and math.isfinite(total) and total != 0:
+    if len(coefficients) == count and math.isfinite(total) and total != 0:
         return None
-    return (
-        f"coefficients must be {num_models} finite numbers whose sum is not 0, "
-        f"got {[*coefficients]}"
-    )
+    return f"coefficients must be {count} finite numbers whose sum is not 0, got {[*coefficients]}"
 
 
 def trial_json(number: int, values: Sequence[float], source: str) -> dict[str, Any]:

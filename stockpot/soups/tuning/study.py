@@ -68,8 +68,8 @@ def tune_coefficients(  # noqa: PLR0913 (all that defines a search)
         seed: seed of the sampler.
     """
     stored = _open_study(journal, num_objectives)
-    study = _continued(stored, warm_starts, trials)
-    names = _names(len(next(iter(warm_starts.values()))))
+    names = [f"c{position}" for position in range(len(next(iter(warm_starts.values()))))]
+    study = _continued(stored, warm_starts, names, trials)
     for number in range(len(stored.trials), trials):
         study.sampler = make_sampler(sampler, derive_seed("tune", seed, number) % 2**32)
         trial = study.ask()
@@ -90,10 +90,6 @@ def to_simplex(position: Sequence[float]) -> list[float]:
     if total == 0:
         return [1 / len(position)] * len(position)
     return [value / total for value in position]
-
-
-def _names(num_models: int) -> list[str]:
-    return [f"c{position}" for position in range(num_models)]
 
 
 def _open_study(journal: Path, num_objectives: int) -> Study:
@@ -120,7 +116,9 @@ def _drop_half_line(journal: Path) -> None:
             file.truncate(file.read().rfind(b"\n") + 1)
 
 
-def _continued(stored: Study, warm_starts: Mapping[str, Sequence[float]], trials: int) -> Study:
+def _continued(
+    stored: Study, warm_starts: Mapping[str, Sequence[float]], names: Sequence[str], trials: int
+) -> Study:
     """Return a study in memory with the stored trials, and the other warm starts enqueued.
 
     Of more stored trials it has the first `trials`: a longer search may share the journal.
@@ -130,7 +128,7 @@ def _continued(stored: Study, warm_starts: Mapping[str, Sequence[float]], trials
     study = optuna.create_study(directions=stored.directions)
     study.add_trials(stored.trials[:trials])
     for source, start in list(warm_starts.items())[len(stored.trials) :]:
-        point = dict(zip(_names(len(start)), start, strict=True))
+        point = dict(zip(names, start, strict=True))
         study.enqueue_trial(point, user_attrs={"source": source})
     return study
 

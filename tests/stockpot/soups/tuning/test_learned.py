@@ -11,11 +11,12 @@ from torch.nn import functional
 from stockpot.errors import InputError
 from stockpot.merging.engine import merge_states
 from stockpot.merging.recipe import Recipe
-from stockpot.soups.tuning.learned import Epoch, FoldScores, learn_coefficients
+from stockpot.soups.tuning.learned import Epoch, learn_coefficients
 from stockpot.soups.tuning.mixtures import Mixture
 from stockpot.soups.tuning.samplings import SAMPLINGS, Darts, through_softmax
 
 State = dict[str, Tensor]
+Judged = tuple[float, float, float]
 Loss = Callable[[State, float], tuple[float, State, float]]
 
 _drawn = torch.Generator().manual_seed(4)
@@ -51,9 +52,9 @@ def _batches(epoch: int) -> Iterator[Loss]:  # noqa: ARG001 (all of the data, ea
     yield from [_loss] * 4
 
 
-def _judge(weights: State, beta: float) -> FoldScores:
+def _judge(weights: State, beta: float) -> Judged:
     loss = _cross_entropy(weights, beta).item()
-    return FoldScores(-loss, loss, loss)
+    return -loss, loss, loss
 
 
 def _learn(
@@ -61,7 +62,7 @@ def _learn(
     per: str = "layer",
     epochs: int = 5,
     batches: Callable[[int], Iterator[Loss]] = _batches,
-    judge: Callable[[State, float], FoldScores] = _judge,
+    judge: Callable[[State, float], Judged] = _judge,
 ) -> tuple[Epoch, list[Epoch]]:
     return learn_coefficients(
         Mixture(states, per),
@@ -86,7 +87,7 @@ def test_the_start_is_the_uniform_soup() -> None:
 def test_fitting_lowers_the_loss_and_the_best_epoch_is_used() -> None:
     best, epochs = _learn(_states(4))
 
-    losses = [epoch.scores.loss for epoch in epochs]
+    losses = [epoch.loss for epoch in epochs]
     assert losses == sorted(losses, reverse=True)
     assert best == epochs[5]
     assert [epoch.number for epoch in epochs] == list(range(6))
@@ -172,9 +173,9 @@ def _quadratic(weights: State, beta: float) -> tuple[float, State, float]:  # no
 
 @pytest.mark.parametrize("sampling", ["drnas", "gdas"])
 def test_draws_lead_to_the_ingredients_that_are_best(sampling: str) -> None:
-    def judge(weights: State, beta: float) -> FoldScores:
+    def judge(weights: State, beta: float) -> Judged:
         loss = _quadratic(weights, beta)[0]
-        return FoldScores(-loss, loss, loss)
+        return -loss, loss, loss
 
     best, epochs = learn_coefficients(
         Mixture(_states(3), "layer"),
@@ -188,14 +189,14 @@ def test_draws_lead_to_the_ingredients_that_are_best(sampling: str) -> None:
     assert epochs[0].rows["first"] == pytest.approx((1 / 3,) * 3)
     assert (first.index(max(first)), second.index(max(second))) == (2, 0)
     assert min(max(first), max(second)) > 0.9
-    assert best.scores.loss < epochs[0].scores.loss
+    assert best.loss < epochs[0].loss
 
 
 def test_equal_scores_keep_the_epoch_with_the_lower_loss_and_then_the_earlier_one() -> None:
     losses = iter([0.5, 0.4, 0.4, 0.6])
 
-    def judge(weights: State, beta: float) -> FoldScores:  # noqa: ARG001 (made up)
-        return FoldScores(0.9, next(losses), 0.1)
+    def judge(weights: State, beta: float) -> Judged:  # noqa: ARG001 (made up)
+        return 0.9, next(losses), 0.1
 
     best, _epochs = _learn(_states(2), epochs=3, judge=judge)
 
