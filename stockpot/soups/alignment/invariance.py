@@ -45,13 +45,12 @@ def check_invariance(model: nn.Module, spec: Spec, inputs: Tensor, generator: Ge
 
 def _moved(state: Mapping[str, Tensor], generator: Generator) -> dict[str, Tensor]:
     """Add non-negative noise to each float tensor, so that variances stay positive."""
-    moved = {}
-    for name, tensor in state.items():
-        moved[name] = tensor.clone()
+    moved = {name: tensor.clone() for name, tensor in state.items()}
+    for tensor in moved.values():
         if tensor.is_floating_point():
             spread = tensor.std(correction=0) if tensor.numel() else tensor.new_zeros(())
             noise = torch.rand(tensor.shape, generator=generator, dtype=tensor.dtype)
-            moved[name] += noise * torch.where(spread > 0, spread, 0.1)
+            tensor.add_(noise * torch.where(spread > 0, spread, 0.1))
     return moved
 
 

@@ -6,7 +6,6 @@ import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import torch
@@ -178,49 +177,45 @@ _POOLS = (
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d),
 )
 
-_MODULE_RULES: Mapping[type[nn.Module], Rule] = MappingProxyType(
-    {
-        nn.Linear: _linear,
-        _ConvNd: _conv,
-        _BatchNorm: _norm_of_channels,
-        nn.LayerNorm: _norm_of_last_axes,
-        nn.RMSNorm: _norm_of_last_axes,
-        nn.GroupNorm: _group_norm,
-        nn.Flatten: _flattened,
-        **dict.fromkeys(_ACTIVATIONS, _elementwise),
-        **dict.fromkeys(_POOLS, _pooled),
-    }
-)
+_MODULE_RULES: Mapping[type[nn.Module], Rule] = {
+    nn.Linear: _linear,
+    _ConvNd: _conv,
+    _BatchNorm: _norm_of_channels,
+    nn.LayerNorm: _norm_of_last_axes,
+    nn.RMSNorm: _norm_of_last_axes,
+    nn.GroupNorm: _group_norm,
+    nn.Flatten: _flattened,
+    **dict.fromkeys(_ACTIVATIONS, _elementwise),
+    **dict.fromkeys(_POOLS, _pooled),
+}
 """Rules by type of layer; they apply to subclasses too."""
 
-_TENSOR_RULES: Mapping[Any, Rule] = MappingProxyType(
-    {
-        **dict.fromkeys(
-            (
-                *(operator.add, operator.iadd, operator.sub, operator.mul, operator.imul),
-                *(operator.truediv, operator.neg, torch.add, torch.sub, torch.mul, torch.div),
-                *("add", "add_", "sub", "mul", "mul_", "div", "contiguous", "clone"),
-                *(torch.relu, torch.tanh, torch.sigmoid, "relu", "relu_", "tanh", "sigmoid"),
-                *(functional.relu, functional.relu6, functional.leaky_relu, functional.elu),
-                *(functional.gelu, functional.silu, functional.mish, functional.softplus),
-                *(functional.tanh, functional.sigmoid, functional.hardswish, functional.dropout),
-            ),
-            _elementwise,
+_TENSOR_RULES: Mapping[Any, Rule] = {
+    **dict.fromkeys(
+        (
+            *(operator.add, operator.iadd, operator.sub, operator.mul, operator.imul),
+            *(operator.truediv, operator.neg, torch.add, torch.sub, torch.mul, torch.div),
+            *("add", "add_", "sub", "mul", "mul_", "div", "contiguous", "clone"),
+            *(torch.relu, torch.tanh, torch.sigmoid, "relu", "relu_", "tanh", "sigmoid"),
+            *(functional.relu, functional.relu6, functional.leaky_relu, functional.elu),
+            *(functional.gelu, functional.silu, functional.mish, functional.softplus),
+            *(functional.tanh, functional.sigmoid, functional.hardswish, functional.dropout),
         ),
-        **dict.fromkeys(
-            (
-                *(functional.max_pool1d, functional.max_pool2d),
-                *(functional.avg_pool1d, functional.avg_pool2d),
-                *(functional.adaptive_avg_pool1d, functional.adaptive_avg_pool2d),
-                *(functional.adaptive_max_pool1d, functional.adaptive_max_pool2d),
-            ),
-            _pooled,
+        _elementwise,
+    ),
+    **dict.fromkeys(
+        (
+            *(functional.max_pool1d, functional.max_pool2d),
+            *(functional.avg_pool1d, functional.avg_pool2d),
+            *(functional.adaptive_avg_pool1d, functional.adaptive_avg_pool2d),
+            *(functional.adaptive_max_pool1d, functional.adaptive_max_pool2d),
         ),
-        **dict.fromkeys((torch.flatten, torch.reshape, "flatten", "view", "reshape"), _flattened),
-        **dict.fromkeys((torch.mean, "mean"), _mean),
-        functional.scaled_dot_product_attention: _attention,
-    }
-)
+        _pooled,
+    ),
+    **dict.fromkeys((torch.flatten, torch.reshape, "flatten", "view", "reshape"), _flattened),
+    **dict.fromkeys((torch.mean, "mean"), _mean),
+    functional.scaled_dot_product_attention: _attention,
+}
 """Rules by function, or by the name of a tensor's method."""
 
 

@@ -32,9 +32,8 @@ def check_spec(spec: Spec, state: Mapping[str, Tensor]) -> dict[str, int]:
         InputError: a tensor is not listed or does not exist, an axis has no entry, a block does not
             divide its axis, a name has two sizes, or occurs twice in a tensor that is not square.
     """
-    for name in spec:
-        if name not in state:
-            raise InputError(f"spec: every tensor must be one of the model, got {name!r}")
+    if unknown := [name for name in spec if name not in state]:
+        raise InputError(f"spec: every tensor must be one of the model, got {unknown[0]!r}")
     sizes: dict[str, int] = {}
     first_uses: dict[str, str] = {}
     for name, tensor in state.items():
