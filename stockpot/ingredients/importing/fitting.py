@@ -127,10 +127,8 @@ def _other_types(source: Source, names: Mapping[str, str], form: ModelForm) -> I
             yield f"tensor {name!r} is {found.dtype}, the model has {wanted.dtype}"
 
 
-def _kind(tensor: StoredTensor) -> str:
-    if tensor.dtype == torch.bool:
-        return "truth"
-    return "float" if tensor.dtype.is_floating_point else "integer"
+def _kind(tensor: StoredTensor) -> tuple[bool, bool]:
+    return tensor.dtype == torch.bool, tensor.dtype.is_floating_point
 
 
 def _casts(source: Source, names: Mapping[str, str], form: ModelForm) -> list[str]:

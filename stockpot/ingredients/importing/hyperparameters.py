@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stockpot.errors import InputError
+from stockpot.storage.weights.model_config import read_json_mapping
 from stockpot.tracking.records import flatten
 
 Values = Mapping[str, float | str]
@@ -50,12 +50,7 @@ def find_hyperparameters(path: Path) -> dict[str, float | str]:
 
 
 def _from_json(file: Path) -> dict[str, float | str]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{file}: not readable as JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{file}: must be a mapping, got {type(content).__name__}")
+    content = read_json_mapping(file)
     details = content.get("details")
     for holder in (content, details if isinstance(details, dict) else {}):
         if isinstance(holder.get("hyperparameters"), dict):

@@ -78,18 +78,8 @@ def source_at(root: Path, path: Path, name: str) -> ImportSource:
     shown = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
     if not path.exists():
         raise InputError(f"{shown}: no such file or folder")
-    try:
-        files = _files(path)
-    except InputError:  # reading its header reports the reason
-        files = ()
-    return ImportSource(
-        name=name,
-        path=path,
-        shown=shown,
-        files=files,
-        hyperparameters=find_hyperparameters(path),
-        is_adapter=_is_adapter(path),
-    )
+    files, hyperparameters = _files(path), find_hyperparameters(path)
+    return ImportSource(name, path, shown, files, hyperparameters, _is_adapter(path))
 
 
 def _matches(root: Path, pattern: str) -> list[Path]:
@@ -117,21 +107,17 @@ def _is_adapter(path: Path) -> bool:
 
 
 def _files(path: Path) -> tuple[Path, ...]:
-    """Return the files whose content determines the weights.
-
-    Raises:
-        InputError: the file of weights in a folder is ambiguous, or one is missing.
-    """
+    """Return the files whose content determines the weights; empty if there are no such files."""
     if _is_adapter(path):
         found = [path / name for name in _ADAPTER_WEIGHTS if (path / name).is_file()][:1]
         files = (path / _ADAPTER, *found)
     else:
         index = (path / INDEX,) if (path / INDEX).is_file() else ()
-        files = (*index, *locate_weights(path))
-    for file in files:
-        if not file.is_file():
-            raise InputError(f"{file}: no such file")
-    return files
+        try:
+            files = (*index, *locate_weights(path))
+        except InputError:  # reading its header reports the reason
+            return ()
+    return files if all(file.is_file() for file in files) else ()
 
 
 def _name(pattern: str, path: Path) -> str:

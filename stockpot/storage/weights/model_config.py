@@ -30,5 +30,5 @@ def read_json_mapping(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path}: must be a mapping, got {content!r}")
+        raise InputError(f"{path}: must be a mapping, got {type(content).__name__}")
     return content
