@@ -12,9 +12,8 @@ from torch.nn.functional import cosine_similarity
 from torch.optim import Optimizer
 
 _BETAS, _EPS = (0.9, 0.999), 1e-8
-_LEAST_DECAY = (
-    0.1  # of the weight decay, for scale-invariant weights; wd_ratio in the authors' code
-)
+# Share of the weight decay for scale-invariant weights; wd_ratio in the authors' code.
+_LEAST_DECAY = 0.1
 
 
 class AdamP(Optimizer):

@@ -30,11 +30,9 @@ def cut_and_paste(batch: Batch, share: float, generator: Generator) -> MixedBatc
         raise InputError(f"cutmix: inputs must be images (N, C, H, W), got {shapes}; set it to 0")
     partners = torch.randperm(len(targets), generator=generator).to(targets.device)
     height, width = images.shape[2:]
-    middle = torch.rand(2, generator=generator).tolist()
-    rows, columns = (
-        _side(size, math.sqrt(1 - share), place)
-        for size, place in zip((height, width), middle, strict=True)
-    )
+    down, across = torch.rand(2, generator=generator).tolist()
+    side = math.sqrt(1 - share)
+    rows, columns = _side(height, side, down), _side(width, side, across)
     pasted = images.clone()
     pasted[:, :, rows, columns] = images[partners][:, :, rows, columns]
     area = (rows.stop - rows.start) * (columns.stop - columns.start)

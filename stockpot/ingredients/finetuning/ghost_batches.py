@@ -44,22 +44,9 @@ class _GhostBatches(nn.modules.batchnorm._BatchNorm):
         yield last
 
 
-class _GhostBatches1d(_GhostBatches, nn.BatchNorm1d):
-    pass
-
-
-class _GhostBatches2d(_GhostBatches, nn.BatchNorm2d):
-    pass
-
-
-class _GhostBatches3d(_GhostBatches, nn.BatchNorm3d):
-    pass
-
-
 _GHOSTS: dict[type[nn.Module], type[nn.Module]] = {
-    nn.BatchNorm1d: _GhostBatches1d,
-    nn.BatchNorm2d: _GhostBatches2d,
-    nn.BatchNorm3d: _GhostBatches3d,
+    kind: type(f"Ghost{kind.__name__}", (_GhostBatches, kind), {})
+    for kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from torch import nn
@@ -27,9 +28,8 @@ def parameter_groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
         return [{"params": trained, "lr_scale": 1.0}]
     layers: dict[str, list[nn.Parameter]] = {}
     for layer, parameter in zip(layers_of([*named]), named.values(), strict=True):
-        if not parameter.requires_grad:
-            continue
-        layers.setdefault(layer, []).append(parameter)
+        if parameter.requires_grad:
+            layers.setdefault(layer, []).append(parameter)
     return [
         {"params": parameters, "lr_scale": decay ** (len(layers) - 1 - place)}
         for place, parameters in enumerate(layers.values())
@@ -56,5 +56,4 @@ def _layer(name: str, above: set[str]) -> str:
 
 def _prefixes(name: str) -> list[str]:
     """Return the names of a tensor's modules, outermost first, and its own name."""
-    parts = name.split(".")
-    return [".".join(parts[: depth + 1]) for depth in range(len(parts))]
+    return [*accumulate(name.split("."), "{}.{}".format)]
