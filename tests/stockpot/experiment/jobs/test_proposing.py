@@ -16,7 +16,6 @@ from stockpot.ingredients.points import (
     Constant,
     Integer,
     LogUniform,
-    Names,
     Uniform,
     plan_points,
 )
@@ -26,7 +25,7 @@ SPACE = {
     "epochs": Integer(1, 9),
     "mixup": Uniform(0.0, 1.0),
     "batch_size": Choice((16, 32)),
-    "optimizer": Names(("adamw", "sgd")),
+    "optimizer": Choice(("adamw", "sgd")),
     "weight_decay": Constant(0.5),
 }
 
