@@ -68,11 +68,10 @@ class Store:
         """Write the weights and the record of a model."""
         path = self._weights(kind, key)
         digest = save_checkpoint(path, tensors, {"stockpot": pedigree(kind, key, details)})
-        num_params = sum(tensor.numel() for tensor in tensors.values())
         record = {
             "digest": digest,
             "bytes": path.stat().st_size,
-            "num_params": num_params,
+            "num_params": sum(tensor.numel() for tensor in tensors.values()),
             "details": details,
         }
         self._write_record(kind, key, record)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,17 +39,11 @@ class ModelRegistry:
 
     def alias(self, alias: str) -> RegisteredVersion | None:
         """Return the version with an alias; None if there is none."""
-        found = None
-        with self._store.asking() as client, ignoring(*_NOT_FOUND):
-            found = client.get_model_version_by_alias(self.name, alias)
-        return None if found is None else _version(found)
+        return self._found(lambda client: client.get_model_version_by_alias(self.name, alias))
 
     def version(self, number: int) -> RegisteredVersion | None:
         """Return a version by its number; None if there is none."""
-        found = None
-        with self._store.asking() as client, ignoring(*_NOT_FOUND):
-            found = client.get_model_version(self.name, str(number))
-        return None if found is None else _version(found)
+        return self._found(lambda client: client.get_model_version(self.name, str(number)))
 
     def versions(self, tag: str, value: str) -> list[RegisteredVersion]:
         """List the versions with a value of a tag, newest first."""
@@ -99,6 +93,12 @@ class ModelRegistry:
             client.update_model_version(self.name, str(number), text)
             for tag, value in tags.items():
                 client.set_model_version_tag(self.name, str(number), tag, value)
+
+    def _found(self, get: Callable[[Any], Any]) -> RegisteredVersion | None:
+        found = None
+        with self._store.asking() as client, ignoring(*_NOT_FOUND):
+            found = get(client)
+        return None if found is None else _version(found)
 
 
 def _version(found: Any) -> RegisteredVersion:

@@ -62,11 +62,9 @@ class Source:
         if name in self._loaded:
             return self._loaded[name].reshape(-1)[first:last]
         stored = self.tensors[name]
-        count, itemsize = last - first, stored.dtype.itemsize
-        if count == 0:
-            return torch.empty(0, dtype=stored.dtype)
-        start = stored.start + first * itemsize
-        raw = self._map(stored.file)[start : start + count * itemsize]
+        itemsize = stored.dtype.itemsize
+        start, end = stored.start + first * itemsize, stored.start + last * itemsize
+        raw = self._map(stored.file)[start:end]
         if start % itemsize:  # some writers do not align
             raw = raw.clone()
         return raw.view(stored.dtype)
