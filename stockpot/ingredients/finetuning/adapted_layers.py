@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 
 from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
@@ -12,7 +11,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from stockpot.errors import InputError
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.finetuning.input_directions import NEEDED_TIMES_RANK
-from stockpot.ingredients.finetuning.trained_parts import TrainedParts
+from stockpot.ingredients.finetuning.trained_parts import TrainedParts, matching
 
 Layers = Mapping[str, nn.Module]
 
@@ -33,7 +32,10 @@ def layers_to_adapt(model: nn.Module, how: Hyperparameters) -> dict[str, nn.Modu
     possible = {name: one for name, one in model.named_modules() if name and _supports(one, how)}
     uses = Counter(id(one) for _, one in model.named_parameters(remove_duplicate=False))
     possible = {name: one for name, one in possible.items() if uses[id(one.weight)] == 1}
-    chosen = _named(possible, how.adapter_targets) or _all_but_head(model, possible, how)
+    what = "a layer that supports the adapter"
+    named = matching("adapter_targets", how.adapter_targets, possible, what)
+    chosen = {name: layer for name, layer in possible.items() if name in named}
+    chosen = chosen or _all_but_head(model, possible, how)
     if not chosen:
         raise InputError(
             f"adapter: {how.adapter!r} needs a layer that supports it, besides the head, got "
@@ -70,21 +72,6 @@ def _supports(layer: nn.Module, how: Hyperparameters) -> bool:
         return not isinstance(layer, NonDynamicallyQuantizableLinear)
     has_factors = how.adapter != "bone" and how.adapter_init != "eva"
     return has_factors and isinstance(layer, _CONVOLUTIONS) and layer.groups == 1
-
-
-def _named(possible: Layers, patterns: str) -> dict[str, nn.Module]:
-    """Return the layers whose names match one of the patterns."""
-    for pattern in patterns.split():
-        if not any(fnmatchcase(name, pattern) for name in possible):
-            raise InputError(
-                "adapter_targets: each pattern must match the name of a layer that supports the "
-                f"adapter, got {pattern!r}; some of their names: {[*possible][:3]}"
-            )
-    return {
-        name: layer
-        for name, layer in possible.items()
-        if any(fnmatchcase(name, pattern) for pattern in patterns.split())
-    }
 
 
 def _all_but_head(model: nn.Module, possible: Layers, how: Hyperparameters) -> dict[str, nn.Module]:

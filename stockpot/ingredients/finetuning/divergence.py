@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +12,8 @@ from torch import Tensor, nn
 _MOST_TIMES_FIRST = 1e4
 
 
-class Diverged(RuntimeError):
+@dataclass(eq=False)
+class Diverged(RuntimeError):  # an exception stores its positional arguments, so that it pickles
     """A fine-tuning run reached a loss that is too large, or a value that is not finite.
 
     Attributes:
@@ -20,12 +23,10 @@ class Diverged(RuntimeError):
         quantity: `loss`, or the name of a weight.
     """
 
-    def __init__(self, step: int, total: int, value: float, quantity: str = "loss") -> None:
-        super().__init__(step, total, value, quantity)  # all arguments, so that it pickles
-        self.step = step
-        self.total = total
-        self.value = value
-        self.quantity = quantity
+    step: int
+    total: int
+    value: float
+    quantity: str = "loss"
 
     def __str__(self) -> str:
         """Return one line for a log or a manifest."""

@@ -39,10 +39,10 @@ class TrainedParts:
         Raises:
             InputError: a pattern matches no tensor, or nothing is left to train.
         """
-        frozen = _matching("frozen", how.frozen, model.state_dict())
+        frozen = matching("frozen", how.frozen, model.state_dict())
         wanted = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         trained = frozenset(wanted - frozen)
-        head = trained & (_matching("head", how.head, wanted) or _last_layer(model))
+        head = trained & (matching("head", how.head, wanted) or _last_layer(model))
         if not trained:
             raise InputError(f"frozen: must leave weights to train, got {how.frozen!r}")
         if how.probe_epochs and not head:
@@ -66,18 +66,29 @@ class TrainedParts:
                 module.eval()
 
 
-def _matching(where: str, patterns: str, names: Iterable[str]) -> frozenset[str]:
-    """Return the names that match one of the patterns, as for files: `*`, `?`, `[0-3]`."""
-    matching: set[str] = set()
+def matching(
+    where: str, patterns: str, names: Iterable[str], what: str = "a tensor"
+) -> frozenset[str]:
+    """Return the names that match one of the patterns, as for files: `*`, `?`, `[0-3]`.
+
+    Args:
+        where: the hyperparameter with the patterns.
+        patterns: separated by spaces.
+        names: of tensors or layers of the model.
+        what: what has these names, for the message.
+
+    Raises:
+        InputError: a pattern matches none.
+    """
     for pattern in patterns.split():
-        found = {name for name in names if fnmatchcase(name, pattern)}
-        if not found:
+        if not any(fnmatchcase(name, pattern) for name in names):
             raise InputError(
-                f"{where}: each pattern must match the name of a tensor, got {pattern!r}; "
+                f"{where}: each pattern must match the name of {what}, got {pattern!r}; "
                 f"some of the model's names: {sorted(names)[:3]}"
             )
-        matching |= found
-    return frozenset(matching)
+    return frozenset(
+        name for name in names if any(fnmatchcase(name, one) for one in patterns.split())
+    )
 
 
 def _last_layer(model: nn.Module) -> frozenset[str]:

@@ -408,7 +408,7 @@ def test_both_factors_of_a_lone_adapted_layer_have_one_learning_rate() -> None:
     [
         (
             {"adapter_targets": "wide attention.*"},
-            r"adapter_targets: .* got 'attention.\*'; some of their",
+            r"adapter_targets: .* got 'attention.\*'; some of the",
         ),
         ({"adapter_targets": "convolution", "adapter": "bone"}, "got 'convolution'"),
         ({"frozen": "[cwn]*"}, "'lora' needs a layer that supports it"),
