@@ -8,6 +8,7 @@ form in PEFT, MiSS, adds one block to all groups of a layer's inputs.
 from __future__ import annotations
 
 import copy
+import importlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,11 +76,8 @@ class Adapter:
         net.load_state_dict(weights)
         for layer in _wrapped_layers(net).values():
             layer.merge()
-        return {
-            self.names[name]: tensor
-            for name, tensor in net.state_dict().items()
-            if name in self.names
-        }
+        state = net.state_dict()
+        return {own: state[wrapped] for wrapped, own in self.names.items()}
 
     def saved(self, weights: Mapping[str, Tensor]) -> SavedAdapter:
         """Return the adapter in a state dict, as PEFT saves it.
@@ -96,12 +94,6 @@ class Adapter:
                 own |= {f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": block.T}
         tensors = {_PREFIX + name: on_cpu(tensor) for name, tensor in own.items()}
         return SavedAdapter(self.config.to_dict() | {"inference_mode": True}, tensors)
-
-    def result(self, weights: Mapping[str, Tensor]) -> TunedWeights:
-        """Return the result of a run that ends with this state dict."""
-        tuned = TunedWeights((name, on_cpu(t)) for name, t in self.merged(weights).items())
-        tuned.adapter = self.saved(weights)
-        return tuned
 
 
 def insert_adapter(
@@ -143,14 +135,12 @@ def insert_adapter(
 
 def _peft() -> ModuleType:
     try:
-        import peft
+        return importlib.import_module("peft")
     except ImportError as error:
         raise InputError(
             f"adapter: needs PEFT, which cannot be imported ({error}); "
             "run `pip install 'stockpot[text]'`"
         ) from error
-    module: ModuleType = peft
-    return module
 
 
 def _lora_config(

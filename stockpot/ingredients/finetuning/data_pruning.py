@@ -16,18 +16,10 @@ from torch.utils.data import Dataset
 
 from stockpot.errors import InputError
 from stockpot.ingredients.finetuning.hyperparameters import Difficulty, Hyperparameters
-from stockpot.seeding import seeded_generator
-from stockpot.workloads.batches import (
-    batches_by_length,
-    in_order,
-    num_examples,
-    subset,
-    take,
-    to_device,
-)
+from stockpot.ingredients.finetuning.starting_model import initial_model
+from stockpot.workloads.batches import num_examples, subset
+from stockpot.workloads.passes import Examples
 from stockpot.workloads.protocol import Batch, Workload
-
-_BATCH_SIZE = 256
 
 
 def el2n(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -87,17 +79,10 @@ def difficulty_scores(
             "difficulty: el2n needs a workload whose task is classification, "
             f"got {workload.task!r}; take grand"
         )
-    model = workload.build_model(seeded_generator(how.seed, "weights"))
-    if weights is not None:
-        model.load_state_dict(weights)
-    model.to(device).eval()
-    data = to_device(workload.dataset(split), device)
-    batches = batches_by_length(data, torch.arange(num_examples(data)), _BATCH_SIZE)
-    scores = []
-    for indices in batches:
-        batch = tuple(tensor.to(device) for tensor in take(data, indices))
-        scores.append(_scores(workload, model, batch, how.difficulty))
-    return in_order(torch.cat(scores), batches).float().cpu()
+    model = initial_model(workload, weights, how, device).eval()
+    examples = Examples(workload, workload.dataset(split), device)
+    scores = examples.map(lambda batch: _scores(workload, model, batch, how.difficulty))
+    return scores.float().cpu()
 
 
 def hardest(scores: Tensor, kept: float, dropped: float) -> Tensor:

@@ -14,10 +14,8 @@ from torch import Tensor, nn
 
 from stockpot.ingredients.finetuning.name_prefixes import with_prefix, without_prefix
 from stockpot.merging.states import StateDict
-from stockpot.workloads.batches import batches_by_length, num_examples, take, to_device
+from stockpot.workloads.passes import Examples
 from stockpot.workloads.protocol import Workload
-
-_BATCH_SIZE = 256
 
 
 class EarlyStopping:
@@ -35,7 +33,8 @@ class EarlyStopping:
             patience: epochs without a better score after which the run ends, at least 1.
             device: where the model is.
         """
-        self._workload, self._device = workload, device
+        self._val, self._device = Examples(workload, workload.dataset("val"), device), device
+        self._metric = next(iter(workload.metrics.values()))
         self._net = copy.deepcopy(model).eval()
         self._patience, self._waited = patience, 0
         self._best_score = -math.inf
@@ -59,27 +58,20 @@ class EarlyStopping:
             self.best = {name: tensor.detach().clone() for name, tensor in weights.items()}
             self._best_score, self._waited = score, 0
 
-    def tensors(self) -> Mapping[str, Tensor]:
+    def state_dict(self) -> Mapping[str, Tensor]:
         """Return the state: the best weights, their score and age in epochs."""
         score = torch.tensor(self._best_score, dtype=torch.float64)
         state = {"score": score, "waited": torch.tensor(self._waited)}
         return state | with_prefix("best.", self.best)
 
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore the state that `tensors` returned."""
-        self._best_score, self._waited = float(tensors["score"]), int(tensors["waited"])
-        best = without_prefix("best.", tensors)
+    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Restore the state."""
+        self._best_score, self._waited = float(state_dict["score"]), int(state_dict["waited"])
+        best = without_prefix("best.", state_dict)
         self.best = {name: tensor.to(self._device) for name, tensor in best.items()}
 
     def _score(self, weights: StateDict) -> float:
         """Return the mean of the first metric on val."""
         self._net.load_state_dict(weights)
-        data = to_device(self._workload.dataset("val"), self._device)
-        metric = next(iter(self._workload.metrics.values()))
-        values = []
-        with torch.no_grad():
-            every = torch.arange(num_examples(data))
-            for indices in batches_by_length(data, every, _BATCH_SIZE):
-                batch = tuple(tensor.to(self._device) for tensor in take(data, indices))
-                values.append(metric(self._workload.forward(self._net, batch), batch[-1]))
-        return float(torch.cat(values).double().mean())
+        values = self._metric(self._val.outputs(self._net), self._val.targets)
+        return float(values.double().mean())

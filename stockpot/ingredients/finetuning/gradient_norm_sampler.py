@@ -29,30 +29,24 @@ class GradientNormSampler:
     variant is `gradient_norm_biased`.
     """
 
-    def __init__(self, num_examples: int, how: Hyperparameters, device: str) -> None:
-        self._how, self._device = how, device
-        self._epoch = -1
-        self._norms = torch.ones(num_examples, device=device)  # (N,), latest
-        self._at_start = self._norms.clone()  # (N,), at the start of the epoch, drawn from
-        self._shares = torch.ones(num_examples, device=device)  # (N,), 1 / (N p)
-
-    @classmethod
-    def of(
-        cls, workload: Workload, num_examples: int, how: Hyperparameters, device: str
-    ) -> GradientNormSampler | None:
-        """Return the sampler of a run's hyperparameters; None for `shuffle`.
+    def __init__(
+        self, workload: Workload, num_examples: int, how: Hyperparameters, device: str
+    ) -> None:
+        """Start with equal norms for N examples.
 
         Raises:
             InputError: the workload is no classification, for which EL2N is defined.
         """
-        if how.sampler == "shuffle":
-            return None
         if workload.task != "classification":
             raise InputError(
                 f"sampler: {how.sampler} needs a workload whose task is classification, "
                 f"got {workload.task!r}; set it to shuffle"
             )
-        return cls(num_examples, how, device)
+        self._how, self._device = how, device
+        self._epoch = -1
+        self._norms = torch.ones(num_examples, device=device)  # (N,), latest
+        self._at_start = self._norms.clone()  # (N,), at the start of the epoch, drawn from
+        self._shares = torch.ones(num_examples, device=device)  # (N,), 1 / (N p)
 
     def draw(self, epoch: int, generator: Generator) -> Tensor | None:
         """Draw the examples of an epoch; (N,), or None for all, shuffled.
@@ -86,17 +80,16 @@ class GradientNormSampler:
         self._norms.scatter_reduce_(0, rows, norms, "amax")
         return losses * self._shares[rows]
 
-    def tensors(self) -> Mapping[str, Tensor]:
+    def state_dict(self) -> Mapping[str, Tensor]:
         """Return the state: the latest norms, and those that the epoch is drawn from."""
         epoch = torch.tensor(self._epoch)
         return {"norms": self._norms, "at_start": self._at_start, "epoch": epoch}
 
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore the state that `tensors` returned."""
-        self._epoch = int(tensors["epoch"])
-        self._norms, self._at_start = (
-            tensors[name].to(self._device) for name in ("norms", "at_start")
-        )
+    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Restore the state."""
+        self._epoch = int(state_dict["epoch"])
+        self._norms = state_dict["norms"].to(self._device)
+        self._at_start = state_dict["at_start"].to(self._device)
 
     def _mix(self, epoch: int) -> float:
         """Return the share of draws by norm; in the paper it rises along the run."""

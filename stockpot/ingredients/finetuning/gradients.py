@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from stockpot.ingredients.finetuning.gradient_norm_sampler import GradientNormSampler
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.finetuning.mixup import MixedBatch
-from stockpot.ingredients.finetuning.objective import batch_outputs, losses_of, parts_of
+from stockpot.ingredients.finetuning.objective import outputs_and_losses, parts_of
 from stockpot.ingredients.finetuning.random_state import global_generator
 from stockpot.seeding import derive_seed
 from stockpot.workloads.protocol import Workload
@@ -51,8 +51,7 @@ class BatchGradient:
         self.optimizer.zero_grad(set_to_none=True)
         means = []
         for part in parts_of(batch, how.accumulation):
-            outputs = batch_outputs(self.workload, self.model, part, how)
-            losses = losses_of(self.workload, outputs, part, how)
+            outputs, losses = outputs_and_losses(self.workload, self.model, part, how)
             if self.sampler:
                 losses = self.sampler.weighted(losses, outputs, part)
             loss = losses.sum() / len(batch.first[-1])
@@ -70,16 +69,16 @@ class LossScale(GradScaler):
     def __init__(self, precision: str, device: str) -> None:
         super().__init__(torch.device(device).type, enabled=precision == "fp16")
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the state; empty if disabled."""
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the state as tensors; empty if disabled."""
         return {
             name: torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
-            for name, value in self.state_dict().items()
+            for name, value in super().state_dict().items()
         }
 
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore the state that `tensors` returned."""
-        self.load_state_dict({name: tensor.item() for name, tensor in tensors.items()})
+    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Restore the state."""
+        super().load_state_dict({name: tensor.item() for name, tensor in state_dict.items()})
 
 
 def clip(optimizer: Optimizer, max_norm: float) -> None:

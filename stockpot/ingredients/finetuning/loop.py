@@ -10,19 +10,16 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial as bind
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.utils.data import Dataset
+from torch import Tensor
 
 from stockpot.ingredients.finetuning.adapters import Adapter, TunedWeights, insert_adapter, on_cpu
 from stockpot.ingredients.finetuning.compilation import compiled, compiling
 from stockpot.ingredients.finetuning.data_pruning import difficulty_scores, pruned
-from stockpot.ingredients.finetuning.divergence import Diverged, LossWatch, check_weights
+from stockpot.ingredients.finetuning.divergence import LossWatch, check_weights
 from stockpot.ingredients.finetuning.early_stopping import EarlyStopping
 from stockpot.ingredients.finetuning.gradient_norm_sampler import GradientNormSampler
 from stockpot.ingredients.finetuning.gradients import BatchGradient, LossScale, clip
@@ -31,69 +28,86 @@ from stockpot.ingredients.finetuning.large_batches import adapted
 from stockpot.ingredients.finetuning.objective import training_batch
 from stockpot.ingredients.finetuning.optimizers import build_optimizer, set_learning_rate
 from stockpot.ingredients.finetuning.partial_state import (
-    ModelWeights,
     OptimizerState,
     PartialState,
     Progress,
     Resumable,
 )
 from stockpot.ingredients.finetuning.random_state import preserved_random_state
-from stockpot.ingredients.finetuning.run_average import RunAverage, build_average, recalibrated
+from stockpot.ingredients.finetuning.run_average import build_average, recalibrated
 from stockpot.ingredients.finetuning.sam import sharpness_aware
 from stockpot.ingredients.finetuning.schedules import learning_rate_at
 from stockpot.ingredients.finetuning.starting_model import starting_model
 from stockpot.ingredients.finetuning.trained_parts import TrainedParts
+from stockpot.merging.states import StateDict
 from stockpot.seeding import seeded_generator
 from stockpot.workloads.batch_norm import batch_norms
 from stockpot.workloads.batches import num_examples, shuffled_batches, take, to_device
 from stockpot.workloads.protocol import Batch, Workload
-
-__all__ = ["Diverged", "fine_tune"]
 
 OnEpoch = Callable[[int, Callable[[], TunedWeights]], None]
 
 _RECALIBRATION_SHARE = 0.2  # of an epoch's batches, to measure BatchNorm statistics on
 
 
-@dataclass(frozen=True, slots=True)
 class _Run:
     """The state of a run: what is fixed, and the parts that change with each step."""
 
-    workload: Workload
-    model: nn.Module
-    data: Dataset[Any]
-    hyperparameters: Hyperparameters
-    device: str
-    trained: TrainedParts
-    adapter: Adapter | None
-    optimizer: Optimizer
-    scale: LossScale
-    gradient: BatchGradient
-    average: RunAverage
-    stopping: EarlyStopping | None
-    steps_per_epoch: int
-
-    @property
-    def epochs(self) -> int:
-        """Number of epochs, those of the probe included."""
-        return self.hyperparameters.probe_epochs + self.hyperparameters.epochs
-
-    @property
-    def total(self) -> int:
-        """Number of steps."""
-        return self.epochs * self.steps_per_epoch
+    def __init__(
+        self,
+        workload: Workload,
+        start: Mapping[str, Tensor] | None,
+        how: Hyperparameters,
+        split: str,
+        device: str,
+        scores: Tensor | None,
+    ) -> None:
+        """Build the model, the data and the other parts of a run, on the device."""
+        self.workload, self.how, self.device = workload, how, device
+        self.model = model = starting_model(workload, start, how, device)
+        self.data = to_device(workload.dataset(split), device)
+        if how.prunes_data:
+            if scores is None:
+                scores = difficulty_scores(workload, start, how, split=split, device=device)
+            self.data = pruned(self.data, scores, how)
+        self.steps_per_epoch = math.ceil(num_examples(self.data) / how.batch_size)
+        self.epochs = how.probe_epochs + how.epochs
+        self.total = self.epochs * self.steps_per_epoch  # steps
+        self.identity = json.dumps([asdict(how), split, self.total, start is None])
+        self.stopping = (
+            EarlyStopping(workload, model, how.patience, device) if how.patience else None
+        )
+        self.adapter: Adapter | None = None
+        self.trained = TrainedParts.of(model, how)
+        if how.adapter != "none":
+            self.adapter = insert_adapter(workload, model, self.data, how, device)
+            self.trained = self.adapter.trained
+        self.trained.begin_epoch(model, how.probe_epochs)
+        called = compiled(model, how.compiler)
+        self.optimizer = build_optimizer(model, how)
+        self.scale = LossScale(how.precision, device)
+        self.sampler = (
+            GradientNormSampler(workload, num_examples(self.data), how, device)
+            if how.sampler != "shuffle"
+            else None
+        )
+        self.gradient = BatchGradient(
+            workload, called, self.optimizer, self.scale, how, self.sampler
+        )
+        self.average = build_average(model, how, self.steps_per_epoch)
 
     @property
     def parts(self) -> dict[str, Resumable]:
         """The parts that change with each step, by name."""
-        parts: dict[str, Resumable] = {
-            "model": ModelWeights(self.model),
+        parts: dict[str, Resumable | None] = {
+            "model": self.model,
             "optimizer": OptimizerState(self.optimizer),
             "scale": self.scale,
             "average": self.average,
+            "sampler": self.sampler,
+            "stopping": self.stopping,
         }
-        parts |= {"sampler": self.gradient.sampler} if self.gradient.sampler else {}
-        return parts | ({"stopping": self.stopping} if self.stopping else {})
+        return {name: part for name, part in parts.items() if part is not None}
 
 
 def fine_tune(  # noqa: PLR0913 (these arguments define a run)
@@ -133,11 +147,10 @@ def fine_tune(  # noqa: PLR0913 (these arguments define a run)
     """
     how = adapted(hyperparameters)
     with preserved_random_state(device):
-        run = _prepare(workload, start, how, split, device, scores)
-        identity = json.dumps([asdict(how), split, run.total, start is None])
-        done = partial.restore(run.parts, identity=identity) if partial else Progress()
+        run = _Run(workload, start, how, split, device, scores)
+        done = partial.restore(run.parts, identity=run.identity) if partial else Progress()
         with compiling(how.compiler):
-            _train(run, done, partial, identity, on_epoch)
+            _train(run, done, partial, on_epoch)
         check_weights(run.model, run.total)
         weights = run.stopping.best if run.stopping else _weights(run, run.total)
     if partial is not None:
@@ -145,54 +158,8 @@ def fine_tune(  # noqa: PLR0913 (these arguments define a run)
     return _result(run, weights)
 
 
-def _prepare(
-    workload: Workload,
-    start: Mapping[str, Tensor] | None,
-    how: Hyperparameters,
-    split: str,
-    device: str,
-    scores: Tensor | None,
-) -> _Run:
-    """Build the model, the data and the other parts of a run, on the device."""
-    model = starting_model(workload, start, how, device)
-    data, patience = to_device(workload.dataset(split), device), how.patience
-    if how.prunes_data:
-        if scores is None:
-            scores = difficulty_scores(workload, start, how, split=split, device=device)
-        data = pruned(data, scores, how)
-    steps_per_epoch = math.ceil(num_examples(data) / how.batch_size)
-    stopping = EarlyStopping(workload, model, patience, device) if patience else None
-    trained, adapter = TrainedParts.of(model, how), None
-    if how.adapter != "none":
-        adapter = insert_adapter(workload, model, data, how, device)
-        trained = adapter.trained
-    trained.begin_epoch(model, how.probe_epochs)
-    called, optimizer = compiled(model, how.compiler), build_optimizer(model, how)
-    scale = LossScale(how.precision, device)
-    sampler = GradientNormSampler.of(workload, num_examples(data), how, device)
-    return _Run(
-        workload=workload,
-        model=model,
-        data=data,
-        hyperparameters=how,
-        device=device,
-        trained=trained,
-        adapter=adapter,
-        optimizer=optimizer,
-        scale=scale,
-        gradient=BatchGradient(workload, called, optimizer, scale, how, sampler),
-        average=build_average(model, how, steps_per_epoch),
-        stopping=stopping,
-        steps_per_epoch=steps_per_epoch,
-    )
-
-
 def _train(
-    run: _Run,
-    done: Progress,
-    partial: PartialState | None,
-    identity: str,
-    on_epoch: OnEpoch | None,
+    run: _Run, done: Progress, partial: PartialState | None, on_epoch: OnEpoch | None
 ) -> None:
     """Do the remaining steps."""
     watch = LossWatch(run.total, done.first_loss)
@@ -208,7 +175,7 @@ def _train(
             if partial is not None and time.monotonic() - saved >= partial.every_seconds:
                 watch.check()
                 progress = Progress(step + 1, watch.first_loss)
-                partial.save(run.parts, progress, identity=identity)
+                partial.save(run.parts, progress, identity=run.identity)
                 saved = time.monotonic()
         watch.check()
 
@@ -216,22 +183,27 @@ def _train(
 def _end_epoch(run: _Run, steps_done: int, on_epoch: OnEpoch | None) -> None:
     if run.stopping:
         weights = _weights(run, steps_done)
-        run.stopping.update(weights, run.adapter.merged(weights) if run.adapter else weights)
-    epochs = steps_done // run.steps_per_epoch - run.hyperparameters.probe_epochs
+        run.stopping.update(weights, _plain(run, weights))
+    epochs = steps_done // run.steps_per_epoch - run.how.probe_epochs
     if on_epoch and epochs > 0:
         on_epoch(epochs, lambda: _result(run, _weights(run, steps_done)))
 
 
-def _result(run: _Run, weights: Mapping[str, Tensor]) -> TunedWeights:
+def _result(run: _Run, weights: StateDict) -> TunedWeights:
     """Return the result of a run that ends with these weights."""
-    if run.adapter:
-        return run.adapter.result(weights)
-    return TunedWeights({name: on_cpu(tensor) for name, tensor in weights.items()})
+    tuned = TunedWeights((name, on_cpu(tensor)) for name, tensor in _plain(run, weights).items())
+    tuned.adapter = run.adapter.saved(weights) if run.adapter else None
+    return tuned
+
+
+def _plain(run: _Run, weights: StateDict) -> StateDict:
+    """Return the weights of the model itself: those with an adapter have it merged into them."""
+    return run.adapter.merged(weights) if run.adapter else weights
 
 
 def _batches(run: _Run, epoch: int, first: int) -> Iterator[tuple[int, Tensor]]:
     """Yield the number and the example indices of each step of an epoch, from step `first` on."""
-    how, sampler = run.hyperparameters, run.gradient.sampler
+    how, sampler = run.how, run.sampler
     rows = sampler.draw(epoch, seeded_generator(how.seed, "draws", epoch)) if sampler else None
     batches = _order(run, epoch) if rows is None else torch.split(rows, how.batch_size)
     for step, indices in enumerate(batches, start=epoch * run.steps_per_epoch):
@@ -241,8 +213,8 @@ def _batches(run: _Run, epoch: int, first: int) -> Iterator[tuple[int, Tensor]]:
 
 def _order(run: _Run, epoch: int) -> tuple[Tensor, ...]:
     """Return the indices of each batch of an epoch that uses each example once."""
-    generator = seeded_generator(run.hyperparameters.seed, "order", epoch)
-    return shuffled_batches(run.data, run.hyperparameters.batch_size, generator)
+    generator = seeded_generator(run.how.seed, "order", epoch)
+    return shuffled_batches(run.data, run.how.batch_size, generator)
 
 
 def _examples(run: _Run, indices: Tensor) -> Batch:
@@ -251,9 +223,9 @@ def _examples(run: _Run, indices: Tensor) -> Batch:
 
 def _step(run: _Run, step: int, indices: Tensor) -> Tensor:
     """Do one step; return the mean loss of its batch."""
-    how = run.hyperparameters
+    how = run.how
     batch = training_batch(run.workload, _examples(run, indices), how, step)
-    if run.gradient.sampler:
+    if run.sampler:
         batch = replace(batch, rows=indices.to(run.device))
     set_learning_rate(run.optimizer, _learning_rate(run, step))
     gradient = bind(run.gradient, batch, step)
@@ -262,26 +234,26 @@ def _step(run: _Run, step: int, indices: Tensor) -> Tensor:
     clip(run.optimizer, how.clip_norm)
     run.scale.step(run.optimizer)
     run.scale.update()
-    run.average.update(step)
+    if run.average:
+        run.average.update(step)
     return loss
 
 
 def _learning_rate(run: _Run, step: int) -> float:
     """Return the learning rate of a step; the probe has its own schedule."""
-    probe = run.hyperparameters.probe_epochs * run.steps_per_epoch
-    if step < probe:
-        return learning_rate_at(step, probe, run.hyperparameters)
-    return learning_rate_at(step - probe, run.total - probe, run.hyperparameters)
+    probe = run.how.probe_epochs * run.steps_per_epoch
+    first, last = (0, probe) if step < probe else (probe, run.total)
+    return learning_rate_at(step - first, last - first, run.how)
 
 
-def _weights(run: _Run, steps_done: int) -> dict[str, Tensor]:
+def _weights(run: _Run, steps_done: int) -> StateDict:
     """Return the model's weights after `steps_done` steps, or their average if there is one."""
-    state: dict[str, Tensor] = run.model.state_dict()
-    average = run.average.average
-    if average is None or not run.average.has_begun(steps_done):
+    state: StateDict = run.model.state_dict()
+    averaged = run.average.after(steps_done) if run.average else None
+    if averaged is None:
         return state
     # The average of equal tensors would be rounded.
-    averaged = average.average() | {name: state[name] for name in run.trained.frozen}
+    averaged |= {name: state[name] for name in run.trained.frozen}
     if not batch_norms(run.model):
         return averaged
     order = _order(run, run.epochs)

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from stockpot.errors import InputError
-from stockpot.workloads.protocol import Batch, Workload
+from stockpot.workloads.protocol import Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,3 @@ def mix(batch: Batch, share: float, generator: Generator) -> MixedBatch:
     partners = torch.randperm(len(targets), generator=generator).to(targets.device)
     mixed = [share * tensor + (1 - share) * tensor[partners] for tensor in inputs]
     return MixedBatch((*mixed, targets), (*mixed, targets[partners]), share)
-
-
-def mixed_loss(
-    workload: Workload, outputs: Tensor, mixed: MixedBatch, *, label_smoothing: float = 0.0
-) -> Tensor:
-    """Return each example's loss: both targets' losses, mixed as the inputs are; (N,)."""
-    own = workload.loss(outputs, mixed.first, label_smoothing=label_smoothing)
-    partner = workload.loss(outputs, mixed.second, label_smoothing=label_smoothing)
-    return mixed.share * own + (1 - mixed.share) * partner

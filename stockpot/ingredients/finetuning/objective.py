@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from itertools import repeat
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from stockpot.ingredients.finetuning.cutmix import cut_and_paste
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
-from stockpot.ingredients.finetuning.mixup import MixedBatch, draw_share, mix, mixed_loss
+from stockpot.ingredients.finetuning.mixup import MixedBatch, draw_share, mix
 from stockpot.seeding import derive_seed, seeded_generator
 from stockpot.workloads.protocol import Batch, Workload
 
@@ -35,8 +35,7 @@ def training_losses(
         InputError: the workload's inputs do not fit mixup or CutMix.
     """
     mixed = training_batch(workload, batch, hyperparameters, step)
-    outputs = batch_outputs(workload, model, mixed, hyperparameters)
-    return losses_of(workload, outputs, mixed, hyperparameters)
+    return outputs_and_losses(workload, model, mixed, hyperparameters)[1]
 
 
 def training_batch(
@@ -62,41 +61,34 @@ def training_batch(
     return mix(batch, draw_share(alpha, derive_seed(seed, "mixup share", step)), partners)
 
 
-def batch_outputs(
+def outputs_and_losses(
     workload: Workload, model: nn.Module, mixed: MixedBatch, hyperparameters: Hyperparameters
-) -> Tensor:
-    """Return the outputs for a batch of `training_batch`, or a part of one; (N, C).
+) -> tuple[Tensor, Tensor]:
+    """Return the outputs (N, C) and losses (N,) of a batch of `training_batch`, or a part of one.
 
-    Half precision applies to the forward pass alone: outputs are float32 or wider.
+    Half precision applies to the forward pass alone: outputs are float32 or wider. The loss of a
+    mixed example is that of both targets, mixed as the inputs are.
     """
     with _precision(hyperparameters.precision, mixed.first[-1].device):
         outputs = workload.forward(model, mixed.first)
-    return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
-
-
-def losses_of(
-    workload: Workload, outputs: Tensor, mixed: MixedBatch, hyperparameters: Hyperparameters
-) -> Tensor:
-    """Return the loss of each example from its outputs (N, C); (N,)."""
-    smoothing = hyperparameters.label_smoothing
+    outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+    loss = partial(workload.loss, outputs, label_smoothing=hyperparameters.label_smoothing)
     if mixed.share == 1:
-        return workload.loss(outputs, mixed.first, label_smoothing=smoothing)
-    return mixed_loss(workload, outputs, mixed, label_smoothing=smoothing)
+        return outputs, loss(mixed.first)
+    return outputs, mixed.share * loss(mixed.first) + (1 - mixed.share) * loss(mixed.second)
 
 
 def parts_of(mixed: MixedBatch, count: int) -> Iterator[MixedBatch]:
     """Split a batch into at most `count` parts of equal size; the last may be smaller."""
-    if count == 1:
-        yield mixed
-        return
-    size = -(-len(mixed.first[-1]) // count)
-    firsts, seconds = (
-        zip(*(torch.split(tensor, size) for tensor in each), strict=True)
-        for each in (mixed.first, mixed.second)
-    )
-    rows = repeat(None) if mixed.rows is None else torch.split(mixed.rows, size)
-    for first, second, own_rows in zip(firsts, seconds, rows, strict=False):
-        yield MixedBatch(first, second, mixed.share, own_rows)
+    num_examples = len(mixed.first[-1])
+    size = -(-num_examples // count)
+    for start in range(0, num_examples, size):
+        part = slice(start, start + size)
+        first, second = (
+            tuple(tensor[part] for tensor in each) for each in (mixed.first, mixed.second)
+        )
+        rows = None if mixed.rows is None else mixed.rows[part]
+        yield MixedBatch(first, second, mixed.share, rows)
 
 
 def _cuts(how: Hyperparameters, step: int) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from stockpot.errors import InputError
@@ -33,13 +33,13 @@ class Progress:
 
 
 class Resumable(Protocol):
-    """A part of a run that changes with each step."""
+    """A part of a run that changes with each step, such as the model."""
 
-    def tensors(self) -> Mapping[str, Tensor]:
+    def state_dict(self) -> Mapping[str, Tensor]:
         """Return the state."""
         ...
 
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], /) -> object:
         """Restore the state, from which the run continues bit for bit."""
         ...
 
@@ -61,7 +61,7 @@ class PartialState:
         tensors = {
             f"{where}.{name}": tensor.detach().cpu().clone()
             for where, part in parts.items()
-            for name, tensor in part.tensors().items()
+            for name, tensor in part.state_dict().items()
         }
         numbers = {name: repr(value) for name, value in asdict(progress).items()}
         save_checkpoint(self.path, tensors, {"identity": identity, **numbers})
@@ -84,7 +84,7 @@ class PartialState:
             logger.warning("starting over: %s is of another run", self.path)
             return Progress()
         for where, part in parts.items():
-            part.load(without_prefix(f"{where}.", tensors))
+            part.load_state_dict(without_prefix(f"{where}.", tensors))
         return Progress(int(metadata["step"]), float(metadata["first_loss"]))
 
     def remove(self) -> None:
@@ -93,28 +93,12 @@ class PartialState:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelWeights:
-    """A model as a resumable part of a run."""
-
-    model: nn.Module
-
-    def tensors(self) -> Mapping[str, Tensor]:
-        """Return its state dict."""
-        state: Mapping[str, Tensor] = self.model.state_dict()
-        return state
-
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Load a state dict."""
-        self.model.load_state_dict(tensors)
-
-
-@dataclass(frozen=True, slots=True)
 class OptimizerState:
     """The state of an optimizer as a resumable part of a run."""
 
     optimizer: Optimizer
 
-    def tensors(self) -> Mapping[str, Tensor]:
+    def state_dict(self) -> Mapping[str, Tensor]:
         """Name each tensor '<index of the parameter>.<key>'."""
         per_parameter = self.optimizer.state_dict()["state"]
         return {
@@ -124,10 +108,10 @@ class OptimizerState:
             if value is not None
         }
 
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
         """Restore the state; learning rates are set at each step."""
         per_parameter: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
+        for name, tensor in state_dict.items():
             index, _, key = name.partition(".")
             per_parameter.setdefault(int(index), {})[key] = tensor
         groups = self.optimizer.state_dict()["param_groups"]

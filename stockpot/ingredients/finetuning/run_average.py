@@ -12,6 +12,7 @@ from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.finetuning.weight_averages import (
     ExponentialAverage,
     LatestWeightAverage,
+    RunningAverage,
     StochasticWeightAverage,
 )
 from stockpot.merging.states import StateDict
@@ -25,37 +26,38 @@ class RunAverage:
 
     Attributes:
         model: the model that is trained.
-        average: the average; None for the latest weights.
+        average: what is added to.
         first: the first step (from 0) after which weights are added.
         every: number of steps between two additions.
     """
 
     model: nn.Module
-    average: ExponentialAverage | StochasticWeightAverage | LatestWeightAverage | None
+    average: RunningAverage | LatestWeightAverage
     first: int
     every: int = 1
 
     def update(self, step: int) -> None:
         """Add the weights after step `step` (from 0), if they are due."""
-        if self.average and step >= self.first and (step - self.first) % self.every == 0:
+        if step >= self.first and (step - self.first) % self.every == 0:
             self.average.update(self.model.state_dict())
 
-    def has_begun(self, steps_done: int) -> bool:
-        """Whether any weights are in the average after `steps_done` steps."""
-        return self.average is not None and steps_done > self.first
+    def after(self, steps_done: int) -> StateDict | None:
+        """Return the average after `steps_done` steps; None if it has no weights yet."""
+        return self.average.average() if steps_done > self.first else None
 
-    def tensors(self) -> Mapping[str, Tensor]:
+    def state_dict(self) -> Mapping[str, Tensor]:
         """Return the state of the average."""
-        return self.average.tensors() if self.average else {}
+        return self.average.state_dict()
 
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore the state that `tensors` returned."""
-        if self.average:
-            self.average.load(tensors, self.model.state_dict())
+    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Restore the state of the average."""
+        self.average.load(state_dict, self.model.state_dict())
 
 
-def build_average(model: nn.Module, how: Hyperparameters, steps_per_epoch: int) -> RunAverage:
-    """Build the average of a run's hyperparameters, over the epochs after the probe.
+def build_average(
+    model: nn.Module, how: Hyperparameters, steps_per_epoch: int
+) -> RunAverage | None:
+    """Build the average of a run's hyperparameters, over the epochs after the probe, if any.
 
     `ema` adds the weights after every step, `swa` after every step from `swa_start` on, `lawa` at
     the end of every epoch. Because of its warmup, `ema` suits short runs too.
@@ -63,7 +65,7 @@ def build_average(model: nn.Module, how: Hyperparameters, steps_per_epoch: int) 
     start, steps = how.probe_epochs * steps_per_epoch, how.epochs * steps_per_epoch
     match how.average:
         case "none":
-            return RunAverage(model, None, start)
+            return None
         case "ema":
             return RunAverage(model, ExponentialAverage(how.ema_momentum, warmup=True), start)
         case "swa":

@@ -28,10 +28,7 @@ def starting_model(
     Raises:
         InputError: the weights or a technique do not fit the model.
     """
-    model = workload.build_model(seeded_generator(how.seed, "weights"))
-    if start is not None:
-        _load(model, start)
-    model.to(device)
+    model = initial_model(workload, start, how, device)
     if how.sparsity:
         if how.adapter != "none":
             raise InputError(
@@ -43,8 +40,14 @@ def starting_model(
     return model
 
 
-def _load(model: nn.Module, start: Mapping[str, Tensor]) -> None:
+def initial_model(
+    workload: Workload, start: Mapping[str, Tensor] | None, how: Hyperparameters, device: str
+) -> nn.Module:
+    """Build the plain model on a device; arguments and errors as for `starting_model`."""
+    model = workload.build_model(seeded_generator(how.seed, "weights"))
     try:
-        model.load_state_dict(start)
+        if start is not None:
+            model.load_state_dict(start)
     except RuntimeError as error:
         raise InputError(f"start: its tensors must be those of the model, got {error}") from error
+    return model.to(device)

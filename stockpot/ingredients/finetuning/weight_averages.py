@@ -3,12 +3,13 @@
 Each accumulates state dicts during training and returns an average on request. Sums are in float32
 or wider and rounded once, to the dtype of the weights. Integer buffers are not averaged: the latest
 are used. After averaging, a model's BatchNorm statistics have to be recalibrated. Averages of saved
-checkpoints are soups: `linear` makes them. `tensors` and `load` save and restore an average, which
-then continues bit for bit.
+checkpoints are soups: `linear` makes them. `state_dict` and `load` save and restore an average,
+which then continues bit for bit.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
 
@@ -18,37 +19,56 @@ from torch import Tensor
 from stockpot.ingredients.finetuning.name_prefixes import with_prefix, without_prefix
 from stockpot.merging.states import StateDict
 
-Dtypes = dict[str, torch.dtype]
 
-
-class _RunningAverage:
-    """An average that is updated in place by each sample."""
+class RunningAverage(ABC):
+    """An average that is updated in place by each sample; it starts as the first one."""
 
     def __init__(self) -> None:
+        self.num_samples = 0
         self._average: StateDict = {}
-        self._dtypes: Dtypes = {}
+        self._dtypes: dict[str, torch.dtype] = {}
 
-    def _start(self, weights: Mapping[str, Tensor]) -> None:
-        self._average, self._dtypes = _copied(weights), _dtypes_of(weights)
+    @abstractmethod
+    def _blend(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return how the latest sample changes the average: (average, sample) -> average."""
 
-    def _blend(
-        self, weights: Mapping[str, Tensor], combine: Callable[[Tensor, Tensor], Tensor]
-    ) -> None:
-        """Replace each tensor by `combine(average, sample)`, integer ones by the sample."""
+    def update(self, weights: Mapping[str, Tensor]) -> None:
+        """Add a sample; integer tensors are replaced by it."""
+        self.num_samples += 1
+        blend = self._blend()
+        if self.num_samples == 1:
+            self._average, self._dtypes = _widened(weights), _dtypes_of(weights)
+            return
         for name, tensor in weights.items():
             old = self._average[name]
             self._average[name] = (
-                combine(old, tensor.detach().to(old))
+                blend(old, tensor.detach().to(old))
                 if old.is_floating_point()
                 else tensor.detach().clone()
             )
 
-    def _restore(self, tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
-        self._average = _on_devices_of(weights, without_prefix("average.", tensors))
+    def average(self) -> StateDict:
+        """Return the average so far.
+
+        Raises:
+            ValueError: no weights were added.
+        """
+        _check_any(self.num_samples)
+        return {name: t.to(self._dtypes[name], copy=True) for name, t in self._average.items()}
+
+    def state_dict(self) -> StateDict:
+        """Return the state."""
+        count = {"num_samples": torch.tensor(self.num_samples)}
+        return with_prefix("average.", self._average) | count
+
+    def load(self, state: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+        """Restore a state; `weights` has the devices and dtypes of the samples."""
+        self._average = _on_devices_of(weights, without_prefix("average.", state))
         self._dtypes = _dtypes_of(weights)
+        self.num_samples = int(state["num_samples"])
 
 
-class ExponentialAverage(_RunningAverage):
+class ExponentialAverage(RunningAverage):
     """Average in which older weights count exponentially less: e <- m e + (1 - m) theta.
 
     It starts as the first weights. Source: Polyak & Juditsky 1992; warmup as in TensorFlow's
@@ -64,8 +84,8 @@ class ExponentialAverage(_RunningAverage):
             momentum: m, in [0, 1]: 0 keeps the latest weights, 1 the first.
             warmup: whether m is at most (1 + t) / (10 + t) at update t, so that the first
                 weights, which are far from the last, are forgotten sooner.
-            debias: whether the average starts as 0 and is divided by the sum of its coefficients,
-                so that the first weights count like all others.
+            debias: whether the average is divided by the sum of its coefficients, as if it had
+                started as 0, so that the first weights count like all others.
 
         Raises:
             ValueError: `momentum` is out of range, or is 1 with `debias`, which averages nothing.
@@ -76,84 +96,36 @@ class ExponentialAverage(_RunningAverage):
         if momentum == 1 and debias:
             raise ValueError("EMA: momentum must be below 1 with debias, got 1")
         self._momentum, self._warmup = momentum, warmup
-        self._initial_share = 1.0 if debias else 0.0  # coefficient of the initial 0
-        self._num_updates = 0
+        self._sum = 0.0 if debias else 1.0  # of the coefficients of all weights so far
 
-    def update(self, weights: Mapping[str, Tensor]) -> None:
-        """Add the weights after a step."""
-        step, self._num_updates = self._num_updates, self._num_updates + 1
-        momentum = min(self._momentum, (1 + step) / (10 + step) if self._warmup else 1.0)
-        if not self._average:
-            self._start(weights)
-            if self._initial_share == 0:
-                return
-            self._average = _combined(self._average, torch.zeros_like)
-        self._initial_share *= momentum
-        self._blend(weights, lambda old, new: momentum * old + (1 - momentum) * new)
-
-    def average(self) -> StateDict:
-        """Return the average so far.
-
-        Raises:
-            ValueError: no weights were added.
-        """
-        _check_any("EMA", self._num_updates)
-        share = 1 - self._initial_share
-        return _rounded(_combined(self._average, lambda total: total / share), self._dtypes)
-
-    def tensors(self) -> StateDict:
+    def state_dict(self) -> StateDict:
         """Return the state."""
-        numbers = {
-            "num_updates": torch.tensor(self._num_updates),
-            "initial_share": torch.tensor(self._initial_share, dtype=torch.float64),
-        }
-        return with_prefix("average.", self._average) | numbers
+        return super().state_dict() | {"sum": torch.tensor(self._sum, dtype=torch.float64)}
 
-    def load(self, tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    def load(self, state: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
         """Restore a state; `weights` has the devices and dtypes of the samples."""
-        self._restore(tensors, weights)
-        self._num_updates = int(tensors["num_updates"])
-        self._initial_share = float(tensors["initial_share"])
+        super().load(state, weights)
+        self._sum = float(state["sum"])
+
+    def _blend(self) -> Callable[[Tensor, Tensor], Tensor]:
+        step = self.num_samples - 1
+        momentum = min(self._momentum, (1 + step) / (10 + step) if self._warmup else 1.0)
+        if self._sum < 1:  # debiased
+            before, self._sum = self._sum, momentum * self._sum + 1 - momentum
+            momentum *= before / self._sum
+        return lambda old, new: momentum * old + (1 - momentum) * new
 
 
-class StochasticWeightAverage(_RunningAverage):
+class StochasticWeightAverage(RunningAverage):
     """Mean of all weights that are added, e.g. at the end of a training.
 
     e <- (n e + theta) / (n + 1). Source: Izmailov et al. 2018, algorithm 1
     (https://arxiv.org/abs/1803.05407).
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.num_samples = 0
-
-    def update(self, weights: Mapping[str, Tensor]) -> None:
-        """Add a sample."""
-        self.num_samples += 1
-        if self.num_samples == 1:
-            self._start(weights)
-        else:
-            # Equal to (n e + theta) / (n + 1), without a large sum that rounds.
-            self._blend(weights, lambda old, new: old + (new - old) / self.num_samples)
-
-    def average(self) -> StateDict:
-        """Return the mean of the samples so far.
-
-        Raises:
-            ValueError: there are none.
-        """
-        _check_any("SWA", self.num_samples)
-        return _rounded(self._average, self._dtypes)
-
-    def tensors(self) -> StateDict:
-        """Return the state."""
-        count = {"num_samples": torch.tensor(self.num_samples)}
-        return with_prefix("average.", self._average) | count
-
-    def load(self, tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
-        """Restore a state; `weights` has the devices and dtypes of the samples."""
-        self._restore(tensors, weights)
-        self.num_samples = int(tensors["num_samples"])
+    def _blend(self) -> Callable[[Tensor, Tensor], Tensor]:
+        # Equal to (n e + theta) / (n + 1), without a large sum that rounds.
+        return lambda old, new: old + (new - old) / self.num_samples
 
 
 class LatestWeightAverage:
@@ -185,30 +157,33 @@ class LatestWeightAverage:
         Raises:
             ValueError: there are none.
         """
-        _check_any("LAWA", len(self._latest))
-        total = _copied(self._latest[0])
-        for weights in list(self._latest)[1:]:
-            for name, tensor in weights.items():
-                old = total[name]
-                total[name] = old + tensor.to(old) if old.is_floating_point() else tensor
-        mean = _combined(total, lambda summed: summed / len(self._latest))
-        return _rounded(mean, _dtypes_of(self._latest[0]))
+        _check_any(len(self._latest))
+        return {
+            name: self._mean(name) if tensor.is_floating_point() else tensor.clone()
+            for name, tensor in self._latest[-1].items()
+        }
 
-    def tensors(self) -> StateDict:
+    def state_dict(self) -> StateDict:
         """Return the state."""
-        state: StateDict = {}
-        for place, weights in enumerate(self._latest):
-            state |= with_prefix(f"{place}.", weights)
-        return state
+        return {
+            f"{place}.{name}": tensor
+            for place, weights in enumerate(self._latest)
+            for name, tensor in weights.items()
+        }
 
-    def load(self, tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    def load(self, state: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
         """Restore a state; `weights` has the devices of the checkpoints."""
         self._latest.clear()
-        for place in range(len({name.partition(".")[0] for name in tensors})):
-            self._latest.append(_on_devices_of(weights, without_prefix(f"{place}.", tensors)))
+        for place in range(len({name.partition(".")[0] for name in state})):
+            self._latest.append(_on_devices_of(weights, without_prefix(f"{place}.", state)))
+
+    def _mean(self, name: str) -> Tensor:
+        first, *others = (weights[name] for weights in self._latest)
+        total = sum(others, start=first.to(_wide(first.dtype)))
+        return (total / len(self._latest)).to(first.dtype)
 
 
-def _copied(weights: Mapping[str, Tensor]) -> StateDict:
+def _widened(weights: Mapping[str, Tensor]) -> StateDict:
     """Copy tensors; floating-point ones to float32 or wider."""
     return {
         name: tensor.detach().to(_wide(tensor.dtype), copy=True) for name, tensor in weights.items()
@@ -219,18 +194,7 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32) if dtype.is_floating_point else dtype
 
 
-def _combined(state: StateDict, change: Callable[[Tensor], Tensor]) -> StateDict:
-    """Apply `change` to the floating-point tensors; leave the others."""
-    return {
-        n: change(tensor) if tensor.is_floating_point() else tensor for n, tensor in state.items()
-    }
-
-
-def _rounded(state: StateDict, dtypes: Mapping[str, torch.dtype]) -> StateDict:
-    return {name: tensor.to(dtypes[name], copy=True) for name, tensor in state.items()}
-
-
-def _dtypes_of(weights: Mapping[str, Tensor]) -> Dtypes:
+def _dtypes_of(weights: Mapping[str, Tensor]) -> dict[str, torch.dtype]:
     return {name: tensor.dtype for name, tensor in weights.items()}
 
 
@@ -239,6 +203,6 @@ def _on_devices_of(weights: Mapping[str, Tensor], state: Mapping[str, Tensor]) -
     return {name: tensor.to(weights[name].device) for name, tensor in state.items()}
 
 
-def _check_any(name: str, count: int) -> None:
+def _check_any(count: int) -> None:
     if not count:
-        raise ValueError(f"{name}: needs weights to average, got none")
+        raise ValueError("average: needs weights to average, got none")

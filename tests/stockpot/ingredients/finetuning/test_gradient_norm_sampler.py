@@ -48,7 +48,7 @@ def _shown(
 def _seen(how: Hyperparameters = HOW) -> tuple[GradientNormSampler, Tensor]:
     """Return a sampler after a first epoch of 50 examples, and their norms."""
     outputs = 3 * torch.randn(50, 10, generator=torch.Generator().manual_seed(0))
-    sampler, targets = GradientNormSampler(50, how, "cpu"), [row % 10 for row in range(50)]
+    sampler, targets = GradientNormSampler(DIGITS, 50, how, "cpu"), [row % 10 for row in range(50)]
     assert sampler.draw(0, torch.Generator()) is None
     assert _shown(sampler, range(50), outputs, targets).tolist() == [1.0] * 50
     return sampler, el2n(outputs, torch.tensor(targets))
@@ -123,7 +123,7 @@ def test_an_example_that_is_not_drawn_keeps_its_norm() -> None:
     sure[0, 3] = 50.0
     _shown(sampler, [7], sure, [3])
 
-    kept = sampler.tensors()["norms"]
+    kept = sampler.state_dict()["norms"]
     assert kept[7] == 0
     assert torch.equal(kept[torch.arange(50) != 7], norms[torch.arange(50) != 7])
 
@@ -135,7 +135,7 @@ def test_an_example_twice_in_a_batch_has_the_larger_norm() -> None:
 
     _shown(sampler, [4, 4, 5], outputs, [0, 0, 0])
 
-    assert sampler.tensors()["norms"][4] == el2n(outputs[:1], torch.tensor([0]))[0]
+    assert sampler.state_dict()["norms"][4] == el2n(outputs[:1], torch.tensor([0]))[0]
 
 
 def test_an_epoch_is_drawn_from_the_norms_at_its_start() -> None:
@@ -143,11 +143,11 @@ def test_an_epoch_is_drawn_from_the_norms_at_its_start() -> None:
     first = sampler.draw(2, seeded_generator(1, "draws"))
     _shown(sampler, [0, 1, 2], 9 * torch.eye(3, 10), [5, 5, 5])
 
-    resumed = GradientNormSampler(50, HOW, "cpu")
-    resumed.load({name: tensor.clone() for name, tensor in sampler.tensors().items()})
+    resumed = GradientNormSampler(DIGITS, 50, HOW, "cpu")
+    resumed.load_state_dict({name: tensor.clone() for name, tensor in sampler.state_dict().items()})
 
     torch.testing.assert_close(resumed.draw(2, seeded_generator(1, "draws")), first)
-    torch.testing.assert_close(resumed.tensors(), sampler.tensors(), rtol=0, atol=0)
+    torch.testing.assert_close(resumed.state_dict(), sampler.state_dict(), rtol=0, atol=0)
     later = [one.draw(3, seeded_generator(1, "draws")) for one in (sampler, resumed)]
     torch.testing.assert_close(later[0], later[1])
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from stockpot.errors import InputError
+from stockpot.ingredients.finetuning.divergence import Diverged
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
-from stockpot.ingredients.finetuning.loop import Diverged, fine_tune
+from stockpot.ingredients.finetuning.loop import fine_tune
 from stockpot.ingredients.finetuning.partial_state import PartialState
 from stockpot.seeding import seeded_generator
 from stockpot.workloads import build_workload

@@ -205,12 +205,14 @@ def test_each_average_is_of_the_weights_that_define_it(
 ) -> None:
     net = nn.Linear(1, 1)
     average = build_average(net, replace(HOW, epochs=3, **how), STEPS_PER_EPOCH)  # type: ignore[arg-type]
+    assert average is not None
     for step in range(3 * STEPS_PER_EPOCH):
         nn.init.constant_(net.weight, step)
         average.update(step)
 
-    assert average.average is not None
-    found = average.average.average()["weight"].item()
+    weights = average.after(3 * STEPS_PER_EPOCH)
+    assert weights is not None
+    found = weights["weight"].item()
     assert found == pytest.approx(_warmed_up() if expected is None else expected)
 
 

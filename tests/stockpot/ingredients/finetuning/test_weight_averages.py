@@ -176,7 +176,7 @@ def test_an_average_is_restored_from_its_state(
     for weights in trajectory[:taken]:
         first.update(weights)
 
-    second.load(first.tensors(), trajectory[0])
+    second.load(first.state_dict(), trajectory[0])
 
     expected, found = (_averaged(each, trajectory[taken:]) for each in (first, second))
     assert torch.equal(found["weight"], expected["weight"])
