@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+
+from flows.options import Params
+from flows.terminal import OUT
 
 if TYPE_CHECKING:
     from stockpot.experiment.comparison import FinishedRun
     from stockpot.experiment.plan import Plan
     from stockpot.reporting.compare.runs import Runs
-
-_out = Console()
 
 
 def compare(
@@ -26,14 +26,9 @@ def compare(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", help="Path of the page; by default results/compare.html of this project."
-        ),
+        typer.Option(help="Path of the page; by default results/compare.html of this project."),
     ] = None,
-    params: Annotated[
-        str | None,
-        typer.Option("--params", "-p", help="Path of the experiment file; by default params.yaml."),
-    ] = None,
+    params: Params = None,
 ) -> None:
     """Compare finished experiments: which best soup is better, and which settings differ.
 
@@ -54,21 +49,18 @@ def compare(
     path = out or plan.project.results / "compare.html"
     write_text(path, render_comparison(compared))
     _show(compared)
-    _out.print(f"\nPage: [bold]{path}[/bold]", highlight=False, soft_wrap=True)
+    OUT.print(f"\nPage: [bold]{path}[/bold]", soft_wrap=True)
 
 
 def _finished(plan: Plan, run: str) -> FinishedRun:
     """Read a run from its folder, or from MLflow if there is no such folder."""
     from stockpot.experiment.comparison import run_of_folder, run_of_record
-    from stockpot.experiment.opening import import_from, open_tracker
-    from stockpot.storage.project import Project
+    from stockpot.experiment.opening import open_tracker
     from stockpot.tracking.addresses import is_server, run_url
     from stockpot.tracking.recorded import read_pipeline_run
 
-    folder = Path(run)
-    if folder.is_dir():
-        import_from(Project(folder.resolve(), folder.resolve() / "params.yaml"))
-        return run_of_folder(folder)
+    if Path(run).is_dir():
+        return run_of_folder(Path(run))
     recorded = read_pipeline_run(open_tracker(plan).store, run)
     uri = plan.tracking_uri
     link = run_url(uri, recorded.experiment_id, recorded.run_id) if is_server(uri) else None
@@ -79,9 +71,9 @@ def _show(compared: Runs) -> None:
     from stockpot.reporting.compare.run_grids import terminal_table
     from stockpot.reporting.compare.run_verdicts import run_headline, run_verdicts
 
-    _out.print()
-    _out.print(terminal_table(compared))
-    _out.print(f"\n{run_headline(compared)}", highlight=False, markup=False)
+    OUT.print()
+    OUT.print(terminal_table(compared))
+    OUT.print(f"\n{run_headline(compared)}", markup=False)
     for verdict in run_verdicts(compared):
         if verdict.outcome is None:
-            _out.print(f"  {verdict.sentence}", highlight=False, markup=False)
+            OUT.print(f"  {verdict.sentence}", markup=False)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import importlib
 import signal
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -20,10 +18,7 @@ from stockpot.experiment.state import is_done, require_before, write_code_keys
 from stockpot.workers import WorkersStopped
 from tasks.session import Session, open_session
 
-if TYPE_CHECKING:
-    from prefect import Flow
-
-# Modules of the main process that take 0.5 s or more to import.
+# Modules that take 0.5 s or more to import: they are imported while the server starts.
 _IMPORTED_BY = {"sweep": "scipy.stats", "report": "matplotlib.pyplot"}
 
 
@@ -60,10 +55,7 @@ def launch(
             open_session(params, overrides) as session,
             _interruptible(session),
         ):
-            flow = _flow_of(stages)
-            _import_ahead(plan, stages)
-            wait_for_server()
-            _run(flow, session, params, tuple(overrides))
+            _run(session, params, stages, wait_for_server)
         if len(stages) == 1:
             _record_in_dvc(plan, overrides, stages, console)
     return True
@@ -85,34 +77,31 @@ def _record_in_dvc(
         console.print(f"[yellow]{objection}")
 
 
-def _flow_of(stages: Sequence[str]) -> Flow[[str | None, tuple[str, ...]], Any]:
-    """Return one stage's flow, or the experiment's."""
-    # Imported here: Prefect reads its settings from the environment when it is imported.
-    from flows.experiment import run_experiment
-    from flows.stage import flow_of
-
-    return run_experiment if len(stages) == len(STAGES) else flow_of(stages[0])
-
-
-def _import_ahead(plan: Plan, stages: Sequence[str]) -> None:
-    """Import the slow modules of these stages while the server starts."""
-    for stage in stages:
-        if stage in _IMPORTED_BY and not is_done(plan, stage):
-            importlib.import_module(_IMPORTED_BY[stage])
-
-
 def _run(
-    flow: Flow[[str | None, tuple[str, ...]], Any],
     session: Session,
     params: str | None,
-    overrides: tuple[str, ...],
+    stages: Sequence[str],
+    wait_for_server: Callable[[], None],
 ) -> None:
-    from tasks.flow_runs import end_left_running
-    from tasks.run_settings import everything_sent, run_flow, without_heartbeats
+    """Run the flow of one stage, or that of the experiment."""
+    # Imported here: Prefect reads its settings from the environment when it is imported.
+    from prefect.settings import temporary_settings
 
-    with without_heartbeats(), everything_sent():
+    from flows.experiment import run_experiment
+    from flows.stage import flow_of
+    from tasks.flow_runs import end_left_running
+    from tasks.run_settings import everything_sent, run_flow
+
+    flow = run_experiment if len(stages) == len(STAGES) else flow_of(stages[0])
+    for stage in stages:
+        if stage in _IMPORTED_BY and not is_done(session.plan, stage):
+            importlib.import_module(_IMPORTED_BY[stage])
+    wait_for_server()
+    # The thread of a flow's heartbeats sleeps in steps of a second, and every flow waits for it at
+    # its end: 7 s for an experiment of six stages. No setting turns them off, but no interval does.
+    with temporary_settings({"flows.heartbeat_frequency": None}), everything_sent():
         end_left_running(session.root)
-        run_flow(flow, params, overrides)
+        run_flow(flow, params, session.overrides)
 
 
 @contextmanager
@@ -123,9 +112,6 @@ def _interruptible(session: Session) -> Iterator[None]:
         session.workers.stop()
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 from rich.table import Table
 
+from flows.terminal import ERR, OUT
 from stockpot.errors import InputError, StageFailed
 
 if TYPE_CHECKING:
     from stockpot.disk_merging.adapter_job import AdapterMergeJob
     from stockpot.disk_merging.job import MergeJob
-
-_out, _err = Console(), Console(stderr=True)
 
 Model = Annotated[Path, typer.Argument(help="A model made by `stockpot merge`.")]
 Inputs = Annotated[
@@ -72,11 +62,12 @@ def merge(
         return
     if config is None or place is None:
         raise InputError("merge: needs CONFIG and OUT; `stockpot merge --help` shows an example")
-    from stockpot.disk_merging.mergekit_form import load_merge
+    from stockpot.disk_merging.mergekit_form import load_merge, model_paths
+    from stockpot.storage.weights.model_files import digest_ahead
 
     if not dry_run:
-        _digest_ahead(config)
-    file = load_merge(config)  # before torch is imported, so that errors are shown at once
+        digest_ahead(model_paths(config))  # while torch is being imported
+    file = load_merge(config)  # before it is, so that errors are shown at once
     from stockpot.disk_merging.adapter_job import AdapterMergeJob
     from stockpot.disk_merging.job import MergeJob
 
@@ -87,24 +78,15 @@ def merge(
     job.check()
     _show_forecast(job)
     if dry_run:
-        _out.print("Nothing was merged (--dry-run).")
+        OUT.print("Nothing was merged (--dry-run).")
         return
     start = time.monotonic()
     _run(job)
     _show_notes([note for note in job.notes_on_contents if note not in job.notes])
-    _out.print(
+    OUT.print(
         f"{place}: {job.output.num_bytes / 1e9:.2f} GB in {time.monotonic() - start:.1f} s. "
         f"Next: stockpot explain {place}",
-        highlight=False,
     )
-
-
-def _digest_ahead(config: Path) -> None:
-    """Compute digests of the models while torch is being imported."""
-    from stockpot.disk_merging.mergekit_form import model_paths
-    from stockpot.storage.weights.model_files import digest_ahead
-
-    digest_ahead(model_paths(config))
 
 
 def explain(model: Model) -> None:
@@ -116,18 +98,18 @@ def explain(model: Model) -> None:
     from stockpot.disk_merging.pedigree import read_pedigree
 
     pedigree = read_pedigree(model)
-    _out.print(f"{model}: {pedigree['method']}, made by stockpot {pedigree['version']}")
+    OUT.print(f"{model}: {pedigree['method']}, made by stockpot {pedigree['version']}")
     table = Table("", "model", "coefficient", "SHA-256")
     for number, each in enumerate(pedigree["models"], start=1):
         table.add_row(str(number), each["path"], str(each["coefficient"]), each["digest"])
     if base := pedigree["base"]:
         table.add_row("base", base["path"], "", base["digest"])
-    _out.print(table)
+    OUT.print(table)
     for part in pedigree.get("layers", []):
-        _out.print(f"layers: {part}")
+        OUT.print(f"layers: {part}")
     for name in ("output", "rank", "options", "seed", "dtype", *RULES[1:]):
         if name in pedigree:
-            _out.print(f"{name}: {pedigree[name]}")
+            OUT.print(f"{name}: {pedigree[name]}")
 
 
 def verify(model: Model, inputs: Inputs = Path()) -> None:
@@ -156,7 +138,7 @@ def verify(model: Model, inputs: Inputs = Path()) -> None:
             f"{model}: its weights differ from those of its pedigree: digest {found[:12]}, "
             f"rebuilt {again[:12]}"
         )
-    _out.print(f"{model}: rebuilt from its inputs, equal byte for byte ({found[:12]})")
+    OUT.print(f"{model}: rebuilt from its inputs, equal byte for byte ({found[:12]})")
 
 
 def inspect(
@@ -184,21 +166,21 @@ def inspect(
         table.add_row(
             str(number), str(source.path), str(len(source.tensors)), f"{num_params:,}", size
         )
-    _out.print(table)
+    OUT.print(table)
     findings = compare_headers([*sources, *([base_source] if base_source else [])])
     if weights:
         compared = compare_weights(sources, base_source)
         findings += compared.findings
         what = "task vectors" if base else "models"
-        _out.print(f"norms of {what}: " + ", ".join(f"{norm:.3g}" for norm in compared.norms))
+        OUT.print(f"norms of {what}: " + ", ".join(f"{norm:.3g}" for norm in compared.norms))
         _show_matrix(f"cosine between {what}", compared.cosines)
         _show_matrix(f"share of equal signs in {what}", compared.sign_agreement)
     for finding in findings:
-        _out.print(f"[red]✗ {finding.text}" if finding.is_obstacle else f"- {finding.text}")
+        OUT.print(f"[red]✗ {finding.text}" if finding.is_obstacle else f"- {finding.text}")
     if any(finding.is_obstacle for finding in findings):
-        _out.print("These models cannot be merged as they are.")
+        OUT.print("These models cannot be merged as they are.")
     else:
-        _out.print("These models can be merged. Next: stockpot merge --methods")
+        OUT.print("These models can be merged. Next: stockpot merge --methods")
 
 
 def _show_matrix(title: str, values: list[list[float]]) -> None:
@@ -207,50 +189,36 @@ def _show_matrix(title: str, values: list[list[float]]) -> None:
     for number, row in enumerate(values):
         cells = [f"[on rgb(0,{int(110 * max(value, 0.0))},40)] {value:5.2f} " for value in row]
         table.add_row(str(number), *cells)
-    _out.print(table)
+    OUT.print(table)
 
 
 def _merge_adapters(job: AdapterMergeJob, *, dry_run: bool) -> None:
     job.check()
-    _out.print(f"{job.file.method}: {len(job.inputs)} adapters, {len(job.modules)} modules")
+    OUT.print(f"{job.file.method}: {len(job.inputs)} adapters, {len(job.modules)} modules")
     if dry_run:
-        _out.print("Nothing was merged (--dry-run).")
+        OUT.print("Nothing was merged (--dry-run).")
         return
     merged = job.run()
-    _out.print(
-        f"{job.place}: {merged.summary}. Next: stockpot explain {job.place}", highlight=False
-    )
+    OUT.print(f"{job.place}: {merged.summary}. Next: stockpot explain {job.place}")
 
 
 def _run(job: MergeJob) -> None:
-    with _progress(job) as on_bytes:
-        job.run(on_bytes)
-
-
-@contextmanager
-def _progress(job: MergeJob) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar; yield its callback, which takes the number of bytes just read."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=28),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
+    """Merge with a progress bar, which counts the bytes that are read."""
+    columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
     total = sum(plan.num_input_bytes for plan in job.plans)
-    with Progress(*columns, console=_err, disable=not _err.is_terminal) as progress:
-        yield partial(progress.advance, progress.add_task("merge", total=total))
+    with Progress(*columns, console=ERR, disable=not ERR.is_terminal) as progress:
+        job.run(partial(progress.advance, progress.add_task("merge", total=total)))
 
 
 def _show_forecast(job: MergeJob) -> None:
     listed = ", ".join(f"{value:.2f} {name}" for name, value in job.forecast.items())
-    _out.print(f"{job.file.method}: {len(job.sources)} models, {len(job.plans)} tensors; {listed}")
+    OUT.print(f"{job.file.method}: {len(job.sources)} models, {len(job.plans)} tensors; {listed}")
     _show_notes(job.notes)
 
 
 def _show_notes(notes: Sequence[str]) -> None:
     for note in notes:
-        _out.print(f"- {note}", highlight=False, markup=False)
+        OUT.print(f"- {note}", markup=False)
 
 
 def _show_methods() -> None:
@@ -267,4 +235,4 @@ def _show_methods() -> None:
         )
         where = " Only in experiments, since it needs data." if method.side_information else ""
         table.add_row(name, models, base, options, method.summary + where)
-    _out.print(table)
+    OUT.print(table)

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from types import MappingProxyType
 
 from stockpot.errors import InputError
 from stockpot.storage.atomic_files import write_text
 
 # Templates by their paths in a project. In this package, git would apply a .gitignore, and DVC
 # would read a dvc.yaml.
-_TEMPLATES: Mapping[str, str] = MappingProxyType(
-    {
-        "workload.py": "workload.py",
-        "params.yaml": "params.yaml",
-        "dvc.yaml": "dvc_stages.yaml",
-        "prefect.yaml": "prefect.yaml",
-        "README.md": "README.md",
-        "tests/test_workload.py": "tests/test_workload.py",
-        ".gitignore": "gitignore",
-    }
-)
+_TEMPLATES = {
+    "workload.py": "workload.py",
+    "params.yaml": "params.yaml",
+    "dvc.yaml": "dvc_stages.yaml",
+    "prefect.yaml": "prefect.yaml",
+    "README.md": "README.md",
+    "tests/test_workload.py": "tests/test_workload.py",
+    ".gitignore": "gitignore",
+}
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 

@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
-from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
 from flows.options import Params
+from flows.terminal import OUT
 from stockpot.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     from stockpot.plugins import CheckResult
     from stockpot.workloads.spec import WorkloadSpec
 
-_out = Console()
 _COLOURS = {"ok": "green", "failed": "red", "skipped": "yellow"}
 _WIDTH = 32  # of the longest name of a check
 
@@ -39,8 +38,8 @@ def new(
     from flows.new_project import write_project
 
     for path in write_project(Path(folder)):
-        _out.print(f"  {path}", highlight=False)
-    _out.print(f"Next: cd {folder} && stockpot check && stockpot run", highlight=False)
+        OUT.print(f"  {path}")
+    OUT.print(f"Next: cd {folder} && stockpot check && stockpot run")
 
 
 def check(  # noqa: PLR0913, PLR0917 (one per option of the command)
@@ -86,7 +85,7 @@ def check(  # noqa: PLR0913, PLR0917 (one per option of the command)
         from stockpot.experiment.opening import make_plan
 
         spec = make_plan(params, []).workload
-        failed = _show_checks(f"workload {spec.name}", _check_workload(spec))
+        kind, name, results = "workload", spec.name, _check_workload(spec)
     else:
         # The module may be in the working directory.
         if str(Path.cwd()) not in sys.path:
@@ -105,8 +104,7 @@ def check(  # noqa: PLR0913, PLR0917 (one per option of the command)
             raise InputError(f"check: shifts are of a workload, got them with the {kind} {name!r}")
         else:
             results = _check_plugin(kind, name, values)
-        failed = _show_checks(f"{kind} {name}", results)
-    if failed:
+    if _show_checks(f"{kind} {name}", results):
         raise typer.Exit(1)
 
 
@@ -198,17 +196,17 @@ def _check_plugin(kind: str, name: str, options: dict[str, Any]) -> Iterator[Che
 def _show_checks(title: str, results: Iterator[CheckResult]) -> int:
     """Print one line per check, as it ends; return how many failed."""
     counts = dict.fromkeys(_COLOURS, 0)
-    _out.print(title, highlight=False)
+    OUT.print(title)
     for result in results:
         counts[result.outcome] += 1
         line = Text.assemble(
             (f"{result.outcome:8}", _COLOURS[result.outcome]), f"{result.name:{_WIDTH}} "
         )
         if result.outcome == "failed":
-            _out.print(line)
-            _out.print(Padding(Text(result.message), (0, 0, 0, 8)))
+            OUT.print(line)
+            OUT.print(Padding(Text(result.message), (0, 0, 0, 8)))
         else:
-            _out.print(line.append(result.message or result.claim, "dim"), soft_wrap=True)
+            OUT.print(line.append(result.message or result.claim, "dim"), soft_wrap=True)
     totals = [f"{count} {outcome}" for outcome, count in counts.items() if count]
-    _out.print(", ".join(totals), highlight=False)
+    OUT.print(", ".join(totals))
     return counts["failed"]

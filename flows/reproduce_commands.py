@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from flows.options import Params
+from flows.terminal import OUT
 from stockpot.errors import InputError
 
 if TYPE_CHECKING:
     from stockpot.experiment.plan import Plan
     from stockpot.experiment.reproduction import Reproduction
     from stockpot.tracking.tracker import Tracker
-
-_out = Console()
 
 
 def reproduce(
@@ -50,11 +49,8 @@ def reproduce(
 def _run_id(plan: Plan, tracker: Tracker, run: str) -> str:
     """Return the run id of a model of this project; return anything else unchanged."""
     from stockpot.experiment.stages import STAGES
-    from stockpot.storage.manifests import manifest_path, models_of, read_manifest
 
-    root = plan.project.root
-    done = [stage for stage in STAGES if manifest_path(root, stage).is_file()]
-    keys = {m.name: m.key for stage in done for m in models_of(read_manifest(root, stage))}
+    keys = {model.name: model.key for model in plan.recorded_models(*STAGES)}
     if run not in keys:
         return run
     run_id = tracker.run_id(keys[run])
@@ -72,14 +68,12 @@ def _reproduce(plan: Plan, tracker: Tracker, run_id: str) -> Reproduction:
     run = read_recorded_run(tracker.store, run_id)
     provenance = read_provenance(run)
     devices = choose_devices(plan.experiment.run.devices, 1)
-    pool = WorkerPool(devices[:1], provenance.threads)
-    try:
-        with tempfile.TemporaryDirectory(dir=plan.project.state) as place:
-            sets = scored_sets(run)
-            again = pool.run(rebuild, provenance, plan.project.root, Path(place), sets)
-    finally:
-        pool.close()
-    reproduction = compare(run, provenance, again, run_tags(plan, devices[:1]))
+    with (
+        closing(WorkerPool(devices, provenance.threads)) as pool,
+        tempfile.TemporaryDirectory(dir=plan.project.state) as place,
+    ):
+        again = pool.run(rebuild, provenance, plan.project.root, Path(place), scored_sets(run))
+    reproduction = compare(run, provenance, again, run_tags(plan, devices))
     _show(reproduction)
     return reproduction
 
@@ -95,4 +89,4 @@ def _show(reproduction: Reproduction) -> None:
         changes = reproduction.changes or ("nothing that was recorded",)
         lines += ["  Changes since then:", *(f"  - {change}" for change in changes)]
     for line in lines:
-        _out.print(line, highlight=False, markup=False, soft_wrap=True)
+        OUT.print(line, markup=False, soft_wrap=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import pairwise
 
 from rich.console import Console
 from rich.table import Table
@@ -21,17 +21,7 @@ from stockpot.reporting.words.alerts import alerts, data_warnings
 from stockpot.reporting.words.verdict import headline
 from stockpot.storage.manifests import models_of, read_manifest
 
-# Diagnostics whose sentence suggests what to do next.
-_SHOWN_DIAGNOSTICS = ("soup_size",)
-
-_NEXT = {
-    "base": "stockpot sweep",
-    "sweep": "stockpot soups",
-    "soups": "stockpot tune",
-    "tune": "stockpot diagnose",
-    "diagnose": "stockpot evaluate",
-    "evaluate": "stockpot report",
-}
+_NEXT = dict(pairwise(STAGES))
 
 
 def show_results(plan: Plan, stages: Sequence[str], console: Console, *, worked: bool) -> None:
@@ -40,11 +30,12 @@ def show_results(plan: Plan, stages: Sequence[str], console: Console, *, worked:
         console.print("Nothing to do: everything is up to date.")
     if len(stages) == 1 and stages[0] in _NEXT:
         for model in models_of(read_manifest(plan.project.root, stages[0])):
-            console.print(f"  {model.name}  {_scores(model.scores)}", highlight=False)
-        for name, finding in _findings(plan, stages[0]).items():
+            console.print(f"  {model.name}  {_scores(model.scores)}")
+        findings = read_finding_files(plan.project.root) if stages[0] == "diagnose" else {}
+        for name, finding in findings.items():
             text = f"  {name.replace('_', ' ')}: {finding['sentence']}"
-            console.print(text, highlight=False, markup=False)
-        console.print(f"\nNext: [bold]{_NEXT[stages[0]]}[/bold]")
+            console.print(text, markup=False)
+        console.print(f"\nNext: [bold]stockpot {_NEXT[stages[0]]}[/bold]")
         return
     results = load_results(plan.project.root)
     show_findings(results, console)
@@ -53,7 +44,6 @@ def show_results(plan: Plan, stages: Sequence[str], console: Console, *, worked:
         "Next:   [bold]stockpot ui[/bold]                      compare the soups in MLflow\n"
         "        [bold]stockpot run --set sweep.size=20[/bold]  add ingredients to the sweep\n"
         "        edit params.yaml and [bold]stockpot run[/bold] again, or [bold]dvc repro[/bold]",
-        highlight=False,
     )
 
 
@@ -61,15 +51,14 @@ def show_findings(results: Results, console: Console) -> None:
     """Print alerts, the table, the verdict, and whether to train more ingredients."""
     console.print()
     for warning in [*(alert.sentence for alert in alerts(results)), *data_warnings(results)]:
-        console.print(f"! {warning}", style="yellow", highlight=False, markup=False)
+        console.print(f"! {warning}", style="yellow", markup=False)
     console.print(render_terminal(results_table(results.evaluation), results.evaluation))
-    console.print(f"\n{headline(results.evaluation)}", highlight=False, markup=False)
-    for name in _SHOWN_DIAGNOSTICS:
-        if name in results.diagnostics:
-            console.print(results.diagnostics[name]["sentence"], highlight=False, markup=False)
+    console.print(f"\n{headline(results.evaluation)}", markup=False)
+    if soup_size := results.diagnostics.get("soup_size"):
+        console.print(soup_size["sentence"], markup=False)
     for failure in results.sweep["failed"]:
         text = f"{failure['name']} failed: {failure['reason']}"
-        console.print(text, style="yellow", highlight=False, markup=False)
+        console.print(text, style="yellow", markup=False)
 
 
 def show_status(plan: Plan, console: Console) -> None:
@@ -82,12 +71,8 @@ def show_status(plan: Plan, console: Console) -> None:
     console.print(table)
     for imports in plan.imports.values():
         for line in imports.listed():
-            console.print(f"  {line}", highlight=False, markup=False)
+            console.print(f"  {line}", markup=False)
     console.print("\nNext: [bold]stockpot run[/bold]" if stale else "\nEverything is up to date.")
-
-
-def _findings(plan: Plan, stage: str) -> Mapping[str, Mapping[str, Any]]:
-    return read_finding_files(plan.project.root) if stage == "diagnose" else {}
 
 
 def _counted(plan: Plan, stage: str) -> str:

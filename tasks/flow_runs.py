@@ -6,13 +6,8 @@ import socket
 from pathlib import Path
 
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-    FlowRunFilterTags,
-)
-from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import State
 from prefect.states import Crashed
 
 
@@ -26,10 +21,11 @@ def end_left_running(root: Path) -> None:
 
     The caller holds the project's run lock, so no other process of the project is running.
     """
-    unfinished = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING])
-    left = FlowRunFilter(
-        tags=FlowRunFilterTags(all_=sorted(project_tags(root))),
-        state=FlowRunFilterState(type=unfinished),
+    left = FlowRunFilter.model_validate(
+        {
+            "tags": {"all_": sorted(project_tags(root))},
+            "state": {"type": {"any_": ["RUNNING", "PENDING"]}},
+        }
     )
     with get_client(sync_client=True) as client:
         for run in client.read_flow_runs(flow_run_filter=left):

@@ -8,10 +8,9 @@ from typing import Any
 
 import prefect
 from prefect import Flow
-from prefect.context import SettingsContext, TagsContext, get_settings_context
+from prefect.context import TagsContext
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
-from prefect.settings import get_current_settings
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from tasks.flow_runs import project_tags
@@ -69,19 +68,3 @@ def everything_sent() -> Iterator[None]:
     finally:
         for queue in (APILogWorker, EventsWorker):
             queue.drain_all(timeout=seconds)
-
-
-@contextmanager
-def without_heartbeats() -> Iterator[None]:
-    """Turn off the heartbeats of flows in this process.
-
-    Their thread sleeps in steps of a second, and every flow waits for it at its end: 7 s for an
-    experiment of six stages. No setting turns it off, but an empty interval does.
-    """
-    settings = get_current_settings()
-    flows = settings.flows.model_copy(update={"heartbeat_frequency": None})
-    with SettingsContext(
-        profile=get_settings_context().profile,
-        settings=settings.model_copy(update={"flows": flows}),
-    ):
-        yield
