@@ -7,7 +7,6 @@ All processes of a run use the same server. Otherwise each process would start i
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import signal
 import socket
@@ -17,6 +16,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -24,7 +24,7 @@ from stockpot.errors import InputError, StageFailed
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.project import Project
 
-_RECORD = "prefect-server.json"
+_RECORD = "prefect-server.url"
 _START_SECONDS = 120
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -79,11 +79,11 @@ def project_server(project: Project, *, with_ui: bool) -> Iterator[Callable[[], 
         "PREFECT_API_BLOCKS_REGISTER_ON_START": str(with_ui),
     }
     record = project.state / _RECORD
-    with start_process(project, "prefect", command, settings) as process:
+    with start_server(project, "prefect", command, f"{url}/health", settings) as wait_until_up:
 
         def wait() -> None:
-            wait_until_healthy(process, f"{url}/health", project, "prefect")
-            write_text(record, json.dumps({"url": url, "pid": process.pid}))
+            wait_until_up()
+            write_text(record, url)
 
         try:
             with _api_url(url):
@@ -105,12 +105,12 @@ def _running(record: Path) -> str | None:
     """Return the address of a server that another process of the project has started."""
     if not record.is_file():
         return None
-    url = str(json.loads(record.read_text(encoding="utf-8"))["url"])
+    url = record.read_text(encoding="utf-8")
     return url if answers(f"{url}/health") else None
 
 
 def answers(address: str) -> bool:
-    """Whether an HTTP server answers at `address`."""
+    """Return whether an HTTP server answers at `address`."""
     # Bypass the proxy that the environment may set: the server is on this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -122,19 +122,30 @@ def answers(address: str) -> bool:
 
 def free_port() -> int:
     """Find a free TCP port of this machine."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
 
 
 @contextmanager
-def start_process(
+def start_server(
     project: Project,
     name: str,
     command: Sequence[str],
+    health: str,
     settings: Mapping[str, str] = MappingProxyType({}),
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server as a child process that logs to a file of the project; stop it on exit."""
+) -> Iterator[Callable[[], None]]:
+    """Run a server as a child process that logs to a file of the project; stop it on exit.
+
+    Args:
+        project: has the log.
+        name: of the server, for the log and messages.
+        command: that runs it.
+        health: the address at which it answers once it is up.
+        settings: environment variables.
+
+    Yields:
+        A function that waits until the server is up, and raises StageFailed if it does not start.
+    """
     log_path = _log_path(project, name)
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("wb") as log:
@@ -149,7 +160,7 @@ def start_process(
             env=os.environ | settings,
         )
     try:
-        yield process
+        yield partial(_wait_until_up, process, health, project, name)
     finally:
         process.terminate()
         try:
@@ -159,16 +170,16 @@ def start_process(
             process.wait()
 
 
-def wait_until_healthy(
-    process: subprocess.Popen[bytes], address: str, project: Project, name: str
+def _wait_until_up(
+    process: subprocess.Popen[bytes], health: str, project: Project, name: str
 ) -> None:
-    """Wait until a server started by `start_process` answers.
+    """Wait until a server answers.
 
     Raises:
         StageFailed: it exited, or did not answer in time; the message has the last line of its log.
     """
     deadline = time.monotonic() + _START_SECONDS
-    while not answers(address):
+    while not answers(health):
         if process.poll() is not None or time.monotonic() > deadline:
             log = _log_path(project, name)
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 
 from rich.console import Console
 
-from flows.server import free_port, project_server, start_process, wait_until_healthy
+from flows.server import free_port, project_server, start_server
 from stockpot.experiment.opening import open_tracker
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.promotion import CHAMPION, registered_name
-from stockpot.storage.manifests import manifest_path, models_of, read_manifest
-from stockpot.storage.models import Model
 from stockpot.tracking.addresses import (
     compare_url,
     experiment_url,
@@ -45,7 +42,7 @@ def serve(plan: Plan, console: Console) -> None:
         wait_for_prefect()
         prefect = os.environ["PREFECT_API_URL"].removesuffix("/api")
         for title, link in _links(plan, mlflow, prefect).items():
-            console.print(f"{title:<28} {link}", highlight=False, soft_wrap=True)
+            console.print(f"{title:<28} {link}", soft_wrap=True)
         console.print("\nCtrl-C stops both.")
         while True:
             time.sleep(3600)
@@ -60,9 +57,10 @@ def _mlflow(plan: Plan, stack: ExitStack) -> str:
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--workers", "1", "--backend-store-uri", uri]
     command += ["--default-artifact-root", (plan.project.state / "mlartifacts").as_uri()]
-    process = stack.enter_context(start_process(plan.project, "mlflow", command))
     address = f"http://127.0.0.1:{port}"
-    wait_until_healthy(process, f"{address}/health", plan.project, "mlflow")
+    server = start_server(plan.project, "mlflow", command, f"{address}/health")
+    wait_for_mlflow = stack.enter_context(server)
+    wait_for_mlflow()
     return address
 
 
@@ -75,7 +73,7 @@ def _links(plan: Plan, mlflow: str, prefect: str) -> dict[str, str]:
         return links
     links["MLflow, all models"] = experiment_url(mlflow, experiment)
     for title, stages in _COMPARED.items():
-        keys = [model.key for model in _models(plan, stages)]
+        keys = [model.key for model in plan.recorded_models(*stages)]
         if run_ids := [run_id for key in keys if (run_id := tracker.run_id(key))]:
             links[title] = compare_url(mlflow, run_ids, [experiment])
     if last := tracker.newest_run_id:
@@ -84,9 +82,3 @@ def _links(plan: Plan, mlflow: str, prefect: str) -> dict[str, str]:
     if tracker.registry(name).alias(CHAMPION):
         links["MLflow, champion"] = registered_model_url(mlflow, name)
     return links
-
-
-def _models(plan: Plan, stages: Sequence[str]) -> list[Model]:
-    root = plan.project.root
-    done = [stage for stage in stages if manifest_path(root, stage).is_file()]
-    return [model for stage in done for model in models_of(read_manifest(root, stage))]
