@@ -1,4 +1,4 @@
-"""What the flows of all stages do: check the stages before, and skip what is up to date."""
+"""The frame of all stage flows: earlier stages are checked, and finished work is skipped."""
 
 from __future__ import annotations
 

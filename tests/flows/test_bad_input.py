@@ -1,4 +1,4 @@
-"""What a user can get wrong ends with exit code 2 and one paragraph, before anything is started."""
+"""Invalid input ends with exit code 2 and one paragraph, before anything is started."""
 
 from __future__ import annotations
 
