@@ -79,9 +79,9 @@ class Session:
         files = {PROVENANCE: provenance} if provenance else {}
         # MLflow's parallel coordinates leave out a run that lacks a parameter of another one.
         is_varied = record.kind == "ingredient" and is_trained
-        varied = self.plan.varied_techniques if is_varied else {}
-        record = replace(record, params={**varied, **record.params})
-        self.tracker.log_model(replace(record, datasets=tuple(seen), files=files))
+        params = {**(self.plan.varied_techniques if is_varied else {}), **record.params}
+        record = replace(record, params=params, datasets=tuple(seen), files=files)
+        self.tracker.log_model(record)
 
     def dataset(self, name: str) -> Dataset:
         """Return MLflow's description of one set of the workload's examples."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pandas as pd
 
 from stockpot.storage.manifests import read_manifest
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 @dataclass(frozen=True)
@@ -84,8 +82,6 @@ def _by_name(rows: list[dict[str, object]]) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("name")
 
 
-def _trial(study: str, trial: Mapping[str, object]) -> dict[str, object]:
-    values = trial["values"]
-    assert isinstance(values, list)
-    scores = {f"value_{number}": value for number, value in enumerate(values)}
+def _trial(study: str, trial: Mapping[str, Any]) -> dict[str, Any]:
+    scores = {f"value_{number}": value for number, value in enumerate(trial["values"])}
     return {"study": study, **{k: v for k, v in trial.items() if k != "values"}, **scores}
