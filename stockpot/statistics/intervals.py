@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtri, stdtrit
@@ -62,10 +60,12 @@ def wilson(num_right: int, num_examples: int, confidence: float) -> Estimate:
 
     Source: Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953.
     """
+    from scipy.stats import binomtest  # slow to import
+
     share = num_right / num_examples
-    low, high = _binomial(num_right, num_examples, confidence, "wilson")
+    interval = binomtest(num_right, num_examples).proportion_ci(confidence, "wilson")
     # Rounding of the ends at 0 and 1 must not put the share outside.
-    return Estimate(share, min(low, share), max(high, share))
+    return Estimate(share, min(float(interval.low), share), max(float(interval.high), share))
 
 
 def clopper_pearson(num_right: int, num_examples: int, confidence: float) -> tuple[float, float]:
@@ -73,15 +73,9 @@ def clopper_pearson(num_right: int, num_examples: int, confidence: float) -> tup
 
     Source: Clopper and Pearson 1934, https://doi.org/10.1093/biomet/26.4.404.
     """
-    return _binomial(num_right, num_examples, confidence, "exact")
+    from scipy.stats import binomtest
 
-
-def _binomial(
-    num_right: int, num_examples: int, confidence: float, method: Literal["wilson", "exact"]
-) -> tuple[float, float]:
-    from scipy.stats import binomtest  # slow to import
-
-    interval = binomtest(num_right, num_examples).proportion_ci(confidence, method)
+    interval = binomtest(num_right, num_examples).proportion_ci(confidence, "exact")
     return float(interval.low), float(interval.high)
 
 

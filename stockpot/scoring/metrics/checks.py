@@ -68,7 +68,7 @@ def values_are_per_example(checked: CheckedMetric) -> str | None:
 
 def value_is_a_number(checked: CheckedMetric) -> str | None:
     """The value of a set of examples is one finite number."""
-    value: Any = checked.metric.value(*checked.examples())
+    value: Any = checked.metric(*checked.examples())
     if not isinstance(value, float):
         return f"the value must be a float, got {type(value).__name__}; convert it by float()"
     if not math.isfinite(value):
@@ -79,7 +79,7 @@ def value_is_a_number(checked: CheckedMetric) -> str | None:
 def inputs_are_unchanged(checked: CheckedMetric) -> str | None:
     """Outputs and targets are not modified."""
     examples = checked.examples()
-    checked.metric.value(*examples)
+    checked.metric(*examples)
     if not all(map(torch.equal, examples, checked.examples())):
         return "must leave outputs and targets unchanged, got modified ones; change a copy"
     return None
@@ -87,7 +87,7 @@ def inputs_are_unchanged(checked: CheckedMetric) -> str | None:
 
 def value_is_deterministic(checked: CheckedMetric) -> str | None:
     """Equal examples have the same value each time."""
-    first, second = (checked.metric.value(*checked.examples()) for _ in range(2))
+    first, second = (checked.metric(*checked.examples()) for _ in range(2))
     if first != second:
         return f"must return the same value each time, got {first} and {second}"
     return None
@@ -97,8 +97,8 @@ def order_of_examples_has_no_effect(checked: CheckedMetric) -> str | None:
     """Examples in another order have the same values, up to rounding."""
     outputs, targets = checked.examples()
     order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(1))
-    before = checked.metric.value(outputs, targets)
-    after = checked.metric.value(outputs[order], targets[order])
+    before = checked.metric(outputs, targets)
+    after = checked.metric(outputs[order], targets[order])
     if not math.isclose(before, after, rel_tol=1e-5, abs_tol=1e-7):
         return f"must not depend on the order of examples, got {before} and {after}"
     if checked.metric.per_example is not None:

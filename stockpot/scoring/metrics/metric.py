@@ -15,7 +15,7 @@ from stockpot.workloads.protocol import Metric
 
 @dataclass(frozen=True, slots=True)
 class TaskMetric:
-    """One metric.
+    """One metric; calling it is calling `value`, so a plugin can be one.
 
     Attributes:
         name: in manifests.
@@ -32,6 +32,10 @@ class TaskMetric:
     value: Callable[[Tensor, Tensor], float]
     per_example: Metric | None = None
     is_fraction: bool | None = False
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> float:
+        """Return the value on a set."""
+        return self.value(outputs, targets)
 
 
 def mean_metric(
