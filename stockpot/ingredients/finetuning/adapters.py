@@ -48,9 +48,11 @@ class TunedWeights(dict[str, Tensor]):
 
     Attributes:
         adapter: None if the weights themselves were trained.
+        first_loss: the mean loss of the first step of the run; None if it had none.
     """
 
     adapter: SavedAdapter | None = None
+    first_loss: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

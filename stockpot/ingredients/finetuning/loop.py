@@ -25,6 +25,7 @@ from stockpot.ingredients.finetuning.gradient_norm_sampler import GradientNormSa
 from stockpot.ingredients.finetuning.gradients import BatchGradient, LossScale, clip
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.finetuning.large_batches import adapted
+from stockpot.ingredients.finetuning.local_steps import LocalSteps
 from stockpot.ingredients.finetuning.objective import training_batch
 from stockpot.ingredients.finetuning.optimizers import build_optimizer, set_learning_rate
 from stockpot.ingredients.finetuning.partial_state import (
@@ -42,7 +43,7 @@ from stockpot.ingredients.finetuning.trained_parts import TrainedParts
 from stockpot.merging.states import StateDict
 from stockpot.seeding import seeded_generator
 from stockpot.workloads.batch_norm import batch_norms
-from stockpot.workloads.batches import num_examples, shuffled_batches, take, to_device
+from stockpot.workloads.batches import num_examples, shuffled_batches, subset, take, to_device
 from stockpot.workloads.protocol import Batch, Workload
 
 OnEpoch = Callable[[int, Callable[[], TunedWeights]], None]
@@ -53,7 +54,7 @@ _RECALIBRATION_SHARE = 0.2  # of an epoch's batches, to measure BatchNorm statis
 class _Run:
     """The state of a run: what is fixed, and the parts that change with each step."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 (these arguments define a run)
         self,
         workload: Workload,
         start: Mapping[str, Tensor] | None,
@@ -61,11 +62,15 @@ class _Run:
         split: str,
         device: str,
         scores: Tensor | None,
+        local: LocalSteps | None = None,
     ) -> None:
         """Build the model, the data and the other parts of a run, on the device."""
         self.workload, self.how, self.device = workload, how, device
         self.model = model = starting_model(workload, start, how, device)
         self.data = to_device(workload.dataset(split), device)
+        self.local = local
+        if local:
+            self.data = subset(self.data, local.rows)
         if how.prunes_data:
             if scores is None:
                 scores = difficulty_scores(workload, start, how, split=split, device=device)
@@ -73,6 +78,8 @@ class _Run:
         self.steps_per_epoch = math.ceil(num_examples(self.data) / how.batch_size)
         self.epochs = how.probe_epochs + how.epochs
         self.total = self.epochs * self.steps_per_epoch  # steps
+        if local:
+            self.total, self.epochs = local.steps, math.ceil(local.steps / self.steps_per_epoch)
         self.identity = json.dumps([asdict(how), split, self.total, start is None])
         self.stopping = (
             EarlyStopping(workload, model, how.patience, device) if how.patience else None
@@ -120,6 +127,7 @@ def fine_tune(  # noqa: PLR0913 (these arguments define a run)
     partial: PartialState | None = None,
     on_epoch: OnEpoch | None = None,
     scores: Tensor | None = None,
+    local: LocalSteps | None = None,
 ) -> TunedWeights:
     """Train a model on one split and return its weights.
 
@@ -136,6 +144,8 @@ def fine_tune(  # noqa: PLR0913 (these arguments define a run)
         on_epoch: callback at the end of each epoch after the probe. Gets the number of these
             epochs that are done, and a function that returns the result if the run ended there.
         scores: difficulty of each example, (N,), for data pruning; None computes it.
+        local: the examples and the number of steps of a client, and the correction of its
+            gradients; None for a run of epochs over the whole split.
 
     Returns:
         The model's state dict, on the CPU; with an adapter merged into it, the adapter too.
@@ -147,21 +157,23 @@ def fine_tune(  # noqa: PLR0913 (these arguments define a run)
     """
     how = adapted(hyperparameters)
     with preserved_random_state(device):
-        run = _Run(workload, start, how, split, device, scores)
+        run = _Run(workload, start, how, split, device, scores, local)
         done = partial.restore(run.parts, identity=run.identity) if partial else Progress()
         with compiling(how.compiler):
-            _train(run, done, partial, on_epoch)
+            first_loss = _train(run, done, partial, on_epoch)
         check_weights(run.model, run.total)
         weights = run.stopping.best if run.stopping else _weights(run, run.total)
     if partial is not None:
         partial.remove()
-    return _result(run, weights)
+    tuned = _result(run, weights)
+    tuned.first_loss = first_loss
+    return tuned
 
 
 def _train(
     run: _Run, done: Progress, partial: PartialState | None, on_epoch: OnEpoch | None
-) -> None:
-    """Do the remaining steps."""
+) -> float | None:
+    """Do the remaining steps; return the loss of the first step of the run."""
     watch = LossWatch(run.total, done.first_loss)
     saved = time.monotonic()
     for epoch in range(done.step // run.steps_per_epoch, run.epochs):
@@ -178,6 +190,7 @@ def _train(
                 partial.save(run.parts, progress, identity=run.identity)
                 saved = time.monotonic()
         watch.check()
+    return watch.first_loss
 
 
 def _end_epoch(run: _Run, steps_done: int, on_epoch: OnEpoch | None) -> None:
@@ -207,7 +220,7 @@ def _batches(run: _Run, epoch: int, first: int) -> Iterator[tuple[int, Tensor]]:
     rows = sampler.draw(epoch, seeded_generator(how.seed, "draws", epoch)) if sampler else None
     batches = _order(run, epoch) if rows is None else torch.split(rows, how.batch_size)
     for step, indices in enumerate(batches, start=epoch * run.steps_per_epoch):
-        if step >= first:
+        if first <= step < run.total:
             yield step, indices
 
 
@@ -231,6 +244,8 @@ def _step(run: _Run, step: int, indices: Tensor) -> Tensor:
     gradient = bind(run.gradient, batch, step)
     loss = sharpness_aware(gradient, run.model, how.sam_radius) if how.sam_radius else gradient()
     run.scale.unscale_(run.optimizer)
+    if run.local:
+        run.local.correct_(run.model)
     clip(run.optimizer, how.clip_norm)
     run.scale.step(run.optimizer)
     run.scale.update()

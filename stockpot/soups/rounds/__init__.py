@@ -1,0 +1,1 @@
+"""Rounds of local training and merging: federated averaging as a repeated merge."""
