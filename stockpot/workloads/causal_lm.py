@@ -100,18 +100,25 @@ class CausalLanguageModel(TableWorkload):
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the loss of each next token, in nats, 0 where ignored; (N, T)."""
+        return self.token_losses(self.logits(model, batch), batch)
+
+    def token_losses(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Return the loss of each next token (N, T) for the logits (N, T', V) of a batch."""
         from torch.nn import functional
 
-        from stockpot.workloads.texts.tokens import inputs_of
-
-        inputs = inputs_of(batch)
         targets = batch[-1]
-        longest = inputs["input_ids"].shape[1]
-        logits: Tensor = model(**inputs, use_cache=False).logits  # (N, longest, V)
+        longest = logits.shape[1]
         losses = functional.cross_entropy(
             logits.transpose(1, 2), targets[:, :longest], reduction="none", ignore_index=_NO_TOKEN
         )
         return functional.pad(losses, (0, targets.shape[1] - longest))
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the logits of each next token, up to the end of the longest text; (N, T', V)."""
+        from stockpot.workloads.texts.tokens import inputs_of
+
+        logits: Tensor = model(**inputs_of(batch), use_cache=False).logits
+        return logits
 
     def loss(self, outputs: Tensor, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
         """Return the mean loss of each text's tokens, in nats; (N,).

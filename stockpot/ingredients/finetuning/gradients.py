@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
+from stockpot.ingredients.finetuning.anchors import Anchor
+from stockpot.ingredients.finetuning.bags import Bags
 from stockpot.ingredients.finetuning.gradient_norm_sampler import GradientNormSampler
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.finetuning.mixup import MixedBatch
@@ -30,6 +32,8 @@ class BatchGradient:
         scale: of losses in fp16, without which small gradients underflow; disabled otherwise.
         hyperparameters: of the run.
         sampler: weights the losses of the examples that it drew; None without weights.
+        anchor: adds what holds the model near a reference; None for nothing.
+        bags: has the losses where targets are known per bag; None where each example has its own.
     """
 
     workload: Workload
@@ -38,6 +42,8 @@ class BatchGradient:
     scale: LossScale
     hyperparameters: Hyperparameters
     sampler: GradientNormSampler | None = None
+    anchor: Anchor | None = None
+    bags: Bags | None = None
 
     def __call__(self, batch: MixedBatch, step: int) -> Tensor:
         """Compute the gradient, times the scale, and return the mean loss.
@@ -51,12 +57,21 @@ class BatchGradient:
         self.optimizer.zero_grad(set_to_none=True)
         means = []
         for part in parts_of(batch, how.accumulation):
-            outputs, losses = outputs_and_losses(self.workload, self.model, part, how)
+            forward = self.anchor.forward if self.anchor else None
+            outputs, losses = outputs_and_losses(self.workload, self.model, part, how, forward)
+            if self.bags:
+                losses = self.bags.losses(self.workload, outputs, part)
+            if self.anchor:
+                losses = self.anchor.anchored(outputs, losses, part)
             if self.sampler:
                 losses = self.sampler.weighted(losses, outputs, part)
             loss = losses.sum() / len(batch.first[-1])
             self.scale.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             means.append(loss.detach())
+        penalty = self.anchor.penalty(self.model, step) if self.anchor else None
+        if penalty is not None:
+            self.scale.scale(penalty).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            means.append(penalty.detach())
         return sum(means[1:], start=means[0])
 
 

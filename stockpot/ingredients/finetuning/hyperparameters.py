@@ -6,35 +6,29 @@ derived from the fields of `Hyperparameters`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
+from typing import Annotated, Literal, TypeAlias, get_type_hints
+
+from stockpot.ingredients.finetuning.field_rules import (
+    AtLeast0,
+    Base,
+    BaseOnly,
+    Count,
+    PositiveCount,
+    PositiveShare,
+    Rules,
+    Share,
+    ShareBelow1,
+)
 
 Value: TypeAlias = float | str
 """The value of a hyperparameter: a number or a name."""
 
 Compiler: TypeAlias = Literal["none", "inductor"]
 Difficulty: TypeAlias = Literal["el2n", "grand"]
-
-
-class Rules(dict[str, Any]):
-    """Annotation: the range in params.yaml (`ge`, `gt`, `le`, `lt`) and the `default` there."""
-
-
-class Base(Rules):
-    """Annotation: `base` has this hyperparameter too, and what differs there."""
-
-
-class BaseOnly(Base):
-    """Annotation: `base` has this hyperparameter, `sweep.space` has not."""
-
-
-_AtLeast0: TypeAlias = Annotated[float, Rules(ge=0)]
-_Share: TypeAlias = Annotated[float, Rules(ge=0, le=1)]
-_ShareBelow1: TypeAlias = Annotated[float, Rules(ge=0, lt=1)]
-_PositiveShare: TypeAlias = Annotated[float, Rules(gt=0, le=1)]
-_Count: TypeAlias = Annotated[int, Rules(ge=0)]
-_PositiveCount: TypeAlias = Annotated[int, Rules(ge=1)]
+SubspaceKind: TypeAlias = Literal["fastfood", "dense", "sparse"]
+AnchorLoss: TypeAlias = Literal["kl", "distil", "l2", "bandit", "dpo"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +46,7 @@ class Hyperparameters:
     weight_decay: Annotated[
         float,
         Rules(ge=0, default=0.0),
-        "decoupled from the gradient for adamw and adamp",
+        "decoupled from the gradient for adamw, adamp and sgdp",
         Base(default=0.01),
     ]
     epochs: Annotated[
@@ -89,29 +83,39 @@ class Hyperparameters:
         "ingredient, from the experiment's seed and the ingredient's number",
     ]
     optimizer: Annotated[
-        Literal["adamw", "sgd", "adamp"], "algorithm that updates the weights", Base()
+        Literal["adamw", "sgd", "adamp", "sgdp"], "algorithm that updates the weights", Base()
     ] = "adamw"
-    momentum: Annotated[_ShareBelow1, "of optimizer: sgd", Base()] = 0.9
+    momentum: Annotated[ShareBelow1, "of optimizer: sgd and sgdp", Base()] = 0.9
+    nesterov: Annotated[
+        int, Rules(ge=0, le=1), "1: steps of sgd, adamp and sgdp look ahead by the gradient", Base()
+    ] = 0
+    delta: Annotated[
+        AtLeast0, "of adamp and sgdp: threshold of scale-invariance; 0: no weight is", Base()
+    ] = 0.1
+    wd_ratio: Annotated[
+        Share, "of adamp and sgdp: factor on the weight decay of scale-invariant weights", Base()
+    ] = 0.1
     schedule: Annotated[
         Literal["constant", "linear", "cosine", "one_cycle", "cosine_power"],
         "of the learning rate, after the warmup",
         Base(),
     ] = "constant"
     warmup: Annotated[
-        _ShareBelow1, "share of the steps during which the learning rate rises", Base()
+        ShareBelow1, "share of the steps during which the learning rate rises", Base()
     ] = 0.1
     schedule_power: Annotated[
         float, Rules(ge=1), "of schedule: cosine_power; 1 is the cosine, larger powers fall sooner"
     ] = 10.0
-    clip_norm: Annotated[_AtLeast0, "maximum norm of the gradient; 0: no limit", Base()] = 0.0
+    min_lr: Annotated[AtLeast0, "learning rate at the end of schedule: cosine_power"] = 0.0
+    clip_norm: Annotated[AtLeast0, "maximum norm of the gradient; 0: no limit", Base()] = 0.0
     accumulation: Annotated[
-        _PositiveCount, "parts that each batch is split into, to save memory"
+        PositiveCount, "parts that each batch is split into, to save memory"
     ] = 1
     precision: Annotated[Literal["float32", "bf16", "fp16"], "of the forward pass", Base()] = (
         "float32"
     )
     layer_decay: Annotated[
-        _PositiveShare, "factor on the learning rate from each layer to the one before it"
+        PositiveShare, "factor on the learning rate from each layer to the one before it"
     ] = 1.0
     frozen: Annotated[
         str,
@@ -119,7 +123,7 @@ class Hyperparameters:
         Base(),
     ] = ""
     probe_epochs: Annotated[
-        _Count,
+        Count,
         "epochs before the others that train the head alone; all ingredients share it",
         BaseOnly(),
     ] = 0
@@ -128,35 +132,40 @@ class Hyperparameters:
         Literal["none", "ema", "swa", "lawa"],
         "average of the weights along the run that becomes the ingredient",
     ] = "none"
-    ema_momentum: Annotated[_Share, "of average: ema"] = 0.999
+    ema_momentum: Annotated[Share, "of average: ema"] = 0.999
     swa_start: Annotated[
-        _ShareBelow1, "share of the run before average: swa takes its first weights"
+        ShareBelow1, "share of the run before average: swa takes its first weights"
     ] = 0.75
     lawa_epochs: Annotated[
-        _PositiveCount,
+        PositiveCount,
         "latest epochs that average: lawa averages; as many copies of the weights are in memory",
     ] = 6
+    average_start: Annotated[
+        int,
+        Rules(ge=0, le=1),
+        "1: the initial weights are the first sample of average: ema or swa",
+    ] = 0
     sam_radius: Annotated[
-        _AtLeast0, "rho of sharpness-aware minimisation, at twice the cost per step; 0: off"
+        AtLeast0, "rho of sharpness-aware minimisation, at twice the cost per step; 0: off"
     ] = 0.0
     patience: Annotated[
-        _Count,
+        Count,
         "epochs without a better val score after which the run ends with its best weights; 0: off",
     ] = 0
-    cutmix: Annotated[_AtLeast0, "alpha of the Beta distribution of CutMix, for images; 0: off"] = (
+    cutmix: Annotated[AtLeast0, "alpha of the Beta distribution of CutMix, for images; 0: off"] = (
         0.0
     )
     adapter: Annotated[
-        Literal["none", "lora", "dora", "bone"],
-        "trained in place of the weights, then merged into them; needs PEFT",
+        Literal["none", "lora", "dora", "bone", "miss", "tucker"],
+        "trained in place of the weights, then merged into them; all but tucker need PEFT",
     ] = "none"
     adapter_rank: Annotated[
-        _PositiveCount, "rank of the adapter's factors, or size of Bone's blocks"
+        PositiveCount, "rank of the adapter's factors, or size of the blocks of bone and miss"
     ] = 8
     adapter_alpha: Annotated[
         float,
         Rules(gt=0),
-        "of lora and dora: the product of the factors is multiplied by alpha / rank",
+        "of lora, dora and tucker: the product of the factors is multiplied by alpha / rank",
     ] = 8.0
     adapter_init: Annotated[
         Literal["default", "eva"],
@@ -166,10 +175,10 @@ class Hyperparameters:
         str, "name patterns of layers, e.g. '*.query *.value'; '': all layers except the head"
     ] = ""
     ghost_batch: Annotated[
-        _Count, "examples that BatchNorm normalises together; 0: the whole batch"
+        Count, "examples that BatchNorm normalises together; 0: the whole batch"
     ] = 0
     reference_batch: Annotated[
-        _Count,
+        Count,
         "batch size that learning_rate and epochs are meant for; both are rescaled for "
         "batch_size, so that the number of steps stays the same; 0: off",
     ] = 0
@@ -178,21 +187,75 @@ class Hyperparameters:
         "how an epoch draws its examples",
     ] = "shuffle"
     sampler_mix: Annotated[
-        _Share, "share of the draws by gradient norm; 0: rises from 0 to 1 along the run"
+        Share, "share of the draws by gradient norm; 0: rises from 0 to 1 along the run"
     ] = 0.0
     kept_data: Annotated[
-        _PositiveShare, "share of train to train on: the examples that are hardest for the base"
+        PositiveShare, "share of train to train on: the examples that are hardest for the base"
     ] = 1.0
     dropped_data: Annotated[
-        _ShareBelow1, "share of train, harder still, that is left out as probably mislabelled"
+        ShareBelow1, "share of train, harder still, that is left out as probably mislabelled"
     ] = 0.0
     difficulty: Annotated[Difficulty, "score by which kept_data and dropped_data rank examples"] = (
         "el2n"
     )
     sparsity: Annotated[
-        _ShareBelow1, "share of the weights, the smallest of the base, that stay 0 throughout"
+        ShareBelow1, "share of the weights, the smallest of the base, that stay 0 throughout"
     ] = 0.0
+    subspace: Annotated[
+        Count, "dimensions of a random subspace that the weights move in; 0: all of their own"
+    ] = 0
+    subspace_kind: Annotated[SubspaceKind, "how its directions are drawn; fastfood: any size"] = (
+        "fastfood"
+    )
+    subspace_seed: Annotated[
+        Count, "of the directions; ingredients with the same one share their subspace"
+    ] = 0
+    compander: Annotated[
+        AtLeast0, "slope at 0 of the function that computes weights, such as 1.2; 0: off"
+    ] = 0.0
+    bag_size: Annotated[
+        PositiveCount, "examples of which only the mean target is used; 1: each has its own"
+    ] = 1
+    rho: Annotated[Share, "of bag_size: weight of the loss of examples against that of bags"] = 0.0
+    pretrain: Annotated[
+        Literal["none", "barlow_twins"],
+        "training of all but the head on the images of pretrain and train, without their labels",
+        BaseOnly(),
+    ] = "none"
+    pretrain_epochs: Annotated[PositiveCount, "passes over these images", BaseOnly()] = 60
+    pretrain_mix: Annotated[
+        AtLeast0, "weight of mixed images; 0: plain Barlow Twins", BaseOnly()
+    ] = 1.0
+    pretrain_lambda: Annotated[
+        float, Rules(gt=0), "weight of correlations between features", BaseOnly()
+    ] = 0.005
+    pretrain_width: Annotated[PositiveCount, "units of the projector's layers", BaseOnly()] = 64
+    pretrain_augmentation: Annotated[
+        PositiveShare, "strength of the augmentation that makes the views", BaseOnly()
+    ] = 1.0
     compiler: Annotated[Compiler, "inductor: torch.compile, which pays off in long runs"] = "none"
+    anchor: Annotated[
+        Literal["none", "base", "soup"],
+        "what the run is held near: the base, or the soup of sweep.reference",
+    ] = "none"
+    anchor_loss: Annotated[
+        AnchorLoss,
+        "kl and distil: divergence of outputs from the anchor's; l2: squared distance of weights; "
+        "bandit: expected reward less kl, for a classifier; dpo: for pairs of responses",
+    ] = "kl"
+    anchor_weight: Annotated[
+        AtLeast0, "factor on the divergence or distance from the anchor; of dpo: its beta"
+    ] = 0.1
+    anchor_temperature: Annotated[float, Rules(gt=0), "of anchor_loss: distil"] = 2.0
+    anchor_data: Annotated[
+        Literal["train", "pretrain", "reference"],
+        "inputs on which outputs are compared: the batch itself, or others, whose targets are not "
+        "used; reference: a further split of a workload of your own",
+    ] = "train"
+    start_l2: Annotated[
+        AtLeast0, "weight of the squared distance from the weights that the run starts from"
+    ] = 0.0
+    average_every: Annotated[PositiveCount, "steps between samples of average: swa"] = 1
 
     @classmethod
     def from_point(cls, point: Mapping[str, Value]) -> Hyperparameters:
@@ -205,6 +268,17 @@ class Hyperparameters:
         """Whether a run leaves out some of the split's examples."""
         return self.kept_data < 1 or self.dropped_data > 0
 
+    @property
+    def compares_with_anchor(self) -> bool:
+        """Whether the loss of a run depends on its anchor."""
+        replaces_loss = self.anchor_loss in ("bandit", "dpo")
+        return self.anchor != "none" and (replaces_loss or self.anchor_weight > 0)
+
+    @property
+    def changes_no_inputs(self) -> bool:
+        """Whether the inputs of a run are those of its split: neither augmented nor mixed."""
+        return not (self.augmentation or self.mixup or self.cutmix)
+
     def described(self) -> dict[str, Value]:
         """Return the values that are recorded and hashed: all except those of unused techniques."""
         values = asdict(self).items()
@@ -215,13 +289,3 @@ TECHNIQUES: Mapping[str, Value] = {
     field.name: field.default for field in fields(Hyperparameters) if field.default is not MISSING
 }
 """The hyperparameters that have a default, with that default."""
-
-
-def with_common_names(described: Sequence[Mapping[str, Value]]) -> list[dict[str, Value]]:
-    """Add to each run's description the techniques that any of the runs uses, for a table."""
-    names = dict.fromkeys(name for one in described for name in one)
-    used = {name: TECHNIQUES[name] for name in names if name in TECHNIQUES}
-    return [
-        {name: one.get(name, used.get(name, "")) for name in names if name in used or name in one}
-        for one in described
-    ]

@@ -16,7 +16,11 @@ from functools import partial as bind
 import torch
 from torch import Tensor
 
-from stockpot.ingredients.finetuning.adapters import Adapter, TunedWeights, insert_adapter, on_cpu
+from stockpot.ingredients.finetuning.adapters import TunedWeights, on_cpu
+from stockpot.ingredients.finetuning.anchors import build_anchor
+from stockpot.ingredients.finetuning.bags import Bags
+from stockpot.ingredients.finetuning.barlow_twins import pretrain, pretraining_state
+from stockpot.ingredients.finetuning.combinations import check_combination
 from stockpot.ingredients.finetuning.compilation import compiled, compiling
 from stockpot.ingredients.finetuning.data_pruning import difficulty_scores, pruned
 from stockpot.ingredients.finetuning.divergence import LossWatch, check_weights
@@ -39,6 +43,7 @@ from stockpot.ingredients.finetuning.run_average import build_average, recalibra
 from stockpot.ingredients.finetuning.sam import sharpness_aware
 from stockpot.ingredients.finetuning.schedules import learning_rate_at
 from stockpot.ingredients.finetuning.starting_model import starting_model
+from stockpot.ingredients.finetuning.substitutes import insert_substitute
 from stockpot.ingredients.finetuning.trained_parts import TrainedParts
 from stockpot.merging.states import StateDict
 from stockpot.seeding import seeded_generator
@@ -63,6 +68,7 @@ class _Run:
         device: str,
         scores: Tensor | None,
         local: LocalSteps | None = None,
+        anchor: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Build the model, the data and the other parts of a run, on the device."""
         self.workload, self.how, self.device = workload, how, device
@@ -84,11 +90,11 @@ class _Run:
         self.stopping = (
             EarlyStopping(workload, model, how.patience, device) if how.patience else None
         )
-        self.adapter: Adapter | None = None
+        self.bags = Bags(num_examples(self.data), how) if how.bag_size > 1 else None
         self.trained = TrainedParts.of(model, how)
-        if how.adapter != "none":
-            self.adapter = insert_adapter(workload, model, self.data, how, device)
-            self.trained = self.adapter.trained
+        self.substitute = insert_substitute(workload, model, self.data, how, device)
+        if self.substitute:
+            self.trained = self.substitute.trained
         self.trained.begin_epoch(model, how.probe_epochs)
         called = compiled(model, how.compiler)
         self.optimizer = build_optimizer(model, how)
@@ -99,7 +105,14 @@ class _Run:
             else None
         )
         self.gradient = BatchGradient(
-            workload, called, self.optimizer, self.scale, how, self.sampler
+            workload,
+            called,
+            self.optimizer,
+            self.scale,
+            how,
+            self.sampler,
+            build_anchor(workload, model, (anchor, start), how, self.data, device),
+            self.bags,
         )
         self.average = build_average(model, how, self.steps_per_epoch)
 
@@ -128,6 +141,7 @@ def fine_tune(  # noqa: PLR0913 (these arguments define a run)
     on_epoch: OnEpoch | None = None,
     scores: Tensor | None = None,
     local: LocalSteps | None = None,
+    anchor: Mapping[str, Tensor] | None = None,
 ) -> TunedWeights:
     """Train a model on one split and return its weights.
 
@@ -146,25 +160,31 @@ def fine_tune(  # noqa: PLR0913 (these arguments define a run)
         scores: difficulty of each example, (N,), for data pruning; None computes it.
         local: the examples and the number of steps of a client, and the correction of its
             gradients; None for a run of epochs over the whole split.
+        anchor: weights of the model that the hyperparameter `anchor` names; None takes `start`
+            for the base.
 
     Returns:
         The model's state dict, on the CPU; with an adapter merged into it, the adapter too.
 
     Raises:
         Diverged: a loss is not finite or far above the first, or a weight is not finite.
-        InputError: `start`, a name pattern or the adapter does not fit the model, or mixup or
-            CutMix does not fit the workload's inputs.
+        InputError: `start`, a name pattern or the adapter does not fit the model, or mixup,
+            CutMix or the anchor does not fit the workload.
     """
     how = adapted(hyperparameters)
+    check_combination(how, workload.task)
+    states = [partial, pretraining_state(partial)] if partial else []
     with preserved_random_state(device):
-        run = _Run(workload, start, how, split, device, scores, local)
+        run = _Run(workload, start, how, split, device, scores, local, anchor)
         done = partial.restore(run.parts, identity=run.identity) if partial else Progress()
+        if how.pretrain != "none" and not done.step:
+            pretrain(workload, run.model, how, device, states[1] if states else None)
         with compiling(how.compiler):
             first_loss = _train(run, done, partial, on_epoch)
         check_weights(run.model, run.total)
         weights = run.stopping.best if run.stopping else _weights(run, run.total)
-    if partial is not None:
-        partial.remove()
+    for state in states:
+        state.remove()
     tuned = _result(run, weights)
     tuned.first_loss = first_loss
     return tuned
@@ -205,13 +225,13 @@ def _end_epoch(run: _Run, steps_done: int, on_epoch: OnEpoch | None) -> None:
 def _result(run: _Run, weights: StateDict) -> TunedWeights:
     """Return the result of a run that ends with these weights."""
     tuned = TunedWeights((name, on_cpu(tensor)) for name, tensor in _plain(run, weights).items())
-    tuned.adapter = run.adapter.saved(weights) if run.adapter else None
+    tuned.adapter = run.substitute.saved(weights) if run.substitute else None
     return tuned
 
 
 def _plain(run: _Run, weights: StateDict) -> StateDict:
-    """Return the weights of the model itself: those with an adapter have it merged into them."""
-    return run.adapter.merged(weights) if run.adapter else weights
+    """Return the weights of the model itself, also if others are trained in their place."""
+    return run.substitute.merged(weights) if run.substitute else weights
 
 
 def _batches(run: _Run, epoch: int, first: int) -> Iterator[tuple[int, Tensor]]:
@@ -227,6 +247,8 @@ def _batches(run: _Run, epoch: int, first: int) -> Iterator[tuple[int, Tensor]]:
 def _order(run: _Run, epoch: int) -> tuple[Tensor, ...]:
     """Return the indices of each batch of an epoch that uses each example once."""
     generator = seeded_generator(run.how.seed, "order", epoch)
+    if run.bags:
+        return run.bags.batches(generator)
     return shuffled_batches(run.data, run.how.batch_size, generator)
 
 
@@ -238,7 +260,8 @@ def _step(run: _Run, step: int, indices: Tensor) -> Tensor:
     """Do one step; return the mean loss of its batch."""
     how = run.how
     batch = training_batch(run.workload, _examples(run, indices), how, step)
-    if run.sampler:
+    anchor = run.gradient.anchor
+    if run.sampler or run.bags or (anchor and anchor.needs_rows):
         batch = replace(batch, rows=indices.to(run.device))
     set_learning_rate(run.optimizer, _learning_rate(run, step))
     gradient = bind(run.gradient, batch, step)

@@ -20,7 +20,7 @@ class MixedBatch:
         first: the mixed inputs with each example's own targets.
         second: the same mixed inputs with its partner's targets.
         share: weight of the example itself in each input, in [0, 1].
-        rows: indices of the examples in the split, (N,); set for the gradient norm sampler alone.
+        rows: indices of the examples in the split, (N,); None where nothing needs them.
     """
 
     first: Batch

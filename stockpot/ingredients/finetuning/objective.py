@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
@@ -62,15 +62,20 @@ def training_batch(
 
 
 def outputs_and_losses(
-    workload: Workload, model: nn.Module, mixed: MixedBatch, hyperparameters: Hyperparameters
+    workload: Workload,
+    model: nn.Module,
+    mixed: MixedBatch,
+    hyperparameters: Hyperparameters,
+    forward: Callable[[nn.Module, Batch], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the outputs (N, C) and losses (N,) of a batch of `training_batch`, or a part of one.
 
     Half precision applies to the forward pass alone: outputs are float32 or wider. The loss of a
-    mixed example is that of both targets, mixed as the inputs are.
+    mixed example is that of both targets, mixed as the inputs are. `forward` is the workload's,
+    unless given.
     """
-    with _precision(hyperparameters.precision, mixed.first[-1].device):
-        outputs = workload.forward(model, mixed.first)
+    with in_precision(hyperparameters.precision, mixed.first[-1].device):
+        outputs = (forward or workload.forward)(model, mixed.first)
     outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
     loss = partial(workload.loss, outputs, label_smoothing=hyperparameters.label_smoothing)
     if mixed.share == 1:
@@ -98,7 +103,7 @@ def _cuts(how: Hyperparameters, step: int) -> bool:
     return random.Random(derive_seed(how.seed, "mixup or cutmix", step)).random() < 0.5
 
 
-def _precision(name: str, device: torch.device) -> AbstractContextManager[object]:
+def in_precision(name: str, device: torch.device) -> AbstractContextManager[object]:
     """Return a context for forward passes in a precision; Micikevicius et al. 2018."""
     if name not in _HALF_TYPES:
         return nullcontext()

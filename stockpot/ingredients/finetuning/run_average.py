@@ -59,21 +59,25 @@ def build_average(
 ) -> RunAverage | None:
     """Build the average of a run's hyperparameters, over the epochs after the probe, if any.
 
-    `ema` adds the weights after every step, `swa` after every step from `swa_start` on, `lawa` at
-    the end of every epoch. Because of its warmup, `ema` suits short runs too.
+    `ema` adds the weights after every step, `swa` after one of `average_every` steps from
+    `swa_start` on, `lawa` at the end of every epoch. Because of its warmup, `ema` suits short runs
+    too. With `average_start` the first sample of `ema` and `swa` is the model as it is now.
     """
     start, steps = how.probe_epochs * steps_per_epoch, how.epochs * steps_per_epoch
     match how.average:
         case "none":
             return None
         case "ema":
-            return RunAverage(model, ExponentialAverage(how.ema_momentum, warmup=True), start)
+            average = RunAverage(model, ExponentialAverage(how.ema_momentum, warmup=True), start)
         case "swa":
             first = start + min(steps - 1, round(how.swa_start * steps))
-            return RunAverage(model, StochasticWeightAverage(), first)
+            average = RunAverage(model, StochasticWeightAverage(), first, how.average_every)
         case "lawa":
-            average = LatestWeightAverage(how.lawa_epochs)
-            return RunAverage(model, average, start + steps_per_epoch - 1, steps_per_epoch)
+            latest = LatestWeightAverage(how.lawa_epochs)
+            return RunAverage(model, latest, start + steps_per_epoch - 1, steps_per_epoch)
+    if how.average_start:
+        average.average.update(model.state_dict())
+    return average
 
 
 def recalibrated(
