@@ -42,6 +42,19 @@ class SpaceSection(Section):
             offered.check_range(as_distribution(field))
         return field
 
+    @model_validator(mode="after")
+    def _least_rate_is_below_the_peak(self) -> SpaceSection:
+        axes = self.distributions()
+        floor, peak = axes.get("min_lr"), axes.get("learning_rate")
+        if floor is None or peak is None or isinstance(peak, Constant):
+            return self
+        highest = float(floor.value) if isinstance(floor, Constant) else floor.bounds()[1]
+        if highest > (lowest := peak.bounds()[0]):
+            raise ValueError(
+                f"min_lr: must be at most the lowest learning_rate, {lowest:g}, got {highest:g}"
+            )
+        return self
+
     @staticmethod
     def checked_point(point: Mapping[str, Value]) -> Point:
         """Return hyperparameters as numbers and names; names that are unknown stay.

@@ -8,20 +8,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
 from torch.optim import Optimizer
 
-_BETAS, _EPS = (0.9, 0.999), 1e-8
-# Share of the weight decay for scale-invariant weights; wd_ratio in the authors' code.
-_LEAST_DECAY = 0.1
+from stockpot.ingredients.finetuning.scale_invariance import EPS, projected
+
+_BETAS = (0.9, 0.999)
 
 
 class AdamP(Optimizer):
     """AdamW without steps along scale-invariant weights.
 
-    Before a normalisation layer, the length of a weight has no effect on the outputs, but a longer
-    weight makes effective steps shorter. For such weights the radial part of a step is removed,
-    and the weight decay is a tenth.
+    For such weights the radial part of a step is removed, and the weight decay is reduced.
     """
 
     def __init__(
@@ -31,6 +28,8 @@ class AdamP(Optimizer):
         lr: float = 1e-3,
         weight_decay: float = 0.0,
         delta: float = 0.1,
+        wd_ratio: float = 0.1,
+        nesterov: bool = False,
     ) -> None:
         """Build the optimizer.
 
@@ -38,10 +37,12 @@ class AdamP(Optimizer):
             params: parameters, or groups of them.
             lr: learning rate.
             weight_decay: decoupled, as in AdamW.
-            delta: a weight counts as scale-invariant where the cosine between it and its
-                gradient is below delta / sqrt(number of entries); 0 is AdamW.
+            delta: threshold of scale-invariance, see `projected`; 0 is AdamW.
+            wd_ratio: factor on the weight decay of scale-invariant weights.
+            nesterov: whether a step looks ahead by the present gradient.
         """
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "delta": delta})
+        defaults = {"lr": lr, "weight_decay": weight_decay, "delta": delta}
+        super().__init__(params, defaults | {"wd_ratio": wd_ratio, "nesterov": nesterov})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
@@ -60,28 +61,11 @@ class AdamP(Optimizer):
             state["exp_avg_sq"] = torch.zeros_like(weight)
         state["step"] += 1
         first, second = (1 - beta ** float(state["step"]) for beta in _BETAS)  # bias corrections
-        state["exp_avg"].lerp_(gradient, 1 - _BETAS[0])
+        mean = state["exp_avg"].lerp_(gradient, 1 - _BETAS[0])
         state["exp_avg_sq"].mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1 - _BETAS[1])
-        root = (state["exp_avg_sq"].sqrt() / math.sqrt(second)).add_(_EPS)
-        change, decay = state["exp_avg"] / root, group["weight_decay"]
-        if weight.ndim > 1 and (view := _invariant_view(weight, gradient, group["delta"])):
-            change, decay = _tangential(change.view(view), weight.view(view)), _LEAST_DECAY * decay
+        root = (state["exp_avg_sq"].sqrt() / math.sqrt(second)).add_(EPS)
+        ahead = mean.lerp(gradient, 1 - _BETAS[0]) if group["nesterov"] else mean
+        change, is_invariant = projected(ahead / root, weight, gradient, group["delta"])
+        decay = group["weight_decay"] * (group["wd_ratio"] if is_invariant else 1)
         weight.mul_(1 - group["lr"] * decay)
-        weight.sub_(change.view_as(weight), alpha=group["lr"] / first)
-
-
-def _invariant_view(weight: Tensor, gradient: Tensor, delta: float) -> tuple[int, int] | None:
-    """Return the view whose rows are scale-invariant: channels or the whole; None if none."""
-    for view in ((len(weight), -1), (1, -1)):
-        rows, slopes = weight.reshape(view), gradient.reshape(view)
-        cosines = cosine_similarity(slopes, rows, dim=1, eps=_EPS).abs()
-        if bool(cosines.max() < delta / math.sqrt(rows.shape[1])):
-            return view
-    return None
-
-
-def _tangential(change: Tensor, rows: Tensor) -> Tensor:
-    """Remove from a change the part along each row."""
-    unit = rows / (rows.norm(dim=1, keepdim=True) + _EPS)
-    radial: Tensor = unit * (unit * change).sum(dim=1, keepdim=True)
-    return change - radial
+        weight.sub_(change, alpha=group["lr"] / first)

@@ -7,15 +7,17 @@ the paper.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from stockpot.errors import InputError
 
 
-class _GhostBatches(nn.modules.batchnorm._BatchNorm):
+class _GhostBatches(_BatchNorm):
     """BatchNorm that splits a batch into ghost batches and normalises each by itself.
 
     Running statistics are updated by one ghost batch after the other (algorithm 1). Eval mode and
@@ -37,17 +39,19 @@ class _GhostBatches(nn.modules.batchnorm._BatchNorm):
     def _parts(self, inputs: Tensor) -> Iterator[Tensor]:
         """Yield ghost batches; a last one of one value per channel, so no variance, is joined."""
         *parts, last = torch.split(inputs, self.ghost_batch)
-        if parts and last.numel() == self.num_features:
+        if parts and last.numel() == inputs.shape[1]:  # a lazy layer has no num_features yet
             *parts, before = parts
             last = inputs[-len(before) - len(last) :]
         yield from parts
         yield last
 
 
-_GHOSTS: dict[type[nn.Module], type[nn.Module]] = {
-    kind: type(f"Ghost{kind.__name__}", (_GhostBatches, kind), {})
-    for kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-}
+@cache
+def _ghost_of(kind: type[nn.Module]) -> type[nn.Module]:
+    """Return the class of a kind of BatchNorm layer with ghost batches."""
+    lazy = getattr(kind, "cls_to_become", None)  # what a lazily built layer is after its first use
+    members = {"cls_to_become": _ghost_of(lazy)} if lazy else {}
+    return type(f"Ghost{kind.__name__}", (_GhostBatches, kind), members)
 
 
 def use_ghost_batches(model: nn.Module, size: int) -> None:
@@ -56,11 +60,11 @@ def use_ghost_batches(model: nn.Module, size: int) -> None:
     Raises:
         InputError: the model has no BatchNorm layer.
     """
-    norms = [module for module in model.modules() if type(module) in _GHOSTS]
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     if not norms:
         raise InputError("ghost_batch: the model must have BatchNorm layers, got none; set it to 0")
     for norm in norms:
         # As torch's parametrizations do: parameters, buffers, hooks and references to the layer
         # stay valid.
-        norm.__class__ = _GHOSTS[type(norm)]
+        norm.__class__ = _ghost_of(type(norm))
         cast("_GhostBatches", norm).ghost_batch = size

@@ -53,12 +53,14 @@ def cosine_power(step: int, total: int, how: Hyperparameters) -> float:
     """Linear warmup, then (p^c - 1) / (p - 1), where c is the cosine and p the `schedule_power`.
 
     As p approaches 1 this is the cosine; with a larger p it falls sooner, and more slowly at the
-    end. Source: Hundt et al. 2019, sharpDARTS (https://arxiv.org/abs/1903.09900).
+    end. It falls to `min_lr` instead of 0. Source: Hundt et al. 2019, sharpDARTS
+    (https://arxiv.org/abs/1903.09900).
     """
     falling, p = _cosine(_progress(step, total, how.warmup)), how.schedule_power
     if p > 1:  # expm1 keeps digits that p^c - 1 loses for p near 1
         falling = math.expm1(falling * math.log(p)) / math.expm1(math.log(p))
-    return _warmup(step, total, how.warmup) * falling
+    least = min(1.0, how.min_lr / how.learning_rate)
+    return _warmup(step, total, how.warmup) * (least + (1 - least) * falling)
 
 
 def one_cycle(step: int, total: int, how: Hyperparameters) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from stockpot.config import Experiment, load_experiment
+from stockpot.config.hyperparameter_fields import offered_fields
 from stockpot.errors import InputError
 from stockpot.ingredients.points import Choice, Constant, plan_points
 
@@ -70,14 +71,8 @@ def load(tmp_path: Path) -> Load:
         ),
         (
             ["sweep.search=list", "sweep.size=null", "sweep.list=[{epoch: 3}]"],
-            "sweep: list: unknown hyperparameters ['epoch']; choose from ['learning_rate', "
-            "'weight_decay', 'epochs', 'batch_size', 'label_smoothing', 'mixup', 'augmentation', "
-            "'optimizer', 'momentum', 'schedule', 'warmup', 'schedule_power', 'clip_norm', "
-            "'accumulation', 'precision', 'layer_decay', 'frozen', 'average', 'ema_momentum', "
-            "'swa_start', 'lawa_epochs', 'sam_radius', 'patience', 'cutmix', 'adapter', "
-            "'adapter_rank', 'adapter_alpha', 'adapter_init', 'adapter_targets', 'ghost_batch', "
-            "'reference_batch', 'sampler', 'sampler_mix', 'kept_data', 'dropped_data', "
-            "'difficulty', 'sparsity', 'compiler']",
+            "sweep: list: unknown hyperparameters ['epoch']; choose from "
+            f"{[*offered_fields('space')]}",
         ),
         (
             ["sweep.search=list", "sweep.size=null", "sweep.list=[{optimizer: sdg}]"],
@@ -185,6 +180,7 @@ def test_a_soup_cannot_have_the_name_of_another_model(load: Load, name: str) -> 
     ("field", "expected"),
     [
         ("learning_rate=0", "learning_rate: must be in (0, inf), got 0"),
+        ("min_lr=0.02", "min_lr: must be at most the lowest learning_rate, 0.01, got 0.02"),
         ("learning_rate={uniform: [0, 1]}", "learning_rate: must be in (0, inf), got 0 to 1"),
         ("weight_decay=-1", "weight_decay: must be in [0, inf), got -1"),
         ("epochs=0", "epochs: must be in [1, inf), got 0"),

@@ -70,3 +70,15 @@ def test_a_weight_whose_gradient_points_along_it_is_not_projected() -> None:
         optimizer.step()
 
     torch.testing.assert_close(ours, torch_s)
+
+
+def test_its_options_scale_the_decay_and_look_ahead() -> None:
+    weight = nn.Parameter(torch.tensor([[2.0, 0.0]]))
+    weight.grad = torch.tensor([[0.0, 3.0]])  # at a right angle, so scale-invariant
+    optimizer = AdamP([weight], lr=0.1, weight_decay=0.5, wd_ratio=0.2, nesterov=True)
+
+    optimizer.step()
+
+    # The mean gradient is 0.3; looking ahead, 0.9 * 0.3 + 0.1 * 3 = 0.57; the root is 3.
+    expected = torch.tensor([[2 * (1 - 0.1 * 0.5 * 0.2), -0.1 / 0.1 * 0.57 / 3]])
+    torch.testing.assert_close(weight.detach(), expected)

@@ -18,6 +18,7 @@ from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.finetuning.large_batches import adapted
 from stockpot.ingredients.finetuning.loop import fine_tune
 from stockpot.workloads.digits import Digits
+from stockpot.workloads.tabular import Tabular
 
 HOW = Hyperparameters(
     learning_rate=3e-3,
@@ -102,6 +103,48 @@ def test_a_last_example_without_variance_joins_the_ghost_batch_before(
 
     separately = [plain(part) for part in torch.split(inputs[:17], expected)]
     assert torch.equal(outputs, torch.cat(separately))
+
+
+class _OwnNorm(nn.BatchNorm2d):
+    """A user's own kind of BatchNorm, with a forward pass of its own."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward(inputs) + 1
+
+
+@pytest.mark.parametrize("kind", [_OwnNorm, nn.SyncBatchNorm, nn.LazyBatchNorm2d])
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_every_kind_of_batch_norm_has_ghost_batches(kind: type[nn.Module], is_loaded: bool) -> None:
+    is_lazy = issubclass(kind, nn.LazyBatchNorm2d)
+    plain, ghost = (nn.Sequential(kind() if is_lazy else kind(4)) for _ in range(2))
+    if is_loaded:  # which builds the weights of a lazy layer, but not the layer
+        weights = nn.BatchNorm2d(4).state_dict()
+        for net in (plain, ghost):
+            net[0].load_state_dict(weights)
+    use_ghost_batches(ghost, 8)
+    inputs = 3 * torch.randn(17, 4, 1, 1, generator=torch.Generator().manual_seed(0)) + 1
+
+    outputs = ghost(inputs)
+
+    separately = [plain(part) for part in torch.split(inputs, [8, 9])]
+    assert torch.equal(outputs, torch.cat(separately))
+    assert torch.equal(ghost(inputs), torch.cat([plain(inputs[:8]), plain(inputs[8:])]))
+    _assert_same_state(ghost, plain)
+
+
+def test_the_tabular_workload_trains_with_ghost_batches(tmp_path: Path) -> None:
+    rows = [f"{number},{number % 7},{number % 2}" for number in range(120)]
+    (tmp_path / "table.csv").write_text("\n".join(["a,b,y", *rows]), encoding="utf-8")
+    workload = Tabular(0, [], [], data=str(tmp_path / "table.csv"), target="y")
+    how = replace(HOW, batch_size=16)
+
+    plain, ghost = (
+        fine_tune(workload, None, replace(how, ghost_batch=size), split="pretrain")
+        for size in (0, 4)
+    )
+
+    assert [*ghost] == [*plain]
+    assert any(not torch.equal(ghost[name], plain[name]) for name in plain)
 
 
 def test_a_model_without_batch_norm_is_refused() -> None:

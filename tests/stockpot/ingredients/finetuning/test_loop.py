@@ -76,6 +76,10 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path, monkeypatch, undisturbed, st
     [
         {"optimizer": "sgd", "schedule": "cosine", "clip_norm": 0.1},
         {"optimizer": "adamp", "schedule": "one_cycle", "warmup": 0.3},
+        {"optimizer": "adamp", "delta": 0.5, "nesterov": 1, "wd_ratio": 0.3},
+        {"optimizer": "sgdp", "nesterov": 1, "schedule": "cosine_power", "min_lr": 1e-4},
+        {"average": "ema", "average_start": 1},
+        {"average": "swa", "average_start": 1},
         {"schedule": "cosine_power", "accumulation": 3, "precision": "bf16"},
         {"precision": "fp16", "layer_decay": 0.7, "clip_norm": 1.0},
         {"probe_epochs": 1, "epochs": 1, "frozen": "features.0.*"},

@@ -55,6 +55,18 @@ def test_the_cosine_power_has_its_ends_and_its_midpoint(power: float, midpoint: 
     assert rates == sorted(rates, reverse=True)
 
 
+def test_the_cosine_power_falls_to_its_least_rate() -> None:
+    how = {"schedule": "cosine_power", "schedule_power": 10}
+
+    rates = _rates(1000, min_lr=0.2, **how)
+
+    assert rates[0] == pytest.approx(1)
+    assert rates[500] == pytest.approx(0.2 + 0.8 * 0.2403, abs=5e-5)
+    assert rates[-1] == pytest.approx(0.2, abs=1e-4)
+    assert rates == pytest.approx([0.2 + 0.8 * rate for rate in _rates(1000, **how)])
+    assert _rates(9, min_lr=3, **how) == [1.0] * 9
+
+
 def test_the_cosine_power_near_one_is_the_cosine() -> None:
     near = _rates(50, schedule="cosine_power", schedule_power=1 + 1e-9)
 

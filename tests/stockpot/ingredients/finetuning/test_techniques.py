@@ -12,11 +12,12 @@ from torch.nn.functional import relu
 from stockpot.errors import InputError
 from stockpot.ingredients.finetuning.cutmix import cut_and_paste
 from stockpot.ingredients.finetuning.gradients import BatchGradient, LossScale, clip
-from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters, with_common_names
+from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.finetuning.loop import fine_tune
 from stockpot.ingredients.finetuning.objective import training_batch
 from stockpot.ingredients.finetuning.optimizers import build_optimizer
 from stockpot.ingredients.finetuning.run_average import build_average
+from stockpot.ingredients.finetuning.used_techniques import with_common_names
 from stockpot.seeding import seeded_generator
 from stockpot.workloads.batches import take
 from stockpot.workloads.digits import Digits
@@ -196,6 +197,9 @@ def test_patterns_that_match_nothing_are_refused(
         ({"average": "ema", "ema_momentum": 1.0}, None),  # the warmup decides
         ({"average": "swa", "swa_start": 0.5}, (4 + 5 + 6 + 7 + 8) / 5),
         ({"average": "swa", "swa_start": 0.99}, 8.0),
+        ({"average": "ema", "ema_momentum": 1.0, "average_start": 1}, None),
+        ({"average": "swa", "swa_start": 0.5, "average_start": 1}, (-1 + 4 + 5 + 6 + 7 + 8) / 6),
+        ({"average": "swa", "swa_start": 0.0, "average_start": 1}, (-1 + sum(range(9))) / 10),
         ({"average": "lawa", "lawa_epochs": 2}, (5 + 8) / 2),
         ({"average": "lawa", "lawa_epochs": 9}, (2 + 5 + 8) / 3),
     ],
@@ -204,6 +208,7 @@ def test_each_average_is_of_the_weights_that_define_it(
     how: dict[str, float | str], expected: float | None
 ) -> None:
     net = nn.Linear(1, 1)
+    nn.init.constant_(net.weight, -1)
     average = build_average(net, replace(HOW, epochs=3, **how), STEPS_PER_EPOCH)  # type: ignore[arg-type]
     assert average is not None
     for step in range(3 * STEPS_PER_EPOCH):
@@ -213,14 +218,24 @@ def test_each_average_is_of_the_weights_that_define_it(
     weights = average.after(3 * STEPS_PER_EPOCH)
     assert weights is not None
     found = weights["weight"].item()
-    assert found == pytest.approx(_warmed_up() if expected is None else expected)
+    first = -1 if how.get("average_start") else 0
+    assert found == pytest.approx(_warmed_up(first) if expected is None else expected)
 
 
-def _warmed_up() -> float:
-    kept = 0.0
-    for step in range(1, 3 * STEPS_PER_EPOCH):
-        momentum = (1 + step) / (10 + step)
-        kept = momentum * kept + (1 - momentum) * step
+def test_before_an_average_begins_its_start_alone_is_no_result() -> None:
+    how = replace(HOW, epochs=3, average="swa", swa_start=0.5, average_start=1)
+
+    average = build_average(nn.Linear(1, 1), how, STEPS_PER_EPOCH)
+
+    assert average is not None
+    assert average.after(4) is None
+
+
+def _warmed_up(first: float) -> float:
+    kept, *others = [float(value) for value in range(int(first), 3 * STEPS_PER_EPOCH)]
+    for update, weight in enumerate(others, start=1):
+        momentum = (1 + update) / (10 + update)
+        kept = momentum * kept + (1 - momentum) * weight
     return kept
 
 
