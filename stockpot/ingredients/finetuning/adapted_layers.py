@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from stockpot.errors import InputError
@@ -21,12 +23,12 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def layers_to_adapt(model: nn.Module, how: Hyperparameters) -> dict[str, nn.Module]:
     """Return the layers that get an adapter, by name, in the model's order.
 
-    Without `adapter_targets` these are all linear layers and, for LoRA and DoRA, convolutions,
-    except the head, layers that `frozen` names, and layers with tied weights.
+    Without `adapter_targets` these are all linear layers and, for LoRA, DoRA and Tucker,
+    convolutions, except the head, layers that `frozen` names, and layers with tied weights.
 
     Raises:
-        InputError: a pattern matches no layer that supports the adapter, no layer is left, or one
-            has fewer inputs than the adapter needs; or other hyperparameters exclude adapters.
+        InputError: a pattern matches no layer that supports the adapter, no layer is left, or the
+            size of one does not fit the rank; or other hyperparameters exclude adapters.
     """
     _check_compatible(how)
     possible = {name: one for name, one in model.named_modules() if name and _supports(one, how)}
@@ -56,21 +58,18 @@ def _check_compatible(how: Hyperparameters) -> None:
             f"ghost_batch: must be 0 with an adapter, which leaves BatchNorm in eval mode, got "
             f"{how.ghost_batch}"
         )
-    if how.adapter == "bone" and how.adapter_init != "default":
-        raise InputError(
-            f"adapter_init: must be 'default' for bone, which starts from zeros, got "
-            f"{how.adapter_init!r}"
-        )
 
 
 def _supports(layer: nn.Module, how: Hyperparameters) -> bool:
-    """Whether PEFT can add the adapter to a layer, and merge it.
+    """Whether the adapter can be added to a layer, and merged.
 
-    It cannot for linear layers of nn.MultiheadAttention, which only reads their weights.
+    PEFT cannot for linear layers of nn.MultiheadAttention, which only reads their weights.
     """
     if isinstance(layer, nn.Linear):
         return not isinstance(layer, NonDynamicallyQuantizableLinear)
-    has_factors = how.adapter != "bone" and how.adapter_init != "eva"
+    if how.adapter == "tucker":
+        return isinstance(layer, _ConvNd)
+    has_factors = how.adapter not in ("bone", "miss") and how.adapter_init != "eva"
     return has_factors and isinstance(layer, _CONVOLUTIONS) and layer.groups == 1
 
 
@@ -81,11 +80,25 @@ def _all_but_head(model: nn.Module, possible: Layers, how: Hyperparameters) -> d
 
 
 def _check_rank(name: str, layer: nn.Module, how: Hyperparameters) -> None:
-    """Refuse a rank for which a layer has too few inputs."""
-    needed = {"eva": NEEDED_TIMES_RANK}.get(how.adapter_init, 1 if how.adapter == "bone" else 0)
+    """Refuse a rank for which a layer has too few inputs, or which does not divide its size."""
+    if how.adapter == "bone" and isinstance(layer, nn.Linear):
+        _check_divides(name, layer, how.adapter_rank)
+    needed = {"eva": NEEDED_TIMES_RANK}.get(how.adapter_init, 1 if how.adapter == "miss" else 0)
     if isinstance(layer, nn.Linear) and needed * how.adapter_rank > layer.in_features:
         raise InputError(
             f"adapter_rank: must be at most {layer.in_features // needed} for layer {name!r}, "
             f"which has {layer.in_features} inputs, got {how.adapter_rank}; lower it, or name "
             "other adapter_targets"
+        )
+
+
+def _check_divides(name: str, layer: nn.Linear, rank: int) -> None:
+    """Refuse a block size that does not divide a layer's inputs and outputs."""
+    common = math.gcd(layer.in_features, layer.out_features)
+    if common % rank:
+        largest = max(size for size in range(1, rank + 1) if common % size == 0)
+        raise InputError(
+            f"adapter_rank: must divide inputs and outputs for bone, got {rank} for layer "
+            f"{name!r} of {layer.in_features} inputs and {layer.out_features} outputs; take "
+            f"{largest}, name other adapter_targets, or take adapter miss"
         )

@@ -1,8 +1,9 @@
 """Adapters: small trained weights that modify frozen layers, inserted and merged by PEFT.
 
 LoRA: Hu et al. 2021 (https://arxiv.org/abs/2106.09685). DoRA: Liu et al. 2024
-(https://arxiv.org/abs/2402.09353). Bone: Kang 2024 (https://arxiv.org/abs/2409.15371), whose
-form in PEFT, MiSS, adds one block to all groups of a layer's inputs.
+(https://arxiv.org/abs/2402.09353). Bone: Kang 2024 (https://arxiv.org/abs/2409.15371), the change
+W B + B of each block of a weight W, which PEFT calls `bat`; and its cheaper form, MiSS, which adds
+one block to all groups of a layer's inputs.
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ _PREFIX = "base_model.model."  # PEFT's wrappers, before a module's name, in fil
 
 @dataclass(frozen=True, slots=True)
 class SavedAdapter:
-    """An adapter in the form in which it is saved: LoRA factors, for every kind.
+    """What is trained in place of weights, in the form in which it is saved.
+
+    LoRA, DoRA and MiSS are saved as LoRA factors; Bone as PEFT's MiSS with `init_weights: bat`.
 
     Attributes:
-        config: the content of PEFT's `adapter_config.json`.
+        config: the content of `adapter_config.json`: PEFT's, except for Tucker and a subspace.
         tensors: by their names in PEFT's `adapter_model.safetensors`, on the CPU.
     """
 
@@ -84,13 +87,16 @@ class Adapter:
     def saved(self, weights: Mapping[str, Tensor]) -> SavedAdapter:
         """Return the adapter in a state dict, as PEFT saves it.
 
-        Bone is written as the LoRA that it equals: A is a row of identity matrices.
+        MiSS is written as the LoRA that it equals: A is a row of identity matrices. Bone's change
+        depends on W and has no such form.
         """
         own = _peft().get_peft_model_state_dict(
             self.model, state_dict=dict(weights), save_embedding_layers=False
         )
         for name, layer in _wrapped_layers(self.model).items():
-            if (block := own.pop(f"{name}.miss_block", None)) is not None:  # (r, out)
+            block = own.get(f"{name}.miss_block")
+            if block is not None and block.ndim == 2:  # (r, out); Bone's are (out / r, r, r)
+                del own[f"{name}.miss_block"]
                 times = -(-layer.in_features // len(block))
                 a = torch.eye(len(block)).repeat(1, times)[:, : layer.in_features]
                 own |= {f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": block.T}
@@ -124,15 +130,19 @@ def insert_adapter(
         layers = {name: layer for name, layer in layers.items() if len(starts.get(name, ()))}
     lora = _lora_config(peft, how, layers, {name: len(starts[name]) for name in starts})
     torch.default_generator.manual_seed(derive_seed(how.seed, "adapter"))
-    bone = peft.MissConfig(r=lora.r, target_modules=lora.target_modules)
-    peft.inject_adapter_in_model(bone if how.adapter == "bone" else lora, model)
+    config = lora
+    if how.adapter in ("bone", "miss"):
+        start = "bat" if how.adapter == "bone" else True
+        config = peft.MissConfig(r=lora.r, target_modules=lora.target_modules, init_weights=start)
+    peft.inject_adapter_in_model(config, model)
     with torch.no_grad():
         for name, layer in _wrapped_layers(model).items():
             if name in starts:
                 layer.lora_A["default"].weight.copy_(starts[name])
     names = {_wrapped_name(name, layers): name for name in own_names}
     new = frozenset(name for name, _ in model.named_parameters() if name not in names)
-    return Adapter(model, lora, names, TrainedParts(frozenset(names), new, frozenset(), 0))
+    saved = config if how.adapter == "bone" else lora
+    return Adapter(model, saved, names, TrainedParts(frozenset(names), new, frozenset(), 0))
 
 
 def _peft() -> ModuleType:
@@ -150,7 +160,7 @@ def _lora_config(
 ) -> Any:
     """Return PEFT's config of LoRA; factors whose rank EVA has changed keep the scale alpha / r."""
     rank = how.adapter_rank
-    alpha = rank if how.adapter == "bone" else how.adapter_alpha
+    alpha = rank if how.adapter == "miss" else how.adapter_alpha
     own = {f"^{re.escape(n)}": r for n, r in ranks.items() if n in layers and r != rank}
     return peft.LoraConfig(
         r=rank,

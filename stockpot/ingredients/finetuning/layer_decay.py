@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import nn
 
+from stockpot.ingredients.finetuning.name_prefixes import plain_name
+
 _NUMBERED = re.compile(r"^(?:.*?\.)?\d+(?=\.)")
 
 
@@ -27,7 +29,8 @@ def parameter_groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
         trained = [parameter for parameter in named.values() if parameter.requires_grad]
         return [{"params": trained, "lr_scale": 1.0}]
     layers: dict[str, list[nn.Parameter]] = {}
-    for layer, parameter in zip(layers_of([*named]), named.values(), strict=True):
+    own_names = [plain_name(name) for name in named]
+    for layer, parameter in zip(layers_of(own_names), named.values(), strict=True):
         if parameter.requires_grad:
             layers.setdefault(layer, []).append(parameter)
     return [

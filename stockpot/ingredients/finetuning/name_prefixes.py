@@ -1,4 +1,4 @@
-"""Prefixes of tensor names, by which one file holds the tensors of several parts."""
+"""Names of tensors of several parts in one file, and of tensors that compute others."""
 
 from __future__ import annotations
 
@@ -19,3 +19,9 @@ def without_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tens
         for name, tensor in tensors.items()
         if name.startswith(prefix)
     }
+
+
+def plain_name(name: str) -> str:
+    """Return the name of the parameter that a tensor of a parametrization belongs to."""
+    module, found, rest = name.partition("parametrizations.")
+    return f"{module}{rest.split('.')[0]}" if found else name

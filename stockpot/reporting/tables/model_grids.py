@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from stockpot.ingredients.finetuning.hyperparameters import with_common_names
+from stockpot.ingredients.finetuning.used_techniques import with_common_names
 from stockpot.metric_units import Unit
 from stockpot.reporting.results import ModelEntry, Results, models_of, objective_values, unit_of
 from stockpot.reporting.tables import cells
@@ -22,10 +22,10 @@ def ingredients_grid(results: Results) -> Grid:
     """Build the table of ingredients: hyperparameters, val scores, and test scores."""
     evaluation, metric = results.evaluation, results.evaluation["metric"]
     ingredients, unit = results.sweep["ingredients"], unit_of(evaluation)
-    trained = [model for model in ingredients if "imported" not in model]
+    trained = [model for model in ingredients if not {"imported", "rounds"} & model.keys()]
     completed = with_common_names([model["hyperparameters"] for model in trained])
     # An imported model may have used techniques that its settings do not name.
-    described = {model["name"]: model["hyperparameters"] for model in ingredients} | {
+    described = {model["name"]: _settings_of(model) for model in ingredients} | {
         model["name"]: values for model, values in zip(trained, completed, strict=True)
     }
     hyperparameters = _names_in(described.values())
@@ -51,6 +51,15 @@ def ingredients_grid(results: Results) -> Grid:
     labels = [name.replace("_", " ") for name in hyperparameters]
     best = frozenset({evaluation["best_ingredient"]})
     return Grid(["ingredient", *labels, *names], rows, best)
+
+
+def _settings_of(ingredient: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the hyperparameters of an ingredient; in rounds, rule and rounds replace epochs."""
+    settings: dict[str, Any] = ingredient["hyperparameters"]
+    if (rounds := ingredient.get("rounds")) is None:
+        return settings
+    others = {name: value for name, value in settings.items() if name != "epochs"}
+    return others | {"rule": rounds["rule"], "rounds": rounds["rounds"]}
 
 
 def imported_grid(results: Results) -> Grid:

@@ -1,0 +1,68 @@
+"""Techniques that exclude each other, checked before any work; imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from stockpot.errors import InputError
+from stockpot.ingredients.finetuning.hyperparameters import TECHNIQUES, Hyperparameters
+from stockpot.workloads.protocol import Task
+
+_EXCLUDED: Mapping[str, tuple[Callable[[Hyperparameters], bool], str, tuple[str, ...]]] = {
+    "subspace": (
+        lambda how: how.subspace > 0,
+        "which trains coordinates of all weights",
+        ("adapter", "compander", "sparsity", "layer_decay", "start_l2"),
+    ),
+    "compander": (
+        lambda how: how.compander > 0,
+        "which computes weights from others",
+        ("adapter", "sparsity", "start_l2"),
+    ),
+    "bag_size": (
+        lambda how: how.bag_size > 1,
+        "of whose examples only mean targets are known",
+        ("mixup", "cutmix", "sampler", "kept_data", "dropped_data", "accumulation"),
+    ),
+}
+"""By technique: whether a run uses it, why it excludes others, and the hyperparameters that must
+have their defaults."""
+
+
+def check_combination(how: Hyperparameters, task: Task) -> None:
+    """Check that the techniques of a run can be used together, and for a task.
+
+    Raises:
+        InputError: two techniques exclude each other, or the task excludes one.
+    """
+    for name, (uses, reason, others) in _EXCLUDED.items():
+        if not uses(how):
+            continue
+        for other in others:
+            off = TECHNIQUES.get(other, 0.0)
+            if (found := getattr(how, other)) != off:
+                raise InputError(f"{other}: must be {off!r} with {name}, {reason}, got {found!r}")
+    if (how.subspace or how.compander) and how.anchor != "none" and how.anchor_loss == "l2":
+        raise InputError(
+            "anchor_loss: distances of weights need subspace 0 and compander 0, got l2; take kl"
+        )
+    if how.bag_size > 1:
+        _check_bags(how, task)
+    if how.adapter_init != "default" and how.adapter not in ("none", "lora", "dora"):
+        raise InputError(
+            f"adapter_init: must be 'default' for {how.adapter}, which starts from zeros, got "
+            f"{how.adapter_init!r}"
+        )
+
+
+def _check_bags(how: Hyperparameters, task: Task) -> None:
+    if task not in ("classification", "regression"):
+        raise InputError(
+            f"bag_size: needs a workload whose task is classification or regression, got {task!r}; "
+            "set it to 1"
+        )
+    if how.batch_size % how.bag_size:
+        raise InputError(
+            f"batch_size: must be a multiple of bag_size, {how.bag_size}, since batches hold "
+            f"whole bags, got {how.batch_size}"
+        )
