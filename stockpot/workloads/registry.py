@@ -15,5 +15,6 @@ WORKLOADS: Registry[Any] = Registry(
         "tabular": "stockpot.workloads.tabular:Tabular",
         "text_classification": "stockpot.workloads.text_classification:TextClassification",
         "causal_lm": "stockpot.workloads.causal_lm:CausalLanguageModel",
+        "preferences": "stockpot.workloads.preferences:Preferences",
     },
 )
