@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator, model_validator
 
 from stockpot.config.custom_choices import accept_options, section_by_name
+from stockpot.soups.concat.options import CONCAT
 from stockpot.soups.selection.registry import SELECTIONS
 from stockpot.soups.selection.rule import Rule
 from stockpot.yaml_files import Name, Section
@@ -64,7 +65,7 @@ class MergedRecipe(SoupRecipe):
     @field_validator("method")
     @classmethod
     def _method_is_known(cls, method: str) -> str:
-        if method != "linear":  # the others import torch, which takes a second
+        if method not in ("linear", CONCAT):  # the others import torch, which takes a second
             from stockpot.merging.registry import METHODS
 
             METHODS[method]
@@ -77,6 +78,8 @@ class MergedRecipe(SoupRecipe):
             from stockpot.soups.preparation.options import split_options
 
             _, options = split_options(self.method, self.options)
+            if self.method == CONCAT:
+                return self
             Recipe(self.method, (1.0, 1.0), options).check(has_base=True)
         return self
 

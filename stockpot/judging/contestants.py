@@ -13,6 +13,7 @@ from stockpot.judging.cost import count_flops
 from stockpot.judging.ensembles import Ensemble, fit_ensembles
 from stockpot.judging.job import JudgingJob
 from stockpot.scoring.predictions import load_outputs, load_targets
+from stockpot.storage.checkpoints import load_tensors, verify
 from stockpot.storage.keys import content_key
 from stockpot.storage.models import Model
 from stockpot.storage.ranking import best, best_soup
@@ -89,7 +90,7 @@ class Contestants:
                 "kind": kind,
                 "key": key,
                 "digest": digest,
-                "cost": _cost(models, flops),
+                "cost": self._cost(models, flops),
             }
             for name, kind, key, digest, models in judged
         }
@@ -107,14 +108,20 @@ class Contestants:
     def _targets(self, set_name: str) -> Tensor:
         return load_targets(self._job.root, self._job.workload, set_name)
 
+    def _cost(self, models: Sequence[Model], flops: int) -> dict[str, int]:
+        """Return what one prediction costs: nets that run, weights, and operations per example."""
+        # A model with repeats makes several passes, whose outputs are averaged.
+        num_passes = [model.details.get("repeats", {"m": 1})["m"] for model in models]
+        each = [flops if model.num_nets == 1 else self._wide_flops(model) for model in models]
+        nets = [model.num_nets * passes for model, passes in zip(models, num_passes, strict=True)]
+        return {
+            "num_models": sum(nets),
+            "num_params": sum(model.num_params for model in models),
+            "bytes": sum(model.bytes for model in models),
+            "flops": sum(one * passes for one, passes in zip(each, num_passes, strict=True)),
+        }
 
-def _cost(models: Sequence[Model], flops: int) -> dict[str, int]:
-    """Return what one prediction costs: forward passes, weights, and operations per example."""
-    # A model with repeats makes several passes, whose outputs are averaged.
-    num_passes = sum(model.details.get("repeats", {"m": 1})["m"] for model in models)
-    return {
-        "num_models": num_passes,
-        "num_params": sum(model.num_params for model in models),
-        "bytes": sum(model.bytes for model in models),
-        "flops": flops * num_passes,
-    }
+    def _wide_flops(self, model: Model) -> int:
+        """Count the operations of nets side by side, zeros between them included."""
+        weights = load_tensors(verify(self._job.root, model.checkpoint))
+        return count_flops(self._workload, weights)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import statistics
 import timeit
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from stockpot.workloads.batches import num_examples, take, to_device
-from stockpot.workloads.passes import empty_model
+from stockpot.workloads.passes import empty_model, put_weights
 from stockpot.workloads.protocol import Workload
 
 LATENCY_BATCH = 32
@@ -19,15 +20,21 @@ _REPEATS = 50
 _MAX_SECONDS = 2.0
 
 
-def count_flops(workload: Workload) -> int:
+def count_flops(workload: Workload, weights: Mapping[str, Tensor] | None = None) -> int:
     """Count the floating-point operations of a forward pass for one example of val.
 
     As in `torch.utils.flop_counter`, matrix products, convolutions and attention are counted with
     two operations per multiply-add; elementwise operations, norms and pooling are not counted.
+
+    Args:
+        workload: its net, and the examples.
+        weights: of the net, if they are wider than the workload's own.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
     model = empty_model(workload, "cpu")
+    if weights is not None:
+        put_weights(model, weights)
     example = take(workload.dataset("val"), torch.tensor([0]))
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         workload.forward(model, example)

@@ -57,7 +57,7 @@ class WiseFtJob:
 
 
 def wise_ft_job(root: Path, workload: WorkloadSpec, models: Sequence[Model]) -> WiseFtJob | None:
-    """Return the path to the best soup on val; None without soups.
+    """Return the path to the best soup on val; None without soups of the base's form.
 
     Args:
         root: the project root.
@@ -65,7 +65,7 @@ def wise_ft_job(root: Path, workload: WorkloadSpec, models: Sequence[Model]) -> 
         models: of any kind, with one base; soups need val scores.
     """
     soup = best_soup(models, f"val/{next(iter(workload.build().metrics))}")
-    if soup is None:
+    if soup is None or soup.num_nets > 1:
         return None
     (base,) = (model for model in models if model.kind == "base")
     return WiseFtJob(root, workload, base, soup)

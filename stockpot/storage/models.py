@@ -40,6 +40,11 @@ class Model:
         """The reference to its weights."""
         return Checkpoint(self.path, self.key, self.digest)
 
+    @property
+    def num_nets(self) -> int:
+        """How many nets its weights hold side by side; 1 for a net of the workload's own form."""
+        return int(self.details.get("num_nets", 1))
+
     def scored(self, scores: Mapping[str, float]) -> Model:
         """Return a copy with these scores."""
         return replace(self, scores=dict(scores))

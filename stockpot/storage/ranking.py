@@ -35,11 +35,13 @@ def best(models: Sequence[Model], metric: str) -> Model:
 def best_soup(models: Sequence[Model], metric: str) -> Model | None:
     """Return the best soup or tuned soup by `rank`; None without soups.
 
-    The choice is made on val, so that its scores on test stay unbiased.
+    The choice is made on val, so that its scores on test stay unbiased. Nets side by side,
+    which cost as much as all of them, take part only if there are no other soups.
 
     Args:
         models: of any kind.
         metric: which score, such as `val/accuracy`.
     """
     soups = [model for model in models if model.kind in ("soup", "tuned")]
-    return best(soups, metric) if soups else None
+    of_one_net = [model for model in soups if model.num_nets == 1]
+    return best(of_one_net or soups, metric) if soups else None

@@ -18,6 +18,7 @@ from stockpot.workloads.batches import (
     to_device,
 )
 from stockpot.workloads.protocol import Batch, Workload
+from stockpot.workloads.wide_nets import fit_widths
 
 _BATCH = 1024
 
@@ -78,7 +79,8 @@ def empty_model(workload: Workload, device: str) -> nn.Module:
 
 
 def put_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Make `model` use `weights` without copying them."""
+    """Make `model` use `weights` without copying them; it is as wide as they are."""
+    fit_widths(model, weights)
     model.load_state_dict(weights, assign=True)
 
 
@@ -88,8 +90,8 @@ class CalledModel(nn.Module):
     def __init__(self, workload: Workload, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self._workload = workload
+        self.workload = workload
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the model's outputs (N, C)."""
-        return self._workload.forward(self.model, batch)
+        return self.workload.forward(self.model, batch)

@@ -94,18 +94,27 @@ def _finish(plan: Plan) -> None:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plan]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     """The plan of a finished experiment: look, do not change."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("finished")
     (root / "params.yaml").write_text(PARAMS)
     plan = _plan(root)
     _finish(plan)
-    yield plan
-    torch.set_num_threads(threads)
+    return plan
+
+
+@pytest.fixture(scope="session")
+def finish_experiment(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Plan]:
+    """Return what does all stages of an experiment with the given params.yaml."""
+
+    def finish(params: str) -> Plan:
+        root = tmp_path_factory.mktemp("own")
+        (root / "params.yaml").write_text(params)
+        plan = _plan(root)
+        _finish(plan)
+        return plan
+
+    return finish
 
 
 @pytest.fixture

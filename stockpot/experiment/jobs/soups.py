@@ -12,6 +12,7 @@ from stockpot.experiment.jobs.job import MergingJob
 from stockpot.experiment.jobs.merges import Merges
 from stockpot.experiment.jobs.selection_steps import tested_steps
 from stockpot.scoring.key_parts import val_scores_key_parts
+from stockpot.soups.concat.options import CONCAT, coefficients_of
 from stockpot.soups.preparation.options import method_modules
 from stockpot.soups.selection.candidates import Candidates, Paths, PathSelection, Selection
 from stockpot.soups.selection.registry import SELECTIONS
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from stockpot.merging.recipe import Recipe
     from stockpot.merging.states import StateDict
+    from stockpot.soups.concat.concatenate import WideNet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +160,7 @@ class _CandidateSoups(Merges):
 
         super().__init__(job.root, job.workload, job.ingredients, device)
         self._job = job
-        self._uses_base = METHODS[job.method].takes_base
+        self._uses_base = job.method != CONCAT and METHODS[job.method].takes_base
         self._prepared: dict[int, Mapping[str, Any]] = {}
 
     @property
@@ -172,6 +174,8 @@ class _CandidateSoups(Merges):
 
         if self._job.method == "linear":
             return self.score_members(members)
+        if self._job.method == CONCAT:
+            return self.scorer.val_values(self.moved(self._side_by_side(members).weights))
         base = self._base if self._uses_base else None
         states = [self.states[member] for member in members]
         weights = merge_states(states, self._recipe(members), base)
@@ -203,16 +207,27 @@ class _CandidateSoups(Merges):
 
         job = self._job
         chosen = [job.ingredients[member] for member in members]
-        paths = [verify(job.root, model.checkpoint) for model in chosen]
-        base = verify(job.root, job.base.checkpoint)
-        merged = merge_files(paths, self._recipe(members), base if self._uses_base else None)
-        weights = self.recalibrated(merged, self._num_merged(members))
         made = {
             "recipe": job.recipe,
             "coefficients": {model.name: share for model in chosen},
             "inputs": {model.name: model.digest for model in chosen},
         }
+        if job.method == CONCAT:
+            wide = self._side_by_side(members)
+            weights, made = wide.weights, made | wide.described
+        else:
+            paths = [verify(job.root, model.checkpoint) for model in chosen]
+            base = verify(job.root, job.base.checkpoint)
+            merged = merge_files(paths, self._recipe(members), base if self._uses_base else None)
+            weights = self.recalibrated(merged, self._num_merged(members))
         return Store(job.root).save("soup", key, job.name, weights, made | dict(details))
+
+    def _side_by_side(self, members: Sequence[int]) -> WideNet:
+        from stockpot.soups.concat.concatenate import concatenate
+
+        states = [self.states[member] for member in members]
+        coefficients = coefficients_of(len(members), self._job.options)
+        return concatenate(self.workload.build(), states, coefficients)
 
     def _recipe(self, members: Sequence[int]) -> Recipe:
         from stockpot.merging.recipe import Recipe

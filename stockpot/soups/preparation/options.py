@@ -8,8 +8,10 @@ from typing import Any
 
 from stockpot.errors import InputError, unknown_name
 from stockpot.merging.registry import METHODS
+from stockpot.soups.concat.options import CONCAT, check_concat
 from stockpot.soups.preparation.protocol import Preparation
 from stockpot.soups.preparation.registry import PREPARATIONS
+from stockpot.workloads.protocol import Workload
 
 
 def split_options(
@@ -18,7 +20,7 @@ def split_options(
     """Build the preparation of a merge method from its part of the options.
 
     Args:
-        method_name: a registered merge method.
+        method_name: a registered merge method, or `concat`.
         options: of the method and of its preparation, by name.
 
     Returns:
@@ -27,6 +29,9 @@ def split_options(
     Raises:
         InputError: an option is unknown, or out of the preparation's range.
     """
+    if method_name == CONCAT:
+        check_concat(options)
+        return None, dict(options)
     method = METHODS[method_name]
     if method.side_information is None:
         return None, dict(options)
@@ -43,8 +48,22 @@ def split_options(
     return preparation, {name: value for name, value in options.items() if name not in theirs}
 
 
+def check_preparation(method_name: str, options: Mapping[str, Any], workload: Workload) -> None:
+    """Check that the preparation of a merge method, if it has one, is for a workload.
+
+    Raises:
+        InputError: it is not.
+    """
+    if method_name != "linear":  # looking up the others imports torch, which takes a second
+        preparation, _ = split_options(method_name, options)
+        if preparation is not None:
+            preparation.check(workload)
+
+
 def method_modules(method_name: str) -> tuple[str, ...]:
     """Return the modules of a merge method and of its preparation, for the key of their code."""
+    if method_name == CONCAT:
+        return ("stockpot.soups.concat.concatenate", "stockpot.soups.concat.options")
     module = METHODS.module_of(method_name)
     if method_name == "linear":  # looking up the others imports torch, which takes a second
         return (module,)
