@@ -15,9 +15,16 @@ from projects import ProjectFolder, wait_until
 
 
 def weights(project: ProjectFolder) -> dict[str, int]:
-    """Return when each file of weights was written, by its path."""
+    """Return when each file of weights was written, by its path.
+
+    A model without its record, which is written last, was the step in flight.
+    """
     times = project.times()
-    return {path: time for path, time in times.items() if path.endswith(".safetensors")}
+    return {
+        path: time
+        for path, time in times.items()
+        if path.endswith(".safetensors") and path.replace(".safetensors", ".json") in times
+    }
 
 
 def kill_group(process: subprocess.Popen[str]) -> None:

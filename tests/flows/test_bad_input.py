@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from projects import PARAMS, ProjectFolder
+
+from stockpot.errors import InputError
+from stockpot.experiment.opening import make_plan
 
 SET = {
     "an unknown key": ("sweep.sise=4", "sweep.sise: unknown field 'sise', .* mean 'size'"),
@@ -18,7 +23,7 @@ SET = {
         "evaluate.confidence: must be less than 1",
     ),
     "an empty space": ("sweep.space={}", "sweep.space: is empty"),
-    "size 0": ("sweep.size=0", "sweep: size must be at least 1 without import, got 0"),
+    "size 0": ("sweep.size=0", "sweep: size must be at least 1 without import or rounds, got 0"),
     "an unknown workload": ("workload.name=digit", "unknown workload 'digit', .* mean 'digits'"),
     "an unknown method": ("soups.0.method=liner", "unknown merge method 'liner', .* mean 'linear'"),
     "an unknown sampler": ("tune.0.sampler=tpee", "tune.0.sampler: .* got 'tpee'; .* mean 'tpe'"),
@@ -28,10 +33,6 @@ SET = {
     "no such place": ("soups.7.name=mean", "--set: no field 'soups.7.name' in the file"),
     "an override without a value": ("sweep.size", "--set: must look like .*, got 'sweep.size'"),
     "an override that is not YAML": ("sweep.size=[1", "--set sweep.size: the value is not YAML"),
-    "no tracking server": (
-        "track.uri=http://127.0.0.1:9",
-        "track.uri http://127.0.0.1:9: the server must answer, got 'connection refused'",
-    ),
 }
 
 
@@ -73,7 +74,16 @@ def everything_in(folder: Path) -> set[str]:
 def test_a_field_that_cannot_be_used_is_named(
     project: ProjectFolder, override: str, message: str
 ) -> None:
-    assert_refused(project, message, "--set", override)
+    with patch.dict(os.environ), pytest.raises(InputError) as refused:
+        make_plan(project.root / "params.yaml", [override])
+
+    assert re.search(message, str(refused.value).replace("\n", " "))
+
+
+def test_a_tracking_server_that_refuses_is_named(project: ProjectFolder) -> None:
+    message = "track.uri http://127.0.0.1:9: the server must answer, got 'connection refused'"
+
+    assert_refused(project, message, "--set", "track.uri=http://127.0.0.1:9")
 
 
 def test_all_errors_of_a_file_are_shown_at_once(project: ProjectFolder) -> None:

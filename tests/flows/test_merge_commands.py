@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from flows.merge_commands import explain, merge, verify
 from stockpot.errors import InputError
+
+Stockpot: TypeAlias = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
@@ -26,23 +29,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def stockpot(folder: Path, *arguments: str) -> tuple[int, str]:
-    """Run the command in a folder that is no project."""
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("stockpot")), *arguments],
-        cwd=folder,
-        env=os.environ | {"COLUMNS": "160"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stdout + done.stderr
-
-
-def test_merge_explain_and_verify_follow_each_other(folder: Path) -> None:
-    merged = stockpot(folder, "merge", "merge.yaml", "merged")
-    explained = stockpot(folder, "explain", "merged")
-    verified = stockpot(folder, "verify", "merged")
+def test_merge_explain_and_verify_follow_each_other(stockpot: Stockpot, folder: Path) -> None:
+    merged = stockpot("merge", "merge.yaml", "merged")
+    explained = stockpot("explain", "merged")
+    verified = stockpot("verify", "merged")
 
     assert merged[0] == 0, merged[1]
     assert "linear: 2 models, 1 tensors" in merged[1]
@@ -60,23 +50,25 @@ def test_merge_explain_and_verify_follow_each_other(folder: Path) -> None:
     ]
 
 
-def test_verify_sees_one_flipped_bit(folder: Path) -> None:
-    stockpot(folder, "merge", "merge.yaml", "merged")
+def test_verify_sees_one_flipped_bit(stockpot: Stockpot, folder: Path) -> None:
+    stockpot("merge", "merge.yaml", "merged")
     weights = folder / "merged" / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
 
-    code, said = stockpot(folder, "verify", "merged")
+    code, said = stockpot("verify", "merged")
 
     assert code == 1
     assert "its weights differ from those of its pedigree" in said
 
 
-def test_a_dry_run_says_what_is_out_of_the_ordinary_and_writes_nothing(folder: Path) -> None:
+def test_a_dry_run_says_what_is_out_of_the_ordinary_and_writes_nothing(
+    stockpot: Stockpot, folder: Path
+) -> None:
     (folder / "merge.yaml").write_text("method: linear\nmodels: [a.safetensors, a.safetensors]")
 
-    code, said = stockpot(folder, "merge", "merge.yaml", "merged", "--dry-run")
+    code, said = stockpot("merge", "merge.yaml", "merged", "--dry-run")
 
     assert code == 0, said
     assert "- models 0 and 1 are equal: one of them counts twice" in said
@@ -84,10 +76,10 @@ def test_a_dry_run_says_what_is_out_of_the_ordinary_and_writes_nothing(folder: P
     assert not (folder / "merged").exists()
 
 
-def test_bad_input_ends_with_code_2_and_without_traceback(folder: Path) -> None:
+def test_bad_input_ends_with_code_2_and_without_traceback(stockpot: Stockpot, folder: Path) -> None:
     (folder / "merge.yaml").write_text("method: linaer\nmodels: [a.safetensors]")
 
-    code, said = stockpot(folder, "merge", "merge.yaml", "merged")
+    code, said = stockpot("merge", "merge.yaml", "merged")
 
     assert code == 2
     assert "did you mean 'linear'" in said
@@ -180,6 +172,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 
 def test_a_file_that_the_disk_has_no_room_for_is_an_error_and_can_be_made_later(
+    stockpot: Stockpot,
     folder: Path,
 ) -> None:
     command = [str(Path(sys.executable).with_name("stockpot")), "merge", "merge.yaml", "merged"]
@@ -194,7 +187,7 @@ def test_a_file_that_the_disk_has_no_room_for_is_an_error_and_can_be_made_later(
         check=False,
     )
     is_there = (folder / "merged").exists()
-    later, _ = stockpot(folder, "merge", "merge.yaml", "merged")
+    later, _ = stockpot("merge", "merge.yaml", "merged")
 
     assert done.returncode == 2
     assert "GB could not be allocated (File too large); free space and run it again" in done.stderr
@@ -213,7 +206,9 @@ with sole_writer(Path(sys.argv[1])):
 """
 
 
-def test_a_second_merge_to_one_place_says_which_process_is_at_it(folder: Path) -> None:
+def test_a_second_merge_to_one_place_says_which_process_is_at_it(
+    stockpot: Stockpot, folder: Path
+) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", WRITES_TO, str(folder / "merged")],
         stdin=subprocess.PIPE,
@@ -223,9 +218,9 @@ def test_a_second_merge_to_one_place_says_which_process_is_at_it(folder: Path) -
         assert first.stdout is not None
         assert first.stdout.readline() == "writes\n"
 
-        code, said = stockpot(folder, "merge", "merge.yaml", "merged")
+        code, said = stockpot("merge", "merge.yaml", "merged")
         first.communicate("\n")
-    after, _ = stockpot(folder, "merge", "merge.yaml", "merged")
+    after, _ = stockpot("merge", "merge.yaml", "merged")
 
     assert code == 2
     assert f"merged: process {first.pid} (stockpot merge, since " in said
@@ -233,18 +228,18 @@ def test_a_second_merge_to_one_place_says_which_process_is_at_it(folder: Path) -
     assert not list(folder.glob(".*"))
 
 
-def test_methods_are_listed_with_their_options(folder: Path) -> None:
-    code, said = stockpot(folder, "merge", "--methods")
+def test_methods_are_listed_with_their_options(stockpot: Stockpot) -> None:
+    code, said = stockpot("merge", "--methods")
 
     assert code == 0, said
     assert "linear" in said
 
 
-def test_inspect_says_whether_models_belong_together(folder: Path) -> None:
+def test_inspect_says_whether_models_belong_together(stockpot: Stockpot, folder: Path) -> None:
     save_file({"other": torch.ones(1)}, folder / "c.safetensors")
 
-    fitting = stockpot(folder, "inspect", "a.safetensors", "b.safetensors", "--weights")
-    strange = stockpot(folder, "inspect", "a.safetensors", "c.safetensors")
+    fitting = stockpot("inspect", "a.safetensors", "b.safetensors", "--weights")
+    strange = stockpot("inspect", "a.safetensors", "c.safetensors")
 
     assert fitting[0] == 0, fitting[1]
     assert "These models can be merged" in fitting[1]

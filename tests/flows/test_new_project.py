@@ -87,6 +87,7 @@ def test_a_name_that_files_cannot_hold_is_refused(tmp_path: Path, name: str) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.full
 def test_a_new_project_passes_its_own_test(tmp_path: Path) -> None:
     write_project(tmp_path / "spirals")
     hidden = ("STOCKPOT_", "PYTEST_", "COV_", "COVERAGE_")

@@ -11,7 +11,7 @@ from projects import PARAMS, ProjectFolder
 
 COMMANDS = [
     pytest.param(("stockpot", "run"), marks=pytest.mark.slow),
-    ("dvc", "repro"),
+    pytest.param(("dvc", "repro"), marks=pytest.mark.full),
 ]
 UP_TO_DATE = "Data and pipelines are up to date."
 

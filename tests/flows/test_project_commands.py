@@ -2,50 +2,28 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
-from typer.testing import CliRunner
 
-from flows.cli import app
 from flows.project_commands import check, new
 from stockpot.errors import InputError
 
 Stockpot: TypeAlias = Callable[..., tuple[int, str]]
 
 
-@pytest.fixture
-def stockpot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stockpot]:
-    """Return what runs the command in a folder of this test, in this process."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    before = set(sys.modules)
-
-    def run(*arguments: str) -> tuple[int, str]:
-        result = CliRunner().invoke(app, arguments, env={"COLUMNS": "160"})
-        return result.exit_code, result.output
-
-    yield run
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
-            del sys.modules[name]
-
-
 def test_each_check_is_a_line_and_a_failure_says_what_to_change(stockpot: Stockpot) -> None:
     code, output = stockpot("check", "broken_workloads:Leak")
 
-    lines = [line.split("  ")[0] for line in output.splitlines()]
     assert code == 1
-    assert "failed  splits are disjoint" in output
+    assert "failed splits are disjoint" in output
     assert "keep equal examples in one split" in output
     assert "skipped copies keep the order" in output
     assert "no shifts are chosen" in output
-    assert lines.count("failed") == 1
-    assert "16 ok, 1 failed" not in output  # the skipped ones are counted apart
-    assert "1 failed, 3 skipped" in output
+    assert re.search(r" \d+ ok, 1 failed, 3 skipped$", output)
 
 
 def test_options_and_shifts_reach_the_workload(stockpot: Stockpot) -> None:
@@ -55,7 +33,7 @@ def test_options_and_shifts_reach_the_workload(stockpot: Stockpot) -> None:
 
     assert code == 1
     assert "dataset('test'): must have 2 examples at least, got 1" in output
-    assert "ok      shifts repeat" in output
+    assert "ok shifts repeat" in output
 
 
 @pytest.mark.parametrize(
@@ -74,7 +52,7 @@ def test_every_kind_of_plugin_is_checked(stockpot: Stockpot, arguments: tuple[st
     code, output = stockpot("check", *arguments)
 
     assert code == 0, output
-    assert " ok" in output.splitlines()[-1]
+    assert re.search(r" \d+ ok(, \d+ skipped)?$", output)
 
 
 def test_a_metric_of_the_users_is_checked_on_outputs_of_its_task(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from projects import ProjectFolder
 
 
@@ -11,6 +12,7 @@ def weights(project: ProjectFolder) -> dict[str, int]:
     return {path: time for path, time in times if "ingredients/" in path and path.endswith("rs")}
 
 
+@pytest.mark.full
 def test_a_second_run_says_for_whom_it_waits_and_then_finds_nothing_to_do(
     finished_project: ProjectFolder,
 ) -> None:

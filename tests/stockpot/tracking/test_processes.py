@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from mlflow.tracking.client import MlflowClient
 
 from stockpot.tracking.records import ModelRecord
@@ -45,6 +46,7 @@ def statuses(folder: Path, prefix: str) -> list[str]:
     return sorted(f"{run.info.run_name} {run.info.status}" for run in found)
 
 
+@pytest.mark.full
 def test_processes_that_create_the_same_database_at_once_can_all_log(tmp_path: Path) -> None:
     processes = [start(tmp_path, prefix, 2) for prefix in ("a", "b")]
 
