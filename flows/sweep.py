@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flows.rounds import merge_in_rounds
 from flows.stage import stage
 from tasks.checks import check_before_merging
 from tasks.fan_out import side_by_side
@@ -18,7 +19,7 @@ from tasks.training import (
 
 @stage("sweep")
 def fine_tune_ingredients(session: Session) -> None:
-    """Import ingredients, and fine-tune one per point of the search space.
+    """Import ingredients, fine-tune one per point of the search space, and make some in rounds.
 
     With `search: soup`, the points of each round depend on the soup of those before. Ingredients
     that fail are recorded.
@@ -34,6 +35,9 @@ def fine_tune_ingredients(session: Session) -> None:
         outcomes = [*outcomes, *side_by_side(fine_tune, snapshots, "snapshots")]
         jobs = [*jobs, *snapshots]
 
-    ingredients, failed = enough_ingredients([*imports, *jobs], [*imported, *outcomes])
+    in_rounds, merged = merge_in_rounds(session)
+
+    made = [*imported, *outcomes, *merged]
+    ingredients, failed = enough_ingredients([*imports, *jobs, *in_rounds], made)
     precheck = check_before_merging(ingredients)
     record_stage("sweep", {"ingredients": ingredients, "failed": failed, "precheck": precheck})

@@ -12,11 +12,12 @@ from pydantic import Discriminator, Field, Tag, create_model
 
 from stockpot.errors import unknown_name
 from stockpot.plugins import Option, Registry
+from stockpot.soups.rounds.rule import RuleKind
 from stockpot.soups.selection.rule import Rule
 from stockpot.soups.tuning.custom_search import SearchKind
 from stockpot.yaml_files import Section
 
-P = TypeVar("P", Rule, SearchKind)
+P = TypeVar("P", Rule, SearchKind, RuleKind)
 
 
 def section_by_name(

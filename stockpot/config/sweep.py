@@ -8,6 +8,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from stockpot.config.hyperparameter_fields import offered_fields, with_fields
+from stockpot.config.rounds import RoundsSection
 from stockpot.config.space import SpaceSection
 from stockpot.ingredients.points import Point
 from stockpot.yaml_files import Section
@@ -100,6 +101,13 @@ class SweepSection(Section):
             description="for search: list; per ingredient, hyperparameters that replace the space's"
         ),
     ] = ()
+    rounds: Annotated[
+        Sequence[RoundsSection],
+        Field(
+            description="further ingredients, each made in rounds: clients with shards of train "
+            "train for some steps, their models are merged, and they continue from the merge"
+        ),
+    ] = ()
     precheck: PrecheckSection = PrecheckSection()
 
     @field_validator("list")
@@ -114,8 +122,11 @@ class SweepSection(Section):
 
     @model_validator(mode="after")
     def _there_are_ingredients(self) -> SweepSection:
-        if self.size == 0 and not self.imports:
-            raise ValueError("size must be at least 1 without import, got 0")
+        if self.size == 0 and not self.imports and not self.rounds:
+            raise ValueError("size must be at least 1 without import or rounds, got 0")
+        names = [recipe.name for recipe in self.rounds]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"names of rounds must differ from each other, got {twice}")
         if self.size != 0 and "space" not in self.model_fields_set:
             raise ValueError("space is required where size is not 0, got nothing")
         return self
@@ -133,8 +144,9 @@ class SweepSection(Section):
                 f"got {self.size}"
             )
         size = limit if self.size is None else self.size
-        if size is not None and not self.imports and self.min_ingredients > size:
-            raise ValueError(
-                f"min_ingredients must be at most size ({size}), got {self.min_ingredients}"
-            )
+        if size is None or self.imports:
+            return self
+        if self.min_ingredients > size + len(self.rounds):
+            made = f"size ({size})" + (f" plus rounds ({len(self.rounds)})" if self.rounds else "")
+            raise ValueError(f"min_ingredients must be at most {made}, got {self.min_ingredients}")
         return self

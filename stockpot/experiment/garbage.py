@@ -35,6 +35,7 @@ def find_garbage(project: Project) -> list[Path]:
     judged = {entry["digest"] for manifest in manifests for entry in manifest.get("models", [])}
     unused = [path for path in Store(root).files() if path not in used and path.stem not in failed]
     unused += [path for path in (state / "partial").glob("*") if path.is_file()]
+    unused += [path for path in (state / "rounds").glob("*/*") if path.is_file()]
     unused += _caches(state / "preparations", digests)
     unused += _caches(state / "predictions", digests | judged | {TARGETS, MERGED})
     unused += [path for folder in (project.results, state) for path in folder.rglob("*.tmp")]

@@ -18,6 +18,7 @@ from stockpot.experiment.jobs.imports import Imports
 from stockpot.experiment.jobs.judging import Evaluation
 from stockpot.experiment.jobs.prechecking import PrecheckJob
 from stockpot.experiment.jobs.proposing import FIRST, ROUND, ProposalJob
+from stockpot.experiment.jobs.rounds import RoundsJob, rounds_jobs
 from stockpot.experiment.jobs.soups import SoupJob
 from stockpot.experiment.jobs.training import TrainingJob
 from stockpot.experiment.jobs.tuning import TuningJob
@@ -141,6 +142,11 @@ class Plan:
             self._training(f"ingredient-{number:02d}", "ingredient", point, base)
             for number, point in enumerate(points, start=first)
         ]
+
+    def rounds_jobs(self) -> list[RoundsJob]:
+        """Return the jobs of the ingredients that are made in rounds."""
+        base = self.base().checkpoint
+        return rounds_jobs(self.project.root, self.workload, self.experiment, base)
 
     def precheck_job(self, ingredients: Sequence[Model]) -> PrecheckJob:
         """Return the job that checks the ingredients of the sweep before they are merged."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from stockpot.errors import InputError, StageFailed
 from stockpot.experiment.jobs.importing import ImportJob
 from stockpot.experiment.jobs.job import CannotMake, ModelJob
+from stockpot.experiment.jobs.rounds import repeated
 from stockpot.experiment.jobs.soups import SoupJob
 from stockpot.experiment.jobs.training import TrainingJob
 from stockpot.experiment.jobs.tuning import TuningJob
@@ -179,6 +180,8 @@ def _job(provenance: Provenance, root: Path, place: Path) -> ModelJob:
     }
     if provenance.ingredients:
         return _merging_job(provenance, frame)
+    if "rounds" in recorded.details:
+        return repeated(provenance, place)
     if "imported" in recorded.details:
         return ImportJob(**frame, start=provenance.base, **_source(recorded, root, place))
     epoch = recorded.details.get("epoch")

@@ -9,6 +9,7 @@ from typing import Any
 
 from stockpot.diagnostics.registry import DIAGNOSTICS
 from stockpot.errors import InputError
+from stockpot.experiment.federation import rounds_modules
 from stockpot.experiment.jobs.importing import IMPORTING_MODULES
 from stockpot.experiment.jobs.soups import soup_modules
 from stockpot.experiment.jobs.training import TRAINING_MODULES
@@ -109,7 +110,8 @@ def _sweep_modules(plan: Plan) -> tuple[str, ...]:
     trained = (*TRAINING_MODULES, "stockpot.ingredients.points") if sweep.size != 0 else ()
     imported = IMPORTING_MODULES if sweep.imports else ()
     proposed = (f"{_JOBS}.proposing",) if sweep.search == "soup" else ()
-    return (f"{_JOBS}.prechecking", *trained, *imported, *proposed)
+    in_rounds = tuple(module for one in sweep.rounds for module in rounds_modules(one.rule))
+    return (f"{_JOBS}.prechecking", *trained, *imported, *proposed, *in_rounds)
 
 
 def _soup_modules(plan: Plan) -> tuple[str, ...]:

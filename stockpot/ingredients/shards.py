@@ -51,8 +51,9 @@ def split_into_shards(
         pieces = numpy.array_split(draws.permutation(num_rows), num_shards)
         return [torch.from_numpy(piece).sort().values for piece in pieces]
     parts: list[list[int]] = [[] for _ in range(num_shards)]
-    for label in labels.unique().tolist():
-        rows = draws.permutation((labels == label).nonzero()[:, 0].numpy())
+    classes = labels.numpy()
+    for label in numpy.unique(classes):
+        rows = draws.permutation(numpy.flatnonzero(classes == label))
         shares = draws.dirichlet([concentration] * num_shards)
         # One random offset per class rounds the ends without a preference for any shard.
         ends = (shares.cumsum()[:-1] * len(rows) + draws.random()).astype(int)
@@ -77,7 +78,7 @@ def class_counts(labels: Tensor | None, shards: Sequence[Tensor]) -> list[dict[s
     """Return the number of examples of each class in each shard; empty without labels."""
     if labels is None:
         return []
-    counted = [labels[shard].unique(return_counts=True) for shard in shards]
+    counted = [numpy.unique(labels[shard].numpy(), return_counts=True) for shard in shards]
     return [
         {str(label): number for label, number in zip(found.tolist(), of.tolist(), strict=True)}
         for found, of in counted

@@ -131,7 +131,7 @@ class Store:
 
 def pedigree(kind: str, key: str, details: Mapping[str, Any]) -> str:
     """Return the metadata in a model's header as JSON; long details are in the manifest alone."""
-    long = {"trials", "front", "folds", "class_entropy", "layer_coefficients", "paths"}
+    long = {"trials", "front", "folds", "class_entropy", "layer_coefficients", "paths", "history"}
     short = {name: value for name, value in details.items() if name not in long}
     return json.dumps({"kind": kind, "key": key, **short}, sort_keys=True)
 

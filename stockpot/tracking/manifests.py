@@ -89,7 +89,8 @@ def _params(
         recipe["num_ingredients"] = num_used
         candidates = {**dict.fromkeys(sorted(keys.keys() - {"base"}), 0.0), **coefficients}
         named = {f"coefficient/{name}": value for name, value in candidates.items()}
-    flat = flatten({**model.get("hyperparameters", {}), **recipe})
+    in_rounds = {n: v for n, v in model.get("rounds", {}).items() if n != "shard_classes"}
+    flat = flatten({**model.get("hyperparameters", {}), "rounds": in_rounds, **recipe})
     leaves = {name: value for name, value in flat.items() if value is not None and value != {}}
     return {name: _scalar(value) for name, value in leaves.items()} | named
 
@@ -99,7 +100,10 @@ def _scalar(value: Any) -> Scalar:
 
 
 def _curves(model: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
-    """Return the best score after each greedy step, or after each trial of a study."""
+    """Return the score after each round, greedy step (the best), or trial of a study (the best)."""
+    if history := model.get("history"):
+        numbers, scores = zip(*history, strict=True)
+        return {"rounds/participants": numbers, "rounds/score": scores}
     if steps := model.get("steps"):
         return {"greedy/best_score": tuple(step["best"] for step in steps)}
     trials = model.get("trials", [])

@@ -7,15 +7,13 @@ rounded once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from stockpot.merging.engine import merge_states
-from stockpot.merging.methods.linear import linear
-from stockpot.merging.recipe import Recipe
-from stockpot.merging.states import State, StateDict
-from stockpot.soups.rounds.rule import Correction, Round
+    from stockpot.merging.states import State, StateDict
+    from stockpot.soups.rounds.rule import Correction, Round
 
 _STATISTICS = ("running_mean", "running_var")
 
@@ -39,10 +37,8 @@ def weighted_change(done: Round, shares: Mapping[int, float]) -> StateDict:
 
 def _change(done: Round, shares: Mapping[int, float], name: str) -> Tensor:
     start = done.start[name].double()
-    total = torch.zeros_like(start)
-    for client, share in shares.items():
-        total += share * (done.models[client][name].double() - start)
-    return total
+    changes = [s * (done.models[client][name].double() - start) for client, s in shares.items()]
+    return sum(changes[1:], start=changes[0])
 
 
 def stepped(done: Round, direction: State, length: float, shares: Mapping[int, float]) -> StateDict:
@@ -51,12 +47,15 @@ def stepped(done: Round, direction: State, length: float, shares: Mapping[int, f
     BatchNorm statistics are pooled over the participants instead, in proportion to their shares;
     of counters the largest is taken.
     """
-    weights = weight_names(done.start)
+    from stockpot.merging.engine import merge_states
+    from stockpot.merging.methods.linear import linear
+    from stockpot.merging.recipe import Recipe
+
     moved = {
         name: (done.start[name].double() + length * direction[name].double()).to(
             done.start[name].dtype
         )
-        for name in weights
+        for name in weight_names(done.start)
     }
     others = [name for name in done.start if name not in moved]
     total = sum(shares.values())
@@ -108,6 +107,8 @@ def named(prefix: str, state: State) -> StateDict:
 
 def plus(*terms: tuple[float, State]) -> StateDict:
     """Return a weighted sum of states, in float64; a name that a state lacks counts as 0 there."""
+    import torch
+
     names: Iterable[str] = dict.fromkeys(name for _, state in terms for name in state)
     return {
         name: sum(

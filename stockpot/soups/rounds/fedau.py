@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from stockpot.merging.states import State, StateDict
 from stockpot.soups.rounds.changes import check_range, stepped, weighted_change
 from stockpot.soups.rounds.rule import Merged, Round, ServerRule
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stockpot.merging.states import State, StateDict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,19 +61,23 @@ def new_history(num_clients: int) -> StateDict:
     It has, per client, the number and the sum of its intervals that have ended, and the rounds
     since the last one ended; int64, (N,).
     """
+    import torch
+
     zeros = torch.zeros(num_clients, dtype=torch.int64)
     return {"intervals": zeros, "total": zeros.clone(), "waited": zeros.clone()}
 
 
 def participation_weights(history: State) -> Tensor:
     """Return the mean interval of each client, 1 before its first has ended; (N,), float64."""
+    import torch
+
     number, total = history["intervals"], history["total"].double()
     return torch.where(number > 0, total / number.clamp(min=1), torch.ones_like(total))
 
 
 def count_round(history: State, participants: Collection[int], cutoff: int) -> StateDict:
     """Return the history after a round: an interval ends when a client takes part, or is cut."""
-    takes_part = torch.zeros_like(history["waited"], dtype=torch.bool)
+    takes_part = history["waited"] < 0  # none
     takes_part[list(participants)] = True
     waited = history["waited"] + 1
     ends = takes_part | (waited >= cutoff)

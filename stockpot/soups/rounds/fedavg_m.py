@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from stockpot.merging.states import State
 from stockpot.soups.rounds.changes import (
     check_range,
     equal_shares,
@@ -19,6 +19,9 @@ from stockpot.soups.rounds.changes import (
     weighted_change,
 )
 from stockpot.soups.rounds.rule import Correction, Merged, Round, ServerRule
+
+if TYPE_CHECKING:
+    from stockpot.merging.states import State
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,17 +9,16 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from torch import Tensor
-
-from stockpot.merging.engine import merge_states
-from stockpot.merging.methods.linear import linear
-from stockpot.merging.recipe import Recipe
-from stockpot.merging.states import State, StateDict
 from stockpot.seeding import derive_seed
 from stockpot.soups.rounds.changes import weight_names
 from stockpot.soups.rounds.rule import Correction, Merged, Round
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stockpot.merging.states import State, StateDict
 
 _CONSTANT = 1e-30  # variances below it are 0
 
@@ -48,6 +47,7 @@ class Gossip:
     eps: float = 1e-12
     min_ndim: int = 2
     needs_sgd = False
+    has_server = False
 
     def __post_init__(self) -> None:
         if self.peers < 1:
@@ -87,6 +87,10 @@ class Gossip:
 
     def _corrected(self, models: Sequence[State], own_share: float) -> StateDict:
         """Average models, and rescale the weights; the first model is the client's own."""
+        from stockpot.merging.engine import merge_states
+        from stockpot.merging.methods.linear import linear
+        from stockpot.merging.recipe import Recipe
+
         equal = (1 / len(models),) * len(models)
         mean = merge_states(models, Recipe.of(linear, equal, {}))
         if self.variance == "none" or len(models) == 1:

@@ -9,11 +9,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stockpot.errors import InputError
-from stockpot.merging.states import State, StateDict
 from stockpot.plugins import Option, options_of
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from stockpot.merging.states import State, StateDict
 
 _EMPTY: Mapping[str, Tensor] = MappingProxyType({})
 
@@ -81,9 +82,11 @@ class RoundRule(Protocol):
 
     Attributes:
         needs_sgd: whether the rule is only right for plain SGD, whose steps sum to the gradients.
+        has_server: whether all clients start from one model; else each keeps its own.
     """
 
     needs_sgd: bool
+    has_server: bool
 
     def correction(self, memory: State, own: State) -> Correction:
         """Return the correction of one client's gradients in the next round.
@@ -111,6 +114,7 @@ class ServerRule:
     """The base of rules with a server, from whose model all clients start."""
 
     needs_sgd = False
+    has_server = True
 
     def correction(self, memory: State, own: State) -> Correction:  # noqa: ARG002 (of subclasses)
         """Return no correction."""
@@ -146,7 +150,7 @@ def rule_kind_of(place: str, found: Callable[..., Any]) -> RuleKind:
     Raises:
         InputError: it is not a class with the members of `RoundRule`.
     """
-    members = ("needs_sgd", "correction", "start_of", "merge", "without_participants")
+    members = ("needs_sgd", "has_server", "correction", "start_of", "merge", "without_participants")
     missing = [name for name in members if not hasattr(found, name)]
     if missing or not isinstance(found, type):
         raise InputError(

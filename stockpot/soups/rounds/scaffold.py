@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from stockpot.merging.states import State, StateDict
 from stockpot.soups.rounds.changes import (
     check_range,
     equal_shares,
@@ -16,6 +17,9 @@ from stockpot.soups.rounds.changes import (
     weighted_change,
 )
 from stockpot.soups.rounds.rule import Correction, Merged, Round, ServerRule
+
+if TYPE_CHECKING:
+    from stockpot.merging.states import State, StateDict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +55,10 @@ class Scaffold(ServerRule):
 
 
 def updated_controls(
-    done: Round, control: State, own: dict[int, State], corrections: dict[int, Correction]
+    done: Round,
+    control: State,
+    own: Mapping[int, State],
+    corrections: Mapping[int, Correction],
 ) -> tuple[StateDict, dict[int, StateDict]]:
     """Return the server's control variate and those of the participants after a round.
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from stockpot.merging.states import State
 from stockpot.soups.rounds.changes import (
     check_range,
     equal_shares,
@@ -22,6 +22,9 @@ from stockpot.soups.rounds.changes import (
 )
 from stockpot.soups.rounds.rule import Correction, Merged, Round, ServerRule
 from stockpot.soups.rounds.scaffold import updated_controls
+
+if TYPE_CHECKING:
+    from stockpot.merging.states import State
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,7 +47,10 @@ def test_sections_are_written_and_read_with_the_same_names(load: Load) -> None:
 @pytest.mark.parametrize(
     ("sweep", "message"),
     [
-        ("{size: 0, space: {epochs: 1}}", "sweep: size must be at least 1 without import, got 0"),
+        (
+            "{size: 0, space: {epochs: 1}}",
+            "sweep: size must be at least 1 without import or rounds, got 0",
+        ),
         ("{import: a.pt}", "sweep: space is required where size is not 0, got nothing"),
         (
             "{import: ../a.pt, size: 0}",
