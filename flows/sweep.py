@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flows.reference import make_reference, recorded
 from flows.rounds import merge_in_rounds
 from flows.stage import stage
 from tasks.checks import check_before_merging
@@ -26,10 +27,13 @@ def fine_tune_ingredients(session: Session) -> None:
     """
     imports, imported = import_checkpoints("sweep")
 
-    jobs = session.plan.ingredient_jobs()
+    reference = make_reference(session)
+    near = reference.near if reference else list
+
+    jobs = near(session.plan.ingredient_jobs())
     fine_tune = train_model.with_options(retries=session.plan.experiment.sweep.retries)
     outcomes = side_by_side(fine_tune, jobs, "sweep")
-    while more := next_ingredients(jobs, outcomes):
+    while more := near(next_ingredients(jobs, outcomes)):
         jobs, outcomes = [*jobs, *more], [*outcomes, *side_by_side(fine_tune, more, "sweep")]
     if snapshots := snapshots_of(jobs, outcomes):
         outcomes = [*outcomes, *side_by_side(fine_tune, snapshots, "snapshots")]
@@ -40,4 +44,7 @@ def fine_tune_ingredients(session: Session) -> None:
     made = [*imported, *outcomes, *merged]
     ingredients, failed = enough_ingredients([*imports, *jobs, *in_rounds], made)
     precheck = check_before_merging(ingredients)
-    record_stage("sweep", {"ingredients": ingredients, "failed": failed, "precheck": precheck})
+    record_stage(
+        "sweep",
+        {"ingredients": ingredients, "failed": failed, "precheck": precheck, **recorded(reference)},
+    )

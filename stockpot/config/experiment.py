@@ -198,4 +198,4 @@ def _is_taken(name: str) -> bool:
     """Whether another model, or another row of the results table, has this name."""
     kinds = ("logit", "probability", "median", "stacked", "mean")
     taken = {"base", "best ingredient", *(f"{kind} ensemble" for kind in kinds)}
-    return name in taken or name.startswith(("ingredient-", "imported-", "rounds-"))
+    return name in taken or name.startswith(("ingredient-", "imported-", "rounds-", "reference"))

@@ -10,7 +10,7 @@ from pydantic import field_validator, model_validator
 from stockpot.config.distributions import as_distribution, names_field, number_field
 from stockpot.config.hyperparameter_fields import OfferedField, offered_fields, with_fields
 from stockpot.ingredients.finetuning.hyperparameters import TECHNIQUES, Value
-from stockpot.ingredients.points import Constant, Distribution, Point
+from stockpot.ingredients.points import Choice, Constant, Distribution, Point
 from stockpot.yaml_files import Section
 
 _OFFERED = offered_fields("space")
@@ -66,6 +66,12 @@ class SpaceSection(Section):
             name: _OFFERED[name].checked(value) if name in _OFFERED else value
             for name, value in point.items()
         }
+
+    def names(self, field: str) -> tuple[Value, ...]:
+        """Return the names that a hyperparameter which is no number may have."""
+        axis = self.distributions()[field]
+        assert isinstance(axis, Constant | Choice), f"{field} is a number"
+        return axis.values()
 
     def distributions(self) -> dict[str, Distribution]:
         """Return a distribution per hyperparameter.

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from stockpot.config.hyperparameter_fields import offered_fields, with_fields
 from stockpot.config.rounds import RoundsSection
 from stockpot.config.space import SpaceSection
+from stockpot.config.sweep_reference import ReferenceSection
 from stockpot.ingredients.points import Point
 from stockpot.yaml_files import Section
 
@@ -108,6 +109,9 @@ class SweepSection(Section):
             "train for some steps, their models are merged, and they continue from the merge"
         ),
     ] = ()
+    reference: ReferenceSection | None = Field(
+        None, description="the soup that anchor: soup holds the ingredients near; null: none"
+    )
     precheck: PrecheckSection = PrecheckSection()
 
     @field_validator("list")
@@ -129,6 +133,21 @@ class SweepSection(Section):
             raise ValueError(f"names of rounds must differ from each other, got {twice}")
         if self.size != 0 and "space" not in self.model_fields_set:
             raise ValueError("space is required where size is not 0, got nothing")
+        return self
+
+    @model_validator(mode="after")
+    def _anchors_have_a_reference(self) -> SweepSection:
+        if self.size == 0 and self.reference is None:
+            return self
+        anchors = {*self.space.names("anchor")}
+        anchors |= {point["anchor"] for point in self.list if "anchor" in point}
+        if "soup" in anchors and self.reference is None:
+            raise ValueError("reference is required where anchor is soup, got nothing")
+        if "soup" not in anchors and self.reference is not None:
+            raise ValueError(
+                "reference must be the anchor of ingredients, got anchors "
+                f"{sorted(map(str, anchors))}; set space.anchor to soup, or remove it"
+            )
         return self
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stockpot.experiment.stages import STAGES
 from stockpot.scoring.predictions import MERGED, TARGETS
-from stockpot.storage.manifests import manifest_path, models_of, read_manifest
+from stockpot.storage.manifests import made_models, manifest_path, read_manifest
 from stockpot.storage.project import Project
 from stockpot.storage.store import Store, champion_files
 
@@ -24,7 +24,7 @@ def find_garbage(project: Project) -> list[Path]:
     """
     root, state = project.root, project.state
     manifests = [read_manifest(root, s) for s in STAGES if manifest_path(root, s).is_file()]
-    models = [model for manifest in manifests for model in models_of(manifest)]
+    models = [model for manifest in manifests for model in made_models(manifest)]
     used = {root / model.path for model in models} | set(champion_files(root))
     adapters = {file for path in used for file in Store.adapter_files(path)}
     used |= {path.with_suffix(".json") for path in used} | adapters

@@ -23,6 +23,7 @@ class Provenance:
         threads: torch threads of the worker that trained it.
         base: what it, or its ingredients, were trained from; None for a base.
         ingredients: name and weights of the models that were merged, in the order of the merge.
+        anchor: the model that its training was held near, if that is not what it started from.
     """
 
     model: Model
@@ -31,6 +32,7 @@ class Provenance:
     threads: int = 1
     base: Checkpoint | None = None
     ingredients: tuple[tuple[str, Checkpoint], ...] = ()
+    anchor: Checkpoint | None = None
 
     def to_text(self) -> str:
         """Return the record as JSON text."""

@@ -110,8 +110,10 @@ def _sweep_modules(plan: Plan) -> tuple[str, ...]:
     trained = (*TRAINING_MODULES, "stockpot.ingredients.points") if sweep.size != 0 else ()
     imported = IMPORTING_MODULES if sweep.imports else ()
     proposed = (f"{_JOBS}.proposing",) if sweep.search == "soup" else ()
+    soup = sweep.reference
+    referred = soup_modules(soup.select, "linear") if soup else ()
     in_rounds = tuple(module for one in sweep.rounds for module in rounds_modules(one.rule))
-    return (f"{_JOBS}.prechecking", *trained, *imported, *proposed, *in_rounds)
+    return (f"{_JOBS}.prechecking", *trained, *imported, *proposed, *in_rounds, *referred)
 
 
 def _soup_modules(plan: Plan) -> tuple[str, ...]:

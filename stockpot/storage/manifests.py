@@ -54,6 +54,11 @@ def models_of(manifest: Mapping[str, Any]) -> list[Model]:
     return [Model.from_json(entry) for entry in [*base, *listed]]
 
 
+def made_models(manifest: Mapping[str, Any]) -> list[Model]:
+    """List all models that a stage has made: those of `models_of`, and a sweep's reference."""
+    return [*models_of(manifest), *map(Model.from_json, manifest.get("reference", []))]
+
+
 def digests_of(root: Path, paths: Iterable[Path]) -> dict[str, str]:
     """Return the digests of files by their path relative to the root, as manifests list them."""
     return {path.relative_to(root).as_posix(): file_digest(path) for path in sorted(paths)}
@@ -64,7 +69,7 @@ def outputs_exist(root: Path, manifest: Mapping[str, Any]) -> bool:
 
     The digest of weights is verified when they are read.
     """
-    weights = [(root / model.path, model.bytes) for model in models_of(manifest)]
+    weights = [(root / model.path, model.bytes) for model in made_models(manifest)]
     return all(path.is_file() and path.stat().st_size == size for path, size in weights) and all(
         (root / path).is_file() and file_digest(root / path) == digest
         for path, digest in manifest.get("files", {}).items()

@@ -25,8 +25,14 @@ if TYPE_CHECKING:
 
 _CHAMPIONS = ".stockpot/champions.json"
 _ADAPTER, _ADAPTER_FILES = ".adapter", ("adapter_model.safetensors", "adapter_config.json")
-# One folder per kind, since DVC stages cannot share an output folder.
-FOLDERS = {"base": "base", "ingredient": "ingredients", "soup": "soups", "tuned": "tuned"}
+# One folder per stage and kind, since DVC stages cannot share an output folder.
+FOLDERS = {
+    "base": "base",
+    "ingredient": "ingredients",
+    "reference": "ingredients",  # both are of the sweep
+    "soup": "soups",
+    "tuned": "tuned",
+}
 
 
 @dataclass(frozen=True, slots=True)

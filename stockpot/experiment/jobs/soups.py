@@ -220,7 +220,7 @@ class _CandidateSoups(Merges):
             base = verify(job.root, job.base.checkpoint)
             merged = merge_files(paths, self._recipe(members), base if self._uses_base else None)
             weights = self.recalibrated(merged, self._num_merged(members))
-        return Store(job.root).save("soup", key, job.name, weights, made | dict(details))
+        return Store(job.root).save(job.kind, key, job.name, weights, made | dict(details))
 
     def _side_by_side(self, members: Sequence[int]) -> WideNet:
         from stockpot.soups.concat.concatenate import concatenate

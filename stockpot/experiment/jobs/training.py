@@ -39,6 +39,7 @@ class TrainingJob(ModelJob):
         save_every_seconds: minimum time between two saves of the state of the run.
         snapshots: epochs after which the weights are saved as further ingredients.
         until: the epoch whose weights are this job's model; None for the end of the run.
+        anchor: the model that the hyperparameter `anchor` names; None for the start or no anchor.
     """
 
     hyperparameters: Hyperparameters
@@ -47,13 +48,16 @@ class TrainingJob(ModelJob):
     save_every_seconds: float
     snapshots: tuple[int, ...] = ()
     until: int | None = None
+    anchor: Checkpoint | None = None
 
     @property
     def key(self) -> str:
         """Content key: jobs with equal keys make equal weights."""
         until = {} if self.until is None else {"until": self.until}
+        anchor = {} if self.anchor is None else {"anchor": self.anchor.digest}
         return content_key(
             **until,
+            **anchor,
             contract=_CONTRACT,
             kind=self.kind,
             hyperparameters=self.hyperparameters.described(),
@@ -99,6 +103,7 @@ class TrainingJob(ModelJob):
                 partial=PartialState(file, self.save_every_seconds),
                 on_epoch=partial(_save_snapshot, self) if self.snapshots else None,
                 scores=_scores(self, device),
+                anchor=load_tensors(verify(self.root, self.anchor)) if self.anchor else None,
             )
         except Diverged as error:
             raise CannotMake(str(error)) from error
@@ -109,7 +114,9 @@ class TrainingJob(ModelJob):
 
     def provenance(self, model: Model) -> Provenance:
         """Return what is needed to train the model again."""
-        return Provenance(model, self.workload, threads=self.threads, base=self.start)
+        return Provenance(
+            model, self.workload, threads=self.threads, base=self.start, anchor=self.anchor
+        )
 
 
 def _scores(job: TrainingJob, device: str) -> Tensor | None:

@@ -1,0 +1,100 @@
+"""The reference of a sweep: fine-tunings whose soup the ingredients are held near (SALSA)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from stockpot.config.sweep_reference import ReferenceSection
+from stockpot.experiment.jobs.soups import SoupJob
+from stockpot.experiment.jobs.training import TrainingJob
+from stockpot.experiment.plan import Plan
+from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
+from stockpot.ingredients.points import Constant, plan_points
+from stockpot.seeding import derive_seed
+from stockpot.storage.checkpoints import Checkpoint
+from stockpot.storage.models import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The models of a reference.
+
+    Attributes:
+        fine_tuned: the fine-tunings, in order.
+        soup: of them.
+        start: what the ingredients start from.
+    """
+
+    fine_tuned: tuple[Model, ...]
+    soup: Model
+    start: Checkpoint
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """All its models."""
+        return (*self.fine_tuned, self.soup)
+
+    def near(self, jobs: Sequence[TrainingJob]) -> list[TrainingJob]:
+        """Return fine-tuning runs of the sweep that start at `start`, near their anchors."""
+        return [self._near(job) for job in jobs]
+
+    def _near(self, job: TrainingJob) -> TrainingJob:
+        anchors = {"none": None, "base": job.start, "soup": self.soup.checkpoint}
+        return replace(job, start=self.start, anchor=anchors[job.hyperparameters.anchor])
+
+
+def reference_jobs(plan: Plan) -> list[TrainingJob]:
+    """Return the fine-tunings of an experiment's reference; none if it has no reference."""
+    section, sweep = plan.experiment.sweep.reference, plan.experiment.sweep
+    if section is None:
+        return []
+    space = (section.space or sweep.space).distributions()
+    if section.space is None:
+        space["anchor"] = Constant("none")
+    seed = derive_seed("reference", plan.experiment.seed) % 2**31
+    points = plan_points("sobol", space, (), section.size, seed)
+    base = plan.base()
+    return [
+        TrainingJob(
+            root=plan.project.root,
+            workload=plan.workload,
+            name=f"reference-{number:02d}",
+            kind="ingredient",
+            hyperparameters=Hyperparameters.from_point(point),
+            start=base.checkpoint,
+            threads=plan.experiment.run.threads,
+            save_every_seconds=sweep.save_every_seconds,
+        )
+        for number, point in enumerate(points)
+    ]
+
+
+def reference_soup_job(plan: Plan, fine_tuned: Sequence[Model]) -> SoupJob:
+    """Return the job that makes the soup of the reference."""
+    section = _section(plan)
+    return SoupJob(
+        root=plan.project.root,
+        workload=plan.workload,
+        metric=plan.metric,
+        seed=plan.experiment.seed,
+        name="reference",
+        kind="reference",
+        select=section.select,
+        method="linear",
+        options={},
+        base=plan.base(),
+        ingredients=tuple(fine_tuned),
+    )
+
+
+def made_reference(plan: Plan, fine_tuned: Sequence[Model], soup: Model) -> Reference:
+    """Return the reference of an experiment, all of whose models are made."""
+    starts = {"first": fine_tuned[0], "soup": soup, "base": plan.base()}
+    return Reference(tuple(fine_tuned), soup, starts[_section(plan).start].checkpoint)
+
+
+def _section(plan: Plan) -> ReferenceSection:
+    section = plan.experiment.sweep.reference
+    assert section is not None, "there is no reference to make"
+    return section
