@@ -22,7 +22,8 @@ from stockpot.experiment.jobs.tuning import TuningJob
 from stockpot.experiment.provenance import Provenance
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.importing.sources import source_at
-from stockpot.soups.tuning.search import Found, SearchContext
+from stockpot.soups.tuning.registry import SEARCHES
+from stockpot.soups.tuning.search import Found, Search, SearchContext
 from stockpot.storage.checkpoints import Checkpoint, verify
 from stockpot.storage.digests import DigestCache
 from stockpot.storage.models import Model
@@ -164,6 +165,7 @@ def _needed(provenance: Provenance) -> list[Checkpoint]:
     from stockpot.merging.registry import METHODS
 
     ingredients = [reference for _, reference in provenance.ingredients]
+    ingredients += [provenance.anchor] if provenance.anchor else []
     recipe = provenance.model.details.get("recipe", {})
     is_unused = provenance.model.kind == "tuned" and not METHODS[recipe["method"]].needs_base
     return ingredients if provenance.base is None or is_unused else [provenance.base, *ingredients]
@@ -193,6 +195,7 @@ def _job(provenance: Provenance, root: Path, place: Path) -> ModelJob:
         save_every_seconds=_NEVER,
         snapshots=(epoch,) if epoch else (),
         until=epoch,
+        anchor=provenance.anchor,
     )
 
 
@@ -221,9 +224,18 @@ def _merging_job(provenance: Provenance, frame: Mapping[str, Any]) -> SoupJob | 
         "metric": "",
     }
     if recorded.kind == "tuned":
-        return TuningJob(**frame, **choices, search=_RecordedSearch(recorded))
+        return TuningJob(**frame, **choices, search=_search_of(recorded))
     options = recipe.get("options", {})
     return SoupJob(**frame, **choices, select=None, method=recipe["method"], options=options)
+
+
+def _search_of(recorded: Model) -> Search:
+    """Return a search that finds what was recorded; one that trains has to run again."""
+    recipe = recorded.details["recipe"]
+    if recipe["search"] != "bilevel":
+        return _RecordedSearch(recorded)
+    kind = SEARCHES["bilevel"]
+    return kind.build(**{name: recipe[name] for name in kind.options})
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,15 +24,16 @@ Objective = Callable[[Weights, float], tuple[float, Weights, float]]
 """Weights, and a factor on the outputs -> what is minimized, and both gradients."""
 
 
-class _Val(ABC):
-    """Val on the device, and a model in eval mode whose weights are replaced."""
+class Split(ABC):
+    """A split on the device, and a model in eval mode whose weights are replaced."""
 
+    _split: str = "val"
     _search: str
     _purpose: str
     _tasks: tuple[Task, ...]
 
     def __init__(self, workload: Workload, device: str, *, batch_size: int, seed: int) -> None:
-        """Open val, and no other data of the workload.
+        """Open the split, and no other data of the workload.
 
         Raises:
             InputError: the search is not for outputs of the workload's task.
@@ -44,15 +45,18 @@ class _Val(ABC):
             )
         self._workload, self._device = workload, device
         self._model = empty_model(workload, device)
-        self._data = to_device(workload.dataset("val"), device)
+        self._data = to_device(workload.dataset(self._split), device)
         self._batch_size, self._seed = batch_size, seed
         self._searched = torch.arange(num_examples(self._data))
 
     def batches(self, number: int) -> Iterator[Objective]:
         """Yield the objective on each batch of a pass, in an order that depends on its number."""
-        generator = seeded_generator(self._seed, f"{self._purpose} on val", number)
-        order = torch.randperm(len(self._searched), generator=generator)
-        for indices in torch.split(self._searched[order], self._batch_size):
+        return self._batches_of(self._searched, self._purpose, number)
+
+    def _batches_of(self, rows: Tensor, purpose: str, number: int) -> Iterator[Objective]:
+        generator = seeded_generator(self._seed, f"{purpose} on {self._split}", number)
+        order = torch.randperm(len(rows), generator=generator)
+        for indices in torch.split(rows[order], self._batch_size):
             yield partial(self._gradients, indices)
 
     def _gradients(
@@ -75,7 +79,7 @@ class _Val(ABC):
         return tuple(tensor.to(self._device) for tensor in take(self._data, indices))
 
 
-class LabelledVal(_Val):
+class LabelledVal(Split):
     """Two halves of val: one to fit coefficients on by the loss, one to choose between fits.
 
     The outputs of a language model are losses, which cannot be scaled.
@@ -123,7 +127,7 @@ class LabelledVal(_Val):
         return float(torch.cat(values).mean()), float(torch.cat(losses).mean())
 
 
-class UnlabelledVal(_Val):
+class UnlabelledVal(Split):
     """The inputs of val, for the entropy of predictions; no result depends on targets."""
 
     _search, _purpose = "adamerging", "entropy"

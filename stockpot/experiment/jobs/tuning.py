@@ -13,7 +13,7 @@ from stockpot.experiment.jobs.merges import Merges
 from stockpot.scoring.key_parts import val_scores_key_parts
 from stockpot.soups.preparation.options import method_modules
 from stockpot.soups.tuning.registry import SEARCHES
-from stockpot.soups.tuning.search import Found, Search
+from stockpot.soups.tuning.search import Search
 from stockpot.storage.code_keys import code_key
 from stockpot.storage.keys import content_key
 from stockpot.storage.models import Model
@@ -22,6 +22,7 @@ from stockpot.storage.store import Store
 
 if TYPE_CHECKING:
     from stockpot.merging.states import StateDict
+    from stockpot.scoring.train_gradients import TrainHalves
     from stockpot.scoring.val_gradients import LabelledVal, UnlabelledVal
     from stockpot.soups.tuning.mixtures import Mixture
 
@@ -69,18 +70,23 @@ class TuningJob(MergingJob):
         """Search coefficients on val, and merge with the best."""
         from stockpot.merging.engine import merge_files
         from stockpot.merging.registry import METHODS
-        from stockpot.soups.tuning.mixtures import recipes
+        from stockpot.soups.tuning.mixtures import recipes, used_models
         from stockpot.storage.checkpoints import verify
 
         context = _OnVal(self, device)
         paths = [verify(self.root, model.checkpoint) for model in self.ingredients]
         found = self.search.find(context)
-        used = _used(found, len(paths))
+        used = used_models(found.rows, len(paths), found.method)
+        if found.weights is not None:  # made by training all of them
+            used = [*range(len(paths))]
         rows = {group: [row[position] for position in used] for group, row in found.rows.items()}
         base = verify(self.root, self.base.checkpoint) if METHODS[found.method].needs_base else None
         recipe_of = recipes(found.method, found.per, rows, found.options)
-        merged = merge_files([paths[position] for position in used], recipe_of, base)
-        merged = context.recalibrated(merged, len(used) + (base is not None))
+        if found.weights is None:
+            merged = merge_files([paths[position] for position in used], recipe_of, base)
+            merged = context.recalibrated(merged, len(used) + (base is not None))
+        else:
+            merged = {name: tensor.cpu() for name, tensor in found.weights.items()}
         models = [self.ingredients[position] for position in used]
         shares = zip(*rows.values(), strict=True)
         details = {
@@ -105,14 +111,6 @@ def tuning_modules(search: Search) -> tuple[str, ...]:
     """Return the modules that make a soup by a search for coefficients."""
     recipe = search.recipe
     return (__name__, SEARCHES.module_of(recipe["search"]), *method_modules(recipe["method"]))
-
-
-def _used(found: Found, num_models: int) -> list[int]:
-    """Return the positions of the models that any group uses; all if none does, or all vote."""
-    every = range(num_models)
-    if found.method == "elected_sum":
-        return list(every)
-    return [p for p in every if any(row[p] for row in found.rows.values())] or list(every)
 
 
 class _OnVal(Merges):
@@ -158,7 +156,7 @@ class _OnVal(Merges):
 
         states = [self.moved(state) for state in self.states]
         base = self.moved(self.load(self._job.base)) if is_from_base else None
-        return Mixture(states, per, base, elected)
+        return Mixture(states, per, base, elected, self.recalibrated)
 
     def labelled(self, batch_size: int) -> LabelledVal:
         """Open val with its labels."""
@@ -166,6 +164,13 @@ class _OnVal(Merges):
 
         workload = self.workload.build()
         return LabelledVal(workload, self.device, batch_size=batch_size, seed=self.seed)
+
+    def halves_of_train(self, batch_size: int) -> TrainHalves:
+        """Open train with its labels."""
+        from stockpot.scoring.train_gradients import TrainHalves
+
+        workload = self.workload.build()
+        return TrainHalves(workload, self.device, batch_size=batch_size, seed=self.seed)
 
     def unlabelled(self, batch_size: int) -> UnlabelledVal:
         """Open the inputs of val."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,6 +14,8 @@ from stockpot.soups.tuning.search import Found, SearchContext, trials_of
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntropySearch:
     """AdaMerging: coefficients of task vectors that minimize the entropy on val; no labels."""
+
+    tasks: ClassVar[Sequence[str]] = ("classification",)
 
     per: Annotated[
         Literal["model", "layer"],

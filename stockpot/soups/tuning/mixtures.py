@@ -18,6 +18,9 @@ from stockpot.merging.states import StateDict
 Rows = Mapping[str, Sequence[float]]
 """Name of a group of tensors -> its coefficients (M,)."""
 
+Finish = Callable[[StateDict, int], StateDict]
+"""(merged weights, number of models they are made of) -> weights as a soup is saved."""
+
 GROUPS: Mapping[str, Callable[[str], str]] = MappingProxyType(
     {
         "model": lambda name: "model",  # noqa: ARG005 (all tensors are one group)
@@ -48,6 +51,18 @@ def _row(name: str, row: Sequence[float]) -> tuple[float, ...]:
     return (1.0,) * len(row) if is_undefined else tuple(row)
 
 
+def used_models(rows: Rows, num_models: int, method: str) -> list[int]:
+    """Return the positions of the models that any group uses; all if none does, or all vote."""
+    every = range(num_models)
+    if method == "elected_sum":
+        return list(every)
+    return [p for p in every if any(row[p] for row in rows.values())] or list(every)
+
+
+def _unchanged(weights: StateDict, _num_models: int) -> StateDict:
+    return weights
+
+
 class Mixture:
     """M models in memory, merged with M coefficients per group of tensors.
 
@@ -67,6 +82,7 @@ class Mixture:
         per: str,
         base: Mapping[str, Tensor] | None = None,
         elected: Mapping[str, Any] | None = None,
+        finish: Finish = _unchanged,
     ) -> None:
         """Prepare the merge.
 
@@ -77,31 +93,38 @@ class Mixture:
                 vectors, which are added to it; without it, models.
             elected: options of `elected_sum`, to trim the task vectors and elect signs; None:
                 they are used unchanged.
+            finish: what is done to merged weights before a soup is saved, such as recalibration
+                of BatchNorm statistics. Gradients take its changes as constant.
         """
-        self._states, self._per, self._base = states, per, base
+        self._states, self._per, self._base = [dict(state) for state in states], per, base
+        self._finish = finish
         self.groups = tuple(dict.fromkeys(GROUPS[per](name) for name in states[0]))
         self.shape = (len(self.groups), len(states))
-        method = "linear" if base is None else "task_arithmetic"
+        self._method = "linear" if base is None else "task_arithmetic"
         self._vectors: list[StateDict] | None = None
         if elected is not None:
             assert base is not None, "an election is among task vectors"
-            method, self._vectors = "elected_sum", _elected(states, base, elected)
+            self._method, self._vectors = "elected_sum", _elected(states, base, elected)
         ones = self.rows(torch.ones(self.shape))
-        self._measured = measure_states(states, recipes(method, per, ones, elected or {}), base)
+        self._measured = measure_states(
+            states, recipes(self._method, per, ones, elected or {}), base
+        )
 
     def rows(self, coefficients: Tensor) -> dict[str, tuple[float, ...]]:
         """Return coefficients (L, M) as plain numbers by group."""
         return dict(zip(self.groups, map(tuple, coefficients.tolist()), strict=True))
 
     def weights(self, rows: Rows) -> StateDict:
-        """Merge the models."""
-        return merge_states(
+        """Merge the models, as a soup of these coefficients is saved."""
+        merged = merge_states(
             self._states,
             lambda name: replace(
                 self._measured[name], coefficients=_row(name, rows[GROUPS[self._per](name)])
             ),
             self._base,
         )
+        used = used_models(rows, len(self._states), self._method)
+        return self._finish(merged, len(used) + (self._base is not None))
 
     def pull_back(self, gradient: Mapping[str, Tensor]) -> Tensor:
         """Return the gradient of the coefficients (L, M), float64, from that of the weights.
@@ -116,6 +139,18 @@ class Mixture:
             for model in range(len(self._states)):
                 row[model] += float((slope_wide * self._part(model, name)).sum())
         return pulled
+
+    def descend(self, gradient: Mapping[str, Tensor], rates: Tensor) -> None:
+        """Move the models against a gradient of the merged weights; without a base.
+
+        Args:
+            gradient: dL/dtheta of the merged weights by name; tensors without one do not move.
+            rates: for each group and model, the factor on the gradient; (L, M).
+        """
+        for name, slope in gradient.items():
+            row = rates[self.groups.index(GROUPS[self._per](name))].tolist()
+            for state, rate in zip(self._states, row, strict=True):
+                state[name] = state[name] - rate * slope
 
     def _part(self, model: int, name: str) -> Tensor:
         """Return the factor of a model's coefficient."""

@@ -10,6 +10,7 @@ SEARCHES: Registry[SearchKind] = Registry(
     {
         "optuna": "stockpot.soups.tuning.optuna_search:OptunaSearch",
         "gradient": "stockpot.soups.tuning.gradient_search:GradientSearch",
+        "bilevel": "stockpot.soups.tuning.bilevel_search:BilevelSearch",
         "entropy": "stockpot.soups.tuning.entropy_search:EntropySearch",
     },
     search_kind_of,

@@ -124,6 +124,40 @@ class Gdas:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class MaxW:
+    """Max-W of another sampling: its coefficients a_i become 1 - max(a) + a_i, scaled to sum to 1.
+
+    The leader of each row, however far ahead, then draws no more weight to itself than the others
+    lose. The maximum is taken as constant. Source: Hundt et al. 2019, sharpDARTS
+    (https://arxiv.org/abs/1903.09900); the scaling is an addition, since a merge needs an average.
+    """
+
+    inner: Sampling
+
+    def draw(self, raw: Tensor, step: int, progress: float) -> Drawn:
+        """Sample, and raise all coefficients but the largest."""
+        drawn = self.inner.draw(raw, step, progress)
+        raised, total = _raised(drawn.alpha)
+        alpha = raised / total
+
+        def pull_back(slopes: Tensor) -> Tensor:
+            return drawn.pull_back((slopes - (alpha * slopes).sum(dim=1, keepdim=True)) / total)
+
+        return Drawn(alpha, pull_back)
+
+    def settled(self, raw: Tensor) -> Tensor:
+        """Raise the coefficients after the fit."""
+        raised, total = _raised(self.inner.settled(raw))
+        return raised / total
+
+
+def _raised(alpha: Tensor) -> tuple[Tensor, Tensor]:
+    """Return 1 - max + alpha of each row (L, M), and its sum (L, 1)."""
+    raised = 1 - alpha.amax(dim=1, keepdim=True) + alpha
+    return raised, raised.sum(dim=1, keepdim=True)
+
+
 SAMPLINGS: Mapping[str, Callable[[int], Sampling]] = MappingProxyType(
     {"darts": Darts, "drnas": Drnas, "gdas": Gdas}
 )

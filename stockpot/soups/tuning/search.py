@@ -1,7 +1,7 @@
 """Searches for merge coefficients: what they get, and what they return.
 
-A search sees scores on val only, never data. Its module needs no torch when it is imported, so
-that reading params.yaml stays fast.
+A search sees scores and losses, never data: on val, and on train only if it trains the ingredients
+too. Its module needs no torch when it is imported, so that reading params.yaml stays fast.
 """
 
 from __future__ import annotations
@@ -35,6 +35,14 @@ class LabelledLosses(Objectives, Protocol):
 
     def judge(self, weights: StateDict, beta: float) -> tuple[float, float, float]:
         """Return score and loss on the half to choose on, and the loss on the other half."""
+        ...
+
+
+class TrainHalves(Protocol):
+    """Losses on two halves of train: one for weights, one for coefficients."""
+
+    def batches(self, number: int) -> Iterable[tuple[Objective, Objective]]:
+        """Yield the objectives on a batch of each half; passes count from 1."""
         ...
 
 
@@ -101,6 +109,10 @@ class SearchContext(Protocol):
         """Open val with its labels."""
         ...
 
+    def halves_of_train(self, batch_size: int) -> TrainHalves:
+        """Open train with its labels, for a search that also trains the ingredients."""
+        ...
+
     def unlabelled(self, batch_size: int) -> UnlabelledEntropies:
         """Open the inputs of val."""
         ...
@@ -117,6 +129,8 @@ class Found:
         trials: all candidates, in order, for the manifest.
         details: further results of this kind of search, for the manifest.
         options: options of the merge method.
+        weights: of the soup, if the search has changed the ingredients, so that no merge gives
+            them; None for a merge.
     """
 
     method: str
@@ -125,10 +139,14 @@ class Found:
     trials: list[dict[str, Any]]
     details: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    weights: StateDict | None = None
 
 
 class Search(Protocol):
-    """A search with its options: a frozen dataclass, whose fields are fields of params.yaml."""
+    """A search with its options: a frozen dataclass, whose fields are fields of params.yaml.
+
+    If it is for some tasks only, its class says so by an attribute `tasks`.
+    """
 
     @property
     def study(self) -> dict[str, Any]:

@@ -90,6 +90,8 @@ def test_a_soup_of_another_method_is_made_again(
     "study",
     [
         "{name: t, search: gradient, per: layer, epochs: 2}",
+        "{name: t, search: gradient, epochs: 2, leader: max_w}",
+        "{name: t, search: bilevel, epochs: 2}",
         "{name: t, search: entropy, per: layer, steps: 2}",
         "{name: t, search: entropy, per: layer, steps: 2, density: 0.3}",
     ],

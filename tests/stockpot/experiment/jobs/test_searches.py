@@ -24,6 +24,7 @@ from stockpot.merging.engine import merge_states
 from stockpot.merging.recipe import Recipe
 from stockpot.reporting.figures import draw_figures
 from stockpot.scoring.val_scores import ValScorer
+from stockpot.soups.tuning.bilevel_search import BilevelSearch
 from stockpot.soups.tuning.entropy_search import EntropySearch
 from stockpot.soups.tuning.gradient_search import GradientSearch
 from stockpot.soups.tuning.mixtures import recipes
@@ -41,6 +42,7 @@ WEIGHTS = [[[1.0, 0.2], [0.5, 0.3]], [[0.1, 0.9], [-0.4, 1.2]], [[0.6, -0.5], [0
 LEARNED = GradientSearch(per="layer", epochs=3, batch_size=8, learning_rate=0.3)
 ELECTED = {"density": 0.5, "scope": "model"}
 ADAPTIVE = EntropySearch(per="layer", init=0.3, steps=7, batch_size=16, learning_rate=0.1)
+BILEVEL = BilevelSearch(per="layer", epochs=2, batch_size=8, learning_rate=0.1, weights_rate=0.3)
 
 MakeJob = Callable[[Search], TuningJob]
 
@@ -197,7 +199,7 @@ def test_an_adaptive_merge_without_any_task_vector_is_the_base(make_job: MakeJob
     torch.testing.assert_close(load_tensors(job.root / soup.path)["weight"], base["weight"])
 
 
-@pytest.mark.parametrize("search", [LEARNED, ADAPTIVE])
+@pytest.mark.parametrize("search", [LEARNED, ADAPTIVE, BILEVEL])
 def test_a_search_that_is_done_again_has_the_same_bits(make_job: MakeJob, search: Search) -> None:
     job = make_job(search)
     first = make_model(job, "cpu")
@@ -206,7 +208,7 @@ def test_a_search_that_is_done_again_has_the_same_bits(make_job: MakeJob, search
     assert make_model(job, "cpu") == first
 
 
-@pytest.mark.parametrize("search", [LEARNED, ADAPTIVE])
+@pytest.mark.parametrize("search", [LEARNED, ADAPTIVE, BILEVEL])
 def test_every_setting_counts_in_the_key(make_job: MakeJob, search: Search) -> None:
     job = make_job(search)
 

@@ -8,7 +8,7 @@ from scipy.stats import beta as beta_distribution
 from torch import Tensor
 
 from stockpot.seeding import seeded_generator
-from stockpot.soups.tuning.samplings import SAMPLINGS, Darts, Drnas, Gdas
+from stockpot.soups.tuning.samplings import SAMPLINGS, Darts, Drnas, Gdas, MaxW
 
 NUMBERS = st.integers(1, 4).flatmap(
     lambda num_models: st.lists(
@@ -122,3 +122,34 @@ def test_the_gradient_through_a_drawn_ingredient_is_that_of_its_softmax() -> Non
     soft = ((leaf.log_softmax(dim=1) + gumbel) / 0.1).softmax(dim=1)
     (expected,) = torch.autograd.grad((soft * slopes).sum(), leaf)
     torch.testing.assert_close(pulled, expected)
+
+
+def test_max_w_raises_all_coefficients_but_the_leader_s() -> None:
+    raw = torch.tensor([[1.0, 0.2, -0.5]], dtype=torch.float64)
+    shares = raw.softmax(dim=1)
+    raised = 1 - shares.max() + shares
+
+    alpha = MaxW(Darts()).draw(raw, 0, 0.0).alpha
+
+    torch.testing.assert_close(alpha, raised / raised.sum())
+    torch.testing.assert_close(alpha, MaxW(Darts()).settled(raw))
+    assert alpha[0, 0] < shares[0, 0]
+    assert alpha.sum().item() == pytest.approx(1)
+
+
+def test_the_gradient_of_max_w_takes_the_maximum_as_constant() -> None:
+    raw = torch.tensor([[1.0, 0.2, -0.5]], dtype=torch.float64, requires_grad=True)
+    slopes = torch.tensor([[0.3, -1.0, 2.0]], dtype=torch.float64)
+    shares = raw.softmax(dim=1)
+    raised = 1 - shares.max().detach() + shares
+    (slopes * raised / raised.sum()).sum().backward()
+
+    pulled = MaxW(Darts()).draw(raw.detach(), 0, 0.0).pull_back(slopes)
+
+    torch.testing.assert_close(pulled, raw.grad)
+
+
+def test_max_w_of_one_ingredient_or_equal_numbers_is_the_uniform_soup() -> None:
+    for size in (1, 4):
+        alpha = MaxW(Drnas(0)).settled(torch.zeros(2, size, dtype=torch.float64))
+        torch.testing.assert_close(alpha, torch.full_like(alpha, 1 / size))
