@@ -41,7 +41,8 @@ KINDS = [
     {"adapter": "lora"},
     {"adapter": "dora"},
     {"adapter": "bone"},
-    {"adapter": "bone", "adapter_rank": 7},  # which divides neither number of inputs
+    {"adapter": "miss"},
+    {"adapter": "miss", "adapter_rank": 7},  # which divides neither number of inputs
     {"adapter": "lora", "adapter_init": "eva"},
     {"adapter": "dora", "adapter_init": "eva"},
 ]
@@ -192,8 +193,8 @@ def test_dora_starts_with_the_lengths_of_the_base_s_rows() -> None:
 
 
 @pytest.mark.parametrize("rank", [1, 4, 7])
-def test_bone_adds_one_block_to_every_group_of_inputs(rank: int) -> None:
-    adapter = _moved(_how(adapter="bone", adapter_rank=rank))
+def test_miss_adds_one_block_to_every_group_of_inputs(rank: int) -> None:
+    adapter = _moved(_how(adapter="miss", adapter_rank=rank))
     block = adapter.model.state_dict()["wide.miss_block.default"]
 
     change = _changes(adapter)
@@ -205,6 +206,36 @@ def test_bone_adds_one_block_to_every_group_of_inputs(rank: int) -> None:
     assert matrix_rank(change["wide.weight"], rtol=1e-4) == rank
     a, b = _factors(adapter, "wide")
     assert_close(b @ a, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 4])
+def test_bone_changes_each_block_of_w_by_w_b_plus_b(rank: int) -> None:
+    adapter = _moved(_how(adapter="bone", adapter_rank=rank))
+    blocks = adapter.model.state_dict()["wide.miss_block.default"]
+    weight = _net().state_dict()["wide.weight"]
+
+    change = _changes(adapter)
+
+    assert blocks.shape == (20 // rank, rank, rank)  # out * r weights, whatever the inputs
+    assert change.keys() == {"wide.weight", "narrow.weight"}
+    for out, block in enumerate(blocks):
+        rows = slice(out * rank, (out + 1) * rank)
+        for column in range(0, 72, rank):
+            own = weight[rows, column : column + rank]
+            found = change["wide.weight"][rows, column : column + rank]
+            assert_close(found, own @ block + block, rtol=0, atol=1e-5)
+
+
+def test_the_weight_before_bone_can_be_computed_from_the_one_after() -> None:
+    adapter = _moved(_how(adapter="bone"))
+    blocks = adapter.model.state_dict()["wide.miss_block.default"]  # (5, 4, 4)
+
+    merged = adapter.merged(adapter.model.state_dict())["wide.weight"]
+
+    split = merged.view(5, 4, 18, 4).transpose(1, 2)
+    before = (split - blocks.unsqueeze(1)) @ (torch.eye(4) + blocks).inverse().unsqueeze(1)
+    expected = _net().state_dict()["wide.weight"].view(5, 4, 18, 4).transpose(1, 2)
+    assert_close(before, expected, rtol=0, atol=1e-5)
 
 
 def _inputs() -> dict[str, Tensor]:
@@ -320,14 +351,14 @@ def test_all_but_the_adapted_weights_stay_as_they_were(kind: dict[str, object]) 
 
     tuned = fine_tune(DIGITS, start, _how(**kind), split="pretrain")
 
-    linear_only = kind["adapter"] == "bone" or "adapter_init" in kind
+    linear_only = kind["adapter"] in ("bone", "miss") or "adapter_init" in kind
     expected = {"wide.weight", "narrow.weight"} | (set() if linear_only else {"convolution.weight"})
     assert {name for name in start if not torch.equal(start[name], tuned[name])} == expected
     assert [*tuned] == [*start]
 
 
 @pytest.mark.parametrize("average", ["ema", "swa", "lawa"])
-@pytest.mark.parametrize("kind", [{"adapter": "lora"}, {"adapter": "bone"}], ids=["lora", "bone"])
+@pytest.mark.parametrize("kind", [{"adapter": "lora"}, {"adapter": "miss"}], ids=["lora", "miss"])
 def test_an_average_is_of_the_adapter_and_base_and_adapter_determine_the_result(
     kind: dict[str, object], average: str
 ) -> None:
@@ -370,6 +401,8 @@ def test_the_saved_adapter_is_that_of_the_best_epoch() -> None:
     [
         ({}, ["convolution", "wide", "narrow"]),
         ({"adapter": "bone"}, ["wide", "narrow"]),
+        ({"adapter": "miss"}, ["wide", "narrow"]),
+        ({"adapter": "tucker"}, ["convolution", "wide", "narrow"]),
         ({"frozen": "wide.*"}, ["convolution", "narrow"]),
         ({"head": "narrow.*"}, ["convolution", "wide", "head"]),
         ({"adapter_targets": "w* head"}, ["wide", "head"]),
@@ -415,7 +448,12 @@ def test_both_factors_of_a_lone_adapted_layer_have_one_learning_rate() -> None:
         ({"ghost_batch": 32}, "ghost_batch: must be 0 with an adapter"),
         ({"probe_epochs": 1}, "trains no head, got probe_epochs 1"),
         ({"adapter": "bone", "adapter_init": "eva"}, "adapter_init: must be 'default' for bone"),
-        ({"adapter": "bone", "adapter_rank": 21}, "at most 20 for layer 'narrow', .* got 21"),
+        ({"adapter": "miss", "adapter_init": "eva"}, "adapter_init: must be 'default' for miss"),
+        ({"adapter": "miss", "adapter_rank": 21}, "at most 20 for layer 'narrow', .* got 21"),
+        (
+            {"adapter": "bone", "adapter_rank": 8},
+            "must divide .* got 8 for layer 'wide' of 72 inputs and 20 outputs; take 4",
+        ),
         ({"adapter_init": "eva", "adapter_rank": 6}, "at most 5 for layer 'narrow', .* got 6"),
     ],
 )
