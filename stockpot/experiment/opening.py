@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from stockpot.config import load_experiment
+from stockpot.experiment.anchor_checks import check_anchors
 from stockpot.experiment.plan import Plan
+from stockpot.experiment.task_checks import check_tasks
+from stockpot.experiment.technique_checks import check_techniques
 from stockpot.storage.dvc import adopt_outputs, describe_commit
 from stockpot.storage.locks import run_lock
 from stockpot.storage.project import Project, export_settings, find_project
@@ -39,6 +42,9 @@ def make_plan(params: str | None, overrides: Sequence[str]) -> Plan:
     import_from(project)
     plan = Plan(project, load_experiment(project.params_file, overrides))
     workload = plan.workload.build()  # an error in it must come before anything is written
+    check_techniques(plan)
+    check_tasks(plan.experiment, workload)
+    check_anchors(plan.experiment, workload)
     if metrics := plan.experiment.evaluate.metrics:
         from stockpot.scoring.metrics.by_task import metrics_of  # imports torch
 

@@ -28,6 +28,9 @@ _EXCLUDED: Mapping[str, tuple[Callable[[Hyperparameters], bool], str, tuple[str,
 """By technique: whether a run uses it, why it excludes others, and the hyperparameters that must
 have their defaults."""
 
+COMBINED = frozenset({*_EXCLUDED, "adapter_init"})
+"""The hyperparameters without which nothing is excluded."""
+
 
 def check_combination(how: Hyperparameters, task: Task) -> None:
     """Check that the techniques of a run can be used together, and for a task.

@@ -138,7 +138,7 @@ def _check_supported(path: Path, content: Mapping[str, Any]) -> None:
     kind = content.get("peft_type")
     if kind != "LORA":
         raise InputError(
-            f"{path}: peft_type must be 'LORA', got {kind!r}; merge it into its base with PEFT"
+            f"{path}: peft_type must be 'LORA', got {kind!r}; use the full weights of the model"
         )
     used = [field for field in _UNSUPPORTED if content.get(field)]
     if used:
