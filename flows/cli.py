@@ -22,6 +22,7 @@ from flows.options import Overrides, Params
 from flows.project_commands import check, new
 from flows.promote_commands import promote
 from flows.reproduce_commands import reproduce
+from flows.sequence import sequence
 from flows.terminal import ERR, OUT
 from stockpot.errors import InputError, StageFailed
 from stockpot.experiment.stages import STAGES
@@ -164,6 +165,7 @@ def gc(
 for _panel, _commands in {
     "Models on disk": (merge, inspect, explain, verify),
     "Results": (compare, promote, reproduce),
+    "Continual learning": (sequence,),
     "Project": (new, check, gc),
 }.items():
     for _command in _commands:

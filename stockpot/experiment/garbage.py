@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from stockpot.experiment.sequence import MANIFEST
 from stockpot.experiment.stages import STAGES
 from stockpot.scoring.predictions import MERGED, TARGETS
 from stockpot.storage.manifests import made_models, manifest_path, read_manifest
@@ -23,7 +24,9 @@ def find_garbage(project: Project) -> list[Path]:
         InputError: a manifest cannot be read, so that it is not known which files are in use.
     """
     root, state = project.root, project.state
-    manifests = [read_manifest(root, s) for s in STAGES if manifest_path(root, s).is_file()]
+    manifests = [
+        read_manifest(root, s) for s in (*STAGES, MANIFEST) if manifest_path(root, s).is_file()
+    ]
     models = [model for manifest in manifests for model in made_models(manifest)]
     used = {root / model.path for model in models} | set(champion_files(root))
     adapters = {file for path in used for file in Store.adapter_files(path)}

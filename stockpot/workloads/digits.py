@@ -6,7 +6,8 @@ Importing this module, building a `Digits` and asking for its digest import no t
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -36,17 +37,36 @@ class Digits(ImageWorkload):
         seed: fixes the splits and the shifted copies.
         val_shifts: corruptions applied to `val`.
         test_shifts: corruptions applied to `test`; disjoint from `val_shifts`.
+        classes: first and last class of train, val and test, e.g. `0-4`, for a task of a sequence;
+            empty for all. `pretrain` has all classes.
 
     Raises:
-        InputError: a shift is unknown or named twice.
+        InputError: a shift is unknown or named twice, or the classes are not two digits.
     """
 
     name = "digits"
 
+    def __init__(
+        self,
+        seed: int,
+        val_shifts: Sequence[str],
+        test_shifts: Sequence[str],
+        *,
+        classes: str = "",
+    ) -> None:
+        super().__init__(seed, val_shifts, test_shifts)
+        if classes and not (re.fullmatch("[0-9]-[0-9]", classes) and classes[0] < classes[2]):
+            raise InputError(
+                f"workload.options.classes: must be first-last, such as '0-4', got {classes!r}"
+            )
+        self._classes = (int(classes[0]), int(classes[2])) if classes else None
+
     def data_digest(self) -> str:
         """Return the SHA-256 (hex) of the data file, the seed and the sizes of the splits."""
         file = file_digest(_data_file())
-        return digest_of(file=file, seed=self._seed, sizes=dict(_SIZES), version=_VERSION)
+        classes = {"classes": self._classes} if self._classes else {}
+        sizes = dict(_SIZES)
+        return digest_of(file=file, seed=self._seed, sizes=sizes, version=_VERSION, **classes)
 
     def build_model(self, generator: Generator) -> nn.Module:
         """Build the conv net of 37 000 parameters, initialised from `generator` alone."""
@@ -96,10 +116,13 @@ class Digits(ImageWorkload):
         table = torch.from_numpy(numpy.loadtxt(_data_file(), delimiter=",", dtype=numpy.float32))
         images = (table[:, :-1] / 16).view(-1, 1, 8, 8)  # pixels are 0 to 16
         targets = table[:, -1].long()
-        return {
-            name: TensorDataset(images[part], targets[part])
-            for name, part in self._divided(len(table), _SIZES).items()
-        }
+        parts = self._divided(len(table), _SIZES)
+        if self._classes:
+            first, last = self._classes
+            chosen = (targets >= first) & (targets <= last)
+            for name in ("train", "val", "test"):
+                parts[name] = parts[name][chosen[parts[name]]]
+        return {n: TensorDataset(images[part], targets[part]) for n, part in parts.items()}
 
 
 def _data_file() -> Path:
