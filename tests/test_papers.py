@@ -1,0 +1,132 @@
+"""The page of papers: the lines of each paper run, and the tests that it names exist."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from projects import REPOSITORY
+
+from stockpot.config import load_experiment
+from stockpot.experiment.jobs.diagnosing import diagnose_models
+from stockpot.experiment.jobs.job import make_model
+from stockpot.experiment.jobs.judging import judge_models, measure_baseline, predict_model
+from stockpot.experiment.jobs.prechecking import check_ingredients
+from stockpot.experiment.plan import Plan
+from stockpot.experiment.state import inputs_key
+from stockpot.storage.manifests import write_manifest
+from stockpot.storage.models import Model
+from stockpot.storage.project import Project
+
+PAGE = REPOSITORY / "docs" / "reference" / "papers.md"
+SMALL: dict[str, Any] = {
+    "base": {"epochs": 1},
+    "sweep": {
+        "size": 3,
+        "min_ingredients": 2,
+        "space": {"learning_rate": {"log_uniform": [1e-3, 1e-2]}, "epochs": 1},
+        "precheck": {"on_fail": "warn"},
+    },
+    "soups": [{"name": "uniform", "select": "uniform"}],
+    "diagnose": [],
+    "evaluate": {"bootstrap": 100, "random_soups": 2, "repeats": {"m": 0}},
+}
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A paper of the page: its number and title, its lines of params.yaml, and its test."""
+
+    title: str
+    lines: str
+    test: str
+
+    def __str__(self) -> str:
+        return self.title
+
+
+def papers() -> list[Paper]:
+    """Return the papers of the page, in its order."""
+    sections = re.split(r"^### ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    found = []
+    for section in sections:
+        blocks = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+        test = re.search(r"^- Identity: `([^`]+)`", section, re.MULTILINE)
+        found.append(Paper(section.splitlines()[0], "".join(blocks), test.group(1) if test else ""))
+    return found
+
+
+PAPERS = papers()
+
+
+def merged(small: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace fields, and those of sections one by one."""
+    result = dict(small)
+    for name, value in changes.items():
+        inner = result.get(name)
+        both = isinstance(value, dict) and isinstance(inner, dict)
+        result[name] = merged(inner, value) if both else value  # type: ignore[arg-type]
+    return result
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=str)
+def test_the_test_that_is_named_exists(paper: Paper) -> None:
+    path, _, name = paper.test.partition("::")
+    text = (REPOSITORY / path).read_text(encoding="utf-8")
+
+    assert not name or f"def {name}(" in text
+
+
+def test_every_number_is_of_one_paper() -> None:
+    numbers = [int(paper.title.split(".")[0]) for paper in PAPERS]
+
+    assert len(set(numbers)) == len(numbers)
+    assert set(numbers) <= set(range(1, 51))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that all papers share: equal models are made once."""
+    return tmp_path_factory.mktemp("papers")
+
+
+@pytest.mark.full
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("paper", [paper for paper in PAPERS if paper.lines], ids=str)
+def test_the_lines_run(root: Path, paper: Paper) -> None:
+    changes = yaml.safe_load(paper.lines)
+    params = root / "params.yaml"
+    params.write_text(yaml.safe_dump(merged(SMALL, changes), sort_keys=False))
+    plan = Plan(Project(root, params), load_experiment(params, []))
+
+    def record(stage: str, **made: Any) -> None:
+        content = {"inputs": inputs_key(plan, stage), "files": {}, **made}
+        write_manifest(root, stage, content)
+
+    def make(jobs: list[Any]) -> list[Model]:
+        models = [make_model(job, "cpu") for job in jobs]
+        assert all(isinstance(model, Model) for model in models), models
+        return models  # type: ignore[return-value]
+
+    record("base", base=make([plan.base_job()])[0].to_json())
+    ingredients = make(plan.ingredient_jobs())
+    precheck = check_ingredients(plan.precheck_job(ingredients), "cpu")
+    listed = [model.to_json() for model in ingredients]
+    record("sweep", ingredients=listed, failed=[], precheck=precheck)
+    record("soups", soups=[model.to_json() for model in make(plan.soup_jobs())])
+    record("tune", tuned=[model.to_json() for model in make(plan.tuning_jobs())])
+    for job in plan.diagnostic_jobs():
+        assert diagnose_models(job, "cpu").to_json()
+    if "evaluate" in changes:
+        record("diagnose")
+        evaluation = plan.evaluation()
+        for prediction in evaluation.prediction_jobs():
+            predict_model(prediction, "cpu")
+        for baseline in evaluation.baseline_jobs():
+            measure_baseline(baseline, "cpu")
+        assert judge_models(evaluation.judging_job(), "cpu")["models"]
