@@ -26,6 +26,7 @@ _ORDER = (
     "loss_plane",
     "geometry",
     "regime",
+    "log_distance",
     "diversity",
     "contributions",
     "soup_size",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.checkpoints import save_checkpoint
+from stockpot.storage.density import density_of
 from stockpot.storage.locks import file_lock
 from stockpot.storage.models import Model
 
@@ -71,8 +72,9 @@ class Store:
         tensors: Mapping[str, Tensor],
         details: Mapping[str, Any],
     ) -> Model:
-        """Write the weights and the record of a model."""
+        """Write the weights and the record of a model; the density is added to its details."""
         path = self._weights(kind, key)
+        details = {**details, "density": density_of(tensors)}
         digest = save_checkpoint(path, tensors, {"stockpot": pedigree(kind, key, details)})
         record = {
             "digest": digest,
@@ -138,6 +140,7 @@ class Store:
 def pedigree(kind: str, key: str, details: Mapping[str, Any]) -> str:
     """Return the metadata in a model's header as JSON; long details are in the manifest alone."""
     long = {"trials", "front", "folds", "class_entropy", "layer_coefficients", "paths", "history"}
+    long |= {"distances", "losses", "groups"}
     short = {name: value for name, value in details.items() if name not in long}
     return json.dumps({"kind": kind, "key": key, **short}, sort_keys=True)
 

@@ -139,6 +139,7 @@ def _save(job: TrainingJob, weights: TunedWeights) -> Model:
     store = Store(job.root)
     details: dict[str, Any] = {"hyperparameters": job.hyperparameters.described()}
     details |= {"epoch": job.until} if job.until else {}
+    details["distances"] = [[steps, round(far, 6)] for steps, far in weights.distances]
     if adapter := weights.adapter:
         base = job.start.path if job.start else None
         config = {**adapter.config, "base_model_name_or_path": base}

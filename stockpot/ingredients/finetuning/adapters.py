@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -52,10 +52,12 @@ class TunedWeights(dict[str, Tensor]):
     Attributes:
         adapter: None if the weights themselves were trained.
         first_loss: the mean loss of the first step of the run; None if it had none.
+        distances: numbers of steps, each with the distance from the start; see `DistanceRecord`.
     """
 
     adapter: SavedAdapter | None = None
     first_loss: float | None = None
+    distances: Sequence[tuple[int, float]] = ()
 
 
 @dataclass(frozen=True, slots=True)

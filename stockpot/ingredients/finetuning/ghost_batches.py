@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +47,7 @@ class _GhostBatches(_BatchNorm):
 
 
 @cache
-def _ghost_of(kind: type[nn.Module]) -> type[nn.Module]:
+def _ghost_of(kind: Any) -> Any:
     """Return the class of a kind of BatchNorm layer with ghost batches."""
     lazy = getattr(kind, "cls_to_become", None)  # what a lazily built layer is after its first use
     members = {"cls_to_become": _ghost_of(lazy)} if lazy else {}
@@ -66,5 +66,6 @@ def use_ghost_batches(model: nn.Module, size: int) -> None:
     for norm in norms:
         # As torch's parametrizations do: parameters, buffers, hooks and references to the layer
         # stay valid.
-        norm.__class__ = _ghost_of(type(norm))
+        kind: Any = type(norm)
+        norm.__class__ = _ghost_of(kind)
         cast("_GhostBatches", norm).ghost_batch = size
