@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from stockpot.config.diagnose import (
+    DiagnosticName,
+    DiagnosticSection,
+    UsersFunction,
+    check_chosen,
+)
 from stockpot.config.soups import SoupSection
 from stockpot.config.sweep import BaseSection, SweepSection
 from stockpot.config.tune import TuneSection
-from stockpot.diagnostics.registry import DIAGNOSTICS
 from stockpot.errors import unknown_name
+from stockpot.ingredients.points import Constant
+from stockpot.soups.concat.options import CONCAT
 from stockpot.workloads import shift_names
 from stockpot.yaml_files import Fraction, Name, Section
-
-DIAGNOSTIC_NAMES: tuple[str, ...] = tuple(DIAGNOSTICS)
-"""The built-in diagnostics, in the order of the report."""
-
-_USERS_OWN = {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$"}
-
-
-def _module_and_function(name: str) -> str:
-    if not re.fullmatch(_USERS_OWN["pattern"], name):
-        raise ValueError(f"must be module:function, got {name!r}")
-    return name
-
-
-DiagnosticName = Annotated[
-    str,
-    WithJsonSchema({"anyOf": [{"enum": [*DIAGNOSTIC_NAMES], "type": "string"}, _USERS_OWN]}),
-]
-
-UsersFunction = Annotated[str, AfterValidator(_module_and_function), WithJsonSchema(_USERS_OWN)]
 
 
 class WorkloadSection(Section):
@@ -155,10 +142,10 @@ class Experiment(Section):
     sweep: SweepSection
     soups: list[SoupSection] = Field(min_length=1)
     tune: list[TuneSection] = Field([], description="searches for coefficients; []: none")
-    diagnose: Literal["all"] | list[DiagnosticName] = Field(
+    diagnose: Literal["all"] | list[DiagnosticName | DiagnosticSection] = Field(
         "all",
-        description="diagnostics of ingredients and soups: all built-in ones, or a list of names "
-        "and of functions as module:function; []: none",
+        description="diagnostics of ingredients and soups: all built-in ones, or a list of names, "
+        "of functions as module:function, and of {name: ..., option: ...}; []: none",
     )
     evaluate: EvaluateSection = EvaluateSection()
     promote: PromoteSection = PromoteSection()
@@ -167,10 +154,11 @@ class Experiment(Section):
 
     @field_validator("diagnose")
     @classmethod
-    def _diagnostics_are_known(cls, diagnose: str | list[str]) -> str | list[str]:
-        for name in diagnose if isinstance(diagnose, list) else ():
-            if name not in DIAGNOSTIC_NAMES:
-                DIAGNOSTICS[name]  # imports a user's module to check that it has the function
+    def _diagnostics_are_known(
+        cls, diagnose: str | list[str | DiagnosticSection]
+    ) -> str | list[str | DiagnosticSection]:
+        if isinstance(diagnose, list):
+            check_chosen(diagnose)
         return diagnose
 
     @model_validator(mode="after")
@@ -192,6 +180,29 @@ class Experiment(Section):
                     "mark a shift as val or drop the objective"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _masks_that_differ_are_joined(self) -> Experiment:
+        """Ask for `masks` where ingredients of different sparsity are merged."""
+        space = self.sweep.space.distributions()
+        in_list = {point.get("sparsity") for point in self.sweep.list}
+        varies = not isinstance(space.get("sparsity", Constant(0.0)), Constant)
+        if not varies and len(in_list) < 2:
+            return self
+        for soup in self.soups:
+            merges_one = soup.settings.get("k") == 1 or soup.rule.is_on_path
+            if soup.merge_method != CONCAT and not merges_one and _has_no_masks(soup):
+                raise ValueError(
+                    f"soups: {soup.name!r} merges ingredients of different sparsity, got no masks; "
+                    "set masks: union, intersection or first, to say which weights it keeps, or "
+                    "none to fill them"
+                )
+        return self
+
+
+def _has_no_masks(soup: SoupSection) -> bool:
+    """Whether a soup of all ingredients does not say what becomes of masks."""
+    return soup.merge_exceptions["masks"] is None and not soup.ingredients
 
 
 def _is_taken(name: str) -> bool:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator, model_validator
 
 from stockpot.config.custom_choices import accept_options, section_by_name
+from stockpot.disk_merging.rule_section import RuleSection
+from stockpot.merging.masks import Masks
 from stockpot.soups.concat.options import CONCAT
 from stockpot.soups.selection.registry import SELECTIONS
 from stockpot.soups.selection.rule import Rule
@@ -43,6 +45,11 @@ class SoupRecipe(Section):
         """Options of the merge method and of its preparation."""
         return {}
 
+    @property
+    def merge_exceptions(self) -> dict[str, Any]:
+        """Rules for tensors that are merged in another way, and what happens to masks."""
+        return {"rules": (), "masks": None}
+
 
 class MergedRecipe(SoupRecipe):
     """A soup of the chosen ingredients, by any merge method."""
@@ -50,6 +57,14 @@ class MergedRecipe(SoupRecipe):
     method: str = Field("linear", description="merge method, or module:function of your own")
     options: dict[str, int | float | bool | str] = Field(
         {}, description="options of the merge method and of its preparation"
+    )
+    rules: list[RuleSection] = Field(
+        [], description="tensors that are merged in another way; the first that matches applies"
+    )
+    masks: Masks | None = Field(
+        None,
+        description="for pruned ingredients of different masks: the weights that are kept, of any, "
+        "all, or the first ingredient; none: all weights, also those that were 0",
     )
 
     @property
@@ -61,6 +76,11 @@ class MergedRecipe(SoupRecipe):
     def merge_options(self) -> Mapping[str, int | float | bool | str]:
         """Options of the merge method and of its preparation."""
         return self.options
+
+    @property
+    def merge_exceptions(self) -> dict[str, Any]:
+        """Rules for tensors that are merged in another way, and what happens to masks."""
+        return {"rules": tuple(rule.built for rule in self.rules), "masks": self.masks}
 
     @field_validator("method")
     @classmethod
@@ -79,8 +99,16 @@ class MergedRecipe(SoupRecipe):
 
             _, options = split_options(self.method, self.options)
             if self.method == CONCAT:
-                return self
+                return self._is_of_whole_nets()
             Recipe(self.method, (1.0, 1.0), options).check(has_base=True)
+        return self
+
+    def _is_of_whole_nets(self) -> MergedRecipe:
+        given = [name for name in ("rules", "masks") if getattr(self, name)]
+        if given:
+            raise ValueError(
+                f"{given[0]} are not for method concat, which changes no weight; remove them"
+            )
         return self
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from stockpot.config import Experiment, SoupRecipe
-from stockpot.config.experiment import DIAGNOSTIC_NAMES
+from stockpot.config.diagnose import chosen_diagnostics
 from stockpot.errors import InputError
 from stockpot.experiment.jobs.diagnosing import DiagnosticJob
 from stockpot.experiment.jobs.imports import Imports
@@ -168,6 +168,7 @@ class Plan:
                 select_options=recipe.settings,
                 method=recipe.merge_method,
                 options=recipe.merge_options,
+                **recipe.merge_exceptions,
                 base=base,
                 ingredients=_matching(ingredients, recipe),
             )
@@ -215,25 +216,23 @@ class Plan:
 
     def diagnostic_jobs(self) -> list[DiagnosticJob]:
         """Return the jobs of the diagnostics in params.yaml."""
+        soups = tuple(m for m in self.models() if m.kind in ("soup", "tuned") and m.num_nets == 1)
         return [
             DiagnosticJob(
                 **self._setting,
                 name=name,
+                options=options,
                 base=self.base(),
                 ingredients=self.ingredients(),
-                soups=tuple(model for model in self.models() if model.kind in ("soup", "tuned")),
+                soups=soups,
             )
-            for name in self.diagnostics
+            for name, options in chosen_diagnostics(self.experiment.diagnose).items()
         ]
 
     @property
     def diagnostics(self) -> list[str]:
         """Names of the diagnostics in params.yaml, in the order of the report."""
-        chosen = self.experiment.diagnose
-        if chosen == "all":
-            return [*DIAGNOSTIC_NAMES]
-        users_own = dict.fromkeys(name for name in chosen if name not in DIAGNOSTIC_NAMES)
-        return [*(name for name in DIAGNOSTIC_NAMES if name in chosen), *users_own]
+        return [*chosen_diagnostics(self.experiment.diagnose)]
 
     def evaluation(self) -> Evaluation:
         """Return the jobs of the evaluation, all of whose models are made."""

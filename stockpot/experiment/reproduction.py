@@ -225,8 +225,15 @@ def _merging_job(provenance: Provenance, frame: Mapping[str, Any]) -> SoupJob | 
     }
     if recorded.kind == "tuned":
         return TuningJob(**frame, **choices, search=_search_of(recorded))
-    options = recipe.get("options", {})
-    return SoupJob(**frame, **choices, select=None, method=recipe["method"], options=options)
+    from stockpot.merging.name_rules import NameRule
+
+    made = {
+        "method": recipe["method"],
+        "options": recipe.get("options", {}),
+        "rules": tuple(NameRule(**rule) for rule in recipe.get("rules", [])),
+        "masks": recorded.details.get("masks"),
+    }
+    return SoupJob(**frame, **choices, select=None, **made)
 
 
 def _search_of(recorded: Model) -> Search:

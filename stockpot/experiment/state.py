@@ -118,7 +118,11 @@ def _sweep_modules(plan: Plan) -> tuple[str, ...]:
 
 def _soup_modules(plan: Plan) -> tuple[str, ...]:
     recipes = plan.experiment.soups
-    return tuple(m for each in recipes for m in soup_modules(each.select, each.merge_method))
+    return tuple(
+        module
+        for each in recipes
+        for module in soup_modules(each.select, each.merge_method, each.merge_exceptions["rules"])
+    )
 
 
 def _tuning_modules(plan: Plan) -> tuple[str, ...]:

@@ -118,7 +118,10 @@ def merge_files(
 
 
 def _recipes(recipe: Recipe | RecipeOf, names: Iterable[str]) -> dict[str, Recipe]:
-    return {name: recipe if isinstance(recipe, Recipe) else recipe(name) for name in names}
+    recipes = {name: recipe if isinstance(recipe, Recipe) else recipe(name) for name in names}
+    for different in {id(one): one for one in recipes.values()}.values():
+        different.check_names(recipes.keys())
+    return recipes
 
 
 def _measured(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     MergeFunction = Callable[..., Tensor]
     MeasureFunction = Callable[[Runs, Sequence[Draws], Mapping[str, Any]], Any]
 
-_NO_OPTIONS = {"draws", "measured", "start"}
+_NO_OPTIONS = {"draws", "measured", "name", "start"}
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -36,12 +36,15 @@ class Method:
         merge: the function. Its signature says what it takes: `tensors`; `base`, `coefficients`
             and side information if it uses them; then keyword-only options; `draws`, one per
             model, if it uses random numbers; `measured` and `start`, if it merges parts of
-            tensors and needs measurements of the whole ones, or the part's position.
+            tensors and needs measurements of the whole ones, or the part's position; `name`, if
+            it treats tensors differently.
         num_models: the smallest and the largest number of models; None for no limit.
         is_symmetric: whether the order of (tensor, coefficient) pairs has no effect.
         is_elementwise: whether an entry of the result depends only on that entry of the inputs
             and on `measured`, so that a big tensor can be merged in parts.
         measure: measures whole tensors; returns the argument `measured`.
+        check_names: (names of the models' tensors, options): raises ValueError if it cannot merge
+            models of such tensors.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Method:
     is_symmetric: bool = True
     is_elementwise: bool = False
     measure: MeasureFunction | None = None
+    check_names: Callable[[Collection[str], Mapping[str, Any]], None] | None = None
 
     @property
     def needs_base(self) -> bool:
@@ -98,9 +102,11 @@ class Method:
         draws: Sequence[Draws] = (),
         options: Mapping[str, Any] = MappingProxyType({}),
         side: Sequence[Any] = (),
+        *,
+        name: str = "",
     ) -> Tensor:
         """Merge whole tensors; arguments that the method does not take are ignored."""
-        taken = self._taken(base=base, coefficients=coefficients, draws=draws)
+        taken = self._taken(base=base, coefficients=coefficients, draws=draws, name=name)
         if self.side_information is not None:
             if len(side) != len(tensors):
                 raise ValueError(
@@ -193,6 +199,7 @@ def method(
     is_symmetric: bool = True,
     is_elementwise: bool = False,
     measure: MeasureFunction | None = None,
+    check_names: Callable[[Collection[str], Mapping[str, Any]], None] | None = None,
 ) -> Callable[[F], F]:
     """Register a function as a merge method and return it unchanged.
 
@@ -200,7 +207,9 @@ def method(
     """
 
     def record(merge: F) -> F:
-        _RECORDS[merge] = Method(name, merge, num_models, is_symmetric, is_elementwise, measure)
+        _RECORDS[merge] = Method(
+            name, merge, num_models, is_symmetric, is_elementwise, measure, check_names
+        )
         return merge
 
     return record

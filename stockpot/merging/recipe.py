@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from stockpot.errors import InputError
+from stockpot.merging.masks import Masks, masked
 from stockpot.merging.method import Method, method_of
 from stockpot.merging.registry import METHODS
 from stockpot.merging.runs import Run, Runs
@@ -46,6 +47,8 @@ class Recipe:
         side_information: for methods that take it, one mapping per model, from tensor names to
             values; tensors that are missing have none.
         of_model: measurements of the whole models; None if tensors are measured one by one.
+        metric: by which symmetric positive definite tensors are averaged, instead of the method.
+        masks: which entries of weights may differ from 0, if those of the models do not agree.
     """
 
     method: str
@@ -55,6 +58,8 @@ class Recipe:
     model_ids: tuple[str, ...] = ()
     side_information: tuple[Mapping[str, Any], ...] = ()
     of_model: OfModel | None = field(default=None, compare=False)
+    metric: str | None = None
+    masks: Masks | None = None
 
     @classmethod
     def of(
@@ -78,6 +83,24 @@ class Recipe:
         """
         self.method_itself.check(self.coefficients, has_base=has_base, options=self.options)
 
+    def check_names(self, names: Collection[str]) -> None:
+        """Check that the method can merge models whose tensors have these names.
+
+        Raises:
+            InputError: it cannot.
+        """
+        check = self.method_itself.check_names
+        try:
+            if check is not None:
+                check(names, self.options)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether big tensors can be merged in parts."""
+        return self.metric is None and self.method_itself.is_elementwise
+
     def merge(self, name: str, tensors: Sequence[Tensor], base: Tensor | None) -> Tensor:
         """Merge the tensors called `name`, in float32 or wider, by the method.
 
@@ -91,7 +114,12 @@ class Recipe:
         method, draws = self.method_itself, self.draws(name)
         side = [known.get(name) for known in self.side_information]
         try:
-            return method(tensors, self.coefficients, base, draws, self.options, side)
+            if self.metric is not None:
+                from stockpot.merging.methods.spd_means import spd_mean
+
+                return spd_mean(tensors, self.coefficients, self.metric)
+            merged = method(tensors, self.coefficients, base, draws, self.options, side, name=name)
+            return masked(name, merged, tensors, self.masks)
         except ValueError as error:
             raise InputError(f"tensor {name!r}: {error}") from error
 
@@ -107,7 +135,8 @@ class Recipe:
         if self.of_model is not None:
             run = replace(run, start=run.start + self.of_model.starts[name])
         try:
-            return method.merge_run(run, self.coefficients, draws, measured, self.options)
+            merged = method.merge_run(run, self.coefficients, draws, measured, self.options)
+            return masked(name, merged, run.tensors, self.masks)
         except ValueError as error:
             raise InputError(f"tensor {name!r}: {error}") from error
 

@@ -74,7 +74,8 @@ def check_scopes(recipes: Mapping[str, Recipe]) -> None:
 
 def is_of_model(recipe: Recipe) -> bool:
     """Whether a recipe has scope `model` and no measurements yet."""
-    return recipe.options.get("scope") == "model" and recipe.of_model is None
+    unmeasured = recipe.of_model is None and recipe.metric is None
+    return recipe.options.get("scope") == "model" and unmeasured
 
 
 def _of_models(recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:

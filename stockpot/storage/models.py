@@ -8,6 +8,8 @@ from typing import Any
 
 from stockpot.storage.checkpoints import Checkpoint
 
+_DENSE = 0.999
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -44,6 +46,16 @@ class Model:
     def num_nets(self) -> int:
         """How many nets its weights hold side by side; 1 for a net of the workload's own form."""
         return int(self.details.get("num_nets", 1))
+
+    @property
+    def density(self) -> float:
+        """The fraction of its weights that are not 0; 1 where it was not recorded."""
+        return float(self.details.get("density", 1.0))
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether it has no mask: in dense models, too, a few weights may be 0 by accident."""
+        return self.density > _DENSE
 
     def scored(self, scores: Mapping[str, float]) -> Model:
         """Return a copy with these scores."""

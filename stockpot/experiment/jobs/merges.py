@@ -14,6 +14,7 @@ from stockpot.workloads.spec import WorkloadSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from stockpot.merging.masks import Masks
     from stockpot.merging.stack import IngredientStack
     from stockpot.merging.states import State, StateDict
     from stockpot.scoring.val_scores import ValScorer
@@ -68,6 +69,19 @@ class Merges:
         from stockpot.soups.preparation.recalibration import Recalibration
 
         return Recalibration(self.workload.build(), self.device)
+
+    def agreed_masks(self, members: Sequence[int]) -> Masks | None:
+        """Return how masks are kept if those of the ingredients agree; None without masks.
+
+        Raises:
+            InputError: the masks differ.
+        """
+        if all(self.ingredients[member].is_dense for member in members):
+            return None
+        from stockpot.merging.sparse import check_equal_masks
+
+        check_equal_masks({self.ingredients[m].name: self.states[m] for m in members})
+        return "first"
 
     def load(self, model: Model) -> StateDict:
         """Read a model's weights, on the CPU.

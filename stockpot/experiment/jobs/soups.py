@@ -25,7 +25,9 @@ from stockpot.storage.store import Store
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stockpot.merging.recipe import Recipe
+    from stockpot.merging.masks import Masks
+    from stockpot.merging.name_rules import NameRule
+    from stockpot.merging.recipe import Recipe, RecipeOf
     from stockpot.merging.states import StateDict
     from stockpot.soups.concat.concatenate import WideNet
 
@@ -39,6 +41,8 @@ class SoupJob(MergingJob):
         select_options: options of the selection, by name.
         method: the merge method; `wise_ft` for a selection on paths.
         options: options of the method and of its preparation, by name.
+        rules: for tensors that are merged in another way.
+        masks: which weights may differ from 0, for ingredients of different masks.
     """
 
     kind: str = "soup"
@@ -46,6 +50,8 @@ class SoupJob(MergingJob):
     select_options: Mapping[str, Any] = field(default_factory=dict)
     method: str
     options: Mapping[str, int | float | bool | str]
+    rules: tuple[NameRule, ...] = ()
+    masks: Masks | None = None
 
     @property
     def key(self) -> str:
@@ -57,7 +63,9 @@ class SoupJob(MergingJob):
             # Names too: the record of a soup refers to its ingredients by name.
             ingredients=[[m.name, m.digest, dict(m.scores)] for m in self.ingredients],
             scoring=val_scores_key_parts(self.workload),
-            code=code_key(*soup_modules(self.select, self.method), *self.workload.modules),
+            code=code_key(
+                *soup_modules(self.select, self.method, self.rules), *self.workload.modules
+            ),
         )
 
     @property
@@ -65,6 +73,8 @@ class SoupJob(MergingJob):
         """The recipe in the form of manifests."""
         recipe: dict[str, Any] = {"name": self.name, "select": self.select, "method": self.method}
         recipe |= {"options": dict(self.options)} if self.options else {}
+        recipe |= {"rules": [rule.to_json() for rule in self.rules]} if self.rules else {}
+        recipe |= {"masks": self.masks} if self.masks else {}
         return recipe | dict(self.select_options)
 
     def work(self, device: str) -> Model:
@@ -119,10 +129,13 @@ class SoupJob(MergingJob):
         return chosen
 
 
-def soup_modules(select: str | None, method: str) -> tuple[str, ...]:
-    """Return the modules that make a soup by a selection and a merge method."""
+def soup_modules(
+    select: str | None, method: str, rules: Sequence[NameRule] = ()
+) -> tuple[str, ...]:
+    """Return the modules that make a soup by a selection, a merge method and rules."""
     selection = () if select is None else (SELECTIONS.module_of(select),)
-    return (__name__, *selection, *method_modules(method))
+    others = {module for rule in rules if rule.method for module in method_modules(rule.method)}
+    return (__name__, *selection, *method_modules(method), *sorted(others))
 
 
 def _no_scores(*_what: Any) -> Any:
@@ -160,7 +173,8 @@ class _CandidateSoups(Merges):
 
         super().__init__(job.root, job.workload, job.ingredients, device)
         self._job = job
-        self._uses_base = job.method != CONCAT and METHODS[job.method].takes_base
+        methods = [job.method, *(rule.method for rule in job.rules if rule.method)]
+        self._uses_base = job.method != CONCAT and any(METHODS[m].takes_base for m in methods)
         self._prepared: dict[int, Mapping[str, Any]] = {}
 
     @property
@@ -172,13 +186,13 @@ class _CandidateSoups(Merges):
         """Return the val values (N,) of the soup of these ingredients."""
         from stockpot.merging.engine import merge_states
 
-        if self._job.method == "linear":
+        if self._is_plain_mean(members):
             return self.score_members(members)
         if self._job.method == CONCAT:
             return self.scorer.val_values(self.moved(self._side_by_side(members).weights))
         base = self._base if self._uses_base else None
         states = [self.states[member] for member in members]
-        weights = merge_states(states, self._recipe(members), base)
+        weights = merge_states(states, self._recipes(members), base)
         return self.scorer.val_values(self.recalibrated(weights, self._num_merged(members)))
 
     def score_on_path(self, ingredient: int, alpha: float) -> float:
@@ -207,7 +221,7 @@ class _CandidateSoups(Merges):
 
         job = self._job
         chosen = [job.ingredients[member] for member in members]
-        made = {
+        made: dict[str, Any] = {
             "recipe": job.recipe,
             "coefficients": {model.name: share for model in chosen},
             "inputs": {model.name: model.digest for model in chosen},
@@ -216,11 +230,29 @@ class _CandidateSoups(Merges):
             wide = self._side_by_side(members)
             weights, made = wide.weights, made | wide.described
         else:
+            if masks := job.masks or self.agreed_masks(members):
+                made |= {"masks": masks, "input_densities": {m.name: m.density for m in chosen}}
             paths = [verify(job.root, model.checkpoint) for model in chosen]
             base = verify(job.root, job.base.checkpoint)
-            merged = merge_files(paths, self._recipe(members), base if self._uses_base else None)
+            merged = merge_files(paths, self._recipes(members), base if self._uses_base else None)
             weights = self.recalibrated(merged, self._num_merged(members))
         return Store(job.root).save(job.kind, key, job.name, weights, made | dict(details))
+
+    def _is_plain_mean(self, members: Sequence[int]) -> bool:
+        """Whether a soup is the mean of its ingredients; if masks are not set, they must agree."""
+        job = self._job
+        if job.masks is None:
+            self.agreed_masks(members)
+        return job.method == "linear" and not job.rules and job.masks in (None, "none")
+
+    def _recipes(self, members: Sequence[int]) -> Recipe | RecipeOf:
+        from stockpot.merging.name_rules import by_name, check_matches
+
+        if self._job.rules:
+            check_matches(self._job.rules, self.states[members[0]])
+        masks = self._job.masks or self.agreed_masks(members)
+        recipe = replace(self._recipe(members), masks=masks)
+        return by_name(recipe, self._job.rules)
 
     def _side_by_side(self, members: Sequence[int]) -> WideNet:
         from stockpot.soups.concat.concatenate import concatenate

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from stockpot.merging.method import method
 from stockpot.merging.methods.linear import linear
+from stockpot.merging.methods.natural_parameters import gaussian, gaussian_mean, product
 from stockpot.merging.methods.shares import positive_shares
 
 
@@ -69,14 +69,12 @@ def fisher(
     mean = linear([tensor.double() for tensor in tensors], parts)
     if normalize:
         parts = _divided_by_norms(parts, known)
-    merged = torch.zeros_like(mean)
-    information = torch.zeros_like(mean)
+    posteriors = []
     for position, (tensor, own, part) in enumerate(zip(tensors, known, parts, strict=True)):
         least = floor if position == 0 or not favor_target else 0.0
-        weight = own.diagonal.double().clamp(min=least) * part
-        information += weight
-        merged += weight * tensor
-    return (merged / information).where(information > 0, mean).to(tensors[0].dtype)
+        precision = own.diagonal.double().clamp(min=least) * part
+        posteriors.append(gaussian(tensor.double(), precision))
+    return gaussian_mean(product(posteriors), mean).to(tensors[0].dtype)
 
 
 def _divided_by_norms(parts: Sequence[float], fishers: Sequence[Fisher]) -> list[float]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stockpot.reporting.results import Results
+from stockpot.reporting.words.densities import density_sentences
 from stockpot.reporting.words.estimates import percent
 
 
@@ -45,13 +46,14 @@ def alerts(results: Results) -> list[Alert]:
 
 
 def data_warnings(results: Results) -> list[str]:
-    """Return the failed checks of the data, and the evaluation's notes on metrics."""
+    """Return the failed checks of the data, the notes on metrics, and what became of masks."""
     of_data = [
         f"The check that {check['name']} failed: {check['detail']}"
         for check in _data_checks(results, passed=False)
     ]
     notes = results.evaluation.get("notes", [])
-    return [*of_data, *(f"{note[0].upper()}{note[1:]}" for note in notes)]
+    of_metrics = (f"{note[0].upper()}{note[1:]}" for note in notes)
+    return [*of_data, *of_metrics, *density_sentences(results)]
 
 
 def precheck_notes(results: Results) -> list[str]:
