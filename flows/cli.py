@@ -165,7 +165,7 @@ def gc(
 for _panel, _commands in {
     "Models on disk": (merge, inspect, explain, verify),
     "Results": (compare, promote, reproduce),
-    "Continual learning": (sequence,),
+    "Experiment": (sequence,),
     "Project": (new, check, gc),
 }.items():
     for _command in _commands:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from flows.cli import app
 
 PANELS = {
-    "Experiment": ["run", "status", "ui"],
+    "Experiment": ["run", "status", "ui", "sequence"],
     "Stages": ["base", "sweep", "soups", "tune", "diagnose", "evaluate", "report", "code"],
     "Models on disk": ["merge", "inspect", "explain", "verify"],
     "Results": ["compare", "promote", "reproduce"],
