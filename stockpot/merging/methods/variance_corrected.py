@@ -24,6 +24,7 @@ def variance_corrected(
     *,
     eps: float = 1e-12,
     min_ndim: int = 2,
+    own_share: float = 0.0,
 ) -> Tensor:
     """Average the tensors, then rescale the entries about their mean to the models' variance.
 
@@ -36,6 +37,8 @@ def variance_corrected(
         eps: added to both variances before they are compared, at least 0.
         min_ndim: tensors of fewer axes are averaged and not rescaled, at least 0; by default those
             of one axis, since scales of normalization layers are all close to 1.
+        own_share: share of the first model's variance in the wanted one, in [0, 1]; the rest is the
+            mean variance of all models. In gossip learning the first model is a client's own.
 
     Returns:
         The merged tensor; shape and dtype of the inputs.
@@ -43,13 +46,15 @@ def variance_corrected(
     Raises:
         ValueError: an option or a coefficient is out of its range.
 
-    Source: variance-corrected averaging, to the mean variance of the models. The reference code
-    adds 1e-4, which is large relative to variances of 1e-3, and rescales tensors of one axis too.
+    Source: variance-corrected averaging: `others` (own_share 0), `self` (1), or a mixture. The code
+    of the authors adds 1e-4, large relative to variances of 1e-3, and rescales tensors of one axis.
     """
     if not eps >= 0:
         raise ValueError(f"variance_corrected: eps must be at least 0, got {eps}")
     if not min_ndim >= 0:
         raise ValueError(f"variance_corrected: min_ndim must be at least 0, got {min_ndim}")
+    if not 0 <= own_share <= 1:
+        raise ValueError(f"variance_corrected: own_share must be in [0, 1], got {own_share}")
     parts = positive_shares("variance_corrected", coefficients)
     mean = linear(tensors, coefficients)
     if mean.numel() < 2 or mean.ndim < min_ndim or len(tensors) == 1:
@@ -57,6 +62,7 @@ def variance_corrected(
     variance = float(mean.var())
     if variance < _CONSTANT:
         return mean
-    wanted = sum(part * float(t.var()) for part, t in zip(parts, tensors, strict=True))
+    shared = sum(part * float(t.var()) for part, t in zip(parts, tensors, strict=True))
+    wanted = own_share * float(tensors[0].var()) + (1 - own_share) * shared
     centre = mean.mean()
     return (mean - centre) * math.sqrt((wanted + eps) / (variance + eps)) + centre

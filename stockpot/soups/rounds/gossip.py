@@ -5,22 +5,16 @@ Tian et al. 2024, https://arxiv.org/abs/2404.04616.
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from stockpot.seeding import derive_seed
-from stockpot.soups.rounds.changes import weight_names
 from stockpot.soups.rounds.rule import Correction, Merged, Round
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from stockpot.merging.states import State, StateDict
-
-_CONSTANT = 1e-30  # variances below it are 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,25 +83,11 @@ class Gossip:
         """Average models, and rescale the weights; the first model is the client's own."""
         from stockpot.merging.engine import merge_states
         from stockpot.merging.methods.linear import linear
+        from stockpot.merging.methods.variance_corrected import variance_corrected
         from stockpot.merging.recipe import Recipe
 
         equal = (1 / len(models),) * len(models)
-        mean = merge_states(models, Recipe.of(linear, equal, {}))
-        if self.variance == "none" or len(models) == 1:
-            return mean
-        return mean | {
-            name: self._rescaled(mean[name], [model[name] for model in models], own_share)
-            for name in weight_names(mean)
-            if mean[name].ndim >= self.min_ndim and mean[name].numel() > 1
-        }
-
-    def _rescaled(self, mean: Tensor, tensors: Sequence[Tensor], own_share: float) -> Tensor:
-        """Rescale a mean about its own mean to the wanted variance."""
-        variances = [float(tensor.double().var()) for tensor in tensors]
-        own, others = variances[0], sum(variances) / len(variances)
-        wide = mean.double()
-        variance, wanted = float(wide.var()), own_share * own + (1 - own_share) * others
-        if variance < _CONSTANT:
-            return mean
-        factor = math.sqrt((wanted + self.eps) / (variance + self.eps))
-        return ((wide - wide.mean()) * factor + wide.mean()).to(mean.dtype)
+        if self.variance == "none":
+            return merge_states(models, Recipe.of(linear, equal, {}))
+        options = {"eps": self.eps, "min_ndim": self.min_ndim, "own_share": own_share}
+        return merge_states(models, Recipe.of(variance_corrected, equal, options))

@@ -97,3 +97,20 @@ def test_options_out_of_range_are_refused(options: dict[str, float]) -> None:
 def test_a_negative_coefficient_is_refused() -> None:
     with pytest.raises(ValueError, match="variance_corrected: coefficients must be at least 0"):
         variance_corrected(_random((2, 2), 2), [2, -1])
+
+
+@pytest.mark.parametrize(("own_share", "wanted"), [(0.0, 2.5), (1.0, 1.0), (0.4, 1.9)])
+def test_the_variance_can_be_the_first_models_own_or_a_mixture(
+    own_share: float, wanted: float
+) -> None:
+    one, other = _random((400, 250), 2)  # variances of 1 and 4
+
+    merged = variance_corrected([one, 2 * other], [1, 1], own_share=own_share)
+
+    assert float(merged.var()) == pytest.approx(wanted, rel=0.02)
+
+
+@pytest.mark.parametrize("own_share", [-0.1, 1.1])
+def test_the_share_of_the_first_model_is_a_share(own_share: float) -> None:
+    with pytest.raises(ValueError, match=r"own_share must be in \[0, 1\]"):
+        variance_corrected(_random((3, 3), 2), [1, 1], own_share=own_share)
