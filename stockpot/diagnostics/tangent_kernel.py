@@ -7,15 +7,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jacrev, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from stockpot.workloads.passes import CalledModel
+from stockpot.workloads.example_gradients import ExampleGradients
 from stockpot.workloads.protocol import Batch, Workload
 
 _FEWEST_ROWS = 8  # with fewer, parameters are left out instead
 _MAX_GROUPS = 4  # each costs a backward pass for all outputs of all rows
-_ROWS_AT_ONCE = 8  # per call of vmap
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +60,17 @@ def kernel_size(
     return KernelSize(num_rows, chosen, sum(sizes[name] for group in chosen for name in group))
 
 
+def num_kernel_outputs(workload: Workload, outputs: Tensor) -> int:
+    """Return the number of an example's outputs in the kernel, from outputs (N, ...)."""
+    return 1 if workload.task == "language_model" else outputs[0].numel()
+
+
 def tangent_kernel(
     workload: Workload, net: nn.Module, batch: Batch, groups: Sequence[Sequence[str]]
 ) -> Tensor:
     """Return the inner products of the gradients of all outputs of all examples.
+
+    The one output of a language model, here, is the mean loss of a text's tokens.
 
     Args:
         workload: runs the net.
@@ -76,25 +80,21 @@ def tangent_kernel(
 
     Returns:
         K = J J^T over all groups' parameters; (N * C, N * C), float64.
-
-    Raises:
-        RuntimeError: the net is not supported by `torch.func.vmap`.
     """
-    called = CalledModel(workload, net)
-    tensors = {n: t.detach() for n, t in [*called.named_parameters(), *called.named_buffers()]}
 
-    def outputs_of(moved: dict[str, Tensor], example: Batch) -> Tensor:
-        one = tuple(tensor.unsqueeze(0) for tensor in example)
-        outputs: Tensor = functional_call(called, tensors | moved, (one,))  # (1, C)
-        return outputs[0].flatten()
+    def numbers(outputs: Tensor, example: Batch) -> Tensor:
+        is_of_tokens = workload.task == "language_model"
+        return workload.loss(outputs, example) if is_of_tokens else outputs[0].flatten()
 
-    jacobian_of = vmap(jacrev(outputs_of), in_dims=(None, 0), chunk_size=_ROWS_AT_ONCE)
+    with torch.no_grad():
+        first = tuple(tensor[:1] for tensor in batch)
+        num_outputs = num_kernel_outputs(workload, workload.forward(net, first))
     kernel = torch.zeros((), dtype=torch.float64)
     for group in groups:
-        moved = {f"model.{name}": tensors[f"model.{name}"] for name in group}
-        with sdpa_kernel(SDPBackend.MATH):  # vmap supports no other attention
-            jacobians = jacobian_of(moved, batch)
-        for jacobian in jacobians.values():  # (N, C, ...)
+        gradients = ExampleGradients(workload, net, group)
+        parts = [found for _, found in gradients.parts(batch, numbers, most=num_outputs)]
+        for name in group:
+            jacobian = torch.cat([part.pop(name) for part in parts])  # (N, C, ...)
             rows = jacobian.flatten(0, 1).flatten(1)  # (N * C, P)
             rows = rows if rows.dtype == torch.float64 else rows.float()
             kernel = kernel + (rows @ rows.T).double()

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 
+from stockpot.errors import InputError
+
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
     from torch.utils.data import Dataset
@@ -105,3 +107,21 @@ def notes_of(workload: Workload) -> list[str]:
     """
     notes: Callable[[], list[str]] | None = getattr(workload, "notes", None)
     return notes() if notes else []
+
+
+def logits_of(workload: Workload) -> Callable[[nn.Module, Batch], Tensor]:
+    """Return a language model's optional method `logits`, for choices that need to sample tokens.
+
+    `logits(model, batch)` returns the logits of each next token, (N, T', V), where T' is at least
+    the length of the longest text and V the number of tokens.
+
+    Raises:
+        InputError: the workload has no such method.
+    """
+    logits: Callable[[nn.Module, Batch], Tensor] | None = getattr(workload, "logits", None)
+    if logits is None:
+        raise InputError(
+            "the workload: must have a method logits(model, batch), which returns the logits "
+            "(N, T, V) of each next token, to sample tokens from the model, got none"
+        )
+    return logits

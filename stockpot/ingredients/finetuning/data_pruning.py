@@ -18,6 +18,7 @@ from stockpot.errors import InputError
 from stockpot.ingredients.finetuning.hyperparameters import Difficulty, Hyperparameters
 from stockpot.ingredients.finetuning.starting_model import initial_model
 from stockpot.workloads.batches import num_examples, subset
+from stockpot.workloads.example_gradients import ExampleGradients
 from stockpot.workloads.passes import Examples
 from stockpot.workloads.protocol import Batch, Workload
 
@@ -39,16 +40,18 @@ def el2n(outputs: Tensor, targets: Tensor) -> Tensor:
 def grand(workload: Workload, model: nn.Module, batch: Batch) -> Tensor:
     """Return the norm of each example's gradient of all parameters; (N,). Definition 1.
 
-    Examples are passed one at a time, since the gradient of a batch is a sum over its examples.
+    Args:
+        workload: has the loss.
+        model: in eval mode, where examples do not interact.
+        batch: N examples.
     """
-    parameters = [one for one in model.parameters() if one.requires_grad]
-    norms = []
-    for row in range(len(batch[-1])):
-        example = tuple(tensor[row : row + 1] for tensor in batch)
-        loss = workload.loss(workload.forward(model, example), example).sum()
-        slopes = torch.autograd.grad(loss, parameters, materialize_grads=True)
-        norms.append(torch.stack([slope.norm() for slope in slopes]).norm())
-    return torch.stack(norms)
+    names = [name for name, one in model.named_parameters() if one.requires_grad]
+    gradients = ExampleGradients(workload, model, names)
+    norms = [
+        torch.stack([slope.flatten(1).norm(dim=1) for slope in slopes.values()]).norm(dim=0)
+        for _, slopes in gradients.parts(batch, workload.loss)
+    ]
+    return torch.cat(norms)
 
 
 def difficulty_scores(

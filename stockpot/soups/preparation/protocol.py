@@ -27,6 +27,13 @@ class Preparation(Protocol):
         """
         ...
 
+    def check(self, workload: Workload) -> None:
+        """Check that the options are for a workload; called before any work.
+
+        Raises:
+            InputError: they are not.
+        """
+
     def side_information(self, cached: Mapping[str, Tensor]) -> Mapping[str, Any]:
         """Return the argument of the merge method, by tensor name: the statistics themselves."""
         return cached

@@ -1,16 +1,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from small_text_workloads import bert_workload, llama_workload
 from torch import Generator, Tensor, nn
 from torch.utils.data import TensorDataset
 from toy_workload import Toy
 
 from stockpot.errors import InputError
-from stockpot.soups.preparation import fisher_information
-from stockpot.soups.preparation.fisher_information import FisherInformation, sample_labels
+from stockpot.soups.preparation.fisher_information import FisherInformation
+from stockpot.soups.preparation.squared_gradients import sample_labels
+from stockpot.workloads import example_gradients
+from stockpot.workloads.batches import take
+from stockpot.workloads.passes import empty_model
+from stockpot.workloads.protocol import Batch, Task, Workload
 
 
 class Built(Toy):
@@ -161,7 +167,7 @@ def test_how_many_gradients_are_in_memory_at_once_changes_nothing(
     monkeypatch: pytest.MonkeyPatch, estimator: str, num_numbers: int
 ) -> None:
     expected = estimate(deep, estimator=estimator, draws=3)
-    monkeypatch.setattr(fisher_information, "_GRADIENT_NUMBERS", num_numbers)
+    monkeypatch.setattr(example_gradients, "_AT_ONCE", num_numbers)
 
     found = estimate(deep, estimator=estimator, draws=3)
 
@@ -219,3 +225,162 @@ def test_the_norm_is_that_of_all_tensors_together() -> None:
 def test_outputs_of_one_number_are_no_classes() -> None:
     with pytest.raises(InputError, match=r"logits \(N, C\) of two classes or more, got .*\(8, 1\)"):
         estimate(lambda: nn.Linear(2, 1))
+
+
+class Measured(Built):
+    """The toy workload with numbers of any shape as targets."""
+
+    task: Task = "regression"
+
+    def __init__(
+        self, build: Callable[[], nn.Module], points: Tensor, targets: Tensor | None = None
+    ) -> None:
+        super().__init__(build)
+        self._points = points
+        self._targets = torch.zeros(len(points), 2) if targets is None else targets
+
+    def dataset(self, split: str) -> TensorDataset:  # noqa: ARG002 (all splits are the same)
+        return TensorDataset(self._points, self._targets)
+
+
+def linear(num_outputs: int = 2) -> nn.Module:
+    model = nn.Linear(3, num_outputs)
+    generator = torch.Generator().manual_seed(7)
+    for parameter in model.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def of_numbers(
+    build: Callable[[], nn.Module] = linear,
+    targets: Tensor | None = None,
+    num_points: int = 64,
+    **options: int | str,
+) -> dict[str, Tensor]:
+    """Estimate the information of a regression on 64 points of a normal distribution."""
+    drawn = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))[:num_points]
+    workload = Measured(build, drawn, targets)
+    preparation = FisherInformation(**options)  # type: ignore[arg-type]  # a test's options
+    return preparation.compute(workload, build().state_dict(), seed=0, device="cpu")
+
+
+@pytest.mark.parametrize("num_outputs", [1, 2, 5])
+def test_a_regression_of_any_number_of_outputs_is_gaussian(num_outputs: int) -> None:
+    found = of_numbers(lambda: linear(num_outputs))
+
+    # The mean of x^2, for each output; a softmax would have p (1 - p) x^2.
+    by_hand = torch.tensor([0.795, 0.843, 1.158]).expand(num_outputs, 3)
+    torch.testing.assert_close(found["weight"], by_hand, rtol=0, atol=5e-4)
+    torch.testing.assert_close(found["bias"], torch.ones(num_outputs))
+
+
+def test_outputs_without_a_second_dimension_are_one_number_each() -> None:
+    class Flat(nn.Linear):
+        def forward(self, points: Tensor) -> Tensor:
+            return super().forward(points).squeeze(1)
+
+    def flat() -> nn.Module:
+        model = Flat(3, 1)
+        model.load_state_dict(linear(1).state_dict())
+        return model
+
+    assert torch.equal(of_numbers(flat)["weight"], of_numbers(lambda: linear(1))["weight"])
+
+
+def test_empirical_of_a_regression_squares_the_gradient_at_the_true_numbers() -> None:
+    targets = torch.randn(64, 2, generator=torch.Generator().manual_seed(1))
+    drawn = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
+    errors = (targets - linear()(drawn)).detach()
+
+    found = of_numbers(targets=targets, estimator="empirical")
+
+    torch.testing.assert_close(found["weight"], errors.square().mT @ drawn.square() / 64)
+
+
+def test_sampled_of_a_regression_comes_near_to_exact() -> None:
+    exact, sampled = (
+        of_numbers(estimator=name, draws=3000, num_points=8) for name in ("exact", "sampled")
+    )
+
+    torch.testing.assert_close(sampled, exact, rtol=0.1, atol=0.02)
+
+
+def texts(workload: Workload, count: int) -> Batch:
+    """Return the first examples, cut to the longest."""
+    return take(workload.dataset("train"), torch.arange(count))
+
+
+def test_a_bert_has_the_information_of_its_classes(tmp_path: Path) -> None:
+    workload = bert_workload(tmp_path)
+    net = empty_model(workload, "cpu")
+    data = workload.dataset("train")
+
+    found = FisherInformation(n=12).compute(workload, net.state_dict(), seed=0, device="cpu")
+
+    own = dict(net.named_parameters())
+    expected = {name: torch.zeros_like(each) for name, each in own.items()}
+    for row in range(12):
+        log_shares = workload.forward(net, take(data, torch.tensor([row]))).log_softmax(dim=-1)[0]
+        for log_share in log_shares:
+            slopes = torch.autograd.grad(log_share, [*own.values()], retain_graph=True)
+            for name, slope in zip(own, slopes, strict=True):
+                expected[name] += log_share.exp().detach() * slope**2 / 12
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-7)
+
+
+def test_empirical_of_a_language_model_squares_the_gradient_of_each_token(tmp_path: Path) -> None:
+    workload = llama_workload(tmp_path)
+    net = empty_model(workload, "cpu")
+
+    found = FisherInformation("empirical").compute(workload, net.state_dict(), seed=0, device="cpu")
+
+    own = dict(net.named_parameters())
+    expected, count = {name: torch.zeros_like(each) for name, each in own.items()}, 0
+    batch = texts(workload, 12)
+    for row in range(12):
+        example = tuple(tensor[row : row + 1] for tensor in batch)
+        losses = workload.forward(net, example)[example[-1] != -100]
+        count += len(losses)
+        for loss in losses:
+            slopes = torch.autograd.grad(loss, [*own.values()], retain_graph=True)
+            for name, slope in zip(own, slopes, strict=True):
+                expected[name] += slope**2
+    expected = {name: each / count for name, each in expected.items()}
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
+
+
+def test_a_language_model_has_the_information_of_tokens_that_it_would_write(
+    tmp_path: Path,
+) -> None:
+    workload = llama_workload(tmp_path)
+    net = empty_model(workload, "cpu")
+    batch = texts(workload, 12)
+
+    found = FisherInformation(draws=40).compute(workload, net.state_dict(), seed=0, device="cpu")
+
+    with torch.no_grad():
+        hidden = net.model(batch[0], attention_mask=batch[1]).last_hidden_state
+        shares = workload.logits(net, batch).softmax(dim=-1)
+    used = batch[-1][:, : shares.shape[1]] != -100
+    # The final norm's scale g multiplies x: logits = W (g x), and dlog p_v = (W_v - E W) * x.
+    scale = net.model.norm.weight.detach()
+    head = net.lm_head.weight.detach()
+    total = torch.zeros_like(scale)
+    for x, p in zip((hidden / scale)[used], shares[used], strict=True):
+        slopes = (head - p @ head) * x  # (V, D)
+        total += p @ slopes.square()
+    torch.testing.assert_close(found["model.norm.weight"], total / used.sum(), rtol=0.3, atol=1e-4)
+    assert all(tensor.isfinite().all() for tensor in found.values())
+
+
+def test_what_is_no_estimator_of_a_language_model_is_refused_in_words(tmp_path: Path) -> None:
+    class WithoutLogits(Toy):
+        task: Task = "language_model"
+
+    workload = WithoutLogits(0, [], [])
+
+    with pytest.raises(InputError, match="estimator must be sampled or empirical"):
+        FisherInformation("exact").check(llama_workload(tmp_path))
+    with pytest.raises(InputError, match=r"method logits.*or set estimator: empirical"):
+        FisherInformation().check(workload)
+    FisherInformation("empirical").check(workload)

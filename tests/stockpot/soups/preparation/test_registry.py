@@ -61,13 +61,14 @@ def test_options_are_of_the_preparation_or_of_the_method(
         (
             "fisher",
             {"estimator": "exakt"},
-            "fisher: unknown estimator 'exakt', choose from ['empirical', 'exact', 'sampled']; "
-            "did you mean 'exact'?",
+            "fisher: unknown estimator 'exakt', choose from ['auto', 'empirical', 'exact', "
+            "'sampled']; did you mean 'exact'?",
         ),
         (
             "fisher",
             {"estimator": 1.0},
-            "fisher: unknown estimator '1.0', choose from ['empirical', 'exact', 'sampled']",
+            "fisher: unknown estimator '1.0', choose from ['auto', 'empirical', 'exact', "
+            "'sampled']",
         ),
         ("regmean", {"n": "all"}, "regmean: n must be a whole number of at least 1, got 'all'"),
         ("regmean", {"max_in": 0}, "regmean: max_in must be a whole number of at least 1, got 0"),
