@@ -13,7 +13,7 @@ import torch
 from stockpot.diagnostics.context import DiagnosticContext, LoadedModel
 from stockpot.diagnostics.finding import Alert, Finding
 from stockpot.diagnostics.line import LineScores, score_line
-from stockpot.diagnostics.states import mean_state
+from stockpot.diagnostics.states import Mean
 from stockpot.merging.methods.inner_products import task_vector_gram
 from stockpot.merging.states import State
 from stockpot.metric_units import Unit, unit_in
@@ -31,17 +31,19 @@ def barriers(context: DiagnosticContext) -> Finding:
     """Measure barriers between all pairs of ingredients, and along two whole lines.
 
     The lines are those from the base to the best soup and between the two ingredients that are
-    furthest apart. BatchNorm's statistics are pooled, as in any merge.
+    furthest apart. BatchNorm's statistics are recalibrated, as in any soup.
 
     Source: as of `score_line`.
     """
     chosen, (first, second) = _furthest(context)
-    metrics, losses = midpoints([one.weights for one in chosen], context.val_scores)
+    metrics, losses = midpoints(
+        [one.weights for one in chosen], context.val_scores, context.mean_of
+    )
     lines = []
     if context.soups:
-        lines.append(_line("base_to_soup", context.base, context.best_soup, context.val_scores))
+        lines.append(_line("base_to_soup", context.base, context.best_soup, context))
     if len(chosen) > 1:
-        lines.append(_line("furthest_two", first, second, context.val_scores))
+        lines.append(_line("furthest_two", first, second, context))
     names = [one.name for one in chosen]
     alerts = apart(names, metrics, context.unit)
     data = {
@@ -56,7 +58,7 @@ def barriers(context: DiagnosticContext) -> Finding:
     return Finding(_sentence(data, alerts), _metrics(data), data, tuple(alerts))
 
 
-def midpoints(states: Sequence[State], score: Score) -> tuple[Floats, Floats]:
+def midpoints(states: Sequence[State], score: Score, mean: Mean) -> tuple[Floats, Floats]:
     """Score M models and the mean of each pair.
 
     Returns:
@@ -65,7 +67,7 @@ def midpoints(states: Sequence[State], score: Score) -> tuple[Floats, Floats]:
     size = len(states)
     scores: Floats = np.empty((2, size, size))
     for i, j in combinations_with_replacement(range(size), 2):
-        state = states[i] if i == j else mean_state([states[i], states[j]])
+        state = states[i] if i == j else mean([states[i], states[j]])
         scores[:, i, j] = scores[:, j, i] = score(state)
     return scores[0], scores[1]
 
@@ -118,15 +120,20 @@ def _furthest(
     return [ingredients[place] for place in chosen], (ingredients[first], ingredients[second])
 
 
-def _line(kind: str, first: LoadedModel, second: LoadedModel, score: Score) -> dict[str, Any]:
+def _line(
+    kind: str, first: LoadedModel, second: LoadedModel, context: DiagnosticContext
+) -> dict[str, Any]:
     on_metric: list[float] = []
 
     def loss_of(state: State) -> float:
-        metric, loss = score(state)
+        metric, loss = context.val_scores(state)
         on_metric.append(metric)
         return loss
 
-    losses = score_line(first.weights, second.weights, loss_of)
+    def recalibrated(state: State, _share: float) -> State:
+        return context.recalibrated(state, 2)
+
+    losses = score_line(first.weights, second.weights, loss_of, correct=recalibrated)
     metrics = LineScores(losses.shares, tuple(on_metric))
     return {
         "kind": kind,

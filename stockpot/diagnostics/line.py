@@ -54,7 +54,7 @@ def score_line(
 ) -> LineScores:
     """Score nets on the straight line from one to the other, both included.
 
-    BatchNorm's statistics are pooled as in any merge.
+    BatchNorm's statistics are pooled, unless `correct` recalibrates them.
 
     Args:
         first: one end.

@@ -78,7 +78,7 @@ def loss_plane(context: DiagnosticContext) -> Finding:
     """Measure the loss on a grid in the plane through base, best ingredient and best soup.
 
     If these lie on one line, as with a soup of one ingredient, another ingredient replaces the
-    soup. BatchNorm's statistics are pooled, with negative coefficients set to 0.
+    soup. BatchNorm's statistics are recalibrated, as in any soup.
 
     Source: Garipov et al. 2018, https://arxiv.org/abs/1802.10026, on the plane through three nets.
     """
@@ -96,7 +96,9 @@ def loss_plane(context: DiagnosticContext) -> Finding:
     loss_of = partial(_loss, context, batch)
 
     def loss_at(a: float, b: float) -> float:
-        return loss_of(merge_states(corners, Recipe.of(linear, plane.coefficients(a, b))))
+        coefficients = plane.coefficients(a, b)
+        merged = merge_states(corners, Recipe.of(linear, coefficients))
+        return loss_of(context.recalibrated(merged, sum(value != 0 for value in coefficients)))
 
     losses = [[loss_at(a, b) for a in x] for b in y]
     squared: list[float] = gram.diagonal().tolist()

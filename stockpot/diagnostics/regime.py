@@ -11,10 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from stockpot.diagnostics.context import DiagnosticContext, LoadedModel
+from stockpot.diagnostics.ensemble_gap import own_coefficients, soup_ensemble_gap
 from stockpot.diagnostics.finding import Finding
 from stockpot.diagnostics.layers import watched_outputs, weighted_layers
-from stockpot.diagnostics.states import mean_state
-from stockpot.diagnostics.tangent_kernel import KernelSize, alignment, kernel_size, tangent_kernel
+from stockpot.diagnostics.tangent_kernel import (
+    KernelSize,
+    alignment,
+    kernel_size,
+    num_kernel_outputs,
+    tangent_kernel,
+)
 from stockpot.merging.states import State
 from stockpot.workloads.protocol import Batch, Workload
 
@@ -23,6 +29,7 @@ _MAX_JACOBIAN_MB = 512
 _MAX_SIDE = 512  # of a weight whose singular values are computed
 # Gap relative to the change by fine-tuning; it is about 0.7 for unrelated nets.
 _LIKE, _UNLIKE = 0.25, 0.5
+_NOTHING = 1e-3  # a base's share that is rounding
 _AVERAGE = "average of all"
 MEASURES = (
     "displacement",
@@ -53,8 +60,9 @@ def regime(context: DiagnosticContext) -> Finding:
     """Compare ingredients and soups with the base: weights, tangent kernel, representation.
 
     Source: Liu et al. 2023, https://arxiv.org/abs/2310.08513 (measures of rich and lazy
-    learning; its claim on initial ranks is not ours). If a net is linear in its weights, averaging
-    weights is averaging outputs; else the gap is of second order in the task vectors.
+    learning, and the rank of the weights that training starts at, which are the base's). If a net
+    is linear in its weights, averaging weights is averaging outputs; else the gap is of second
+    order in the task vectors.
     """
     batch = context.probe("val", _PROBE)
     net = context.net(context.base.weights)
@@ -64,7 +72,7 @@ def regime(context: DiagnosticContext) -> Finding:
     models = [context.base, *context.ingredients, *context.soups]
     runs = {m.name: run(context.workload, context.net(m.weights), batch, layers) for m in models}
     sizes = {name: parameter.numel() for name, parameter in net.named_parameters()}
-    num_outputs = runs[context.base.name].outputs[0].numel()
+    num_outputs = num_kernel_outputs(context.workload, runs[context.base.name].outputs)
     size = kernel_size(sizes, len(batch[-1]), num_outputs, _MAX_JACOBIAN_MB * 2**18)
     kernels = _kernel_distances(context, models[1:], batch, size)
     rows = [
@@ -78,10 +86,12 @@ def regime(context: DiagnosticContext) -> Finding:
             "num_params": size.num_params,
             "all_params": sum(sizes.values()),
         },
+        "initial_effective_rank": _mean_rank(context.base.weights, [*sizes]),
         "models": rows,
         "gaps": _gaps(context, batch, layers, runs),
     }
-    return Finding(_sentence(data, len(context.ingredients)), _metrics(data), data)
+    shown = _shown_gap(context, data)
+    return Finding(_sentence(data, shown), _metrics(data, shown), data)
 
 
 def run(workload: Workload, net: nn.Module, batch: Batch, layers: Sequence[str]) -> Run:
@@ -139,32 +149,10 @@ def effective_rank(matrix: Tensor) -> float:
     return float(torch.special.entr(values / total).sum().exp())
 
 
-def soup_ensemble_gap(
-    soup: Tensor, outputs: Sequence[Tensor], coefficients: Sequence[float], base: Tensor
-) -> tuple[float, float | None]:
-    """Return how far a soup's outputs are from the average of its ingredients' outputs.
-
-    Args:
-        soup: (N, C).
-        outputs: of M ingredients, each (N, C).
-        coefficients: M numbers that add up to 1.
-        base: the base's outputs; (N, C).
-
-    Returns:
-        The root mean square of the difference, and its ratio to that between the average and the
-        base; None if these are equal.
-    """
-    weighted = (c * one.double() for c, one in zip(coefficients, outputs, strict=True))
-    average = sum(weighted, torch.zeros(()))
-    gap = float((soup.double() - average).square().mean().sqrt())
-    moved = float((average - base.double()).square().mean().sqrt())
-    return gap, gap / moved if moved else None
-
-
 def _kernel_distances(
     context: DiagnosticContext, models: Sequence[LoadedModel], batch: Batch, size: KernelSize
 ) -> dict[str, float]:
-    """Return 1 - cosine of each model's tangent kernel with the base's; {} if not computable."""
+    """Return 1 - cosine of each model's tangent kernel with the base's; {} if it is too large."""
     if not size.groups:
         return {}
     rows = tuple(tensor[: size.num_rows] for tensor in batch)
@@ -172,10 +160,7 @@ def _kernel_distances(
     def kernel(model: LoadedModel) -> Tensor:
         return tangent_kernel(context.workload, context.net(model.weights), rows, size.groups)
 
-    try:
-        base = kernel(context.base)
-    except RuntimeError:  # the net is not supported by vmap
-        return {}
+    base = kernel(context.base)
     return {model.name: 1 - alignment(kernel(model), base) for model in models}
 
 
@@ -184,11 +169,7 @@ def _compare(
 ) -> dict[str, Any]:
     own, start = runs[model.name], runs[base.name]
     total, by_module = displacements(base.weights, model.weights, names)
-    ranks = [
-        effective_rank((model.weights[name].double() - base.weights[name].double()).flatten(1))
-        for name in names
-        if model.weights[name].ndim > 1 and min(model.weights[name].flatten(1).shape) <= _MAX_SIDE
-    ]
+    change = {name: model.weights[name].double() - base.weights[name].double() for name in names}
     return {
         "name": model.name,
         "kind": model.model.kind,
@@ -196,32 +177,44 @@ def _compare(
         "layers": by_module,
         "representation_alignment": representation_alignment(own.read, start.read),
         "sign_agreement": sign_agreement(own.signs, start.signs),
-        "effective_rank": fmean(ranks) if ranks else None,
+        "effective_rank": _mean_rank(change, names),
     }
+
+
+def _mean_rank(tensors: State, names: Sequence[str]) -> float | None:
+    """Return the mean effective rank of the matrices among some tensors; None if there is none."""
+    rows = (tensors[name].flatten(1) for name in names if tensors[name].ndim > 1)
+    ranks = [effective_rank(matrix) for matrix in rows if min(matrix.shape) <= _MAX_SIDE]
+    return fmean(ranks) if ranks else None
 
 
 def _gaps(
     context: DiagnosticContext, batch: Batch, layers: Sequence[str], runs: Mapping[str, Run]
 ) -> list[dict[str, Any]]:
-    """Return the gap of the mean of all ingredients, then of each soup that is a weighted mean."""
+    """Return the gap of the mean of all ingredients, then of each soup to its own ensemble."""
 
     def row(name: str, own: Run, coefficients: Mapping[str, float]) -> dict[str, Any]:
         outputs = [runs[ingredient].outputs for ingredient in coefficients]
         base = runs[context.base.name].outputs
         gap, relative = soup_ensemble_gap(own.outputs, outputs, [*coefficients.values()], base)
-        return {"name": name, "gap": gap, "relative": relative}
+        return {"name": name, "gap": gap, "relative": relative, "coefficients": {**coefficients}}
 
-    names = [model.name for model in context.ingredients]
-    average = context.net(mean_state([model.weights for model in context.ingredients]))
+    states = {model.name: model.weights for model in context.ingredients}
+    average = context.net(context.mean_of([*states.values()]))
     mixed = run(context.workload, average, batch, layers)
-    rows = [row(_AVERAGE, mixed, dict.fromkeys(names, 1 / len(names)))]
+    rows = [row(_AVERAGE, mixed, dict.fromkeys(states, 1 / len(states)))]
     for soup in context.soups:
-        details = soup.model.details
-        coefficients = details.get("coefficients", {})
-        is_average = abs(sum(coefficients.values()) - 1) < 1e-3
-        if is_average and "layer_coefficients" not in details:
-            rows.append(row(soup.name, runs[soup.name], coefficients))
+        if soup.model.details.get("coefficients", {}).keys() <= states.keys():
+            own = own_coefficients(soup.model, soup.weights, context.base.weights, states)
+            rows.append(row(soup.name, runs[soup.name], own))
     return rows
+
+
+def _shown_gap(context: DiagnosticContext, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the gap of the best soup on val; without soups, that of the mean of all."""
+    gaps: dict[str, dict[str, Any]] = {row["name"]: row for row in data["gaps"]}
+    best = context.best_soup.name if context.soups else _AVERAGE
+    return gaps.get(best, gaps[_AVERAGE])
 
 
 def _means(data: Mapping[str, Any]) -> dict[str, float]:
@@ -231,33 +224,43 @@ def _means(data: Mapping[str, Any]) -> dict[str, float]:
     return {name: fmean(values) for name, values in measured.items() if None not in values}
 
 
-def _metrics(data: Mapping[str, Any]) -> dict[str, float]:
-    average = data["gaps"][0]
-    relative = {"gap_relative": average["relative"]} if average["relative"] is not None else {}
-    return _means(data) | {"gap": average["gap"]} | relative
+def _metrics(data: Mapping[str, Any], shown: Mapping[str, Any]) -> dict[str, float]:
+    relative = {"gap_relative": shown["relative"]} if shown["relative"] is not None else {}
+    rank = data["initial_effective_rank"]
+    initial = {} if rank is None else {"initial_effective_rank": rank}
+    return _means(data) | {"gap": shown["gap"]} | relative | initial
 
 
-def _sentence(data: Mapping[str, Any], num_ingredients: int) -> str:
+def _sentence(data: Mapping[str, Any], shown: Mapping[str, Any]) -> str:
     means = _means(data)
-    turned = "; the tangent kernel of this net could not be computed"
+    turned = "; the tangent kernel of this net is too large to be computed"
     if "ntk_distance" in means:
         turned = (
             f", and changed the tangent kernel by {round(means['ntk_distance'], 4):.2g} (0: the "
             "net stayed linear in its weights; 1: it learnt new features)"
         )
+    ranks = ""
+    if "effective_rank" in means:
+        ranks = (
+            f" The base's weight matrices have a mean effective rank of "
+            f"{data['initial_effective_rank']:.3g}, their changes {means['effective_rank']:.3g}."
+        )
     return (
         f"Fine-tuning moved the weights by {100 * means['displacement']:.3g} % of the base's norm"
-        f"{turned}. {_on_gap(data['gaps'][0]['relative'], num_ingredients)}"
+        f"{turned}.{ranks} {_on_gap(shown)}"
     )
 
 
-def _on_gap(relative: float | None, num_ingredients: int) -> str:
-    if num_ingredients < 2:
+def _on_gap(shown: Mapping[str, Any]) -> str:
+    coefficients, relative = shown["coefficients"], shown["relative"]
+    of_base = 1 - sum(coefficients.values())
+    if len(coefficients) < 2 and abs(of_base) < _NOTHING:
         return "With one ingredient there is nothing to average."
     if relative is None:
         return "Outputs equal those of the base, so there is nothing to average."
+    of = "all ingredients" if shown["name"] == _AVERAGE else f"the soup {shown['name']!r}"
     lead = (
-        f"Averaging the weights of all {num_ingredients} ingredients instead of their outputs "
+        f"Averaging the weights of {of} instead of their outputs "
         f"changes the outputs by {100 * relative:.0f} % of the change by fine-tuning"
     )
     if relative < _LIKE:

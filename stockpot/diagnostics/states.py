@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -11,11 +12,20 @@ from stockpot.merging.engine import merge_states
 from stockpot.merging.methods.linear import linear
 from stockpot.merging.recipe import Recipe
 from stockpot.merging.states import State
+from stockpot.soups.preparation.recalibration import Recalibration
+
+Mean: TypeAlias = Callable[[Sequence[State]], State]
+"""State dicts -> their uniform average, as a soup of them is saved."""
 
 
 def mean_state(states: Sequence[State]) -> dict[str, Tensor]:
-    """Return the uniform average of state dicts, as a uniform soup has it."""
+    """Return the uniform average of state dicts, with pooled BatchNorm statistics."""
     return merge_states(list(states), Recipe.of(linear, (1.0,) * len(states)))
+
+
+def recalibrated_mean(recalibrated: Recalibration) -> Mean:
+    """Return what makes uniform averages with the BatchNorm statistics that a soup gets."""
+    return lambda states: recalibrated(mean_state(states), len(states))
 
 
 def are_equal(first: State, second: State) -> bool:

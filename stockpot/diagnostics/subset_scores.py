@@ -28,7 +28,6 @@ from stockpot.diagnostics.shapley import (
 from stockpot.merging.stack import IngredientStack
 from stockpot.scoring.shift_means import mean_over_shifts
 from stockpot.seeding import seeded_generator
-from stockpot.soups.preparation.recalibration import Recalibration
 from stockpot.statistics.values import Floats
 from stockpot.storage.checkpoints import load_tensors, save_checkpoint
 from stockpot.storage.keys import content_key
@@ -127,12 +126,12 @@ def _measure(
         (3 M, N).
     """
     stack = IngredientStack([members[place].weights for place in by_digest], context.device)
-    recalibrated = Recalibration(context.workload, context.device)
     scores: list[list[float]] = []
     totals: list[Floats] = []
     for subset, column in weights.items():
         rows = [row for row, place in enumerate(by_digest) if place in subset]
-        merged = recalibrated(stack.mean_of(rows), len(rows)) if rows else context.base.weights
+        merged = stack.mean_of(rows) if rows else context.base.weights
+        merged = context.recalibrated(merged, len(rows))
         values = _values(context, merged)
         scores.append([one.mean() for one in values])
         totals = totals or [np.zeros((len(column), len(one))) for one in values]

@@ -18,7 +18,7 @@ from stockpot.diagnostics.precheck.lines import (
     running_lines,
 )
 from stockpot.diagnostics.precheck.tensors import check_duplicates, check_starts, check_tensors
-from stockpot.diagnostics.states import mean_state
+from stockpot.diagnostics.states import Mean
 from stockpot.merging.states import State
 
 
@@ -32,6 +32,7 @@ class Candidates:
         order: their names, best first.
         base: the tensors of the base that they were fine-tuned from.
         base_score: the val score of the base.
+        mean: states -> their uniform soup.
     """
 
     states: Mapping[str, State]
@@ -39,6 +40,7 @@ class Candidates:
     order: Sequence[str]
     base: State
     base_score: float
+    mean: Mean
 
     def without(self, left_out: set[str]) -> Candidates:
         """Return all ingredients but some."""
@@ -74,7 +76,7 @@ def run_checks(
         on_val, accepted = _check_together(mergeable, lambda s: float(values(s).mean()), limit)
         checks += on_val
         if accepted:
-            mean = values(mean_state([mergeable.states[name] for name in accepted]))
+            mean = values(mergeable.mean([mergeable.states[name] for name in accepted]))
             bound = error_bound(mean, delta, len(names), len(names) - len(accepted))
     return sorted(checks, key=lambda check: names.index(str(check.ingredient))), bound
 
@@ -94,13 +96,13 @@ def _check_together(
         return checks, []
     start = most_alike(trusted.states, base)
     order = [start, *(name for name in trusted.order if name != start)]
-    lines = running_lines(states, base, order, score, limit)
+    lines = running_lines(states, base, order, score, mergeable.mean, limit)
     accepted = [start, *(name for name, line in lines.items() if line.fall <= limit)]
     members = [states[name] for name in accepted]
     # Ingredients that failed before are measured too, so that all evidence is reported.
     for name in states:
         if name not in trusted.states:
-            lines[name] = line_to(states[name], members, base, score)
+            lines[name] = line_to(states[name], members, base, score, mergeable.mean)
     return [*checks, *line_checks(lines, limit)], accepted
 
 

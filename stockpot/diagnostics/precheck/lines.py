@@ -13,9 +13,9 @@ from statistics import median
 
 import numpy as np
 
-from stockpot.diagnostics.line import LineScores, score_line
+from stockpot.diagnostics.line import LineScores
 from stockpot.diagnostics.precheck.check import Check, rounded
-from stockpot.diagnostics.states import mean_state
+from stockpot.diagnostics.states import Mean
 from stockpot.merging.methods.inner_products import cosines_of, task_vector_gram
 from stockpot.merging.states import State
 
@@ -88,6 +88,7 @@ def running_lines(
     base: State,
     order: Sequence[str],
     score: Callable[[State], float],
+    mean: Mean,
     limit: float,
 ) -> dict[str, Line]:
     """Measure the line to each ingredient from the running mean of those before it that passed.
@@ -100,6 +101,7 @@ def running_lines(
         base: the base.
         order: names of ingredients; the mean starts at the first one, which passes.
         score: state -> val score, higher is better.
+        mean: states -> their uniform soup.
         limit: the largest fall that passes.
 
     Returns:
@@ -109,19 +111,25 @@ def running_lines(
     lines: dict[str, Line] = {}
     for _ in range(2):
         for name in [name for name in order[1:] if name not in accepted]:
-            lines[name] = line_to(states[name], [states[n] for n in accepted], base, score)
+            members = [states[n] for n in accepted]
+            lines[name] = line_to(states[name], members, base, score, mean)
             if lines[name].fall <= limit:
                 accepted.append(name)
     return lines
 
 
 def line_to(
-    state: State, others: Sequence[State], base: State, score: Callable[[State], float]
+    state: State,
+    others: Sequence[State],
+    base: State,
+    score: Callable[[State], float],
+    mean: Mean,
 ) -> Line:
     """Measure the line from the mean of some ingredients to another one."""
-    mean = mean_state(others)
-    scores = score_line(mean, state, score, num_points=3)
-    return Line(scores, score(mean_state([mean, base])) - scores.scores[1])
+    start = mean(others)
+    path = (start, mean([start, state]), state)
+    scores = LineScores((0.0, 0.5, 1.0), tuple(score(point) for point in path))
+    return Line(scores, score(mean([start, base])) - scores.scores[1])
 
 
 def line_checks(lines: Mapping[str, Line], limit: float) -> Iterator[Check]:

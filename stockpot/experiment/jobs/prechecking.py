@@ -50,6 +50,8 @@ def check_ingredients(job: PrecheckJob, device: str) -> dict[str, Any]:
         of the mean of all others.
     """
     from stockpot.diagnostics.precheck.checks import Candidates, run_checks
+    from stockpot.diagnostics.states import recalibrated_mean
+    from stockpot.soups.preparation.recalibration import Recalibration
     from stockpot.storage.checkpoints import load_tensors, verify
 
     base = load_tensors(verify(job.root, job.base.checkpoint))
@@ -59,6 +61,7 @@ def check_ingredients(job: PrecheckJob, device: str) -> dict[str, Any]:
         order=[job.ingredients[place].name for place in rank(job.ingredients, job.metric)],
         base=base,
         base_score=job.base.scores[job.metric],
+        mean=recalibrated_mean(Recalibration(job.workload.build(), device)),
     )
     values = _values(job.workload, device)
     limit = largest_fall(job.max_barrier, values(base), job.workload.build().task)

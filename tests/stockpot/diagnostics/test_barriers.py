@@ -11,6 +11,7 @@ from made_context import make_context
 from poisoned_sweep import State, Sweep, hyperparameters, make_digits, quick_sweep
 
 from stockpot.diagnostics.barriers import apart, barriers, changes, midpoints
+from stockpot.diagnostics.states import mean_state
 from stockpot.ingredients.finetuning.loop import fine_tune
 from stockpot.metric_units import Unit
 
@@ -31,7 +32,7 @@ def _score(state: State) -> tuple[float, float]:
 
 
 def test_pairs_are_scored_at_the_midpoint_against_the_mean_of_the_two() -> None:
-    metrics, losses = midpoints([_point(-1), _point(1), _point(1)], _score)
+    metrics, losses = midpoints([_point(-1), _point(1), _point(1)], _score, mean_state)
 
     assert metrics.tolist() == [[1, 0, 0], [0, 1, 1], [0, 1, 1]]
     assert changes(metrics)[0].tolist() == [0, -1, -1]
@@ -50,7 +51,7 @@ def test_statistics_of_batch_norm_are_pooled_half_way() -> None:
         for mean in (-1.0, 1.0)
     ]
 
-    metrics, _ = midpoints(states, lambda state: (float(state["n.running_var"]), 0.0))
+    metrics, _ = midpoints(states, lambda state: (float(state["n.running_var"]), 0.0), mean_state)
 
     assert metrics.tolist() == [[1, 2], [2, 1]]
 

@@ -1,23 +1,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from made_context import DIGITS, initial_state, make_context, make_context_of, moved
+from small_text_workloads import bert_spec, llama_spec
 from torch import Tensor, nn
 
 from stockpot.diagnostics import regime as regime_file
+from stockpot.diagnostics.ensemble_gap import own_coefficients, soup_ensemble_gap
 from stockpot.diagnostics.regime import (
     displacements,
     effective_rank,
     regime,
     representation_alignment,
     sign_agreement,
-    soup_ensemble_gap,
 )
 from stockpot.diagnostics.states import mean_state
+from stockpot.merging.engine import merge_states
+from stockpot.merging.methods.wise_ft import wise_ft
+from stockpot.merging.recipe import Recipe
+from stockpot.storage.models import Model
 from stockpot.workloads.spec import WorkloadSpec
 
 TOY = WorkloadSpec("toy_workload:Toy", seed=0, options=(("sizes", "40,4"),))
@@ -40,6 +47,7 @@ def test_an_ingredient_that_is_the_base_did_not_move(
             "representation_alignment": 1,
             "sign_agreement": 1,
             "effective_rank": 0,
+            "initial_effective_rank": finding.data["initial_effective_rank"],
             "gap": 0,
         },
         abs=1e-6,
@@ -167,6 +175,102 @@ def test_a_net_too_large_for_its_kernel_is_compared_by_the_rest(
     finding = regime(make_context(tmp_path, base, [moved(base, 0.1, 0)]))
 
     assert "ntk_distance" not in finding.metrics
-    assert "could not be computed" in finding.sentence
+    assert "too large to be computed" in finding.sentence
     assert finding.data["kernel"]["num_params"] == 0
     assert "With one ingredient" in finding.sentence
+
+
+def _soup_of(method: str, coefficients: dict[str, float]) -> Model:
+    details = {"recipe": {"method": method}, "coefficients": coefficients}
+    return Model("soup", "soup", "key", "digest", "soup.safetensors", 1, 1, {}, details)
+
+
+def _states(base: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    return {f"ingredient-0{number}": moved(base, 0.5, number) for number in range(3)}
+
+
+@pytest.mark.parametrize("alpha", [0.3, 0.8])
+def test_a_wise_ft_soup_is_compared_with_its_own_ingredient_and_the_base(
+    tmp_path: Path, base: dict[str, Tensor], alpha: float
+) -> None:
+    states = _states(base)
+    soup = merge_states(
+        [states["ingredient-01"]], Recipe.of(wise_ft, (1.0,), {"alpha": alpha}), base
+    )
+    context = make_context(tmp_path, base, [*states.values()], {"wise": soup})
+    recipe = {"method": "wise_ft", "options": {"alpha": alpha}}
+    details = {"recipe": recipe, "coefficients": {"ingredient-01": alpha}}
+    model = context.soups[0].model
+    made = replace(
+        context, soups=(replace(context.soups[0], model=replace(model, details=details)),)
+    )
+
+    finding = regime(made)
+
+    batch = context.probe("val", 32)
+    with torch.no_grad():
+        of_base, of_one, of_soup = (
+            context.workload.forward(context.net(state), batch).double().clone()
+            for state in (base, states["ingredient-01"], soup)
+        )
+    ensemble = (1 - alpha) * of_base + alpha * of_one
+    gap = (of_soup - ensemble).square().mean().sqrt() / (ensemble - of_base).square().mean().sqrt()
+    row = finding.data["gaps"][1]
+    assert row["name"] == "wise"
+    assert row["coefficients"] == {"ingredient-01": pytest.approx(alpha)}
+    assert row["relative"] == finding.metrics["gap_relative"] == pytest.approx(float(gap), rel=1e-3)
+    assert f"the soup 'wise' instead of their outputs changes the outputs by {100 * gap:.0f} %" in (
+        finding.sentence
+    )
+    assert finding.data["gaps"][0]["relative"] != pytest.approx(row["relative"], rel=0.02)
+
+
+def test_a_scaled_sum_of_task_vectors_has_its_scale_and_a_linear_soup_what_it_recorded(
+    base: dict[str, Tensor],
+) -> None:
+    states = _states(base)
+    names = ["ingredient-00", "ingredient-02"]
+    scaled = {
+        name: tensor + 0.7 * sum(states[one][name] - tensor for one in names)
+        for name, tensor in base.items()
+    }
+    arithmetic = _soup_of("task_arithmetic", dict.fromkeys(names, 0.5))
+    linear = _soup_of("linear", dict.fromkeys(names, 2.0))
+
+    assert own_coefficients(arithmetic, scaled, base, states) == pytest.approx(
+        dict.fromkeys(names, 0.7), rel=1e-4
+    )
+    assert own_coefficients(linear, scaled, base, states) == dict.fromkeys(names, 0.5)
+
+
+def test_ingredients_that_are_equal_share_their_coefficient(base: dict[str, Tensor]) -> None:
+    one = moved(base, 0.5, 1)
+    states = {"ingredient-00": one, "ingredient-01": one}
+    soup = _soup_of("ties", dict.fromkeys(states, 0.5))
+
+    assert own_coefficients(soup, one, base, states) == pytest.approx(dict.fromkeys(states, 0.5))
+
+
+def test_the_initial_rank_is_that_of_the_bases_weights(
+    tmp_path: Path, base: dict[str, Tensor]
+) -> None:
+    finding = regime(make_context(tmp_path, base, [moved(base, 0.1, 0)]))
+
+    ranks = [effective_rank(one.flatten(1)) for one in base.values() if one.ndim > 1]
+    assert finding.metrics["initial_effective_rank"] == pytest.approx(sum(ranks) / len(ranks))
+    assert f"mean effective rank of {sum(ranks) / len(ranks):.3g}" in finding.sentence
+
+
+@pytest.mark.parametrize("make", [bert_spec, llama_spec])
+def test_the_tangent_kernel_of_a_transformer_turns(
+    tmp_path: Path, make: Callable[[Path], WorkloadSpec]
+) -> None:
+    spec = make(tmp_path)
+    base = initial_state(spec.build())
+
+    finding = regime(make_context_of(spec, tmp_path, base, [base, moved(base, 0.5, 0)]))
+
+    distances = [row["ntk_distance"] for row in finding.data["models"]]
+    assert distances[0] == pytest.approx(0, abs=1e-9)
+    assert 1e-5 < distances[1] < 1
+    assert json.loads(json.dumps(finding.to_json(), allow_nan=False))

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from stockpot.diagnostics.precheck.lines import check_scores, line_to, most_alike, running_lines
+from stockpot.diagnostics.states import mean_state
 
 State = dict[str, Tensor]
 BASE = {"w": torch.tensor([0.0, 0.0])}
@@ -21,21 +22,21 @@ def _hill(state: State) -> float:
 
 
 def test_a_line_over_a_valley_has_its_depth_as_barrier() -> None:
-    line = line_to(_at(-1), [_at(1)], _at(1), _hill)
+    line = line_to(_at(-1), [_at(1)], _at(1), _hill, mean_state)
 
     assert line.scores.scores == (1.0, 0.5, 1.0)
     assert line.scores.accuracy_barrier == line.fall == 0.5
 
 
 def test_a_bad_ingredient_is_measured_against_half_of_the_base() -> None:
-    line = line_to(_at(1, 2), [_at(1)], _at(1), _hill)
+    line = line_to(_at(1, 2), [_at(1)], _at(1), _hill, mean_state)
 
     assert line.scores.accuracy_barrier == 0
     assert line.harm == line.fall == 1.0
 
 
 def test_a_weak_ingredient_that_is_near_the_base_does_no_harm() -> None:
-    line = line_to(_at(0.1), [_at(1)], BASE, _hill)
+    line = line_to(_at(0.1), [_at(1)], BASE, _hill, mean_state)
 
     assert line.fall == pytest.approx(0)
 
@@ -43,7 +44,7 @@ def test_a_weak_ingredient_that_is_near_the_base_does_no_harm() -> None:
 def test_ingredients_of_the_other_hill_are_found_and_the_mean_stays_on_its_own() -> None:
     states = {"a": _at(1), "b": _at(0.9), "c": _at(-1), "d": _at(1.1), "e": _at(-0.9)}
 
-    lines = running_lines(states, _at(1), [*states], _hill, limit=0.05)
+    lines = running_lines(states, _at(1), [*states], _hill, mean_state, limit=0.05)
 
     assert {name: line.fall <= 0.05 for name, line in lines.items()} == {
         "b": True,
@@ -60,7 +61,7 @@ def test_what_came_too_early_is_measured_again_from_the_mean_of_all_others() -> 
     # Half-way from the first one to the second is 0.2; from the mean of the others it is 0.65.
     states = {"a": _at(0.4), "b": _at(0.0), "c": _at(2.0), "d": _at(1.5)}
 
-    lines = running_lines(states, _at(1), [*states], score, limit=0.05)
+    lines = running_lines(states, _at(1), [*states], score, mean_state, limit=0.05)
 
     assert lines["b"].fall == 0
 

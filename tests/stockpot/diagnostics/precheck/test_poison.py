@@ -13,6 +13,7 @@ from stockpot.diagnostics.barriers import apart, midpoints
 from stockpot.diagnostics.precheck.check import Check
 from stockpot.diagnostics.precheck.checks import Candidates, run_checks
 from stockpot.diagnostics.similarity import foreign
+from stockpot.diagnostics.states import mean_state
 from stockpot.merging.methods.inner_products import cosines_of, task_vector_gram
 from stockpot.metric_units import Unit
 from stockpot.scoring.val_scores import ValScorer
@@ -49,7 +50,7 @@ def _good(sweep: Sweep) -> dict[str, State]:
 def _candidates(sweep: Sweep, states: Mapping[str, State]) -> Candidates:
     scores = {name: _value(state) for name, state in states.items()}
     order = sorted(states, key=lambda name: -scores[name])
-    return Candidates(states, scores, order, sweep.base, _value(sweep.base))
+    return Candidates(states, scores, order, sweep.base, _value(sweep.base), mean_state)
 
 
 def _failed(sweep: Sweep, place: int, odd: State) -> list[Check]:
@@ -134,7 +135,7 @@ def test_the_diagnostics_name_the_poison_too(sweep: Sweep, poison: str) -> None:
         return float(hits.mean()), val.loss(outputs)
 
     gram = task_vector_gram(states, sweep.base)
-    by_barrier = apart(names, midpoints(states, score)[0], Unit("accuracy"))
+    by_barrier = apart(names, midpoints(states, score, mean_state)[0], Unit("accuracy"))
     by_direction = foreign(names, cosines_of(gram).numpy(), gram.diagonal().sqrt().tolist())
 
     assert [alert.model for alert in by_barrier] == ["odd"]
