@@ -8,7 +8,7 @@ Importing this module imports neither numpy nor pyarrow.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -174,12 +174,21 @@ def find_splits(data: Path) -> dict[str, Path]:
         raise InputError(
             f"{data}: must have a file train with one of {sorted(READERS)}, got {_names(data)}"
         )
-    if ("val" in found) != ("test" in found):
+    check_val_and_test(str(data), found)
+    return found
+
+
+def check_val_and_test(where: str, splits: Collection[str]) -> None:
+    """Check that data have both val and test, or neither.
+
+    Raises:
+        InputError: one is there without the other.
+    """
+    if ("val" in splits) != ("test" in splits):
         raise InputError(
-            f"{data}: must have both val and test, or neither, got {sorted(found)}; "
+            f"{where}: must have both val and test, or neither, got {sorted(splits)}; "
             "without both they are split off train"
         )
-    return found
 
 
 def find_shift(data: Path, name: str) -> Path:

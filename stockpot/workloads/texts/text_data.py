@@ -17,7 +17,13 @@ from stockpot.errors import InputError, nearest_hint, unknown_name
 from stockpot.storage.digests import file_digest
 from stockpot.workloads.files import project_path
 from stockpot.workloads.protocol import SPLITS
-from stockpot.workloads.tables.reading import Table, find_shift, find_splits, read_table
+from stockpot.workloads.tables.reading import (
+    Table,
+    check_val_and_test,
+    find_shift,
+    find_splits,
+    read_table,
+)
 from stockpot.workloads.tables.table_formats import READERS, as_cell
 from stockpot.workloads.texts.pretrained import check_installed, first_line, is_hub_id
 
@@ -108,6 +114,7 @@ class HubData:
                 datasets.enable_progress_bars()
         if "train" not in loaded:
             raise InputError(f"{self.name}: must have a split train, got {sorted(loaded)}")
+        check_val_and_test(self.name, [n for n in SPLITS if _ON_HUB.get(n, n) in loaded])
         return loaded
 
     def _table(self, split: str, columns: Sequence[str]) -> Table:

@@ -59,6 +59,33 @@ def test_columns_and_shifts_that_a_data_set_lacks_are_named(folder: Path) -> Non
         data.shift("tweets", COLUMNS)
 
 
+@pytest.mark.parametrize(("kept", "ours"), [("validation", "val"), ("test", "test")])
+def test_a_data_set_with_one_of_val_and_test_is_refused_as_a_folder_is(
+    monkeypatch: pytest.MonkeyPatch, kept: str, ours: str
+) -> None:
+    import datasets
+
+    rows = datasets.Dataset.from_dict({"text": ["a film"], "label": ["3"]})
+    loaded = datasets.DatasetDict({"train": rows, kept: rows})
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_: loaded)
+    data = HubData("someone/reviews")
+
+    for read in (data.digest, lambda: data.splits(COLUMNS)):
+        with pytest.raises(InputError, match="both val and test, or neither") as caught:
+            read()
+        assert str(sorted(["train", ours])) in str(caught.value)
+
+
+def test_a_data_set_of_train_alone_is_split_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    rows = datasets.Dataset.from_dict({"text": ["a film"], "label": ["3"]})
+    loaded = datasets.DatasetDict({"train": rows, "unsupervised": rows})
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_: loaded)
+
+    assert [*HubData("someone/reviews").splits(COLUMNS)] == ["train"]
+
+
 def test_a_data_set_out_of_reach_is_named() -> None:
     data = open_data("someone/reviews:small", [])
 
