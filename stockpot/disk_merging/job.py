@@ -30,6 +30,7 @@ from stockpot.disk_merging.plan import TensorPlan, plan_merge
 from stockpot.disk_merging.recipes import TensorRecipes
 from stockpot.disk_merging.stream import merge_to_disk
 from stockpot.errors import InputError
+from stockpot.merging.name_rules import check_matches
 from stockpot.merging.registry import METHODS
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.digests import FileState, digest_in_background
@@ -90,8 +91,11 @@ class MergeJob(RecordedMerge):
             repr((plan.recipe.method, plan.recipe.coefficients, plan.recipe.options)): plan
             for plan in plans
         }
+        names = [plan.name for plan in plans]
+        check_matches(recipes.rules, names)
         for plan in different.values():
             _check_recipe(plan, has_base=self.base is not None)
+            plan.recipe.check_names(names)
         return plans
 
     @cached_property
@@ -109,7 +113,7 @@ class MergeJob(RecordedMerge):
     def _pedigree(self, digest_of: Callable[[Source], str]) -> dict[str, Any]:
         digests = [digest_of(source) for source in self.sources]
         base_digest = None if self.base is None else digest_of(self.base)
-        return pedigree_of(self.file, digests, base_digest, **self.file.rules)
+        return pedigree_of(self.file, digests, base_digest, **self.file.exceptions)
 
     @property
     def forecast(self) -> dict[str, float]:

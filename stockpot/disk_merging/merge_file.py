@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from stockpot.disk_merging.rule_section import RuleSection
 from stockpot.errors import InputError
+from stockpot.merging.masks import Masks
 from stockpot.yaml_files import Section
 
 Scalar = float | bool | str
@@ -88,7 +90,7 @@ class Exceptions(Section):
     integer: Literal["error", "base", "first"] = "error"
 
 
-RULES = ("layers", *Exceptions.model_fields)
+RULES = ("layers", "rules", "masks", *Exceptions.model_fields)
 # Fields that do not apply to a merge into an adapter.
 _OF_MODELS = ("base", "config_from", "equal_tokenizers", *RULES)
 
@@ -104,6 +106,14 @@ class MergeFile(Exceptions):
     base: str | None = Field(None, description="what the models were fine-tuned from")
     options: dict[str, Value] = Field({}, description="the method's own")
     dtype: Dtype | None = Field(None, description="of the output; null: as the base's or first's")
+    rules: list[RuleSection] = Field(
+        [], description="tensors that are merged in another way; the first that matches applies"
+    )
+    masks: Masks | None = Field(
+        None,
+        description="for pruned models of different masks: the weights that are kept, of any, all, "
+        "or the first model; none: all weights, also those that were 0",
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="of random methods")
     equal_tokenizers: bool = Field(False, description="refuse models whose vocabularies differ")
     output: Literal["model", "adapter"] = Field(
@@ -150,8 +160,8 @@ class MergeFile(Exceptions):
         ]
 
     @property
-    def rules(self) -> dict[str, Any]:
-        """The fields on layers and on models that do not match, where they are set."""
+    def exceptions(self) -> dict[str, Any]:
+        """The fields on layers, single tensors and unequal models, where they are set."""
         content = self.model_dump(mode="json", include=set(RULES))
         return {field: content[field] for field in RULES if self._sets(field)}
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 
 from stockpot.disk_merging.merge_file import LayersEntry, MergeFile, ModelEntry, value_at
+from stockpot.merging.name_rules import NameRule
 from stockpot.merging.recipe import Recipe
 from stockpot.merging.registry import METHODS
 from stockpot.storage.weights.sources import Source
@@ -41,11 +43,21 @@ class TensorRecipes:
         if part:
             options |= {o: value_at(v, name, depth) for o, v in part.options.items()}
         coefficients = tuple(float(value_at(each.coefficient, name, depth)) for each in models)
-        return Recipe(file.method, coefficients, options, file.seed, self._ids(models))
+        recipe = Recipe(
+            file.method, coefficients, options, file.seed, self._ids(models), masks=file.masks
+        )
+        rule = next((rule for rule in self.rules if fnmatchcase(name, rule.match)), None)
+        return recipe if rule is None else rule.of(recipe)
+
+    @cached_property
+    def rules(self) -> list[NameRule]:
+        """The rules for tensors that are merged in another way."""
+        return [rule.built for rule in self.file.rules]
 
     def _ids(self, models: Sequence[ModelEntry]) -> tuple[str, ...]:
         """Return the ids of models that seed random draws: their digests; empty without draws."""
-        if not METHODS[self.file.method].is_random:
+        methods = [self.file.method, *(rule.method for rule in self.rules if rule.method)]
+        if not any(METHODS[method].is_random for method in methods):
             return ()
         pairs = zip(self.file.entries, self.sources, strict=True)
         source_of = {entry.path: source for entry, source in pairs}

@@ -21,6 +21,7 @@ from torch import Tensor
 from stockpot.disk_merging.freed_memory import retain_freed_memory
 from stockpot.disk_merging.plan import TensorPlan
 from stockpot.errors import InputError
+from stockpot.merging.masks import check_agreement
 from stockpot.merging.runs import Run, Runs, run_bounds
 from stockpot.merging.tensor_rules import merge_running_vars, merge_tensor
 from stockpot.merging.whole_model import measure_models
@@ -166,7 +167,7 @@ def _pieces(
 
 
 def _is_elementwise(plan: TensorPlan) -> bool:
-    return plan.recipe.method_itself.is_elementwise and plan.is_weight
+    return plan.recipe.is_elementwise and plan.is_weight
 
 
 def _merge_whole(plan: TensorPlan, writer: ShardWriter) -> None:
@@ -183,6 +184,8 @@ def _merge_whole(plan: TensorPlan, writer: ShardWriter) -> None:
             # In the working dtype, so that it is rounded only once.
             tensors = [origin.read().to(plan.working_dtype) for origin in plan.inputs]
             base = None if plan.base is None else plan.base.read().to(plan.working_dtype)
+            taken = base if plan.recipe.method_itself.takes_base else None
+            check_agreement(plan.name, tensors, taken, plan.recipe.masks)
             merged = merge_tensor(plan.name, tensors, plan.recipe, base)
     except InputError:
         _check_finite(plan)
@@ -203,6 +206,8 @@ def _merge_runs(
 def _finite_run(plan: TensorPlan, first: int, last: int) -> Run:
     """Read a run and check it: a method might drop values that are not finite."""
     run = _run(plan, first, last)
+    if first == 0:  # where masks differ, they do so in every run
+        check_agreement(plan.name, run.tensors, run.base, plan.recipe.masks)
     # A cheap test: finite values may have an infinite sum, so failures are examined.
     if not all(
         torch.isfinite(tensor.sum()) for tensor in (*run.tensors, run.base) if tensor is not None

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
+
+from stockpot.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 Masks = Literal["union", "intersection", "first", "none"]
 """Which entries a merge keeps: those that any model has, all have, or the first one has; or all."""
 
-MASKS: tuple[str, ...] = get_args(Masks)
+_FEW = 0.01  # of the entries of a dense tensor may be 0 by accident
 
 
 def masked(name: str, merged: Tensor, tensors: Sequence[Tensor], masks: Masks | None) -> Tensor:
@@ -40,3 +42,34 @@ def masked(name: str, merged: Tensor, tensors: Sequence[Tensor], masks: Masks | 
 def is_weight(name: str) -> bool:
     """Whether a tensor is a layer's weight, by its name."""
     return name.rpartition(".")[2] == "weight"
+
+
+def check_agreement(
+    name: str, tensors: Sequence[Tensor], base: Tensor | None, masks: Masks | None
+) -> None:
+    """Require that weights of which many are 0 are 0 in the same places, unless masks are joined.
+
+    Args:
+        name: of the tensor.
+        tensors: those of the models, or runs of their entries.
+        base: that of the base, if the method uses it.
+        masks: what is kept; None if nothing was said.
+
+    Raises:
+        InputError: they differ, or the base would fill entries that are 0 in all models.
+    """
+    if masks is not None or not is_weight(name) or not tensors[0].numel():
+        return
+    zeros = [tensor == 0 for tensor in tensors]
+    if max(int(zero.sum()) for zero in zeros) <= _FEW * tensors[0].numel():
+        return
+    others = [*zeros, *([] if base is None else [base == 0])]
+    for place, zero in enumerate(others):
+        differ = int((zero != zeros[0]).sum())
+        if differ:
+            who = "the base" if place == len(zeros) else f"model {place}"
+            raise InputError(
+                f"tensor {name!r}: {who} must be 0 in the same places as model 0, which is pruned, "
+                f"got {differ / zero.numel():.1%} of entries where one alone is; set masks: union, "
+                "intersection or first, to say which weights are kept, or none to fill them"
+            )

@@ -20,6 +20,7 @@ from stockpot.storage.models import Model
 from stockpot.storage.ranking import rank
 
 EQUAL = "ingredients: [ingredient-00, ingredient-01]"
+HALF = "options: {scale: 0.5}"
 PARAMS = f"""
 workload: {{name: digits, val_shifts: [blur], test_shifts: [noise]}}
 base: {{epochs: 1}}
@@ -34,8 +35,8 @@ sweep:
     - {{sparsity: 0.9, mixup: 0.1}}
     - {{sparsity: 0.5, mixup: 0.0}}
 soups:
-  - {{name: same, select: uniform, {EQUAL}, method: task_arithmetic, options: {{scale: 0.5}}}}
-  - {{name: filled, select: top_k, k: 1, masks: none, method: wise_ft}}
+  - {{name: same, select: uniform, {EQUAL}, method: task_arithmetic, {HALF}}}
+  - {{name: filled, select: uniform, {EQUAL}, method: task_arithmetic, {HALF}, masks: none}}
   - {{name: union, select: uniform, masks: union}}
   - {{name: intersection, select: uniform, masks: intersection}}
   - {{name: first, select: top_k, k: 3, masks: first}}
