@@ -89,7 +89,7 @@ def _params(
         recipe["num_ingredients"] = num_used
         candidates = {**dict.fromkeys(sorted(keys.keys() - {"base"}), 0.0), **coefficients}
         named = {f"coefficient/{name}": value for name, value in candidates.items()}
-    in_rounds = {n: v for n, v in model.get("rounds", {}).items() if n != "shard_classes"}
+    in_rounds = {n: v for n, v in model.get("rounds", {}).items() if not n.startswith("shard_")}
     flat = flatten({**model.get("hyperparameters", {}), "rounds": in_rounds, **recipe})
     leaves = {name: value for name, value in flat.items() if value is not None and value != {}}
     return {name: _scalar(value) for name, value in leaves.items()} | named
