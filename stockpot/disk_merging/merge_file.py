@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from stockpot.disk_merging.rule_section import RuleSection
 from stockpot.errors import InputError
@@ -125,6 +125,16 @@ class MergeFile(Exceptions):
     config_from: str | None = Field(
         None, description="the model whose config and tokenizer are copied; null: base or first"
     )
+
+    @field_validator("method")
+    @classmethod
+    def _method_is_of_tensors(cls, method: str) -> str:
+        if method == "concat":
+            raise ValueError(
+                "concat puts nets side by side, which takes their code; use it in an experiment: "
+                "params.yaml, soups.N.method"
+            )
+        return method
 
     @model_validator(mode="after")
     def _something_is_merged(self) -> MergeFile:

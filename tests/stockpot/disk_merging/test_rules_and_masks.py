@@ -101,3 +101,8 @@ def test_wrong_rules_are_refused_in_words(folder, rule, words):
 def test_models_without_fields_have_no_product_of_posteriors(folder):
     with pytest.raises(InputError, match="use fisher"):
         merge(folder, method="posterior_product", base="c.safetensors", masks="none")
+
+
+def test_nets_side_by_side_take_an_experiment(folder):
+    with pytest.raises(InputError, match="use it in an experiment"):
+        merge(folder, method="concat")
