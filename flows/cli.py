@@ -17,6 +17,7 @@ import typer
 from rich.panel import Panel
 
 from flows.compare_commands import compare
+from flows.dimension_commands import dimension
 from flows.merge_commands import explain, inspect, merge, verify
 from flows.options import Overrides, Params
 from flows.project_commands import check, new
@@ -164,7 +165,7 @@ def gc(
 
 for _panel, _commands in {
     "Models on disk": (merge, inspect, explain, verify),
-    "Results": (compare, promote, reproduce),
+    "Results": (compare, promote, reproduce, dimension),
     "Experiment": (sequence,),
     "Project": (new, check, gc),
 }.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from stockpot.errors import InputError
 from stockpot.ingredients.finetuning.hyperparameters import SubspaceKind
 from stockpot.seeding import seeded_generator
 
+_WIDEST = 64  # factor of a Hadamard matrix that is multiplied out
 _MOST_NUMBERS = 2**29  # of a matrix that is held in memory: 2 GiB
 
 
@@ -55,7 +57,7 @@ class _Fastfood(Projection):
         self._width = width = 2 ** math.ceil(math.log2(dimension))
         num_blocks = -(-size // width)
         shape = (num_blocks, width)
-        self._signs = torch.randint(2, shape, generator=draw, dtype=torch.int8)
+        self._signs = 2.0 * torch.randint(2, shape, generator=draw) - 1
         self._order = torch.rand(shape, generator=draw).argsort(dim=1)
         gaussian = torch.randn(shape, generator=draw)
         self._gaussian = gaussian / (total * gaussian.square().sum(dim=1, keepdim=True)).sqrt()
@@ -68,23 +70,35 @@ class _Fastfood(Projection):
 
     def __call__(self, coordinates: Tensor) -> Tensor:
         padded = torch.nn.functional.pad(coordinates, (0, self._width - len(coordinates)))
-        mixed = hadamard((2 * self._signs - 1) * padded).gather(1, self._order)
+        mixed = hadamard(self._signs * padded).gather(1, self._order)
         return hadamard(self._gaussian * mixed).flatten()[: self._size]
 
 
 def hadamard(rows: Tensor) -> Tensor:
     """Multiply each row by the Hadamard matrix of entries 1 and -1 (Walsh-Hadamard transform).
 
+    The matrix is a Kronecker product of smaller ones, with which each row is multiplied in turn.
+
     Args:
         rows: (N, n), n a power of two.
     """
-    shape, half = rows.shape, 1
-    while half < shape[1]:
-        rows = rows.view(shape[0], -1, 2, half)
-        first, second = rows.unbind(dim=2)
-        rows = torch.stack((first + second, first - second), dim=2)
-        half *= 2
-    return rows.reshape(shape)
+    shape, rest = rows.shape, rows.shape[1]
+    while rest > 1:
+        width = min(rest, _WIDEST)
+        # The product with the last axis turns it into the first one of a row.
+        rows = (rows.reshape(-1, width) @ _small_hadamard(width).to(rows)).view(shape[0], -1, width)
+        rows = rows.transpose(1, 2).reshape(shape)
+        rest //= width
+    return rows
+
+
+@cache
+def _small_hadamard(width: int) -> Tensor:
+    """Return the Hadamard matrix of a power of two; (width, width)."""
+    matrix = torch.ones(1, 1)
+    while len(matrix) < width:
+        matrix = torch.kron(torch.tensor([[1.0, 1.0], [1.0, -1.0]]), matrix)
+    return matrix
 
 
 def random_projections(
@@ -96,7 +110,7 @@ def random_projections(
         sizes: numbers of entries of the tensors, by name; their sum is D.
         dimension: d.
         kind: `dense` and `sparse` have columns of length 1 exactly, `fastfood` on average over its
-            draws. `sparse` has about sqrt(D) entries per column, `fastfood` needs 13 bytes per row
+            draws. `sparse` has about sqrt(D) entries per column, `fastfood` needs 16 bytes per row
             and no matrix.
         seed: equal arguments give equal matrices, on every device.
         device: where the products are computed.

@@ -16,10 +16,12 @@ from torch.testing import assert_close
 
 from stockpot.disk_merging.adapter_job import AdapterMergeJob
 from stockpot.disk_merging.job import MergeJob
+from stockpot.errors import InputError
 from stockpot.experiment.garbage import delete, find_garbage
 from stockpot.experiment.jobs.job import make_model
 from stockpot.experiment.jobs.training import TrainingJob
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
+from stockpot.ingredients.finetuning.subspace import COORDINATES, expand
 from stockpot.seeding import seeded_generator
 from stockpot.storage.checkpoints import load_tensors
 from stockpot.storage.manifests import write_manifest
@@ -84,7 +86,7 @@ def _merged(root: Path, content: Mapping[str, object], place: Path) -> dict[str,
     [
         {"adapter": "lora"},
         {"adapter": "dora", "average": "ema"},
-        {"adapter": "bone", "adapter_rank": 7},
+        {"adapter": "miss", "adapter_rank": 7},
         {"adapter": "lora", "adapter_init": "eva", "patience": 1},
     ],
     ids=lambda how: " ".join(map(str, how.values())),
@@ -106,9 +108,10 @@ def test_the_base_merged_with_the_saved_adapter_is_the_ingredient(
     assert not torch.equal(ingredient["features.5.weight"], start["features.5.weight"])
 
 
-def test_peft_loads_the_saved_adapter(made: tuple[Path, Model]) -> None:
+@pytest.mark.parametrize("adapter", ["lora", "bone"])
+def test_peft_loads_the_saved_adapter(made: tuple[Path, Model], adapter: str) -> None:
     root, base = made
-    model = _train(root, base, adapter="lora")
+    model = _train(root, base, adapter=adapter)
     net = DIGITS.build().build_model(seeded_generator(0))
     net.load_state_dict(load_tensors(root / base.path))
 
@@ -116,6 +119,41 @@ def test_peft_loads_the_saved_adapter(made: tuple[Path, Model]) -> None:
 
     state = loaded.merge_and_unload().state_dict()
     assert_close(state, load_tensors(root / model.path), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("how", "kind"),
+    [
+        ({"adapter": "bone"}, "MISS"),
+        ({"adapter": "tucker"}, "TUCKER"),
+        ({"subspace": 5, "learning_rate": 0.1}, "SUBSPACE"),
+    ],
+)
+def test_what_is_no_lora_is_saved_and_merged_by_its_full_weights_only(
+    made: tuple[Path, Model], tmp_path: Path, how: dict[str, object], kind: str
+) -> None:
+    root, base = made
+    folder = root / _train(root, base, **how).details["adapter"]
+    content = {"method": "linear", "models": [str(folder)], "base": str(root / base.path)}
+
+    with pytest.raises(InputError, match=f"must be 'LORA', got '{kind}'; use the full weights"):
+        _merged(root, content, tmp_path / "merged.safetensors")
+
+
+def test_a_point_of_a_subspace_is_stored_as_coordinates_and_seed(
+    made: tuple[Path, Model],
+) -> None:
+    root, base = made
+    model = _train(root, base, subspace=5, learning_rate=0.1)
+    folder = root / model.details["adapter"]
+    config = json.loads((folder / "adapter_config.json").read_text())
+    stored = load_tensors(folder / "adapter_model.safetensors")
+
+    weights = expand(load_tensors(root / base.path), config, stored[COORDINATES])
+
+    assert stored[COORDINATES].shape == (5,)
+    ingredient = load_tensors(root / model.path)
+    assert all(torch.equal(weights[name], tensor) for name, tensor in ingredient.items())
 
 
 def test_the_mean_of_saved_adapters_is_the_mean_of_their_ingredients(
