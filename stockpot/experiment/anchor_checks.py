@@ -1,4 +1,4 @@
-"""Checks that the anchors of an experiment fit its workload; without anchors, torch is unused."""
+"""Checks that the anchors of an experiment fit its workload."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from stockpot.config import Experiment
 from stockpot.config.space import SpaceSection
 from stockpot.errors import InputError
+from stockpot.ingredients.finetuning.anchor_rules import check_anchor
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.points import Constant, Point
 from stockpot.workloads.protocol import Workload
@@ -27,15 +28,21 @@ def check_anchors(experiment: Experiment, workload: Workload) -> None:
         spaces["sweep.reference.space"] = sweep.reference.space
     for where, space in spaces.items():
         for point in _combinations(space, sweep.list if where == "sweep.space" else ()):
-            how = Hyperparameters.from_point(point)
-            if not (how.compares_with_anchor or how.start_l2):
-                continue
-            from stockpot.ingredients.finetuning.anchors import check_anchor  # imports torch
-
             try:
+                how = Hyperparameters.from_point(point)
                 check_anchor(how, workload)
+                _check_split(how, experiment.workload.name)
             except InputError as error:
                 raise InputError(f"{where}: {error}") from error
+
+
+def _check_split(how: Hyperparameters, name: str) -> None:
+    """Check that a workload may have the split that outputs are compared on."""
+    if how.compares_with_anchor and how.anchor_data == "reference" and ":" not in name:
+        raise InputError(
+            f"anchor_data: reference is a split of workloads of your own, got {name!r}; "
+            "take train or pretrain"
+        )
 
 
 def _combinations(space: SpaceSection, listed: Sequence[Point]) -> list[Point]:

@@ -26,6 +26,7 @@ from stockpot.ingredients.finetuning.anchor_losses import (
     kl_divergence,
     preference_loss,
 )
+from stockpot.ingredients.finetuning.anchor_rules import check_anchor, has_logits
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.finetuning.mixup import MixedBatch
 from stockpot.ingredients.finetuning.objective import in_precision
@@ -210,47 +211,6 @@ def build_anchor(
     return Anchor(workload, model, held, how, data, device)
 
 
-def check_anchor(how: Hyperparameters, workload: Workload) -> None:
-    """Check that the anchor of a run fits the workload and the other techniques.
-
-    Raises:
-        InputError: it does not.
-    """
-    if how.adapter != "none" and (how.start_l2 or _holds_weights(how)):
-        raise InputError(
-            "anchor_loss and start_l2: distances of weights need adapter none, got "
-            f"{how.adapter!r}; take anchor_loss kl and start_l2 0"
-        )
-    if not how.compares_with_anchor or how.anchor_loss == "l2":
-        return
-    if how.anchor_loss in ("dpo", "bandit") and how.anchor_data != "train":
-        raise InputError(
-            f"anchor_data: must be train for anchor_loss {how.anchor_loss}, got {how.anchor_data}"
-        )
-    if how.anchor_loss == "dpo":
-        _check_preferences(how, workload)
-    if how.anchor_loss == "bandit" and workload.task != "classification":
-        raise InputError(
-            "anchor_loss: bandit needs a workload whose task is classification, got "
-            f"{workload.task!r}; take kl"
-        )
-    if workload.task == "language_model" and not hasattr(workload, "logits"):
-        raise InputError(
-            f"anchor_loss: {how.anchor_loss} needs the logits of a language model, and the "
-            "workload has no methods logits and token_losses; add them, or take l2"
-        )
-
-
-def _check_preferences(how: Hyperparameters, workload: Workload) -> None:
-    if not getattr(workload, "compares_responses", False):
-        raise InputError(
-            "anchor_loss: dpo needs a workload of preferences, such as preferences, got "
-            f"{type(workload).__name__}; take kl"
-        )
-    if not how.anchor_weight:
-        raise InputError("anchor_weight: must be above 0 for anchor_loss dpo, got 0")
-
-
 class _Outputs:
     """The forward pass of a workload; of a language model, it keeps the logits.
 
@@ -264,7 +224,7 @@ class _Outputs:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         workload = self._workload
-        if workload.task != "language_model" or not hasattr(workload, "logits"):
+        if workload.task != "language_model" or not has_logits(workload):
             outputs: Tensor = workload.forward(model, batch)
             return outputs
         self.logits = workload.logits(model, batch)
@@ -275,10 +235,6 @@ class _Outputs:
 def _wide(outputs: Tensor) -> Tensor:
     """Return outputs of half precision in float32."""
     return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
-
-
-def _holds_weights(how: Hyperparameters) -> bool:
-    return how.compares_with_anchor and how.anchor_loss == "l2"
 
 
 def _pairs(model: nn.Module, targets: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:

@@ -211,3 +211,14 @@ def test_anchors_that_fit_no_run_are_refused_before_any_work(
         return
     with pytest.raises(InputError, match=expected):
         check_anchors(plan.experiment, workload)
+
+
+def test_built_in_workloads_have_no_split_of_reference_inputs(make_plan: MakePlan) -> None:
+    experiment = make_plan("sweep.space.anchor_data=reference").experiment
+    named = experiment.workload.model_copy(update={"name": "digits"})
+    on_digits = experiment.model_copy(update={"workload": named})
+    workload = make_plan().workload.build()
+
+    check_anchors(experiment, workload)
+    with pytest.raises(InputError, match=r"reference is a split .* got 'digits'; take train"):
+        check_anchors(on_digits, workload)

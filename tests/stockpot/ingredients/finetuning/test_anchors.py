@@ -21,7 +21,8 @@ from stockpot.ingredients.finetuning.anchor_losses import (
     kl_divergence,
     preference_loss,
 )
-from stockpot.ingredients.finetuning.anchors import Anchor, check_anchor
+from stockpot.ingredients.finetuning.anchor_rules import check_anchor
+from stockpot.ingredients.finetuning.anchors import Anchor
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.finetuning.loop import fine_tune
 from stockpot.ingredients.finetuning.mixup import MixedBatch
@@ -319,9 +320,13 @@ def test_a_killed_run_resumes_bit_for_bit(
             {"anchor": "base", "anchor_loss": "bandit", "anchor_data": "pretrain"},
             "anchor_data: must be train for anchor_loss bandit, got pretrain",
         ),
+        (
+            {"anchor": "base", "anchor_loss": "bandit", "bag_size": 4},
+            "bag_size: must be 1 for anchor_loss bandit, got 4",
+        ),
     ],
 )
-def test_an_anchor_that_does_not_fit_is_refused(how: dict[str, str], expected: str) -> None:
+def test_an_anchor_that_does_not_fit_is_refused(how: dict[str, float | str], expected: str) -> None:
     with pytest.raises(InputError, match=expected):
         check_anchor(replace(HOW, **how), WORKLOAD)  # type: ignore[arg-type]
 
