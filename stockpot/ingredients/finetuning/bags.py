@@ -1,8 +1,9 @@
 """Learning from aggregate responses: of a bag of examples only the mean target is known.
 
-Javanmard et al. 2024, https://arxiv.org/abs/2401.11081. The bag loss compares that mean with the
-mean prediction, the instance loss with each prediction; `rho` interpolates between them. For the
-squared error the instance loss is the bag loss plus the variance of predictions within the bag.
+Javanmard et al. 2024, https://openreview.net/forum?id=E60SIDItyT. The bag loss compares that mean
+with the mean prediction, the instance loss with each prediction; `rho` interpolates between them.
+For the squared error the instance loss is the bag loss plus the variance of predictions within the
+bag.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Bags:
             outputs: (N, ...) of the examples, the members of a bag next to each other.
             mixed: the unmixed batch, with its rows.
 
-        Source: equations 2 and 3; for classes with the cross entropy, where a bag's mean
+        For classes the mean target is the share of each, the loss the cross entropy, and a bag's mean
         prediction is the mean of the probabilities.
         """
         assert mixed.rows is not None

@@ -67,8 +67,6 @@ def mixing_loss(
         views: those of x_1 and of x_2.
         partners: indices, (N,).
         share: in [0, 1].
-
-    Source: equations 4 to 6.
     """
     first, second = views
     total = torch.zeros_like(mixed[0, 0])

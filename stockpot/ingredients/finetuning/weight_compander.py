@@ -1,6 +1,6 @@
 """Weight Compander: w = a arctan(v / b), of which v, a and b are trained.
 
-Schwarz Schuler et al. 2023, https://arxiv.org/abs/2306.16993. Weights are bounded by a pi / 2; a
+Cakaj et al. 2023, https://arxiv.org/abs/2306.16993. Weights are bounded by a pi / 2; a
 slope a / b above 1 at 0 moves small weights away from 0, and large ones change less and less.
 """
 
