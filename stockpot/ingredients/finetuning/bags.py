@@ -64,8 +64,8 @@ class Bags:
             outputs: (N, ...) of the examples, the members of a bag next to each other.
             mixed: the unmixed batch, with its rows.
 
-        For classes the mean target is the share of each, the loss the cross entropy, and a bag's mean
-        prediction is the mean of the probabilities.
+        For classes the mean target is the share of each, the loss is the cross entropy, and a bag's
+        mean prediction is that of the probabilities.
         """
         assert mixed.rows is not None
         rho, batch = self._how.rho, mixed.first
