@@ -75,3 +75,26 @@ def test_rounds_count_as_ingredients(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=r"size \(0\) plus rounds \(1\), got 2"):
         load_experiment(params, ())
+
+
+def test_a_rule_of_ones_own_has_its_options(tmp_path: Path) -> None:
+    [rounds] = _load(tmp_path, "{name: a, rule: 'custom_rounds:Part', share: 0.5}").sweep.rounds
+
+    assert rounds.settings == {"share": 0.5, "label": "none"}
+
+
+@pytest.mark.parametrize(
+    ("rounds", "message"),
+    [
+        ("{name: a, rule: 'custom_rounds:Part'}", "option 'share' is required"),
+        ("{name: a, rule: 'custom_rounds:Part', share: 0}", "share must be above 0, got 0"),
+        ("{name: a, rule: 'custom_rounds:Part', share: 1, beta: 1}", "beta"),
+        ("{name: a, rule: 'custom_rounds:NotARule'}", "lacks .*'merge'"),
+        ("{name: a, rule: 'custom_rounds:Missing'}", "Missing"),
+    ],
+)
+def test_a_rule_of_ones_own_that_does_not_fit_is_named(
+    tmp_path: Path, rounds: str, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        _load(tmp_path, rounds)

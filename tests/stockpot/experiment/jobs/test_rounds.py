@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from stockpot.errors import InputError
-from stockpot.experiment.federation import Federation
+from stockpot.experiment.federation import Federation, rounds_modules
 from stockpot.experiment.jobs import round_steps
 from stockpot.experiment.jobs.job import make_model
 from stockpot.experiment.jobs.rounds import RoundsJob, repeated
@@ -25,6 +25,7 @@ from stockpot.ingredients.finetuning.divergence import Diverged
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.soups.rounds.registry import ROUND_RULES
 from stockpot.storage.checkpoints import load_tensors
+from stockpot.storage.code_keys import imported_code
 from stockpot.storage.models import Failure, Model
 from stockpot.storage.store import Store
 from stockpot.workloads.spec import WorkloadSpec
@@ -127,6 +128,16 @@ def test_every_rule_makes_a_model_that_can_be_repeated_elsewhere(rule: str, tmp_
     assert model.details["rounds"]["rule"] == rule
     assert len(model.details["history"]) == 3
     assert sum(model.details["rounds"]["shard_sizes"]) == 8
+
+
+def test_a_rule_of_ones_own_is_part_of_the_key(tmp_path: Path) -> None:
+    rule = "custom_rounds:Part"
+    whole, half = (_job(tmp_path, rule=rule, options={"share": part}) for part in (1.0, 0.5))
+
+    one, other = (load_tensors(tmp_path / _made(job).path)["weight"] for job in (whole, half))
+
+    assert not torch.equal(one, other)
+    assert "custom_rounds" in imported_code(*rounds_modules(rule))
 
 
 def test_more_rounds_continue_those_that_are_done(tmp_path: Path) -> None:
