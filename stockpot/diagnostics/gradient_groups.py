@@ -2,67 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from pydantic import Field
+from torch import Tensor
 
 from stockpot.diagnostics.context import DiagnosticContext
 from stockpot.diagnostics.finding import Finding
-from stockpot.diagnostics.minimum_cuts import minimum_cut, split_into_groups
-from stockpot.diagnostics.states import mean_state
+from stockpot.ingredients.finetuning.data_pruning import difficulty_scores
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
-from stockpot.ingredients.finetuning.objective import training_losses
-from stockpot.merging.methods.inner_products import cosines_of, gram
+from stockpot.ingredients.finetuning.score_cache import train_scores
+from stockpot.ingredients.own_gradients import OwnGradients, training_of
 from stockpot.merging.states import State
 from stockpot.metric_units import unit_in
-from stockpot.statistics.values import Floats
-from stockpot.workloads.protocol import Batch
-
-Objective: TypeAlias = Callable[[nn.Module], Tensor]
-"""Model -> its loss on a batch, with a graph to the model's weights."""
-
-THRESHOLD = 0.0  # mean cosine: groups with less between their parts are split
-_BATCHES, _BATCH_SIZE = 8, 64
+from stockpot.statistics.minimum_cuts import minimum_cut, split_into_groups
 
 
-def gradient_groups(context: DiagnosticContext) -> Finding:
-    """Compare the gradients of all ingredients' training objectives at their uniform soup.
+def gradient_groups(
+    context: DiagnosticContext,
+    *,
+    threshold: Annotated[
+        float,
+        Field(ge=-1, le=1, description="groups with a lower mean cosine between parts are split"),
+    ] = 0.0,
+    max_groups: Annotated[int, Field(ge=2, description="at most so many groups")] = 4,
+) -> Finding:
+    """Compare the gradients of all ingredients' own training at their uniform soup.
 
-    All use the same examples of train, so that gradients differ by the objectives alone; the net
-    is in eval mode. If the gradients of two groups oppose each other, shared weights are a
-    compromise, and a soup of each group is scored on val.
+    Each is of the ingredient's own examples, sampler, objective and adapter; the net is in eval
+    mode. If the gradients of two groups oppose each other, shared weights are a compromise, and a
+    soup of each group is scored on val. An imported ingredient takes part if its hyperparameter
+    `data` names its examples.
 
     Source: Hu et al. 2022, https://arxiv.org/abs/2203.15207: gradients at shared weights, there
     of a supernet's children.
     """
-    ingredients = context.ingredients
-    if len(ingredients) == 1:
+    if len(context.ingredients) == 1:
         return Finding("There is only one ingredient, so there are no gradients to compare.")
-    details = [one.model.details for one in ingredients]
-    if any("hyperparameters" not in known or "imported" in known for known in details):
+    found = [training_of(one.model.details) for one in context.ingredients]
+    known = [place for place, training in enumerate(found) if training is not None]
+    unknown = [one.name for one, each in zip(context.ingredients, found, strict=True) if not each]
+    if len(known) < 2:
         return Finding(
-            "Training objectives of some ingredients are unknown, so no gradients are compared."
+            "The training data or the objectives of some ingredients are unknown, so no gradients "
+            f"are compared: {', '.join(unknown)}."
         )
-    everyone = mean_state([one.weights for one in ingredients])
-    examples = context.probe("train", _BATCHES * _BATCH_SIZE)
-    batches = [*zip(*(torch.split(tensor, _BATCH_SIZE) for tensor in examples), strict=True)]
-    objectives = [_objectives(context, known["hyperparameters"], batches) for known in details]
-    cosines = gradient_cosines(context.net(everyone), objectives)
-    groups = split_into_groups(cosines, threshold=THRESHOLD)
+    everyone = context.mean_of([one.weights for one in context.ingredients])
+    gradients = OwnGradients(
+        context.workload,
+        context.base.weights,
+        lambda how: _scores(context, how),
+        context.seed,
+        context.device,
+    )
+    cosines = gradients.cosines(everyone, [each for each in found if each is not None])
+    groups = split_into_groups(cosines, threshold=threshold, max_groups=max_groups)
     value, part = minimum_cut(cosines)
-    names = [one.name for one in ingredients]
+    names = [context.ingredients[place].name for place in known]
     data = {
         **context.described,
         "ingredients": names,
+        "unknown": unknown,
         "cosines": [[round(value, 4) for value in row] for row in cosines.tolist()],
-        "threshold": THRESHOLD,
+        "threshold": threshold,
         "cut": {"mean": round(value, 4), "part": [names[place] for place in part]},
         "all": _val_scores(context, everyone),
-        "groups": [_group(context, group) for group in groups],
+        "groups": [_group(context, [known[place] for place in group]) for group in groups],
     }
     pairs = cosines[np.triu_indices(len(names), 1)]
     metrics = {
@@ -74,45 +81,18 @@ def gradient_groups(context: DiagnosticContext) -> Finding:
     return Finding(describe(data), metrics, data)
 
 
-def gradient_cosines(net: nn.Module, objectives: Sequence[Iterable[Objective]]) -> Floats:
-    """Return the cosines between the gradients of K objectives at a net's weights; (K, K).
-
-    Gradients are summed over batches on the CPU; those of unused weights are 0.
-
-    Args:
-        net: its weights do not change.
-        objectives: per objective, the losses on its batches.
-    """
-    trained = [parameter.requires_grad_() for parameter in net.parameters()]
-    vectors = [_gradient(net, trained, losses) for losses in objectives]  # (P,) each
-    cosines: Floats = cosines_of(gram(vectors)).numpy()
-    return cosines
-
-
-def _gradient(net: nn.Module, trained: Sequence[Tensor], losses: Iterable[Objective]) -> Tensor:
-    total = [torch.zeros_like(tensor) for tensor in trained]
-    for loss in losses:
-        slopes = torch.autograd.grad(loss(net), trained, materialize_grads=True)
-        for summed, slope in zip(total, slopes, strict=True):
-            summed.add_(slope)
-    return torch.cat([tensor.reshape(-1).float().cpu() for tensor in total])
-
-
-def _objectives(
-    context: DiagnosticContext, hyperparameters: Mapping[str, Any], batches: Sequence[Batch]
-) -> list[Objective]:
-    trained_with = Hyperparameters(**hyperparameters)
-
-    def loss(batch: Batch, step: int, net: nn.Module) -> Tensor:
-        return training_losses(context.workload, net, batch, trained_with, step).mean()
-
-    return [partial(loss, batch, step) for step, batch in enumerate(batches)]
+def _scores(context: DiagnosticContext, how: Hyperparameters) -> Tensor:
+    """Return the difficulty of each example of train for the base, cached if it can be."""
+    workload, base, device = context.workload, context.base, context.device
+    if context.spec is None:
+        return difficulty_scores(workload, base.weights, how, split="train", device=device)
+    return train_scores(base.root, context.spec, base.model.checkpoint, how, device)
 
 
 def _group(context: DiagnosticContext, members: Sequence[int]) -> dict[str, Any]:
     """Return the members of a group, and the val scores of its soup."""
     chosen = [context.ingredients[member] for member in members]
-    scores = _val_scores(context, mean_state([one.weights for one in chosen]))
+    scores = _val_scores(context, context.mean_of([one.weights for one in chosen]))
     return {"ingredients": [one.name for one in chosen]} | scores
 
 
@@ -123,6 +103,15 @@ def _val_scores(context: DiagnosticContext, weights: State) -> dict[str, Any]:
 
 def describe(data: Mapping[str, Any]) -> str:
     """Explain the groups, and whether a soup of one group is better."""
+    left_out = data.get("unknown", [])
+    return _groups_in_words(data) + (
+        f" Unknown, so not compared, are the training data or objectives of {', '.join(left_out)}."
+        if left_out
+        else ""
+    )
+
+
+def _groups_in_words(data: Mapping[str, Any]) -> str:
     groups, mean = data["groups"], data["cut"]["mean"]
     num = len(data["ingredients"])
     if len(groups) == 1:

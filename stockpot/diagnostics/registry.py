@@ -1,7 +1,8 @@
 """The diagnostics by name, in the order of the report.
 
-A diagnostic is a file of this package with a function of its own name, whose argument is `context`.
-Its plot is the file of the same name in `stockpot/reporting/plots`.
+A diagnostic is a file of this package with a function of its own name, whose argument is `context`;
+keyword-only arguments are its options. Its plot is the file of the same name in
+`stockpot/reporting/plots`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from stockpot.diagnostics.finding import diagnostic_of
 from stockpot.plugins import Registry
 
 if TYPE_CHECKING:
-    from stockpot.diagnostics.context import DiagnosticContext
     from stockpot.diagnostics.finding import Finding
 
 # Those that are not listed here come after them, by name.
@@ -38,12 +38,10 @@ def _places() -> dict[str, str]:
     found = sorted(
         file.stem
         for file in Path(__file__).parent.glob("*.py")
-        if re.search(rf"^def {file.stem}\(context\b", file.read_text("utf-8"), re.MULTILINE)
+        if re.search(rf"^def {file.stem}\(\s*context\b", file.read_text("utf-8"), re.MULTILINE)
     )
     ordered = dict.fromkeys([*_ORDER, *found])
     return {name: f"stockpot.diagnostics.{name}:{name}" for name in ordered}
 
 
-DIAGNOSTICS: Registry[Callable[[DiagnosticContext], Finding]] = Registry(
-    "diagnostic", _places(), diagnostic_of
-)
+DIAGNOSTICS: Registry[Callable[..., Finding]] = Registry("diagnostic", _places(), diagnostic_of)

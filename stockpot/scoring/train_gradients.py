@@ -36,7 +36,7 @@ class TrainHalves(Split):
         order = torch.randperm(count, generator=seeded_generator(seed, "halves of train"))
         self._first, self._second = order.tensor_split([(count + 1) // 2])
 
-    def batches(self, number: int) -> Iterator[tuple[Objective, Objective]]:
+    def pairs(self, number: int) -> Iterator[tuple[Objective, Objective]]:
         """Yield the objectives on a batch of each half, as long as both have one."""
         first = self._batches_of(self._first, "weights", number)
         return zip(first, self._batches_of(self._second, "coefficients", number), strict=False)

@@ -8,6 +8,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from stockpot.statistics.values import Floats
+
 T = TypeVar("T")
 _NUM_MODELS, _NUM_EXAMPLES = 6, 200
 
@@ -37,6 +39,12 @@ class MadeUpModels:
     def score_members(self, members: Sequence[int]) -> Tensor:
         """Return the value of each example, (N,), for the mean of some models."""
         return self.values_of(self.models[list(members)].mean(dim=0))
+
+    def similarities(self) -> Floats:
+        """Return the cosines (M, M) between the models."""
+        units = self.models / self.models.norm(dim=1, keepdim=True)
+        cosines: Floats = (units @ units.T).numpy()
+        return cosines
 
 
 def run_twice(run: Callable[[], T]) -> tuple[T, T]:

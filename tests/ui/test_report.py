@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from judged_results import experiment, judged_results, run_ids
 
-from stockpot.config.experiment import DIAGNOSTIC_NAMES
+from stockpot.config.diagnose import DIAGNOSTIC_NAMES
 from stockpot.reporting.html import render_report
 
 if TYPE_CHECKING:

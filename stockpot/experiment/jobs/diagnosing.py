@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,14 @@ class DiagnosticJob(ExperimentJob):
 
     Attributes:
         name: a built-in diagnostic or `module:function`.
+        options: its options, by name; empty for all defaults.
         base: the model that the ingredients were fine-tuned from.
         ingredients: in the order of the sweep.
         soups: soups and tuned soups, in the order of the table.
     """
 
     name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
     base: Model
     ingredients: tuple[Model, ...]
     soups: tuple[Model, ...]
@@ -41,7 +43,8 @@ class DiagnosticJob(ExperimentJob):
         """The cache file of the finding, so that a killed run continues after it."""
         soups = [[model.name, model.digest] for model in self.soups]
         code = code_key(*self.modules)
-        key = content_key(name=self.name, soups=soups, code=code, **self._common)
+        own = {"options": dict(self.options)} if self.options else {}
+        key = content_key(name=self.name, soups=soups, code=code, **own, **self._common)
         return self.root / ".stockpot" / "findings" / f"{key}.json"
 
     @property
@@ -84,7 +87,7 @@ def diagnose_models(job: DiagnosticJob, device: str) -> Finding:
         shared=job.shared,
         spec=job.workload,
     )
-    finding = DIAGNOSTICS[job.name](context)
+    finding = DIAGNOSTICS[job.name](context, **job.options)
     write_text(job.cached, _text_of(finding))
     return finding
 

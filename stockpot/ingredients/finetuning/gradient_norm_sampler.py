@@ -80,6 +80,15 @@ class GradientNormSampler:
         self._norms.scatter_reduce_(0, rows, norms, "amax")
         return losses * self._shares[rows]
 
+    def weigh(self, rows: Tensor) -> None:
+        """Weigh some examples as draws of the last epoch do on average, by their latest norms.
+
+        Without bias the weights of losses make up for the draws, so all examples count alike.
+        """
+        if self._how.sampler == "gradient_norm_biased":
+            p = probabilities(self._norms[rows].cpu(), self._mix(self._how.epochs - 1))
+            self._shares[rows] = (len(p) * p).float().to(self._device)
+
     def state_dict(self) -> Mapping[str, Tensor]:
         """Return the state: the latest norms, and those that the epoch is drawn from."""
         epoch = torch.tensor(self._epoch)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from stockpot.statistics.values import Floats
+
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
@@ -23,11 +25,14 @@ class Candidates:
         scores: val score of each ingredient, by position; higher is better.
         score: positions of ingredients -> val values (N,), float64, one per example, of the soup
             that they are merged to in this order; the mean of the values is the soup's score.
+        similarities: computes the cosines (K, K) between the gradients of the ingredients' own
+            training at their uniform soup; None where the training is unknown.
     """
 
     order: Sequence[int]
     scores: Sequence[float]
     score: Callable[[Sequence[int]], Tensor]
+    similarities: Callable[[], Floats] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +55,31 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """A group of ingredients that a selection has considered.
+
+    Attributes:
+        members: positions of the ingredients.
+        score: val score of their soup.
+    """
+
+    members: Sequence[int]
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """The ingredients of a soup.
 
     Attributes:
         members: positions of the ingredients, in the order of the merge.
         steps: the decisions that led to them, for the report; empty if there were none.
+        groups: the groups of which this is one, best first; empty if there were none.
     """
 
     members: Sequence[int]
     steps: Sequence[Step] = ()
+    groups: Sequence[Group] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,9 @@ class CheckedRule:
 
         if self.rule.is_on_path:
             return Paths(made_up.order, made_up.scores, score_on_path)
-        return Candidates(made_up.order, made_up.scores, made_up.score_members)
+        return Candidates(
+            made_up.order, made_up.scores, made_up.score_members, made_up.similarities
+        )
 
 
 def result_is_a_selection(checked: CheckedRule) -> str | None:

@@ -11,6 +11,7 @@ SELECTIONS: Registry[Rule] = Registry(
         "uniform": "stockpot.soups.selection.uniform:uniform",
         "greedy": "stockpot.soups.selection.greedy:greedy",
         "top_k": "stockpot.soups.selection.top_k:top_k",
+        "gradient_group": "stockpot.soups.selection.gradient_group:gradient_group",
         "wise_ft": "stockpot.soups.selection.wise_ft:wise_ft",
     },
     rule_of,

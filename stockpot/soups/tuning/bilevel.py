@@ -92,7 +92,7 @@ def search_and_merge(  # noqa: PLR0913 (three rates and what they are for)
     for number in range(1, epochs + 1):
         progress = (number - 1) / max(1, epochs - 1)
         of_weights, of_coefficients = [], []
-        for for_weights, for_coefficients in halves.batches(number):
+        for for_weights, for_coefficients in halves.pairs(number):
             drawn = sampling.draw(raw, next(step), progress)
             loss, gradient = _gradient(mixture, drawn.alpha, for_coefficients, number)
             of_coefficients.append(loss)

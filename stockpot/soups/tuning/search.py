@@ -41,7 +41,7 @@ class LabelledLosses(Objectives, Protocol):
 class TrainHalves(Protocol):
     """Losses on two halves of train: one for weights, one for coefficients."""
 
-    def batches(self, number: int) -> Iterable[tuple[Objective, Objective]]:
+    def pairs(self, number: int) -> Iterable[tuple[Objective, Objective]]:
         """Yield the objectives on a batch of each half; passes count from 1."""
         ...
 

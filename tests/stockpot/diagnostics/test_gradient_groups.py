@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -9,28 +8,19 @@ import numpy as np
 import pytest
 import torch
 from made_context import initial_state, make_context
-from poisoned_sweep import (
-    NextDigits,
-    State,
-    hyperparameters,
-    make_digits,
-    quick_sweep,
-)
+from poisoned_sweep import NextDigits, State, hyperparameters, make_digits, quick_sweep
 from torch import Tensor, nn
 
 from stockpot.diagnostics.context import DiagnosticContext
-from stockpot.diagnostics.gradient_groups import (
-    Objective,
-    describe,
-    gradient_cosines,
-    gradient_groups,
-)
-from stockpot.diagnostics.minimum_cuts import split_into_groups
+from stockpot.diagnostics.gradient_groups import describe, gradient_groups
 from stockpot.diagnostics.similarity import cluster
 from stockpot.diagnostics.states import mean_state
+from stockpot.ingredients.finetuning.data_pruning import difficulty_scores
+from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.finetuning.loop import fine_tune
-from stockpot.ingredients.finetuning.objective import training_losses
-from stockpot.merging.methods.inner_products import cosines_of, task_vector_gram
+from stockpot.ingredients.own_gradients import OwnGradients, Training
+from stockpot.merging.methods.inner_products import cosines_of, gram, task_vector_gram
+from stockpot.statistics.minimum_cuts import split_into_groups
 from stockpot.workloads.digits import Digits
 from stockpot.workloads.passes import empty_model, put_weights
 
@@ -38,17 +28,21 @@ CONVENTIONS = (Digits, Digits, NextDigits, Digits, NextDigits, NextDigits)
 PARTITION = [[0, 1, 3], [2, 4, 5]]
 
 
-def _objectives(kind: type[Digits], seed: int) -> list[Objective]:
-    """Return the loss on batches of train, in the ingredient's own order."""
+def _gradients(base: State, kind: type[Digits] = Digits) -> OwnGradients:
     digits = make_digits(kind)
-    images, labels = digits.dataset("train").tensors
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[:128]
-    batches = [(images[part], labels[part]) for part in order.split(64)]
 
-    def loss(batch: tuple[Tensor, ...], net: nn.Module) -> Tensor:
-        return training_losses(digits, net, batch, hyperparameters(seed=seed), 0).mean()
+    def scores(how: Hyperparameters) -> Tensor:
+        return difficulty_scores(digits, base, how, split="train", device="cpu")
 
-    return [partial(loss, batch) for batch in batches]
+    return OwnGradients(digits, base, scores, 0, "cpu")
+
+
+def make_digits_parameters() -> list[tuple[str, nn.Parameter]]:
+    return [*make_digits().build_model(torch.Generator()).named_parameters()]
+
+
+def _cosine(first: Tensor, second: Tensor) -> float:
+    return float(torch.cosine_similarity(first, second, dim=0))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -58,12 +52,13 @@ def test_two_label_conventions_are_told_apart_by_gradients_and_by_task_vectors(s
         fine_tune(make_digits(kind), base, hyperparameters(seed=6 * seed + place), split="train")
         for place, kind in enumerate(CONVENTIONS)
     ]
-    net = empty_model(make_digits(), "cpu")
-    put_weights(net, mean_state(tuned))
+    everyone = mean_state(tuned)
+    vectors = [
+        _gradients(base, kind).gradient(everyone, Training(hyperparameters(seed=6 * seed + place)))
+        for place, kind in enumerate(CONVENTIONS)
+    ]
 
-    cosines = gradient_cosines(
-        net, [_objectives(kind, 6 * seed + place) for place, kind in enumerate(CONVENTIONS)]
-    )
+    cosines = cosines_of(gram(vectors)).numpy()
     by_vectors = cluster(cosines_of(task_vector_gram(tuned, base)).numpy())["labels"]
 
     assert split_into_groups(cosines) == PARTITION
@@ -73,17 +68,80 @@ def test_two_label_conventions_are_told_apart_by_gradients_and_by_task_vectors(s
     assert np.abs(cosines).max() <= 1
 
 
-def test_gradients_of_a_case_computed_by_hand() -> None:
-    net = nn.Linear(2, 1, bias=False)
+def test_a_gradient_is_that_of_the_mean_loss_on_all_examples() -> None:
+    base = quick_sweep().base
+    digits = make_digits()
+    images, labels = (tensor[100:500] for tensor in digits.dataset("train").tensors)
+    net = empty_model(digits, "cpu")
+    put_weights(net, base)
+    loss = digits.loss(digits.forward(net, (images, labels)), (images, labels)).mean()
+    slopes = torch.autograd.grad(loss, [*net.parameters()])
 
-    def along(x: float, y: float) -> list[Objective]:
-        return [lambda n: (n.weight * torch.tensor([[x, y]])).sum()]
+    part = Training(hyperparameters(batch_size=7), rows=slice(100, 500))
+    vector = _gradients(base).gradient(base, part)
 
-    cosines = gradient_cosines(net, [along(1, 0), along(0, 3), along(-2, -2), along(0, 0)])
+    expected = torch.cat([slope.flatten() for slope in slopes])
+    torch.testing.assert_close(vector, expected, rtol=1e-4, atol=1e-6)
 
-    half = 0.5**0.5
-    expected = [[1, 0, -half, 0], [0, 1, -half, 0], [-half, -half, 1, 0], [0, 0, 0, 1]]
-    np.testing.assert_allclose(cosines, expected, atol=1e-6)
+
+def test_other_data_give_other_gradients_and_equal_ones_the_same() -> None:
+    base = quick_sweep().base
+    gradients = _gradients(base)
+    whole = gradients.gradient(base, Training(hyperparameters(seed=1)))
+
+    again = gradients.gradient(base, Training(hyperparameters(seed=2, batch_size=9)))
+    hard = gradients.gradient(base, Training(hyperparameters(kept_data=0.3)))
+    unbiased = gradients.gradient(base, Training(hyperparameters(sampler="gradient_norm")))
+    biased = gradients.gradient(
+        base, Training(hyperparameters(sampler="gradient_norm_biased", sampler_mix=1.0, epochs=2))
+    )
+
+    assert torch.equal(again, whole)
+    torch.testing.assert_close(unbiased, whole)
+    assert _cosine(hard, whole) < 0.995
+    assert _cosine(biased, whole) < 0.9999
+    assert biased.norm() > 1.1 * whole.norm()  # harder examples have larger gradients
+
+
+def test_what_is_frozen_has_no_gradient_and_an_adapter_moves_its_layers_alone() -> None:
+    pytest.importorskip("peft")
+    base = quick_sweep().base
+    gradients = _gradients(base)
+    sizes = {name: base[name].numel() for name, _ in make_digits_parameters()}
+
+    def moved(**how: float | str) -> set[str]:
+        vector = gradients.gradient(base, Training(hyperparameters(**how)))  # type: ignore[arg-type]
+        parts = zip(sizes, vector.split([*sizes.values()]), strict=True)
+        return {name for name, part in parts if part.abs().max() > 0}
+
+    assert moved() == {*sizes}
+    assert moved(frozen="features.*") == {name for name in sizes if name.startswith("head")}
+    adapted = moved(adapter="lora", adapter_rank=2)
+    assert adapted
+    assert all(name.startswith("features") and name.endswith("weight") for name in adapted)
+
+
+def test_the_gradient_through_a_lora_is_its_projection() -> None:
+    pytest.importorskip("peft")
+    base = quick_sweep().base
+    gradients = _gradients(base)
+    targets = {"adapter_targets": "features.5", "adapter_rank": 1, "adapter_alpha": 1.0}
+    how = hyperparameters(adapter="lora", **targets)  # type: ignore[arg-type]
+    place, sizes = 0, {}
+    for name, parameter in make_digits_parameters():
+        sizes[name] = (place, place + parameter.numel(), parameter.shape)
+        place += parameter.numel()
+    first, last, shape = sizes["features.5.weight"]
+
+    whole = gradients.gradient(base, Training(hyperparameters()))[first:last].view(shape)
+    through = gradients.gradient(base, Training(how))[first:last].view(shape)
+
+    # B is 0, so W changes by (G A^T) A: every row is along A, which has one row.
+    direction = through[through.norm(dim=1).argmax()]
+    projected = torch.outer(whole @ direction, direction)
+    scale = (through * projected).sum() / projected.square().sum()
+    size = float(through.abs().max())
+    torch.testing.assert_close(through, scale * projected, rtol=0, atol=1e-3 * size)
 
 
 def _trained(context: DiagnosticContext, *strengths: float) -> DiagnosticContext:
@@ -125,6 +183,34 @@ def test_the_sentence_for_groups_that_oppose_each_other_says_what_a_split_is_wor
         "+10.0 points relative to the soup of all: make a soup of each group."
     )
     assert "there is no need to split" in told(0.7)
+
+
+def test_options_say_when_and_into_how_many_groups_is_split(tmp_path: Path) -> None:
+    sweep = quick_sweep()
+    context = _trained(make_context(tmp_path, sweep.base, sweep.good[:3]), 0.0, 0.5, 0.9)
+
+    halves = gradient_groups(context, threshold=0.9999, max_groups=2).data
+    alone = gradient_groups(context, threshold=0.9999, max_groups=3).data
+
+    assert (halves["threshold"], len(halves["groups"]), len(alone["groups"])) == (0.9999, 2, 3)
+
+
+def test_imported_ingredients_take_part_if_their_data_are_named(tmp_path: Path) -> None:
+    sweep = quick_sweep()
+    context = _trained(make_context(tmp_path, sweep.base, sweep.good[:4]), 0.0, 0.0, 0.0, 0.0)
+    own = [{"data": "train"}, {"data": "train[0:300]"}, {"data": "elsewhere.csv"}]
+    imported = [
+        replace(one, model=replace(one.model, details={"imported": {}, "hyperparameters": known}))
+        for one, known in zip(context.ingredients[1:], own, strict=True)
+    ]
+
+    finding = gradient_groups(replace(context, ingredients=(context.ingredients[0], *imported)))
+
+    names = ["ingredient-00", "ingredient-01", "ingredient-02"]
+    assert finding.data["ingredients"] == names
+    assert finding.data["cosines"][0][1] == 1
+    assert finding.data["cosines"][0][2] < 0.9999
+    assert finding.sentence.endswith("training data or objectives of ingredient-03.")
 
 
 def test_one_ingredient_or_an_unknown_training_is_said_in_words(tmp_path: Path) -> None:

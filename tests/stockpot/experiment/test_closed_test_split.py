@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stockpot.config import load_experiment
-from stockpot.config.experiment import DIAGNOSTIC_NAMES
+from stockpot.config.diagnose import DIAGNOSTIC_NAMES
 from stockpot.experiment.jobs.diagnosing import diagnose_models
 from stockpot.experiment.jobs.job import make_model
 from stockpot.experiment.jobs.judging import predict_model

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stockpot.config.experiment import DIAGNOSTIC_NAMES
+from stockpot.config.diagnose import DIAGNOSTIC_NAMES
 from stockpot.reporting.figures import diagnostic_sections, plot_module
 from stockpot.reporting.html import render_report
 from stockpot.reporting.plots.plot import Plot

@@ -40,14 +40,14 @@ def _search(
     steps: int = 4,
     **how: float,
 ) -> tuple[Pass, list[Pass], Mixture]:
-    def batches(number: int) -> Iterator[tuple[Loss, Loss]]:  # noqa: ARG001
+    def pairs(number: int) -> Iterator[tuple[Loss, Loss]]:  # noqa: ARG001
         yield from [(for_weights, for_coefficients)] * steps
 
     mixture = Mixture([{"w": A.clone()}, {"w": B.clone()}], "layer")
     options = {"epochs": 1, "learning_rate": 0.05, "weights_rate": 0.1} | how
     best, done = search_and_merge(
         mixture,
-        SimpleNamespace(batches=batches),
+        SimpleNamespace(pairs=pairs),
         lambda weights: -_towards(torch.tensor([1.0, 1.0]))(weights, 1.0)[0],
         sampling=sampling or Darts(),
         **options,  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from stockpot.diagnostics.minimum_cuts import mean_between, minimum_cut, split_into_groups
+from stockpot.statistics.minimum_cuts import mean_between, minimum_cut, split_into_groups
 from stockpot.statistics.values import Floats
 
 

@@ -9,16 +9,18 @@ from numpy.typing import NDArray
 
 from stockpot.statistics.values import Floats
 
-_MAX_GROUPS = 4
 _GAIN = 1e-12  # a smaller one is rounding, and the search would not end
 
 
-def split_into_groups(similarities: Floats, *, threshold: float = 0.0) -> list[list[int]]:
-    """Split items into at most four groups at minimum cuts, the least similar parts first.
+def split_into_groups(
+    similarities: Floats, *, threshold: float = 0.0, max_groups: int = 4
+) -> list[list[int]]:
+    """Split items into groups at minimum cuts, the least similar parts first.
 
     Args:
         similarities: between K items, (K, K), symmetric; K at least 1.
         threshold: a group is split if the mean similarity between its parts is lower.
+        max_groups: at most so many groups.
 
     Returns:
         Positions in each group, ascending; groups ordered by their first position.
@@ -28,7 +30,7 @@ def split_into_groups(similarities: Floats, *, threshold: float = 0.0) -> list[l
     parts of equal size would group a single foreign ingredient with others.
     """
     groups = [list(range(len(similarities)))]
-    while len(groups) < _MAX_GROUPS:
+    while len(groups) < max_groups:
         cuts = [_cut_of(group, similarities) for group in groups if len(group) > 1]
         value, part, rest = min(cuts, default=(np.inf, [], []))
         if value >= threshold:

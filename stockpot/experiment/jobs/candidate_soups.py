@@ -1,0 +1,172 @@
+"""The soups among which a selection chooses: merged, scored on val, and saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from stockpot.experiment.jobs.merges import Merges
+from stockpot.plugins import Registry
+from stockpot.soups.concat.options import CONCAT, coefficients_of, is_trained
+from stockpot.storage.models import Model
+from stockpot.storage.store import Store
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stockpot.experiment.jobs.soups import SoupJob
+    from stockpot.merging.recipe import Recipe, RecipeOf
+    from stockpot.merging.states import StateDict
+    from stockpot.soups.concat.concatenate import WideNet
+
+# By name, not imported: the training is part of the keys only of the soups that it makes.
+GROWTH: Registry[Any] = Registry("growth", {"train": "stockpot.experiment.jobs.growing:Growth"})
+
+
+class CandidateSoups(Merges):
+    """Merges soups of a job's ingredients, and scores them on val."""
+
+    def __init__(self, job: SoupJob, device: str) -> None:
+        from stockpot.merging.registry import METHODS
+
+        super().__init__(job.root, job.workload, job.ingredients, device)
+        self._job = job
+        methods = [job.method, *(rule.method for rule in job.rules if rule.method)]
+        self._uses_base = job.method != CONCAT and any(METHODS[m].takes_base for m in methods)
+        self._prepared: dict[int, Mapping[str, Any]] = {}
+
+    @property
+    def has_scored(self) -> bool:
+        """Whether the selection has scored soups."""
+        return "scorer" in vars(self)
+
+    def score(self, members: Sequence[int]) -> Tensor:
+        """Return the val values (N,) of the soup of these ingredients."""
+        from stockpot.merging.engine import merge_states
+
+        if self._is_plain_mean(members):
+            return self.score_members(members)
+        if self._job.method == CONCAT:
+            return self.scorer.val_values(self.moved(self._side_by_side(members).weights))
+        base = self._base if self._uses_base else None
+        states = [self.states[member] for member in members]
+        weights = merge_states(states, self._recipes(members), base)
+        return self.scorer.val_values(self.recalibrated(weights, self._num_merged(members)))
+
+    def score_on_path(self, ingredient: int, alpha: float) -> float:
+        """Return the val score of a point between the base and an ingredient."""
+        from stockpot.merging.engine import merge_states
+        from stockpot.merging.methods.wise_ft import wise_ft
+        from stockpot.merging.recipe import Recipe
+
+        recipe = Recipe.of(wise_ft, (1.0,), {"alpha": alpha})
+        base, state = self._on_device[-1], self._on_device[ingredient]
+        return self.scorer.val(self.recalibrated(merge_states([state], recipe, base), 2))
+
+    def save(
+        self, key: str, members: Sequence[int], share: float, details: Mapping[str, Any]
+    ) -> Model:
+        """Merge ingredients from their files, with the bits of a merge in memory; save the soup.
+
+        Args:
+            key: of the soup.
+            members: positions of the ingredients, in the order of the merge.
+            share: the coefficient of each of them.
+            details: how they were chosen.
+        """
+        from stockpot.merging.engine import merge_files
+        from stockpot.storage.checkpoints import verify
+
+        job = self._job
+        chosen = [job.ingredients[member] for member in members]
+        made: dict[str, Any] = {
+            "recipe": job.recipe,
+            "coefficients": {model.name: share for model in chosen},
+            "inputs": {model.name: model.digest for model in chosen},
+        }
+        if job.method == CONCAT:
+            wide, steps = self._grown(members, key)
+            weights, made = wide.weights, made | wide.described | steps
+        else:
+            if masks := job.masks or self.agreed_masks(members):
+                made |= {"masks": masks, "input_densities": {m.name: m.density for m in chosen}}
+            paths = [verify(job.root, model.checkpoint) for model in chosen]
+            base = verify(job.root, job.base.checkpoint)
+            merged = merge_files(paths, self._recipes(members), base if self._uses_base else None)
+            weights = self.recalibrated(merged, self._num_merged(members))
+        return Store(job.root).save(job.kind, key, job.name, weights, made | dict(details))
+
+    def _is_plain_mean(self, members: Sequence[int]) -> bool:
+        """Whether a soup is the mean of its ingredients; if masks are not set, they must agree."""
+        job = self._job
+        if job.masks is None:
+            self.agreed_masks(members)
+        return job.method == "linear" and not job.rules and job.masks in (None, "none")
+
+    def _recipes(self, members: Sequence[int]) -> Recipe | RecipeOf:
+        from stockpot.merging.name_rules import by_name, check_matches
+
+        if self._job.rules:
+            check_matches(self._job.rules, self.states[members[0]])
+        masks = self._job.masks or self.agreed_masks(members)
+        recipe = replace(self._recipe(members), masks=masks)
+        return by_name(recipe, self._job.rules)
+
+    def _grown(self, members: Sequence[int], key: str) -> tuple[WideNet, dict[str, Any]]:
+        """Return the nets side by side, after training, and the steps of boosting."""
+        options = self._job.options
+        if not is_trained(options):
+            return self._side_by_side(members), {}
+        folder = self.root / ".stockpot" / "partial"
+        built = self.workload.build()
+        growth = GROWTH["train"](built, folder, key, self._job.seed, self.device, options)
+        if not options.get("stages"):
+            return growth.grow(self._side_by_side(members)), {}
+        states = [self.states[member] for member in members]
+        boosted = growth.boost(states, coefficients_of(len(members), options), self._base)
+        return boosted.wide, {"boosting": boosted.steps}
+
+    def _side_by_side(self, members: Sequence[int]) -> WideNet:
+        from stockpot.soups.concat.concatenate import concatenate
+
+        states = [self.states[member] for member in members]
+        coefficients = coefficients_of(len(members), self._job.options)
+        return concatenate(self.workload.build(), states, coefficients)
+
+    def _recipe(self, members: Sequence[int]) -> Recipe:
+        from stockpot.merging.recipe import Recipe
+        from stockpot.soups.preparation.cache import prepare
+        from stockpot.soups.preparation.options import split_options
+
+        job = self._job
+        preparation, options = split_options(job.method, job.options)
+        for member in members:
+            if preparation is not None and member not in self._prepared:
+                model = job.ingredients[member]
+                self._prepared[member] = prepare(
+                    job.root, job.workload, model, preparation, seed=job.seed, device=self.device
+                )
+        # `IngredientStack` divides a sum once; equal bits need equal coefficients of 1 here.
+        share = 1.0 if job.method == "linear" else 1 / len(members)
+        return Recipe(
+            job.method,
+            (share,) * len(members),
+            options,
+            job.seed,
+            tuple(job.ingredients[member].digest for member in members),
+            tuple(self._prepared[member] for member in members if member in self._prepared),
+        )
+
+    def _num_merged(self, members: Sequence[int]) -> int:
+        return len(members) + self._uses_base
+
+    @cached_property
+    def _base(self) -> StateDict:
+        return self.load(self._job.base)
+
+    @cached_property
+    def _on_device(self) -> list[StateDict]:
+        """The ingredients and, last, the base."""
+        return [self.moved(state) for state in (*self.states, self._base)]
