@@ -12,6 +12,7 @@ from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.finetuning.sparse_training import prune
 from stockpot.seeding import seeded_generator
 from stockpot.workloads.protocol import Workload
+from stockpot.workloads.wide_nets import fit_widths
 
 
 def starting_model(
@@ -47,6 +48,7 @@ def initial_model(
     model = workload.build_model(seeded_generator(how.seed, "weights"))
     try:
         if start is not None:
+            fit_widths(model, start)
             model.load_state_dict(start)
     except RuntimeError as error:
         raise InputError(f"start: its tensors must be those of the model, got {error}") from error

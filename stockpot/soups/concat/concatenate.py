@@ -69,15 +69,32 @@ def concatenate(
         InputError: the nets cannot be put side by side; the message names the layer, or says by
             how much the outputs would differ.
     """
-    net = empty_model(workload, "cpu").requires_grad_()
-    train = workload.dataset("train")
-    batch = take(train, torch.arange(min(_EXAMPLES, num_examples(train))))
-    put_weights(net, states[0])
-    layers = observe_layers(net.requires_grad_(), lambda: workload.forward(net, batch))
+    net, batch = empty_model(workload, "cpu"), _some_examples(workload)
+    layers = observed_layers(workload, states[0])
     weights = side_by_side(states, coefficients, layers)
     _check(workload, net, batch, layers[-1], (states, coefficients, weights))
     num_norms = sum(layer.form == "norm" for layer in layers)
     return WideNet(weights, len(states), num_norms)
+
+
+def observed_layers(workload: Workload, state: State) -> list[Layer]:
+    """Return the layers of a workload's net in the order of their calls; the head is the last.
+
+    Args:
+        workload: whose net it is; it is run on a few examples of train.
+        state: its weights, on the CPU.
+
+    Raises:
+        InputError: a layer cannot be put side by side; the message names it.
+    """
+    net, batch = empty_model(workload, "cpu"), _some_examples(workload)
+    put_weights(net, state)
+    return observe_layers(net.requires_grad_(), lambda: workload.forward(net, batch))
+
+
+def _some_examples(workload: Workload) -> Batch:
+    train = workload.dataset("train")
+    return take(train, torch.arange(min(_EXAMPLES, num_examples(train))))
 
 
 def _check(

@@ -1,0 +1,121 @@
+"""Training of nets side by side: growth, and boosting on what is left over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from stockpot.config import load_experiment
+from stockpot.errors import InputError
+from stockpot.experiment.jobs.growing import Growth
+from stockpot.seeding import seeded_generator
+from stockpot.soups.concat.concatenate import concatenate
+from stockpot.workloads.digits import Digits
+from stockpot.workloads.passes import Examples, empty_model, put_weights
+
+WORKLOAD = Digits(0, [], [])
+MakeGrowth = Callable[..., Growth]
+
+
+def net(seed: int) -> dict[str, Tensor]:
+    built = WORKLOAD.build_model(seeded_generator(seed, "net"))
+    return {name: tensor.detach() for name, tensor in built.state_dict().items()}
+
+
+def train_loss(weights: Mapping[str, Tensor]) -> float:
+    examples = Examples(WORKLOAD, WORKLOAD.dataset("train"), "cpu")
+    model = empty_model(WORKLOAD, "cpu")
+    put_weights(model, weights)
+    return examples.loss(examples.outputs(model))
+
+
+@pytest.fixture
+def growth(tmp_path: Path) -> MakeGrowth:
+    def make(folder: str = "one", **options: Any) -> Growth:
+        options = {"epochs": 1, "learning_rate": 0.003, **options}
+        return Growth(WORKLOAD, tmp_path / folder, "key", 0, "cpu", options)
+
+    return make
+
+
+def test_growth_starts_at_the_ensemble_and_uses_the_weights_between(growth):
+    wide = concatenate(WORKLOAD, [net(0), net(1)], [0.5, 0.5])
+    grown = growth().grow(wide)
+    assert train_loss(grown.weights) < train_loss(wide.weights)
+    between = grown.weights["features.2.weight"][:80, 32:]
+    assert not wide.weights["features.2.weight"][:80, 32:].any()
+    assert between.count_nonzero() > 0.9 * between.numel()
+    again = growth("two").grow(wide)
+    assert all(torch.equal(again.weights[n], t) for n, t in grown.weights.items())
+
+
+def test_boosting_never_raises_the_loss_on_train(growth):
+    boosted = growth(stages=2).boost([net(0)], [1.0], net(0))
+    losses = [train_loss(net(0))]
+    for step in boosted.steps:
+        assert step["loss_before"] == pytest.approx(losses[-1], rel=1e-4)
+        losses.append(step["loss_after"])
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < losses[0]
+    assert train_loss(boosted.wide.weights) == pytest.approx(losses[-1], rel=1e-4)
+    assert boosted.wide.num_nets == 3
+
+
+def test_the_first_stages_are_a_prefix(growth):
+    one, two = (growth(f"{n}", stages=n).boost([net(0)], [1.0], net(0)) for n in (1, 2))
+    assert two.steps[:1] == one.steps
+    assert torch.equal(two.wide.weights["head.weight"][:, :80], one.wide.weights["head.weight"])
+
+
+def test_an_interrupted_run_continues_with_the_next_stage(growth, monkeypatch):
+    whole = growth("whole", stages=2).boost([net(0)], [1.0], net(0))
+    growth("cut", stages=1).boost([net(0)], [1.0], net(0))
+    trained: list[str] = []
+    trains = Growth._trained
+
+    def record(self: Growth, workload: Any, start: Any, name: str) -> Any:
+        known = {path.name for path in self.folder.glob("*.safetensors")}
+        trained.extend([] if f"key-{name}.safetensors" in known else [name])
+        return trains(self, workload, start, name)
+
+    monkeypatch.setattr(Growth, "_trained", record)
+    rest = growth("cut", stages=2).boost([net(0)], [1.0], net(0))
+    assert trained == ["stage-2"]
+    assert rest.steps == whole.steps
+    assert all(torch.equal(rest.wide.weights[n], t) for n, t in whole.wide.weights.items())
+
+
+def test_smaller_eta_takes_smaller_steps(growth):
+    full, half = (
+        growth(str(eta), stages=1, eta=eta).boost([net(0)], [1.0], net(0)).steps[0]["factor"]
+        for eta in (1.0, 0.5)
+    )
+    assert half == pytest.approx(full / 2)
+
+
+PARAMS = """
+sweep: {{space: {{}}}}
+soups:
+  - {{name: wide, select: top_k, k: 1, method: concat, options: {options}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("{stages: 2}", "set epochs"),
+        ("{epochs: 1.5}", "epochs must be a whole number"),
+        ("{epochs: 1, eta: 0}", "eta must be in"),
+        ("{epochs: 1, learning_rate: 0}", "learning_rate must be above 0"),
+        ("{epochs: 1, augmentation: 2}", "augmentation must be in"),
+    ],
+)
+def test_wrong_options_are_refused_in_words(tmp_path, options, words):
+    (tmp_path / "params.yaml").write_text(PARAMS.format(options=options))
+    with pytest.raises(InputError, match=words):
+        load_experiment(tmp_path / "params.yaml", ())
