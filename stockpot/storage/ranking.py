@@ -12,8 +12,8 @@ def rank(models: Sequence[Model], metric: str) -> list[int]:
     """Return the positions of models from best to worst.
 
     Ties, which are frequent with few val examples, are broken by lower val loss, if known, then by
-    content key, so that the order does not depend on which model was trained first. Keys alone
-    would change the order with every change of code.
+    name: the order depends neither on which model was trained first nor, as content keys would, on
+    the version of the code.
 
     Args:
         models: with val scores; higher is better.
@@ -22,7 +22,7 @@ def rank(models: Sequence[Model], metric: str) -> list[int]:
 
     def place(position: int) -> tuple[float, float, str]:
         model = models[position]
-        return -model.scores[metric], model.scores.get("val/loss", math.inf), model.key
+        return -model.scores[metric], model.scores.get("val/loss", math.inf), model.name
 
     return sorted(range(len(models)), key=place)
 

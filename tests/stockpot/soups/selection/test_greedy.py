@@ -107,11 +107,11 @@ def test_greedy_of_one_ingredient_is_that_ingredient() -> None:
     assert _additive([-4]) == [_step(0, -4, accepted=True, best=-4)]
 
 
-def _ranked(scores: Sequence[float], keys: Sequence[str]) -> list[int]:
-    """Rank models of these val scores and content keys."""
+def _ranked(scores: Sequence[float], names: Sequence[str]) -> list[int]:
+    """Rank models of these val scores and names."""
     models = [
-        Model(key, "ingredient", key, "", "", 0, 0, {"val/accuracy": score})
-        for score, key in zip(scores, keys, strict=True)
+        Model(name, "ingredient", "key", "", "", 0, 0, {"val/accuracy": score})
+        for score, name in zip(scores, names, strict=True)
     ]
     return rank(models, "val/accuracy")
 
@@ -120,11 +120,11 @@ def test_rank_orders_by_score_from_the_best() -> None:
     assert _ranked([0.1, 0.9, 0.5], ["a", "b", "c"]) == [1, 2, 0]
 
 
-def test_rank_orders_equal_scores_by_key() -> None:
+def test_rank_orders_equal_scores_by_name() -> None:
     assert _ranked([0.5, 0.9, 0.5, 0.5], ["c", "z", "a", "b"]) == [1, 2, 3, 0]
 
 
-def test_rank_orders_equal_scores_by_loss_before_key() -> None:
+def test_rank_orders_equal_scores_by_loss_before_name() -> None:
     models = [
         Model(key, "ingredient", key, "", "", 0, 0, {"val/accuracy": score, "val/loss": loss})
         for key, score, loss in [("a", 0.5, 0.3), ("b", 0.5, 0.2), ("c", 0.9, 0.9), ("d", 0.5, 0.2)]
