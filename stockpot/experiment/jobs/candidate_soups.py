@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stockpot.experiment.jobs.merges import Merges
@@ -96,7 +97,10 @@ class CandidateSoups(Merges):
             base = verify(job.root, job.base.checkpoint)
             merged = merge_files(paths, self._recipes(members), base if self._uses_base else None)
             weights = self.recalibrated(merged, self._num_merged(members))
-        return Store(job.root).save(job.kind, key, job.name, weights, made | dict(details))
+        model = Store(job.root).save(job.kind, key, job.name, weights, made | dict(details))
+        for finished in _partial_folder(self.root).glob(f"{key}-*"):
+            finished.unlink()
+        return model
 
     def _is_plain_mean(self, members: Sequence[int]) -> bool:
         """Whether a soup is the mean of its ingredients; if masks are not set, they must agree."""
@@ -119,9 +123,8 @@ class CandidateSoups(Merges):
         options = self._job.options
         if not is_trained(options):
             return self._side_by_side(members), {}
-        folder = self.root / ".stockpot" / "partial"
-        built = self.workload.build()
-        growth = GROWTH["train"](built, folder, key, self._job.seed, self.device, options)
+        setting = (self.workload.build(), _partial_folder(self.root), key, self._job.seed)
+        growth = GROWTH["train"](*setting, self.device, options)
         if not options.get("stages"):
             return growth.grow(self._side_by_side(members)), {}
         states = [self.states[member] for member in members]
@@ -170,3 +173,8 @@ class CandidateSoups(Merges):
     def _on_device(self) -> list[StateDict]:
         """The ingredients and, last, the base."""
         return [self.moved(state) for state in (*self.states, self._base)]
+
+
+def _partial_folder(root: Path) -> Path:
+    """Return the folder of unfinished training, and of what soups have trained."""
+    return root / ".stockpot" / "partial"

@@ -26,6 +26,8 @@ sweep:
 soups:
   - {name: wide, select: top_k, k: 2, method: concat}
   - {name: wide sum, select: greedy, method: concat, options: {reduce: sum}}
+  - {name: grown, select: top_k, k: 2, method: concat, options: {epochs: 1}}
+  - {name: boosted, select: top_k, k: 1, method: concat, options: {epochs: 1, stages: 1}}
 diagnose: all
 evaluate: {bootstrap: 100, random_soups: 2, repeats: {m: 0}}
 """
@@ -68,12 +70,23 @@ def test_its_cost_is_recorded(plan):
 
 def test_it_is_the_best_soup_only_without_others_and_in_no_diagnostic(plan):
     evaluation = read_manifest(plan.project.root, "evaluate")
-    assert evaluation["best_soup"] in {"wide", "wide sum"}
+    assert evaluation["best_soup"] in soups(plan)
     assert evaluation["wise_ft"] == []
     assert all(job.soups == () for job in plan.diagnostic_jobs())
     scored = [model.scored({"val/accuracy": 1.0}) for model in soups(plan).values()]
     other = replace(scored[0], name="narrow", scores={"val/accuracy": 0.1}, details={})
     assert best_soup([*scored, other], "val/accuracy") == other
+
+
+def test_grown_and_boosted_soups_say_what_was_trained(plan):
+    made = soups(plan)
+    assert made["grown"].num_nets == 2
+    zeros = {name: model.details["wide_net"]["num_zeros"] for name, model in made.items()}
+    assert zeros["grown"] < zeros["wide"] / 2
+    [step] = made["boosted"].details["boosting"]
+    assert step["loss_after"] <= step["loss_before"]
+    assert made["boosted"].num_nets == 2
+    assert not list((plan.project.root / ".stockpot" / "partial").glob("*"))
 
 
 @pytest.mark.parametrize(
