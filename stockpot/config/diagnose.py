@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
 
 from stockpot.config.custom_choices import accept_options
 from stockpot.diagnostics.registry import DIAGNOSTICS
@@ -50,6 +57,22 @@ class DiagnosticSection(Section, extra="allow"):
     def _it_accepts_the_options(self) -> DiagnosticSection:
         accept_options(self, options_of(f"diagnostic {self.name!r}", DIAGNOSTICS[self.name]))
         return self
+
+
+def _kind(content: Any) -> str:
+    return "options" if isinstance(content, dict | DiagnosticSection) else "name"
+
+
+Diagnostic = Annotated[
+    Annotated[DiagnosticName, Tag("name")] | Annotated[DiagnosticSection, Tag("options")],
+    Discriminator(_kind),
+]
+
+Diagnose = Annotated[
+    Annotated[Literal["all"], Tag("all")] | Annotated[list[Diagnostic], Tag("list")],
+    Discriminator(lambda content: "list" if isinstance(content, list) else "all"),
+]
+"""All built-in diagnostics, or a list of names and of sections with options."""
 
 
 def check_chosen(chosen: Sequence[str | DiagnosticSection]) -> None:

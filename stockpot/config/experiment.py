@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from stockpot.config.diagnose import (
-    DiagnosticName,
+    Diagnose,
     DiagnosticSection,
     UsersFunction,
     check_chosen,
@@ -142,7 +142,7 @@ class Experiment(Section):
     sweep: SweepSection
     soups: list[SoupSection] = Field(min_length=1)
     tune: list[TuneSection] = Field([], description="searches for coefficients; []: none")
-    diagnose: Literal["all"] | list[DiagnosticName | DiagnosticSection] = Field(
+    diagnose: Diagnose = Field(
         "all",
         description="diagnostics of ingredients and soups: all built-in ones, or a list of names, "
         "of functions as module:function, and of {name: ..., option: ...}; []: none",

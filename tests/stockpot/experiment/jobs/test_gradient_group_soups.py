@@ -57,7 +57,7 @@ def test_unknown_training_is_refused_in_words(make_plan: Callable[..., Plan]) ->
 @pytest.mark.parametrize(
     ("diagnose", "expected"),
     [
-        ("[{name: gradient_groups, threshold: 2}]", "threshold: must be at most 1, got 2"),
+        ("[{name: gradient_groups, threshold: 2}]", "threshold: must be less than or equal to 1, got 2"),
         ("[{name: gradient_groups, most: 2}]", "unknown field 'most'"),
         ("[{name: gradient_group}]", "unknown diagnostic 'gradient_group'"),
         ("[gradient_groups, {name: gradient_groups}]", "must name each diagnostic once"),

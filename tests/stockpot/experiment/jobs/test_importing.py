@@ -461,7 +461,7 @@ def test_gradients_are_not_compared_where_objectives_are_not_certain(other: Make
 
     [job] = plan.diagnostic_jobs()
 
-    assert diagnose_models(job, "cpu").sentence.startswith("Training objectives of some")
+    assert diagnose_models(job, "cpu").sentence.startswith("The training data or the obj")
 
 
 @pytest.mark.parametrize(("on_foreign", "stops"), [("exclude", False), ("stop", True)])
