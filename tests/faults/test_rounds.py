@@ -1,0 +1,56 @@
+"""Rounds of clients through the command: recorded, and the same after `kill -9` at any moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+from projects import ProjectFolder, wait_until
+
+ROUNDS = [
+    {
+        "name": "scaffold",
+        "rule": "scaffold",
+        "rounds": 4,
+        "clients": 3,
+        "participation": [1, 0.8, 0.6],
+    },
+    {"name": "gossip", "rule": "gossip", "rounds": 3, "clients": 3, "start": "random"},
+]
+SWEEP = {"size": 1, "min_ingredients": 2, "space": {"epochs": 1}, "rounds": ROUNDS}
+
+
+def files(pattern: str, project: ProjectFolder) -> bool:
+    return any((project.root / ".stockpot" / "rounds").glob(f"*/{pattern}"))
+
+
+@pytest.mark.full
+def test_a_sweep_killed_between_and_within_rounds_ends_like_one_that_was_not(
+    make_project: Callable[..., ProjectFolder],
+) -> None:
+    undisturbed, project = make_project("whole", sweep=SWEEP), make_project("killed", sweep=SWEEP)
+    whole = [undisturbed.stockpot(stage) for stage in ("base", "sweep")]
+    base = project.stockpot("base")
+
+    # Within a round; after one; within one of the second recipe.
+    for pattern in ("update-2-*", "round-3.json", "own-*-2.safetensors"):
+        process = project.start("stockpot", "sweep")
+        assert wait_until(partial(files, pattern, project), 120), process.poll()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        assert project.no_processes_left(5)
+    last = project.stockpot("sweep")
+
+    assert [run.code for run in (*whole, base, last)] == [0] * 4, last.output
+    ingredients = project.manifest("sweep")["ingredients"]
+    assert ingredients == undisturbed.manifest("sweep")["ingredients"]
+    assert [one["name"] for one in ingredients[1:]] == ["rounds-scaffold", "rounds-gossip"]
+    for each in (project, undisturbed):
+        recorded = Counter(run.name for run in each.mlflow_runs() if "-round-" in run.name)
+        expected = [f"rounds-scaffold-round-{n:03d}" for n in (1, 2, 3, 4)]
+        expected += [f"rounds-gossip-round-{n:03d}" for n in (1, 2, 3)]
+        assert recorded == Counter(expected)
