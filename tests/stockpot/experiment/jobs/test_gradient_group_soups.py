@@ -18,7 +18,11 @@ RECIPE = "{name: s, select: gradient_group, threshold: 0.9999, max_groups: 2}"
 def test_the_soup_is_that_of_the_best_group_and_is_made_again(
     make_plan: Callable[..., Plan],
 ) -> None:
-    job = make_plan(f"soups=[{RECIPE}]").soup_jobs()[0]
+    planned = make_plan(f"soups=[{RECIPE}]").soup_jobs()[0]
+    first, *others = planned.ingredients
+    how = {**first.details["hyperparameters"], "kept_data": 0.2}  # as if it had fewer examples
+    fewer = replace(first, details={**first.details, "hyperparameters": how})
+    job = replace(planned, ingredients=(fewer, *others))
 
     soup = make_model(job, "cpu")
 
@@ -57,7 +61,7 @@ def test_unknown_training_is_refused_in_words(make_plan: Callable[..., Plan]) ->
 @pytest.mark.parametrize(
     ("diagnose", "expected"),
     [
-        ("[{name: gradient_groups, threshold: 2}]", "threshold: must be less than or equal to 1, got 2"),
+        ("[{name: gradient_groups, threshold: 2}]", "0.threshold: must be less than or equal to 1"),
         ("[{name: gradient_groups, most: 2}]", "unknown field 'most'"),
         ("[{name: gradient_group}]", "unknown diagnostic 'gradient_group'"),
         ("[gradient_groups, {name: gradient_groups}]", "must name each diagnostic once"),
