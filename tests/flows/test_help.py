@@ -14,7 +14,7 @@ PANELS = {
     "Experiment": ["run", "status", "ui", "sequence"],
     "Stages": ["base", "sweep", "soups", "tune", "diagnose", "evaluate", "report", "code"],
     "Models on disk": ["merge", "inspect", "explain", "verify"],
-    "Results": ["compare", "promote", "reproduce"],
+    "Results": ["compare", "promote", "reproduce", "dimension"],
     "Project": ["new", "check", "gc"],
 }
 

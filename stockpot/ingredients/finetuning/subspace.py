@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from stockpot.errors import InputError
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
+from stockpot.ingredients.finetuning.name_prefixes import plain_name
 from stockpot.ingredients.finetuning.random_projections import Projection, random_projections
 from stockpot.ingredients.finetuning.reparametrisation import ComputedTensors, compute
 from stockpot.ingredients.finetuning.trained_parts import TrainedParts
@@ -69,8 +70,8 @@ def train_in_subspace(
         },
     )
     model.register_parameter(COORDINATES, coordinates)
-    # Tied tensors have several names.
-    fixed = {changed for changed, own in names.items() if changed != own}
+    # Of all names of tied tensors, also those that the plain model's state dict leaves out.
+    fixed = {name for name in model.state_dict() if plain_name(name) != name}
     return ComputedTensors(
         model,
         names,
