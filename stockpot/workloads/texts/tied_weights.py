@@ -47,7 +47,12 @@ def _add_tied(
 
 
 def _tie(tied: Mapping[str, str], net: nn.Module, _incompatible: Any) -> None:
-    """Share one parameter again after loading has given each module its own."""
+    """Share one parameter again after loading has given each module its own.
+
+    Weights that are computed from others while they are fine-tuned are no parameters.
+    """
     for name, source in tied.items():
         module, _, leaf = name.rpartition(".")
-        setattr(net.get_submodule(module), leaf, net.get_parameter(source))
+        owner = net.get_submodule(module)
+        if leaf in dict(owner.named_parameters(recurse=False)):
+            setattr(owner, leaf, net.get_parameter(source))
