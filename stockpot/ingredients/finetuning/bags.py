@@ -99,7 +99,7 @@ def _means(values: Tensor, bag: Tensor, counts: Tensor) -> Tensor:
     """Return the mean of each bag's values (N, ...), by a product: sums by index vary on GPUs."""
     is_member = torch.arange(len(counts), device=bag.device).unsqueeze(1) == bag
     shares = is_member.to(values) / counts.unsqueeze(1)
-    return (shares @ values.flatten(1)).view(len(counts), *values.shape[1:])
+    return (shares @ values.reshape(len(values), -1)).view(len(counts), *values.shape[1:])
 
 
 def _mean_probabilities(logits: Tensor, counts: Tensor) -> Tensor:

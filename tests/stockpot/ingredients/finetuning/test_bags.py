@@ -39,7 +39,7 @@ class Squares(Digits):
     task = "regression"
 
     def loss(self, outputs: Tensor, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:  # noqa: ARG002
-        return (outputs - batch[-1]).square().flatten(1).mean(dim=1)
+        return (outputs - batch[-1]).square().view(len(outputs), -1).mean(dim=1)
 
 
 SQUARES = Squares(0, [], [])
@@ -61,13 +61,13 @@ def _numbers(*sizes: int) -> Tensor:
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("num_outputs", [1, 2])
+@pytest.mark.parametrize("shape", [(24,), (24, 1), (24, 2)])
 def test_the_squared_error_is_that_of_bags_plus_rho_times_the_variance_within(
-    rho: float, num_outputs: int
+    rho: float, shape: tuple[int, ...]
 ) -> None:
     bags = Bags(24, _how(rho=rho))
-    outputs = _numbers(24, num_outputs)
-    _, mixed = _batch(bags, 2 * _numbers(24, num_outputs).flip(0))
+    outputs = _numbers(*shape)
+    _, mixed = _batch(bags, 2 * _numbers(*shape).flip(0))
 
     losses = bags.losses(SQUARES, outputs, mixed)
 
