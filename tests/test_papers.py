@@ -114,7 +114,7 @@ def test_the_lines_run(root: Path, paper: Paper) -> None:
         return models  # type: ignore[return-value]
 
     record("base", base=make([plan.base_job()])[0].to_json())
-    ingredients = make(plan.ingredient_jobs())
+    ingredients = make([*plan.ingredient_jobs(), *plan.rounds_jobs()])
     precheck = check_ingredients(plan.precheck_job(ingredients), "cpu")
     listed = [model.to_json() for model in ingredients]
     record("sweep", ingredients=listed, failed=[], precheck=precheck)
