@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.ui,
+    pytest.mark.full,
     # MLflow's own use of SQLAlchemy 2.1, on every query.
     pytest.mark.filterwarnings(
         "ignore:The ``noload`` loader strategy is deprecated:sqlalchemy.exc.SADeprecationWarning"
