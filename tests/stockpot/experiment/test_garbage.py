@@ -74,6 +74,7 @@ def test_the_record_of_a_failure_that_a_manifest_names_is_kept(plan: Plan) -> No
     [
         "checkpoints/base/.key.safetensors.0123abcd.tmp",
         ".stockpot/partial/key.safetensors",
+        ".stockpot/rounds/key/state.safetensors",
         ".stockpot/scores/.key.json.0123abcd.tmp",
         ".stockpot/predictions/.key.safetensors.0123abcd.tmp",
         "results/.sweep.json.0123abcd.tmp",
