@@ -23,7 +23,7 @@ from stockpot.workloads.spec import WorkloadSpec
 
 WORKLOAD = WorkloadSpec("toy_workload:Toy", seed=0, options=(("closed", "test"),))
 WEIGHTS = [
-    torch.tensor([[2.0, -1.0], [0.0, 1.0]]),
+    torch.tensor([[2.0, -1.0], [0.1, 1.0]]),
     torch.tensor([[1.0, 0.5], [-0.5, 2.0]]),
     torch.tensor([[1.0, 1.0], [-1.0, 1.5]]),
 ]
