@@ -120,7 +120,7 @@ class CustomRecipe(MergedRecipe, extra="allow"):
     @model_validator(mode="after")
     def _selection_accepts_the_options(self) -> CustomRecipe:
         rule = self.rule
-        unused = {"method", "options"} if rule.is_on_path else set()
+        unused = {"method", "options", "rules", "masks"} if rule.is_on_path else set()
         accept_options(self, rule.options, unused=frozenset(unused))
         return self
 

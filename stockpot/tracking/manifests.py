@@ -44,7 +44,8 @@ def record_from_manifest(
     metrics = {}
     if not failed:
         costs = {"cost/bytes": model["bytes"], "cost/num_params": model["num_params"]}
-        metrics = {**model["scores"], **costs}
+        density = {"density": model["density"]} if "density" in model else {}
+        metrics = {**model["scores"], **costs, **density}
     return ModelRecord(
         name=model["name"],
         kind=kind,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stockpot.experiment.jobs.job import MergingJob
 from stockpot.experiment.jobs.merges import Merges
 from stockpot.plugins import Registry
 from stockpot.soups.concat.options import CONCAT, coefficients_of, is_trained
@@ -17,7 +19,8 @@ from stockpot.storage.store import Store
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stockpot.experiment.jobs.soups import SoupJob
+    from stockpot.merging.masks import Masks
+    from stockpot.merging.name_rules import NameRule
     from stockpot.merging.recipe import Recipe, RecipeOf
     from stockpot.merging.states import StateDict
     from stockpot.soups.concat.concatenate import WideNet
@@ -26,10 +29,32 @@ if TYPE_CHECKING:
 GROWTH: Registry[Any] = Registry("growth", {"train": "stockpot.experiment.jobs.growing:Growth"})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodJob(MergingJob):
+    """A model to merge from ingredients by a method.
+
+    Attributes:
+        method: the merge method; `wise_ft` for a selection on paths.
+        options: options of the method and of its preparation, by name.
+        rules: for tensors that are merged in another way.
+        masks: which weights may differ from 0, for ingredients of different masks.
+    """
+
+    method: str
+    options: Mapping[str, int | float | bool | str]
+    rules: tuple[NameRule, ...] = ()
+    masks: Masks | None = None
+
+    @property
+    @abstractmethod
+    def recipe(self) -> dict[str, Any]:
+        """The recipe in the form of manifests."""
+
+
 class CandidateSoups(Merges):
     """Merges soups of a job's ingredients, and scores them on val."""
 
-    def __init__(self, job: SoupJob, device: str) -> None:
+    def __init__(self, job: MethodJob, device: str) -> None:
         from stockpot.merging.registry import METHODS
 
         super().__init__(job.root, job.workload, job.ingredients, device)

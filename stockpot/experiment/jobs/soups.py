@@ -8,8 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stockpot.errors import InputError
-from stockpot.experiment.jobs.candidate_soups import GROWTH, CandidateSoups
-from stockpot.experiment.jobs.job import MergingJob
+from stockpot.experiment.jobs.candidate_soups import GROWTH, CandidateSoups, MethodJob
 from stockpot.experiment.jobs.own_training import gradient_similarities
 from stockpot.experiment.jobs.selection_steps import tested_steps
 from stockpot.scoring.key_parts import val_scores_key_parts
@@ -25,31 +24,22 @@ from stockpot.storage.ranking import rank
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stockpot.merging.masks import Masks
     from stockpot.merging.name_rules import NameRule
     from stockpot.statistics.values import Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SoupJob(MergingJob):
+class SoupJob(MethodJob):
     """One soup, as plain values that a worker process can be sent.
 
     Attributes:
         select: name of the selection; None: the ingredients are chosen, and all are merged.
         select_options: options of the selection, by name.
-        method: the merge method; `wise_ft` for a selection on paths.
-        options: options of the method and of its preparation, by name.
-        rules: for tensors that are merged in another way.
-        masks: which weights may differ from 0, for ingredients of different masks.
     """
 
     kind: str = "soup"
     select: str | None
     select_options: Mapping[str, Any] = field(default_factory=dict)
-    method: str
-    options: Mapping[str, int | float | bool | str]
-    rules: tuple[NameRule, ...] = ()
-    masks: Masks | None = None
 
     @property
     def key(self) -> str:

@@ -45,7 +45,7 @@ def test_a_model_knows_its_size_digest_and_origin(store: Store) -> None:
     assert saved.digest == file_digest(path)
     assert saved.bytes == path.stat().st_size
     assert saved.num_params == 13
-    assert saved.details == DETAILS
+    assert saved.details == DETAILS | {"density": 1.0}
     assert saved.scores == {}
 
 
@@ -64,7 +64,17 @@ def test_the_header_of_the_weights_says_what_they_are_without_the_long_lists(sto
 
     pedigree = json.loads(read_metadata(store.root / saved.path)["stockpot"])
 
-    assert pedigree == {"kind": "ingredient", "key": "key", "hyperparameters": {"epochs": 3}}
+    assert pedigree == {
+        "kind": "ingredient",
+        "key": "key",
+        "hyperparameters": {"epochs": 3},
+        "density": 1.0,
+    }
+
+
+def test_the_density_is_of_weights_alone(store: Store) -> None:
+    tensors = {"a.weight": torch.eye(4), "a.bias": torch.zeros(4), "norm.weight": torch.zeros(4)}
+    assert store.save("soup", "sparse", "soup", tensors, {}).density == 0.25
 
 
 @pytest.mark.parametrize(("kind", "key"), [("ingredient", "other"), ("soup", "key")])
