@@ -48,9 +48,9 @@ def test_a_sweep_that_combines_them_is_not_planned(
 
 
 def test_each_listed_ingredient_is_checked(tmp_path: Path) -> None:
-    listed = [{"subspace": 5.0}, {"subspace": 5.0, "sparsity": 0.5}]
+    listed = [{"subspace": 5.0}, {"subspace": 5.0, "layer_decay": 0.5}]
 
-    with pytest.raises(InputError, match=r"ingredient-01: sparsity: must be 0.0 with subspace"):
+    with pytest.raises(InputError, match=r"ingredient-01: layer_decay: must be 1.0 with subspace"):
         _plan(tmp_path, {"learning_rate": 0.1}, listed)
 
 
