@@ -83,7 +83,7 @@ def test_the_record_of_a_failure_that_a_manifest_names_is_kept(plan: Plan) -> No
 )
 def test_what_killed_runs_left_is_garbage(plan: Plan, left: str) -> None:
     path = plan.project.root / left
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("half")
 
     assert find_garbage(plan.project) == [path]
