@@ -136,8 +136,8 @@ def test_code_of_ones_own_is_part_of_the_keys(make_plan: MakePlan) -> None:
         ),
         (
             "select: custom_merging:best_and, plaice: 2",
-            "soups.0: unknown field 'plaice', choose from ['ingredients', 'method', 'name', "
-            "'options', 'place', 'select']; did you mean 'place'?",
+            "soups.0: unknown field 'plaice', choose from ['ingredients', 'masks', 'method', "
+            "'name', 'options', 'place', 'rules', 'select']; did you mean 'place'?",
         ),
         (
             "select: custom_merging:halfway",
