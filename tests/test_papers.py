@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from stockpot.experiment.jobs.job import make_model
 from stockpot.experiment.jobs.judging import judge_models, measure_baseline, predict_model
 from stockpot.experiment.jobs.prechecking import check_ingredients
 from stockpot.experiment.plan import Plan
+from stockpot.experiment.reference import made_reference, reference_jobs, reference_soup_job
 from stockpot.experiment.state import inputs_key
 from stockpot.storage.manifests import write_manifest
 from stockpot.storage.models import Model
@@ -108,13 +109,17 @@ def test_the_lines_run(root: Path, paper: Paper) -> None:
         content = {"inputs": inputs_key(plan, stage), "files": {}, **made}
         write_manifest(root, stage, content)
 
-    def make(jobs: list[Any]) -> list[Model]:
+    def make(jobs: Sequence[Any]) -> list[Model]:
         models = [make_model(job, "cpu") for job in jobs]
         assert all(isinstance(model, Model) for model in models), models
         return models  # type: ignore[return-value]
 
     record("base", base=make([plan.base_job()])[0].to_json())
-    ingredients = make([*plan.ingredient_jobs(), *plan.rounds_jobs()])
+    jobs = plan.ingredient_jobs()
+    if reference := make(reference_jobs(plan)):
+        (soup,) = make([reference_soup_job(plan, reference)])
+        jobs = made_reference(plan, reference, soup).near(jobs)
+    ingredients = make([*jobs, *plan.rounds_jobs()])
     precheck = check_ingredients(plan.precheck_job(ingredients), "cpu")
     listed = [model.to_json() for model in ingredients]
     record("sweep", ingredients=listed, failed=[], precheck=precheck)
