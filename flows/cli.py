@@ -163,12 +163,13 @@ def gc(
             OUT.print("Deleted. DVC's cache has its own command: dvc gc --workspace")
 
 
-for _panel, _commands in {
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Models on disk": (merge, inspect, explain, verify),
     "Results": (compare, promote, reproduce, dimension),
     "Experiment": (sequence,),
     "Project": (new, check, gc),
-}.items():
+}
+for _panel, _commands in _PANELS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
 
