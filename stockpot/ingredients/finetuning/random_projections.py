@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any
 
 import torch
@@ -20,6 +19,10 @@ from stockpot.seeding import seeded_generator
 
 _WIDEST = 64  # factor of a Hadamard matrix that is multiplied out
 _MOST_NUMBERS = 2**29  # of a matrix that is held in memory: 2 GiB
+
+_HADAMARD: dict[int, Tensor] = {1: torch.ones(1, 1)}
+while (_width := max(_HADAMARD)) < _WIDEST:
+    _HADAMARD[2 * _width] = torch.kron(torch.tensor([[1.0, 1.0], [1.0, -1.0]]), _HADAMARD[_width])
 
 
 class Projection:
@@ -86,19 +89,10 @@ def hadamard(rows: Tensor) -> Tensor:
     while rest > 1:
         width = min(rest, _WIDEST)
         # The product with the last axis turns it into the first one of a row.
-        rows = (rows.reshape(-1, width) @ _small_hadamard(width).to(rows)).view(shape[0], -1, width)
+        rows = (rows.reshape(-1, width) @ _HADAMARD[width].to(rows)).view(shape[0], -1, width)
         rows = rows.transpose(1, 2).reshape(shape)
         rest //= width
     return rows
-
-
-@cache
-def _small_hadamard(width: int) -> Tensor:
-    """Return the Hadamard matrix of a power of two; (width, width)."""
-    matrix = torch.ones(1, 1)
-    while len(matrix) < width:
-        matrix = torch.kron(torch.tensor([[1.0, 1.0], [1.0, -1.0]]), matrix)
-    return matrix
 
 
 def random_projections(
