@@ -61,7 +61,8 @@ def test_a_field_of_another_recipe_is_not_suggested_for_itself(message: Message)
 
     assert said == (
         "params.yaml: soups.0.k: unknown field 'k', "
-        "choose from ['ingredients', 'method', 'name', 'options', 'select']"
+        "choose from ['ingredients', 'masks', 'max_groups', 'method', 'name', 'options', 'rank', "
+        "'rules', 'select', 'threshold']"
     )
 
 
@@ -81,7 +82,7 @@ def test_a_field_of_another_recipe_is_not_suggested_for_itself(message: Message)
         (
             "soups.0.select=greddy",
             "soups.0: unknown select 'greddy', choose from "
-            "['greedy', 'top_k', 'uniform', 'wise_ft']; did you mean 'greedy'?",
+            "['gradient_group', 'greedy', 'top_k', 'uniform', 'wise_ft']; did you mean 'greedy'?",
         ),
         (
             "tune=[{name: t, sampler: tpee}]",
@@ -143,7 +144,7 @@ def test_an_unknown_name_gets_the_nearest_one_suggested(
         ),
         (
             "sweep.space.optimizer=adamv",
-            "sweep.space.optimizer: must be 'adamw', 'sgd' or 'adamp', got 'adamv'; did you mean",
+            "sweep.space.optimizer: must be 'adamw', 'sgd', 'adamp' or 'sgdp', got 'adamv'; did",
         ),
         (
             "sweep.space.optimizer={uniform: [0, 1]}",
