@@ -7,13 +7,15 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from re import Pattern
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from stockpot.errors import InputError
 from stockpot.storage.weights.model_config import read_json_mapping
-from stockpot.yaml_files import Section, validated
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 T = TypeVar("T")
 
@@ -37,7 +39,7 @@ _UNSUPPORTED = (
 _CHANGES_BASE = ("corda", "loftq", "lora_ga", "olora", "pissa")
 
 
-class AdapterConfig(Section):
+class AdapterConfig(BaseModel):
     """The fields of a LoRA adapter's configuration that determine the meaning of its weights.
 
     Attributes:
@@ -53,7 +55,7 @@ class AdapterConfig(Section):
         task_type: PEFT's task type.
     """
 
-    model_config = ConfigDict(extra="ignore", strict=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
 
     r: PositiveInt = 8
     lora_alpha: float = 8
@@ -102,7 +104,16 @@ def read_config(path: Path) -> AdapterConfig:
     content = read_json_mapping(path)
     _check_supported(path, content)
     given = {field: value for field, value in content.items() if value is not None}
-    return validated(AdapterConfig, given, str(path))
+    try:
+        return AdapterConfig.model_validate(given)
+    except ValidationError as error:
+        raise InputError("\n".join(_described(path, found) for found in error.errors())) from error
+
+
+def _described(path: Path, found: ErrorDetails) -> str:
+    field = ".".join(str(part) for part in found["loc"] if part != "[key]")
+    rule = found["msg"].replace("Input should", "must").replace("dictionary", "mapping")
+    return f"{path}: {field}: {rule}, got {found['input']!r}"
 
 
 def config_for_peft(first: AdapterConfig, ranks: Mapping[str, int]) -> dict[str, Any]:
