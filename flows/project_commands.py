@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich.padding import Padding
@@ -13,7 +13,8 @@ from rich.text import Text
 
 from flows.options import Params
 from flows.terminal import OUT
-from stockpot.errors import InputError, unknown_name
+from stockpot.errors import InputError
+from stockpot.experiment.plugin_checks import Kind, check_plugin, kind_of
 
 if TYPE_CHECKING:
     from stockpot.plugins import CheckResult
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 _COLOURS = {"ok": "green", "failed": "red", "skipped": "yellow"}
 _WIDTH = 32  # of the longest name of a check
-
-Kind = Literal["workload", "method", "selection", "search", "diagnostic", "metric"]
 
 
 def new(
@@ -90,7 +89,7 @@ def check(  # noqa: PLR0913, PLR0917 (one per option of the command)
         # The module may be in the working directory.
         if str(Path.cwd()) not in sys.path:
             sys.path.append(str(Path.cwd()))
-        kind = _kind_of(name) if kind is None else kind
+        kind = kind_of(name) if kind is None else kind
         values = _parsed(options or [])
         if kind == "workload":
             from stockpot.workloads.spec import WorkloadSpec
@@ -103,32 +102,9 @@ def check(  # noqa: PLR0913, PLR0917 (one per option of the command)
         elif val_shifts or test_shifts:
             raise InputError(f"check: shifts are of a workload, got them with the {kind} {name!r}")
         else:
-            results = _check_plugin(kind, name, values)
+            results = check_plugin(kind, name, values)
     if _show_checks(f"{kind} {name}", results):
         raise typer.Exit(1)
-
-
-def _kind_of(name: str) -> str:
-    """Recognise workloads and merge methods.
-
-    Raises:
-        InputError: it is neither.
-    """
-    from stockpot.merging.registry import METHODS
-    from stockpot.workloads.registry import WORKLOADS
-
-    if ":" not in name:
-        return "method" if name in METHODS and name not in WORKLOADS else "workload"
-    if isinstance(WORKLOADS[name], type):
-        return "workload"
-    try:
-        METHODS[name]
-    except InputError as error:
-        raise InputError(
-            f"check {name!r}: must be a workload's class, a merge method, or have --kind, one of "
-            f"{list(get_args(Kind))}"
-        ) from error
-    return "method"
 
 
 def _parsed(options: list[str]) -> dict[str, Any]:
@@ -148,49 +124,6 @@ def _check_workload(spec: WorkloadSpec) -> Iterator[CheckResult]:
     from stockpot.workloads.checks import check_workload
 
     return check_workload(spec)
-
-
-def _check_plugin(kind: str, name: str, options: dict[str, Any]) -> Iterator[CheckResult]:
-    """Look up a plugin other than a workload, and check it.
-
-    Raises:
-        InputError: there is no such kind or plugin, or it takes no options.
-    """
-    if kind == "method":
-        from stockpot.merging.checks import check_method
-        from stockpot.merging.registry import METHODS
-
-        return check_method(METHODS[name], options)
-    if kind == "selection":
-        from stockpot.soups.selection.checks import check_selection
-        from stockpot.soups.selection.registry import SELECTIONS
-
-        return check_selection(SELECTIONS[name], options)
-    if kind == "search":
-        from stockpot.soups.tuning.checks import check_search
-        from stockpot.soups.tuning.registry import SEARCHES
-
-        return check_search(SEARCHES[name], options)
-    if kind == "metric":
-        from stockpot.scoring.metrics.checks import check_metric
-        from stockpot.scoring.metrics.registry import METRICS
-        from stockpot.workloads.protocol import TASKS
-
-        task = options.pop("task", "classification")
-        if options or task not in TASKS:
-            raise InputError(
-                f"check: the option of a metric must be task, one of {list(TASKS)}, got "
-                f"{options or task!r}"
-            )
-        return check_metric(METRICS[name], task)
-    if kind == "diagnostic":
-        from stockpot.diagnostics.checks import check_diagnostic
-        from stockpot.diagnostics.registry import DIAGNOSTICS
-
-        if options:
-            raise InputError(f"check: a diagnostic must have no options, got {sorted(options)}")
-        return check_diagnostic(DIAGNOSTICS[name])
-    raise unknown_name("kind of --kind", kind, get_args(Kind))
 
 
 def _show_checks(title: str, results: Iterator[CheckResult]) -> int:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stockpot.ingredients.finetuning.data_pruning import hardest
@@ -21,7 +23,6 @@ from stockpot.ingredients.finetuning.sam import sharpness_aware
 from stockpot.merging.methods.inner_products import cosines_of, gram
 from stockpot.merging.states import State
 from stockpot.seeding import seeded_generator
-from stockpot.statistics.values import Floats
 from stockpot.workloads.batches import num_examples
 from stockpot.workloads.protocol import Workload
 
@@ -102,10 +103,10 @@ class OwnGradients:
     seed: int
     device: str
 
-    def cosines(self, weights: State, trainings: Sequence[Training]) -> Floats:
+    def cosines(self, weights: State, trainings: Sequence[Training]) -> NDArray[np.float64]:
         """Return the cosines between the gradients of K trainings at the same weights; (K, K)."""
         vectors = [self.gradient(weights, training) for training in trainings]
-        cosines: Floats = cosines_of(gram(vectors)).numpy()
+        cosines: NDArray[np.float64] = cosines_of(gram(vectors)).numpy()
         return cosines
 
     def gradient(self, weights: State, training: Training) -> Tensor:
