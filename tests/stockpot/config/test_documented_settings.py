@@ -6,12 +6,20 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from stockpot.config import load_experiment
 from stockpot.errors import InputError
 
 _PAGE = Path(__file__).parents[3] / "docs" / "reference" / "methods.md"
 _SETTINGS = re.findall(r"^```yaml\n(.*?)^```", _PAGE.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+# Sections that an example does not show.
+_OTHERS = {
+    "sweep": {"space": {"learning_rate": 0.001, "epochs": 1}},
+    "soups": [{"name": "uniform", "select": "uniform"}],
+}
 
 
 def _load(folder: Path, settings: str) -> None:
@@ -22,7 +30,10 @@ def _load(folder: Path, settings: str) -> None:
 
 @pytest.mark.parametrize("settings", _SETTINGS)
 def test_settings_in_the_docs_are_valid(tmp_path: Path, settings: str) -> None:
-    _load(tmp_path, settings)
+    given = yaml.safe_load(settings)
+    sweep = {"sweep": _OTHERS["sweep"] | given.get("sweep", {})}  # type: ignore[operator]
+
+    _load(tmp_path, yaml.safe_dump(_OTHERS | given | sweep))
 
 
 @pytest.mark.parametrize(
