@@ -52,6 +52,7 @@ def reference_jobs(plan: Plan) -> list[TrainingJob]:
     space = (section.space or sweep.space).distributions()
     if section.space is None:
         space["anchor"] = Constant("none")
+    space.pop("seed", None)  # they differ in their seeds at least
     seed = derive_seed("reference", plan.experiment.seed) % 2**31
     points = plan_points("sobol", space, (), section.size, seed)
     base = plan.base()

@@ -107,7 +107,7 @@ def rebuild(
     from stockpot.storage.checkpoints import load_tensors, save_checkpoint
 
     recorded = provenance.model
-    for reference in _needed(provenance):
+    for reference in {one.path: one for one in _needed(provenance)}.values():
         path = place / reference.path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(verify(root, reference))

@@ -86,6 +86,11 @@ def check_sequence(plans: Sequence[Plan]) -> None:
             )
         if sweep.size == 0:
             raise InputError(f"{where}: sweep.size must be at least 1 in a sequence, got 0")
+        if plan.metric != first.metric:
+            raise InputError(
+                f"{where}: the first metric must be that of the first task, {first.metric}, got "
+                f"{plan.metric}"
+            )
         if sweep.reference is not None:
             raise InputError(f"{where}: sweep.reference must be null in a sequence; anchor: base")
 

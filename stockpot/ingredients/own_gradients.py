@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stockpot.errors import InputError
 from stockpot.ingredients.finetuning.data_pruning import hardest
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters, Value
 from stockpot.ingredients.finetuning.large_batches import adapted
@@ -121,12 +122,17 @@ class OwnGradients:
         how = _at_once(training.how)
         count = num_examples(self.workload.dataset(training.split))
         rows = torch.arange(count)[training.rows or slice(None)]
+        if not len(rows):
+            raise InputError(
+                f"data: must name examples of {training.split}, which has {count}, got none"
+            )
         own = self.scores(how)[rows] if how.prunes_data else None
         local = LocalSteps(rows, steps=1) if training.rows else None
         with preserved_random_state(self.device):
-            run = Run(
-                self.workload, weights, how, training.split, self.device, own, local, self.base
-            )
+            start = self.base if how.start_l2 else weights  # distances are from a run's start
+            run = Run(self.workload, start, how, training.split, self.device, own, local, self.base)
+            if how.start_l2:
+                run.model.load_state_dict(weights)
             run.model.eval()
             run.how = replace(how, seed=self.seed % 2**32)  # equal draws for equal objectives
             if own is not None:

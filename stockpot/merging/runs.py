@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from torch import Tensor
 
-_RUN = 2**18  # entries; smaller runs would make Python's overhead noticeable
+MOST_ENTRIES = 2**18  # entries; smaller runs would make Python's overhead noticeable
 
 T = TypeVar("T")
 
@@ -82,4 +82,4 @@ class Runs:
 
 def run_bounds(first: int, last: int) -> list[tuple[int, int]]:
     """Split the entries from `first`, itself a bound, to `last` (exclusive) into runs."""
-    return [(start, min(start + _RUN, last)) for start in range(first, last, _RUN)]
+    return [(start, min(start + MOST_ENTRIES, last)) for start in range(first, last, MOST_ENTRIES)]

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 # By name, not imported: the training is part of the keys only of the soups that it makes.
 GROWTH: Registry[Any] = Registry("growth", {"train": "stockpot.experiment.jobs.growing:Growth"})
+OWN_TRAINING: Registry[Any] = Registry(
+    "own training", {"gradients": "stockpot.experiment.jobs.own_training:gradient_similarities"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +75,10 @@ class CandidateSoups(Merges):
         """Return the val values (N,) of the soup of these ingredients."""
         from stockpot.merging.engine import merge_states
 
-        if self._is_plain_mean(members):
-            return self.score_members(members)
         if self._job.method == CONCAT:
             return self.scorer.val_values(self.moved(self._side_by_side(members).weights))
+        if self._is_plain_mean(members):
+            return self.score_members(members)
         base = self._base if self._uses_base else None
         states = [self.states[member] for member in members]
         weights = merge_states(states, self._recipes(members), base)
@@ -107,9 +110,12 @@ class CandidateSoups(Merges):
 
         job = self._job
         chosen = [job.ingredients[member] for member in members]
+        shares = [share] * len(chosen)
+        if job.method == CONCAT:
+            shares = coefficients_of(len(chosen), job.options)
         made: dict[str, Any] = {
             "recipe": job.recipe,
-            "coefficients": {model.name: share for model in chosen},
+            "coefficients": {m.name: one for m, one in zip(chosen, shares, strict=True)},
             "inputs": {model.name: model.digest for model in chosen},
         }
         if job.method == CONCAT:
@@ -176,8 +182,9 @@ class CandidateSoups(Merges):
                 self._prepared[member] = prepare(
                     job.root, job.workload, model, preparation, seed=job.seed, device=self.device
                 )
-        # `IngredientStack` divides a sum once; equal bits need equal coefficients of 1 here.
-        share = 1.0 if job.method == "linear" else 1 / len(members)
+        # `IngredientStack` divides a sum once; equal bits need equal coefficients of 1 here. Rules
+        # may have methods that do not divide by the sum of the coefficients.
+        share = 1.0 if job.method == "linear" and not job.rules else 1 / len(members)
         return Recipe(
             job.method,
             (share,) * len(members),

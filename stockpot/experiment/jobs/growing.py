@@ -12,6 +12,8 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from stockpot.errors import InputError
+from stockpot.experiment.jobs.job import CannotMake
+from stockpot.ingredients.finetuning.divergence import Diverged
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.finetuning.loop import fine_tune
 from stockpot.ingredients.finetuning.partial_state import PartialState
@@ -118,7 +120,12 @@ class Growth:
             }
         )
         partial = PartialState(self.folder / f"{self.key}-{name}.part", _SAVE_EVERY_SECONDS)
-        tuned = fine_tune(workload, start, how, split="train", device=self.device, partial=partial)
+        try:
+            tuned = fine_tune(
+                workload, start, how, split="train", device=self.device, partial=partial
+            )
+        except Diverged as error:
+            raise CannotMake(f"{name}: {error}") from error
         save_checkpoint(done, dict(tuned), {})
         return dict(tuned)
 

@@ -83,6 +83,8 @@ def merge_round(federation: Federation, number: int, device: str) -> None:
         CannotMake: a merged weight is not finite.
     """
     files = federation.files
+    if (files.number or 0) >= number:  # a worker that was lost afterwards has finished it
+        return
     updates = {each.client: _update(each) for each in federation.client_jobs(number)}
     models = {c: load_tensors(one.path) for c, one in updates.items() if not one.diverged}
     sizes = [len(shard) for shard in _shards(federation)]

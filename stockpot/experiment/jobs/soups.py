@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stockpot.errors import InputError
-from stockpot.experiment.jobs.candidate_soups import GROWTH, CandidateSoups, MethodJob
-from stockpot.experiment.jobs.own_training import gradient_similarities
+from stockpot.experiment.jobs.candidate_soups import (
+    GROWTH,
+    OWN_TRAINING,
+    CandidateSoups,
+    MethodJob,
+)
 from stockpot.experiment.jobs.selection_steps import tested_steps
 from stockpot.scoring.key_parts import val_scores_key_parts
 from stockpot.soups.concat.options import CONCAT
@@ -60,7 +63,7 @@ class SoupJob(MethodJob):
     @property
     def _trainings(self) -> dict[str, Any]:
         """What the ingredients were trained with, if the selection depends on it."""
-        if self.select != "gradient_group":
+        if not _may_group(self.select):
             return {}
         return {"trainings": [m.details.get("hyperparameters") for m in self.ingredients]}
 
@@ -78,7 +81,11 @@ class SoupJob(MethodJob):
         soups = CandidateSoups(self, device)
         if self.select is None:
             return _save(self, soups, Selection(range(len(self.ingredients))))
-        similarities = partial(gradient_similarities, self, soups)
+
+        def similarities() -> Floats:
+            found: Floats = OWN_TRAINING["gradients"](self, soups)
+            return found
+
         chosen = self._choose(soups.score, soups.score_on_path, similarities)
         if isinstance(chosen, PathSelection):
             return _save_point(self, device, chosen)
@@ -137,7 +144,13 @@ def soup_modules(
     selection = () if select is None else (SELECTIONS.module_of(select),)
     others = {module for rule in rules if rule.method for module in method_modules(rule.method)}
     others |= {GROWTH.module_of("train")} if method == CONCAT else set()
+    others |= {OWN_TRAINING.module_of("gradients")} if _may_group(select) else set()
     return (__name__, *selection, *method_modules(method), *sorted(others))
+
+
+def _may_group(select: str | None) -> bool:
+    """Whether a selection may compare gradients of training, as custom ones may."""
+    return select is not None and (select == "gradient_group" or ":" in select)
 
 
 def _no_scores(*_what: Any) -> Any:

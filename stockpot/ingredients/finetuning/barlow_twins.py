@@ -151,7 +151,6 @@ class _Twins:
         """Build the parts, and check that the workload and the model fit."""
         data = tuple(to_device(workload.dataset(split), device) for split in _SPLITS)
         parts = TrainedParts.of(model, how)
-        parts.begin_epoch(model, parts.probe_epochs)
         names = sorted({name.rpartition(".")[0] for name in parts.head})
         head = {name: model.get_submodule(name) for name in names}
         steps = sum(map(num_examples, data)) // how.batch_size
@@ -162,7 +161,9 @@ class _Twins:
             )
         few = _images(take(data[0], torch.arange(2)), device)
         _check_views(workload, few, how)
-        features = _features(workload, model, head, few)
+        with torch.no_grad():  # and in eval mode, so that no statistics of BatchNorm move
+            features = _features(workload, model.eval(), head, few)
+        parts.begin_epoch(model, parts.probe_epochs)
         trained = [one for name, one in model.named_parameters() if name in parts.trained]
         body = [one for one in trained if all(one is not own for own in _parameters(head))]
         if not body:
@@ -180,7 +181,10 @@ class _Twins:
         return self.how.pretrain_epochs * self.steps_per_epoch
 
     def batches(self, first: int) -> Iterator[tuple[int, Tensor]]:
-        """Yield the number and the indices of each step from `first` on; rests are left out."""
+        """Yield the number and the indices of each step from `first` on.
+
+        A last, smaller batch is left out.
+        """
         for epoch in range(first // self.steps_per_epoch, self.how.pretrain_epochs):
             generator = seeded_generator(self.how.seed, "pretraining order", epoch)
             order = torch.randperm(sum(map(num_examples, self.data)), generator=generator)

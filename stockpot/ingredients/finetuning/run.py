@@ -93,7 +93,9 @@ class Run:
         )
         self.average = build_average(model, how, self.steps_per_epoch)
         self.distances = (
-            None if local else DistanceRecord(own, self.plain(model.state_dict()), start)
+            None
+            if local or how.pretrain != "none"
+            else DistanceRecord(own, self.plain(model.state_dict()), start)
         )
 
     @property

@@ -13,6 +13,7 @@ from torch import Tensor
 from stockpot.merging.methods.linear import linear
 
 _TOLERANCE = 1e-12  # of the last step, per axis
+_LOOSE_TOLERANCE = 1e-8
 _MAX_STEPS = 100
 _ASYMMETRY = 1e-5  # of the largest entry: what rounding to float32 may leave
 
@@ -72,7 +73,9 @@ def riemannian_mean(matrices: Sequence[Tensor], shares: Weights) -> Tensor:
         step = linear([_mapped(inverse @ m @ inverse, torch.log) for m in matrices], shares)
         mean = root @ _mapped(step, torch.exp) @ root
         if step.abs().max() <= _TOLERANCE:
-            break
+            return mean
+    if step.abs().max() > _LOOSE_TOLERANCE:  # rounding keeps ill-conditioned matrices above
+        raise ValueError(f"metric riemann: no mean after {_MAX_STEPS} steps; take logeuclid")
     return mean
 
 
