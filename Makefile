@@ -10,7 +10,7 @@ PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 2 --dist worksteal --d
 run: .venv/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" stockpot run
 
-# All tests except the examples and the matrices of servers.
+# All tests except examples, servers, most whole runs and long trainings.
 test: .venv/installed
 	$(if $(COVERAGE),$(BIN)/coverage erase)
 	$(PYTEST)

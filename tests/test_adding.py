@@ -190,7 +190,7 @@ def test_a_fine_tuning_technique_is_its_file_its_hook_and_its_field(copy: Copy) 
     copy.replace(
         "stockpot/ingredients/finetuning/hyperparameters.py",
         "    sam_radius:",
-        '    toy: Annotated[_PositiveShare, "factor on gradients"] = 1.0\n    sam_radius:',
+        '    toy: Annotated[PositiveShare, "factor on gradients"] = 1.0\n    sam_radius:',
     )
 
     copy.python(

@@ -6,6 +6,7 @@ import os
 import signal
 from typing import Any
 
+import pytest
 from projects import PARAMS, ProjectFolder, parent_of, wait_until
 
 SPACE = PARAMS["sweep"]["space"]
@@ -31,6 +32,7 @@ def workers(project: ProjectFolder) -> list[int]:
     return spawned + [pid for pid in servers if parent_of(pid) in servers]
 
 
+@pytest.mark.full
 def test_a_diverging_ingredient_is_marked_and_left_out_and_the_experiment_goes_on(
     finished_project: ProjectFolder,
 ) -> None:

@@ -52,6 +52,7 @@ MOMENTS = {
 }
 
 
+@pytest.mark.full
 def test_a_run_that_is_killed_again_and_again_ends_like_one_that_was_not(
     make_project: Callable[..., ProjectFolder], finished_once: ProjectFolder
 ) -> None:

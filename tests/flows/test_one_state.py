@@ -86,6 +86,7 @@ def test_another_tuning_runs_only_tune_evaluate_and_report(
     assert finished_project.dvc("status").output.strip() == UP_TO_DATE
 
 
+@pytest.mark.full
 def test_edited_code_reruns_only_the_stages_whose_results_it_makes(
     finished_project: ProjectFolder,
 ) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
+import pytest
 from projects import ProjectFolder
 
 
+@pytest.mark.full
 def test_the_best_soup_is_champion_at_the_end_of_a_run_if_that_is_asked_for(
     finished_project: ProjectFolder,
 ) -> None:

@@ -62,7 +62,7 @@ def test_a_change_makes_those_stages_stale_that_depend_on_it(
         ("ingredients.finetuning.sam", {"base", "sweep"}),
         ("ingredients.points", {"sweep"}),
         ("diagnostics.precheck.tensors", {"sweep"}),
-        ("merging.engine", {"sweep", "soups", "tune", "evaluate"}),
+        ("merging.engine", {"sweep", "soups", "tune", "diagnose", "evaluate"}),
         ("soups.tuning.study", {"tune"}),
         ("soups.selection.greedy", {"soups", "tune"}),
         ("scoring.val_scores", {"base", "sweep", "soups", "tune", "diagnose", "evaluate"}),
