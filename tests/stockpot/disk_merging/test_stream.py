@@ -83,7 +83,7 @@ PATHS = pytest.mark.parametrize(
 @pytest.fixture
 def _tiny_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut tensors of some hundred elements into pieces, and merge the larger ones alone."""
-    monkeypatch.setattr(runs, "_RUN", 7)
+    monkeypatch.setattr(runs, "MOST_ENTRIES", 7)
     monkeypatch.setattr(stream, "_PIECE", 21)
     monkeypatch.setattr(stream, "_ALONE", 60)
 

@@ -142,7 +142,7 @@ def _drawn(seed: int) -> State:
 def test_files_are_merged_to_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_threads: int, recipe: Recipe
 ) -> None:
-    monkeypatch.setattr(runs, "_RUN", 8)
+    monkeypatch.setattr(runs, "MOST_ENTRIES", 8)
     monkeypatch.setattr(stream, "_PIECE", 16)
     states = {name: _drawn(seed) for seed, name in enumerate(("base", "first", "second"))}
     for name, state in states.items():

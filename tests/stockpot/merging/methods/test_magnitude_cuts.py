@@ -120,7 +120,7 @@ def test_a_part_keeps_what_the_whole_keeps_there(
 ) -> None:
     whole = torch.tensor(values)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs_module, "_RUN", length)
+        patch.setattr(runs_module, "MOST_ENTRIES", length)
         ((cut,),) = find_cuts(Runs.of([whole]), [count])
 
     parts = [
