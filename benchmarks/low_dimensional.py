@@ -1,4 +1,4 @@
-"""What do adapters, subspaces, companders and losses of bags cost, in accuracy and in time?
+"""Accuracy and training time of adapters, subspaces, companders and losses of bags.
 
     python benchmarks/low_dimensional.py [SEEDS]
 

@@ -64,7 +64,7 @@ class SubspaceRuns:
 
 @dataclass(frozen=True, slots=True)
 class IntrinsicDimension:
-    """What a search found.
+    """The result of a search for the intrinsic dimension.
 
     Attributes:
         base: val score of the base, the subspace of dimension 0.

@@ -30,7 +30,7 @@ _WEIGHTS, _MEMORY = "weights/", "memory/"
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What a client has sent in a round.
+    """A client's update in a round.
 
     Attributes:
         loss: of its first step, before it has learned anything in this round.

@@ -47,7 +47,7 @@ Scores = Callable[[Hyperparameters], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What an ingredient was trained on, and how.
+    """The examples and hyperparameters of an ingredient's training.
 
     Attributes:
         how: the hyperparameters.

@@ -19,7 +19,7 @@ Granularity = Literal["coarse", "per_class"]
 
 @dataclass(frozen=True, slots=True)
 class EvaluationJob:
-    """What the jobs of an evaluation share, and all that the measurement of the latency needs.
+    """Fields shared by the jobs of an evaluation; the measurement of latency needs no others.
 
     Attributes:
         root: the project root.

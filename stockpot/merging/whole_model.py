@@ -18,7 +18,7 @@ from stockpot.merging.recipe import OfModel, Recipe
 from stockpot.merging.runs import Run, Runs
 
 Scope = Literal["tensor", "model"]
-"""What a method measures: each tensor on its own, or the whole model."""
+"""The scope of a method's measurements: each tensor on its own, or the whole model."""
 
 
 def measure_models(

@@ -1,1 +1,1 @@
-"""What a run found: table, verdict, plots, CSV files, HTML report and model card."""
+"""The results of a run: table, verdict, plots, CSV files, HTML report and model card."""

@@ -39,7 +39,7 @@ class Results:
 
     @property
     def precheck(self) -> Manifest:
-        """What the check before merging found; empty if there was none."""
+        """The result of the check before merging; empty without one."""
         return dict(self.sweep.get("precheck", {}))
 
     @property

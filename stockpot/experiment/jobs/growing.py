@@ -1,4 +1,4 @@
-"""What training adds to nets side by side: weights between them, or further nets (boosting)."""
+"""Training of nets side by side: of the weights between them, or of further nets (boosting)."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class SoupJob(MethodJob):
 
     @property
     def _trainings(self) -> dict[str, Any]:
-        """What the ingredients were trained with, if the selection depends on it."""
+        """Hyperparameters of the ingredients, if the selection may depend on them."""
         if not _may_group(self.select):
             return {}
         return {"trainings": [m.details.get("hyperparameters") for m in self.ingredients]}

@@ -33,7 +33,7 @@ _PREFIX = "base_model.model."  # PEFT's wrappers, before a module's name, in fil
 
 @dataclass(frozen=True, slots=True)
 class SavedAdapter:
-    """What is trained in place of weights, in the form in which it is saved.
+    """The tensors trained in place of weights, in the form in which they are saved.
 
     LoRA, DoRA and MiSS are saved as LoRA factors; Bone as PEFT's MiSS with `init_weights: bat`.
 

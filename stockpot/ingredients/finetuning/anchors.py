@@ -41,7 +41,7 @@ Forward = Callable[[nn.Module, Batch], Tensor]
 
 
 class Anchor:
-    """What a run adds to its loss to stay near a reference.
+    """The terms that a run adds to its loss to stay near a reference.
 
     The reference gets no gradient and is in eval mode. The model runs as in training, so with
     BatchNorm or dropout both differ from the start; only on further inputs, BatchNorm uses its

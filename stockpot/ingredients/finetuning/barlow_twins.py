@@ -134,7 +134,7 @@ def pretraining_state(partial: PartialState) -> PartialState:
 
 @dataclass(frozen=True, slots=True)
 class _Twins:
-    """What a pretraining is made of."""
+    """The model, projector, optimizer and data of a pretraining."""
 
     workload: Workload
     model: nn.Module

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True)
 class LocalSteps:
-    """What differs between the run of a client and one on a whole split.
+    """Settings of a client's run, which a run on a whole split does not have.
 
     Attributes:
         rows: the indices of the client's examples in the split, (N,).

@@ -1,4 +1,4 @@
-"""What is trained in place of a model's own weights, by the hyperparameters of a run."""
+"""The tensors trained in place of a model's own weights, by the hyperparameters of a run."""
 
 from __future__ import annotations
 

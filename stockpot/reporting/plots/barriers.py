@@ -1,4 +1,4 @@
-"""What the average of two ingredients loses, and the loss along two lines."""
+"""The loss of averages of two ingredients, and the loss along two lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of the masks of pruned ingredients, in one sentence per soup."""
+"""The masks of soups of pruned ingredients, in one sentence per soup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the Fisher information of each task is made of: numbers whose gradients are squared.
+"""The terms of the Fisher information per task: numbers whose gradients are squared.
 
 The information about a parameter is the mean over examples of E_y (d log p(y | x) / d theta)^2,
 y ~ p. The task says what p is: a softmax over logits, a Gaussian of variance 1 around outputs, or

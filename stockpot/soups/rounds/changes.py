@@ -1,4 +1,4 @@
-"""What the rules of rounds have in common: weighted changes, and a step along them.
+"""Weighted changes of models and a step along them, shared by the rules of rounds.
 
 Weights are the floating-point tensors that are not BatchNorm statistics. Sums are in float64 and
 rounded once.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Objectives(Protocol):
-    """What a search by gradient minimizes on val."""
+    """The objective of a search by gradient on val."""
 
     def batches(self, number: int) -> Iterable[Objective]:
         """Yield the objective on each batch of a pass; passes count from 1."""

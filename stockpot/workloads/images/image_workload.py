@@ -1,4 +1,4 @@
-"""What the workloads of images share: their classes, their shifts and how they are split.
+"""Base of the workloads of images: their classes, their shifts and how they are split.
 
 Importing this module imports no torch.
 """

@@ -1,4 +1,4 @@
-"""What the workloads share whose splits and shifts are tables, of numbers or of texts.
+"""Base of the workloads whose splits and shifts are tables, of numbers or of texts.
 
 Importing this module imports no torch.
 """
