@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -146,17 +146,8 @@ def _parent_run(session: Session) -> Iterator[None]:
         datasets=[session.dataset(name) for name in session.plan.workload.set_names],
     )
     tracker.log_view(session.plan.metric.removeprefix("val/"))
-    status: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"
-    try:
+    with tracker.open_parent():
         yield
-        status = "FINISHED"
-    except Exception:
-        raise
-    except BaseException:
-        status = "KILLED"
-        raise
-    finally:
-        tracker.finish_parent(status)
 
 
 def _flat_params(content: Mapping[str, object]) -> dict[str, str | int | float | bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from stockpot.tracking.manifests import record_from_manifest
 from stockpot.tracking.records import Dataset, ModelRecord
@@ -22,17 +22,8 @@ def sequence_run(tracker: Tracker, tasks: Sequence[str]) -> Iterator[None]:
     """
     params = {f"tasks.{number}": name for number, name in enumerate(tasks, start=1)}
     tracker.start_parent(f"sequence of {len(tasks)} tasks", params=params, tags={})
-    status: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"
-    try:
+    with tracker.open_parent():
         yield
-        status = "FINISHED"
-    except Exception:
-        raise
-    except BaseException:
-        status = "KILLED"
-        raise
-    finally:
-        tracker.finish_parent(status)
 
 
 def record_of_task(

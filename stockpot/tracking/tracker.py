@@ -10,7 +10,8 @@ import math
 import os
 import socket
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -129,6 +130,19 @@ class Tracker:
         }
         every = {**self._tags, **tags, **own}
         self._submit("start", name=name, params=dict(params), tags=every, datasets=list(datasets))
+
+    @contextmanager
+    def open_parent(self) -> Iterator[None]:
+        """End the parent run after the work inside: finished, failed by an error, or killed."""
+        status: Literal["FINISHED", "FAILED", "KILLED"] = "KILLED"
+        try:
+            yield
+            status = "FINISHED"
+        except Exception:
+            status = "FAILED"
+            raise
+        finally:
+            self.finish_parent(status)
 
     def finish_parent(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """End the parent run and send what is pending, even if the store was away just now."""
