@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Coverage slows the tests down: CI measures it with COVERAGE=1.
 COV := $(if $(COVERAGE),--cov --cov-report=)
-PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 2 --dist worksteal --durations=10 $(COV)
+# Compiled modules are cached, whatever the environment says: tests start hundreds of processes.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 2 --dist worksteal --durations=10 $(COV)
 
 .PHONY: run test test-all lint docs schema figures plots-page clean
 

@@ -88,7 +88,6 @@ class ProjectFolder:
             "NETWORK_GUARD_LOG": str(folder / "network.log"),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "COLUMNS": "100",
-            "PYTHONDONTWRITEBYTECODE": "1",
             **{f"GIT_{who}_NAME": "Tester" for who in ("AUTHOR", "COMMITTER")},
             **{f"GIT_{who}_EMAIL": "tester@example.org" for who in ("AUTHOR", "COMMITTER")},
         }
@@ -107,6 +106,8 @@ class ProjectFolder:
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(REPOSITORY / name, self.root / name, ignore=ignored)
         self.environment["PYTHONPATH"] = f"{self.root}:{GUARD}"
+        # Python tells a changed module by its size and second: tests change code faster than that.
+        self.environment["PYTHONDONTWRITEBYTECODE"] = "1"
 
     def write_params(self, params: dict[str, Any]) -> None:
         text = yaml.safe_dump(params, sort_keys=False)
