@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from typing import ParamSpec, TypeVar
 
-from prefect import State
+from prefect import State, Task
 from prefect.logging import get_run_logger
 from prefect.states import Completed
 
@@ -12,8 +13,15 @@ from stockpot.experiment.jobs.job import ModelJob, make_model
 from stockpot.experiment.jobs.soups import SoupJob
 from stockpot.experiment.jobs.tuning import TuningJob
 from stockpot.storage.models import Failure, Model
+from stockpot.workers import WorkerLost
 from tasks.session import current_session
 from tasks.task_kinds import worker_task
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+WORKER_FAILED = (WorkerLost, TimeoutError)
+"""A worker died or took too long: another run may succeed."""
 
 
 class ModelFailed(RuntimeError):
@@ -55,6 +63,18 @@ def make_in_worker(job: ModelJob, timeout_seconds: float | None = None) -> Model
     scores = ", ".join(f"{name} {score:.3f}" for name, score in made.scores.items())
     get_run_logger().info("%s: %s", made.name, scores)
     return Completed(name="Skipped", message="in the store", data=made) if is_stored else made
+
+
+def outcome_of(task: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> R | Exception:
+    """Call a task; return its result, or why one model has failed.
+
+    Raises:
+        Exception: an error that is not the failure of one model.
+    """
+    outcome: R | Exception = task.submit(*args, **kwargs).result(raise_on_failure=False)
+    if isinstance(outcome, Exception) and not isinstance(outcome, (ModelFailed, *WORKER_FAILED)):
+        raise outcome
+    return outcome
 
 
 @worker_task("make-soup", "soup-{job.name}")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
 from prefect import State
 
 from stockpot.experiment.federation import ClientJob
 from stockpot.experiment.jobs.rounds import RoundsJob, begin, merge_or_fail, take_part
-from stockpot.storage.models import Model
-from tasks.models import make_in_worker
+from stockpot.storage.models import Failure, Model
+from tasks.models import WORKER_FAILED, ModelFailed, make_in_worker
 from tasks.session import current_session
 from tasks.task_kinds import worker_task
 
@@ -39,13 +39,48 @@ def train_client(job: ClientJob) -> None:
 
 
 @worker_task("merge-round", "merge-{job.name}-round-{number}")
-def merge_round(job: RoundsJob, number: int) -> bool:
-    """Merge the models of a round and record it; return whether the rounds can go on."""
+def merge_round(
+    job: RoundsJob, number: int, clients: Sequence[ClientJob], trained: Sequence[Exception | None]
+) -> None:
+    """Merge the models of a round and record it, without clients whose worker was lost.
+
+    Args:
+        job: the rounds.
+        number: of the round.
+        clients: its participants.
+        trained: per participant, why it has no model; None if it has finished.
+
+    Raises:
+        ModelFailed: the worker of every participant was lost, or the merge is not finite.
+        Exception: a client has failed in another way.
+    """
+    _leave_out_lost(job, number, clients, trained)
     current_session().workers.run(merge_or_fail, job, number)
-    if job.known_failure():
-        return False
+    if failure := job.known_failure():
+        _fail(job, failure)
     _record(job, job.federation.files.record(number))
-    return True
+
+
+def _leave_out_lost(
+    job: RoundsJob, number: int, clients: Sequence[ClientJob], trained: Sequence[Exception | None]
+) -> None:
+    """Record the clients whose worker was lost or took too long; they do not take part."""
+    failed = {c.client: error for c, error in zip(clients, trained, strict=True) if error}
+    for error in failed.values():
+        if not isinstance(error, WORKER_FAILED):
+            raise error
+    reasons = {client: str(error) for client, error in failed.items()}
+    if reasons and len(reasons) == len(clients):
+        listed = "; ".join(f"client {client}: {reason}" for client, reason in reasons.items())
+        reason = f"no participant of round {number} finished: {listed}"
+        _fail(job, job.failure(reason, final=False))
+    job.federation.files.save_lost(number, reasons)
+
+
+def _fail(job: RoundsJob, failure: Failure) -> NoReturn:
+    """Record that the ingredient cannot be made."""
+    current_session().log(failure, job.parents)
+    raise ModelFailed(failure)
 
 
 @worker_task("finish-rounds", "finish-{job.name}")

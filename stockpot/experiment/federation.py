@@ -117,6 +117,11 @@ class ClientJob:
         """Name of the client's run."""
         return f"{self.federation.rule}-round-{self.number}-client-{self.client}"
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the client was left out of the round: its worker died or took too long."""
+        return self.client in self.federation.files.lost().get(self.number, {})
+
 
 def rounds_modules(rule: str) -> tuple[str, ...]:
     """Return the modules that make a model in rounds; their imports are found from them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from stockpot.experiment.round_files import LOST
 from stockpot.experiment.sequence import MANIFEST
 from stockpot.experiment.stages import STAGES
 from stockpot.scoring.predictions import MERGED, TARGETS
@@ -38,7 +39,8 @@ def find_garbage(project: Project) -> list[Path]:
     judged = {entry["digest"] for manifest in manifests for entry in manifest.get("models", [])}
     unused = [path for path in Store(root).files() if path not in used and path.stem not in failed]
     unused += [path for path in (state / "partial").glob("*") if path.is_file()]
-    unused += [path for path in (state / "rounds").glob("*/*") if path.is_file()]
+    rounds = (path for path in (state / "rounds").glob("*/*") if path.is_file())
+    unused += [path for path in rounds if path.name != LOST]  # without it a run differs
     unused += _caches(state / "preparations", digests)
     unused += _caches(state / "predictions", digests | judged | {TARGETS, MERGED})
     unused += [path for folder in (project.results, state) for path in folder.rglob("*.tmp")]

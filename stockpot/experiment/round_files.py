@@ -4,7 +4,8 @@
 last finished round, which names the files of what clients keep (`own-<client>-<round>`); the models
 of clients that have finished the present round (`update-<round>-<client>`); and a record per
 finished round (`round-<number>.json`). The state is written after all files that it needs and
-before those that are no longer needed are deleted.
+before those that are no longer needed are deleted. `lost.json` lists the clients that were left out
+because their worker died or took too long: the model depends on it, so it is never deleted.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from stockpot.merging.states import State
     from stockpot.soups.rounds.rule import Merged
 
+LOST = "lost.json"
 _STATE = "state.safetensors"
 _WEIGHTS, _MEMORY = "weights/", "memory/"
 
@@ -118,11 +120,32 @@ class RoundFiles:
             return Update(float("nan"), content["diverged"], path)
         return None
 
+    def save_lost(self, number: int, reasons: Mapping[int, str]) -> None:
+        """Leave clients out of a round for good, with the reason; one that has finished stays."""
+        if number <= (self.number or 0):  # merged already; the files of its clients are deleted
+            return
+        lost = self.lost()
+        for client, reason in reasons.items():
+            if self.update(number, client) is None:
+                lost.setdefault(number, {})[client] = reason
+        if lost:
+            write_json(self.folder / LOST, lost)
+
+    def lost(self) -> dict[int, dict[int, str]]:
+        """Return why clients were left out, by round and client."""
+        path = self.folder / LOST
+        content = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        return {
+            int(number): {int(client): reason for client, reason in reasons.items()}
+            for number, reasons in content.items()
+        }
+
     def clear(self) -> None:
-        """Delete everything."""
+        """Delete everything, except which clients were left out."""
         (self.folder / _STATE).unlink(missing_ok=True)
         for path in [*self.folder.glob("*")]:
-            path.unlink(missing_ok=True)
+            if path.name != LOST:
+                path.unlink(missing_ok=True)
 
     def _delete_unused(self, used: set[str]) -> None:
         """Delete the models of clients of finished rounds, and what clients no longer keep."""

@@ -35,7 +35,9 @@ def record_of_round(
     }
     rows = [f"| {c} | {v['loss']:.4g} | {v['share']:.4g} |" for c, v in clients.items()]
     failed = [f"Client {c} diverged: {reason}" for c, reason in record["diverged"].items()]
-    head = f"{len(clients)} clients took part in round {number}."
+    failed += [f"Client {c} was left out: {reason}" for c, reason in record["lost"].items()]
+    chosen = len(clients) + len(failed)
+    head = f"{len(clients)} of {chosen} chosen clients took part in round {number}."
     table = ["", "| client | loss before its steps | share |", "|---|---|---|", *rows]
     return ModelRecord(
         name=f"{name}-round-{number:03d}",

@@ -44,9 +44,9 @@ def begin_rounds(federation: Federation, rounds: int, _device: str) -> int:
 
 
 def train_client(job: ClientJob, device: str) -> None:
-    """Do the local steps of a client, unless its model is saved."""
+    """Do the local steps of a client, unless its model is saved or it was left out."""
     federation, files = job.federation, job.federation.files
-    if files.update(job.number, job.client) is not None:
+    if files.update(job.number, job.client) is not None or job.is_lost:
         return
     rule, how = federation.build(), _client_hyperparameters(job)
     own = files.own().get(job.client, {})
@@ -77,7 +77,7 @@ def train_client(job: ClientJob, device: str) -> None:
 
 
 def merge_round(federation: Federation, number: int, device: str) -> None:
-    """Merge the models of a round's participants, all of which are saved.
+    """Merge the models of a round's participants; each is saved, or was left out.
 
     Raises:
         CannotMake: a merged weight is not finite.
@@ -85,7 +85,8 @@ def merge_round(federation: Federation, number: int, device: str) -> None:
     files = federation.files
     if (files.number or 0) >= number:  # a worker that was lost afterwards has finished it
         return
-    updates = {each.client: _update(each) for each in federation.client_jobs(number)}
+    jobs = [job for job in federation.client_jobs(number) if not job.is_lost]
+    updates = {job.client: _update(job) for job in jobs}
     models = {c: load_tensors(one.path) for c, one in updates.items() if not one.diverged}
     sizes = [len(shard) for shard in _shards(federation)]
     done = Round(
@@ -148,6 +149,7 @@ def _record(
             if client not in diverged
         },
         "diverged": {str(client): reason for client, reason in diverged.items()},
+        "lost": {str(c): reason for c, reason in federation.files.lost().get(number, {}).items()},
     }
 
 

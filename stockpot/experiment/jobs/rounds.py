@@ -37,7 +37,16 @@ class RoundsJob(ModelJob):
     @property
     def key(self) -> str:
         """Content key: jobs with equal keys make equal weights."""
-        return content_key(kind=self.kind, federation=self.federation.key, rounds=self.rounds)
+        lost = {"lost": self.lost} if self.lost else {}
+        return content_key(
+            **lost, kind=self.kind, federation=self.federation.key, rounds=self.rounds
+        )
+
+    @property
+    def lost(self) -> dict[str, list[int]]:
+        """The clients that were left out because their worker died or took too long, by round."""
+        found = self.federation.files.lost()
+        return {str(n): sorted(found[n]) for n in sorted(found) if n <= self.rounds}
 
     @property
     def lock_key(self) -> str:
@@ -76,6 +85,7 @@ class RoundsJob(ModelJob):
                 "rounds": self.rounds,
                 **federation.settings,
                 "start": "random" if federation.is_random else "base",
+                **({"lost": self.lost} if self.lost else {}),
                 **round_steps.division_of(federation),
             },
             "history": history,
@@ -170,6 +180,8 @@ def repeated(recorded: Provenance, place: Path) -> RoundsJob:
         threads=recorded.threads,
         save_every_seconds=_NEVER,
     )
+    for number, clients in settings.get("lost", {}).items():
+        federation.files.save_lost(int(number), dict.fromkeys(clients, "as recorded"))
     return RoundsJob(
         root=place,
         workload=recorded.workload,

@@ -46,14 +46,31 @@ def alerts(results: Results) -> list[Alert]:
 
 
 def data_warnings(results: Results) -> list[str]:
-    """Return the failed checks of the data, the notes on metrics, and what became of masks."""
+    """Return the failed checks of the data, the notes on metrics, and what became of masks.
+
+    If imported ingredients should be aligned, that is said too.
+    """
     of_data = [
         f"The check that {check['name']} failed: {check['detail']}"
         for check in _data_checks(results, passed=False)
     ]
     notes = results.evaluation.get("notes", [])
     of_metrics = (f"{note[0].upper()}{note[1:]}" for note in notes)
-    return [*of_data, *of_metrics, *density_sentences(results)]
+    advice = results.precheck.get("proposal", {}).get("advice", "")
+    of_imports = [f"{advice[0].upper()}{advice[1:]}."] if advice else []
+    return [*of_data, *of_imports, *of_metrics, *_of_rounds(results), *density_sentences(results)]
+
+
+def _of_rounds(results: Results) -> list[str]:
+    """Return a sentence per ingredient of whose rounds clients were left out."""
+    ingredients = results.sweep.get("ingredients", [])
+    lost = {model["name"]: model.get("rounds", {}).get("lost", {}) for model in ingredients}
+    return [
+        f"{name}: {sum(map(len, by_round.values()))} updates of clients are missing, whose worker "
+        f"died or took too long: in {', '.join(f'round {number}' for number in by_round)}."
+        for name, by_round in lost.items()
+        if by_round
+    ]
 
 
 def precheck_notes(results: Results) -> list[str]:

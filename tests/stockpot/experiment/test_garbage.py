@@ -89,6 +89,14 @@ def test_what_killed_runs_left_is_garbage(plan: Plan, left: str) -> None:
     assert find_garbage(plan.project) == [path]
 
 
+def test_which_clients_were_lost_is_kept_since_a_run_would_not_lose_them_again(plan: Plan) -> None:
+    path = plan.project.root / ".stockpot" / "rounds" / "key" / "lost.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+
+    assert find_garbage(plan.project) == []
+
+
 def test_what_was_prepared_of_a_model_that_no_manifest_names_is_garbage(plan: Plan) -> None:
     folder = plan.project.state / "preparations"
     folder.mkdir()

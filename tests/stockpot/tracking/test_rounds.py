@@ -15,6 +15,7 @@ RECORD: dict[str, Any] = {
     "score": 0.5,
     "clients": {"0": {"loss": 1.5, "share": 0.25}, "11": {"loss": 2.5, "share": 0.75}},
     "diverged": {"4": "loss became nan at step 1 of 2"},
+    "lost": {"5": "took longer than 3 s"},
 }
 
 
@@ -31,7 +32,9 @@ def test_a_round_has_the_score_and_the_numbers_of_each_client() -> None:
         "client-011/share": 0.75,
     }
     assert "| 11 | 2.5 | 0.75 |" in record.note
+    assert "2 of 4 chosen clients took part in round 3." in record.note
     assert "Client 4 diverged: loss became nan at step 1 of 2" in record.note
+    assert "Client 5 was left out: took longer than 3 s" in record.note
 
 
 def test_rounds_have_keys_of_their_own() -> None:

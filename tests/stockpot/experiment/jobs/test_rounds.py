@@ -193,6 +193,58 @@ def test_a_client_that_diverges_is_left_out_of_the_round(
     assert job.federation.files.memory()["intervals"].tolist() == [0, 1, 1]
 
 
+def test_a_client_whose_worker_is_lost_is_left_out_of_that_round_alone(tmp_path: Path) -> None:
+    everyone = {"probabilities": (1.0, 1.0, 1.0)}
+    job, whole = (_job(tmp_path / place, **everyone) for place in ("lost", "whole"))
+    round_steps.begin_rounds(job.federation, 3, "cpu")
+    before = job.key
+    job.federation.files.save_lost(1, {0: "killed"})
+
+    model, undisturbed = _made(job), _made(whole)
+    records = job.federation.files.records()
+
+    assert [record["participants"] for record in records] == [2, 3, 3]
+    assert [record["lost"] for record in records] == [{"0": "killed"}, {}, {}]
+    assert model.details["rounds"]["lost"] == {"1": [0]}
+    assert "lost" not in undisturbed.details["rounds"]
+    assert before == undisturbed.key != model.key
+    assert model.digest != undisturbed.digest
+
+
+def test_rounds_with_lost_clients_resume_and_are_repeated_without_them(tmp_path: Path) -> None:
+    everyone = {"probabilities": (1.0, 1.0, 1.0), "rule": "scaffold"}
+    job, killed = (_job(tmp_path / place, **everyone) for place in ("lost", "killed"))
+    for each in (job, killed):
+        each.federation.files.save_lost(2, {1: "killed"})
+
+    model = _made(job)
+    round_steps.begin_rounds(killed.federation, 3, "cpu")
+    round_steps.train_client(killed.federation.client_jobs(1)[0], "cpu")
+    shorter = _made(replace(killed, rounds=1))
+    resumed = _made(killed)
+    _job(tmp_path / "again")  # the base
+    again = _made(
+        repeated(Provenance.from_text(job.provenance(model).to_text()), tmp_path / "again")
+    )
+
+    assert resumed == model
+    assert again == model
+    assert "lost" not in shorter.details["rounds"]
+
+
+def test_a_client_that_has_finished_or_was_merged_is_never_lost(tmp_path: Path) -> None:
+    job = _job(tmp_path, rounds=1, probabilities=(1.0, 1.0, 1.0))
+    round_steps.begin_rounds(job.federation, 1, "cpu")
+    for client in job.federation.client_jobs(1):
+        round_steps.train_client(client, "cpu")
+
+    job.federation.files.save_lost(1, {0: "killed after it had saved its model"})
+    _made(job)
+    job.federation.files.save_lost(1, {1: "killed after the merge"})
+
+    assert job.lost == {}
+
+
 def test_rounds_without_participants_return_the_base(tmp_path: Path) -> None:
     job = _job(tmp_path, probabilities=(0.0, 0.0, 0.0))
 

@@ -49,6 +49,18 @@ def test_a_failed_check_of_the_data_is_a_warning_and_no_alert(judged: Results) -
     assert [alert.model for alert in alerts(judged)] == ["ingredient-03"]
 
 
+def test_clients_that_are_missing_in_rounds_are_said(results: Results) -> None:
+    first = results.sweep["ingredients"][0]
+    first["rounds"] = {"rule": "fedavg", "lost": {"2": [0, 3], "5": [1]}}
+
+    [warning] = data_warnings(results)
+
+    assert warning == (
+        f"{first['name']}: 3 updates of clients are missing, whose worker died or took too long: "
+        "in round 2, round 5."
+    )
+
+
 def test_the_error_bound_is_stated_with_its_confidence(judged: Results) -> None:
     assert precheck_notes(judged) == [
         "val is like train: feature 12 differs most, within chance (4.2).",
