@@ -31,6 +31,9 @@ TASKS: tuple[str, ...] = get_args(Task)
 SPLITS = ("pretrain", "train", "val", "test")
 """The splits that every workload has."""
 
+REFERENCE = "reference"
+"""The optional split of inputs on which outputs are compared with those of an anchor."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shift:
@@ -67,7 +70,8 @@ class Workload(Protocol):
     def data_digest(self) -> str:
         """Return the SHA-256 (hex) of everything that the data depends on: files, seed, sizes.
 
-        It is called while an experiment is planned, so it must be fast.
+        That includes the split `reference`, if there is one: it is part of the key of a training
+        that uses it. It is called while an experiment is planned, so it must be fast.
         """
         ...
 
@@ -76,7 +80,11 @@ class Workload(Protocol):
         ...
 
     def dataset(self, split: str) -> Dataset[Any]:
-        """Return the examples of `split`: pretrain, train, val or test."""
+        """Return the examples of `split`: pretrain, train, val or test.
+
+        Also `reference`, if the workload has an attribute `has_reference` that is True: inputs for
+        `anchor_data: reference`, in the form of train; their targets are not used.
+        """
         ...
 
     def shifts(self) -> Mapping[str, Shift]:
@@ -98,6 +106,21 @@ class Workload(Protocol):
 
 MEMBERS = tuple(name for name in Workload.__annotations__ | vars(Workload) if name[0] != "_")
 """The names of all members of a `Workload`, checked when one is built."""
+
+
+def splits_of(workload: Workload) -> tuple[str, ...]:
+    """Return the splits of a workload, `reference` too if it has one; val and test are last."""
+    return (*SPLITS[:2], REFERENCE, *SPLITS[2:]) if has_reference(workload) else SPLITS
+
+
+def has_reference(workload: Workload) -> bool:
+    """Whether a workload has the split `reference`."""
+    return bool(getattr(workload, "has_reference", False))
+
+
+def compares_responses(workload: Workload) -> bool:
+    """Whether outputs are log-probabilities of two responses, of which targets name the better."""
+    return bool(getattr(workload, "compares_responses", False))
 
 
 def notes_of(workload: Workload) -> list[str]:
@@ -125,3 +148,25 @@ def logits_of(workload: Workload) -> Callable[[nn.Module, Batch], Tensor]:
             "(N, T, V) of each next token, to sample tokens from the model, got none"
         )
     return logits
+
+
+Corrupt: TypeAlias = "Callable[[Batch, str, Generator], Batch]"
+"""(batch, name of a corruption, generator) -> a corrupted copy of the batch."""
+
+
+def corrupt_of(workload: Workload) -> Corrupt:
+    """Return a workload's optional method `corrupt`, for training on corrupted inputs.
+
+    `corrupt(batch, name, generator)` returns a copy of a batch under one of the workload's
+    corruptions, in the form of the batch; equal generators give equal copies.
+
+    Raises:
+        InputError: the workload has no such method.
+    """
+    corrupt: Corrupt | None = getattr(workload, "corrupt", None)
+    if corrupt is None:
+        raise InputError(
+            "corruption: needs a workload with a method corrupt(batch, name, generator), got none; "
+            "take a workload of images, or set it to none"
+        )
+    return corrupt

@@ -191,6 +191,34 @@ class DigestOfNothing(Sound):
         return TensorDataset(points + self._offset, targets)
 
 
+class WithReference(Sound):
+    has_reference = True
+
+    def __init__(self, seed: int, val_shifts: Sequence[str], test_shifts: Sequence[str]) -> None:
+        super().__init__(seed, val_shifts, test_shifts)
+        self._seed = seed
+
+    def dataset(self, split: str) -> TensorDataset:
+        if split != "reference":
+            return super().dataset(split)
+        points, targets = super().dataset("train").tensors
+        return TensorDataset(points + 5 + self._seed, targets)
+
+
+class DigestWithoutReference(WithReference):
+    def data_digest(self) -> str:
+        return "the four splits, which are the same for every seed"
+
+
+class ReferenceOfVal(WithReference):
+    def dataset(self, split: str) -> TensorDataset:
+        return super().dataset("val" if split == "reference" else split)
+
+
+class NoReference(Sound):
+    has_reference = True
+
+
 class HashOfStrings(Sound):
     def dataset(self, split: str) -> TensorDataset:
         points, targets = super().dataset(split).tensors

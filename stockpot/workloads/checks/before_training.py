@@ -16,11 +16,8 @@ from stockpot.workloads.checks.data_errors import (
     unfit_targets,
 )
 from stockpot.workloads.checks.examples import parts_of, sample
-from stockpot.workloads.protocol import Workload
+from stockpot.workloads.protocol import Workload, splits_of
 from stockpot.workloads.spec import WorkloadSpec
-
-# Test is opened by the evaluation only.
-_OPENED = ("pretrain", "train", "val")
 
 # Cut texts and rounded rows may be equal by chance; this share cannot change a score by more.
 _TOLERATED = 0.01
@@ -48,7 +45,9 @@ def data_problem(workload: Workload) -> str | None:
     not a `TensorDataset`, and so may read one file per example, is sampled; and one example of val
     in a hundred may also be in train.
     """
-    datasets = {split: workload.dataset(split) for split in _OPENED}
+    # Test is opened by the evaluation only.
+    opened = [split for split in splits_of(workload) if split != "test"]
+    datasets = {split: workload.dataset(split) for split in opened}
 
     def examples() -> Examples:
         return {

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from stockpot.plugins import Skipped
 from stockpot.seeding import seeded_generator
 from stockpot.workloads.checks.examples import digests, sample
-from stockpot.workloads.protocol import SPLITS, Batch, Shift, Workload
+from stockpot.workloads.protocol import Batch, Shift, Workload, splits_of
 from stockpot.workloads.spec import WorkloadSpec
 
 _BATCH_SIZE = 32
@@ -19,7 +19,7 @@ _BATCH_SIZE = 32
 
 def sampled_digests(workload: Workload) -> dict[str, list[bytes]]:
     """Return digests of sampled examples of every split and shift, by name."""
-    datasets = {f"dataset({split!r})": workload.dataset(split) for split in SPLITS}
+    datasets = {f"dataset({split!r})": workload.dataset(split) for split in splits_of(workload)}
     datasets |= {f"shift {n!r}": shift.dataset() for n, shift in workload.shifts().items()}
     return {name: digests(sample(dataset)) for name, dataset in datasets.items()}
 
@@ -42,7 +42,7 @@ class CheckedWorkload:
     @cached_property
     def samples(self) -> dict[str, Batch]:
         """Some examples of each split."""
-        return {split: sample(self.workload.dataset(split)) for split in SPLITS}
+        return {split: sample(self.workload.dataset(split)) for split in splits_of(self.workload)}
 
     @property
     def batch(self) -> Batch:

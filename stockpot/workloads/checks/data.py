@@ -19,14 +19,14 @@ from stockpot.workloads.checks.data_errors import (
     unfit_targets,
 )
 from stockpot.workloads.checks.examples import equal, parts_of, sample
-from stockpot.workloads.protocol import SPLITS
+from stockpot.workloads.protocol import splits_of
 
 _SLOW_SECONDS = 1.0
 
 
 def splits_have_examples(checked: CheckedWorkload) -> str | None:
-    """All four splits have examples, which are tuples of tensors with the target last."""
-    for split in SPLITS:
+    """All splits have examples, which are tuples of tensors with the target last."""
+    for split in splits_of(checked.workload):
         dataset = checked.workload.dataset(split)
         where = f"dataset({split!r})"
         if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
@@ -48,7 +48,7 @@ def splits_have_examples(checked: CheckedWorkload) -> str | None:
 
 
 def splits_are_disjoint(checked: CheckedWorkload) -> str | None:
-    """No example of val or test is in another split; pretrain and train may overlap."""
+    """No example of val or test is in another split; pretrain, train, reference may overlap."""
     return shared_examples(_examples(checked), tolerated=0.0)
 
 
@@ -65,8 +65,7 @@ def targets_fit_the_task(checked: CheckedWorkload) -> str | None:
 
 def examples_repeat(checked: CheckedWorkload) -> str | None:
     """The same seed gives the same examples, whenever they are read."""
-    for split in SPLITS:
-        first = checked.samples[split]
+    for split, first in checked.samples.items():
         if not equal(first, sample(checked.workload.dataset(split))):
             return (
                 f"dataset({split!r}): must give the same examples each time, got others; "
@@ -115,7 +114,7 @@ def digest_identifies_the_data(checked: CheckedWorkload) -> str | None:
                 f"{how}; leave out shifts, times and the hash() of strings"
             )
     other = replace(checked.spec, seed=checked.spec.seed + 1).build_again()
-    is_same = all(equal(checked.samples[s], sample(other.dataset(s))) for s in SPLITS)
+    is_same = all(equal(own, sample(other.dataset(s))) for s, own in checked.samples.items())
     if other.data_digest() == digest and not is_same:
         return (
             "data_digest(): must be different for other examples, got the same for another seed, "
@@ -125,7 +124,8 @@ def digest_identifies_the_data(checked: CheckedWorkload) -> str | None:
 
 
 def _examples(checked: CheckedWorkload) -> Examples:
-    return {split: parts_of(checked.workload.dataset(split)) for split in SPLITS}
+    splits = splits_of(checked.workload)
+    return {split: parts_of(checked.workload.dataset(split)) for split in splits}
 
 
 def _form(tensor: Tensor) -> str:

@@ -34,7 +34,7 @@ CHECKS: dict[Check[CheckedWorkload], tuple[Check[CheckedWorkload], ...]] = {
 
 
 def check_workload(spec: WorkloadSpec) -> Iterator[CheckResult]:
-    """Check a workload and yield the result of each check as soon as it is known.
+    """Check a workload and yield the result of each check when it is done.
 
     All examples of all splits are read, test too; nothing is trained except for one step.
 

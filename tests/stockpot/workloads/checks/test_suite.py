@@ -41,6 +41,9 @@ FAULTS = {
     "AugmentsTargets": ("augmentation keeps shapes and targets", "must keep the targets"),
     "DigestOfShifts": ("digest identifies the data", "got a different one without shifts"),
     "DigestOfNothing": ("digest identifies the data", "got the same for another seed"),
+    "DigestWithoutReference": ("digest identifies the data", "got the same for another seed"),
+    "ReferenceOfVal": ("splits are disjoint", r"'val'\): .* such as val\[0\], which is reference"),
+    "NoReference": ("splits have examples", "KeyError"),
     "HashOfStrings": ("workers see the same", "must be the same in every process"),
 }
 BY_NAME = {check.__name__.replace("_", " "): check for check in CHECKS}
@@ -50,8 +53,9 @@ def spec(name: str) -> WorkloadSpec:
     return WorkloadSpec(f"broken_workloads:{name}", 0, ("far",), ("further",))
 
 
-def test_a_sound_workload_fails_nothing() -> None:
-    found = {checked.name: checked for checked in check_workload(spec("Sound"))}
+@pytest.mark.parametrize("name", ["Sound", "WithReference"])
+def test_a_sound_workload_fails_nothing(name: str) -> None:
+    found = {checked.name: checked for checked in check_workload(spec(name))}
 
     skipped = {name: each.message for name, each in found.items() if each.outcome == "skipped"}
     assert [each for each in found.values() if each.outcome == "failed"] == []
