@@ -14,16 +14,17 @@ from stockpot.seeding import seeded_generator
 from stockpot.soups.preparation.option_checks import check_whole_numbers
 from stockpot.soups.preparation.squared_gradients import (
     TERMS,
-    TermsOf,
+    num_classes,
     num_terms,
     squared_gradients,
 )
 from stockpot.soups.preparation.train_examples import train_batches
 from stockpot.workloads.example_gradients import ExampleGradients
 from stockpot.workloads.passes import CalledModel, empty_model
-from stockpot.workloads.protocol import Workload, logits_of
+from stockpot.workloads.protocol import Batch, Workload, logits_of
 
 ESTIMATORS = ("auto", "exact", "sampled", "empirical")
+_MOST_CLASSES = 64  # of `auto` for which each class gets a gradient
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class FisherInformation:
         estimator: the targets whose gradients are squared. `exact`: all of them, weighted by the
             model's probabilities; `sampled`: targets sampled from the model, an unbiased estimate;
             `empirical`: the true targets, which is cheaper but not the Fisher information;
-            `auto`: `exact`, but `sampled` for a language model, whose tokens are too many.
+            `auto`: `exact`, but `sampled` for more than 64 classes and for a language model.
         n: number of examples of train; all, if there are fewer.
         draws: number of sampled targets per example, for `sampled` only.
 
@@ -102,9 +103,11 @@ class FisherInformation:
         outputs, gradients = CalledModel(workload, model), ExampleGradients(workload, model)
         sums: dict[str, Tensor] = {}
         generator = seeded_generator(seed, "labels")
-        count = 0
+        count, terms_of = 0, None
         for batch in train_batches(workload, self.n, seed=seed, device=device):
-            for terms in self._terms_of(workload)(outputs, batch, self.draws, generator):
+            if terms_of is None:
+                terms_of = TERMS[workload.task, self._estimator_of(workload, outputs, batch)]
+            for terms in terms_of(outputs, batch, self.draws, generator):
                 own = squared_gradients(gradients, terms)
                 sums = {name: sums[name] + own[name] for name in own} if sums else own
             count += num_terms(batch, workload.task)
@@ -116,6 +119,10 @@ class FisherInformation:
         norm = math.hypot(*map(float, norms))
         return {name: Fisher(tensor, norm) for name, tensor in cached.items()}
 
-    def _terms_of(self, workload: Workload) -> TermsOf:
-        default = "sampled" if workload.task == "language_model" else "exact"
-        return TERMS[workload.task, default if self.estimator == "auto" else self.estimator]
+    def _estimator_of(self, workload: Workload, outputs: CalledModel, batch: Batch) -> str:
+        if self.estimator != "auto":
+            return self.estimator
+        if workload.task == "language_model":
+            return "sampled"
+        has_many = workload.task == "classification" and num_classes(outputs, batch) > _MOST_CLASSES
+        return "sampled" if has_many else "exact"

@@ -67,6 +67,15 @@ def num_terms(batch: Batch, task: Task) -> int:
     return int((targets != NO_TOKEN).sum()) if task == "language_model" else len(targets)
 
 
+def num_classes(model: CalledModel, batch: Batch) -> int:
+    """Return the number of classes of a classifier.
+
+    Raises:
+        InputError: the outputs are not those of a classifier.
+    """
+    return _in_classes(model, batch).shape[1]
+
+
 def sample_labels(probabilities: Tensor, draws: int, generator: Generator) -> tuple[Tensor, Tensor]:
     """Sample labels from the model's distribution, with replacement.
 

@@ -143,6 +143,17 @@ def test_sampled_comes_near_to_exact_with_many_draws() -> None:
     )
 
 
+@pytest.mark.parametrize(("num_classes", "same"), [(64, "exact"), (65, "sampled")])
+def test_auto_samples_from_the_model_where_classes_are_many(num_classes: int, same: str) -> None:
+    def build() -> nn.Module:
+        torch.manual_seed(3)
+        return nn.Linear(2, num_classes)
+
+    found, others = (estimate(build, estimator=e) for e in ("auto", same))
+
+    assert all(torch.equal(found[name], others[name]) for name in others)
+
+
 def test_sampled_depends_on_the_seed_alone() -> None:
     first, again, other = (estimate(estimator="sampled", seed=seed) for seed in (0, 0, 1))
 
