@@ -28,10 +28,10 @@ def fit_widths(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
         weights: of the ordinary net, or of a wide one. Weights of another form change nothing, so
             that loading them fails with torch's message.
     """
-    now = {name: tensor.shape for name, tensor in model.state_dict(keep_vars=True).items()}
+    now = _shapes(model)
     if all(name not in now or now[name] == tensor.shape for name, tensor in weights.items()):
         return
-    ordinary: dict[str, torch.Size] = getattr(model, _ORDINARY, now)
+    ordinary = ordinary_shapes(model)
     num_nets = count_nets(ordinary, {name: tensor.shape for name, tensor in weights.items()})
     if num_nets is None:
         return
@@ -41,8 +41,17 @@ def fit_widths(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     _fit_tensors(model, weights)
 
 
+def ordinary_shapes(model: nn.Module) -> dict[str, torch.Size]:
+    """Return the shapes of a net's tensors in its ordinary form, which it may have now."""
+    found: dict[str, torch.Size] = getattr(model, _ORDINARY, None) or _shapes(model)
+    return found
+
+
 def count_nets(ordinary: Mapping[str, torch.Size], shapes: Mapping[str, torch.Size]) -> int | None:
     """Return how many nets weights hold side by side; None if they are not of the net's form.
+
+    In a wide net, the layer that computes the outputs reads the units of all nets and has as many
+    outputs as that of one. So weights with other classes are not those of a wide net.
 
     Args:
         ordinary: shapes of the net's tensors by name.
@@ -50,15 +59,18 @@ def count_nets(ordinary: Mapping[str, torch.Size], shapes: Mapping[str, torch.Si
     """
     if ordinary.keys() != shapes.keys():
         return None
-    factors = set()
+    factors, has_head = set(), False
     for name, shape in shapes.items():
         own = ordinary[name]
         if len(own) != len(shape):
             return None
         factors |= {new / old for new, old in zip(shape, own, strict=True) if new != old}
-    if len(factors) > 1 or any(factor != int(factor) for factor in factors):
+        has_head |= len(own) > 1 and shape[0] == own[0] and shape[1] != own[1]
+    if not factors:
+        return 1
+    if len(factors) > 1 or not has_head or any(factor != int(factor) for factor in factors):
         return None
-    return int(factors.pop()) if factors else 1
+    return int(factors.pop())
 
 
 class NormPerNet(nn.Module):
@@ -95,6 +107,10 @@ def is_norm_of_units(module: nn.Module) -> bool:
     if isinstance(module, nn.LayerNorm | nn.RMSNorm | NormPerNet):
         return True
     return type(module).__name__.endswith(("RMSNorm", "LayerNorm"))
+
+
+def _shapes(model: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in model.state_dict(keep_vars=True).items()}
 
 
 def _longer(tensor: Tensor, factor: int) -> Tensor:

@@ -23,6 +23,7 @@ from stockpot.workloads.images.residual_net import ResidualNet
 from stockpot.workloads.passes import empty_model, put_weights
 from stockpot.workloads.tables.mlp import Mlp
 from stockpot.workloads.text_classification import TextClassification
+from stockpot.workloads.wide_nets import count_nets
 
 COEFFICIENTS = (0.5, 0.3, 0.2)
 
@@ -200,6 +201,22 @@ def test_weights_of_another_form_are_refused_by_torch():
     wrong = {n: t[:3] if t.ndim else t for n, t in net.state_dict().items()}
     with pytest.raises(RuntimeError, match="size mismatch"):
         put_weights(net, wrong)
+
+
+@pytest.mark.parametrize("num_nets", [1, 2])
+def test_weights_with_other_classes_are_not_those_of_a_wide_net(num_nets):
+    net = empty_model(NETS["mlp"], "cpu")
+    states = states_of(NETS["mlp"], num_nets)
+    wide = concatenate(NETS["mlp"], states, [1.0] * num_nets).weights
+    *_, weight, bias = wide
+    more = {**wide, **{name: torch.cat([wide[name]] * 2) for name in (weight, bias)}}
+
+    shapes = {name: tensor.shape for name, tensor in net.state_dict().items()}
+    found = [count_nets(shapes, {n: t.shape for n, t in each.items()}) for each in (wide, more)]
+
+    assert found == [num_nets, None]
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        put_weights(net, more)
 
 
 class WithParameter(nn.Module):
