@@ -27,7 +27,7 @@ _WIDTH = 32  # of the longest name of a check
 def new(
     folder: Annotated[str, typer.Argument(help="Of the project; created if it does not exist.")],
 ) -> None:
-    """Write a small project to start from; it runs as it is.
+    """Write a small project to start from; it runs without changes.
 
     A workload in PyTorch, params.yaml, the pipeline for DVC, deployments for Prefect and a test.
     Existing files are not overwritten.

@@ -192,7 +192,7 @@ class CheckResult:
 
 
 def run_checks(checks: Mapping[Check[T], tuple[Check[T], ...]], plugin: T) -> Iterator[CheckResult]:
-    """Run checks in order and yield each result as soon as it is known.
+    """Run checks in order and yield each result at once.
 
     An error in the plugin's own code is a failure of the check that met it; the others still run.
 

@@ -20,7 +20,7 @@ def worker_task(name: str, run_name: str | None = None) -> Callable[[Callable[P,
 
     Args:
         name: of the task in Prefect.
-        run_name: of each of its runs; may refer to arguments, as in `train-{job.name}`.
+        run_name: of its runs; may refer to arguments, as in `train-{job.name}`.
     """
     return task(
         name=name,

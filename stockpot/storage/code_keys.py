@@ -1,4 +1,4 @@
-"""Keys of code: a digest over a module and all modules of one's own that it imports.
+"""Keys of code: a digest over a module and all modules of stockpot and the project it imports.
 
 The imports are read from the sources, never executed. Comments, layout and docstrings do not
 count. Packages that others maintain are not followed; the versions of those that decide the bits
@@ -104,7 +104,7 @@ def _with_parents(name: str) -> Iterable[str]:
 
 @cache
 def _file_of(name: str) -> Path | None:
-    """Return the source file of a module of one's own; None for all others."""
+    """Return the source file of a module of stockpot or the project; None for all others."""
     spec = _spec_of(name)
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return None

@@ -59,7 +59,7 @@ def files_digest(files: Iterable[Path]) -> str:
 
 
 def joint_digest(digests: Sequence[str]) -> str:
-    """Return a single digest as it is, several as the SHA-256 of their list; hex."""
+    """Return a single digest unchanged, several as the SHA-256 of their list; hex."""
     if len(digests) == 1:
         return digests[0]
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()

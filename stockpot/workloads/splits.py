@@ -97,7 +97,7 @@ def check_disjoint(contents: Mapping[str, Mapping[Hashable, str]]) -> None:
 
 
 def _places(number: int) -> list[str]:
-    """Return the split of each of so many examples: val and test first, then train."""
+    """Return the split of each example by its position: val and test first, then train."""
     counts = {split: max(1, round(share * number)) for split, share in SHARES.items()}
     given = [split for split, count in counts.items() for _ in range(count)]
     return given + ["train"] * (number - len(given))

@@ -61,7 +61,7 @@ class Tabular(TableWorkload):
         task: classification or regression.
         features: the columns to predict it from, comma-separated; by default all others.
         categorical: columns whose numbers are categories, comma-separated.
-        hidden: units of each of the two hidden layers.
+        hidden: units per hidden layer; there are two.
 
     Raises:
         InputError: a shift is named twice, a file is missing, or an option is out of range.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stockpot.merging.runs import Runs
 
-_BLOCK = 2**16  # entries; in float64 a block of each of a few models fits into the cache
+_BLOCK = 2**16  # entries; blocks of a few models in float64 fit into the cache
 
 
 def gram(tensors: Sequence[Tensor]) -> Tensor:

@@ -15,7 +15,7 @@ from stockpot.reporting.words.comparisons import TITLES
     title="Best soups",
     caption=(
         "The best soup on val of each run, with the confidence interval of its score. "
-        "Overlapping intervals do not mean that there is no difference: the paired tests "
+        "Overlapping intervals do not exclude a difference: the paired tests "
         "above are more sensitive."
     ),
     description="Scores with intervals, one row per run: its best soup on val.",

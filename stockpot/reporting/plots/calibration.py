@@ -19,7 +19,7 @@ _PLACES = {"test": "on test", "shift/mean": "under shift (mean)"}
 @plot(
     title="Calibration error",
     caption=(
-        "The hollow mark is the model as it is, the filled mark is after temperature "
+        "The hollow mark is the model itself, the filled mark is after temperature "
         "scaling, fitted on val. The remaining error cannot be fixed by a temperature."
     ),
     description=(

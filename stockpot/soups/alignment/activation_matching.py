@@ -23,7 +23,7 @@ _CONSTANT = 1e-12  # smaller variances, relative to the mean square, are roundin
 
 @dataclass(slots=True)
 class _Moments:
-    """Sums over the activations of n units of each of two nets at one place, in float64."""
+    """Sums over the activations of n units per net, of two nets at one place, in float64."""
 
     both: Channels = field(default_factory=Channels)  # (2, n)
     products: Tensor | float = 0.0  # (n, n)
