@@ -41,6 +41,10 @@ def merge(
     methods: Annotated[
         bool, typer.Option("--methods", help="List the merge methods with their options.")
     ] = False,
+    remove: Annotated[
+        bool,
+        typer.Option("--remove", help="Subtract the weight signatures that the file adds."),
+    ] = False,
 ) -> None:
     r"""Merge models on disk: folders, shards, safetensors, PyTorch weights, adapters.
 
@@ -69,12 +73,14 @@ def merge(
         digest_ahead(model_paths(config))  # while torch is being imported
     file = load_merge(config)  # before it is, so that errors are shown at once
     from stockpot.disk_merging.adapter_job import AdapterMergeJob
-    from stockpot.disk_merging.job import MergeJob
+    from stockpot.disk_merging.job_kinds import job_kind
+    from stockpot.disk_merging.signature_job import removing
 
-    if file.output == "adapter":
-        _merge_adapters(AdapterMergeJob(file, config.parent, place), dry_run=dry_run)
+    kind = job_kind(file.method, file.output)
+    job = kind(removing(file) if remove else file, config.parent, place)
+    if isinstance(job, AdapterMergeJob):
+        _merge_adapters(job, dry_run=dry_run)
         return
-    job = MergeJob(file, config.parent, place)
     job.check()
     _show_forecast(job)
     if dry_run:
@@ -84,7 +90,7 @@ def merge(
     _run(job)
     _show_notes([note for note in job.notes_on_contents if note not in job.notes])
     OUT.print(
-        f"{place}: {job.output.num_bytes / 1e9:.2f} GB in {time.monotonic() - start:.1f} s. "
+        f"{place}: {job.summary} in {time.monotonic() - start:.1f} s. "
         f"Next: stockpot explain {place}",
     )
 
@@ -101,13 +107,14 @@ def explain(model: Model) -> None:
     OUT.print(f"{model}: {pedigree['method']}, made by stockpot {pedigree['version']}")
     table = Table("", "model", "coefficient", "SHA-256")
     for number, each in enumerate(pedigree["models"], start=1):
-        table.add_row(str(number), each["path"], str(each["coefficient"]), each["digest"])
+        role = each.get("role", str(number))
+        table.add_row(role, each["path"], str(each["coefficient"]), each["digest"])
     if base := pedigree["base"]:
         table.add_row("base", base["path"], "", base["digest"])
     OUT.print(table)
     for part in pedigree.get("layers", []):
         OUT.print(f"layers: {part}")
-    for name in ("output", "rank", "options", "seed", "dtype", *RULES[1:]):
+    for name in ("output", "rank", "bits", "options", "seed", "dtype", *RULES[1:]):
         if name in pedigree:
             OUT.print(f"{name}: {pedigree[name]}")
 
@@ -118,19 +125,19 @@ def verify(model: Model, inputs: Inputs = Path()) -> None:
     stockpot verify merged --inputs ~/models
     """
     from stockpot.disk_merging.adapter_job import AdapterMergeJob
-    from stockpot.disk_merging.job import MergeJob
-    from stockpot.storage.weights.adapters import is_adapter
+    from stockpot.disk_merging.job_kinds import job_kind
+    from stockpot.disk_merging.pedigree import read_pedigree
     from stockpot.storage.weights.sources import open_files
 
+    pedigree = read_pedigree(model)
+    kind = job_kind(pedigree["method"], pedigree.get("output", "model"))
     with tempfile.TemporaryDirectory(dir=model.absolute().parent) as folder:
         place = Path(folder) / f"again{model.suffix}"
-        if is_adapter(model):
-            adapter_job = AdapterMergeJob.rebuilding(model, place, inputs)
-            adapter_job.check()
-            adapter_job.run()
+        job = kind.rebuilding(model, place, inputs)
+        job.check()
+        if isinstance(job, AdapterMergeJob):
+            job.run()
         else:
-            job = MergeJob.rebuilding(model, place, inputs)
-            job.check()
             _run(job)
         found, again = open_files(model).digest, open_files(place).digest
     if found != again:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,11 @@ class MergeJob(RecordedMerge):
         return None if self.file.base is None else self._open(self.file.base)
 
     @property
+    def reference(self) -> Source:
+        """The model that the output is like: the base, or without one the first model."""
+        return self.base or self.sources[0]
+
+    @property
     def inputs(self) -> list[Source]:
         """The models, then the base if there is one."""
         return [*self.sources, *([self.base] if self.base else [])]
@@ -87,13 +92,9 @@ class MergeJob(RecordedMerge):
         dtype = None if file.dtype is None else getattr(torch, file.dtype)
         recipes = TensorRecipes(file, self.sources)
         plans = plan_merge(self.sources, self.base, recipes, dtype, file, file.layers)
-        different = {
-            repr((plan.recipe.method, plan.recipe.coefficients, plan.recipe.options)): plan
-            for plan in plans
-        }
         names = [plan.name for plan in plans]
         check_matches(recipes.rules, names)
-        for plan in different.values():
+        for plan in different_recipes(plans):
             _check_recipe(plan, has_base=self.base is not None)
             plan.recipe.check_names(names)
         return plans
@@ -102,7 +103,7 @@ class MergeJob(RecordedMerge):
     def output(self) -> ShardedOutput:
         """The layout of the output files, with placeholders for the digests in the pedigree."""
         types = {plan.name: plan.type for plan in self.plans}
-        metadata = pedigree_metadata(self._pedigree(lambda _source: _NO_DIGEST))
+        metadata = self._metadata(self._unfinished_pedigree)
         return ShardedOutput(self.place, types, metadata, _MAX_SHARD_BYTES)
 
     @property
@@ -110,10 +111,19 @@ class MergeJob(RecordedMerge):
         """All that the merged weights depend on; reads every input once, for its digest."""
         return self._pedigree(lambda source: source.digest)
 
+    @property
+    def _unfinished_pedigree(self) -> dict[str, Any]:
+        """The pedigree with placeholders for the digests, of the same length."""
+        return self._pedigree(lambda _source: _NO_DIGEST)
+
     def _pedigree(self, digest_of: Callable[[Source], str]) -> dict[str, Any]:
         digests = [digest_of(source) for source in self.sources]
         base_digest = None if self.base is None else digest_of(self.base)
         return pedigree_of(self.file, digests, base_digest, **self.file.exceptions)
+
+    def _metadata(self, pedigree: Mapping[str, Any]) -> dict[str, str]:
+        """Return the metadata of the headers of the output."""
+        return pedigree_metadata(pedigree)
 
     @property
     def forecast(self) -> dict[str, float]:
@@ -125,6 +135,11 @@ class MergeJob(RecordedMerge):
             "GB of memory at most": 4 * held / 1e9,
             "GB free on the disk": shutil.disk_usage(self.place.absolute().parent).free / 1e9,
         }
+
+    @property
+    def summary(self) -> str:
+        """The size of the output."""
+        return f"{self.output.num_bytes / 1e9:.2f} GB"
 
     def check(self) -> None:
         """Refuse a merge that is not possible, before any weight is read.
@@ -143,24 +158,27 @@ class MergeJob(RecordedMerge):
         Raises:
             InputError: the output cannot be written, or a value is not finite.
         """
-        # Digests are computed during the merge, so until then a file is identified by its state.
         states = self._states()
         digest_in_background(self.files)
         merge_to_disk(
             self.plans,
             self.output,
-            content_key(states=states, **self._pedigree(lambda _source: _NO_DIGEST)),
+            self._key(states),
             num_threads=os.cpu_count() or 1,
             on_bytes=on_bytes,
             complete_folder=lambda folder: self._complete(folder, states),
         )
+
+    def _key(self, states: Sequence[FileState]) -> str:
+        """Return the key of an unfinished merge: digests are not known yet, so of file states."""
+        return content_key(states=states, **self._unfinished_pedigree)
 
     def _states(self) -> list[FileState]:
         return [state for model in self.inputs for state in model.states]
 
     def _complete(self, folder: Path, states: Sequence[FileState]) -> None:
         """Write what is known once all inputs are read, and the files next to the weights."""
-        self.output.write_metadata(pedigree_metadata(self.pedigree))
+        self.output.write_metadata(self._metadata(self.pedigree))
         for before, now in zip(states, self._states(), strict=True):
             if before != now:
                 raise InputError(f"{now[0]}: changed during the merge; merge again")
@@ -192,7 +210,7 @@ class MergeJob(RecordedMerge):
         origin = (
             model_and_adapter(self.folder, self.file.config_from)[0]
             if self.file.config_from
-            else (self.base or self.sources[0]).folder
+            else self.reference.folder
         )
         if origin is not None and origin.is_dir():
             copy_companions(origin, folder)
@@ -215,6 +233,15 @@ class MergeJob(RecordedMerge):
 
 def _resolved(source: Source) -> tuple[Path, ...]:
     return tuple(file.resolve() for file in source.files)
+
+
+def different_recipes(plans: Sequence[TensorPlan]) -> list[TensorPlan]:
+    """Return one plan for each recipe, since equal ones are checked once."""
+    by_recipe = {
+        repr((plan.recipe.method, plan.recipe.coefficients, plan.recipe.options)): plan
+        for plan in plans
+    }
+    return [*by_recipe.values()]
 
 
 def _check_recipe(plan: TensorPlan, *, has_base: bool) -> None:

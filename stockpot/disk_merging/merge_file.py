@@ -9,29 +9,19 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from stockpot.disk_merging.model_entry import ModelEntry, Rule
 from stockpot.disk_merging.rule_section import RuleSection
+from stockpot.disk_merging.signature_roles import check_roles, in_order
 from stockpot.errors import InputError
 from stockpot.merging.masks import Masks
 from stockpot.yaml_files import Section
 
 Scalar = float | bool | str
-Rule = dict[Literal["filter", "value"], Any]
 Value = Scalar | list[float] | list[Rule]
 
 Dtype = Literal["float64", "float32", "float16", "bfloat16"]
 
 _EXACT_WITHOUT_BASE = ("linear", "task_arithmetic")  # the sum of changes is the change
-
-
-class ModelEntry(Section):
-    """One model that is merged."""
-
-    path: str = Field(
-        description="a folder, a .safetensors file, a file of PyTorch weights; or model+adapter"
-    )
-    coefficient: float | list[float] | list[Rule] = Field(
-        1.0, description="a number; or a list over the layers' depth; or a list of filter and value"
-    )
 
 
 class LayerSource(ModelEntry):
@@ -93,6 +83,9 @@ class Exceptions(Section):
 RULES = ("layers", "rules", "masks", *Exceptions.model_fields)
 # Fields that do not apply to a merge into an adapter.
 _OF_MODELS = ("base", "config_from", "equal_tokenizers", *RULES)
+# Those that do not apply to weight signatures, whose models have different roles.
+_NOT_OF_SIGNATURES = ("layers", "rules", "missing", "mismatch", "integer")
+_NOT_OF_PATCHES = ("masks", "dtype", "config_from", "equal_tokenizers")
 
 
 class MergeFile(Exceptions):
@@ -116,9 +109,12 @@ class MergeFile(Exceptions):
     )
     seed: int = Field(0, ge=0, lt=2**32, description="of random methods")
     equal_tokenizers: bool = Field(False, description="refuse models whose vocabularies differ")
-    output: Literal["model", "adapter"] = Field(
-        "model", description="adapter: merge adapters with each other, without a base"
+    output: Literal["model", "adapter", "patch"] = Field(
+        "model",
+        description="adapter: merge adapters with each other, without a base; patch: write weight "
+        "signatures into a small file, to add them to models later",
     )
+    bits: int = Field(8, ge=1, le=8, description="of each entry of a patch")
     rank: int | None = Field(
         None, ge=1, description="maximum rank of the merged adapter; null: exact"
     )
@@ -146,7 +142,7 @@ class MergeFile(Exceptions):
 
     @model_validator(mode="after")
     def _an_adapter_is_a_sum_of_adapters(self) -> MergeFile:
-        if self.output == "model":
+        if self.output != "adapter":
             if self.rank is not None:
                 raise ValueError(f"rank applies only to `output: adapter`, got {self.rank}")
             return self
@@ -160,14 +156,34 @@ class MergeFile(Exceptions):
                 raise ValueError(f"{field} is not for `output: adapter`; remove one of them")
         return self
 
+    @model_validator(mode="after")
+    def _roles_are_those_of_signatures(self) -> MergeFile:
+        if self.output != "patch" and self._sets("bits"):
+            raise ValueError(f"bits applies only to `output: patch`, got {self.bits}")
+        is_patch = self.output == "patch"
+        inapplicable = (*_NOT_OF_SIGNATURES, *(_NOT_OF_PATCHES if is_patch else ()))
+        refused = [field for field in inapplicable if self._sets(field)]
+        check_roles(
+            self.method,
+            [*self.entries, *(part for layer in self.layers for part in layer.models)],
+            is_patch=is_patch,
+            has_base=self.base is not None,
+            refused=refused[0] if refused else None,
+        )
+        return self
+
     @property
     def entries(self) -> list[ModelEntry]:
-        """The models with their coefficients; with `layers`, each source model once."""
+        """The models with their coefficients, in the order of the merge.
+
+        With `layers`, each source model once.
+        """
         paths = dict.fromkeys(source.path for part in self.layers for source in part.models)
-        return [
+        listed = [
             ModelEntry(path=entry) if isinstance(entry, str) else entry
             for entry in self.models or paths
         ]
+        return in_order(listed)
 
     @property
     def exceptions(self) -> dict[str, Any]:

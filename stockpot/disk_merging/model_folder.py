@@ -122,7 +122,7 @@ def adapter_card(name: str, pedigree: Mapping[str, Any], summary: str) -> str:
 def _inputs_table(kind: str, pedigree: Mapping[str, Any]) -> str:
     rows = [
         (
-            Path(model["path"]).name,
+            Path(model["path"]).name + (f" ({model['role']})" if "role" in model else ""),
             "by layer" if "layers" in pedigree else str(model["coefficient"]),
             f"`{model['digest'][:16]}`",
         )

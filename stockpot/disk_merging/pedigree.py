@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PEDIGREE = "stockpot.merge"  # the key of the pedigree in a header's metadata
 
-_FIELDS = ("method", "options", "seed", "dtype", "output", "rank", *RULES)
+_FIELDS = ("method", "options", "seed", "dtype", "output", "rank", "bits", *RULES)
 
 
 def pedigree_of(
@@ -45,6 +45,7 @@ def pedigree_of(
         "dtype": file.dtype,
         "models": [
             {"path": entry.path, "digest": digest, "coefficient": entry.coefficient}
+            | ({"role": entry.role} if entry.role else {})
             for entry, digest in zip(file.entries, digests, strict=True)
         ],
         "base": None if file.base is None else {"path": file.base, "digest": base_digest},
@@ -75,7 +76,10 @@ def read_pedigree(path: Path) -> dict[str, Any]:
 def _recorded_file(pedigree: Mapping[str, Any]) -> MergeFile:
     """Return the merge file that a pedigree records."""
     base = pedigree["base"]
-    models = [{"path": m["path"], "coefficient": m["coefficient"]} for m in pedigree["models"]]
+    models = [
+        {name: value for name, value in model.items() if name != "digest"}
+        for model in pedigree["models"]
+    ]
     return MergeFile.model_validate(
         {field: pedigree[field] for field in _FIELDS if field in pedigree}
         | {"models": None if "layers" in pedigree else models, "base": base and base["path"]}

@@ -21,7 +21,9 @@ from stockpot.merging.whole_model import check_scopes
 from stockpot.storage.weights.output import TensorType
 from stockpot.storage.weights.sources import Source
 
-_COPY = Recipe.of(passthrough, (1.0,))
+COPY = Recipe.of(passthrough, (1.0,))
+"""The recipe of a tensor that is copied from one model."""
+
 _NO_EXCEPTIONS = Exceptions()
 
 
@@ -112,7 +114,7 @@ def _planned(chosen: TensorInputs, recipe: Recipe, dtype: torch.dtype | None) ->
 def _of_members(recipe: Recipe, members: tuple[int, ...] | None) -> Recipe:
     """Restrict a recipe to the models that take part; None stands for a copy."""
     if members is None:
-        return _COPY
+        return COPY
     if len(members) == len(recipe.coefficients):
         return recipe
     ids = recipe.model_ids or tuple(map(str, range(len(recipe.coefficients))))

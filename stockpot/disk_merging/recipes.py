@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 
-from stockpot.disk_merging.merge_file import LayersEntry, MergeFile, ModelEntry, value_at
+from stockpot.disk_merging.merge_file import LayersEntry, MergeFile, value_at
+from stockpot.disk_merging.model_entry import ModelEntry
 from stockpot.merging.name_rules import NameRule
 from stockpot.merging.recipe import Recipe
 from stockpot.merging.registry import METHODS

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from stockpot.errors import InputError
+from stockpot.merging.signature_layers import SIGNATURES
 from stockpot.yaml_files import Section
 
 
@@ -35,6 +36,10 @@ class RuleSection(Section):
         from stockpot.merging.registry import METHODS
 
         method = METHODS[self.method]
+        if self.method == SIGNATURES:
+            raise InputError(
+                f"rules: {SIGNATURES} is not for single tensors, whose models have roles"
+            )
         if method.side_information is not None:
             raise InputError(
                 f"rules: {self.method} needs {method.side_information}, which rules cannot give; "

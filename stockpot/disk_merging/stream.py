@@ -83,7 +83,7 @@ def _with_models_measured(plans: Sequence[TensorPlan], num_threads: int) -> dict
         spread = partial(_in_order, pool, 2 * num_threads)
         recipes = measure_models(
             {plan.name: plan.recipe for plan in plans if plan.is_weight},
-            lambda name: _runs(by_name[name], spread),
+            lambda name: runs_of(by_name[name], spread),
         )
     return by_name | {n: replace(by_name[n], recipe=recipe) for n, recipe in recipes.items()}
 
@@ -104,7 +104,7 @@ def _merge_shard(
             # Measure all before merging any, so that no thread waits for another.
             big = [p for p in plans if p not in alone and _is_big(p)]
             spread = partial(_in_order, pool, 2 * num_threads)
-            measured = {p.name: p.recipe.measured(p.name, _runs(p, spread)) for p in big}
+            measured = {p.name: p.recipe.measured(p.name, runs_of(p, spread)) for p in big}
             futures = {
                 pool.submit(work): num_bytes
                 for plan in plans
@@ -149,7 +149,8 @@ def _is_big(plan: TensorPlan) -> bool:
     return _is_elementwise(plan) and plan.num_elements > _PIECE
 
 
-def _runs(plan: TensorPlan, spread: Any = map) -> Runs:
+def runs_of(plan: TensorPlan, spread: Any = map) -> Runs:
+    """Return the entries of a tensor in all models, read run by run; `spread` is as in `Runs`."""
     return Runs(len(plan.inputs), plan.num_elements, partial(_run, plan), spread)
 
 
@@ -172,7 +173,7 @@ def _is_elementwise(plan: TensorPlan) -> bool:
 
 def _merge_whole(plan: TensorPlan, writer: ShardWriter) -> None:
     if _is_elementwise(plan):
-        measured = plan.recipe.measured(plan.name, _runs(plan))
+        measured = plan.recipe.measured(plan.name, runs_of(plan))
         _merge_runs(plan, measured, writer, 0, plan.num_elements)
         return
     try:
@@ -189,7 +190,7 @@ def _merge_whole(plan: TensorPlan, writer: ShardWriter) -> None:
                 check_agreement(plan.name, tensors, taken, plan.recipe.masks)
             merged = merge_tensor(plan.name, tensors, plan.recipe, base)
     except InputError:
-        _check_finite(plan)
+        check_finite(plan)
         raise
     writer.write(plan.name, _rounded(plan, merged))
 
@@ -214,7 +215,7 @@ def _finite_run(plan: TensorPlan, first: int, last: int) -> Run:
     if not all(
         torch.isfinite(tensor.sum()) for tensor in (*run.tensors, run.base) if tensor is not None
     ):
-        _check_finite(plan)
+        check_finite(plan)
     return run
 
 
@@ -246,7 +247,7 @@ def _check_rounded(plan: TensorPlan, merged: Tensor, rounded: Tensor) -> None:
     too_large = rounded.dtype == _SATURATING and bool((merged.abs() > limit).any())
     if torch.isfinite(rounded.double()).all() and not too_large:
         return
-    _check_finite(plan)
+    check_finite(plan)
     if not torch.isfinite(merged).all():
         raise InputError(
             f"tensor {plan.name!r}: {plan.recipe.method} returned values that are not finite"
@@ -257,7 +258,12 @@ def _check_rounded(plan: TensorPlan, merged: Tensor, rounded: Tensor) -> None:
     )
 
 
-def _check_finite(plan: TensorPlan) -> None:
+def check_finite(plan: TensorPlan) -> None:
+    """Refuse a tensor with a value that is not finite.
+
+    Raises:
+        InputError: with the first model that has one.
+    """
     means = [origin.mean for origin in plan.inputs if origin.is_variance]
     for origin in (*plan.origins, *means):
         if not torch.isfinite(origin.read().to(plan.working_dtype)).all():

@@ -41,6 +41,7 @@ METHODS: Registry[Method] = Registry(
         "ties": "stockpot.merging.methods.ties:ties",
         "tsv": "stockpot.merging.methods.tsv:tsv",
         "variance_corrected": "stockpot.merging.methods.variance_corrected:variance_corrected",
+        "weight_signatures": "stockpot.merging.methods.weight_signatures:weight_signatures",
         "wise_ft": "stockpot.merging.methods.wise_ft:wise_ft",
         "wudi": "stockpot.merging.methods.wudi:wudi",
     },

@@ -270,3 +270,43 @@ def test_adapters_are_merged_explained_and_verified(
     assert "1 modules, rank 3, Frobenius error" in said
     assert "output: adapter\nrank: 3" in said
     assert "equal byte for byte" in said
+
+
+def test_signatures_are_written_added_and_removed(stockpot: Stockpot, tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for name in ("pretrained", "clean", "noise", "model"):
+        (tmp_path / name).mkdir()
+        state = {
+            f"layers.{n}.weight": torch.randn(8, 8, generator=generator).bfloat16()
+            for n in range(6)
+        }
+        save_file(state, tmp_path / name / "model.safetensors")
+    (tmp_path / "patch.yaml").write_text(
+        "method: weight_signatures\noutput: patch\nbits: 4\nbase: pretrained\n"
+        "models: [{path: clean, role: clean}, {path: noise, role: corrupted}]"
+    )
+    patched = (
+        "method: weight_signatures\n"
+        "models: [{path: TARGET, role: target}, {path: noise.safetensors, role: patch}]\n"
+    )
+    (tmp_path / "apply.yaml").write_text(patched.replace("TARGET", "model") + "dtype: float32")
+    (tmp_path / "undo.yaml").write_text(patched.replace("TARGET", "robust") + "dtype: bfloat16")
+
+    written = stockpot("merge", "patch.yaml", "noise.safetensors")
+    added = stockpot("merge", "apply.yaml", "robust")
+    removed = stockpot("merge", "undo.yaml", "restored", "--remove")
+    verified = stockpot("verify", "noise.safetensors"), stockpot("verify", "restored")
+    explained = stockpot("explain", "restored")
+
+    assert written[0] == 0, written[1]
+    assert "2 signatures in 4 bits; rounding changes an entry by at most " in written[1]
+    assert added[0] == 0, added[1]
+    assert "signatures in 2 of 6 tensors: layers.0.weight, layers.1.weight" in added[1]
+    assert removed[0] == 0, removed[1]
+    assert [code for code, _ in verified] == [0, 0]
+    assert "'remove': True" in explained[1]
+    first, robust, last = (
+        load_file(tmp_path / name / "model.safetensors") for name in ("model", "robust", "restored")
+    )
+    assert not torch.equal(robust["layers.0.weight"].bfloat16(), first["layers.0.weight"])
+    assert all(torch.equal(first[name], last[name]) for name in first)

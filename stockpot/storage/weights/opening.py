@@ -10,6 +10,9 @@ from stockpot.storage.weights.adapter_config import CONFIG
 from stockpot.storage.weights.adapters import Adapter, is_adapter, open_adapter
 from stockpot.storage.weights.sources import Source, open_files
 
+PATCH = "stockpot.patch"
+"""The key of the metadata of files of weight signatures, which `stockpot merge` writes."""
+
 
 def open_source(path: Path, base: Source | None = None) -> Source:
     """Open a model: a safetensors file, a pickle of weights, a folder with either, or an adapter.
@@ -34,6 +37,10 @@ def open_source(path: Path, base: Source | None = None) -> Source:
         raise InputError(
             f"{path}: has LoRA factors ({factors[0]!r}), which cannot be merged one by one; name "
             f"the adapter's folder, with {CONFIG}"
+        )
+    if PATCH in source.metadata:
+        raise InputError(
+            f"{path}: is a patch of weight signatures, not a model; list it with role: patch"
         )
     return source
 

@@ -20,6 +20,7 @@ _LANGUAGE_MODEL_HEAD = re.compile(r"(^|\.)(lm_head|embed_out)\.weight$")
 _LAYER = re.compile(r"(?:^|\.)(\d+)(?:\.|$)")
 _BEFORE_LAYERS = re.compile(r"embed(?!_out)|wte|wpe")
 _AFTER_LAYERS = re.compile(r"head|norm|score|classifier|pooler|embed_out|ln_f|(^|\.)output\.")
+_STEM = re.compile(r"(^|\.)(\w+_)?stem\.")
 
 
 def is_head(name: str) -> bool:
@@ -72,3 +73,26 @@ def num_layers(names: Iterable[str]) -> int:
 def is_after_layers(name: str) -> bool:
     """Return whether a tensor outside the layers is applied after them, as heads and last norms."""
     return bool(_AFTER_LAYERS.search(name)) and not _BEFORE_LAYERS.search(name)
+
+
+def forward_order(names: Iterable[str]) -> list[str]:
+    """Sort names as a net applies its tensors, as far as their names tell.
+
+    Those before the numbered layers come first, heads and final norms last; within a part numbers
+    count as numbers, so that layer 2 comes before layer 10.
+    """
+    return sorted(names, key=lambda name: (_part_of(name), _numbers_and_texts(name)))
+
+
+def _part_of(name: str) -> int:
+    stack = stack_of(name)
+    if _STEM.search(name):
+        return 0
+    if stack is not None:
+        return 2 if is_head(stack) else 1
+    return 2 if is_after_layers(name) or is_head(name) else 0
+
+
+def _numbers_and_texts(name: str) -> list[tuple[int, str]]:
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), "") if part.isdigit() else (0, part) for part in parts]

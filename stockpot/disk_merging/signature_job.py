@@ -1,0 +1,132 @@
+"""Merges on disk by weight signatures: added to a model, or removed again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from stockpot.disk_merging.inspection import some_of
+from stockpot.disk_merging.job import MergeJob, different_recipes
+from stockpot.disk_merging.merge_file import MergeFile
+from stockpot.disk_merging.patches import open_patch
+from stockpot.disk_merging.plan import TensorPlan
+from stockpot.disk_merging.recipes import TensorRecipes
+from stockpot.disk_merging.signature_plans import SignaturePlans
+from stockpot.errors import InputError
+from stockpot.merging.recipe import Recipe
+from stockpot.merging.signature_layers import NUM_LAYERS, SIGNATURES, split_layers
+from stockpot.storage.weights.sources import Source
+
+
+class SignatureJob(MergeJob):
+    """One addition of weight signatures to a model; other tensors of the model are copied."""
+
+    @cached_property
+    def sources(self) -> list[Source]:
+        """The models and patches, opened, in the order of their roles."""
+        return [
+            open_patch(self.folder / Path(entry.path).expanduser())
+            if entry.role == "patch"
+            else self._open(entry.path, self.base)
+            for entry in self.file.entries
+        ]
+
+    @property
+    def reference(self) -> Source:
+        """The target."""
+        return self.sources[0]
+
+    @cached_property
+    def plans(self) -> list[TensorPlan]:
+        """The plan of each tensor of the target.
+
+        Raises:
+            InputError: the models do not match, or an option is not possible.
+        """
+        dtype = None if self.file.dtype is None else getattr(torch, self.file.dtype)
+        return self._signatures.copies(self.signed, dtype)
+
+    @cached_property
+    def signed(self) -> list[TensorPlan]:
+        """The plans of the tensors that have a signature, in forward order.
+
+        Raises:
+            InputError: as for `plans`.
+        """
+        num_layers, _ = _split(self.file)
+        if any(entry.role == "patch" for entry in self.file.entries):
+            self._check_patched()
+        plans = self._signatures.signed(num_layers)
+        for plan in different_recipes(plans):
+            plan.recipe.check(has_base=plan.base is not None)
+        return plans
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """The tensors that have a signature."""
+        names = [plan.name for plan in self.signed]
+        if not names:
+            return ["no tensor has a signature: the corrupted models equal the clean one"]
+        count = len(self.reference.tensors)
+        return [f"signatures in {len(names)} of {count} tensors: {some_of(names)}"]
+
+    @property
+    def notes_on_contents(self) -> list[str]:
+        """Corrupted models that equal the clean one, once every input has been read."""
+        pairs = list(zip(self.file.entries, self.sources, strict=True))
+        clean = [source.digest for entry, source in pairs if entry.role == "clean"]
+        return [
+            f"{entry.path} equals the clean model: its signature is 0"
+            for entry, source in pairs
+            if entry.role == "corrupted" and source.digest in clean
+        ]
+
+    @property
+    def _signatures(self) -> SignaturePlans:
+        recipe_of = TensorRecipes(self.file, self.sources)
+
+        def without_layers(name: str) -> Recipe:
+            recipe = recipe_of(name)
+            options = {n: value for n, value in recipe.options.items() if n != NUM_LAYERS}
+            return replace(recipe, options=options)
+
+        return SignaturePlans(
+            self.file.entries, self.sources, self.base, without_layers, self.file.exclude
+        )
+
+    def _check_patched(self) -> None:
+        """Refuse settings that a merge of patches cannot have."""
+        if NUM_LAYERS in self.file.options:
+            raise InputError(
+                f"options: {NUM_LAYERS} is chosen where a patch is written, got "
+                f"{self.file.options[NUM_LAYERS]!r} where it is added; remove it"
+            )
+        if self.file.masks not in (None, "first", "none"):
+            raise InputError(
+                f"masks: must be first (the target's) or none with patches, which have no mask, "
+                f"got {self.file.masks!r}"
+            )
+
+
+def removing(file: MergeFile) -> MergeFile:
+    """Return a merge file that removes the signatures which the given one adds.
+
+    Raises:
+        InputError: it adds none.
+    """
+    if file.method != SIGNATURES or file.output == "patch":
+        found = "output: patch" if file.method == SIGNATURES else f"method {file.method!r}"
+        raise InputError(
+            f"--remove: is for a merge file that adds {SIGNATURES} to a target, got {found}"
+        )
+    return file.model_copy(update={"options": {**file.options, "remove": True}})
+
+
+def _split(file: MergeFile) -> tuple[int | str, dict[str, object]]:
+    try:
+        return split_layers(file.options)
+    except ValueError as error:
+        raise InputError(f"options: {error}") from error
