@@ -351,6 +351,7 @@ def test_integer_buffers_that_differ_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "soup").exists()
 
 
+@PATHS
 @pytest.mark.usefixtures("_tiny_pieces")
 @pytest.mark.parametrize(
     ("tensor", "value"),
@@ -464,6 +465,7 @@ def test_a_variance_without_its_mean_is_refused_before_anything_is_written(tmp_p
     assert sorted(tmp_path.iterdir()) == paths
 
 
+@PATHS
 def test_inputs_that_cannot_be_written_to_are_merged_and_stay_as_they_are(
     tmp_path: Path, method: Method
 ) -> None:
