@@ -60,6 +60,7 @@ def test_a_diverging_ingredient_is_marked_and_left_out_and_the_experiment_goes_o
     assert "Nothing to do" in again.output
 
 
+@pytest.mark.full
 def test_too_few_good_ingredients_stop_the_run_with_their_reasons(
     finished_project: ProjectFolder,
 ) -> None:
