@@ -1,4 +1,4 @@
-"""Whether weights of which many are 0 agree on their places, found by a sample if they are large."""
+"""Weights of which many are 0 must agree on their places, found by a sample if they are large."""
 
 from __future__ import annotations
 
