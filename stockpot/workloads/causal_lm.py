@@ -12,21 +12,17 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from stockpot.errors import InputError
-from stockpot.workloads.files import digest_of
 from stockpot.workloads.protocol import SPLITS, Batch, Metric, Task
 from stockpot.workloads.tables.reading import Table
 from stockpot.workloads.tables.table_formats import PLAIN
-from stockpot.workloads.tables.table_workload import TableWorkload
-from stockpot.workloads.texts.pretrained import Pretrained
-from stockpot.workloads.texts.text_data import open_data
+from stockpot.workloads.texts.text_workload import LanguageModelWorkload
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor, nn
+    from torch import Tensor, nn
 
     from stockpot.workloads.batches import TokenDataset
 
 _NO_TOKEN = -100  # ignored in targets
-_DEFAULT_LENGTH = 512
 
 Sequences = list[list[int]]
 
@@ -41,7 +37,7 @@ def log_likelihood(outputs: Tensor, targets: Tensor) -> Tensor:
     return -outputs.sum(dim=1) / (targets != _NO_TOKEN).sum(dim=1)
 
 
-class CausalLanguageModel(TableWorkload):
+class CausalLanguageModel(LanguageModelWorkload):
     """Texts, split by their files or by the seed, with other files as shifts.
 
     Each row of a table is a text, followed by the end-of-text token. A plain text is cut into
@@ -80,23 +76,10 @@ class CausalLanguageModel(TableWorkload):
         text: str = "text",
         max_length: int = 0,
     ) -> None:
-        super().__init__(seed, val_shifts, test_shifts)
-        self._pretrained = Pretrained(model)
-        self._data = open_data(data, self._shift_splits)
+        super().__init__(
+            seed, val_shifts, test_shifts, model=model, data=data, max_length=max_length
+        )
         self._text = text
-        self._max_length = max_length
-
-    def data_digest(self) -> str:
-        """Return the SHA-256 (hex) of the splits' and the model's files, and the seed."""
-        return digest_of(data=super().data_digest(), model=self._pretrained.digest())
-
-    def build_model(self, generator: Generator) -> nn.Module:
-        """Build the net with the pretrained weights; missing ones depend on `generator` alone."""
-        return self._pretrained.build("AutoModelForCausalLM", generator)
-
-    def augment(self, batch: Batch, strength: float, generator: Generator) -> Batch:  # noqa: ARG002 (no augmentation)
-        """Return the batch unchanged."""
-        return batch
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the loss of each next token, in nats, 0 where ignored; (N, T)."""
@@ -156,8 +139,7 @@ class CausalLanguageModel(TableWorkload):
         from stockpot.workloads.texts.tokens import cut_note
 
         tokenizer = self._pretrained.tokenizer
-        default = min(_DEFAULT_LENGTH, self._pretrained.longest)
-        longest = self._pretrained.check_length(self._max_length or default)
+        longest = self._longest
         texts = table.texts(self._text)
         if table.path.suffix == PLAIN:
             return blocks(tokenizer, texts[0], longest, table.path)
@@ -177,7 +159,7 @@ class CausalLanguageModel(TableWorkload):
             sequences = [found[index] for index in indices]
         else:
             sequences = self._tokenized(name, table)
-        ids, mask = padded(sequences, self._pretrained.tokenizer.pad_token_id or 0)
+        ids, mask = padded(sequences, self._padding)
         targets = torch.full_like(ids, _NO_TOKEN)
         targets[:, :-1] = ids[:, 1:].masked_fill(mask[:, 1:] == 0, _NO_TOKEN)
         return TokenDataset(ids, mask, targets, lengths=mask.sum(dim=1))

@@ -11,22 +11,17 @@ from typing import TYPE_CHECKING
 
 from stockpot.errors import InputError
 from stockpot.workloads.classification import accuracy
-from stockpot.workloads.files import digest_of
 from stockpot.workloads.protocol import Batch, Metric, Task
 from stockpot.workloads.tables.reading import Table
-from stockpot.workloads.tables.table_workload import TableWorkload
-from stockpot.workloads.texts.pretrained import Pretrained
-from stockpot.workloads.texts.text_data import open_data
+from stockpot.workloads.texts.text_workload import LanguageModelWorkload
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor, nn
+    from torch import Tensor, nn
 
     from stockpot.workloads.batches import TokenDataset
 
-_DEFAULT_LENGTH = 512
 
-
-class Preferences(TableWorkload):
+class Preferences(LanguageModelWorkload):
     """Pairs of responses to prompts, split by their files or by the seed.
 
     The net is built by `AutoModelForCausalLM` in float32. Its outputs are the log-probabilities of
@@ -75,23 +70,10 @@ class Preferences(TableWorkload):
         rejected: str = "rejected",
         max_length: int = 0,
     ) -> None:
-        super().__init__(seed, val_shifts, test_shifts)
-        self._pretrained = Pretrained(model)
-        self._data = open_data(data, self._shift_splits)
+        super().__init__(
+            seed, val_shifts, test_shifts, model=model, data=data, max_length=max_length
+        )
         self._prompt, self._responses = prompt, (chosen, rejected)
-        self._max_length = max_length
-
-    def data_digest(self) -> str:
-        """Return the SHA-256 (hex) of the splits' and the model's files, and the seed."""
-        return digest_of(data=super().data_digest(), model=self._pretrained.digest())
-
-    def build_model(self, generator: Generator) -> nn.Module:
-        """Build the net with the pretrained weights; missing ones depend on `generator` alone."""
-        return self._pretrained.build("AutoModelForCausalLM", generator)
-
-    def augment(self, batch: Batch, strength: float, generator: Generator) -> Batch:  # noqa: ARG002 (no augmentation)
-        """Return the batch unchanged."""
-        return batch
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the log-probability of both responses of each pair, in nats; (N, 2)."""
@@ -150,8 +132,7 @@ class Preferences(TableWorkload):
         from stockpot.workloads.texts.tokens import cut_note
 
         rows = self._pairs(table)
-        default = min(_DEFAULT_LENGTH, self._pretrained.longest)
-        longest = self._pretrained.check_length(self._max_length or default)
+        longest = self._longest
         tokenizer = self._pretrained.tokenizer
         prompts = [rows[index][0] if self._prompt else "" for index in indices]
         # The preferred response is the first one in every other row.
@@ -160,7 +141,7 @@ class Preferences(TableWorkload):
         pairs, num_cut = tokenized(tokenizer, prompts, ordered, longest, places)
         if num_cut:
             self._note(name, cut_note(num_cut, 2 * len(indices), name, longest))
-        ids, mask, is_response = padded_pairs(pairs, tokenizer.pad_token_id or 0)
+        ids, mask, is_response = padded_pairs(pairs, self._padding)
         preferred = torch.tensor([index % 2 for index in indices])
         lengths = mask.sum(dim=-1).amax(dim=1)
         return TokenDataset(ids, mask, is_response, preferred, lengths=lengths)

@@ -10,12 +10,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from stockpot.workloads.classification import accuracy, cross_entropies
-from stockpot.workloads.files import digest_of
 from stockpot.workloads.protocol import Batch, Metric, Task
 from stockpot.workloads.tables.reading import Table
-from stockpot.workloads.tables.table_workload import TableWorkload
-from stockpot.workloads.texts.pretrained import Pretrained
-from stockpot.workloads.texts.text_data import open_data
+from stockpot.workloads.texts.text_workload import TextWorkload
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -25,7 +22,7 @@ if TYPE_CHECKING:
 _MASKED = 0.15  # share of the tokens, as in BERT's training (Devlin et al. 2019)
 
 
-class TextClassification(TableWorkload):
+class TextClassification(TextWorkload):
     """Texts in classes, split by their files or by the seed, with other files as shifts.
 
     The net is built by `AutoModelForSequenceClassification` in float32: for BERT, a linear head on
@@ -66,16 +63,11 @@ class TextClassification(TableWorkload):
         text_pair: str = "",
         max_length: int = 0,
     ) -> None:
-        super().__init__(seed, val_shifts, test_shifts)
-        self._pretrained = Pretrained(model)
-        self._data = open_data(data, self._shift_splits)
+        super().__init__(
+            seed, val_shifts, test_shifts, model=model, data=data, max_length=max_length
+        )
         self._texts = (text, text_pair) if text_pair else (text,)
         self._target = label
-        self._max_length = max_length
-
-    def data_digest(self) -> str:
-        """Return the SHA-256 (hex) of the splits' and the model's files, and the seed."""
-        return digest_of(data=super().data_digest(), model=self._pretrained.digest())
 
     def build_model(self, generator: Generator) -> nn.Module:
         """Build the net: the pretrained encoder, with a head from `generator` alone."""
@@ -131,12 +123,11 @@ class TextClassification(TableWorkload):
 
         columns = [table.texts(column) for column in self._texts]
         chosen = [[column[index] for index in indices] for column in columns]
-        longest = self._pretrained.check_length(self._max_length)
-        tokenizer = self._pretrained.tokenizer
-        tokens, num_cut = tokenize(tokenizer, chosen, longest)
+        longest = self._longest
+        tokens, num_cut = tokenize(self._pretrained.tokenizer, chosen, longest)
         if num_cut:
             self._note(name, cut_note(num_cut, len(indices), name, longest))
-        ids, mask = padded(tokens["input_ids"], tokenizer.pad_token_id or 0)
+        ids, mask = padded(tokens["input_ids"], self._padding)
         has_types = len(columns) > 1 and "token_type_ids" in tokens
         types = [padded(tokens["token_type_ids"], 0)[0]] if has_types else []
         targets = torch.tensor(table.targets(self._target, self._classes))[torch.tensor(indices)]

@@ -7,11 +7,30 @@ on the outputs, but a longer weight makes effective steps shorter.
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
+from torch.optim import Optimizer
 
 EPS = 1e-8
+
+
+class TensorwiseOptimizer(Optimizer):
+    """An optimizer that updates one tensor after another."""
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
+        """Do one step; the closure is ignored."""
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self._update(weight, weight.grad, group)
+
+    def _update(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        """Update one tensor, in place."""
+        raise NotImplementedError
 
 
 def projected(

@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
-from stockpot.ingredients.finetuning.scale_invariance import projected
+from stockpot.ingredients.finetuning.scale_invariance import TensorwiseOptimizer, projected
 
 
-class SGDP(Optimizer):
+class SGDP(TensorwiseOptimizer):
     """SGD with momentum, without steps along scale-invariant weights.
 
     For such weights the radial part of a step is removed, and the weight decay is reduced. Unlike
@@ -44,14 +43,6 @@ class SGDP(Optimizer):
         """
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "delta": delta}
         super().__init__(params, defaults | {"wd_ratio": wd_ratio, "nesterov": nesterov})
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
-        """Do one step; the closure is ignored."""
-        for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    self._update(weight, weight.grad, group)
 
     def _update(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         """Update one tensor: algorithm 1 of the paper, as in the authors' code."""

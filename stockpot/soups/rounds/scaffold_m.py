@@ -6,21 +6,12 @@ https://arxiv.org/abs/2306.16504.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stockpot.soups.rounds.changes import (
-    check_range,
-    equal_shares,
-    in_types,
-    named,
-    part,
-    plus,
-    stepped,
-    weighted_change,
-)
-from stockpot.soups.rounds.rule import Correction, Merged, Round, ServerRule
+from stockpot.soups.rounds.changes import in_types, named, part, plus
+from stockpot.soups.rounds.fedavg_m import FedAvgM
+from stockpot.soups.rounds.rule import Correction, Merged, Round
 from stockpot.soups.rounds.scaffold import updated_controls
 
 if TYPE_CHECKING:
@@ -28,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScaffoldM(ServerRule):
+class ScaffoldM(FedAvgM):
     """SCAFFOLD-M: control variates, and the mean direction of the last round in each local step.
 
     Attributes:
@@ -39,14 +30,6 @@ class ScaffoldM(ServerRule):
     control variate is the mean of its gradients, g the mean change of the last round per step.
     """
 
-    beta: float = 0.1
-    server_step: float = 1.0
-    needs_sgd = True
-
-    def __post_init__(self) -> None:
-        check_range("beta", self.beta, 0, 1)
-        check_range("server_step", self.server_step, 0, math.inf)
-
     def correction(self, memory: State, own: State) -> Correction:
         """Return beta, and beta (c - c_i) + (1 - beta) g."""
         control, direction = part(memory, "control"), part(memory, "direction")
@@ -55,13 +38,10 @@ class ScaffoldM(ServerRule):
 
     def merge(self, done: Round) -> Merged:
         """Step to the mean; remember the mean direction and the control variates."""
-        shares = equal_shares(done)
-        change = weighted_change(done, shares)
-        weights = stepped(done, change, self.server_step, shares)
+        merged = super().merge(done)
         corrections = {
             client: self.correction(done.memory, done.own.get(client, {})) for client in done.models
         }
         control, own = updated_controls(done, part(done.memory, "control"), done.own, corrections)
-        direction = in_types(plus((-1 / done.path, change)), done.start)
-        memory = named("control", control) | named("direction", direction)
-        return Merged(weights, memory, own, shares)
+        memory = named("control", control) | named("direction", merged.memory)
+        return Merged(merged.weights, memory, own, merged.shares)
