@@ -81,7 +81,8 @@ def empty_model(workload: Workload, device: str) -> nn.Module:
 def put_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Make `model` use `weights` without copying them; it is as wide as they are."""
     fit_widths(model, weights)
-    model.load_state_dict(weights, assign=True)
+    # As a plain dict: in the metadata of a state dict, torch notes that later loads assign as well.
+    model.load_state_dict(dict(weights), assign=True)
 
 
 class CalledModel(nn.Module):

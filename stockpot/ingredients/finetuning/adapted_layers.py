@@ -84,12 +84,18 @@ def _check_rank(name: str, layer: nn.Module, how: Hyperparameters) -> None:
     if how.adapter == "bone" and isinstance(layer, nn.Linear):
         _check_divides(name, layer, how.adapter_rank)
     needed = {"eva": NEEDED_TIMES_RANK}.get(how.adapter_init, 1 if how.adapter == "miss" else 0)
-    if isinstance(layer, nn.Linear) and needed * how.adapter_rank > layer.in_features:
+    if not isinstance(layer, nn.Linear) or needed * how.adapter_rank <= layer.in_features:
+        return
+    if layer.in_features < needed:
         raise InputError(
-            f"adapter_rank: must be at most {layer.in_features // needed} for layer {name!r}, "
-            f"which has {layer.in_features} inputs, got {how.adapter_rank}; lower it, or name "
-            "other adapter_targets"
+            f"adapter_init: eva needs layers of at least {needed} inputs, got layer {name!r} of "
+            f"{layer.in_features}; take default, or name other adapter_targets"
         )
+    raise InputError(
+        f"adapter_rank: must be at most {layer.in_features // needed} for layer {name!r}, which "
+        f"has {layer.in_features} inputs, got {how.adapter_rank}; lower it, or name other "
+        "adapter_targets"
+    )
 
 
 def _check_divides(name: str, layer: nn.Linear, rank: int) -> None:

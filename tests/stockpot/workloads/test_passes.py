@@ -96,3 +96,15 @@ def test_put_weights_refuses_other_names() -> None:
 
 def test_an_empty_model_is_in_eval_mode() -> None:
     assert not empty_model(Toy(0, [], []), "cpu").training
+
+
+def test_weights_that_a_model_uses_are_still_copied_into_others() -> None:
+    workload = Toy(0, [], [], sizes="4,4")
+    weights = empty_model(workload, "cpu").state_dict()
+    put_weights(empty_model(workload, "cpu"), weights)
+    other = empty_model(workload, "cpu")
+
+    other.load_state_dict(weights)
+    other.weight.data += 1
+
+    assert not torch.equal(other.weight, weights["weight"])

@@ -462,6 +462,14 @@ def test_an_adapter_that_does_not_fit_is_refused(values: dict[str, object], expe
         fine_tune(DIGITS, None, _how(**({"adapter": "lora"} | values)), split="pretrain")
 
 
+def test_eva_of_a_layer_with_too_few_inputs_for_any_rank_says_so() -> None:
+    net = nn.Sequential(nn.Linear(3, 8), nn.Linear(8, 2))
+    how = _how(adapter="lora", adapter_init="eva", adapter_rank=1)
+
+    with pytest.raises(InputError, match="eva needs layers of at least 4 inputs, got layer '0' of"):
+        layers_to_adapt(net, how)
+
+
 def test_without_peft_the_extra_to_install_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)  # what makes an import fail
 
