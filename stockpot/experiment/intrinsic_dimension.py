@@ -28,7 +28,16 @@ from stockpot.workloads.spec import WorkloadSpec
 SHARE = 0.9
 """The share of the score of full fine-tuning that has to be reached."""
 
-_REPLACED = ("adapter", "subspace", "compander", "sparsity", "layer_decay", "start_l2", "anchor")
+_REPLACED = (
+    "adapter",
+    "subspace",
+    "compander",
+    "templates",
+    "sparsity",
+    "layer_decay",
+    "start_l2",
+    "anchor",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,6 +171,8 @@ class Plan:
                 **recipe.merge_exceptions,
                 base=base,
                 ingredients=_matching(ingredients, recipe),
+                threads=self.experiment.run.threads,
+                save_every_seconds=self.experiment.sweep.save_every_seconds,
             )
             for recipe in self.experiment.soups
         ]
@@ -186,6 +188,7 @@ class Plan:
                 search=study.build(),
                 base=base,
                 ingredients=tuple(best_first[: study.top_k]),
+                threads=self.experiment.run.threads,
             )
             for study in self.experiment.tune
         ]

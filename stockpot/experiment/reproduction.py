@@ -220,6 +220,7 @@ def _merging_job(provenance: Provenance, frame: Mapping[str, Any]) -> SoupJob | 
     choices: dict[str, Any] = {
         "base": _reference("base", "base", provenance.base),
         "seed": provenance.seed,
+        "threads": provenance.threads,
         "ingredients": tuple(_reference(n, "ingredient", r) for n, r in provenance.ingredients),
         "metric": "",
     }

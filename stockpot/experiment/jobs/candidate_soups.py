@@ -41,12 +41,14 @@ class MethodJob(MergingJob):
         options: options of the method and of its preparation, by name.
         rules: for tensors that are merged in another way.
         masks: which weights may differ from 0, for ingredients of different masks.
+        save_every_seconds: minimum time between two saves of the state of a training.
     """
 
     method: str
     options: Mapping[str, int | float | bool | str]
     rules: tuple[NameRule, ...] = ()
     masks: Masks | None = None
+    save_every_seconds: float = 30.0
 
     @property
     @abstractmethod
@@ -155,7 +157,7 @@ class CandidateSoups(Merges):
         if not is_trained(options):
             return self._side_by_side(members), {}
         setting = (self.workload.build(), _partial_folder(self.root), key, self._job.seed)
-        growth = GROWTH["train"](*setting, self.device, options)
+        growth = GROWTH["train"](*setting, self.device, options, self._job.save_every_seconds)
         if not options.get("stages"):
             return growth.grow(self._side_by_side(members)), {}
         states = [self.states[member] for member in members]

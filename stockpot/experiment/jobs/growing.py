@@ -24,7 +24,6 @@ from stockpot.storage.checkpoints import load_tensors, save_checkpoint
 from stockpot.workloads.passes import Examples, empty_model, put_weights
 from stockpot.workloads.protocol import Batch, Workload
 
-_SAVE_EVERY_SECONDS = 30.0
 _LARGEST_STEP = 2.0
 
 
@@ -39,6 +38,7 @@ class Growth:
         seed: of the training.
         device: where to train.
         options: of `concat`.
+        save_every_seconds: minimum time between two saves of the state of a run.
     """
 
     workload: Workload
@@ -47,11 +47,15 @@ class Growth:
     seed: int
     device: str
     options: Mapping[str, Any]
+    save_every_seconds: float
 
     def grow(self, wide: WideNet) -> WideNet:
-        """Train the wide net, whose weights between the nets start at 0.
+        """Train the wide net.
 
-        Source: Pham et al. 2024 (MixtureGrowth), for nets that are templates of their own.
+        The weights between the nets start at 0, where it is the nets' ensemble, or with `templates`
+        as mixtures of the nets' own weights, as all weights between hidden units then stay.
+
+        Source: Pham et al. 2024 (MixtureGrowth, https://arxiv.org/abs/2311.04251).
         """
         tuned = self._trained(self.workload, wide.weights, "grown")
         return WideNet(tuned, wide.num_nets, wide.num_norms)
@@ -116,10 +120,11 @@ class Growth:
                 "label_smoothing": 0.0,
                 "mixup": 0.0,
                 "augmentation": self._option("augmentation"),
+                "templates": self._option("templates"),
                 "seed": self.seed,
             }
         )
-        partial = PartialState(self.folder / f"{self.key}-{name}.part", _SAVE_EVERY_SECONDS)
+        partial = PartialState(self.folder / f"{self.key}-{name}.part", self.save_every_seconds)
         try:
             tuned = fine_tune(
                 workload, start, how, split="train", device=self.device, partial=partial

@@ -110,17 +110,29 @@ class MergingJob(ModelJob):
         base: the model that the ingredients were fine-tuned from.
         ingredients: the models that may be merged, with val scores.
         metric: name of the val score that orders the ingredients.
+        threads: torch threads of the worker; they change the last bits of what it trains.
     """
 
     seed: int
     base: Model
     ingredients: tuple[Model, ...]
     metric: str
+    threads: int = 1
 
     @property
     def parents(self) -> Mapping[str, str]:
         """Content keys of all ingredients that may be merged, by name."""
         return {model.name: model.key for model in self.ingredients}
+
+    @property
+    @abstractmethod
+    def is_trained(self) -> bool:
+        """Whether the model is trained after the merge, or instead of it."""
+
+    @property
+    def training_key_parts(self) -> Mapping[str, int]:
+        """What a training adds to the content key."""
+        return {"threads": self.threads} if self.is_trained else {}
 
     @abstractmethod
     def merged(self, model: Model) -> list[Model]:
@@ -129,8 +141,8 @@ class MergingJob(ModelJob):
     def provenance(self, model: Model) -> Provenance:
         """Return what is needed to merge the model again, without choosing again."""
         merged = tuple((each.name, each.checkpoint) for each in self.merged(model))
-        base = self.base.checkpoint
-        return Provenance(model, self.workload, seed=self.seed, base=base, ingredients=merged)
+        base, threads = self.base.checkpoint, self.threads
+        return Provenance(model, self.workload, self.seed, threads, base, merged)
 
 
 def make_model(job: ModelJob, device: str) -> Model | Failure:

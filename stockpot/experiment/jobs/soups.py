@@ -15,7 +15,7 @@ from stockpot.experiment.jobs.candidate_soups import (
 )
 from stockpot.experiment.jobs.selection_steps import tested_steps
 from stockpot.scoring.key_parts import val_scores_key_parts
-from stockpot.soups.concat.options import CONCAT
+from stockpot.soups.concat.options import CONCAT, is_trained
 from stockpot.soups.preparation.options import method_modules
 from stockpot.soups.selection.candidates import Candidates, Paths, PathSelection, Selection
 from stockpot.soups.selection.registry import SELECTIONS
@@ -51,6 +51,7 @@ class SoupJob(MethodJob):
             recipe=self.recipe,
             base=self.base.digest,
             seed=self.seed,
+            **self.training_key_parts,
             **self._trainings,
             # Names too: the record of a soup refers to its ingredients by name.
             ingredients=[[m.name, m.digest, dict(m.scores)] for m in self.ingredients],
@@ -59,6 +60,11 @@ class SoupJob(MethodJob):
                 *soup_modules(self.select, self.method, self.rules), *self.workload.modules
             ),
         )
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether nets side by side are trained."""
+        return self.method == CONCAT and is_trained(self.options)
 
     @property
     def _trainings(self) -> dict[str, Any]:

@@ -50,11 +50,17 @@ class TuningJob(MergingJob):
         return content_key(
             study=self.search.study,
             seed=self.seed,
+            **self.training_key_parts,
             base=self.base.digest,
             ingredients=[[model.digest, dict(model.scores)] for model in self.ingredients],
             scoring=val_scores_key_parts(self.workload),
             code=code_key(*tuning_modules(self.search), *self.workload.modules),
         )
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the search trains the ingredients too."""
+        return getattr(self.search, "trains", False)
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -151,12 +157,20 @@ class _OnVal(Merges):
     def mixture(
         self, per: str, *, is_from_base: bool = False, elected: Mapping[str, Any] | None = None
     ) -> Mixture:
-        """Return the ingredients, on the device, as a function of coefficients."""
+        """Return the ingredients, on the device, as a function of coefficients.
+
+        Weights that are 0 in a pruned ingredient stay 0 if the ingredient is trained.
+        """
+        from stockpot.merging.sparse_masks import nonzero_mask
         from stockpot.soups.tuning.mixtures import Mixture
 
         states = [self.moved(state) for state in self.states]
+        masks = [
+            None if model.is_dense else nonzero_mask(state)
+            for model, state in zip(self.ingredients, states, strict=True)
+        ]
         base = self.moved(self.load(self._job.base)) if is_from_base else None
-        return Mixture(states, per, base, elected, self.recalibrated)
+        return Mixture(states, per, base, elected, self.recalibrated, masks)
 
     def labelled(self, batch_size: int) -> LabelledVal:
         """Open val with its labels."""

@@ -19,6 +19,11 @@ _EXCLUDED: Mapping[str, tuple[Callable[[Hyperparameters], bool], str, tuple[str,
         "which computes weights from others",
         ("adapter", "sparsity", "start_l2"),
     ),
+    "templates": (
+        lambda how: how.templates > 0,
+        "which layers share",
+        ("adapter", "subspace", "compander", "sparsity", "layer_decay", "start_l2"),
+    ),
     "bag_size": (
         lambda how: how.bag_size > 1,
         "of whose examples only mean targets are known",
@@ -45,16 +50,22 @@ def check_combination(how: Hyperparameters, task: Task) -> None:
             off = TECHNIQUES.get(other, 0.0)
             if (found := getattr(how, other)) != off:
                 raise InputError(f"{other}: must be {off!r} with {name}, {reason}, got {found!r}")
-    if (how.subspace or how.compander) and how.anchor != "none" and how.anchor_loss == "l2":
-        raise InputError(
-            "anchor_loss: distances of weights need subspace 0 and compander 0, got l2; take kl"
-        )
+    _check_distances(how)
     if how.bag_size > 1:
         _check_bags(how, task)
     if how.adapter_init != "default" and how.adapter not in ("none", "lora", "dora"):
         raise InputError(
             f"adapter_init: must be 'default' for {how.adapter}, which starts from zeros, got "
             f"{how.adapter_init!r}"
+        )
+
+
+def _check_distances(how: Hyperparameters) -> None:
+    computes = how.subspace or how.compander or how.templates
+    if computes and how.anchor != "none" and how.anchor_loss == "l2":
+        raise InputError(
+            "anchor_loss: distances of weights need subspace, compander and templates 0, got l2; "
+            "take kl"
         )
 
 

@@ -256,6 +256,11 @@ class Hyperparameters:
         AtLeast0, "weight of the squared distance from the weights that the run starts from"
     ] = 0.0
     average_every: Annotated[PositiveCount, "steps between samples of average: swa"] = 1
+    templates: Annotated[
+        Count,
+        "templates of which layers with weights of one shape are mixtures; 0: layers share none",
+        Base(),
+    ] = 0
 
     @classmethod
     def from_point(cls, point: Mapping[str, Value]) -> Hyperparameters:

@@ -11,6 +11,7 @@ from stockpot.ingredients.finetuning.adamp import AdamP
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.finetuning.layer_decay import parameter_groups
 from stockpot.ingredients.finetuning.sgdp import SGDP
+from stockpot.ingredients.finetuning.templates import coefficients_in
 from stockpot.ingredients.finetuning.weight_compander import undecayed
 
 
@@ -27,7 +28,8 @@ def build_optimizer(model: nn.Module, how: Hyperparameters) -> Optimizer:
     `sgd` has momentum (Polyak 1964) and adds the weight decay to the gradient, as torch does.
     """
     decay = how.weight_decay
-    groups = _split(parameter_groups(model, how.layer_decay), undecayed(model))
+    bare = undecayed(model) | coefficients_in(model)
+    groups = _split(parameter_groups(model, how.layer_decay), bare)
     looks_ahead = bool(how.nesterov and how.momentum)  # without momentum there is nothing ahead
     projection: _Projection = {
         "weight_decay": decay,

@@ -89,6 +89,24 @@ def compute(
     return {_changed_name(model, name): name for name in own_names}
 
 
+def computed(model: nn.Module, names: Mapping[str, str], parts: TrainedParts) -> ComputedTensors:
+    """Return a model after `compute`, in which its new parameters are trained too.
+
+    Args:
+        model: the changed model.
+        names: as returned by `compute`.
+        parts: the plain model's.
+    """
+    changed = {own: name for name, own in names.items()}
+    new = {name for name, _ in model.named_parameters() if name not in names}
+    frozen, trained, head = (
+        frozenset(changed[name] for name in own)
+        for own in (parts.frozen, parts.trained, parts.head)
+    )
+    trained_now = TrainedParts(frozen, trained | new, head, parts.probe_epochs)
+    return ComputedTensors(model, names, trained_now)
+
+
 def _owned(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Parameter]]:
     """Yield each module with each of its own parameters; a tied one comes once per module."""
     for module in model.modules():

@@ -12,6 +12,7 @@ from stockpot.ingredients.finetuning.adapters import insert_adapter
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.finetuning.reparametrisation import Reparametrisation
 from stockpot.ingredients.finetuning.subspace import train_in_subspace
+from stockpot.ingredients.finetuning.templates import share_templates
 from stockpot.ingredients.finetuning.trained_parts import TrainedParts
 from stockpot.ingredients.finetuning.tucker import insert_tucker
 from stockpot.ingredients.finetuning.weight_compander import compand
@@ -21,7 +22,9 @@ from stockpot.workloads.protocol import Workload
 def insert_substitute(
     workload: Workload, model: nn.Module, data: Dataset[Any], how: Hyperparameters, device: str
 ) -> Reparametrisation | None:
-    """Insert an adapter, a subspace or companders into a model, in place; outputs do not change.
+    """Insert an adapter, a subspace, companders or templates into a model, in place.
+
+    Outputs change only where templates cannot give the weights.
 
     Args:
         workload: runs the model, for adapters that start from its inputs.
@@ -44,4 +47,6 @@ def insert_substitute(
         return train_in_subspace(model, how, TrainedParts.of(model, how))
     if how.compander:
         return compand(model, how.compander, TrainedParts.of(model, how))
+    if how.templates:
+        return share_templates(model, how, TrainedParts.of(model, how))
     return None

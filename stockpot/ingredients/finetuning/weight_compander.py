@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection
 from functools import partial
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from stockpot.errors import InputError
-from stockpot.ingredients.finetuning.reparametrisation import ComputedTensors, compute
+from stockpot.ingredients.finetuning.reparametrisation import ComputedTensors, compute, computed
 from stockpot.ingredients.finetuning.trained_parts import TrainedParts
 
 _MARGIN = 1.5  # the bound of a layer's weights, as a multiple of the largest one at the start
@@ -72,27 +71,10 @@ def compand(model: nn.Module, slope: float, parts: TrainedParts) -> ComputedTens
             f"got {type(model).__name__} with none; set it to 0"
         )
     names = compute(model, {name: partial(Compander, slope=slope) for name in wanted})
-    new = {name for name, _ in model.named_parameters() if name not in names}
-    changed = {own: name for name, own in names.items()}
-    trained = _renamed(parts.trained, changed)
-    return ComputedTensors(
-        model,
-        names,
-        TrainedParts(
-            _renamed(parts.frozen, changed),
-            trained | new,
-            _renamed(parts.head, changed),
-            parts.probe_epochs,
-        ),
-    )
+    return computed(model, names, parts)
 
 
 def undecayed(model: nn.Module) -> set[nn.Parameter]:
     """Return the parameters that have no weight decay: a and b of companders."""
     companders = [module for module in model.modules() if isinstance(module, Compander)]
     return {one for module in companders for one in module.parameters()}
-
-
-def _renamed(own: Collection[str], changed: dict[str, str]) -> frozenset[str]:
-    """Return the names of tensors in the changed model."""
-    return frozenset(changed[name] for name in own)

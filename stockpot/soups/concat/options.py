@@ -21,10 +21,14 @@ CONCAT_OPTIONS = {
     "learning_rate": Option(float, 3e-4),
     "batch_size": Option(int, 32),
     "augmentation": Option(float, 0.0),
+    "templates": Option(int, 0),
 }
-"""The options with their defaults: `epochs` trains the wide net, or each of `stages` nets."""
+"""The options with their defaults: `epochs` trains the wide net, or each of `stages` nets.
 
-_LEAST = {"epochs": 0, "stages": 0, "batch_size": 1}
+With `templates` the weights between the nets start as mixtures of those within them, not at 0.
+"""
+
+_LEAST = {"epochs": 0, "stages": 0, "batch_size": 1, "templates": 0}
 
 
 def check_concat(options: Mapping[str, Any]) -> None:
@@ -37,6 +41,11 @@ def check_concat(options: Mapping[str, Any]) -> None:
     reduce = options.get("reduce", "mean")
     if reduce not in _REDUCTIONS:
         raise InputError(f"concat: reduce must be one of {[*_REDUCTIONS]}, got {reduce!r}")
+    _check_training(options)
+
+
+def _check_training(options: Mapping[str, Any]) -> None:
+    """Check the options of the training."""
     for name, least in _LEAST.items():
         value = options.get(name, least)
         if int(value) != value or value < least:
@@ -50,6 +59,11 @@ def check_concat(options: Mapping[str, Any]) -> None:
         raise InputError(f"concat: augmentation must be in [0, 1], got {options['augmentation']!r}")
     if options.get("stages") and not options.get("epochs"):
         raise InputError("concat: stages are trained, set epochs to the length of each")
+    if options.get("templates") and (not options.get("epochs") or options.get("stages")):
+        raise InputError(
+            "concat: templates are for a wide net that is trained as a whole: set epochs, and no "
+            "stages"
+        )
 
 
 def is_trained(options: Mapping[str, Any]) -> bool:

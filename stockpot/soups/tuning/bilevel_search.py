@@ -14,6 +14,8 @@ from stockpot.soups.tuning.search import Found, SearchContext, trial_json
 class BilevelSearch:
     """Search and merge: ingredients train on one half of train, coefficients on the other."""
 
+    trains = True
+
     per: Annotated[
         Literal["model", "layer", "tensor"],
         Field(description="each has its own coefficient for each ingredient"),

@@ -13,6 +13,7 @@ from torch import Tensor
 from stockpot.merging.engine import measure_states, merge_states
 from stockpot.merging.methods.elected_sum import elected_sum
 from stockpot.merging.recipe import Recipe, RecipeOf
+from stockpot.merging.sparse_masks import Mask
 from stockpot.merging.states import StateDict
 
 Rows = Mapping[str, Sequence[float]]
@@ -83,6 +84,7 @@ class Mixture:
         base: Mapping[str, Tensor] | None = None,
         elected: Mapping[str, Any] | None = None,
         finish: Finish = _unchanged,
+        masks: Sequence[Mask | None] = (),
     ) -> None:
         """Prepare the merge.
 
@@ -95,9 +97,11 @@ class Mixture:
                 they are used unchanged.
             finish: what is done to merged weights before a soup is saved, such as recalibration
                 of BatchNorm statistics. Gradients take its changes as constant.
+            masks: for each model the entries that `descend` may move, None for all; empty for all
+                entries of all models.
         """
         self._states, self._per, self._base = [dict(state) for state in states], per, base
-        self._finish = finish
+        self._finish, self._masks = finish, masks or [None] * len(states)
         self.groups = tuple(dict.fromkeys(GROUPS[per](name) for name in states[0]))
         self.shape = (len(self.groups), len(states))
         self._method = "linear" if base is None else "task_arithmetic"
@@ -149,8 +153,9 @@ class Mixture:
         """
         for name, slope in gradient.items():
             row = rates[self.groups.index(GROUPS[self._per](name))].tolist()
-            for state, rate in zip(self._states, row, strict=True):
-                state[name] = state[name] - rate * slope
+            for state, rate, mask in zip(self._states, row, self._masks, strict=True):
+                step = slope if mask is None or name not in mask else slope * mask[name]
+                state[name] = state[name] - rate * step
 
     def _part(self, model: int, name: str) -> Tensor:
         """Return the factor of a model's coefficient."""

@@ -145,7 +145,8 @@ class Found:
 class Search(Protocol):
     """A search with its options: a frozen dataclass, whose fields are fields of params.yaml.
 
-    If it is for some tasks only, its class says so by an attribute `tasks`.
+    If it is for some tasks only, its class says so by an attribute `tasks`; if it trains the
+    ingredients too, by `trains = True`.
     """
 
     @property

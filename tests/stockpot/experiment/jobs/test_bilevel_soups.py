@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +14,10 @@ from stockpot.experiment.jobs.job import make_model
 from stockpot.experiment.plan import Plan
 from stockpot.merging.engine import merge_states
 from stockpot.merging.recipe import Recipe
+from stockpot.merging.sparse_masks import Mask, apply_mask, magnitude_mask, nonzero_mask
 from stockpot.storage.checkpoints import load_tensors
+from stockpot.storage.models import Model
+from stockpot.storage.store import Store
 
 STUDY = "{name: t, search: bilevel, epochs: 2, weights_rate: 0.1}"
 
@@ -42,6 +47,24 @@ def test_without_rates_it_saves_the_uniform_soup(make_plan: Callable[..., Plan])
     uniform = merge_states(states, Recipe("linear", (1.0,) * len(states)))
     for name, tensor in soup.items():
         torch.testing.assert_close(tensor, uniform[name])
+
+
+def _pruned(root: Path, model: Model, mask: Mask) -> Model:
+    tensors = apply_mask(load_tensors(root / model.path), mask)
+    made = Store(root).save("ingredient", f"pruned-{model.key}", model.name, tensors, {})
+    return made.scored(model.scores)
+
+
+def test_zeros_of_pruned_ingredients_are_not_trained(make_plan: Callable[..., Plan]) -> None:
+    job = make_plan(f"tune=[{STUDY}]").tuning_jobs()[0]
+    mask = magnitude_mask(load_tensors(job.root / job.base.path), 0.3)
+    job = replace(job, ingredients=tuple(_pruned(job.root, m, mask) for m in job.ingredients))
+
+    soup = make_model(job, "cpu")
+
+    found = nonzero_mask(load_tensors(job.root / soup.path))
+    assert soup.details["chosen"] > 0
+    assert all(torch.equal(found[name], kept) for name, kept in mask.items())
 
 
 def test_a_leader_among_sampled_ingredients_is_refused(make_plan: Callable[..., Plan]) -> None:

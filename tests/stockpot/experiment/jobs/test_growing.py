@@ -38,7 +38,7 @@ def train_loss(weights: Mapping[str, Tensor]) -> float:
 def growth(tmp_path: Path) -> MakeGrowth:
     def make(folder: str = "one", **options: Any) -> Growth:
         options = {"epochs": 1, "learning_rate": 0.003, **options}
-        return Growth(WORKLOAD, tmp_path / folder, "key", 0, "cpu", options)
+        return Growth(WORKLOAD, tmp_path / folder, "key", 0, "cpu", options, 60)
 
     return make
 
@@ -51,6 +51,23 @@ def test_growth_starts_at_the_ensemble_and_uses_the_weights_between(growth):
     assert not wide.weights["features.2.weight"][:80, 32:].any()
     assert between.count_nonzero() > 0.9 * between.numel()
     again = growth("two").grow(wide)
+    assert all(torch.equal(again.weights[n], t) for n, t in grown.weights.items())
+
+
+def block_ranks(weights: Mapping[str, Tensor]) -> list[int]:
+    """Return the rank of the two blocks of each row of blocks, as vectors."""
+    blocks = weights["features.2.weight"].unflatten(1, (2, 32)).unflatten(0, (2, 80))
+    rows = blocks.transpose(1, 2).double().flatten(2)
+    return [int(torch.linalg.matrix_rank(row, rtol=1e-5)) for row in rows]
+
+
+def test_with_templates_the_blocks_of_a_row_stay_mixtures_of_its_nets(growth):
+    wide = concatenate(WORKLOAD, [net(0), net(1)], [0.5, 0.5])
+    grown = growth(templates=1).grow(wide)
+    assert block_ranks(grown.weights) == [1, 1]
+    assert block_ranks(growth("zeros").grow(wide).weights) == [2, 2]
+    assert train_loss(grown.weights) < train_loss(wide.weights)
+    again = growth("again", templates=1).grow(wide)
     assert all(torch.equal(again.weights[n], t) for n, t in grown.weights.items())
 
 
@@ -113,6 +130,9 @@ soups:
         ("{epochs: 1, eta: 0}", "eta must be in"),
         ("{epochs: 1, learning_rate: 0}", "learning_rate must be above 0"),
         ("{epochs: 1, augmentation: 2}", "augmentation must be in"),
+        ("{epochs: 1, templates: -1}", "templates must be a whole number from 0"),
+        ("{templates: 2}", "templates are for a wide net that is trained as a whole: set epochs"),
+        ("{epochs: 1, stages: 1, templates: 2}", "set epochs, and no stages"),
     ],
 )
 def test_wrong_options_are_refused_in_words(tmp_path, options, words):
