@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from stockpot.config.custom_choices import accept_options, section_by_name
 from stockpot.disk_merging.rule_section import RuleSection
 from stockpot.merging.masks import Masks
+from stockpot.merging.signature_layers import SIGNATURES, split_layers
 from stockpot.soups.concat.options import CONCAT
 from stockpot.soups.selection.registry import SELECTIONS
 from stockpot.soups.selection.rule import Rule
@@ -100,7 +101,23 @@ class MergedRecipe(SoupRecipe):
             _, options = split_options(self.method, self.options)
             if self.method == CONCAT:
                 return self._is_of_whole_nets()
+            if self.method == SIGNATURES:
+                return self._has_roles()
             Recipe(self.method, (1.0, 1.0), options).check(has_base=True)
+        return self
+
+    def _has_roles(self) -> MergedRecipe:
+        from stockpot.merging.recipe import Recipe
+
+        if self.select != "uniform":
+            raise ValueError(
+                f"select must be uniform for method {SIGNATURES}, which merges ingredients by "
+                f"their corruption, got {self.select!r}; choose them by `ingredients`"
+            )
+        if self.rules:
+            raise ValueError(f"rules are not for method {SIGNATURES}; remove them")
+        _, options = split_layers(self.options)
+        Recipe(self.method, (1.0,) * 3, options).check(has_base=True)
         return self
 
     def _is_of_whole_nets(self) -> MergedRecipe:

@@ -62,6 +62,13 @@ class ImageWorkload(ABC):
 
         return augmented(batch, strength, generator)
 
+    def corrupt(self, batch: Batch, name: str, generator: Generator) -> Batch:
+        """Return a copy of a batch under the corruption `name`, one of `shift_names`."""
+        from stockpot.workloads.images.image_batches import corrupted
+
+        images, targets = batch
+        return corrupted(images, name, generator), targets
+
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the logits; (N, C)."""
         logits: Tensor = model(batch[0])
