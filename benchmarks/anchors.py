@@ -10,11 +10,11 @@ test. A seed changes the splits, the base and all runs. All variants take as man
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
-from scipy.stats import t
+from over_seeds import over_seeds, with_interval
 from torch import Tensor
 
 from stockpot.experiment.sequence import Kept
@@ -102,14 +102,6 @@ def soup(seed: int) -> dict[str, float]:
     return measured
 
 
-def interval(values: Sequence[float]) -> str:
-    """Return the mean with its 95 % t interval."""
-    every = torch.tensor(values, dtype=torch.float64)
-    half = float(t.ppf(0.975, len(values) - 1) * every.std() / len(values) ** 0.5)
-    mean = float(every.mean())
-    return f"{mean:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}]"
-
-
 def main() -> None:
     """Measure the kind and the number of seeds on the command line."""
     kind, count = sys.argv[1], int(sys.argv[2])
@@ -121,7 +113,7 @@ def main() -> None:
     for other in others:
         for place in dict.fromkeys(name.rpartition(" ")[2] for name in rows[0]):
             differences = [row[f"{best} {place}"] - row[f"{other} {place}"] for row in rows]
-            print(f"{best} less {other}, {place}: {interval(differences)}")
+            print(f"{best} less {other}, {place}: {with_interval(over_seeds(differences))}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from scipy.stats import t
+from over_seeds import half_width, over_seeds
 from torch import Tensor
 
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
@@ -85,11 +85,11 @@ def _table(
             scores[row, column] = 100 * _accuracy(workload, tuned)
     print(f"{'':24s}  test   minus the first  time")
     for row, name in enumerate(techniques):
-        less = scores[row] - scores[0]
-        half = t.ppf(0.975, len(less) - 1) * less.std(ddof=1) / np.sqrt(len(less))
+        less = over_seeds(scores[row] - scores[0])
         ratio = float(np.median(seconds[row] / seconds[0]))
         print(
-            f"{name:24s} {scores[row].mean():6.2f} {less.mean():+6.2f} +- {half:4.2f} {ratio:9.2f}"
+            f"{name:24s} {scores[row].mean():6.2f} {less.mean:+6.2f} +- {half_width(less):4.2f} "
+            f"{ratio:9.2f}"
         )
 
 

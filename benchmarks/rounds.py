@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from scipy import stats
+from over_seeds import over_seeds, with_interval
 
 from stockpot.config import load_experiment
 from stockpot.experiment.jobs.job import make_model
@@ -78,9 +78,7 @@ def main() -> None:
         print(f"seed {seed}: {shown}", flush=True)
     for baseline in ("participants", "all"):
         gains = [100 * (each["fedau"] - each[baseline]) for each in found]
-        mean, spread = sum(gains) / len(gains), stats.sem(gains)
-        low, high = stats.t.interval(0.95, len(gains) - 1, loc=mean, scale=spread)
-        print(f"fedau minus {baseline}: {mean:+.1f} points [{low:.1f}, {high:.1f}]")
+        print(f"fedau minus {baseline}: {with_interval(over_seeds(gains))} points")
 
 
 def _made(job: Any) -> Model:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from library_run import plan_in, warm_pool
-from scipy.stats import t
+from over_seeds import half_width, over_seeds
 
 from stockpot.experiment.jobs.job import make_model
 from stockpot.experiment.jobs.proposing import propose
@@ -62,9 +62,8 @@ def main(num_seeds: int, size: int) -> None:
     print(f"{num_seeds} seeds, {size} ingredients each\n")
     for search, rows in scores.items():
         for place, name in enumerate(PLACES):
-            own, difference = 100 * rows[:, place], 100 * (rows - scores["sobol"])[:, place]
-            half = t.ppf(0.975, num_seeds - 1) * difference.std(ddof=1) / num_seeds**0.5
-            against = f"{difference.mean():+.2f} +- {half:.2f}" if search != "sobol" else ""
+            own, less = 100 * rows[:, place], over_seeds(100 * (rows - scores["sobol"])[:, place])
+            against = f"{less.mean:+.2f} +- {half_width(less):.2f}" if search != "sobol" else ""
             print(f"{search:8s} {name:12s} {own.mean():6.2f}  {against}", flush=True)
 
 
