@@ -302,6 +302,8 @@ ON: Mapping[str, dict[str, Any]] = {
     "kept_data": {"kept_data": 0.5},
     "grand": {"kept_data": 0.5, "difficulty": "grand"},
     "sparsity": {"sparsity": 0.5},
+    "dynamic mask": {"sparsity": 0.5, "sparsity_update_every": 1, "sparsity_drop": 0.5},
+    "shard": {"shards": 2, "shard": 2},
     "subspace": {"subspace": 8},
     "compander": {"compander": 1.2},
     "templates": {"templates": 1},

@@ -16,7 +16,6 @@ from stockpot.config.soups import SoupSection
 from stockpot.config.sweep import BaseSection, SweepSection
 from stockpot.config.tune import TuneSection
 from stockpot.errors import unknown_name
-from stockpot.ingredients.points import Constant
 from stockpot.soups.concat.options import CONCAT
 from stockpot.workloads import shift_names
 from stockpot.yaml_files import Fraction, Name, Section
@@ -183,17 +182,18 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _masks_that_differ_are_joined(self) -> Experiment:
-        """Ask for `masks` where ingredients of different sparsity are merged."""
-        space = self.sweep.space.distributions()
-        in_list = {point.get("sparsity") for point in self.sweep.list}
-        varies = not isinstance(space.get("sparsity", Constant(0.0)), Constant)
-        if not varies and len(in_list) < 2:
+        """Ask for `masks` where ingredients that are pruned differently are merged."""
+        sparsities = self.sweep.possible_values("sparsity")
+        sparsities |= {0.0} if self.sweep.rounds else set()  # their clients do not prune
+        moves = any(sparsities) and any(self.sweep.possible_values("sparsity_update_every"))
+        if len(sparsities) < 2 and not moves:
             return self
+        differs = "of different sparsity" if len(sparsities) > 1 else "whose masks move apart"
         for soup in self.soups:
             merges_one = soup.settings.get("k") == 1 or soup.rule.is_on_path
             if soup.merge_method != CONCAT and not merges_one and _has_no_masks(soup):
                 raise ValueError(
-                    f"soups: {soup.name!r} merges ingredients of different sparsity, got no masks; "
+                    f"soups: {soup.name!r} merges ingredients {differs}, got no masks; "
                     "set masks: union, intersection or first, to say which weights it keeps, or "
                     "none to fill them"
                 )

@@ -11,7 +11,7 @@ from stockpot.config.hyperparameter_fields import offered_fields, with_fields
 from stockpot.config.rounds import RoundsSection
 from stockpot.config.space import SpaceSection
 from stockpot.config.sweep_reference import ReferenceSection
-from stockpot.ingredients.points import Point
+from stockpot.ingredients.points import Constant, Point, Value
 from stockpot.yaml_files import Section
 
 P = TypeVar("P", bound=str | Sequence[str])
@@ -123,6 +123,13 @@ class SweepSection(Section):
     def imports(self) -> tuple[str, ...]:
         """The paths and patterns of imported checkpoints."""
         return (self.import_,) if isinstance(self.import_, str) else tuple(self.import_)
+
+    def possible_values(self, name: str) -> set[Value]:
+        """Return the values that a numeric hyperparameter may have; of a range, its ends."""
+        axis = self.space.distributions()[name]
+        drawn: set[Value] = {axis.value} if isinstance(axis, Constant) else {*axis.bounds()}
+        listed = [{point[name]} if name in point else drawn for point in self.list]
+        return set[Value]().union(*(listed or [drawn]))
 
     @model_validator(mode="after")
     def _there_are_ingredients(self) -> SweepSection:

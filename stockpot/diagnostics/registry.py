@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _ORDER = (
     "barriers",
     "similarity",
+    "mask_overlap",
     "gradient_groups",
     "loss_plane",
     "geometry",

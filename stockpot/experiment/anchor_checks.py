@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from stockpot.config import Experiment
 from stockpot.config.space import SpaceSection
 from stockpot.errors import InputError
-from stockpot.ingredients.finetuning.anchor_rules import check_anchor
+from stockpot.ingredients.finetuning.anchor_rules import check_anchor, compares_with_anchor
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.points import Constant, Point
 from stockpot.workloads.protocol import Workload
@@ -38,7 +38,7 @@ def check_anchors(experiment: Experiment, workload: Workload) -> None:
 
 def _check_split(how: Hyperparameters, name: str) -> None:
     """Check that a workload may have the split that outputs are compared on."""
-    if how.compares_with_anchor and how.anchor_data == "reference" and ":" not in name:
+    if compares_with_anchor(how) and how.anchor_data == "reference" and ":" not in name:
         raise InputError(
             f"anchor_data: reference is a split of workloads of your own, got {name!r}; "
             "take train or pretrain"

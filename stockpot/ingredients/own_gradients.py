@@ -15,6 +15,7 @@ from torch import Tensor
 
 from stockpot.errors import InputError
 from stockpot.ingredients.finetuning.data_pruning import hardest
+from stockpot.ingredients.finetuning.data_shards import shard_rows
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters, Value
 from stockpot.ingredients.finetuning.large_batches import adapted
 from stockpot.ingredients.finetuning.local_steps import LocalSteps
@@ -126,7 +127,8 @@ class OwnGradients:
             raise InputError(
                 f"data: must name examples of {training.split}, which has {count}, got none"
             )
-        own = self.scores(how)[rows] if how.prunes_data else None
+        rows = rows[shard_rows(len(rows), how)]
+        own = self.scores(how) if how.prunes_data else None
         local = LocalSteps(rows, steps=1) if training.rows else None
         with preserved_random_state(self.device):
             start = self.base if how.start_l2 else weights  # distances are from a run's start
@@ -136,7 +138,7 @@ class OwnGradients:
             run.model.eval()
             run.how = replace(how, seed=self.seed % 2**32)  # equal draws for equal objectives
             if own is not None:
-                rows = rows[hardest(own, how.kept_data, how.dropped_data)]
+                rows = rows[hardest(own[rows], how.kept_data, how.dropped_data)]
             ranks = torch.randperm(count, generator=seeded_generator(self.seed, "own examples"))
             chosen = ranks[rows].argsort()[:_MOST_EXAMPLES]
             if run.sampler:
@@ -155,6 +157,9 @@ def _at_once(how: Hyperparameters) -> Hyperparameters:
         precision="float32",
         accumulation=1,
         average="none",
+        # A mask that moves has no fixed zeros: the gradient is that of all weights.
+        sparsity=0.0 if how.sparsity_update_every else how.sparsity,
+        sparsity_update_every=0,
         patience=0,
         ghost_batch=0,
         compiler="none",

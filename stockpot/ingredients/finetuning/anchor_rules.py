@@ -13,13 +13,13 @@ def check_anchor(how: Hyperparameters, workload: Workload) -> None:
     Raises:
         InputError: it does not.
     """
-    holds_weights = how.compares_with_anchor and how.anchor_loss == "l2"
+    holds_weights = compares_with_anchor(how) and how.anchor_loss == "l2"
     if how.adapter != "none" and (how.start_l2 or holds_weights):
         raise InputError(
             "anchor_loss and start_l2: distances of weights need adapter none, got "
             f"{how.adapter!r}; take anchor_loss kl and start_l2 0"
         )
-    if not how.compares_with_anchor or how.anchor_loss == "l2":
+    if not compares_with_anchor(how) or how.anchor_loss == "l2":
         return
     if how.anchor_loss in ("dpo", "bandit"):
         _check_replaced_loss(how, workload)
@@ -28,6 +28,12 @@ def check_anchor(how: Hyperparameters, workload: Workload) -> None:
             f"anchor_loss: {how.anchor_loss} needs the logits of a language model, and the "
             "workload has no methods logits and token_losses; add them, or take l2"
         )
+
+
+def compares_with_anchor(how: Hyperparameters) -> bool:
+    """Whether the loss of a run depends on its anchor."""
+    replaces_loss = how.anchor_loss in ("bandit", "dpo")
+    return how.anchor != "none" and (replaces_loss or how.anchor_weight > 0)
 
 
 def has_logits(workload: Workload) -> bool:

@@ -26,7 +26,11 @@ from stockpot.ingredients.finetuning.anchor_losses import (
     kl_divergence,
     preference_loss,
 )
-from stockpot.ingredients.finetuning.anchor_rules import check_anchor, has_logits
+from stockpot.ingredients.finetuning.anchor_rules import (
+    check_anchor,
+    compares_with_anchor,
+    has_logits,
+)
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.finetuning.mixup import MixedBatch
 from stockpot.ingredients.finetuning.objective import in_precision
@@ -79,7 +83,7 @@ class Anchor:
         self._reference: nn.Module | None = None
         self._inputs: Dataset[Any] | None = None
         self._known: Tensor | None = None
-        if not how.compares_with_anchor:
+        if not compares_with_anchor(how):
             return
         if weights is None:
             raise InputError(f"anchor: {how.anchor} needs weights to stay near, got none")
@@ -89,9 +93,10 @@ class Anchor:
             self._distances.append((how.anchor_weight, _pairs(model, targets)))
             return
         self._reference = reference
+        changes_inputs = how.augmentation or how.mixup or how.cutmix
         if how.anchor_data != "train":
             self._inputs = to_device(workload.dataset(how.anchor_data), device)
-        elif how.changes_no_inputs and workload.task != "language_model":
+        elif not changes_inputs and workload.task != "language_model":
             examples = Examples(workload, data, device)
             self._known = examples.outputs(reference).clone()  # one may train with a clone
 
@@ -204,7 +209,7 @@ def build_anchor(
     Raises:
         InputError: the anchor does not fit the workload or another technique.
     """
-    if not (how.compares_with_anchor or how.start_l2):
+    if not (compares_with_anchor(how) or how.start_l2):
         return None
     anchor, start = weights
     held = start if anchor is None and how.anchor == "base" else anchor

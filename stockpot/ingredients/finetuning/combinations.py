@@ -24,6 +24,11 @@ _EXCLUDED: Mapping[str, tuple[Callable[[Hyperparameters], bool], str, tuple[str,
         "which layers share",
         ("adapter", "subspace", "compander", "sparsity", "layer_decay", "start_l2"),
     ),
+    "sparsity_update_every": (
+        lambda how: how.sparsity > 0 and how.sparsity_update_every > 0,
+        "whose masks along the run differ",
+        ("average",),
+    ),
     "bag_size": (
         lambda how: how.bag_size > 1,
         "of whose examples only mean targets are known",
@@ -33,7 +38,7 @@ _EXCLUDED: Mapping[str, tuple[Callable[[Hyperparameters], bool], str, tuple[str,
 """By technique: whether a run uses it, why it excludes others, and the hyperparameters that must
 have their defaults."""
 
-COMBINED = frozenset({*_EXCLUDED, "adapter_init"})
+COMBINED = frozenset({*_EXCLUDED, "adapter_init", "shard"})
 """The hyperparameters without which nothing is excluded."""
 
 
@@ -51,6 +56,7 @@ def check_combination(how: Hyperparameters, task: Task) -> None:
             if (found := getattr(how, other)) != off:
                 raise InputError(f"{other}: must be {off!r} with {name}, {reason}, got {found!r}")
     _check_distances(how)
+    _check_shard(how)
     if how.bag_size > 1:
         _check_bags(how, task)
     if how.adapter_init != "default" and how.adapter not in ("none", "lora", "dora"):
@@ -67,6 +73,11 @@ def _check_distances(how: Hyperparameters) -> None:
             "anchor_loss: distances of weights need subspace, compander and templates 0, got l2; "
             "take kl"
         )
+
+
+def _check_shard(how: Hyperparameters) -> None:
+    if how.shard > how.shards:
+        raise InputError(f"shard: must be at most shards, {how.shards}, got {how.shard}")
 
 
 def _check_bags(how: Hyperparameters, task: Task) -> None:

@@ -199,8 +199,19 @@ class Hyperparameters:
         "el2n"
     )
     sparsity: Annotated[
-        ShareBelow1, "share of the weights, the smallest of the base, that stay 0 throughout"
+        ShareBelow1, "share of the weights, the smallest of the base, that are 0 from the start"
     ] = 0.0
+    sparsity_update_every: Annotated[
+        Count, "steps between exchanges of weights that are 0 for others; 0: the same throughout"
+    ] = 0
+    sparsity_drop: Annotated[
+        Share, "share of the remaining weights, the smallest, to exchange; falls to 0 by a cosine"
+    ] = 0.3
+    sparsity_grow: Annotated[
+        Literal["gradient", "random"], "weights that replace them: by largest gradient, or any"
+    ] = "gradient"
+    shards: Annotated[PositiveCount, "parts of train, in its order; a run trains on one"] = 1
+    shard: Annotated[PositiveCount, "number of the part to train on, from 1 to shards"] = 1
     subspace: Annotated[
         Count, "dimensions of a random subspace that the weights move in; 0: all of their own"
     ] = 0
@@ -272,17 +283,6 @@ class Hyperparameters:
     def prunes_data(self) -> bool:
         """Whether a run leaves out some of the split's examples."""
         return self.kept_data < 1 or self.dropped_data > 0
-
-    @property
-    def compares_with_anchor(self) -> bool:
-        """Whether the loss of a run depends on its anchor."""
-        replaces_loss = self.anchor_loss in ("bandit", "dpo")
-        return self.anchor != "none" and (replaces_loss or self.anchor_weight > 0)
-
-    @property
-    def changes_no_inputs(self) -> bool:
-        """Whether the inputs of a run are those of its split: neither augmented nor mixed."""
-        return not (self.augmentation or self.mixup or self.cutmix)
 
     def described(self) -> dict[str, Value]:
         """Return the values that are recorded and hashed: all except those of unused techniques."""

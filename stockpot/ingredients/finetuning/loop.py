@@ -162,6 +162,8 @@ def _step(run: Run, step: int, indices: Tensor) -> Tensor:
     clip(run.optimizer, how.clip_norm)
     run.scale.step(run.optimizer)
     run.scale.update()
+    if run.mask:
+        run.mask.update(step)
     if run.average:
         run.average.update(step)
     if run.distances and run.distances.is_due(step + 1, run.total):

@@ -15,7 +15,9 @@ from stockpot.ingredients.finetuning.anchors import build_anchor
 from stockpot.ingredients.finetuning.bags import Bags
 from stockpot.ingredients.finetuning.compilation import compiled
 from stockpot.ingredients.finetuning.data_pruning import difficulty_scores, pruned
+from stockpot.ingredients.finetuning.data_shards import shard_rows
 from stockpot.ingredients.finetuning.distance_record import DistanceRecord
+from stockpot.ingredients.finetuning.dynamic_mask import build_dynamic_mask
 from stockpot.ingredients.finetuning.early_stopping import EarlyStopping
 from stockpot.ingredients.finetuning.gradient_norm_sampler import GradientNormSampler
 from stockpot.ingredients.finetuning.gradients import BatchGradient, LossScale
@@ -75,6 +77,7 @@ class Run:
         self.trained.begin_epoch(model, how.probe_epochs)
         called = compiled(model, how.compiler)
         self.optimizer = build_optimizer(model, how)
+        self.mask = build_dynamic_mask(model, self.optimizer, how, self.total)
         self.scale = LossScale(how.precision, device)
         self.sampler = (
             GradientNormSampler(workload, num_examples(self.data), how, device)
@@ -104,6 +107,7 @@ class Run:
         parts: dict[str, Resumable | None] = {
             "model": self.model,
             "optimizer": OptimizerState(self.optimizer),
+            "mask": self.mask,
             "scale": self.scale,
             "average": self.average,
             "sampler": self.sampler,
@@ -142,6 +146,9 @@ def _own_part(
     """Return the examples of a split that a run trains on."""
     if local:
         data = subset(data, local.rows)
+    if how.shards > 1:
+        rows = shard_rows(num_examples(data), how)
+        data, scores = subset(data, rows), None if scores is None else scores[rows]
     if how.prunes_data:
         assert scores is not None
         data = pruned(data, scores, how)

@@ -35,7 +35,8 @@ def starting_model(
             raise InputError(
                 f"sparsity: must be 0 with an adapter, which changes zeros, got {how.sparsity}"
             )
-        prune(model, how.sparsity)
+        if not how.sparsity_update_every:
+            prune(model, how.sparsity)
     if how.ghost_batch:
         use_ghost_batches(model, how.ghost_batch)
     return model

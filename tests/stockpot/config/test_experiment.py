@@ -136,9 +136,8 @@ def load(tmp_path: Path) -> Load:
         (
             ["diagnose=[barrier]"],
             "diagnose: unknown diagnostic 'barrier', choose from ['barriers', 'contributions', "
-            "'diversity', 'geometry', 'gradient_groups', 'log_distance', 'loss_plane', 'regime', "
-            "'similarity', "
-            "'soup_size']; did you mean 'barriers'?",
+            "'diversity', 'geometry', 'gradient_groups', 'log_distance', 'loss_plane', "
+            "'mask_overlap', 'regime', 'similarity', 'soup_size']; did you mean 'barriers'?",
         ),
         (
             ["diagnose=[textwrap:indnt]"],

@@ -129,3 +129,30 @@ def test_sparsities_that_differ_are_found_while_planning(tmp_path):
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(InputError, match=r"union.*masks"):
         load_experiment(tmp_path / "params.yaml", ())
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        ("{sparsity: 0.5, sparsity_update_every: 10}", "whose masks move apart"),
+        ("{sparsity: {choice: [0.5, 0.9]}}", "of different sparsity"),
+        ("{sparsity: 0.5}", ""),
+        ("{sparsity: 0.5}, rounds: [{name: dense}]", "of different sparsity"),
+        ("{sparsity: 0.5}, search: list, list: [{sparsity: 0.5}, {seed: 1}], size: 2", ""),
+        (
+            "{sparsity: 0.5}, search: list, list: [{sparsity: 0}, {seed: 1}], size: 2",
+            "of different .*",
+        ),
+        ("{sparsity_update_every: 10}", ""),
+    ],
+)
+def test_masks_are_named_where_ingredients_may_have_other_ones(tmp_path, space, said):
+    soups = "soups: [{name: mean, select: uniform}]"
+    (tmp_path / "params.yaml").write_text(
+        f"sweep: {{min_ingredients: 1, space: {space}}}\n{soups}\n"
+    )
+    if not said:
+        load_experiment(tmp_path / "params.yaml", ())
+        return
+    with pytest.raises(InputError, match=f"'mean' merges ingredients {said}, got no masks"):
+        load_experiment(tmp_path / "params.yaml", ())

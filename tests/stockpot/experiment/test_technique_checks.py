@@ -34,6 +34,7 @@ def _plan(folder: Path, space: dict[str, Any], listed: list[dict[str, Any]] | No
         ({"bag_size": 4, "batch_size": 32, "mixup": 0.2}, "mixup: must be 0.0 with bag_size"),
         ({"adapter": "tucker", "adapter_init": "eva"}, "'default' for tucker"),
         ({"subspace": 10, "start_l2": 0.1}, "start_l2: must be 0.0 with subspace"),
+        ({"shards": 2, "shard": {"integer": [1, 4]}}, "shard: must be at most shards, 2, got"),
         (
             {"compander": 1.2, "anchor": "base", "anchor_loss": "l2"},
             "anchor_loss: distances of weights need",

@@ -36,6 +36,47 @@ def test_rows_are_averaged_over_the_models_that_trained_them():
     assert merged.tolist() == [[5, 1], [5, 5], [3, 3]]
 
 
+def test_rows_that_weight_decay_alone_has_changed_are_not_counted():
+    base = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
+    first, second = base * 0.99, base * 0.99
+    first[0] = torch.tensor([3.0, 5.0])
+    second[1] = torch.tensor([1e-30, 0.0])  # its square is 0 in float32
+    tensors = [first, second]
+
+    counted = count_mean(tensors, [1, 1], base, count="rows", tolerance=0.02)
+    strict = count_mean(tensors, [1, 1], base, count="rows", tolerance=0.0)
+
+    assert counted[0].tolist() == [3, 5]
+    torch.testing.assert_close(strict[0], (first[0] + second[0]) / 2)
+    assert counted[1].tolist() == strict[1].tolist() == second[1].tolist()
+
+
+def test_of_sparse_rows_the_entries_that_are_not_zero_are_counted():
+    base = torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0]])
+    first = torch.tensor([[5.0, 0.0, 7.0], [0.0, 2.0, 3.0], [8.0, 0.0, 0.0]])
+    second = torch.tensor([[7.0, 4.0, 0.0], [1.0, 0.0, 3.0], [1.0, 2.0, 3.0]])
+
+    merged = count_mean([first, second], [1, 1], base, count="rows")
+
+    # The second row was pruned, but not trained; of the third, one model has pruned two entries.
+    assert merged.tolist() == [[6, 4, 7], [1, 2, 3], [8, 0, 0]]
+
+
+def test_as_many_models_as_have_trained_a_row_are_averaged():
+    """The wanted mean, row by row in plain Python."""
+    generator = torch.Generator().manual_seed(0)
+    base = torch.randn(50, 3, generator=generator)
+    trained = torch.rand(4, 50, generator=generator) < 0.4
+    tensors = [base + torch.randn(50, 3, generator=generator) * own[:, None] for own in trained]
+
+    merged = count_mean(tensors, [1.0] * 4, base, count="rows")
+
+    for row in range(50):
+        own = [tensors[model][row] for model in range(4) if trained[model, row]]
+        wanted = torch.stack(own).mean(dim=0) if own else base[row]
+        torch.testing.assert_close(merged[row], wanted)
+
+
 def test_rows_of_embeddings_by_a_rule():
     base = {"users.weight": torch.ones(2, 2), "head.weight": torch.zeros(1, 2)}
     first = {"users.weight": torch.tensor([[3.0, 3], [1, 1]]), "head.weight": torch.ones(1, 2)}
