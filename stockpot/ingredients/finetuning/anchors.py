@@ -93,7 +93,7 @@ class Anchor:
             self._distances.append((how.anchor_weight, _pairs(model, targets)))
             return
         self._reference = reference
-        changes_inputs = how.augmentation or how.mixup or how.cutmix
+        changes_inputs = how.augmentation or how.mixup or how.cutmix or how.corruption != "none"
         if how.anchor_data != "train":
             self._inputs = to_device(workload.dataset(how.anchor_data), device)
         elif not changes_inputs and workload.task != "language_model":

@@ -272,6 +272,9 @@ class Hyperparameters:
         "templates of which layers with weights of one shape are mixtures; 0: layers share none",
         Base(),
     ] = 0
+    corruption: Annotated[
+        str, "corruption of the inputs of each batch, such as the shift noise; none: as they are"
+    ] = "none"
 
     @classmethod
     def from_point(cls, point: Mapping[str, Value]) -> Hyperparameters:

@@ -14,7 +14,7 @@ from stockpot.ingredients.finetuning.cutmix import cut_and_paste
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.finetuning.mixup import MixedBatch, draw_share, mix
 from stockpot.seeding import derive_seed, seeded_generator
-from stockpot.workloads.protocol import Batch, Workload
+from stockpot.workloads.protocol import Batch, Workload, corrupt_of
 
 _HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -41,17 +41,20 @@ def training_losses(
 def training_batch(
     workload: Workload, batch: Batch, hyperparameters: Hyperparameters, step: int
 ) -> MixedBatch:
-    """Return the batch of a step: augmented, then mixed if the run uses mixup or CutMix.
+    """Return the batch of a step: augmented, corrupted, then mixed, as far as the run says so.
 
-    With both, each step uses one of them, with equal probability.
+    With both mixup and CutMix, each step uses one of them, with equal probability.
 
     Raises:
-        InputError: the workload's inputs do not fit mixup or CutMix.
+        InputError: the workload's inputs do not fit mixup or CutMix, or it has no such corruption.
     """
     seed, alpha = hyperparameters.seed, hyperparameters.mixup
     if hyperparameters.augmentation:
         generator = seeded_generator(seed, "augmentation", step)
         batch = workload.augment(batch, hyperparameters.augmentation, generator)
+    if hyperparameters.corruption != "none":
+        generator = seeded_generator(seed, "corruption", step)
+        batch = corrupt_of(workload)(batch, hyperparameters.corruption, generator)
     if not (alpha or hyperparameters.cutmix):
         return MixedBatch(batch, batch, 1.0)
     partners = seeded_generator(seed, "mixup partners", step)
