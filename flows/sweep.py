@@ -5,6 +5,7 @@ from __future__ import annotations
 from flows.reference import make_reference, recorded
 from flows.rounds import merge_in_rounds
 from flows.stage import stage
+from tasks.aligning import align_to_first
 from tasks.checks import check_before_merging
 from tasks.fan_out import side_by_side
 from tasks.importing import import_checkpoints
@@ -22,10 +23,10 @@ from tasks.training import (
 def fine_tune_ingredients(session: Session) -> None:
     """Import ingredients, fine-tune one per point of the search space, and make some in rounds.
 
-    With `search: soup`, the points of each round depend on the soup of those before. Ingredients
-    that fail are recorded.
+    With `align`, imported ingredients are permuted to match the first one. With `search: soup`,
+    the points of each round depend on the soup of those before. Ingredients that fail are recorded.
     """
-    imports, imported = import_checkpoints("sweep")
+    imports, imported, originals = align_to_first(*import_checkpoints("sweep"))
 
     reference = make_reference(session)
     near = reference.near if reference else list
@@ -46,5 +47,11 @@ def fine_tune_ingredients(session: Session) -> None:
     precheck = check_before_merging(ingredients)
     record_stage(
         "sweep",
-        {"ingredients": ingredients, "failed": failed, "precheck": precheck, **recorded(reference)},
+        {
+            "ingredients": ingredients,
+            "failed": failed,
+            "precheck": precheck,
+            **originals,
+            **recorded(reference),
+        },
     )

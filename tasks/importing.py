@@ -6,6 +6,7 @@ from typing import Literal
 
 from prefect import State
 
+from stockpot.experiment.jobs.aligning import check_alignment
 from stockpot.experiment.jobs.importing import Headers, ImportJob, check_headers
 from stockpot.storage.models import Model
 from tasks.fan_out import side_by_side
@@ -21,14 +22,17 @@ def check_imports(stage: Stage) -> Headers:
     """Compare headers of a stage's imports with the workload's model; no weights are read.
 
     Raises:
-        InputError: some do not fit the model, and `on_foreign` is stop.
+        InputError: some do not fit the model, and `on_foreign` is stop; or they are to be aligned,
+            and the model's nets cannot be.
     """
     session = current_session()
-    imports = session.plan.imports[stage]
+    imports, by = session.plan.imports[stage], session.plan.experiment.sweep.align
     if not imports.patterns:
         return Headers("", ())
     headers = session.workers.run(check_headers, imports.workload, imports.sources)
     imports.refuse(headers.problems)
+    if stage == "sweep" and by is not None:
+        session.workers.run(check_alignment, imports.workload, by)
     return headers
 
 

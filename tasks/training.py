@@ -8,9 +8,8 @@ from typing import Any
 from prefect import State
 
 from stockpot.errors import StageFailed
-from stockpot.experiment.jobs.importing import ImportJob
+from stockpot.experiment.jobs.job import ModelJob
 from stockpot.experiment.jobs.proposing import propose
-from stockpot.experiment.jobs.rounds import RoundsJob
 from stockpot.experiment.jobs.training import TrainingJob
 from stockpot.storage.models import Failure, Model
 from stockpot.workers import WorkerLost
@@ -53,7 +52,7 @@ def snapshots_of(
 
 @local_task("check-ingredients")
 def enough_ingredients(
-    jobs: Sequence[TrainingJob | ImportJob | RoundsJob], outcomes: Sequence[Model | Exception]
+    jobs: Sequence[ModelJob], outcomes: Sequence[Model | Exception]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Split the outcomes of a sweep into manifest entries of ingredients and of failures.
 
@@ -77,7 +76,7 @@ def enough_ingredients(
     return ingredients, [failure.to_json() for failure in failures]
 
 
-def _failure_of(job: TrainingJob | ImportJob | RoundsJob, error: Exception) -> Failure:
+def _failure_of(job: ModelJob, error: Exception) -> Failure:
     """Return the failure of one job; raise an error of any other kind."""
     if isinstance(error, ModelFailed):
         return error.failure

@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 import yaml
+from exported_nets import export_nets
 from projects import REPOSITORY
 
 from stockpot.config import load_experiment
+from stockpot.experiment.jobs.aligning import align_jobs
 from stockpot.experiment.jobs.diagnosing import diagnose_models
+from stockpot.experiment.jobs.importing import check_headers
 from stockpot.experiment.jobs.job import make_model
 from stockpot.experiment.jobs.judging import judge_models, measure_baseline, predict_model
 from stockpot.experiment.jobs.prechecking import check_ingredients
@@ -96,6 +99,23 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("papers")
 
 
+def make(jobs: Sequence[Any]) -> list[Model]:
+    models = [make_model(job, "cpu") for job in jobs]
+    assert all(isinstance(model, Model) for model in models), models
+    return models  # type: ignore[return-value]
+
+
+def aligned_imports(plan: Plan) -> list[Model]:
+    """Import two nets and align the second, if the experiment does so."""
+    by, imports, root = plan.experiment.sweep.align, plan.imports["sweep"], plan.project.root
+    if by is None:
+        return []
+    export_nets(root / "runs")
+    headers = check_headers(plan.workload, imports.sources, "cpu")
+    first, *others = make(imports.jobs(headers, plan.base().checkpoint))
+    return [first, *make(align_jobs(root, plan.workload, by, [first, *others]))]
+
+
 @pytest.mark.full
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("paper", [paper for paper in PAPERS if paper.lines], ids=str)
@@ -109,17 +129,12 @@ def test_the_lines_run(root: Path, paper: Paper) -> None:
         content = {"inputs": inputs_key(plan, stage), "files": {}, **made}
         write_manifest(root, stage, content)
 
-    def make(jobs: Sequence[Any]) -> list[Model]:
-        models = [make_model(job, "cpu") for job in jobs]
-        assert all(isinstance(model, Model) for model in models), models
-        return models  # type: ignore[return-value]
-
     record("base", base=make([plan.base_job()])[0].to_json())
     jobs = plan.ingredient_jobs()
     if reference := make(reference_jobs(plan)):
         (soup,) = make([reference_soup_job(plan, reference)])
         jobs = made_reference(plan, reference, soup).near(jobs)
-    ingredients = make([*jobs, *plan.rounds_jobs()])
+    ingredients = [*aligned_imports(plan), *make([*jobs, *plan.rounds_jobs()])]
     precheck = check_ingredients(plan.precheck_job(ingredients), "cpu")
     listed = [model.to_json() for model in ingredients]
     record("sweep", ingredients=listed, failed=[], precheck=precheck)

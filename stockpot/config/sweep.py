@@ -68,6 +68,11 @@ class SweepSection(Section):
         description="paths or patterns of checkpoints to use as further ingredients, e.g. "
         "runs/*/model.safetensors; relative ones start from the project's folder",
     )
+    align: Literal["weights", "activations"] | None = Field(
+        None,
+        description="for imported models that share no base: permute the units of each to match "
+        "the first one's, by weights or by activations on train; null: merge them as they are",
+    )
     on_foreign: Literal["exclude", "stop"] = Field(
         "exclude",
         description="for an imported checkpoint that does not match the model or contains NaN: "
@@ -140,6 +145,21 @@ class SweepSection(Section):
             raise ValueError(f"names of rounds must differ from each other, got {twice}")
         if self.size != 0 and "space" not in self.model_fields_set:
             raise ValueError("space is required where size is not 0, got nothing")
+        return self
+
+    @model_validator(mode="after")
+    def _imports_alone_are_aligned(self) -> SweepSection:
+        if self.align is None:
+            return self
+        if not self.imports:
+            raise ValueError(f"align is for imported ingredients, got {self.align!r} and no import")
+        if self.size != 0 or self.rounds:
+            found = f"size {self.size}" if self.size != 0 else f"{len(self.rounds)} rounds"
+            raise ValueError(
+                f"align must be null unless all ingredients are imported, got {found}: what is "
+                "trained here shares the base, which imported models do not; set size: 0 and "
+                "remove rounds, or remove align"
+            )
         return self
 
     @model_validator(mode="after")

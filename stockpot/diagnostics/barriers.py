@@ -31,7 +31,7 @@ def barriers(context: DiagnosticContext) -> Finding:
     """Measure barriers between all pairs of ingredients, and along two whole lines.
 
     The lines are those from the base to the best soup and between the two ingredients that are
-    furthest apart. BatchNorm's statistics are recalibrated, as in any soup.
+    furthest apart. BatchNorm's statistics are recalibrated, or averages repaired, as in any soup.
 
     Source: as of `score_line`.
     """
@@ -130,10 +130,12 @@ def _line(
         on_metric.append(metric)
         return loss
 
-    def recalibrated(state: State, _share: float) -> State:
-        return context.recalibrated(state, 2)
+    def finished(state: State, share: float) -> State:
+        if first is context.base:
+            return context.finished.recalibrated(state, 2)
+        return context.finished(state, (first.weights, second.weights), (1 - share, share))
 
-    losses = score_line(first.weights, second.weights, loss_of, correct=recalibrated)
+    losses = score_line(first.weights, second.weights, loss_of, correct=finished)
     metrics = LineScores(losses.shares, tuple(on_metric))
     return {
         "kind": kind,

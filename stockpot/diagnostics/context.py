@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stockpot.diagnostics.states import recalibrated_mean
+from stockpot.diagnostics.states import finished_mean
 from stockpot.merging.states import State
 from stockpot.metric_units import Unit, unit_of_scores
 from stockpot.scoring.predictions import load_outputs, predict
 from stockpot.seeding import seeded_generator
-from stockpot.soups.preparation.recalibration import Recalibration
+from stockpot.soups.preparation.finishing import Finishing
 from stockpot.statistics.values import are_fractions
 from stockpot.storage.checkpoints import load_tensors, verify
 from stockpot.storage.models import Model
@@ -165,13 +165,15 @@ class DiagnosticContext:
         return {"metric": self.metric, "unit": self.unit.to_json()}
 
     @cached_property
-    def recalibrated(self) -> Recalibration:
+    def finished(self) -> Finishing:
         """The function from merged weights to those that a soup is saved with."""
-        return Recalibration(self.workload, self.device)
+        are_aligned = any(one.model.is_aligned for one in self.ingredients)
+        aligned = [one.weights for one in self.ingredients] if are_aligned else ()
+        return Finishing(self.workload, self.device, aligned)
 
     def mean_of(self, states: Sequence[State]) -> State:
         """Return the uniform average of weights, as a uniform soup of them is saved."""
-        return recalibrated_mean(self.recalibrated)(states)
+        return finished_mean(self.finished)(states)
 
     @cached_property
     def _net(self) -> nn.Module:

@@ -98,7 +98,8 @@ def loss_plane(context: DiagnosticContext) -> Finding:
     def loss_at(a: float, b: float) -> float:
         coefficients = plane.coefficients(a, b)
         merged = merge_states(corners, Recipe.of(linear, coefficients))
-        return loss_of(context.recalibrated(merged, sum(value != 0 for value in coefficients)))
+        num_models = sum(value != 0 for value in coefficients)
+        return loss_of(context.finished.recalibrated(merged, num_models))
 
     losses = [[loss_at(a, b) for a in x] for b in y]
     squared: list[float] = gram.diagonal().tolist()

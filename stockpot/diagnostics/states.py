@@ -12,7 +12,7 @@ from stockpot.merging.engine import merge_states
 from stockpot.merging.methods.linear import linear
 from stockpot.merging.recipe import Recipe
 from stockpot.merging.states import State
-from stockpot.soups.preparation.recalibration import Recalibration
+from stockpot.soups.preparation.finishing import Finishing
 
 Mean: TypeAlias = Callable[[Sequence[State]], State]
 """State dicts -> their uniform average, as a soup of them is saved."""
@@ -23,9 +23,9 @@ def mean_state(states: Sequence[State]) -> dict[str, Tensor]:
     return merge_states(list(states), Recipe.of(linear, (1.0,) * len(states)))
 
 
-def recalibrated_mean(recalibrated: Recalibration) -> Mean:
-    """Return what makes uniform averages with the BatchNorm statistics that a soup gets."""
-    return lambda states: recalibrated(mean_state(states), len(states))
+def finished_mean(finishing: Finishing) -> Mean:
+    """Return what makes uniform averages with the statistics that a soup gets."""
+    return lambda states: finishing(mean_state(states), states, (1.0,) * len(states))
 
 
 def are_equal(first: State, second: State) -> bool:

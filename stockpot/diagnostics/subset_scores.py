@@ -131,7 +131,8 @@ def _measure(
     for subset, column in weights.items():
         rows = [row for row, place in enumerate(by_digest) if place in subset]
         merged = stack.mean_of(rows) if rows else context.base.weights
-        merged = context.recalibrated(merged, len(rows))
+        parents = [members[by_digest[row]].weights for row in rows]
+        merged = context.finished(merged, parents, (1.0,) * len(rows))
         values = _values(context, merged)
         scores.append([one.mean() for one in values])
         totals = totals or [np.zeros((len(column), len(one))) for one in values]

@@ -22,7 +22,8 @@ class Provenance:
         seed: of a merge method that draws random numbers.
         threads: torch threads of the worker that trained it.
         base: what it, or its ingredients, were trained from; None for a base.
-        ingredients: name and weights of the models that were merged, in the order of the merge.
+        ingredients: name and weights of the models that were merged, in the order of the merge;
+            of an aligned ingredient, the model that it was aligned to, and itself before that.
         anchor: the model that its training was held near, if that is not what it started from.
     """
 

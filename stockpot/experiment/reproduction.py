@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stockpot.errors import InputError, StageFailed
+from stockpot.experiment.jobs.aligning import aligned_again
 from stockpot.experiment.jobs.importing import ImportJob
 from stockpot.experiment.jobs.job import CannotMake, ModelJob
 from stockpot.experiment.jobs.rounds import repeated
@@ -180,6 +181,8 @@ def _job(provenance: Provenance, root: Path, place: Path) -> ModelJob:
         "name": recorded.name,
         "kind": recorded.kind,
     }
+    if recorded.is_aligned:
+        return aligned_again(provenance, place)
     if provenance.ingredients:
         return _merging_job(provenance, frame)
     if "rounds" in recorded.details:
@@ -217,11 +220,15 @@ def _merging_job(provenance: Provenance, frame: Mapping[str, Any]) -> SoupJob | 
     """Merge the recorded ingredients; neither they nor coefficients are searched again."""
     assert provenance.base is not None, "a soup has ingredients, and they a base"
     recorded, recipe = provenance.model, provenance.model.details["recipe"]
+    aligned: dict[str, Any] = {"aligned": {}} if "repaired" in recorded.details else {}
     choices: dict[str, Any] = {
         "base": _reference("base", "base", provenance.base),
         "seed": provenance.seed,
         "threads": provenance.threads,
-        "ingredients": tuple(_reference(n, "ingredient", r) for n, r in provenance.ingredients),
+        "ingredients": tuple(
+            replace(_reference(n, "ingredient", r), details=aligned)
+            for n, r in provenance.ingredients
+        ),
         "metric": "",
     }
     if recorded.kind == "tuned":

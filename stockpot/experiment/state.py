@@ -11,6 +11,7 @@ from stockpot.diagnostics.registry import DIAGNOSTICS
 from stockpot.errors import InputError
 from stockpot.experiment.federation import rounds_modules
 from stockpot.experiment.jobs.importing import IMPORTING_MODULES
+from stockpot.experiment.jobs.prechecking import TRIALS
 from stockpot.experiment.jobs.soups import soup_modules
 from stockpot.experiment.jobs.training import TRAINING_MODULES
 from stockpot.experiment.jobs.tuning import tuning_modules
@@ -19,6 +20,7 @@ from stockpot.experiment.stages import STAGES, UPSTREAM, all_before
 from stockpot.reporting.figures import plot_module
 from stockpot.reporting.pages import template_digests
 from stockpot.scoring.key_parts import val_scores_key_parts
+from stockpot.soups.preparation.registry import REPAIR
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.code_keys import code_key, imported_code
 from stockpot.storage.dvc import inside_dvc_stage
@@ -80,7 +82,9 @@ def stage_modules(plan: Plan, stage: str) -> tuple[str, ...]:
     if stage == "report":
         plots = [module for name in plan.diagnostics if (module := plot_module(name))]
         return ("stockpot.reporting.html", "stockpot.reporting.model_card", *plots)
-    return (*_MODULES_OF[stage](plan), *plan.workload.modules)
+    is_aligned = plan.experiment.sweep.align is not None and stage != "base"
+    repairing = (REPAIR.module_of("repair"),) if is_aligned else ()
+    return (*_MODULES_OF[stage](plan), *repairing, *plan.workload.modules)
 
 
 def write_code_keys(plan: Plan) -> None:
@@ -108,7 +112,7 @@ def _base_modules(plan: Plan) -> tuple[str, ...]:
 def _sweep_modules(plan: Plan) -> tuple[str, ...]:
     sweep = plan.experiment.sweep
     trained = (*TRAINING_MODULES, "stockpot.ingredients.points") if sweep.size != 0 else ()
-    imported = IMPORTING_MODULES if sweep.imports else ()
+    imported = (*IMPORTING_MODULES, TRIALS.module_of("alignment")) if sweep.imports else ()
     proposed = (f"{_JOBS}.proposing",) if sweep.search == "soup" else ()
     soup = sweep.reference
     referred = soup_modules(soup.select, "linear") if soup else ()

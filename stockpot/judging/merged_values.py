@@ -26,7 +26,11 @@ from stockpot.storage.keys import content_key
 from stockpot.workloads.passes import empty_model, put_weights
 from stockpot.workloads.spec import WorkloadSpec
 
-MERGING_MODULES = ("stockpot.judging.random_soups", "stockpot.judging.wise_ft")
+MERGING_MODULES = (
+    "stockpot.judging.random_soups",
+    "stockpot.judging.wise_ft",
+    "stockpot.soups.alignment.repaired",
+)
 """The modules that merge the models whose values are cached here, and call this one."""
 
 
@@ -44,7 +48,7 @@ def cache_values(
         workload: its sets and its first metric are used.
         merges: recipe of each model as JSON; part of the cache key.
         merged: by each recipe the model's tensors, on the device, and the number of models that
-            they are made of; read only if values are missing.
+            they are made of, 1 if they are repaired already; read only if values are missing.
         device: for forward passes.
     """
     paths = {name: values_path(root, workload, merges, name) for name in judged_sets(workload)}

@@ -124,14 +124,21 @@ def measure_random_soups(job: RandomSoupsJob, device: str) -> None:
     """Measure the soups of a pool, unless they are cached; runs in a worker process."""
     from stockpot.judging.merged_values import cache_values
     from stockpot.merging.stack import IngredientStack
+    from stockpot.soups.preparation.finishing import Finishing
     from stockpot.storage.checkpoints import load_tensors, verify
 
     def merged() -> Iterator[tuple[dict[str, Tensor], int]]:
         states = [load_tensors(verify(job.root, model.checkpoint)) for model in job.ordered]
         stack = IngredientStack(states, device)
+        aligned = states if any(model.is_aligned for model in job.ingredients) else ()
+        finished = Finishing(job.workload.build(), device, aligned)
         for row in job.coefficients:
             used = [position for position, value in enumerate(row) if value]
             soup = stack.merge(row) if job.pool == "dirichlet" else stack.mean_of(used)
-            yield soup, len(used)
+            shares = [row[place] for place in used]
+            if finished.repairs(shares):
+                yield finished(soup, [states[place] for place in used], shares), 1
+            else:
+                yield soup, len(used)
 
     cache_values(job.root, job.workload, job.merges, merged(), device)

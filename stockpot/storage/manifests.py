@@ -55,8 +55,9 @@ def models_of(manifest: Mapping[str, Any]) -> list[Model]:
 
 
 def made_models(manifest: Mapping[str, Any]) -> list[Model]:
-    """List all models that a stage has made: those of `models_of`, and a sweep's reference."""
-    return [*models_of(manifest), *map(Model.from_json, manifest.get("reference", []))]
+    """List all models that a stage has made: also those of a sweep before its ingredients."""
+    before = [*manifest.get("reference", []), *manifest.get("imported", [])]
+    return [*models_of(manifest), *map(Model.from_json, before)]
 
 
 def digests_of(root: Path, paths: Iterable[Path]) -> dict[str, str]:

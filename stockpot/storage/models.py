@@ -57,6 +57,11 @@ class Model:
         """Whether it has no mask: in dense models, too, a few weights may be 0 by accident."""
         return self.density > _DENSE
 
+    @property
+    def is_aligned(self) -> bool:
+        """Whether its units were permuted to match those of another model."""
+        return "aligned" in self.details
+
     def scored(self, scores: Mapping[str, float]) -> Model:
         """Return a copy with these scores."""
         return replace(self, scores=dict(scores))

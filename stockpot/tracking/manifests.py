@@ -30,7 +30,8 @@ def record_from_manifest(
         model: entry of the manifest.
         kind: kind of an entry of `failed`, which does not name it.
         keys: name of a model -> its content key: of the base, under `base`, for an ingredient;
-            of all candidate ingredients for a soup.
+            of what an aligned one was made from, under `first` and `imported`; of all candidate
+            ingredients for a soup.
         datasets: the data that the scores were measured on.
         seconds: duration of the work, which is not in a manifest.
 
@@ -40,6 +41,7 @@ def record_from_manifest(
     kind = model.get("kind", kind)
     coefficients = dict(sorted(model.get("coefficients", {}).items()))
     used = {name: value for name, value in coefficients.items() if value != 0}
+    parents = keys if "imported" in keys else ["base"]
     failed = "reason" in model
     metrics = {}
     if not failed:
@@ -56,7 +58,7 @@ def record_from_manifest(
         metrics=metrics,
         curves=_curves(model),
         tags=_tags(model),
-        inputs=tuple(keys[name] for name in (["base"] if kind == "ingredient" else used)),
+        inputs=tuple(keys[name] for name in (parents if kind == "ingredient" else used)),
         datasets=tuple(datasets),
         status="FAILED" if failed else "FINISHED",
         reason=model.get("reason", ""),
@@ -91,7 +93,8 @@ def _params(
         candidates = {**dict.fromkeys(sorted(keys.keys() - {"base"}), 0.0), **coefficients}
         named = {f"coefficient/{name}": value for name, value in candidates.items()}
     in_rounds = {n: v for n, v in model.get("rounds", {}).items() if not n.startswith("shard_")}
-    flat = flatten({**model.get("hyperparameters", {}), "rounds": in_rounds, **recipe})
+    aligned = {"aligned_by": model["aligned"]["by"]} if "aligned" in model else {}
+    flat = flatten({**model.get("hyperparameters", {}), "rounds": in_rounds, **aligned, **recipe})
     leaves = {name: value for name, value in flat.items() if value is not None and value != {}}
     return {name: _scalar(value) for name, value in leaves.items()} | named
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stockpot.merging.masks import Masks
     from stockpot.merging.name_rules import NameRule
     from stockpot.merging.recipe import Recipe, RecipeOf
-    from stockpot.merging.states import StateDict
+    from stockpot.merging.states import State, StateDict
     from stockpot.soups.concat.concatenate import WideNet
 
 # By name, not imported: the training is part of the keys only of the soups that it makes.
@@ -84,7 +84,7 @@ class CandidateSoups(Merges):
         base = self._base if self._uses_base else None
         states = [self.states[member] for member in members]
         weights = merge_states(states, self._recipes(members), base)
-        return self.scorer.val_values(self.recalibrated(weights, self._num_merged(members)))
+        return self.scorer.val_values(self._finished(weights, members))
 
     def score_on_path(self, ingredient: int, alpha: float) -> float:
         """Return the val score of a point between the base and an ingredient."""
@@ -94,7 +94,8 @@ class CandidateSoups(Merges):
 
         recipe = Recipe.of(wise_ft, (1.0,), {"alpha": alpha})
         base, state = self._on_device[-1], self._on_device[ingredient]
-        return self.scorer.val(self.recalibrated(merge_states([state], recipe, base), 2))
+        weights = merge_states([state], recipe, base)
+        return self.scorer.val(self.finished(weights, {ingredient: alpha}, with_base=True))
 
     def save(
         self, key: str, members: Sequence[int], share: float, details: Mapping[str, Any]
@@ -129,7 +130,8 @@ class CandidateSoups(Merges):
             paths = [verify(job.root, model.checkpoint) for model in chosen]
             base = verify(job.root, job.base.checkpoint)
             merged = merge_files(paths, self._recipes(members), base if self._uses_base else None)
-            weights = self.recalibrated(merged, self._num_merged(members))
+            weights = self._finished(merged, members)
+            made |= self.repair_details(_equal(members), self._uses_base)
         model = Store(job.root).save(job.kind, key, job.name, weights, made | dict(details))
         for finished in _partial_folder(self.root).glob(f"{key}-*"):
             finished.unlink()
@@ -196,8 +198,8 @@ class CandidateSoups(Merges):
             tuple(self._prepared[member] for member in members if member in self._prepared),
         )
 
-    def _num_merged(self, members: Sequence[int]) -> int:
-        return len(members) + self._uses_base
+    def _finished(self, weights: State, members: Sequence[int]) -> StateDict:
+        return self.finished(weights, _equal(members), self._uses_base)
 
     @cached_property
     def _base(self) -> StateDict:
@@ -207,6 +209,11 @@ class CandidateSoups(Merges):
     def _on_device(self) -> list[StateDict]:
         """The ingredients and, last, the base."""
         return [self.moved(state) for state in (*self.states, self._base)]
+
+
+def _equal(members: Sequence[int]) -> dict[int, float]:
+    """Return equal coefficients of some ingredients."""
+    return dict.fromkeys(members, 1.0)
 
 
 def _partial_folder(root: Path) -> Path:

@@ -13,6 +13,7 @@ from stockpot.diagnostics.registry import DIAGNOSTICS
 from stockpot.experiment.jobs.job import ExperimentJob
 from stockpot.reporting.csv_files import write_finding_csv_files
 from stockpot.scoring.key_parts import val_scores_key_parts
+from stockpot.soups.preparation.registry import repair_modules
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.code_keys import code_key
 from stockpot.storage.keys import content_key
@@ -50,14 +51,16 @@ class DiagnosticJob(ExperimentJob):
     @property
     def shared(self) -> Path:
         """The cache folder that diagnostics of the same ingredients share."""
-        code = code_key("stockpot.diagnostics.subset_scores", *self.workload.modules)
+        modules = ("stockpot.diagnostics.subset_scores", *repair_modules(self.ingredients))
+        code = code_key(*modules, *self.workload.modules)
         return self.root / ".stockpot" / "findings" / content_key(code=code, **self._common)
 
     @property
     def modules(self) -> tuple[str, ...]:
         """The modules of the diagnostic, of what it is given, and of the workload."""
         module = DIAGNOSTICS.module_of(self.name)
-        return (module, "stockpot.diagnostics.context", *self.workload.modules)
+        own = (module, "stockpot.diagnostics.context", *repair_modules(self.ingredients))
+        return (*own, *self.workload.modules)
 
     @property
     def _common(self) -> dict[str, Any]:

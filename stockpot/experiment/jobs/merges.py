@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stockpot.merging.stack import IngredientStack
     from stockpot.merging.states import State, StateDict
     from stockpot.scoring.val_scores import ValScorer
-    from stockpot.soups.preparation.recalibration import Recalibration
+    from stockpot.soups.preparation.finishing import Finishing
 
 
 @dataclass
@@ -42,7 +42,30 @@ class Merges:
     def score_members(self, members: Sequence[int]) -> Tensor:
         """Return the val values (N,), in float64, of the mean of some ingredients."""
         mean = self.stack.mean_of(members)
-        return self.scorer.val_values(self.recalibrated(mean, len(members)))
+        return self.scorer.val_values(self.finished(mean, dict.fromkeys(members, 1.0)))
+
+    def finished(
+        self, weights: State, shares: Mapping[int, float], with_base: bool = False
+    ) -> StateDict:
+        """Return merged weights as their soup is saved: recalibrated, or repaired.
+
+        Args:
+            weights: the merge.
+            shares: the coefficients of its ingredients, by their positions.
+            with_base: whether the base is part of it.
+        """
+        coefficients = [*shares.values()]
+        is_repaired = self._finishing.repairs(coefficients, with_base=with_base)
+        parents = [self.states[place] for place in shares] if is_repaired else []
+        return self._finishing(weights, parents, coefficients, with_base=with_base)
+
+    def repair_details(
+        self, shares: Mapping[int, float], with_base: bool = False
+    ) -> dict[str, bool]:
+        """Return whether a soup is repaired, for its record; nothing if none could be."""
+        if not self._are_aligned:
+            return {}
+        return {"repaired": self._finishing.repairs([*shares.values()], with_base=with_base)}
 
     @cached_property
     def stack(self) -> IngredientStack:
@@ -64,11 +87,15 @@ class Merges:
         return ValScorer(self.workload.build(), self.device)
 
     @cached_property
-    def recalibrated(self) -> Recalibration:
-        """Recalibration of BatchNorm statistics of merged weights."""
-        from stockpot.soups.preparation.recalibration import Recalibration
+    def _finishing(self) -> Finishing:
+        from stockpot.soups.preparation.finishing import Finishing
 
-        return Recalibration(self.workload.build(), self.device)
+        aligned = self.states if self._are_aligned else ()
+        return Finishing(self.workload.build(), self.device, aligned)
+
+    @property
+    def _are_aligned(self) -> bool:
+        return any(model.is_aligned for model in self.ingredients)
 
     def agreed_masks(self, members: Sequence[int]) -> Masks | None:
         """Return how masks are kept if those of the ingredients agree; None without masks.

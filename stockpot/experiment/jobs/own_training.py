@@ -37,7 +37,7 @@ def gradient_similarities(job: MergingJob, merges: Merges) -> Floats:
         return train_scores(job.root, job.workload, job.base.checkpoint, how, merges.device)
 
     everyone = range(len(job.ingredients))
-    uniform = merges.recalibrated(merges.stack.mean_of(everyone), len(everyone))
+    uniform = merges.finished(merges.stack.mean_of(everyone), dict.fromkeys(everyone, 1.0))
     own = OwnGradients(job.workload.build(), merges.load(job.base), scores, job.seed, merges.device)
     return own.cosines(
         {name: tensor.cpu() for name, tensor in uniform.items()},

@@ -17,6 +17,7 @@ from stockpot.experiment.jobs.selection_steps import tested_steps
 from stockpot.scoring.key_parts import val_scores_key_parts
 from stockpot.soups.concat.options import CONCAT, is_trained
 from stockpot.soups.preparation.options import method_modules
+from stockpot.soups.preparation.registry import repair_modules
 from stockpot.soups.selection.candidates import Candidates, Paths, PathSelection, Selection
 from stockpot.soups.selection.registry import SELECTIONS
 from stockpot.storage.code_keys import code_key
@@ -57,7 +58,9 @@ class SoupJob(MethodJob):
             ingredients=[[m.name, m.digest, dict(m.scores)] for m in self.ingredients],
             scoring=val_scores_key_parts(self.workload),
             code=code_key(
-                *soup_modules(self.select, self.method, self.rules), *self.workload.modules
+                *soup_modules(self.select, self.method, self.rules),
+                *repair_modules(self.ingredients),
+                *self.workload.modules,
             ),
         )
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from stockpot.experiment.jobs.job import MergingJob
 from stockpot.experiment.jobs.merges import Merges
 from stockpot.scoring.key_parts import val_scores_key_parts
 from stockpot.soups.preparation.options import method_modules
+from stockpot.soups.preparation.registry import repair_modules
 from stockpot.soups.tuning.registry import SEARCHES
 from stockpot.soups.tuning.search import Search
 from stockpot.storage.code_keys import code_key
@@ -54,7 +54,11 @@ class TuningJob(MergingJob):
             base=self.base.digest,
             ingredients=[[model.digest, dict(model.scores)] for model in self.ingredients],
             scoring=val_scores_key_parts(self.workload),
-            code=code_key(*tuning_modules(self.search), *self.workload.modules),
+            code=code_key(
+                *tuning_modules(self.search),
+                *repair_modules(self.ingredients),
+                *self.workload.modules,
+            ),
         )
 
     @property
@@ -76,7 +80,7 @@ class TuningJob(MergingJob):
         """Search coefficients on val, and merge with the best."""
         from stockpot.merging.engine import merge_files
         from stockpot.merging.registry import METHODS
-        from stockpot.soups.tuning.mixtures import recipes, used_models
+        from stockpot.soups.tuning.mixtures import mean_shares, recipes, used_models
         from stockpot.storage.checkpoints import verify
 
         context = _OnVal(self, device)
@@ -85,21 +89,24 @@ class TuningJob(MergingJob):
         used = used_models(found.rows, len(paths), found.method)
         if found.weights is not None:  # made by training all of them
             used = [*range(len(paths))]
+        shares = mean_shares(found.rows, used)
         rows = {group: [row[position] for position in used] for group, row in found.rows.items()}
         base = verify(self.root, self.base.checkpoint) if METHODS[found.method].needs_base else None
         recipe_of = recipes(found.method, found.per, rows, found.options)
         if found.weights is None:
             merged = merge_files([paths[position] for position in used], recipe_of, base)
-            merged = context.recalibrated(merged, len(used) + (base is not None))
+            merged = context.finished(merged, shares, base is not None)
         else:
             merged = {name: tensor.cpu() for name, tensor in found.weights.items()}
         models = [self.ingredients[position] for position in used]
-        shares = zip(*rows.values(), strict=True)
         details = {
             "recipe": self.recipe,
-            "coefficients": {m.name: fmean(s) for m, s in zip(models, shares, strict=True)},
+            "coefficients": {
+                self.ingredients[place].name: share for place, share in shares.items()
+            },
             "inputs": {model.name: model.digest for model in models},
             "trials": found.trials,
+            **context.repair_details(shares, base is not None),
             **found.details,
         }
         if found.per != "model":
@@ -147,7 +154,8 @@ class _OnVal(Merges):
         """Score a weighted average of the models, once per objective."""
         scorers = {"val": self.scorer.val, "val_shift": self.scorer.val_shift}
         merged = self.stack.merge(coefficients)
-        weights = self.recalibrated(merged, sum(value != 0 for value in coefficients))
+        shares = {place: value for place, value in enumerate(coefficients) if value != 0}
+        weights = self.finished(merged, shares)
         return tuple(scorers[name](weights) for name in objectives)
 
     def score_weights(self, weights: StateDict) -> float:
@@ -170,7 +178,7 @@ class _OnVal(Merges):
             for model, state in zip(self.ingredients, states, strict=True)
         ]
         base = self.moved(self.load(self._job.base)) if is_from_base else None
-        return Mixture(states, per, base, elected, self.recalibrated, masks)
+        return Mixture(states, per, base, elected, self.finished, masks)
 
     def labelled(self, batch_size: int) -> LabelledVal:
         """Open val with its labels."""

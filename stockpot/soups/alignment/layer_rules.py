@@ -219,6 +219,11 @@ _TENSOR_RULES: Mapping[Any, Rule] = {
 """Rules by function, or by the name of a tensor's method."""
 
 
+def has_rule(module: nn.Module) -> bool:
+    """Return whether there is a rule for a layer."""
+    return isinstance(module, tuple(_MODULE_RULES))
+
+
 def rule_of(call: Call) -> Rule:
     """Return the rule for a node.
 

@@ -21,6 +21,9 @@ from stockpot.workloads.responses import observed, unit_rows
 
 B = TypeVar("B")
 _Layer: TypeAlias = nn.Linear | _ConvNd | _BatchNorm
+Statistics: TypeAlias = Mapping[str, tuple[Tensor, Tensor]]
+"""Mean and standard deviation (C,) of the output channels of each layer, in execution order."""
+
 _CONSTANT = 1e-6  # smaller deviations, relative to mean and goal, are rounding
 
 
@@ -80,21 +83,44 @@ def repair(
     BatchNorm; here layers without BatchNorm are repaired too: the head of a residual net reads
     sums of branches, whose variance is still too small.
     """
-    shares = _shares(coefficients, parents)
     _check(model, batches)
-    goals = [_measure(loaded(model, parent), forward, batches) for parent in parents]
+    statistics = [channel_statistics(model, parent, forward, batches) for parent in parents]
+    return repair_to(model, statistics, coefficients, merged, forward, batches)
+
+
+def channel_statistics(
+    model: nn.Module,
+    state: State,
+    forward: Callable[[nn.Module, B], object],
+    batches: Sequence[B],
+) -> Statistics:
+    """Return the statistics of the output channels of a net, in float64; see `repair`."""
+    return _measure(loaded(model, state), forward, batches)
+
+
+def repair_to(
+    model: nn.Module,
+    statistics: Sequence[Statistics],
+    coefficients: Sequence[float],
+    merged: State,
+    forward: Callable[[nn.Module, B], object],
+    batches: Sequence[B],
+) -> dict[str, Tensor]:
+    """Repair a merged net; as `repair`, with the statistics of its parents instead of them."""
+    shares = _shares(coefficients, statistics)
+    _check(model, batches)
     net = loaded(model, merged)
     layers = _layers(net)
-    for name in _repairable(layers, list(goals[0])):
+    for name in _repairable(layers, list(statistics[0])):
         mean, std = _measure(net, forward, batches, only=name)[name]
-        parts = zip(*(goal[name] for goal in goals), strict=True)
+        parts = zip(*(parent[name] for parent in statistics), strict=True)
         goal_mean, goal_std = (torch.stack(part, dim=1) @ shares.to(std.device) for part in parts)
         is_constant = std <= _CONSTANT * (mean.abs() + goal_std)
         _fuse(layers[name], torch.where(is_constant, 1.0, goal_std / std), mean, goal_mean)
     return {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
 
 
-def _shares(coefficients: Sequence[float], parents: Sequence[State]) -> Tensor:
+def _shares(coefficients: Sequence[float], parents: Sequence[Statistics]) -> Tensor:
     """Return the coefficients divided by their sum; (M,), float64."""
     total = sum(coefficients)
     if len(coefficients) != len(parents) or not (0 < total < math.inf and min(coefficients) >= 0):
@@ -153,7 +179,7 @@ def _measure(
     *,
     only: str | None = None,
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return mean and standard deviation of the outputs of each layer, in execution order."""
+    """Return the statistics of the outputs of all layers, or of one."""
     sums: defaultdict[str, Channels] = defaultdict(Channels)
 
     def add(name: str, layer: nn.Module, _inputs: Tensor, outputs: Tensor) -> None:

@@ -13,7 +13,7 @@ from stockpot.errors import InputError
 from stockpot.seeding import seeded_generator
 from stockpot.soups.alignment.axis_groups import FIXED, AxisGroups, Entry
 from stockpot.soups.alignment.invariance import check_invariance
-from stockpot.soups.alignment.layer_rules import BY_HAND, Call, rule_of
+from stockpot.soups.alignment.layer_rules import BY_HAND, Call, has_rule, rule_of
 from stockpot.soups.alignment.permutations import Spec
 
 
@@ -42,10 +42,17 @@ def trace_spec(model: nn.Module, inputs: Tensor) -> Spec:
     return spec
 
 
+class _LayerTracer(fx.Tracer):
+    """Records a net as a graph of layers; subclasses of torch's layers are not looked into."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return has_rule(m) or super().is_leaf_module(m, module_qualified_name)
+
+
 def _graph(model: nn.Module) -> fx.GraphModule:
     try:
-        return fx.symbolic_trace(model)
-    except (fx.proxy.TraceError, TypeError) as error:
+        return fx.GraphModule(model, _LayerTracer().trace(model))
+    except Exception as error:  # a model's code may need values, and then raise anything
         raise InputError(
             f"spec: the net cannot be traced, got {str(error)!r}; {BY_HAND}"
         ) from error

@@ -1,13 +1,18 @@
-"""The preparations by the name of the merge methods' argument for the result: one line each."""
+"""The preparations by the name of the merge methods' argument for the result: one line each.
+
+REPAIR is part of the keys only of merges of aligned nets, so it too is imported by its name.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from stockpot.plugins import Registry
 
 if TYPE_CHECKING:
     from stockpot.soups.preparation.protocol import Preparation
+    from stockpot.storage.models import Model
 
 PREPARATIONS: Registry[type[Preparation]] = Registry(
     "preparation",
@@ -16,3 +21,10 @@ PREPARATIONS: Registry[type[Preparation]] = Registry(
         "grams": "stockpot.soups.preparation.gram_matrices:GramMatrices",
     },
 )
+
+REPAIR: Registry[Any] = Registry("repair", {"repair": "stockpot.soups.alignment.repaired:Repair"})
+
+
+def repair_modules(ingredients: Iterable[Model]) -> tuple[str, ...]:
+    """Return the modules that repair averages of models: none unless some are aligned."""
+    return (REPAIR.module_of("repair"),) if any(m.is_aligned for m in ingredients) else ()

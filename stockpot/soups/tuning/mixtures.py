@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 from types import MappingProxyType
 from typing import Any
 
@@ -19,8 +20,8 @@ from stockpot.merging.states import StateDict
 Rows = Mapping[str, Sequence[float]]
 """Name of a group of tensors -> its coefficients (M,)."""
 
-Finish = Callable[[StateDict, int], StateDict]
-"""(merged weights, number of models they are made of) -> weights as a soup is saved."""
+Finish = Callable[[StateDict, Mapping[int, float], bool], StateDict]
+"""(merged weights, shares of models by position, whether with the base) -> weights of a soup."""
 
 GROUPS: Mapping[str, Callable[[str], str]] = MappingProxyType(
     {
@@ -60,7 +61,12 @@ def used_models(rows: Rows, num_models: int, method: str) -> list[int]:
     return [p for p in every if any(row[p] for row in rows.values())] or list(every)
 
 
-def _unchanged(weights: StateDict, _num_models: int) -> StateDict:
+def mean_shares(rows: Rows, used: Sequence[int]) -> dict[int, float]:
+    """Return the mean coefficient over all groups of each used model, by its position."""
+    return {place: fmean(row[place] for row in rows.values()) for place in used}
+
+
+def _unchanged(weights: StateDict, _shares: Mapping[int, float], _with_base: bool) -> StateDict:
     return weights
 
 
@@ -128,7 +134,7 @@ class Mixture:
             self._base,
         )
         used = used_models(rows, len(self._states), self._method)
-        return self._finish(merged, len(used) + (self._base is not None))
+        return self._finish(merged, mean_shares(rows, used), self._base is not None)
 
     def pull_back(self, gradient: Mapping[str, Tensor]) -> Tensor:
         """Return the gradient of the coefficients (L, M), float64, from that of the weights.

@@ -33,7 +33,7 @@ def test_import_is_a_pattern_or_a_list_of_patterns(
 ) -> None:
     sweep = load(f"{{import: {text}, size: 0}}").sweep
 
-    assert (sweep.imports, sweep.on_foreign) == (patterns, "exclude")
+    assert (sweep.imports, sweep.on_foreign, sweep.align) == (patterns, "exclude", None)
 
 
 def test_sections_are_written_and_read_with_the_same_names(load: Load) -> None:
@@ -65,6 +65,18 @@ def test_sections_are_written_and_read_with_the_same_names(load: Load) -> None:
             "sweep.on_foreign: must be 'exclude' or 'stop', got 'warn'",
         ),
         ("{import: true, size: 0}", "sweep.import: must be a valid string or "),
+        (
+            "{import: a.pt, size: 0, align: units}",
+            "sweep.align: must be 'weights' or 'activations', got 'units'",
+        ),
+        (
+            "{align: weights, space: {epochs: 1}}",
+            "align is for imported ingredients, got 'weights' and no import",
+        ),
+        (
+            "{import: a.pt, align: weights, size: 2, space: {epochs: 1}}",
+            "align must be null unless all ingredients are imported, got size 2",
+        ),
     ],
 )
 def test_invalid_imports_are_refused(load: Load, sweep: str, message: str) -> None:
