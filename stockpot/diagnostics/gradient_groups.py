@@ -18,6 +18,7 @@ from stockpot.ingredients.own_gradients import OwnGradients, training_of
 from stockpot.merging.states import State
 from stockpot.metric_units import unit_in
 from stockpot.statistics.minimum_cuts import minimum_cut, split_into_groups
+from stockpot.storage.checkpoints import Checkpoint, load_tensors, verify
 
 
 def gradient_groups(
@@ -53,7 +54,8 @@ def gradient_groups(
     gradients = OwnGradients(
         context.workload,
         context.base.weights,
-        lambda how: _scores(context, how),
+        lambda checkpoint: load_tensors(verify(context.base.root, checkpoint)),
+        lambda how, start: _scores(context, how, start),
         context.seed,
         context.device,
     )
@@ -81,12 +83,14 @@ def gradient_groups(
     return Finding(describe(data), metrics, data)
 
 
-def _scores(context: DiagnosticContext, how: Hyperparameters) -> Tensor:
-    """Return the difficulty of each example of train for the base, cached if it can be."""
-    workload, base, device = context.workload, context.base, context.device
+def _scores(context: DiagnosticContext, how: Hyperparameters, start: Checkpoint | None) -> Tensor:
+    """Return the difficulty of each example of train for a run's start, cached if it can be."""
+    root, device = context.base.root, context.device
+    start = start or context.base.model.checkpoint
     if context.spec is None:
-        return difficulty_scores(workload, base.weights, how, split="train", device=device)
-    return train_scores(base.root, context.spec, base.model.checkpoint, how, device)
+        weights = load_tensors(verify(root, start))
+        return difficulty_scores(context.workload, weights, how, split="train", device=device)
+    return train_scores(root, context.spec, start, how, device)
 
 
 def _group(context: DiagnosticContext, members: Sequence[int]) -> dict[str, Any]:

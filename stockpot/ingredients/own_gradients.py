@@ -25,6 +25,7 @@ from stockpot.ingredients.finetuning.sam import sharpness_aware
 from stockpot.merging.methods.inner_products import cosines_of, gram
 from stockpot.merging.states import State
 from stockpot.seeding import seeded_generator
+from stockpot.storage.checkpoints import Checkpoint
 from stockpot.workloads.batches import num_examples
 from stockpot.workloads.protocol import Workload
 
@@ -42,8 +43,8 @@ _PLAIN: Mapping[str, Value] = {
 }
 _OF_IMPORTED = ("label_smoothing", "mixup", "cutmix", "augmentation", "frozen")
 
-Scores = Callable[[Hyperparameters], Tensor]
-"""Hyperparameters -> the difficulty of each example of train, (N,)."""
+Scores = Callable[[Hyperparameters, Checkpoint | None], Tensor]
+"""Hyperparameters, start (None: the base) -> the difficulty of each example of train, (N,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,15 @@ class Training:
         how: the hyperparameters.
         split: the split with its examples.
         rows: the part of the split, as a slice; None for all.
+        start: the weights that it started from; None for the base.
+        anchor: the weights that it was held near; None for the base.
     """
 
     how: Hyperparameters
     split: str = "train"
     rows: slice | None = None
+    start: Checkpoint | None = None
+    anchor: Checkpoint | None = None
 
 
 def training_of(details: Mapping[str, Any]) -> Training | None:
@@ -72,8 +77,11 @@ def training_of(details: Mapping[str, Any]) -> Training | None:
         return None
     if "imported" not in details:
         how = Hyperparameters(**known)
-        is_known = how.anchor != "soup"  # whose weights are not in the record
-        return Training(how) if is_known else None
+        start, anchor = (
+            Checkpoint(**details[name]) if name in details else None for name in ("start", "anchor")
+        )
+        is_known = how.anchor != "soup" or anchor is not None
+        return Training(how, start=start, anchor=anchor) if is_known else None
     data = re.fullmatch(r"(train|pretrain)(?:\[(\d*):(\d*)\])?", str(known.get("data", "")))
     if data is None:
         return None
@@ -89,11 +97,12 @@ def training_of(details: Mapping[str, Any]) -> Training | None:
 
 @dataclass(frozen=True, slots=True)
 class OwnGradients:
-    """Computes gradients of trainings that started from one base.
+    """Computes gradients of trainings of one sweep.
 
     Attributes:
         workload: has the data and the losses.
-        base: the weights that the runs started from, which an anchor may hold them near.
+        base: the weights that runs started from and were held near, unless they have others.
+        load: returns the weights of a checkpoint.
         scores: of runs that train on a part of train.
         seed: draws the examples: the same ones for runs with the same data.
         device: where to compute.
@@ -101,6 +110,7 @@ class OwnGradients:
 
     workload: Workload
     base: State
+    load: Callable[[Checkpoint], State]
     scores: Scores
     seed: int
     device: str
@@ -128,11 +138,13 @@ class OwnGradients:
                 f"data: must name examples of {training.split}, which has {count}, got none"
             )
         rows = rows[shard_rows(len(rows), how)]
-        own = self.scores(how) if how.prunes_data else None
+        own = self.scores(how, training.start) if how.prunes_data else None
         local = LocalSteps(rows, steps=1) if training.rows else None
         with preserved_random_state(self.device):
-            start = self.base if how.start_l2 else weights  # distances are from a run's start
-            run = Run(self.workload, start, how, training.split, self.device, own, local, self.base)
+            # Distances are from a run's start; nothing else depends on it.
+            start = self._weights_of(training.start) if how.start_l2 else weights
+            anchor = None if how.anchor == "none" else self._weights_of(training.anchor)
+            run = Run(self.workload, start, how, training.split, self.device, own, local, anchor)
             if how.start_l2:
                 run.model.load_state_dict(weights)
             run.model.eval()
@@ -146,6 +158,9 @@ class OwnGradients:
                 run.sampler.weigh(chosen.to(self.device))
             gradients = _gradients(run, chosen)
             return _of_weights(run, gradients, _parameter_names(self.workload))
+
+    def _weights_of(self, checkpoint: Checkpoint | None) -> State:
+        return self.base if checkpoint is None else self.load(checkpoint)
 
 
 def _at_once(how: Hyperparameters) -> Hyperparameters:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +112,11 @@ class TrainingJob(ModelJob):
             raise CannotMake(f"the run stopped before epoch {self.until}")
         return model
 
+    def starting_at(self, start: Checkpoint, soup: Checkpoint | None = None) -> TrainingJob:
+        """Return the run from another start; `anchor: base` stays the base, `soup` is given."""
+        anchors = {"none": None, "base": self.start, "soup": soup}
+        return replace(self, start=start, anchor=anchors[self.hyperparameters.anchor])
+
     def provenance(self, model: Model) -> Provenance:
         """Return what is needed to train the model again."""
         return Provenance(
@@ -139,6 +144,10 @@ def _save(job: TrainingJob, weights: TunedWeights) -> Model:
     store = Store(job.root)
     details: dict[str, Any] = {"hyperparameters": job.hyperparameters.described()}
     details |= {"epoch": job.until} if job.until else {}
+    if job.start:
+        details["start"] = asdict(job.start)
+    if job.anchor:
+        details["anchor"] = asdict(job.anchor)
     details["distances"] = [[steps, round(far, 6)] for steps, far in weights.distances]
     if adapter := weights.adapter:
         base = job.start.path if job.start else None

@@ -18,9 +18,10 @@ from stockpot.diagnostics.states import mean_state
 from stockpot.ingredients.finetuning.data_pruning import difficulty_scores
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.finetuning.loop import fine_tune
-from stockpot.ingredients.own_gradients import OwnGradients, Training
+from stockpot.ingredients.own_gradients import OwnGradients, Training, training_of
 from stockpot.merging.methods.inner_products import cosines_of, gram, task_vector_gram
 from stockpot.statistics.minimum_cuts import split_into_groups
+from stockpot.storage.checkpoints import Checkpoint
 from stockpot.workloads.digits import Digits
 from stockpot.workloads.passes import empty_model, put_weights
 
@@ -31,10 +32,14 @@ PARTITION = [[0, 1, 3], [2, 4, 5]]
 def _gradients(base: State, kind: type[Digits] = Digits) -> OwnGradients:
     digits = make_digits(kind)
 
-    def scores(how: Hyperparameters) -> Tensor:
-        return difficulty_scores(digits, base, how, split="train", device="cpu")
+    def scores(how: Hyperparameters, start: Checkpoint | None) -> Tensor:
+        weights = load(start) if start else base
+        return difficulty_scores(digits, weights, how, split="train", device="cpu")
 
-    return OwnGradients(digits, base, scores, 0, "cpu")
+    def load(checkpoint: Checkpoint) -> State:
+        return quick_sweep().good[int(checkpoint.path)]
+
+    return OwnGradients(digits, base, load, scores, 0, "cpu")
 
 
 def make_digits_parameters() -> list[tuple[str, nn.Parameter]]:
@@ -101,6 +106,39 @@ def test_other_data_give_other_gradients_and_equal_ones_the_same() -> None:
     assert _cosine(hard, whole) < 0.995
     assert _cosine(biased, whole) < 0.9999
     assert biased.norm() > 1.1 * whole.norm()  # harder examples have larger gradients
+
+
+def test_distances_and_scores_are_from_a_runs_own_start_and_anchor() -> None:
+    sweep, gradients = quick_sweep(), _gradients(quick_sweep().base)
+    weights, there = sweep.good[0], Checkpoint("3", "", "")
+    names = [name for name, _ in make_digits_parameters()]
+
+    def gap(other: State) -> Tensor:
+        return torch.cat([(weights[name] - other[name]).flatten() for name in names])
+
+    plain = gradients.gradient(weights, Training(hyperparameters()))
+    pulled = Training(hyperparameters(start_l2=0.5), start=there)
+    held = hyperparameters(anchor="soup", anchor_loss="l2", anchor_weight=2.0)  # type: ignore[arg-type]
+    pruned = hyperparameters(kept_data=0.3, difficulty="el2n")  # type: ignore[arg-type]
+
+    found = gradients.gradient(weights, pulled)
+    torch.testing.assert_close(found - plain, gap(sweep.good[3]), rtol=1e-3, atol=1e-5)
+    found = gradients.gradient(weights, Training(held, anchor=there))
+    torch.testing.assert_close(found - plain, 4 * gap(sweep.good[3]), rtol=1e-3, atol=1e-5)
+    scored = (gradients.gradient(weights, Training(pruned, start=at)) for at in (None, there))
+    assert not torch.equal(*scored)
+
+
+def test_the_record_of_a_training_has_its_start_and_its_anchor() -> None:
+    how, there = hyperparameters(anchor="soup"), Checkpoint("a", "b", "c")  # type: ignore[arg-type]
+    plain, given = hyperparameters().described(), asdict(there)
+
+    known = training_of({"hyperparameters": plain, "start": given})
+    held = training_of({"hyperparameters": how.described(), "start": given, "anchor": given})
+
+    assert known == Training(hyperparameters(), start=there)
+    assert held == Training(how, start=there, anchor=there)
+    assert training_of({"hyperparameters": how.described()}) is None
 
 
 def test_what_is_frozen_has_no_gradient_and_an_adapter_moves_its_layers_alone() -> None:
