@@ -11,7 +11,7 @@ from stockpot.errors import InputError
 from stockpot.ingredients.finetuning.anchor_rules import check_anchor, compares_with_anchor
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.points import Constant, Point
-from stockpot.workloads.protocol import Workload
+from stockpot.workloads.protocol import REFERENCE, Workload, has_reference
 
 _NAMES = ("anchor", "anchor_loss", "anchor_data", "adapter")
 
@@ -31,17 +31,17 @@ def check_anchors(experiment: Experiment, workload: Workload) -> None:
             try:
                 how = Hyperparameters.from_point(point)
                 check_anchor(how, workload)
-                _check_split(how, experiment.workload.name)
+                _check_split(how, workload)
             except InputError as error:
                 raise InputError(f"{where}: {error}") from error
 
 
-def _check_split(how: Hyperparameters, name: str) -> None:
-    """Check that a workload may have the split that outputs are compared on."""
-    if compares_with_anchor(how) and how.anchor_data == "reference" and ":" not in name:
+def _check_split(how: Hyperparameters, workload: Workload) -> None:
+    """Check that a workload has the split that outputs are compared on."""
+    if compares_with_anchor(how) and how.anchor_data == REFERENCE and not has_reference(workload):
         raise InputError(
-            f"anchor_data: reference is a split of workloads of your own, got {name!r}; "
-            "take train or pretrain"
+            "anchor_data: reference is a split of workloads of your own whose attribute "
+            f"has_reference is True, got {type(workload).__name__}; take train or pretrain"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stockpot.errors import InputError
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
-from stockpot.workloads.protocol import Workload
+from stockpot.workloads.protocol import Workload, compares_responses
 
 
 def check_anchor(how: Hyperparameters, workload: Workload) -> None:
@@ -58,7 +58,7 @@ def _check_replaced_loss(how: Hyperparameters, workload: Workload) -> None:
 
 
 def _check_preferences(how: Hyperparameters, workload: Workload) -> None:
-    if not getattr(workload, "compares_responses", False):
+    if not compares_responses(workload):
         raise InputError(
             "anchor_loss: dpo needs a workload of preferences, such as preferences, got "
             f"{type(workload).__name__}; take kl"

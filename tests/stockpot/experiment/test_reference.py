@@ -23,6 +23,7 @@ from stockpot.experiment.reference import (
     reference_soup_job,
 )
 from stockpot.experiment.reproduction import rebuild
+from stockpot.ingredients.own_gradients import Training, training_of
 from stockpot.storage.checkpoints import load_tensors, verify
 from stockpot.storage.manifests import made_models, models_of, outputs_exist, write_manifest
 from stockpot.storage.models import Model
@@ -161,6 +162,8 @@ def test_a_run_near_a_soup_is_rebuilt_from_its_record(make_plan: MakePlan, tmp_p
     rebuilt = rebuild(record, plan.project.root, place, (), "cpu")
 
     assert rebuilt.digest == model.digest
+    training = Training(job.hyperparameters, start=job.start, anchor=job.anchor)
+    assert training_of(model.details) == training
 
 
 def test_the_record_of_the_soup_names_its_fine_tunings(make_plan: MakePlan) -> None:
@@ -213,12 +216,13 @@ def test_anchors_that_fit_no_run_are_refused_before_any_work(
         check_anchors(plan.experiment, workload)
 
 
-def test_built_in_workloads_have_no_split_of_reference_inputs(make_plan: MakePlan) -> None:
-    experiment = make_plan("sweep.space.anchor_data=reference").experiment
-    named = experiment.workload.model_copy(update={"name": "digits"})
-    on_digits = experiment.model_copy(update={"workload": named})
-    workload = make_plan().workload.build()
+def test_a_workload_without_a_split_of_reference_inputs_is_refused(
+    make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan("sweep.space.anchor_data=reference")
+    workload = plan.workload.build()
 
-    check_anchors(experiment, workload)
-    with pytest.raises(InputError, match=r"reference is a split .* got 'digits'; take train"):
-        check_anchors(on_digits, workload)
+    with pytest.raises(InputError, match=r"reference is a split .* has_reference is True, got"):
+        check_anchors(plan.experiment, workload)
+    monkeypatch.setattr(type(workload), "has_reference", True, raising=False)
+    check_anchors(plan.experiment, workload)
