@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from flows.options import Overrides, Params
 from flows.terminal import OUT
+from stockpot.errors import StageFailed
 
 if TYPE_CHECKING:
     from stockpot.experiment.intrinsic_dimension import IntrinsicDimension
@@ -48,12 +50,18 @@ def dimension(
         total = pool.run(num_weights, runs)
 
         def score_of(size: int) -> float:
-            score = pool.run(val_score, runs, size, total)
+            result = pool.run(val_score, runs, size, total)
             what = "all weights" if size == total else f"{size} dimensions"
-            OUT.print(f"{what}: val {score:.4f}", highlight=False)
-            return score
+            outcome = f"diverged, {result.diverged}" if result.diverged else None
+            OUT.print(f"{what}: {outcome or f'val {result.score:.4f}'}", highlight=False)
+            return result.score
 
         full = score_of(total)
+        if full == -math.inf:
+            raise StageFailed(
+                "dimension: fine-tuning all weights diverged, so there is no score to reach; name "
+                "an ingredient with a lower learning rate"
+            )
         found = search(score_of, base.scores[plan.metric], full, total - 1, of_gain=gain)
     OUT.print(_sentence(found, total), highlight=False, soft_wrap=True)
 
@@ -61,6 +69,8 @@ def dimension(
 def _sentence(found: IntrinsicDimension, total: int) -> str:
     reached = f"90 % of full fine-tuning (val {found.target:.4f} of {found.full:.4f})"
     note = "" if found.is_monotone else " Scores do not rise with the dimension throughout."
+    if found.diverged:
+        note += f" Runs that diverged count as below it: {', '.join(map(str, found.diverged))}."
     if found.found == 0:
         return f"Intrinsic dimension 0: the base alone, {found.base:.4f}, is at {reached}."
     if found.found is None:

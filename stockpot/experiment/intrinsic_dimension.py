@@ -28,6 +28,7 @@ from stockpot.workloads.spec import WorkloadSpec
 SHARE = 0.9
 """The share of the score of full fine-tuning that has to be reached."""
 
+_MODULES = (*TRAINING_MODULES, "stockpot.scoring.val_scores")  # that train and score
 _REPLACED = (
     "adapter",
     "subspace",
@@ -58,17 +59,41 @@ class SubspaceRuns:
     how: Hyperparameters
     threads: int
 
-    def file(self, dimension: int) -> Path:
-        """The cached score of one run, from which an interrupted search continues."""
+    def how_in(self, dimension: int, total: int) -> Hyperparameters:
+        """The hyperparameters of a run in a subspace of `dimension` of all `total` weights.
+
+        The learning rate is multiplied by sqrt(D / d): columns have length 1, so steps of AdamW are
+        then as long in weights as those of the run of all weights.
+        """
+        if dimension == total:
+            return self.how
+        rate = self.how.learning_rate * math.sqrt(total / dimension)
+        return replace(self.how, subspace=dimension, learning_rate=rate)
+
+    def file(self, how: Hyperparameters) -> Path:
+        """The cached result of one run, from which an interrupted search continues."""
         key = content_key(
-            hyperparameters=self.how.described(),
-            dimension=dimension,
+            hyperparameters=how.described(),
             base=self.base.digest,
             threads=self.threads,
             **self.workload.training_key_parts(),
-            code=code_key(*TRAINING_MODULES, *self.workload.modules),
+            val=self.workload.set_digest("val"),
+            code=code_key(*_MODULES, *self.workload.modules),
         )
         return self.root / ".stockpot" / "findings" / f"subspace-{key}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """The result of one run.
+
+    Attributes:
+        score: on val; -inf if the run diverged.
+        diverged: how it diverged; empty if it did not.
+    """
+
+    score: float
+    diverged: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +104,7 @@ class IntrinsicDimension:
         base: val score of the base, the subspace of dimension 0.
         full: val score of fine-tuning all weights.
         target: the score that has to be reached.
-        scores: val scores by dimension, of all runs.
+        scores: val scores by dimension, of all runs; -inf of one that diverged.
         found: the smallest dimension that reaches the target; None if none below all weights does.
         is_monotone: whether all larger dimensions that were run reach it, and no smaller one.
     """
@@ -91,6 +116,11 @@ class IntrinsicDimension:
     found: int | None
     is_monotone: bool
 
+    @property
+    def diverged(self) -> list[int]:
+        """The dimensions whose runs diverged, and so do not reach the target."""
+        return [dimension for dimension, score in self.scores.items() if score == -math.inf]
+
 
 def search(
     score_of: Callable[[int], float], base: float, full: float, most: int, *, of_gain: bool
@@ -98,7 +128,8 @@ def search(
     """Bisect a grid of dimensions, two per octave, for the smallest one that reaches the target.
 
     Args:
-        score_of: returns the val score of a run in a subspace; higher is better.
+        score_of: returns the val score of a run in a subspace; higher is better, -inf if the run
+            diverged.
         base: the score of dimension 0.
         full: the score of fine-tuning all weights.
         most: the largest dimension.
@@ -173,11 +204,8 @@ def num_weights(runs: SubspaceRuns, device: str) -> int:
     return sum(one.numel() for name, one in model.named_parameters() if name in trained)
 
 
-def val_score(runs: SubspaceRuns, dimension: int, total: int, device: str) -> float:
-    """Fine-tune in a subspace, unless it is known, and return the val score; in a worker process.
-
-    The learning rate is multiplied by sqrt(D / d): columns have length 1, so steps of AdamW are
-    then as long in weights as those of the run of all weights.
+def val_score(runs: SubspaceRuns, dimension: int, total: int, device: str) -> RunResult:
+    """Fine-tune in a subspace and score on val, unless the result is known; in a worker process.
 
     Args:
         runs: what they have in common.
@@ -185,28 +213,31 @@ def val_score(runs: SubspaceRuns, dimension: int, total: int, device: str) -> fl
         total: D, the number of trained weights.
         device: where to train.
     """
-    if (file := runs.file(dimension)).is_file():
-        return float(json.loads(file.read_text(encoding="utf-8"))["score"])
+    how = runs.how_in(dimension, total)
+    if (file := runs.file(how)).is_file():
+        known = json.loads(file.read_text(encoding="utf-8"))
+        return RunResult(known.get("score", -math.inf), known.get("diverged", ""))
+    from stockpot.ingredients.finetuning.divergence import Diverged
     from stockpot.ingredients.finetuning.loop import fine_tune
     from stockpot.ingredients.finetuning.partial_state import PartialState
     from stockpot.scoring.val_scores import ValScorer
     from stockpot.storage.checkpoints import load_tensors, verify
 
-    how = runs.how
-    if dimension < total:
-        rate = how.learning_rate * math.sqrt(total / dimension)
-        how = replace(how, subspace=dimension, learning_rate=rate)
     workload = runs.workload.build()
     partial = runs.root / ".stockpot" / "partial" / f"{file.stem}.safetensors"
     start = load_tensors(verify(runs.root, runs.base))
-    tuned = fine_tune(
-        workload, start, how, split="train", device=device, partial=PartialState(partial)
-    )
+    try:
+        tuned = fine_tune(
+            workload, start, how, split="train", device=device, partial=PartialState(partial)
+        )
+    except Diverged as error:
+        write_text(file, json.dumps({"diverged": str(error)}) + "\n")
+        return RunResult(-math.inf, str(error))
     score = ValScorer(workload, device).val(
         {name: tensor.to(device) for name, tensor in tuned.items()}
     )
     write_text(file, json.dumps({"score": score}) + "\n")
-    return score
+    return RunResult(score)
 
 
 def _octaves(most: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from stockpot.errors import InputError
+from stockpot.experiment import intrinsic_dimension
 from stockpot.experiment.intrinsic_dimension import (
     SubspaceRuns,
     num_weights,
@@ -23,6 +25,7 @@ from stockpot.experiment.jobs.training import TrainingJob
 from stockpot.experiment.plan import Plan
 from stockpot.ingredients.finetuning import loop
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
+from stockpot.storage.code_keys import imported_code
 from stockpot.storage.models import Model
 from stockpot.workloads.spec import WorkloadSpec
 
@@ -95,6 +98,15 @@ def test_scores_that_fall_with_the_dimension_are_noticed() -> None:
     assert not found.is_monotone
 
 
+def test_a_run_that_diverged_does_not_reach_the_target_and_is_listed() -> None:
+    found = search(lambda size: 0.9 if size > 40 else -math.inf, 0.1, 0.95, 100, of_gain=False)
+
+    assert found.found == 45
+    assert found.is_monotone
+    assert found.diverged == [size for size in found.scores if 0 < size <= 40]
+    assert 32 in found.diverged
+
+
 def test_a_share_of_a_negative_score_is_refused() -> None:
     with pytest.raises(InputError, match=r"needs a metric above 0, got -1\.5; take the share"):
         search(lambda _: 0.0, -10.0, -1.5, 100, of_gain=False)
@@ -126,14 +138,41 @@ def test_runs_train_in_subspaces_of_the_base_and_are_done_once(
     runs = SubspaceRuns(root, DIGITS, model.checkpoint, HOW, 1)
     total = num_weights(runs, "cpu")
 
-    scores = {size: val_score(runs, size, total, "cpu") for size in (2, 300, total)}
+    found = {size: val_score(runs, size, total, "cpu") for size in (2, 300, total)}
     monkeypatch.setattr(loop, "fine_tune", None)
     again = {size: val_score(runs, size, total, "cpu") for size in (2, 300, total)}
+    scores = {size: result.score for size, result in found.items()}
 
     assert total == 36_690
-    assert again == scores
+    assert again == found
     assert model.scores["val/accuracy"] - 0.05 < scores[2] < scores[total]
     assert scores[300] < scores[total]
+
+
+def test_a_run_that_diverges_is_marked_once(
+    base: tuple[Path, Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = SubspaceRuns(base[0], DIGITS, base[1].checkpoint, replace(HOW, learning_rate=1e8), 1)
+
+    found = val_score(runs, 9, 36_690, "cpu")
+    monkeypatch.setattr(loop, "fine_tune", None)
+
+    assert found.score == -math.inf
+    assert found.diverged.startswith("loss became")
+    assert val_score(runs, 9, 36_690, "cpu") == found
+
+
+def test_the_key_of_a_run_has_its_learning_rate_and_the_code_of_scores(
+    base: tuple[Path, Model],
+) -> None:
+    runs = SubspaceRuns(base[0], DIGITS, base[1].checkpoint, HOW, 1)
+
+    how = runs.how_in(25, 100)
+
+    assert how.learning_rate == pytest.approx(2 * HOW.learning_rate)
+    assert runs.how_in(100, 100) == HOW
+    assert runs.file(how) != runs.file(replace(how, learning_rate=HOW.learning_rate))
+    assert "stockpot.scoring.val_scores" in imported_code(*intrinsic_dimension._MODULES)
 
 
 def _plan(root: Path, model: Model, **details: Any) -> Plan:
