@@ -61,7 +61,7 @@ def build_average(
 
     `ema` adds the weights after every step, `swa` after one of `average_every` steps from
     `swa_start` on, `lawa` at the end of every epoch. Because of its warmup, `ema` suits short runs
-    too. With `average_start` the first sample of `ema` and `swa` is the model before the first step.
+    too. With `average_start` the first sample of `ema` and `swa` is the model before the run.
     """
     start, steps = how.probe_epochs * steps_per_epoch, how.epochs * steps_per_epoch
     match how.average:
