@@ -240,6 +240,7 @@ def _merging_job(provenance: Provenance, frame: Mapping[str, Any]) -> SoupJob | 
         "options": recipe.get("options", {}),
         "rules": tuple(NameRule(**rule) for rule in recipe.get("rules", [])),
         "masks": recorded.details.get("masks"),
+        "corruptions": recorded.details.get("corruptions", {}),
     }
     return SoupJob(**frame, **choices, select=None, **made)
 

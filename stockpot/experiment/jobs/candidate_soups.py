@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stockpot.experiment.jobs.job import MergingJob
 from stockpot.experiment.jobs.merges import Merges
+from stockpot.merging.signature_layers import SIGNATURES
 from stockpot.plugins import Registry
 from stockpot.soups.concat.options import CONCAT, coefficients_of, is_trained
 from stockpot.storage.models import Model
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 
 # By name, not imported: the training is part of the keys only of the soups that it makes.
 GROWTH: Registry[Any] = Registry("growth", {"train": "stockpot.experiment.jobs.growing:Growth"})
+BY_CORRUPTION: Registry[Any] = Registry(
+    "merge by corruption",
+    {"merge": "stockpot.experiment.jobs.signature_soups:merge_by_corruption"},
+)
 OWN_TRAINING: Registry[Any] = Registry(
     "own training", {"gradients": "stockpot.experiment.jobs.own_training:gradient_similarities"}
 )
@@ -42,6 +48,7 @@ class MethodJob(MergingJob):
         rules: for tensors that are merged in another way.
         masks: which weights may differ from 0, for ingredients of different masks.
         save_every_seconds: minimum time between two saves of the state of a training.
+        corruptions: by ingredient, what it was trained on, where its record does not say so.
     """
 
     method: str
@@ -49,6 +56,12 @@ class MethodJob(MergingJob):
     rules: tuple[NameRule, ...] = ()
     masks: Masks | None = None
     save_every_seconds: float = 30.0
+    corruptions: Mapping[str, str] = field(default_factory=dict)
+
+    def corruption_of(self, model: Model) -> str:
+        """Return the corruption that an ingredient was trained on; none for clean data."""
+        known = model.details.get("hyperparameters") or {}
+        return self.corruptions.get(model.name) or str(known.get("corruption", "none"))
 
     @property
     @abstractmethod
@@ -105,7 +118,7 @@ class CandidateSoups(Merges):
         Args:
             key: of the soup.
             members: positions of the ingredients, in the order of the merge.
-            share: the coefficient of each of them.
+            share: the coefficient of each one.
             details: how they were chosen.
         """
         from stockpot.merging.engine import merge_files
@@ -127,15 +140,41 @@ class CandidateSoups(Merges):
         else:
             if masks := job.masks or self.agreed_masks(members):
                 made |= {"masks": masks, "input_densities": {m.name: m.density for m in chosen}}
-            paths = [verify(job.root, model.checkpoint) for model in chosen]
-            base = verify(job.root, job.base.checkpoint)
-            merged = merge_files(paths, self._recipes(members), base if self._uses_base else None)
+            if job.method == SIGNATURES:
+                merged, signed = self._with_signatures(members)
+                made |= signed
+            else:
+                paths = [verify(job.root, model.checkpoint) for model in chosen]
+                base = verify(job.root, job.base.checkpoint) if self._uses_base else None
+                merged = merge_files(paths, self._recipes(members), base)
             weights = self._finished(merged, members)
             made |= self.repair_details(_equal(members), self._uses_base)
         model = Store(job.root).save(job.kind, key, job.name, weights, made | dict(details))
         for finished in _partial_folder(self.root).glob(f"{key}-*"):
             finished.unlink()
         return model
+
+    def _with_signatures(self, members: Sequence[int]) -> tuple[StateDict, dict[str, Any]]:
+        """Return the clean soup with the signatures of corruptions, and how it was made."""
+        job = self._job
+        chosen = [job.ingredients[member] for member in members]
+        corruptions = {model.name: job.corruption_of(model) for model in chosen}
+        weights, names = BY_CORRUPTION["merge"](
+            self.workload.build(),
+            [self.states[member] for member in members],
+            [*corruptions.values()],
+            self._base,
+            job.options,
+            job.masks or self.agreed_masks(members),
+        )
+        sizes = Counter(corruptions.values())
+        factor = job.options.get("scale", 1.0) * (-1 if job.options.get("remove") else 1)
+        of_corrupted = float(factor) / (len(sizes) - 1)
+        shares = {
+            name: (1.0 if corruption == "none" else of_corrupted) / sizes[corruption]
+            for name, corruption in corruptions.items()
+        }
+        return weights, {"coefficients": shares, "corruptions": corruptions, "signatures": names}
 
     def _is_plain_mean(self, members: Sequence[int]) -> bool:
         """Whether a soup is the mean of its ingredients; if masks are not set, they must agree."""

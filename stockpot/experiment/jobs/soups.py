@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from stockpot.errors import InputError
 from stockpot.experiment.jobs.candidate_soups import (
+    BY_CORRUPTION,
     GROWTH,
     OWN_TRAINING,
     CandidateSoups,
     MethodJob,
 )
 from stockpot.experiment.jobs.selection_steps import tested_steps
+from stockpot.merging.signature_layers import SIGNATURES
 from stockpot.scoring.key_parts import val_scores_key_parts
 from stockpot.soups.concat.options import CONCAT, is_trained
 from stockpot.soups.preparation.options import method_modules
@@ -71,7 +73,9 @@ class SoupJob(MethodJob):
 
     @property
     def _trainings(self) -> dict[str, Any]:
-        """Hyperparameters of the ingredients, if the selection may depend on them."""
+        """Hyperparameters of the ingredients, if the selection or the merge depends on them."""
+        if self.method == SIGNATURES:
+            return {"corruptions": [self.corruption_of(model) for model in self.ingredients]}
         if not _may_group(self.select):
             return {}
         return {"trainings": [m.details.get("hyperparameters") for m in self.ingredients]}
@@ -152,6 +156,7 @@ def soup_modules(
     """Return the modules that make a soup by a selection, a merge method and rules."""
     selection = () if select is None else (SELECTIONS.module_of(select),)
     others = {module for rule in rules if rule.method for module in method_modules(rule.method)}
+    others |= {BY_CORRUPTION.module_of("merge")} if method == SIGNATURES else set()
     others |= {GROWTH.module_of("train")} if method == CONCAT else set()
     others |= {OWN_TRAINING.module_of("gradients")} if _may_group(select) else set()
     return (__name__, *selection, *method_modules(method), *sorted(others))
