@@ -10,7 +10,7 @@ from stockpot.experiment.jobs.soups import SoupJob
 from stockpot.experiment.jobs.training import TrainingJob
 from stockpot.experiment.plan import Plan
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
-from stockpot.ingredients.points import Constant, plan_points
+from stockpot.ingredients.points import Constant, Point, plan_points
 from stockpot.seeding import derive_seed
 from stockpot.storage.checkpoints import Checkpoint
 from stockpot.storage.models import Model
@@ -49,12 +49,6 @@ def reference_jobs(plan: Plan) -> list[TrainingJob]:
     section, sweep = plan.experiment.sweep.reference, plan.experiment.sweep
     if section is None:
         return []
-    space = (section.space or sweep.space).distributions()
-    if section.space is None:
-        space["anchor"] = Constant("none")
-    space.pop("seed", None)  # they differ in their seeds at least
-    seed = derive_seed("reference", plan.experiment.seed) % 2**31
-    points = plan_points("sobol", space, (), section.size, seed)
     base = plan.base()
     return [
         TrainingJob(
@@ -67,8 +61,21 @@ def reference_jobs(plan: Plan) -> list[TrainingJob]:
             threads=plan.experiment.run.threads,
             save_every_seconds=sweep.save_every_seconds,
         )
-        for number, point in enumerate(points)
+        for number, point in enumerate(reference_points(plan))
     ]
+
+
+def reference_points(plan: Plan) -> list[Point]:
+    """Return the hyperparameters of the fine-tunings of a reference; none if there is none."""
+    section, sweep = plan.experiment.sweep.reference, plan.experiment.sweep
+    if section is None:
+        return []
+    space = (section.space or sweep.space).distributions()
+    if section.space is None:
+        space["anchor"] = Constant("none")
+    space.pop("seed", None)  # they differ in their seeds at least
+    seed = derive_seed("reference", plan.experiment.seed) % 2**31
+    return plan_points("sobol", space, (), section.size, seed)
 
 
 def reference_soup_job(plan: Plan, fine_tuned: Sequence[Model]) -> SoupJob:

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from stockpot.errors import InputError
 from stockpot.experiment.plan import Plan
+from stockpot.experiment.reference import reference_points
 from stockpot.ingredients.finetuning.combinations import COMBINED, check_combination
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.points import plan_points
 
 
 def check_techniques(plan: Plan) -> None:
-    """Check the fine-tuning runs of a sweep; with `search: soup`, as if it were `sobol`.
+    """Check the runs of a sweep and its reference; with `search: soup`, as if it were `sobol`.
 
     Raises:
-        InputError: techniques of an ingredient exclude each other, or the workload's task does.
+        InputError: techniques of a run exclude each other, or the workload excludes one.
     """
     sweep = plan.experiment.sweep
-    if sweep.size == 0 or not COMBINED & sweep.space.model_fields_set.union(*sweep.list):
+    named = sweep.space.model_fields_set.union(*sweep.list)
+    if sweep.reference and sweep.reference.space:
+        named |= sweep.reference.space.model_fields_set
+    if not COMBINED & named:
         return
     search = "sobol" if sweep.search == "soup" else sweep.search
-    space = sweep.space.distributions()
-    points = plan_points(search, space, sweep.list, sweep.size, plan.experiment.seed)
-    task = plan.workload.build().task
-    for number, point in enumerate(points):
-        try:
-            check_combination(Hyperparameters.from_point(point), task)
-        except InputError as error:
-            raise InputError(f"sweep: ingredient-{number:02d}: {error}") from error
+    space, seed = sweep.space.distributions(), plan.experiment.seed
+    own = plan_points(search, space, sweep.list, sweep.size, seed) if sweep.size != 0 else []
+    workload = plan.workload.build()
+    for kind, points in (("reference", reference_points(plan)), ("ingredient", own)):
+        for number, point in enumerate(points):
+            try:
+                check_combination(Hyperparameters.from_point(point), workload)
+            except InputError as error:
+                raise InputError(f"sweep: {kind}-{number:02d}: {error}") from error

@@ -30,6 +30,56 @@ def have(number: int, pattern: str, project: ProjectFolder) -> bool:
     return len({path.parent for path in found}) >= number
 
 
+KILLER = '''"""Digits of which one example of train ends every process that trains on it."""
+
+import os
+import signal
+
+import torch
+
+from stockpot.workloads.digits import Digits
+
+
+class Fatal(Digits):
+    def augment(self, batch, strength, generator):
+        fatal = self.dataset("train").tensors[0][0]
+        if any(torch.equal(image, fatal) for image in batch[0]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return batch
+'''
+
+
+@pytest.mark.full
+def test_a_client_that_kills_its_workers_is_left_out_of_its_rounds(
+    make_project: Callable[..., ProjectFolder],
+) -> None:
+    rounds = {"rule": "fedavg", "clients": 3, "client": {"augmentation": 0.1, "batch_size": 512}}
+    sweep = {
+        "size": 0,
+        "min_ingredients": 1,
+        "rounds": [
+            {"name": "longer", "rounds": 2, **rounds},
+            {"name": "shorter", "rounds": 1, **rounds},
+        ],
+    }
+    project = make_project("fatal", sweep=sweep)
+    (project.root / "fatal.py").write_text(KILLER, encoding="utf-8")
+    project.change_params(workload={"name": "fatal:Fatal"})
+    base = project.stockpot("base")
+
+    run = project.stockpot("sweep")
+    longer, shorter = project.manifest("sweep")["ingredients"]
+    again = project.stockpot("reproduce", "rounds-longer")
+
+    assert [base.code, run.code, again.code] == [0, 0, 0], run.output + again.output
+    [[lost]] = shorter["rounds"]["lost"].values()
+    assert longer["rounds"]["lost"] == {"1": [lost], "2": [lost]}
+    assert [participants for participants, _ in longer["history"]] == [2, 2]
+    assert longer["history"][:1] == shorter["history"]
+    recorded = [run.name for run in project.mlflow_runs() if "-round-" in run.name]
+    assert sorted(recorded) == ["rounds-longer-round-002", "rounds-shorter-round-001"]
+
+
 @pytest.mark.full
 def test_a_sweep_killed_between_and_within_rounds_ends_like_one_that_was_not(
     make_project: Callable[..., ProjectFolder],

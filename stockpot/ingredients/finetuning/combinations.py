@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from stockpot.errors import InputError
 from stockpot.ingredients.finetuning.hyperparameters import TECHNIQUES, Hyperparameters
-from stockpot.workloads.protocol import Task
+from stockpot.workloads.protocol import Workload, compares_responses
 
 _EXCLUDED: Mapping[str, tuple[Callable[[Hyperparameters], bool], str, tuple[str, ...]]] = {
     "subspace": (
@@ -17,12 +17,17 @@ _EXCLUDED: Mapping[str, tuple[Callable[[Hyperparameters], bool], str, tuple[str,
     "compander": (
         lambda how: how.compander > 0,
         "which computes weights from others",
-        ("adapter", "sparsity", "start_l2"),
+        ("adapter", "sparsity", "start_l2", "average"),
+    ),
+    "adapter tucker": (
+        lambda how: how.adapter == "tucker",
+        "the mean of whose factors is another change",
+        ("average",),
     ),
     "templates": (
         lambda how: how.templates > 0,
         "which layers share",
-        ("adapter", "subspace", "compander", "sparsity", "layer_decay", "start_l2"),
+        ("adapter", "subspace", "compander", "sparsity", "layer_decay", "start_l2", "average"),
     ),
     "sparsity_update_every": (
         lambda how: how.sparsity > 0 and how.sparsity_update_every > 0,
@@ -38,15 +43,15 @@ _EXCLUDED: Mapping[str, tuple[Callable[[Hyperparameters], bool], str, tuple[str,
 """By technique: whether a run uses it, why it excludes others, and the hyperparameters that must
 have their defaults."""
 
-COMBINED = frozenset({*_EXCLUDED, "adapter_init", "shard"})
+COMBINED = frozenset({name.partition(" ")[0] for name in _EXCLUDED} | {"adapter_init", "shard"})
 """The hyperparameters without which nothing is excluded."""
 
 
-def check_combination(how: Hyperparameters, task: Task) -> None:
-    """Check that the techniques of a run can be used together, and for a task.
+def check_combination(how: Hyperparameters, workload: Workload) -> None:
+    """Check that the techniques of a run can be used together, and for a workload.
 
     Raises:
-        InputError: two techniques exclude each other, or the task excludes one.
+        InputError: two techniques exclude each other, or the workload excludes one.
     """
     for name, (uses, reason, others) in _EXCLUDED.items():
         if not uses(how):
@@ -58,7 +63,7 @@ def check_combination(how: Hyperparameters, task: Task) -> None:
     _check_distances(how)
     _check_shard(how)
     if how.bag_size > 1:
-        _check_bags(how, task)
+        _check_bags(how, workload)
     if how.adapter_init != "default" and how.adapter not in ("none", "lora", "dora"):
         raise InputError(
             f"adapter_init: must be 'default' for {how.adapter}, which starts from zeros, got "
@@ -80,11 +85,16 @@ def _check_shard(how: Hyperparameters) -> None:
         raise InputError(f"shard: must be at most shards, {how.shards}, got {how.shard}")
 
 
-def _check_bags(how: Hyperparameters, task: Task) -> None:
-    if task not in ("classification", "regression"):
+def _check_bags(how: Hyperparameters, workload: Workload) -> None:
+    if workload.task not in ("classification", "regression"):
         raise InputError(
-            f"bag_size: needs a workload whose task is classification or regression, got {task!r}; "
-            "set it to 1"
+            "bag_size: needs a workload whose task is classification or regression, got "
+            f"{workload.task!r}; set it to 1"
+        )
+    if compares_responses(workload):
+        raise InputError(
+            "bag_size: needs a workload whose targets can be averaged, got "
+            f"{type(workload).__name__}, whose targets say which response is preferred; set it to 1"
         )
     if how.batch_size % how.bag_size:
         raise InputError(

@@ -81,7 +81,7 @@ def fine_tune(  # noqa: PLR0913 (these arguments define a run)
             CutMix or the anchor does not fit the workload.
     """
     how = adapted(hyperparameters)
-    check_combination(how, workload.task)
+    check_combination(how, workload)
     states = [partial, pretraining_state(partial)] if partial else []
     with preserved_random_state(device):
         run = Run(workload, start, how, split, device, scores, local, anchor)

@@ -12,8 +12,13 @@ from stockpot.errors import InputError
 from stockpot.experiment.opening import make_plan
 
 
-def _plan(folder: Path, space: dict[str, Any], listed: list[dict[str, Any]] | None = None) -> None:
-    sweep: dict[str, Any] = {"size": 4, "min_ingredients": 1, "space": space}
+def _plan(
+    folder: Path,
+    space: dict[str, Any],
+    listed: list[dict[str, Any]] | None = None,
+    **fields: dict[str, Any],
+) -> None:
+    sweep: dict[str, Any] = {"size": 4, "min_ingredients": 1, "space": space, **fields}
     if listed:
         sweep |= {"search": "list", "list": listed, "size": len(listed)}
     content = {
@@ -33,6 +38,11 @@ def _plan(folder: Path, space: dict[str, Any], listed: list[dict[str, Any]] | No
         ({"bag_size": 4, "batch_size": 30}, "batch_size: must be a multiple of"),
         ({"bag_size": 4, "batch_size": 32, "mixup": 0.2}, "mixup: must be 0.0 with bag_size"),
         ({"adapter": "tucker", "adapter_init": "eva"}, "'default' for tucker"),
+        ({"compander": 1.2, "average": "ema"}, "average: must be 'none' with compander, which"),
+        (
+            {"adapter": "tucker", "average": {"choice": ["swa", "lawa"]}},
+            "average: must be 'none' with adapter tucker, the mean of whose factors",
+        ),
         ({"subspace": 10, "start_l2": 0.1}, "start_l2: must be 0.0 with subspace"),
         ({"shards": 2, "shard": {"integer": [1, 4]}}, "shard: must be at most shards, 2, got"),
         (
@@ -53,6 +63,14 @@ def test_each_listed_ingredient_is_checked(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=r"ingredient-01: layer_decay: must be 1.0 with subspace"):
         _plan(tmp_path, {"learning_rate": 0.1}, listed)
+
+
+def test_the_runs_of_a_reference_are_checked(tmp_path: Path) -> None:
+    space = {"learning_rate": 0.1, "anchor": "soup"}
+    reference = {"space": {"learning_rate": 0.1, "compander": 1.2, "average": "ema"}}
+
+    with pytest.raises(InputError, match=r"sweep: reference-00: average: must be 'none' with"):
+        _plan(tmp_path, space, reference=reference)
 
 
 @pytest.mark.parametrize(

@@ -219,6 +219,14 @@ def test_what_does_not_fit_is_refused(values: dict[str, object], expected: str) 
         fine_tune(DIGITS, None, _how(**values), split="pretrain")
 
 
+def test_preferences_have_no_mean_target() -> None:
+    class Pairs(Digits):
+        compares_responses = True
+
+    with pytest.raises(InputError, match=r"bag_size: needs .* averaged, got Pairs, whose targets"):
+        fine_tune(Pairs(0, [], []), None, HOW, split="pretrain")
+
+
 def test_texts_to_continue_have_no_mean_target() -> None:
     class Texts(Digits):
         task = "language_model"
