@@ -49,8 +49,14 @@ def reproduce(
 def _run_id(plan: Plan, tracker: Tracker, run: str) -> str:
     """Return the run id of a model of this project; return anything else unchanged."""
     from stockpot.experiment.stages import STAGES
+    from stockpot.storage.manifests import made_models, manifest_path, read_manifest
 
-    keys = {model.name: model.key for model in plan.recorded_models(*STAGES)}
+    root = plan.project.root
+    manifests = [
+        read_manifest(root, stage) for stage in STAGES if manifest_path(root, stage).is_file()
+    ]
+    made = [model for manifest in manifests for model in made_models(manifest)]
+    keys = {model.name: model.key for model in reversed(made)}  # of one name, the ingredient
     if run not in keys:
         return run
     run_id = tracker.run_id(keys[run])

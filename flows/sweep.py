@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flows.phases import finish_phases
 from flows.reference import make_reference, recorded
 from flows.rounds import merge_in_rounds
 from flows.stage import stage
@@ -23,13 +24,14 @@ from tasks.training import (
 def fine_tune_ingredients(session: Session) -> None:
     """Import ingredients, fine-tune one per point of the search space, and make some in rounds.
 
-    With `align`, imported ingredients are permuted to match the first one. With `search: soup`,
-    the points of each round depend on the soup of those before. Ingredients that fail are recorded.
+    The models of a reference and of all phases but the last come first. With `align`, imported
+    ingredients are permuted to match the first one. With `search: soup`, the points of each round
+    depend on the soup of those before. Ingredients that fail are recorded.
     """
     imports, imported, originals = align_to_first(*import_checkpoints("sweep"))
 
-    reference = make_reference(session)
-    near = reference.near if reference else list
+    reference, phases = make_reference(session), finish_phases(session)
+    near = reference.near if reference else phases.from_average
 
     jobs = near(session.plan.ingredient_jobs())
     fine_tune = train_model.with_options(retries=session.plan.experiment.sweep.retries)
@@ -49,9 +51,10 @@ def fine_tune_ingredients(session: Session) -> None:
         "sweep",
         {
             "ingredients": ingredients,
-            "failed": failed,
+            "failed": [*failed, *phases.failed],
             "precheck": precheck,
             **originals,
             **recorded(reference),
+            **phases.recorded(),
         },
     )

@@ -12,8 +12,7 @@ from stockpot.experiment.jobs.job import ModelJob
 from stockpot.experiment.jobs.proposing import propose
 from stockpot.experiment.jobs.training import TrainingJob
 from stockpot.storage.models import Failure, Model
-from stockpot.workers import WorkerLost
-from tasks.models import ModelFailed, make_in_worker
+from tasks.models import WORKER_FAILED, ModelFailed, make_in_worker
 from tasks.session import current_session
 from tasks.task_kinds import local_task, worker_task
 
@@ -61,26 +60,54 @@ def enough_ingredients(
         Exception: an error that is not the failure of one ingredient.
     """
     ingredients = [outcome.to_json() for outcome in outcomes if isinstance(outcome, Model)]
-    failures = [
+    failures = _failures(jobs, outcomes)
+    needed = current_session().plan.experiment.sweep.min_ingredients
+    if len(ingredients) < needed:
+        raise StageFailed(
+            f"sweep: {len(ingredients)} of {len(jobs)} ingredients are good, "
+            f"sweep.min_ingredients is {needed}; narrow sweep.space or lower it\n"
+            f"{_reasons(failures)}"
+        )
+    return ingredients, [failure.to_json() for failure in failures]
+
+
+@local_task("check-phase")
+def models_of_phase(
+    jobs: Sequence[TrainingJob], outcomes: Sequence[Model | Exception]
+) -> tuple[list[Model], list[Failure]]:
+    """Split the outcomes of a phase into its models, which are averaged, and its failures.
+
+    Raises:
+        StageFailed: no model succeeded.
+        Exception: an error that is not the failure of one model.
+    """
+    models = [outcome for outcome in outcomes if isinstance(outcome, Model)]
+    failures = _failures(jobs, outcomes)
+    if not models:
+        raise StageFailed(
+            f"sweep: none of {len(jobs)} models of a phase is good; narrow sweep.space\n"
+            f"{_reasons(failures)}"
+        )
+    return models, failures
+
+
+def _failures(jobs: Sequence[ModelJob], outcomes: Sequence[Model | Exception]) -> list[Failure]:
+    return [
         _failure_of(job, outcome)
         for job, outcome in zip(jobs, outcomes, strict=True)
         if isinstance(outcome, Exception)
     ]
-    needed = current_session().plan.experiment.sweep.min_ingredients
-    if len(ingredients) < needed:
-        reasons = "\n".join(f"  {failure.name}: {failure.reason}" for failure in failures)
-        raise StageFailed(
-            f"sweep: {len(ingredients)} of {len(jobs)} ingredients are good, "
-            f"sweep.min_ingredients is {needed}; narrow sweep.space or lower it\n{reasons}"
-        )
-    return ingredients, [failure.to_json() for failure in failures]
+
+
+def _reasons(failures: Sequence[Failure]) -> str:
+    return "\n".join(f"  {failure.name}: {failure.reason}" for failure in failures)
 
 
 def _failure_of(job: ModelJob, error: Exception) -> Failure:
     """Return the failure of one job; raise an error of any other kind."""
     if isinstance(error, ModelFailed):
         return error.failure
-    if isinstance(error, (WorkerLost, TimeoutError)):
+    if isinstance(error, WORKER_FAILED):
         failure = job.failure(str(error), final=False)
         current_session().log(failure, job.parents)
         return failure

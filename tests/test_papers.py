@@ -20,6 +20,8 @@ from stockpot.experiment.jobs.importing import check_headers
 from stockpot.experiment.jobs.job import make_model
 from stockpot.experiment.jobs.judging import judge_models, measure_baseline, predict_model
 from stockpot.experiment.jobs.prechecking import check_ingredients
+from stockpot.experiment.jobs.training import TrainingJob
+from stockpot.experiment.phases import Phases
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.reference import made_reference, reference_jobs, reference_soup_job
 from stockpot.experiment.state import inputs_key
@@ -116,6 +118,15 @@ def aligned_imports(plan: Plan) -> list[Model]:
     return [first, *make(align_jobs(root, plan.workload, by, [first, *others]))]
 
 
+def after_phases(plan: Plan, jobs: list[TrainingJob]) -> list[TrainingJob]:
+    """Do all phases but the last one, from which these jobs start."""
+    phases = Phases(plan)
+    while first := phases.next_jobs():
+        models = make(first)
+        phases = phases.after(models, *make([phases.average_job(models)]))
+    return phases.from_average(jobs)
+
+
 @pytest.mark.full
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("paper", [paper for paper in PAPERS if paper.lines], ids=str)
@@ -134,7 +145,7 @@ def test_the_lines_run(root: Path, paper: Paper) -> None:
     if reference := make(reference_jobs(plan)):
         (soup,) = make([reference_soup_job(plan, reference)])
         jobs = made_reference(plan, reference, soup).near(jobs)
-    ingredients = [*aligned_imports(plan), *make([*jobs, *plan.rounds_jobs()])]
+    ingredients = [*aligned_imports(plan), *make([*after_phases(plan, jobs), *plan.rounds_jobs()])]
     precheck = check_ingredients(plan.precheck_job(ingredients), "cpu")
     listed = [model.to_json() for model in ingredients]
     record("sweep", ingredients=listed, failed=[], precheck=precheck)

@@ -183,9 +183,10 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _masks_that_differ_are_joined(self) -> Experiment:
         """Ask for `masks` where ingredients that are pruned differently are merged."""
-        sparsities = self.sweep.possible_values("sparsity")
-        sparsities |= {0.0} if self.sweep.rounds else set()  # their clients do not prune
-        moves = any(sparsities) and any(self.sweep.possible_values("sparsity_update_every"))
+        sweep = self.sweep.final
+        sparsities = sweep.possible_values("sparsity")
+        sparsities |= {0.0} if sweep.rounds else set()  # their clients do not prune
+        moves = any(sparsities) and any(sweep.possible_values("sparsity_update_every"))
         if len(sparsities) < 2 and not moves:
             return self
         differs = "of different sparsity" if len(sparsities) > 1 else "whose masks move apart"
@@ -209,4 +210,5 @@ def _is_taken(name: str) -> bool:
     """Whether another model, or another row of the results table, has this name."""
     kinds = ("logit", "probability", "median", "stacked", "mean")
     taken = {"base", "best ingredient", *(f"{kind} ensemble" for kind in kinds)}
-    return name in taken or name.startswith(("ingredient-", "imported-", "rounds-", "reference"))
+    prefixes = ("ingredient-", "imported-", "rounds-", "reference", "phase-")
+    return name in taken or name.startswith(prefixes)

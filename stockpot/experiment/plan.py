@@ -12,6 +12,7 @@ from typing import TypedDict
 
 from stockpot.config import Experiment, SoupRecipe
 from stockpot.config.diagnose import chosen_diagnostics
+from stockpot.config.sweep_phases import phase_seed
 from stockpot.errors import InputError
 from stockpot.experiment.jobs.diagnosing import DiagnosticJob
 from stockpot.experiment.jobs.imports import Imports
@@ -25,7 +26,7 @@ from stockpot.experiment.jobs.tuning import TuningJob
 from stockpot.experiment.stages import MODEL_STAGES
 from stockpot.ingredients.finetuning.hyperparameters import TECHNIQUES, Hyperparameters, Value
 from stockpot.ingredients.finetuning.large_batches import adapted
-from stockpot.ingredients.points import Constant, Point, plan_points
+from stockpot.ingredients.points import Constant, Point
 from stockpot.seeding import derive_seed
 from stockpot.storage.manifests import manifest_path, models_of, read_manifest
 from stockpot.storage.models import Model
@@ -103,15 +104,11 @@ class Plan:
 
     def ingredient_jobs(self) -> list[TrainingJob]:
         """Return the fine-tuning runs of the sweep; with `search: soup`, of its first round."""
-        sweep = self.experiment.sweep
+        sweep, num_phases = self.experiment.sweep.final, len(self.experiment.sweep.phases)
         if sweep.size == 0:
             return []
-        search: str = sweep.search
-        size = sweep.size
-        if search == "soup":
-            search, size = "sobol", min(FIRST, size or 0)
-        space = sweep.space.distributions()
-        points = plan_points(search, space, sweep.list, size, self.experiment.seed)
+        size = min(FIRST, sweep.size or 0) if sweep.search == "soup" else sweep.size
+        points = sweep.points(phase_seed(self.experiment.seed, num_phases), size)
         return self.fine_tuning_jobs(points)
 
     def proposal_job(
@@ -123,7 +120,7 @@ class Plan:
             jobs: all fine-tuning runs so far.
             models: their models; None for a run that failed.
         """
-        sweep = self.experiment.sweep
+        sweep = self.experiment.sweep.final
         missing = (sweep.size or 0) - len(jobs)
         if sweep.search != "soup" or missing <= 0:
             return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from stockpot.config.sweep_reference import ReferenceSection
 from stockpot.experiment.jobs.soups import SoupJob
@@ -37,11 +37,7 @@ class Reference:
 
     def near(self, jobs: Sequence[TrainingJob]) -> list[TrainingJob]:
         """Return fine-tuning runs of the sweep that start at `start`, near their anchors."""
-        return [self._near(job) for job in jobs]
-
-    def _near(self, job: TrainingJob) -> TrainingJob:
-        anchors = {"none": None, "base": job.start, "soup": self.soup.checkpoint}
-        return replace(job, start=self.start, anchor=anchors[job.hyperparameters.anchor])
+        return [job.starting_at(self.start, self.soup.checkpoint) for job in jobs]
 
 
 def reference_jobs(plan: Plan) -> list[TrainingJob]:
@@ -80,19 +76,33 @@ def reference_points(plan: Plan) -> list[Point]:
 
 def reference_soup_job(plan: Plan, fine_tuned: Sequence[Model]) -> SoupJob:
     """Return the job that makes the soup of the reference."""
-    section = _section(plan)
+    return first_soup_job(plan, fine_tuned, "reference", "reference", _section(plan).select)
+
+
+def first_soup_job(
+    plan: Plan, models: Sequence[Model], name: str, kind: str, select: str
+) -> SoupJob:
+    """Return the job of a soup that a sweep makes before its ingredients.
+
+    Args:
+        plan: the base is made.
+        models: to choose from.
+        name: of the soup.
+        kind: of the soup.
+        select: the selection.
+    """
     return SoupJob(
         root=plan.project.root,
         workload=plan.workload,
         metric=plan.metric,
         seed=plan.experiment.seed,
-        name="reference",
-        kind="reference",
-        select=section.select,
+        name=name,
+        kind=kind,
+        select=select,
         method="linear",
         options={},
         base=plan.base(),
-        ingredients=tuple(fine_tuned),
+        ingredients=tuple(models),
     )
 
 

@@ -17,7 +17,6 @@ from stockpot.experiment.jobs.training import TrainingJob
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.state import is_done
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
-from stockpot.ingredients.points import plan_points
 from stockpot.judging.test_sets import cached_values, predict_on_sets
 from stockpot.storage.checkpoints import Checkpoint
 from stockpot.storage.models import Failure, Model
@@ -93,6 +92,10 @@ def check_sequence(plans: Sequence[Plan]) -> None:
             )
         if sweep.reference is not None:
             raise InputError(f"{where}: sweep.reference must be null in a sequence; anchor: base")
+        if sweep.phases:
+            raise InputError(
+                f"{where}: sweep.phases must be empty in a sequence, got {len(sweep.phases)}"
+            )
 
 
 def base_of(plan: Plan, make: Make) -> Model:
@@ -119,8 +122,7 @@ def task_job(plan: Plan, number: int, start: Model, base: Model) -> TrainingJob:
     """
     experiment = plan.experiment
     sweep = experiment.sweep
-    search = "sobol" if sweep.search == "soup" else sweep.search
-    [point] = plan_points(search, sweep.space.distributions(), sweep.list, 1, experiment.seed)
+    [point] = sweep.points(experiment.seed, 1)
     hyperparameters = Hyperparameters.from_point(point)
     return TrainingJob(
         root=plan.project.root,

@@ -116,8 +116,10 @@ def _sweep_modules(plan: Plan) -> tuple[str, ...]:
     proposed = (f"{_JOBS}.proposing",) if sweep.search == "soup" else ()
     soup = sweep.reference
     referred = soup_modules(soup.select, "linear") if soup else ()
+    averaged = soup_modules("uniform", "linear") if len(sweep.phases) > 1 else ()
     in_rounds = tuple(module for one in sweep.rounds for module in rounds_modules(one.rule))
-    return (f"{_JOBS}.prechecking", *trained, *imported, *proposed, *in_rounds, *referred)
+    before = (*referred, *averaged)
+    return (f"{_JOBS}.prechecking", *trained, *imported, *proposed, *in_rounds, *before)
 
 
 def _soup_modules(plan: Plan) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ from stockpot.experiment.plan import Plan
 from stockpot.experiment.reference import reference_points
 from stockpot.ingredients.finetuning.combinations import COMBINED, check_combination
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
-from stockpot.ingredients.points import plan_points
 
 
 def check_techniques(plan: Plan) -> None:
@@ -16,15 +15,13 @@ def check_techniques(plan: Plan) -> None:
     Raises:
         InputError: techniques of a run exclude each other, or the workload excludes one.
     """
-    sweep = plan.experiment.sweep
+    sweep = plan.experiment.sweep.final
     named = sweep.space.model_fields_set.union(*sweep.list)
     if sweep.reference and sweep.reference.space:
         named |= sweep.reference.space.model_fields_set
     if not COMBINED & named:
         return
-    search = "sobol" if sweep.search == "soup" else sweep.search
-    space, seed = sweep.space.distributions(), plan.experiment.seed
-    own = plan_points(search, space, sweep.list, sweep.size, seed) if sweep.size != 0 else []
+    own = sweep.points(plan.experiment.seed, sweep.size) if sweep.size != 0 else ()
     workload = plan.workload.build()
     for kind, points in (("reference", reference_points(plan)), ("ingredient", own)):
         for number, point in enumerate(points):

@@ -10,6 +10,7 @@ from stockpot.reporting.pages import page_template
 from stockpot.reporting.results import Results
 from stockpot.reporting.tables import model_grids, score_grids
 from stockpot.reporting.tables.cells import Grid
+from stockpot.reporting.tables.phases_grid import phases_grid
 from stockpot.reporting.tables.protocol import access_grid, protocol, settings
 from stockpot.reporting.words import alerts, verdict
 from stockpot.reporting.words.comparisons import star_note
@@ -81,6 +82,7 @@ def _tables(results: Results, runs: Mapping[str, str], latency_ms: float | None)
         "recipes": model_grids.recipes_grid(results),
         "coefficients": model_grids.coefficients_grid(results),
         "ingredients": model_grids.ingredients_grid(results),
+        "phases": phases_grid(results),
         "imported": model_grids.imported_grid(results),
         "failed": model_grids.failed_grid(results),
         "access": access_grid(results),

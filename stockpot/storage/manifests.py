@@ -56,7 +56,9 @@ def models_of(manifest: Mapping[str, Any]) -> list[Model]:
 
 def made_models(manifest: Mapping[str, Any]) -> list[Model]:
     """List all models that a stage has made: also those of a sweep before its ingredients."""
-    before = [*manifest.get("reference", []), *manifest.get("imported", [])]
+    phases = manifest.get("phases", [])
+    in_phases = [entry for phase in phases for entry in (*phase["models"], phase["average"])]
+    before = [*manifest.get("reference", []), *in_phases, *manifest.get("imported", [])]
     return [*models_of(manifest), *map(Model.from_json, before)]
 
 

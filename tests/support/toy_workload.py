@@ -102,3 +102,14 @@ class Elsewhere(Toy):
             name: Shift(shift.split, partial(self._moved, name, "train"), is_copy=False)
             for name, shift in super().shifts().items()
         }
+
+
+class ToyNet(Toy):
+    """The toy workload with a net of two layers of 16 weights each, and BatchNorm between them."""
+
+    def build_model(self, generator: Generator) -> nn.Module:
+        model = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+        for layer in (model[0], model[2]):
+            layer.weight.data = torch.randn(layer.weight.shape, generator=generator)
+            layer.bias.data.zero_()
+        return model

@@ -24,6 +24,7 @@ _EXCLUDED: Mapping[str, tuple[Callable[[Hyperparameters], bool], str, tuple[str,
         "the mean of whose factors is another change",
         ("average",),
     ),
+    "adapter": (lambda how: how.adapter != "none", "which changes zeros", ("sparsity",)),
     "templates": (
         lambda how: how.templates > 0,
         "which layers share",

@@ -30,13 +30,8 @@ def starting_model(
         InputError: the weights or a technique do not fit the model.
     """
     model = initial_model(workload, start, how, device)
-    if how.sparsity:
-        if how.adapter != "none":
-            raise InputError(
-                f"sparsity: must be 0 with an adapter, which changes zeros, got {how.sparsity}"
-            )
-        if not how.sparsity_update_every:
-            prune(model, how.sparsity)
+    if how.sparsity and not how.sparsity_update_every:
+        prune(model, how.sparsity)
     if how.ghost_batch:
         use_ghost_batches(model, how.ghost_batch)
     return model
