@@ -30,8 +30,7 @@ _ADAPTER, _ADAPTER_FILES = ".adapter", ("adapter_model.safetensors", "adapter_co
 FOLDERS = {
     "base": "base",
     "ingredient": "ingredients",
-    "reference": "ingredients",  # all are of the sweep
-    "phase": "ingredients",
+    "reference": "ingredients",  # both are of the sweep
     "soup": "soups",
     "tuned": "tuned",
 }
@@ -129,7 +128,7 @@ class Store:
         path = self._weights(kind, key).with_suffix(".json")
         try:
             record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):  # ValueError: damaged, so the model is made again
+        except (FileNotFoundError, ValueError):  # ValueError: damaged, so the model is rebuilt
             return None
         return record
 
