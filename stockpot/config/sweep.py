@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -10,8 +11,9 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from stockpot.config.hyperparameter_fields import offered_fields, with_fields
 from stockpot.config.rounds import RoundsSection
 from stockpot.config.space import SpaceSection
+from stockpot.config.sweep_phases import PhaseSection
 from stockpot.config.sweep_reference import ReferenceSection
-from stockpot.ingredients.points import Constant, Point, Value
+from stockpot.ingredients.points import Constant, Point, Value, available, plan_points
 from stockpot.yaml_files import Section
 
 P = TypeVar("P", bound=str | Sequence[str])
@@ -119,6 +121,13 @@ class SweepSection(Section):
     reference: ReferenceSection | None = Field(
         None, description="the soup that anchor: soup holds the ingredients near; null: none"
     )
+    phases: Annotated[
+        Sequence[PhaseSection],
+        Field(
+            description="sparse model soups: prune, retrain several times, average, and repeat "
+            "from the average; the models of the last phase are the ingredients"
+        ),
+    ] = ()
     precheck: PrecheckSection = PrecheckSection()
 
     @field_validator("list")
@@ -126,10 +135,33 @@ class SweepSection(Section):
     def _listed_values_are_possible(cls, points: Sequence[Point]) -> Sequence[Point]:
         return [SpaceSection.checked_point(point) for point in points]
 
+    @field_validator("phases")
+    @classmethod
+    def _sparsity_rises(cls, phases: Sequence[PhaseSection]) -> Sequence[PhaseSection]:
+        given = [phase.sparsity for phase in phases]
+        if any(after <= before for before, after in pairwise(given)):
+            raise ValueError(
+                f"sparsity must rise from phase to phase, since pruned weights stay 0, got {given}"
+            )
+        return phases
+
     @property
     def imports(self) -> tuple[str, ...]:
         """The paths and patterns of imported checkpoints."""
         return (self.import_,) if isinstance(self.import_, str) else tuple(self.import_)
+
+    @property
+    def final(self) -> SweepSection:
+        """The sweep of the ingredients: that of the last phase; without phases, this one."""
+        return self.in_phase(len(self.phases)) if self.phases else self
+
+    def in_phase(self, number: int) -> SweepSection:
+        """Return the sweep of one phase, counted from 1, without phases of its own."""
+        phase = self.phases[number - 1]
+        epochs = {} if phase.epochs is None else {"epochs": phase.epochs}
+        space = self.space.model_copy(update={"sparsity": phase.sparsity, **epochs})
+        size = self.size if phase.models is None else phase.models
+        return self.model_copy(update={"space": space, "size": size, "phases": ()})
 
     def possible_values(self, name: str) -> set[Value]:
         """Return the values that a numeric hyperparameter may have; of a range, its ends."""
@@ -137,6 +169,16 @@ class SweepSection(Section):
         drawn: set[Value] = {axis.value} if isinstance(axis, Constant) else {*axis.bounds()}
         listed = [{point[name]} if name in point else drawn for point in self.list]
         return set[Value]().union(*(listed or [drawn]))
+
+    def points(self, seed: int, size: int | None) -> Sequence[Point]:
+        """Draw the hyperparameters of ingredients; search `soup` begins like `sobol`.
+
+        Args:
+            seed: of the search.
+            size: number of points; None for all of a grid or list.
+        """
+        search = "sobol" if self.search == "soup" else self.search
+        return plan_points(search, self.space.distributions(), self.list, size, seed)
 
     @model_validator(mode="after")
     def _there_are_ingredients(self) -> SweepSection:
@@ -180,21 +222,60 @@ class SweepSection(Section):
         return self
 
     @model_validator(mode="after")
-    def _the_search_can_give_that_many(self) -> SweepSection:
-        from stockpot.ingredients.points import available
-
-        limit = available(self.search, self.space.distributions(), self.list)
-        if self.size is None and limit is None:
-            raise ValueError(f"size must be a number for search {self.search!r}, got null")
-        if limit is not None and self.size is not None and self.size > limit:
-            raise ValueError(
-                f"size must be at most {limit}, which is all that this {self.search} holds, "
-                f"got {self.size}"
-            )
-        size = limit if self.size is None else self.size
-        if size is None or self.imports:
+    def _phases_fit_the_sweep(self) -> SweepSection:
+        if not self.phases:
             return self
-        if self.min_ingredients > size + len(self.rounds):
-            made = f"size ({size})" + (f" plus rounds ({len(self.rounds)})" if self.rounds else "")
+        if self.size == 0:
+            raise ValueError("size must be at least 1 with phases, got 0")
+        if self.reference is not None:
+            raise ValueError(
+                "reference must be null with phases, whose ingredients start from an average, got "
+                f"one of size {self.reference.size}"
+            )
+        has_epochs = any(phase.epochs for phase in self.phases)
+        if has_epochs and any("epochs" in point for point in self.list):
+            raise ValueError("phases: epochs must be null where list has epochs, got both")
+        return self
+
+    @model_validator(mode="after")
+    def _masks_are_those_of_the_phases(self) -> SweepSection:
+        if not self.phases:
+            return self
+        axes = self.space.distributions()
+        listed = {name for point in self.list for name in point}
+        for name in ("sparsity", "sparsity_update_every"):
+            if name in listed or axes.get(name, Constant(0)) != Constant(0):
+                raise ValueError(
+                    f"{name} must be 0 in space and list with phases, whose models have one mask, "
+                    "got another value"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _the_search_can_give_that_many(self) -> SweepSection:
+        sizes = {f"phases.{n}.models": self.in_phase(n + 1) for n in range(len(self.phases))}
+        for name, sweep in (sizes or {"size": self}).items():
+            count = sweep._checked_size(name)
+        if count is None or self.imports:
+            return self
+        if self.min_ingredients > count + len(self.rounds):
+            more = f" plus rounds ({len(self.rounds)})" if self.rounds else ""
+            made = f"{name} ({count}){more}"
             raise ValueError(f"min_ingredients must be at most {made}, got {self.min_ingredients}")
         return self
+
+    def _checked_size(self, name: str) -> int | None:
+        """Return the number of points, of which a search has enough; None if it has no end.
+
+        Raises:
+            ValueError: about the field of that name.
+        """
+        limit = available(self.search, self.space.distributions(), self.list)
+        if self.size is None and limit is None:
+            raise ValueError(f"{name} must be a number for search {self.search!r}, got null")
+        if limit is not None and self.size is not None and self.size > limit:
+            raise ValueError(
+                f"{name} must be at most {limit}, which is all that this {self.search} holds, "
+                f"got {self.size}"
+            )
+        return limit if self.size is None else self.size

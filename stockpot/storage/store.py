@@ -30,7 +30,8 @@ _ADAPTER, _ADAPTER_FILES = ".adapter", ("adapter_model.safetensors", "adapter_co
 FOLDERS = {
     "base": "base",
     "ingredient": "ingredients",
-    "reference": "ingredients",  # both are of the sweep
+    "reference": "ingredients",  # all are of the sweep
+    "phase": "ingredients",
     "soup": "soups",
     "tuned": "tuned",
 }
