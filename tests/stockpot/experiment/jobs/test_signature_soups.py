@@ -106,6 +106,18 @@ def test_the_key_depends_on_what_the_ingredients_were_trained_on(
     assert first.key == job("scale: 1").key
 
 
+def test_the_merge_by_corruption_is_part_of_the_keys_of_its_soups_alone(
+    job: Callable[..., SoupJob], make_plan: MakePlan, edit: Callable[[str], None]
+) -> None:
+    uniform = make_plan("soups=[{name: u, select: uniform}]").soup_jobs()[0]
+    before = job("scale: 1").key, uniform.key
+
+    edit("stockpot.experiment.jobs.signature_soups")
+
+    assert job("scale: 1").key != before[0]
+    assert uniform.key == before[1]
+
+
 @pytest.mark.parametrize("corruptions", [("none",) * 4, ("noise",) * 4])
 def test_ingredients_of_one_kind_alone_have_no_signature(
     job: Callable[..., SoupJob], corruptions: tuple[str, ...]
