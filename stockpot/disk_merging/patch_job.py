@@ -78,7 +78,7 @@ class PatchJob(SignatureJob):
 
     @property
     def summary(self) -> str:
-        """What rounding to the grid has changed, and the size of the patch, in words."""
+        """The rounding error and the size of the patch, in words."""
         size, whole = self.place.stat().st_size, self.reference.num_bytes
         coded = sum(self._coded, Coded())
         return (

@@ -131,7 +131,7 @@ class MergingJob(ModelJob):
 
     @property
     def training_key_parts(self) -> Mapping[str, int]:
-        """What a training adds to the content key."""
+        """The parts of the content key of a model that is trained; none of others."""
         return {"threads": self.threads} if self.is_trained else {}
 
     @abstractmethod

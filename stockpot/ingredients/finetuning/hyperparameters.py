@@ -57,7 +57,7 @@ class Hyperparameters:
             ge=0,
             default=30,
             description="passes that train all weights; 0, with probe_epochs 0: the workload's "
-            "model as it is built",
+            "initial model",
         ),
     ]
     batch_size: Annotated[int, Rules(ge=1, default=32), "examples per step", Base()]
