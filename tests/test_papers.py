@@ -1,4 +1,4 @@
-"""The page of papers: the lines of each paper run, and the tests that it names exist."""
+"""The page of papers: the lines of each paper run, and its tests and figures exist."""
 
 from __future__ import annotations
 
@@ -30,6 +30,14 @@ from stockpot.storage.models import Model
 from stockpot.storage.project import Project
 
 PAGE = REPOSITORY / "docs" / "reference" / "papers.md"
+BENCHMARKS = REPOSITORY / "benchmarks"
+FIGURES = yaml.safe_load((BENCHMARKS / "papers.yaml").read_text(encoding="utf-8"))
+COMMAND = re.compile(r"`(?:PYTHONPATH=\S+ )?python benchmarks/(\w+)\.py((?: [\w.-]+)*)`")
+UNMEASURED = "python benchmarks/papers.py ROW --write; of 13, sparse_phases.py 5"
+WITHOUT_FIGURE = {
+    32: "no workload has a net of binary weights",
+    **dict.fromkeys((13, 14, 19, 22, 23, 25, 27, 30, 33, 35, 39, 40, 41, 47, 48), UNMEASURED),
+}
 SMALL: dict[str, Any] = {
     "base": {"epochs": 1},
     "sweep": {
@@ -46,28 +54,35 @@ SMALL: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Paper:
-    """A paper of the page: its number and title, its lines of params.yaml, and its test."""
+    """A paper of the page: its number and title, its lines of params.yaml, its test and figure."""
 
     title: str
     lines: str
     test: str
+    figure: str
 
     def __str__(self) -> str:
         return self.title
 
+    @property
+    def number(self) -> int:
+        return int(self.title.split(".")[0])
 
-def papers() -> list[Paper]:
+
+def read_papers() -> list[Paper]:
     """Return the papers of the page, in its order."""
     sections = re.split(r"^### ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
-    found = []
+    papers = []
     for section in sections:
         blocks = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
         test = re.search(r"^- Identity: `([^`]+)`", section, re.MULTILINE)
-        found.append(Paper(section.splitlines()[0], "".join(blocks), test.group(1) if test else ""))
-    return found
+        figure = re.search(r"^- Figure: (.*?)^- ", section, re.MULTILINE | re.DOTALL)
+        parts = [found.group(1) if found else "" for found in (test, figure)]
+        papers.append(Paper(section.splitlines()[0], "".join(blocks), *parts))
+    return papers
 
 
-PAPERS = papers()
+PAPERS = read_papers()
 
 
 def merged(small: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,8 +103,33 @@ def test_the_test_that_is_named_exists(paper: Paper) -> None:
     assert not name or f"def {name}(" in text
 
 
+@pytest.mark.parametrize("paper", PAPERS, ids=str)
+def test_there_is_a_figure_with_its_command(paper: Paper) -> None:
+    if paper.number in WITHOUT_FIGURE:
+        assert not paper.figure, "it has a figure: remove it from WITHOUT_FIGURE"
+        return
+    command = COMMAND.match(paper.figure)
+    assert command, "add a figure and its command, or a reason to WITHOUT_FIGURE"
+    script, arguments = command.groups()
+
+    assert (BENCHMARKS / f"{script}.py").is_file()
+    assert re.search(r"\d", paper.figure[command.end() :]), "the figure has no number"
+    if script == "papers":
+        assert arguments.split()[0] == str(paper.number)
+        assert paper.number in FIGURES["rows"]
+
+
+def test_the_experiments_of_figures_are_valid(tmp_path: Path) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text(yaml.safe_dump(FIGURES["common"]))
+    for row in FIGURES["rows"].values():
+        for fields in row["runs"].values():
+            changes = [f"{name}={yaml.safe_dump(value)}" for name, value in fields.items()]
+            load_experiment(params, changes)
+
+
 def test_every_number_is_of_one_paper() -> None:
-    numbers = [int(paper.title.split(".")[0]) for paper in PAPERS]
+    numbers = [paper.number for paper in PAPERS]
 
     assert len(set(numbers)) == len(numbers)
     assert set(numbers) <= set(range(1, 51))
