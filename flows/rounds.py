@@ -32,7 +32,8 @@ def _make_in_rounds(job: RoundsJob, retries: int) -> Model | Exception:
     for number in numbers:
         clients = job.federation.client_jobs(number)
         trained = side_by_side(train, clients, f"{job.name} round {number}")
-        merged = outcome_of(merge_round, job, number, clients, trained)
-        if merged is not None:
-            return merged
-    return outcome_of(finish_rounds, job)
+        failed: Exception | None = outcome_of(merge_round, job, number, clients, trained)
+        if failed:
+            return failed
+    made: Model | Exception = outcome_of(finish_rounds, job)
+    return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec
 
 from prefect import State, Task
 from prefect.logging import get_run_logger
@@ -18,7 +18,6 @@ from tasks.session import current_session
 from tasks.task_kinds import worker_task
 
 P = ParamSpec("P")
-R = TypeVar("R")
 
 WORKER_FAILED = (WorkerLost, TimeoutError)
 """A worker died or took too long: another run may succeed."""
@@ -65,13 +64,13 @@ def make_in_worker(job: ModelJob, timeout_seconds: float | None = None) -> Model
     return Completed(name="Skipped", message="in the store", data=made) if is_stored else made
 
 
-def outcome_of(task: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> R | Exception:
+def outcome_of(task: Task[P, Any], *args: P.args, **kwargs: P.kwargs) -> Any:
     """Call a task; return its result, or why one model has failed.
 
     Raises:
         Exception: an error that is not the failure of one model.
     """
-    outcome: R | Exception = task.submit(*args, **kwargs).result(raise_on_failure=False)
+    outcome = task.submit(*args, **kwargs).result(raise_on_failure=False)
     if isinstance(outcome, Exception) and not isinstance(outcome, (ModelFailed, *WORKER_FAILED)):
         raise outcome
     return outcome
