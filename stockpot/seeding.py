@@ -18,6 +18,11 @@ def derive_seed(*parts: int | str) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
+def phase_seed(seed: int, number: int) -> int:
+    """Return the seed of the search of a phase, counted from 1: the first one's is the sweep's."""
+    return seed if number <= 1 else derive_seed("phase", seed, number) % 2**31
+
+
 def seeded_generator(*parts: int | str) -> Generator:
     """Return a CPU generator at the start of the stream identified by `parts`."""
     import torch

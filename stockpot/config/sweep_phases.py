@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from stockpot.seeding import derive_seed
 from stockpot.yaml_files import Fraction, Section
 
 
@@ -23,8 +22,3 @@ class PhaseSection(Section):
     epochs: int | None = Field(
         None, ge=1, description="of each retraining; null: those of sweep.space"
     )
-
-
-def phase_seed(seed: int, number: int) -> int:
-    """Return the seed of the search of a phase, counted from 1: the first one's is the sweep's."""
-    return seed if number <= 1 else derive_seed("phase", seed, number) % 2**31

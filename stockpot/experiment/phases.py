@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stockpot.config.sweep_phases import phase_seed
 from stockpot.experiment.jobs.soups import SoupJob
 from stockpot.experiment.jobs.training import TrainingJob
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.reference import first_soup_job
+from stockpot.seeding import phase_seed
 from stockpot.storage.models import Failure, Model
 
 

@@ -19,11 +19,10 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.fixture
-def project(tmp_path: Path, prefect_url: str) -> ProjectFolder:
+def project(tmp_path: Path) -> ProjectFolder:
     """Return a project with the modules of the page, which names them."""
     project = ProjectFolder.around(tmp_path)
     project.root.mkdir()
-    project.environment["PREFECT_API_URL"] = prefect_url
     for name, code in zip(NAMES, blocks("python"), strict=True):
         assert f"`{name}.py`" in PAGE
         (project.root / f"{name}.py").write_text(code, encoding="utf-8")
@@ -36,8 +35,9 @@ def project(tmp_path: Path, prefect_url: str) -> ProjectFolder:
 
 @pytest.mark.full
 def test_the_examples_pass_their_checks_and_run_with_no_change_to_stockpot(
-    project: ProjectFolder,
+    project: ProjectFolder, prefect_url: str
 ) -> None:
+    project.environment["PREFECT_API_URL"] = prefect_url
     (commands,) = blocks("sh")
 
     checks = project.finish("bash", "-e", "-c", commands)

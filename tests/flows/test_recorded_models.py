@@ -25,6 +25,7 @@ def test_the_best_soup_is_champion_at_the_end_of_a_run_if_that_is_asked_for(
     assert again.output.strip().endswith("(version 1) is champion already.")
 
 
+@pytest.mark.full
 def test_models_are_made_again_and_one_that_differs_is_told_by_the_exit_code(
     finished_project: ProjectFolder,
 ) -> None:

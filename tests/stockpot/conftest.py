@@ -138,17 +138,17 @@ def plan(make_plan: MakePlan) -> Plan:
 
 
 @pytest.fixture
-def edit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Return what makes a module's file look edited to content keys; nothing is written."""
+def edit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Return what makes files of modules look edited to content keys; nothing is written."""
     read = code_keys._read
 
-    def edit(module: str) -> None:
-        file = code_keys._file_of(module)
-        assert file is not None, module
+    def edit(*modules: str) -> None:
+        files = {code_keys._file_of(module) for module in modules}
+        assert None not in files, modules
 
         def read_edited(name: str, other: Path) -> tuple[str, tuple[str, ...]]:
             digest, imports = read(name, other)
-            return "edited" if other == file else digest, imports
+            return "edited" if other in files else digest, imports
 
         monkeypatch.setattr(code_keys, "_read", read_edited)
         code_keys.code_key.cache_clear()

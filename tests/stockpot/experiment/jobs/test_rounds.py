@@ -313,7 +313,7 @@ def _write_count(job: RoundsJob, file: Path) -> None:
     file.write_text(json.dumps(len(numbers)))
 
 
-@pytest.mark.parametrize("rule", ["scaffold_m", "gossip"])
+@pytest.mark.parametrize("rule", ["scaffold_m", pytest.param("gossip", marks=pytest.mark.full)])
 def test_a_kill_at_any_of_twenty_moments_changes_no_bit(rule: str, tmp_path: Path) -> None:
     def job_in(folder: str) -> RoundsJob:
         return _job(tmp_path / folder, rule=rule, save_every_seconds=0.0)
