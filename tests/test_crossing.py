@@ -165,6 +165,7 @@ REFUSED: Mapping[tuple[str, str], str] = {
     ("all", "passthrough"): "merges 1 models",
     ("all", "wise_ft"): "merges 1 models",
     ("all", "posterior_product"): "needs tensors of fields of binary weights",
+    ("all", "weight_signatures"): "needs ingredients trained on clean and on corrupted data",
     ("conv net", "ghost_batch"): "must have BatchNorm layers",
     ("two outputs", "ghost_batch"): "must have BatchNorm layers",
     ("bert", "ghost_batch"): "must have BatchNorm layers",
@@ -192,6 +193,10 @@ REFUSED: Mapping[tuple[str, str], str] = {
     ("llama", "frozen"): "must match the name of a tensor",
     ("llama", "bag_size"): "needs a workload whose task is classification or regression",
     ("llama", "gradient"): "must have a workload of classification or regression",
+    ("batch norm", "corruption"): "needs a workload with a method corrupt",
+    ("two outputs", "corruption"): "needs a workload with a method corrupt",
+    ("bert", "corruption"): "needs a workload with a method corrupt",
+    ("llama", "corruption"): "needs a workload with a method corrupt",
 }
 
 
@@ -301,6 +306,7 @@ ON: Mapping[str, dict[str, Any]] = {
     "gradient_norm": {"sampler": "gradient_norm", "sampler_mix": 0.5},
     "kept_data": {"kept_data": 0.5},
     "grand": {"kept_data": 0.5, "difficulty": "grand"},
+    "corruption": {"corruption": "noise"},
     "sparsity": {"sparsity": 0.5},
     "dynamic mask": {"sparsity": 0.5, "sparsity_update_every": 1, "sparsity_drop": 0.5},
     "shard": {"shards": 2, "shard": 2},
@@ -319,8 +325,8 @@ def test_every_technique(kitchen: Kitchen) -> None:
     for name, values in ON.items():
         space = {"learning_rate": 0.001, "epochs": 1, "batch_size": 8}
         sweep = {"search": "list", "list": [values], "size": 1, "space": space}
-        refusals[name] = kitchen.refused(
-            {"sweep": sweep | {"min_ingredients": 1}}, "ingredient_jobs"
-        )
+        soup = {"name": "uniform", "select": "uniform", "masks": "union"}
+        changes = {"sweep": sweep | {"min_ingredients": 1}, "soups": [soup]}
+        refusals[name] = kitchen.refused(changes, "ingredient_jobs")
 
     assert_refused_as_known(kitchen.kind, refusals)
