@@ -123,6 +123,7 @@ def test_edited_code_reruns_only_the_stages_whose_results_it_makes(
     assert_up_to_date(finished_project)
 
 
+@pytest.mark.full
 def test_a_push_a_clone_and_a_pull_bring_everything_back(
     finished_project: ProjectFolder, tmp_path: Path
 ) -> None:

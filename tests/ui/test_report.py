@@ -46,8 +46,7 @@ def first_cells(page: Page, table: str) -> list[str]:
     return names
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_it_opens_without_complaints_and_fits_the_window(
     report: str, open_tab: Callable[..., Tab], width: int, scheme: str
 ) -> None:
