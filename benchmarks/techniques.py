@@ -102,6 +102,22 @@ class WithBatchNorm(Digits):
         )
 
 
+class WithEqualLayers(Digits):
+    """The digits with three layers of one shape, for `templates`."""
+
+    def build_model(self, generator: Generator) -> nn.Module:
+        """Build the net, initialised from `generator` alone."""
+        return initialised(self._net, generator)
+
+    @staticmethod
+    def _net() -> nn.Module:
+        hidden = [layer for _ in range(3) for layer in (nn.Linear(64, 64), nn.ReLU())]
+        return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(64, 10))
+
+
+NETS: Mapping[str, type[Digits]] = {"ghost_batch": WithBatchNorm, "templates": WithEqualLayers}
+
+
 def main() -> None:
     """Run the rounds and print the table."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
@@ -122,13 +138,10 @@ def main() -> None:
 
 def one_round() -> Iterator[tuple[str, float]]:
     """Yield each technique with its time relative to a plain run right before it."""
-    nets = {False: Digits(0, [], []), True: WithBatchNorm(0, [], [])}
-    starts = {
-        n: net.build_model(Generator().manual_seed(0)).state_dict() for n, net in nets.items()
-    }
     for values in TECHNIQUES:
-        needs_norm = "ghost_batch" in values
-        net, start = nets[needs_norm], starts[needs_norm]
+        kinds = [NETS[name] for name in values if name in NETS]
+        net = (kinds[0] if kinds else Digits)(0, [], [])
+        start = net.build_model(Generator().manual_seed(0)).state_dict()
         plain = seconds(net, start, PLAIN)
         own = seconds(net, start, replace(PLAIN, **values))  # type: ignore[arg-type]
         yield ", ".join(f"{name}: {value}" for name, value in values.items()), own / plain
