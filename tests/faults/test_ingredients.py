@@ -92,7 +92,7 @@ def test_a_worker_that_is_killed_in_the_middle_costs_a_retry_and_changes_nothing
     for file in locks.iterdir():
         file.unlink()
     process = finished_project.start("stockpot", "run")
-    assert wait_until(lambda: any(locks.iterdir()), 60)
+    assert wait_until(lambda: any(locks.iterdir()), 180)
 
     for worker in workers(finished_project):
         os.kill(worker, signal.SIGKILL)

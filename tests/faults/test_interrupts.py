@@ -30,7 +30,7 @@ def start_and_wait(project: ProjectFolder, task: str) -> subprocess.Popen[str]:
         runs = project.prefect_runs("task")
         return any(run.name.startswith(task) and run.status == "RUNNING" for run in runs)
 
-    assert wait_until(at_work, 60), process.poll()
+    assert wait_until(at_work, 180), process.poll()
     time.sleep(0.3)
     return process
 

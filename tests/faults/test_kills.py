@@ -61,7 +61,7 @@ def test_a_run_that_is_killed_again_and_again_ends_like_one_that_was_not(
 
     for has_come in MOMENTS.values():
         process = project.start("stockpot", "run")
-        assert wait_until(partial(has_come, project), 60), process.poll()
+        assert wait_until(partial(has_come, project), 180), process.poll()
         kill_group(process)
         assert project.no_processes_left(10)
         assert kept.items() <= weights(project).items()
@@ -85,7 +85,7 @@ def test_all_processes_of_a_run_are_silenced_and_end_with_the_main_one(
     process = finished_project.start("stockpot", "sweep")
     locks = finished_project.root / ".stockpot" / "locks"
     before = len(list(locks.iterdir()))
-    assert wait_until(lambda: len(list(locks.iterdir())) > before, 60)
+    assert wait_until(lambda: len(list(locks.iterdir())) > before, 180)
     environments = finished_project.environments()
 
     process.kill()
@@ -132,7 +132,7 @@ def test_long_fine_tuning_goes_on_where_it_was_killed(
 
     for _ in range(4):
         process = project.start("stockpot", "sweep")
-        assert wait_until(partial(both_were_saved_since, saved_states(project), project), 60)
+        assert wait_until(partial(both_were_saved_since, saved_states(project), project), 180)
         kill_group(process)
     last = project.stockpot("sweep")
 
