@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from plans_after_base import MakePlan, after_the_base, made
 
-from stockpot.config import load_experiment
 from stockpot.errors import InputError, StageFailed
 from stockpot.experiment.garbage import find_garbage
-from stockpot.experiment.jobs.job import ModelJob, make_model
+from stockpot.experiment.jobs.job import ModelJob
 from stockpot.experiment.phases import Phases
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.provenance import Provenance
@@ -26,7 +26,6 @@ from stockpot.soups.preparation.recalibration import Recalibration
 from stockpot.storage.checkpoints import load_tensors, verify
 from stockpot.storage.manifests import made_models, models_of, outputs_exist, write_manifest
 from stockpot.storage.models import Failure, Model
-from stockpot.storage.project import Project
 from stockpot.tracking.manifests import record_from_manifest
 from tasks.models import ModelFailed
 from tasks.training import models_of_phase
@@ -43,35 +42,19 @@ diagnose: []
 """
 THREE = "sweep.phases=[{sparsity: 0.25, models: 3, epochs: 1}, {sparsity: 0.5}, {sparsity: 0.75}]"
 WEIGHTS = 32  # of the toy net
-MakePlan = Callable[..., Plan]
 
 
 @pytest.fixture
 def make_plan(tmp_path: Path) -> MakePlan:
     """Return what plans the experiment, whose base is made."""
-    params = tmp_path / "params.yaml"
-    params.write_text(PARAMS, encoding="utf-8")
-
-    def make(*overrides: str) -> Plan:
-        plan = Plan(Project(tmp_path, params), load_experiment(params, overrides))
-        base = _made(plan.base_job()).to_json()
-        write_manifest(tmp_path, "base", {"base": base, "files": {}, "inputs": ""})
-        return plan
-
-    return make
-
-
-def _made(job: ModelJob) -> Model:
-    made = make_model(job, "cpu")
-    assert isinstance(made, Model), made
-    return made
+    return after_the_base(tmp_path, PARAMS)
 
 
 def _finished(plan: Plan) -> Phases:
     phases = Phases(plan)
     while jobs := phases.next_jobs():
-        models = [_made(job) for job in jobs]
-        phases = phases.after(models, _made(phases.average_job(models)))
+        models = [made(job) for job in jobs]
+        phases = phases.after(models, made(phases.average_job(models)))
     return phases
 
 
@@ -121,7 +104,7 @@ def test_every_average_has_exactly_the_mask_of_its_models_and_masks_shrink(
 ) -> None:
     plan = make_plan(THREE)
     phases = _finished(plan)
-    ingredients = [_made(job) for job in phases.from_average(plan.ingredient_jobs())]
+    ingredients = [made(job) for job in phases.from_average(plan.ingredient_jobs())]
 
     of_phase = [_masks(plan, (*phase.models, phase.average)) for phase in phases.done]
     of_phase.append(_masks(plan, ingredients))
@@ -150,8 +133,8 @@ def test_each_phase_starts_from_the_average_before_and_draws_again(make_plan: Ma
     plan = make_plan(THREE, "sweep.space.anchor={choice: [base, none]}", "sweep.size=4")
     phases = Phases(plan)
     first = phases.next_jobs()
-    model = _made(first[0])
-    average = _made(phases.average_job([model]))
+    model = made(first[0])
+    average = made(phases.average_job([model]))
     phases = phases.after([model], average)
 
     second = phases.next_jobs()
@@ -182,8 +165,11 @@ def test_one_model_per_phase_is_iterative_magnitude_pruning(make_plan: MakePlan)
 def test_models_of_phases_are_kept_and_are_no_ingredients(make_plan: MakePlan) -> None:
     plan = make_plan(THREE)
     phases = _finished(plan)
-    made = [_made(job) for job in phases.from_average(plan.ingredient_jobs())]
-    manifest: dict[str, Any] = {"ingredients": [m.to_json() for m in made], **phases.recorded()}
+    ingredients = [made(job) for job in phases.from_average(plan.ingredient_jobs())]
+    manifest: dict[str, Any] = {
+        "ingredients": [m.to_json() for m in ingredients],
+        **phases.recorded(),
+    }
     write_manifest(plan.project.root, "sweep", manifest)
 
     kept = {path.stem for path in find_garbage(plan.project)}
@@ -214,7 +200,7 @@ def test_models_and_averages_are_rebuilt_from_their_records(
     ]
 
     for number, job in enumerate(jobs):
-        model = _made(job)
+        model = made(job)
         record = Provenance.from_text(job.provenance(model).to_text())
         place = tmp_path / f"again-{number}"
         place.mkdir()
@@ -236,7 +222,7 @@ def test_the_record_of_an_average_names_its_models_and_its_density(make_plan: Ma
 def test_a_model_that_diverges_is_left_out_of_the_average_and_recorded(make_plan: MakePlan) -> None:
     plan = make_plan("sweep.phases=[{sparsity: 0.5}, {sparsity: 0.75}]")
     jobs = Phases(plan).next_jobs()
-    good = _made(jobs[0])
+    good = made(jobs[0])
     failure = jobs[1].failure("its loss is not finite")
 
     models, failed = models_of_phase.fn(jobs, [good, ModelFailed(failure)])

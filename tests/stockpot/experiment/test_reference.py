@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from plans_after_base import MakePlan, after_the_base, made
 
-from stockpot.config import load_experiment
 from stockpot.errors import InputError
 from stockpot.experiment.anchor_checks import check_anchors
 from stockpot.experiment.garbage import find_garbage
-from stockpot.experiment.jobs.job import make_model
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.provenance import Provenance
 from stockpot.experiment.reference import (
@@ -27,7 +25,6 @@ from stockpot.ingredients.own_gradients import Training, training_of
 from stockpot.storage.checkpoints import load_tensors, verify
 from stockpot.storage.manifests import made_models, models_of, outputs_exist, write_manifest
 from stockpot.storage.models import Model
-from stockpot.storage.project import Project
 from stockpot.tracking.manifests import record_from_manifest
 
 PARAMS = """
@@ -41,33 +38,17 @@ sweep:
 soups: [{name: uniform, select: uniform}]
 diagnose: []
 """
-MakePlan = Callable[..., Plan]
 
 
 @pytest.fixture
 def make_plan(tmp_path: Path) -> MakePlan:
     """Return what plans the experiment, whose base is made."""
-    params = tmp_path / "params.yaml"
-    params.write_text(PARAMS, encoding="utf-8")
-
-    def make(*overrides: str) -> Plan:
-        plan = Plan(Project(tmp_path, params), load_experiment(params, overrides))
-        base = _made(plan.base_job()).to_json()
-        write_manifest(tmp_path, "base", {"base": base, "files": {}, "inputs": ""})
-        return plan
-
-    return make
-
-
-def _made(job: object) -> Model:
-    made = make_model(job, "cpu")  # type: ignore[arg-type]
-    assert isinstance(made, Model)
-    return made
+    return after_the_base(tmp_path, PARAMS)
 
 
 def _reference(plan: Plan) -> Reference:
-    fine_tuned = [_made(job) for job in reference_jobs(plan)]
-    return made_reference(plan, fine_tuned, _made(reference_soup_job(plan, fine_tuned)))
+    fine_tuned = [made(job) for job in reference_jobs(plan)]
+    return made_reference(plan, fine_tuned, made(reference_soup_job(plan, fine_tuned)))
 
 
 def _weights(plan: Plan, model: Model) -> torch.Tensor:
@@ -97,7 +78,7 @@ def test_ingredients_start_from_the_first_run_and_depend_on_the_soup(make_plan: 
     assert job.anchor == reference.soup.checkpoint
     other = replace(job, anchor=reference.fine_tuned[1].checkpoint)
     assert job.key != other.key
-    assert not torch.equal(_weights(plan, _made(job)), _weights(plan, _made(other)))
+    assert not torch.equal(_weights(plan, made(job)), _weights(plan, made(other)))
 
 
 @pytest.mark.parametrize("start", ["soup", "base"])
@@ -131,9 +112,9 @@ def test_a_base_anchor_stays_the_base_where_runs_start_elsewhere(make_plan: Make
 def test_the_models_of_a_reference_are_kept_and_are_no_ingredients(make_plan: MakePlan) -> None:
     plan = make_plan()
     reference = _reference(plan)
-    made = [_made(job) for job in reference.near(plan.ingredient_jobs())]
+    ingredients = [made(job) for job in reference.near(plan.ingredient_jobs())]
     manifest = {
-        "ingredients": [model.to_json() for model in made],
+        "ingredients": [model.to_json() for model in ingredients],
         "reference": [model.to_json() for model in reference.models],
     }
     write_manifest(plan.project.root, "sweep", manifest)
@@ -154,7 +135,7 @@ def test_a_run_near_a_soup_is_rebuilt_from_its_record(make_plan: MakePlan, tmp_p
     plan = make_plan()
     reference = _reference(plan)
     [job, _] = reference.near(plan.ingredient_jobs())
-    model = _made(job)
+    model = made(job)
     record = Provenance.from_text(job.provenance(model).to_text())
     place = tmp_path / "again"
     place.mkdir()
