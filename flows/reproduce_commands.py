@@ -49,12 +49,9 @@ def reproduce(
 def _run_id(plan: Plan, tracker: Tracker, run: str) -> str:
     """Return the run id of a model of this project; return anything else unchanged."""
     from stockpot.experiment.stages import STAGES
-    from stockpot.storage.manifests import made_models, manifest_path, read_manifest
+    from stockpot.storage.manifests import existing_manifests, made_models
 
-    root = plan.project.root
-    manifests = [
-        read_manifest(root, stage) for stage in STAGES if manifest_path(root, stage).is_file()
-    ]
+    manifests = existing_manifests(plan.project.root, STAGES)
     made = [model for manifest in manifests for model in made_models(manifest)]
     keys = {model.name: model.key for model in reversed(made)}  # of one name, the ingredient
     if run not in keys:

@@ -9,7 +9,7 @@ from stockpot.experiment.round_files import LOST
 from stockpot.experiment.sequence import MANIFEST
 from stockpot.experiment.stages import STAGES
 from stockpot.scoring.predictions import MERGED, TARGETS
-from stockpot.storage.manifests import made_models, manifest_path, read_manifest
+from stockpot.storage.manifests import existing_manifests, made_models
 from stockpot.storage.project import Project
 from stockpot.storage.store import Store, champion_files
 
@@ -25,9 +25,7 @@ def find_garbage(project: Project) -> list[Path]:
         InputError: a manifest cannot be read, so that it is not known which files are in use.
     """
     root, state = project.root, project.state
-    manifests = [
-        read_manifest(root, s) for s in (*STAGES, MANIFEST) if manifest_path(root, s).is_file()
-    ]
+    manifests = existing_manifests(root, (*STAGES, MANIFEST))
     models = [model for manifest in manifests for model in made_models(manifest)]
     used = {root / model.path for model in models} | set(champion_files(root))
     adapters = {file for path in used for file in Store.adapter_files(path)}

@@ -27,7 +27,7 @@ from stockpot.ingredients.finetuning.hyperparameters import TECHNIQUES, Hyperpar
 from stockpot.ingredients.finetuning.large_batches import adapted
 from stockpot.ingredients.points import Constant, Point
 from stockpot.seeding import derive_seed, phase_seed
-from stockpot.storage.manifests import manifest_path, models_of, read_manifest
+from stockpot.storage.manifests import existing_manifests, models_of, read_manifest
 from stockpot.storage.models import Model
 from stockpot.storage.project import Project
 from stockpot.storage.ranking import rank
@@ -209,9 +209,8 @@ class Plan:
 
     def recorded_models(self, *stages: str) -> list[Model]:
         """Return the models of those stages that have run."""
-        root = self.project.root
-        done = [stage for stage in stages if manifest_path(root, stage).is_file()]
-        return [model for stage in done for model in models_of(read_manifest(root, stage))]
+        manifests = existing_manifests(self.project.root, stages)
+        return [model for manifest in manifests for model in models_of(manifest)]
 
     def diagnostic_jobs(self) -> list[DiagnosticJob]:
         """Return the jobs of the diagnostics in params.yaml."""

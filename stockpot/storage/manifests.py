@@ -41,6 +41,15 @@ def read_manifest(root: Path, stage: str) -> dict[str, Any]:
     return manifest
 
 
+def existing_manifests(root: Path, stages: Iterable[str]) -> list[dict[str, Any]]:
+    """Read the manifests of those stages that have run.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    return [read_manifest(root, stage) for stage in stages if manifest_path(root, stage).is_file()]
+
+
 def write_manifest(root: Path, stage: str, manifest: Mapping[str, Any]) -> None:
     """Write a stage's manifest; equal content gives equal bytes."""
     text = json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False)
