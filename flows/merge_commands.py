@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from stockpot.disk_merging.job import MergeJob
 
 Model = Annotated[Path, typer.Argument(help="A model made by `stockpot merge`.")]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Replace OUT if stockpot wrote it; the old one stays until then."),
+]
 Inputs = Annotated[
     Path, typer.Option("--inputs", help="The folder that paths in its pedigree are relative to.")
 ]
@@ -45,6 +49,7 @@ def merge(
         bool,
         typer.Option("--remove", help="Subtract the weight signatures that the file adds."),
     ] = False,
+    force: Force = False,
 ) -> None:
     r"""Merge models on disk: folders, shards, safetensors, PyTorch weights, adapters.
 
@@ -77,7 +82,7 @@ def merge(
     from stockpot.disk_merging.signature_job import removing
 
     kind = job_kind(file.method, file.output)
-    job = kind(removing(file) if remove else file, config.parent, place)
+    job = kind(removing(file) if remove else file, config.parent, place, force)
     if isinstance(job, AdapterMergeJob):
         _merge_adapters(job, dry_run=dry_run)
         return

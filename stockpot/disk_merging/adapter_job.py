@@ -23,10 +23,9 @@ from stockpot.merging.recipe import Recipe
 from stockpot.merging.registry import METHODS
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.checkpoints import save_checkpoint
-from stockpot.storage.locks import sole_writer
 from stockpot.storage.weights.adapter_config import CONFIG, config_for_peft
 from stockpot.storage.weights.adapters import WEIGHTS, Adapter, is_adapter, open_adapter
-from stockpot.storage.weights.output import check_place
+from stockpot.storage.weights.places import check_place, publish, sole_place
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,7 @@ class AdapterMergeJob(RecordedMerge):
         Raises:
             InputError: with the reason.
         """
-        check_place(self.place)
+        check_place(self.place, self.protected)
         if self.place.suffix == ".safetensors":
             raise InputError(f"{self.place}: an adapter is a folder; name one")
         for adapter in self.inputs:
@@ -156,7 +155,7 @@ class AdapterMergeJob(RecordedMerge):
         return rounded
 
     def _write(self, tensors: Mapping[str, Tensor], result: MergedAdapter) -> None:
-        with sole_writer(self.place):
+        with sole_place(self.place):
             self.check()
             work = self.place.with_name(f".{self.place.name}.merging")
             if work.exists():
@@ -167,7 +166,7 @@ class AdapterMergeJob(RecordedMerge):
             write_text(work / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
             card = adapter_card(self.place.name, self.pedigree, result.summary)
             write_text(work / "README.md", card)
-            work.rename(self.place)
+            publish(work, self.place)
 
 
 def _value(value: Value, name: str) -> Scalar:

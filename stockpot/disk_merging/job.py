@@ -37,7 +37,8 @@ from stockpot.storage.digests import FileState, digest_in_background
 from stockpot.storage.keys import content_key
 from stockpot.storage.weights.adapters import is_adapter
 from stockpot.storage.weights.opening import open_source
-from stockpot.storage.weights.output import ShardedOutput, check_place
+from stockpot.storage.weights.output import ShardedOutput
+from stockpot.storage.weights.places import check_place
 from stockpot.storage.weights.sources import Source
 
 _NO_DIGEST = "0" * 64  # placeholder until the digest is known
@@ -104,7 +105,7 @@ class MergeJob(RecordedMerge):
         """The layout of the output files, with placeholders for the digests in the pedigree."""
         types = {plan.name: plan.type for plan in self.plans}
         metadata = self._metadata(self._unfinished_pedigree)
-        return ShardedOutput(self.place, types, metadata, _MAX_SHARD_BYTES)
+        return ShardedOutput(self.place, types, metadata, _MAX_SHARD_BYTES, self.protected)
 
     @property
     def pedigree(self) -> dict[str, Any]:
@@ -147,7 +148,7 @@ class MergeJob(RecordedMerge):
         Raises:
             InputError: with the reason.
         """
-        check_place(self.place)
+        check_place(self.place, self.protected)
         assert self.plans is not None
         if self.file.equal_tokenizers:
             check_equal_vocabularies([model.folder for model in self.inputs])

@@ -74,7 +74,7 @@ class PatchJob(SignatureJob):
         """The layout of the file, with placeholders for the digests in the pedigree."""
         metadata = self._metadata(self._unfinished_pedigree)
         layout = patch_layout(self._shapes, self.file.bits)
-        return ShardedOutput(self.place, layout, metadata, 0)
+        return ShardedOutput(self.place, layout, metadata, 0, self.protected)
 
     @property
     def summary(self) -> str:

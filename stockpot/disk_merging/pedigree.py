@@ -94,11 +94,18 @@ class RecordedMerge(ABC):
         file: how the models are merged.
         folder: the folder to which paths in it are relative.
         place: the path of the merged model.
+        force: whether a model that an earlier merge has written to that place is replaced.
     """
 
     file: MergeFile
     folder: Path
     place: Path
+    force: bool = False
+
+    @property
+    def protected(self) -> list[Path] | None:
+        """What must survive if a model is replaced; None if none may be."""
+        return [self.folder, *self.files] if self.force else None
 
     @property
     @abstractmethod

@@ -50,6 +50,23 @@ def test_merge_explain_and_verify_follow_each_other(stockpot: Stockpot, folder: 
     ]
 
 
+def test_force_replaces_a_merge_and_no_input(stockpot: Stockpot, folder: Path) -> None:
+    stockpot("merge", "merge.yaml", "merged")
+    (folder / "merge.yaml").write_text("method: linear\nmodels: [a.safetensors]")
+    (folder / "own.yaml").write_text("method: linear\nmodels: [merged, b.safetensors]")
+
+    again = stockpot("merge", "merge.yaml", "merged")
+    forced = stockpot("merge", "merge.yaml", "merged", "--force")
+    of_itself = stockpot("merge", "own.yaml", "merged", "--force")
+
+    assert again[0] == 2
+    assert "exists already" in again[1]
+    assert forced[0] == 0, forced[1]
+    assert load_file(folder / "merged" / "model.safetensors")["w"].unique().tolist() == [1.0]
+    assert of_itself[0] == 2
+    assert "is in use" in of_itself[1]
+
+
 def test_verify_sees_one_flipped_bit(stockpot: Stockpot, folder: Path) -> None:
     stockpot("merge", "merge.yaml", "merged")
     weights = folder / "merged" / "model.safetensors"

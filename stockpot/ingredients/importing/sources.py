@@ -12,13 +12,13 @@ from pathlib import Path
 
 from stockpot.errors import InputError
 from stockpot.ingredients.importing.hyperparameters import Values, find_hyperparameters
-from stockpot.storage.weights.model_files import INDEX, locate_weights
+from stockpot.storage.weights.model_files import SHARD_SUFFIXES, index_of, is_index, locate_weights
 
 PREFIX = "imported-"
 
 _ADAPTER = "adapter_config.json"
 _ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-_WEIGHTS = {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}
+_WEIGHTS = {".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar"}
 _COMMON_STEMS = {"model", "pytorch_model", "adapter_model"}  # the folder's name is more specific
 _LONGEST = 40  # characters of a name, without the prefix and the suffix that makes it unique
 
@@ -92,13 +92,14 @@ def _matches(root: Path, pattern: str) -> list[Path]:
 
 
 def _may_be_weights(path: Path) -> bool:
-    return path.is_dir() or path.suffix in _WEIGHTS or path.name == INDEX
+    return path.is_dir() or path.suffix in _WEIGHTS or is_index(path)
 
 
 def _whole(path: Path) -> Path:
     """Return a model's folder if the path is one of its shards or adapter files; else the path."""
     folder = path.parent
-    is_part = path.name == INDEX or (path.suffix == ".safetensors" and (folder / INDEX).is_file())
+    index = index_of(folder)
+    is_part = is_index(path) or (index is not None and path.suffix == SHARD_SUFFIXES[index.name])
     return folder if is_part or (path.name in _ADAPTER_WEIGHTS and _is_adapter(folder)) else path
 
 
@@ -112,9 +113,9 @@ def _files(path: Path) -> tuple[Path, ...]:
         found = [path / name for name in _ADAPTER_WEIGHTS if (path / name).is_file()][:1]
         files = (path / _ADAPTER, *found)
     else:
-        index = (path / INDEX,) if (path / INDEX).is_file() else ()
+        index = index_of(path)
         try:
-            files = (*index, *locate_weights(path))
+            files = (*([index] if index else []), *locate_weights(path))
         except InputError:  # reading its header reports the reason
             return ()
     return files if all(file.is_file() for file in files) else ()

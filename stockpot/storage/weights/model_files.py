@@ -12,10 +12,16 @@ from pathlib import Path
 
 from stockpot.errors import InputError
 from stockpot.storage.digests import digest_in_background
+from stockpot.storage.weights.foreign_formats import foreign_files
 
 INDEX = "model.safetensors.index.json"
+PICKLE_INDEX = "pytorch_model.bin.index.json"
 
-_NAMES = ("model.safetensors", "pytorch_model.bin")
+SHARD_SUFFIXES = {INDEX: ".safetensors", PICKLE_INDEX: ".bin"}
+"""The suffix of the shards by the name of their index."""
+
+# Of each format the shards before the single file; safetensors first.
+_NAMES = (INDEX, "model.safetensors", PICKLE_INDEX, "pytorch_model.bin")
 
 
 def locate_weights(path: Path) -> tuple[Path, ...]:
@@ -26,26 +32,39 @@ def locate_weights(path: Path) -> tuple[Path, ...]:
     """
     if not path.is_dir():
         return (path,)
-    if (path / INDEX).is_file():
-        return tuple(path / shard for shard in sorted(set(read_index(path / INDEX).values())))
-    for name in _NAMES:
-        if (path / name).is_file():
-            return (path / name,)
+    index = index_of(path)
+    if index is not None:
+        return tuple(path / shard for shard in sorted(set(read_index(index).values())))
+    named = next((path / name for name in _NAMES if (path / name).is_file()), None)
+    if named is not None:
+        return (named,)
     found = sorted(path.glob("*.safetensors"))
     if len(found) == 1:
         return (found[0],)
     listed = [file.name for file in found] or "none"
+    other = foreign_files(path)
     raise InputError(
-        f"{path}: expected model.safetensors, {INDEX} or pytorch_model.bin, or one other "
-        f"safetensors file; found {listed}"
+        f"{path}: expected model.safetensors, {INDEX}, {PICKLE_INDEX} or pytorch_model.bin, or one "
+        f"other safetensors file; found {listed}" + (f"; {other}" if other else "")
     )
+
+
+def index_of(folder: Path) -> Path | None:
+    """Return the index of a folder's shards; None if its weights are in one file."""
+    found = next((folder / name for name in _NAMES if (folder / name).is_file()), None)
+    return found if found is not None and is_index(found) else None
+
+
+def is_index(path: Path) -> bool:
+    """Return whether a file has the name of an index of shards."""
+    return path.name in SHARD_SUFFIXES
 
 
 def read_index(index: Path) -> dict[str, str]:
     """Read the shard of each tensor.
 
     Raises:
-        InputError: the index is damaged, or names a file outside its folder.
+        InputError: the index is damaged, or names a file outside its folder or a missing one.
     """
     try:
         shard_of: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
@@ -55,6 +74,12 @@ def read_index(index: Path) -> dict[str, str]:
     for shard in shards:
         if not _is_file_name(shard):
             raise InputError(f"{index}: names {shard!r}, which is not a file of its folder")
+    missing = [shard for shard in shards if not (index.parent / shard).exists()]
+    if missing:
+        raise InputError(
+            f"{index.parent / missing[0]}: no such file; {len(missing)} of the {len(shards)} "
+            f"shards in {index.name} are missing: {missing[:3]}"
+        )
     return shard_of
 
 

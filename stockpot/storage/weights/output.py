@@ -11,7 +11,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from stockpot.errors import InputError
 from stockpot.storage.atomic_files import write_text
-from stockpot.storage.locks import sole_writer
+from stockpot.storage.weights.places import check_place, publish, sole_place
 from stockpot.storage.weights.safetensors_format import build_header
 
 TensorType = tuple[torch.dtype, tuple[int, ...]]
@@ -50,21 +50,6 @@ class Shard:
         return sum(math.prod(shape) * dtype.itemsize for dtype, shape in self.tensors.values())
 
 
-def check_place(place: Path) -> None:
-    """Refuse a place where nothing can be written.
-
-    Raises:
-        InputError: it exists already, or its parent folder is missing or not writable.
-    """
-    if place.exists():
-        raise InputError(f"{place}: exists already; remove it or choose another place")
-    parent = place.absolute().parent
-    if not parent.is_dir():
-        raise InputError(f"{parent}: no such folder")
-    if not os.access(parent, os.W_OK):
-        raise InputError(f"{parent}: the folder is not writable; change its permissions")
-
-
 class ShardedOutput:
     """The files of one merged model: a folder, or a single file that ends in `.safetensors`."""
 
@@ -74,6 +59,7 @@ class ShardedOutput:
         tensors: Mapping[str, TensorType],
         metadata: Mapping[str, str],
         max_shard_bytes: int,
+        inputs: Sequence[Path] | None = None,
     ) -> None:
         """Compute the layout; nothing is written yet.
 
@@ -82,9 +68,10 @@ class ShardedOutput:
             tensors: dtype and shape of each tensor, in the order in which they are merged.
             metadata: for the headers.
             max_shard_bytes: the size limit of a shard, unless a single tensor exceeds it.
+            inputs: what must survive if an existing model is replaced; None refuses to replace.
         """
         self.place = place
-        self._metadata = metadata
+        self._metadata, self._inputs = metadata, inputs
         self._is_file = place.suffix == ".safetensors"
         self.shards = self._layout(tensors, math.inf if self._is_file else max_shard_bytes)
         self.work = place.with_name(f".{place.name}.merging")
@@ -95,12 +82,12 @@ class ShardedOutput:
         return sum(shard.num_bytes for shard in self.shards)
 
     def check(self) -> None:
-        """Refuse a place that exists, is not writable, or has too little space.
+        """Refuse a place that exists and may not be replaced, or lacks permissions or space.
 
         Raises:
             InputError: with the reason and what to do.
         """
-        check_place(self.place)
+        check_place(self.place, self._inputs)
         parent = self.place.parent
         # An interrupted merge that is resumed has allocated its files already.
         held = sum(f.stat().st_blocks * 512 for f in self.work.glob("*") if f.is_file())
@@ -123,7 +110,7 @@ class ShardedOutput:
         heads = [build_header(shard.tensors, self._metadata)[0] for shard in self.shards]
         key = hashlib.sha256(b"".join([key.encode(), *heads])).hexdigest()
         self.check()
-        with sole_writer(self.place):
+        with sole_place(self.place):
             self.check()  # again: another process may just have finished
             done = self._done(key)
             if not done and self.work.exists():
@@ -210,7 +197,7 @@ class ShardedOutput:
 
     def _finish(self) -> None:
         if self._is_file:
-            (self.work / self.shards[0].file_name).replace(self.place)
+            publish(self.work / self.shards[0].file_name, self.place)
             shutil.rmtree(self.work)
             return
         if len(self.shards) > 1:
@@ -218,7 +205,7 @@ class ShardedOutput:
             index = {"metadata": {"total_size": self.num_bytes}, "weight_map": shard_of}
             write_text(self.work / "model.safetensors.index.json", json.dumps(index, indent=2))
         (self.work / _PROGRESS).unlink()
-        self.work.rename(self.place)
+        publish(self.work, self.place)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,10 +13,10 @@ from torch import Tensor
 
 from stockpot.errors import InputError
 from stockpot.storage.digests import FileState, file_state, files_digest, map_file
-from stockpot.storage.weights.model_files import INDEX, locate_weights, read_index
-from stockpot.storage.weights.safetensors_format import NAMES, StoredTensor, read_header
-
-_PICKLES = (".pt", ".pth", ".bin", ".ckpt")
+from stockpot.storage.weights.foreign_formats import refuse_foreign
+from stockpot.storage.weights.model_files import index_of, locate_weights, read_index
+from stockpot.storage.weights.pickles import SUFFIXES, load_pickle
+from stockpot.storage.weights.safetensors_format import StoredTensor, read_header
 
 
 @dataclass
@@ -29,13 +28,14 @@ class Source:
         files: the weight files.
         tensors: by name; for pickles and adapted models, the position is meaningless.
         metadata: of the headers.
+        loaded: the tensors of pickles, which have no positions.
     """
 
     path: Path
     files: tuple[Path, ...]
     tensors: Mapping[str, StoredTensor]
     metadata: Mapping[str, str] = field(default_factory=dict)
-    _loaded: Mapping[str, Tensor] = field(default_factory=dict)
+    loaded: Mapping[str, Tensor] = field(default_factory=dict)
     _maps: dict[Path, Tensor] = field(default_factory=dict)
 
     @property
@@ -59,8 +59,8 @@ class Source:
 
     def read_run(self, name: str, first: int, last: int) -> Tensor:
         """Return the elements [first, last) of a flattened tensor, a view as in `read`."""
-        if name in self._loaded:
-            return self._loaded[name].reshape(-1)[first:last]
+        if name in self.loaded:
+            return self.loaded[name].reshape(-1)[first:last]
         stored = self.tensors[name]
         itemsize = stored.dtype.itemsize
         start, end = stored.start + first * itemsize, stored.start + last * itemsize
@@ -97,62 +97,47 @@ def open_files(path: Path) -> Source:
         InputError: there are no weights, or they are damaged or not safe to load.
     """
     files = locate_weights(path)
-    if (path / INDEX).is_file():
-        return _open_shards(path, files)
-    (file,) = files
-    if file.suffix in _PICKLES:
-        return _open_pickle(path, file)
+    for file in files:
+        refuse_foreign(file)
+    index = index_of(path)
+    if index is not None:
+        return _open_shards(path, files, index)
+    return _open_file(path, files[0])
+
+
+def _open_file(path: Path, file: Path) -> Source:
+    if file.suffix in SUFFIXES:
+        state = load_pickle(file)
+        tensors = {
+            name: StoredTensor(file, tensor.dtype, tuple(tensor.shape), 0, tensor.nbytes)
+            for name, tensor in state.items()
+        }
+        return Source(path, (file,), tensors, {}, state)
     tensors, metadata = read_header(file)
-    return Source(path, files, tensors, metadata)
+    return Source(path, (file,), tensors, metadata)
 
 
-def _open_shards(folder: Path, shards: tuple[Path, ...]) -> Source:
-    shard_of = read_index(folder / INDEX)
+def _open_shards(folder: Path, shards: tuple[Path, ...], index: Path) -> Source:
+    """Open shards; of a tensor that several shards hold, the one in the index is read.
+
+    Raises:
+        InputError: a shard is damaged, or its tensors are not those of the index.
+    """
+    shard_of = read_index(index)
     tensors: dict[str, StoredTensor] = {}
     metadata: dict[str, str] = {}
+    loaded: dict[str, Tensor] = {}
     for shard in shards:
-        held, own = read_header(shard)
+        held = _open_file(shard, shard)
         listed = {name for name, file in shard_of.items() if file == shard.name}
-        if missing := sorted(listed - held.keys()):
+        if missing := sorted(listed - held.tensors.keys()):
             raise InputError(f"{shard}: tensors {missing[:3]} of the index are not in it")
-        tensors |= {name: held[name] for name in held if name in listed}
-        metadata |= own
-    return Source(folder, shards, tensors, metadata)
-
-
-def _open_pickle(path: Path, file: Path) -> Source:
-    try:
-        is_zip = zipfile.is_zipfile(file)  # the legacy format is not; it cannot be mapped
-        content = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zip)
-    except FileNotFoundError:
-        raise InputError(f"{file}: no such file") from None
-    except Exception as error:  # a damaged pickle can raise anything
-        reason = str(error).strip().partition("\n")[0]
-        raise InputError(
-            f"{file}: not a file of weights alone ({reason}); others are refused, since a pickle "
-            "can run any code: save its state dict as safetensors"
-        ) from error
-    state = content
-    for name in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(name), dict):
-            state = state[name]
-    if not isinstance(state, dict) or not all(_is_weight(*item) for item in state.items()):
-        raise InputError(
-            f"{file}: expected a state dict, names to dense tensors of {sorted(NAMES.values())}, "
-            "got other objects too"
-        )
-    state = {name: tensor.detach() for name, tensor in state.items()}  # parameters track gradients
-    tensors = {
-        name: StoredTensor(file, tensor.dtype, tuple(tensor.shape), 0, tensor.nbytes)
-        for name, tensor in state.items()
-    }
-    return Source(path, (file,), tensors, {}, state)
-
-
-def _is_weight(name: object, tensor: object) -> bool:
-    return (
-        isinstance(name, str)
-        and isinstance(tensor, Tensor)
-        and tensor.layout == torch.strided
-        and tensor.dtype in NAMES
-    )
+        if extra := sorted(held.tensors.keys() - shard_of.keys()):
+            raise InputError(
+                f"{shard}: tensors {extra[:3]} are not in {index.name}; the index belongs to other "
+                "shards: download or save the model again"
+            )
+        tensors |= {name: held.tensors[name] for name in held.tensors if name in listed}
+        metadata |= held.metadata
+        loaded |= {name: held.loaded[name] for name in held.loaded if name in listed}
+    return Source(folder, shards, tensors, metadata, loaded)

@@ -265,6 +265,58 @@ def test_an_index_that_names_a_missing_shard_is_refused(tmp_path: Path) -> None:
         open_source(folder)
 
 
+def test_a_tensor_that_the_index_lacks_is_refused(tmp_path: Path) -> None:
+    folder = _save_shards(tmp_path / "model", {"a": torch.ones(2), "b": torch.ones(2)}, 2)
+    save_file({"b": torch.ones(2), "c": torch.ones(2)}, folder / "part-1.safetensors")
+
+    with pytest.raises(InputError, match=r"part-1\.safetensors: tensors \['c'\] are not in model"):
+        open_source(folder)
+
+
+def _save_pickled_shards(folder: Path, state: State) -> Path:
+    folder.mkdir()
+    shard_of = {name: f"pytorch_model-{n % 2}.bin" for n, name in enumerate(state)}
+    for shard in set(shard_of.values()):
+        torch.save({n: t for n, t in state.items() if shard_of[n] == shard}, folder / shard)
+    index = {"metadata": {}, "weight_map": shard_of}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    return folder
+
+
+def test_pickled_shards_are_read_by_their_index_as_weights_alone(tmp_path: Path) -> None:
+    folder = _save_pickled_shards(tmp_path / "model", _state())
+
+    source = open_source(folder)
+
+    assert _bits(_read(source)) == _bits(_state())
+    assert [file.name for file in source.files] == ["pytorch_model-0.bin", "pytorch_model-1.bin"]
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in source.files]
+    assert source.digest == hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def test_safetensors_come_before_pickled_shards(tmp_path: Path) -> None:
+    folder = _save_pickled_shards(tmp_path / "model", {"w": torch.zeros(2)})
+    save_file({"w": torch.ones(2)}, folder / "model.safetensors")
+
+    assert open_source(folder).read("w").tolist() == [1.0, 1.0]
+
+
+def test_faults_of_pickled_shards_are_named(tmp_path: Path) -> None:
+    state = {name: torch.ones(2) for name in "abc"}
+    lost, swapped, code = (_save_pickled_shards(tmp_path / n, state) for n in ("x", "y", "z"))
+    (lost / "pytorch_model-1.bin").unlink()
+    torch.save({"a": torch.ones(2)}, swapped / "pytorch_model-0.bin")
+    torch.save({"b": torch.ones(2), "c": _Touches(tmp_path / "run")}, code / "pytorch_model-1.bin")
+
+    with pytest.raises(InputError, match=r"model-1\.bin: no such file; 1 of the 2 shards"):
+        open_source(lost)
+    with pytest.raises(InputError, match=r"model-0\.bin: tensors \['c'\] of the index are not"):
+        open_source(swapped)
+    with pytest.raises(InputError, match=r"model-1\.bin: not a file of weights alone"):
+        open_source(code)
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_index_that_names_a_tensor_its_shard_lacks_is_refused(tmp_path: Path) -> None:
     folder = _save_shards(tmp_path / "model", _state())
     _rewrite_index(folder, lost="part-2.safetensors")
