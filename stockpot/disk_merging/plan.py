@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import reduce
 
 import torch
@@ -113,16 +113,7 @@ def _planned(chosen: TensorInputs, recipe: Recipe, dtype: torch.dtype | None) ->
 
 def _of_members(recipe: Recipe, members: tuple[int, ...] | None) -> Recipe:
     """Restrict a recipe to the models that take part; None stands for a copy."""
-    if members is None:
-        return COPY
-    if len(members) == len(recipe.coefficients):
-        return recipe
-    ids = recipe.model_ids or tuple(map(str, range(len(recipe.coefficients))))
-    return replace(
-        recipe,
-        coefficients=tuple(recipe.coefficients[member] for member in members),
-        model_ids=tuple(ids[member] for member in members),
-    )
+    return COPY if members is None else recipe.of_members(members)
 
 
 def _check(plan: TensorPlan) -> None:

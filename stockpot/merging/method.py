@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stockpot.errors import InputError
+from stockpot.merging.per_model import is_per_model
 from stockpot.plugins import Option, check_options
 
 if TYPE_CHECKING:
@@ -90,6 +91,11 @@ class Method:
         }
 
     @property
+    def per_model(self) -> list[str]:
+        """The options that may differ between models: those annotated as `PerModel`."""
+        return [name for name in self.options if is_per_model(self._parameters[name].annotation)]
+
+    @property
     def summary(self) -> str:
         """The first line of its documentation."""
         return (inspect.getdoc(self.merge) or "").partition("\n")[0]
@@ -164,7 +170,25 @@ class Method:
             raise InputError(f"{self.name}: needs a base, the model that the others started from")
         known = {name: Option(Any, default) for name, default in self.options.items()}
         check_options(self.name, known, options)
+        for name, value in options.items():
+            if isinstance(value, list | tuple):
+                self._check_per_model(name, value, num_models)
         self._try(coefficients, options, has_base=has_base)
+
+    def _check_per_model(self, name: str, values: Sequence[Any], num_models: int) -> None:
+        if name not in self.per_model:
+            able = f"; only {self.per_model} may differ between models" if self.per_model else ""
+            raise InputError(
+                f"{self.name}: {name} must be one value for all models, got {[*values]}{able}"
+            )
+        if len(values) != num_models:
+            raise InputError(
+                f"{self.name}: {name} must be a number, or one per model ({num_models}), got "
+                f"{[*values]}"
+            )
+        for value in values:
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise InputError(f"{self.name}: {name} must be numbers, got {value!r}")
 
     def _try(
         self, coefficients: Sequence[float], options: Mapping[str, Any], *, has_base: bool

@@ -40,7 +40,8 @@ class Recipe:
     Attributes:
         method: name of a registered merge method, or `module:function`.
         coefficients: one per model, in their order; ignored by methods that take none.
-        options: options of the method, by name.
+        options: options of the method, by name; of those that may differ between models, one
+            value or a tuple of one per model.
         seed: seed of methods that draw random numbers.
         model_ids: identify the models for random numbers, so that those of a model do not depend
             on the other models; by default their positions.
@@ -139,6 +140,21 @@ class Recipe:
             return masked(name, merged, run.tensors, self.masks)
         except ValueError as error:
             raise InputError(f"tensor {name!r}: {error}") from error
+
+    def of_members(self, members: Sequence[int]) -> Recipe:
+        """Return the recipe for some of the models, by their positions."""
+        if len(members) == len(self.coefficients):
+            return self
+        ids = self.model_ids or tuple(map(str, range(len(self.coefficients))))
+        return replace(
+            self,
+            coefficients=tuple(self.coefficients[member] for member in members),
+            model_ids=tuple(ids[member] for member in members),
+            options={
+                name: tuple(value[m] for m in members) if isinstance(value, tuple) else value
+                for name, value in self.options.items()
+            },
+        )
 
     @property
     def method_itself(self) -> Method:

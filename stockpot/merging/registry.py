@@ -42,6 +42,7 @@ METHODS: Registry[Method] = Registry(
         "tsv": "stockpot.merging.methods.tsv:tsv",
         "variance_corrected": "stockpot.merging.methods.variance_corrected:variance_corrected",
         "weight_signatures": "stockpot.merging.methods.weight_signatures:weight_signatures",
+        "weighted_sum": "stockpot.merging.methods.weighted_sum:weighted_sum",
         "wise_ft": "stockpot.merging.methods.wise_ft:wise_ft",
         "wudi": "stockpot.merging.methods.wudi:wudi",
     },

@@ -17,6 +17,7 @@ from stockpot.merging.methods.task_vectors import (
     merge_agreeing,
     sum_weighted,
 )
+from stockpot.merging.per_model import PerModel, each
 from stockpot.merging.runs import Runs
 
 
@@ -26,8 +27,8 @@ def breadcrumbs(
     base: Tensor,
     coefficients: Sequence[float],
     *,
-    density: float = 0.9,
-    gamma: float = 0.01,
+    density: PerModel = 0.9,
+    gamma: PerModel = 0.01,
     scale: float = 1.0,
     measured: Sequence[Sequence[Cut]] | None = None,
     start: int = 0,
@@ -38,7 +39,8 @@ def breadcrumbs(
         tensors: M same-named tensors, one per model; one shape, float32 or float64.
         base: the tensor that they were fine-tuned from; same shape and dtype.
         coefficients: M numbers; 1 each is the paper's method.
-        density: fraction of entries kept in each task vector, in (0, 1]; at least one is kept.
+        density: fraction of entries kept in each task vector, in [0, 1]; at least one is kept,
+            unless it is 0, which leaves a model out.
         gamma: fraction of entries of largest magnitude, which are masked as outliers, in [0, 1);
             rounded down, and fewer where `density` needs them.
         scale: finite factor on the sum (the paper's alpha).
@@ -56,8 +58,9 @@ def breadcrumbs(
     code masks per row. mergekit drops all entries of a tensor that is too small to have an
     outlier, which resets biases to the base; here they are kept.
     """
-    _check_options("breadcrumbs", density, gamma, scale)
-    options = {"density": density, "gamma": gamma}
+    check_scale("breadcrumbs", scale)
+    densities, gammas = _checked_shares("breadcrumbs", density, gamma, len(tensors))
+    options = {"density": densities, "gamma": gammas}
     cuts = measured or measure_middle(Runs.of(tensors, base), [], options)
     masked = _masked(tensors, base, cuts, start)
     return base + scale * sum_weighted(masked, coefficients)
@@ -69,8 +72,8 @@ def breadcrumbs_rows(
     base: Tensor,
     coefficients: Sequence[float],
     *,
-    density: float = 0.9,
-    gamma: float = 0.01,
+    density: PerModel = 0.9,
+    gamma: PerModel = 0.01,
     scale: float = 1.0,
 ) -> Tensor:
     """Mask outliers and smallest entries in each row of task vectors, and add the sum to the base.
@@ -80,7 +83,8 @@ def breadcrumbs_rows(
             last dimension; a tensor with at most one dimension is one row.
         base: the tensor that they were fine-tuned from; same shape and dtype.
         coefficients: M numbers.
-        density: fraction of entries kept in each row, in (0, 1]; at least one is kept.
+        density: fraction of entries kept in each row, in [0, 1]; at least one is kept, unless it
+            is 0.
         gamma: fraction of entries of a row that are outliers, in [0, 1); as in `breadcrumbs`.
         scale: finite factor on the sum (the paper's alpha).
 
@@ -93,8 +97,12 @@ def breadcrumbs_rows(
     Source: the paper's masks per row, as in the authors' code, which also counts the largest
     entries per row. A row that is too short for `gamma` has no outlier.
     """
-    _check_options("breadcrumbs_rows", density, gamma, scale)
-    masked = (keep_middle_of_rows(tensor - base, density, gamma) for tensor in tensors)
+    check_scale("breadcrumbs_rows", scale)
+    shares = _checked_shares("breadcrumbs_rows", density, gamma, len(tensors))
+    masked = (
+        keep_middle_of_rows(tensor - base, *own)
+        for tensor, *own in zip(tensors, *shares, strict=True)
+    )
     return base + scale * sum_weighted(masked, coefficients)
 
 
@@ -104,8 +112,8 @@ def breadcrumbs_ties(
     base: Tensor,
     coefficients: Sequence[float],
     *,
-    density: float = 0.9,
-    gamma: float = 0.01,
+    density: PerModel = 0.9,
+    gamma: PerModel = 0.01,
     scale: float = 1.0,
     measured: Sequence[Sequence[Cut]] | None = None,
     start: int = 0,
@@ -133,8 +141,9 @@ def breadcrumbs_ties(
     election of signs on, as mergekit combines them. Differences from it are those of
     `breadcrumbs` and `ties`.
     """
-    _check_options("breadcrumbs_ties", density, gamma, scale)
-    options = {"density": density, "gamma": gamma}
+    check_scale("breadcrumbs_ties", scale)
+    densities, gammas = _checked_shares("breadcrumbs_ties", density, gamma, len(tensors))
+    options = {"density": densities, "gamma": gammas}
     cuts = measured or measure_middle(Runs.of(tensors, base), [], options)
     masked = _masked(tensors, base, cuts, start)
     return base + scale * merge_agreeing(masked, coefficients, normalize=False)
@@ -146,8 +155,8 @@ def breadcrumbs_ties_rows(
     base: Tensor,
     coefficients: Sequence[float],
     *,
-    density: float = 0.9,
-    gamma: float = 0.01,
+    density: PerModel = 0.9,
+    gamma: PerModel = 0.01,
     scale: float = 1.0,
 ) -> Tensor:
     """Mask the rows of task vectors as `breadcrumbs_rows` does, and sum those that agree in sign.
@@ -168,16 +177,23 @@ def breadcrumbs_ties_rows(
 
     Source: as `breadcrumbs_ties`, with the masks of `breadcrumbs_rows`.
     """
-    _check_options("breadcrumbs_ties_rows", density, gamma, scale)
-    masked = (keep_middle_of_rows(tensor - base, density, gamma) for tensor in tensors)
+    check_scale("breadcrumbs_ties_rows", scale)
+    shares = _checked_shares("breadcrumbs_ties_rows", density, gamma, len(tensors))
+    masked = (
+        keep_middle_of_rows(tensor - base, *own)
+        for tensor, *own in zip(tensors, *shares, strict=True)
+    )
     return base + scale * merge_agreeing(masked, coefficients, normalize=False)
 
 
-def _check_options(name: str, density: float, gamma: float, scale: float) -> None:
-    check_density(name, density)
-    if not 0 <= gamma < 1:
-        raise ValueError(f"{name}: gamma must be in [0, 1), got {gamma}")
-    check_scale(name, scale)
+def _checked_shares(
+    name: str, density: PerModel, gamma: PerModel, num_models: int
+) -> tuple[list[float], list[float]]:
+    """Return the density and the gamma of each model."""
+    for own in (gammas := each(gamma, num_models)):
+        if not 0 <= own < 1:
+            raise ValueError(f"{name}: gamma must be in [0, 1), got {own}")
+    return check_density(name, density, num_models), gammas
 
 
 def _masked(

@@ -19,6 +19,7 @@ from stockpot.merging.methods.task_vectors import (
     normalized,
     sum_weighted,
 )
+from stockpot.merging.per_model import PerModel
 from stockpot.merging.runs import Runs
 
 
@@ -28,7 +29,7 @@ def dare_linear(
     base: Tensor,
     coefficients: Sequence[float],
     *,
-    density: float = 0.5,
+    density: PerModel = 0.5,
     rescale: Rescale = "inverse",
     scale: float = 1.0,
     normalize: bool = False,
@@ -41,7 +42,7 @@ def dare_linear(
         tensors: M same-named tensors, one per model; one shape, float32 or float64.
         base: the tensor that they were fine-tuned from; same shape and dtype.
         coefficients: M numbers; 1 each is the paper's method.
-        density: probability of keeping an entry, in (0, 1].
+        density: probability of keeping an entry, in [0, 1]; 0 leaves a model out.
         rescale: `inverse` divides kept entries by the density; `l1` multiplies them so that the
             sum of magnitudes does not change; `none` leaves them unchanged.
         scale: finite factor on the sum (the paper's lambda).
@@ -59,8 +60,8 @@ def dare_linear(
     The default here is the paper's: its expectation is the task vector itself, which does not hold
     for `l1` on small tensors.
     """
-    _check_options("dare_linear", density, rescale, scale)
-    dropped = _dropped(tensors, base, draws, measured, density, rescale)
+    densities = _checked_densities("dare_linear", density, len(tensors), rescale, scale)
+    dropped = _dropped(tensors, base, draws, measured, densities, rescale)
     if normalize:
         coefficients = normalized("dare_linear", coefficients)
     return base + scale * sum_weighted(dropped, coefficients)
@@ -72,7 +73,7 @@ def dare_ties(
     base: Tensor,
     coefficients: Sequence[float],
     *,
-    density: float = 0.5,
+    density: PerModel = 0.5,
     rescale: Rescale = "inverse",
     scale: float = 1.0,
     normalize: bool = False,
@@ -85,7 +86,7 @@ def dare_ties(
         tensors: M same-named tensors, one per model; one shape, float32 or float64.
         base: the tensor that they were fine-tuned from; same shape and dtype.
         coefficients: M numbers, applied after dropping.
-        density: probability of keeping an entry, in (0, 1].
+        density: probability of keeping an entry, in [0, 1]; 0 leaves a model out.
         rescale: as in `dare_linear`.
         scale: finite factor on the merged task vector (the paper's lambda).
         normalize: whether agreeing entries are averaged instead of summed.
@@ -103,15 +104,18 @@ def dare_ties(
     from the election of signs on. Differences from mergekit are those of `dare_linear` and
     `ties`.
     """
-    _check_options("dare_ties", density, rescale, scale)
-    dropped = _dropped(tensors, base, draws, measured, density, rescale)
+    densities = _checked_densities("dare_ties", density, len(tensors), rescale, scale)
+    dropped = _dropped(tensors, base, draws, measured, densities, rescale)
     return base + scale * merge_agreeing(dropped, coefficients, normalize=normalize)
 
 
-def _check_options(name: str, density: float, rescale: Rescale, scale: float) -> None:
-    check_density(name, density)
+def _checked_densities(
+    name: str, density: PerModel, num_models: int, rescale: Rescale, scale: float
+) -> list[float]:
+    """Check all options; return the density of each model."""
     check_choice(name, "rescale", rescale, Rescale)
     check_scale(name, scale)
+    return check_density(name, density, num_models)
 
 
 def _dropped(
@@ -119,13 +123,13 @@ def _dropped(
     base: Tensor,
     draws: Sequence[Draws],
     measured: Sequence[float | None] | None,
-    density: float,
+    densities: Sequence[float],
     rescale: Rescale,
 ) -> Iterator[Tensor]:
     """Return the task vectors, dropped and rescaled one at a time."""
-    options = {"density": density, "rescale": rescale}
+    options = {"density": densities, "rescale": rescale}
     ratios = measured or measure_l1(Runs.of(tensors, base), draws, options)
     return (
         drop_and_rescale(tensor - base, density, own, rescale, ratio)
-        for tensor, own, ratio in zip(tensors, draws, ratios, strict=True)
+        for tensor, density, own, ratio in zip(tensors, densities, draws, ratios, strict=True)
     )

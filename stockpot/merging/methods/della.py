@@ -11,6 +11,7 @@ from stockpot.merging.method import method
 from stockpot.merging.methods.task_vectors import (
     Rescale,
     check_choice,
+    check_density,
     check_scale,
     drop_and_rescale,
     keep_probabilities,
@@ -18,6 +19,7 @@ from stockpot.merging.methods.task_vectors import (
     normalized,
     sum_weighted,
 )
+from stockpot.merging.per_model import PerModel, each
 
 
 @method("della")
@@ -26,8 +28,8 @@ def della(
     base: Tensor,
     coefficients: Sequence[float],
     *,
-    density: float = 0.5,
-    epsilon: float = 0.15,
+    density: PerModel = 0.5,
+    epsilon: PerModel = 0.15,
     rescale: Rescale = "inverse",
     scale: float = 1.0,
     normalize: bool = True,
@@ -39,9 +41,10 @@ def della(
         tensors: M same-named tensors, one per model; one shape, float32 or float64.
         base: the tensor that they were fine-tuned from; same shape and dtype.
         coefficients: M numbers, applied after dropping; equal ones give the paper's method.
-        density: mean probability of keeping an entry, in (0, 1).
+        density: mean probability of keeping an entry, in [0, 1]; 0 leaves a model out, 1 keeps all
+            of its entries.
         epsilon: distance from it of the probabilities of a row's smallest and largest entry, in
-            [0, min(density, 1 - density)).
+            [0, min(density, 1 - density)); without effect at density 0 and 1.
         rescale: `inverse` divides each kept entry by its probability; `l1` multiplies them so
             that the sum of magnitudes does not change; `none` leaves them unchanged.
         scale: finite factor on the merged task vector (the paper's lambda).
@@ -59,8 +62,10 @@ def della(
     rescales by `l1` only and cannot merge rows of one entry; here these are kept with probability
     `density`. Sign ties and averages are as in `ties`.
     """
-    _check_options("della", density, epsilon, rescale, scale)
-    dropped = _dropped(tensors, base, draws, density, epsilon, rescale)
+    check_choice("della", "rescale", rescale, Rescale)
+    check_scale("della", scale)
+    ranges = _checked_ranges("della", density, epsilon, len(tensors))
+    dropped = _dropped(tensors, base, draws, ranges, rescale)
     return base + scale * merge_agreeing(dropped, coefficients, normalize=normalize)
 
 
@@ -70,8 +75,8 @@ def della_linear(
     base: Tensor,
     coefficients: Sequence[float],
     *,
-    density: float = 0.5,
-    epsilon: float = 0.15,
+    density: PerModel = 0.5,
+    epsilon: PerModel = 0.15,
     rescale: Rescale = "inverse",
     scale: float = 1.0,
     normalize: bool = False,
@@ -83,7 +88,8 @@ def della_linear(
         tensors: M same-named tensors, one per model; one shape, float32 or float64.
         base: the tensor that they were fine-tuned from; same shape and dtype.
         coefficients: M numbers.
-        density: mean probability of keeping an entry, in (0, 1).
+        density: mean probability of keeping an entry, in [0, 1]; 0 leaves a model out, 1 keeps all
+            of its entries.
         epsilon: as in `della`.
         rescale: as in `della`.
         scale: finite factor on the sum (the paper's lambda).
@@ -99,38 +105,43 @@ def della_linear(
     Source: the paper's dropping (MagPrune), without the election of signs, as in mergekit.
     Differences from it are those of `della`.
     """
-    _check_options("della_linear", density, epsilon, rescale, scale)
-    dropped = _dropped(tensors, base, draws, density, epsilon, rescale)
+    check_choice("della_linear", "rescale", rescale, Rescale)
+    check_scale("della_linear", scale)
+    ranges = _checked_ranges("della_linear", density, epsilon, len(tensors))
+    dropped = _dropped(tensors, base, draws, ranges, rescale)
     if normalize:
         coefficients = normalized("della_linear", coefficients)
     return base + scale * sum_weighted(dropped, coefficients)
 
 
-def _check_options(
-    name: str, density: float, epsilon: float, rescale: Rescale, scale: float
-) -> None:
-    if not 0 < density < 1:
-        raise ValueError(f"{name}: density must be in (0, 1), got {density}")
-    farthest = min(density, 1 - density)
-    if not 0 <= epsilon < farthest:
-        raise ValueError(
-            f"{name}: epsilon must be in [0, {farthest}), so that density +- epsilon stays in "
-            f"(0, 1), got {epsilon}"
-        )
-    check_choice(name, "rescale", rescale, Rescale)
-    check_scale(name, scale)
+def _checked_ranges(
+    name: str, density: PerModel, epsilon: PerModel, num_models: int
+) -> list[tuple[float, float]]:
+    """Return the density and the epsilon of each model."""
+    densities = check_density(name, density, num_models)
+    ranges = list(zip(densities, each(epsilon, num_models), strict=True))
+    for own, distance in ranges:
+        farthest = min(own, 1 - own)
+        if distance < 0 or (0 < own < 1 and not distance < farthest):
+            raise ValueError(
+                f"{name}: epsilon must be in [0, {farthest}), so that density +- epsilon stays in "
+                f"(0, 1), got {distance} with density {own}"
+            )
+    return ranges
 
 
 def _dropped(
     tensors: Sequence[Tensor],
     base: Tensor,
     draws: Sequence[Draws],
-    density: float,
-    epsilon: float,
+    ranges: Sequence[tuple[float, float]],
     rescale: Rescale,
 ) -> Iterator[Tensor]:
     """Yield the task vectors, dropped and rescaled."""
-    for tensor, own in zip(tensors, draws, strict=True):
+    for tensor, own, (density, epsilon) in zip(tensors, draws, ranges, strict=True):
         task_vector = tensor - base
+        if density in (0, 1):
+            yield task_vector * density
+            continue
         probabilities = keep_probabilities(task_vector, density, epsilon)
         yield drop_and_rescale(task_vector, probabilities, own, rescale)

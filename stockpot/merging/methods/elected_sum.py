@@ -15,6 +15,7 @@ from stockpot.merging.methods.task_vectors import (
     sum_weighted,
 )
 from stockpot.merging.methods.ties import measure_largest
+from stockpot.merging.per_model import PerModel
 from stockpot.merging.runs import Runs
 from stockpot.merging.whole_model import Scope
 
@@ -25,7 +26,7 @@ def elected_sum(
     base: Tensor,
     coefficients: Sequence[float],
     *,
-    density: float = 0.2,
+    density: PerModel = 0.2,
     scale: float = 1.0,
     scope: Scope = "tensor",
     measured: Sequence[Cut] | None = None,
@@ -40,7 +41,7 @@ def elected_sum(
         tensors: M same-named tensors, one per model; one shape, float32 or float64.
         base: the tensor that they were fine-tuned from; same shape and dtype.
         coefficients: M numbers, applied after the election; a model with 0 still votes.
-        density: fraction of entries kept in each task vector, in (0, 1]; at least one is kept.
+        density: fraction of entries kept in each task vector, in [0, 1], as in `ties`.
         scale: finite factor on the sum.
         scope: as in `ties`.
         measured: the cuts of the whole task vectors, where the tensors are parts of larger ones.
@@ -56,10 +57,10 @@ def elected_sum(
     Source: section 3.3 (AdaMerging++): the operation Phi is TIES-Merging's trimming and election,
     in the authors' code over the whole model. Differences are those of `ties`.
     """
-    check_density("elected_sum", density)
+    densities = check_density("elected_sum", density, len(tensors))
     check_scale("elected_sum", scale)
     check_choice("elected_sum", "scope", scope, Scope)
-    cuts = measured or measure_largest(Runs.of(tensors, base), [], {"density": density})
+    cuts = measured or measure_largest(Runs.of(tensors, base), [], {"density": densities})
     trimmed = [
         keep_largest(tensor - base, cut, start) for tensor, cut in zip(tensors, cuts, strict=True)
     ]

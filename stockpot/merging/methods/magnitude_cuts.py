@@ -33,8 +33,11 @@ class Cut:
 
 
 def num_kept(size: int, share: float) -> int:
-    """Return the share of `size` entries, rounded; at least 1, so that no tensor loses all."""
-    return min(size, max(1, round(share * size)))
+    """Return the share of `size` entries, rounded; at least 1, unless the share is 0.
+
+    With at least 1, no tensor of a model loses all of its change.
+    """
+    return min(size, max(1, round(share * size))) if share else 0
 
 
 def keep_largest(task_vector: Tensor, cut: Cut, start: int = 0) -> Tensor:
@@ -55,7 +58,7 @@ def keep_largest(task_vector: Tensor, cut: Cut, start: int = 0) -> Tensor:
     return kept
 
 
-def find_cuts(runs: Runs, counts: Sequence[int]) -> list[list[Cut]]:
+def find_cuts(runs: Runs, counts: Sequence[Sequence[int]]) -> list[list[Cut]]:
     """Find the lower bound of the largest entries of each task vector.
 
     The bits of floats >= 0, read as integers, are ordered as the floats: a histogram of the leading
@@ -63,15 +66,15 @@ def find_cuts(runs: Runs, counts: Sequence[int]) -> list[list[Cut]]:
 
     Args:
         runs: M models, with or without a base.
-        counts: numbers of largest entries; of equal ones, the first in flat order. Zeros are not
-            included, even if there are fewer other entries.
+        counts: for each model, numbers of largest entries; of equal ones, the first in flat order.
+            Zeros are not included, even if there are fewer other entries.
 
     Returns:
         A cut per count, for each model.
     """
     totals = _histograms(runs).flip(1).cumsum(1)  # (M, bins), cumulative from the largest
     cuts: list[list[Cut]] = [[] for _ in range(runs.num_models)]
-    asked = [(model, count) for model in range(runs.num_models) for count in counts]
+    asked = [(model, count) for model, own in enumerate(counts) for count in own]
     bins = [_bin_of(totals[model], count) for model, count in asked]
     found = list(
         runs.map(

@@ -20,7 +20,8 @@ def sce(tensors: Sequence[Tensor], base: Tensor, *, select_topk: float = 1.0) ->
         tensors: M same-named tensors, one per model; one shape, float32 or float64.
         base: the tensor that they were fine-tuned from; same shape and dtype.
         select_topk: fraction of the entries with variance over models that is selected, those of
-            largest variance, in (0, 1]; 1 selects all entries, also those without variance.
+            largest variance, in [0, 1]; 1 selects all entries, also those without variance, and 0
+            none, which gives the base.
 
     Returns:
         The merged tensor; shape and dtype of the inputs. With `select_topk` below 1, equal
@@ -34,8 +35,8 @@ def sce(tensors: Sequence[Tensor], base: Tensor, *, select_topk: float = 1.0) ->
     of squares; mergekit uses equal weights where the total is below 1e-6, also for short task
     vectors. A sum of 0 elects no sign, see `ties`.
     """
-    if not 0 < select_topk <= 1:
-        raise ValueError(f"sce: select_topk must be in (0, 1], got {select_topk}")
+    if not 0 <= select_topk <= 1:
+        raise ValueError(f"sce: select_topk must be in [0, 1], got {select_topk}")
     selected = _select(tensors, base, select_topk)
     sizes, votes = [], torch.zeros_like(base)
     for tensor in tensors:
@@ -68,5 +69,5 @@ def _select(tensors: Sequence[Tensor], base: Tensor, share: float) -> Tensor:
         variance += step * (task_vector - mean)  # Welford: exactly 0 for equal models
     variance.clamp_(min=0)
     num_varying = int(variance.count_nonzero())
-    ((cut,),) = find_cuts(Runs.of([variance]), [num_kept(num_varying, share)])
+    ((cut,),) = find_cuts(Runs.of([variance]), [[num_kept(num_varying, share)]])
     return keep_largest(variance, cut) > 0

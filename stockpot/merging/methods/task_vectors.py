@@ -15,6 +15,7 @@ from torch import Tensor
 
 from stockpot.merging.draws import Draws
 from stockpot.merging.methods.magnitude_cuts import Cut, find_cuts, keep_largest, num_kept
+from stockpot.merging.per_model import PerModel, each
 from stockpot.merging.runs import Run, Runs
 
 Rescale = Literal["inverse", "l1", "none"]
@@ -22,10 +23,12 @@ Rescale = Literal["inverse", "l1", "none"]
 _SORTED = 2**18  # entries, in whole rows, to sort at once: they fit into the cache
 
 
-def check_density(method: str, density: float) -> None:
-    """Require a density in (0, 1]."""
-    if not 0 < density <= 1:
-        raise ValueError(f"{method}: density must be in (0, 1], got {density}")
+def check_density(method: str, density: PerModel, num_models: int) -> list[float]:
+    """Return the density of each model; all must be in [0, 1]."""
+    for own in (densities := each(density, num_models)):
+        if not 0 <= own <= 1:
+            raise ValueError(f"{method}: density must be in [0, 1], got {own}")
+    return densities
 
 
 def check_scale(method: str, scale: float) -> None:
@@ -61,9 +64,13 @@ def measure_middle(
     Outliers are the fraction `gamma` (rounded down) of largest magnitude, or fewer if otherwise
     fewer than `density` would be left.
     """
-    kept = num_kept(runs.size, options["density"])
-    outliers = min(int(options["gamma"] * runs.size), runs.size - kept)
-    return find_cuts(runs, [outliers, outliers + kept])
+    kept = [num_kept(runs.size, share) for share in each(options["density"], runs.num_models)]
+    gammas = each(options["gamma"], runs.num_models)
+    counts = []
+    for own, gamma in zip(kept, gammas, strict=True):
+        outliers = min(int(gamma * runs.size), runs.size - own)
+        counts.append([outliers, outliers + own])
+    return find_cuts(runs, counts)
 
 
 def keep_middle(task_vector: Tensor, cuts: Sequence[Cut], start: int = 0) -> Tensor:
@@ -140,7 +147,8 @@ def drop_and_rescale(
 
     Args:
         task_vector: of any shape.
-        keep_probability: in (0, 1], for all entries or per entry.
+        keep_probability: in (0, 1], for all entries or per entry; or 0 for all entries, which
+            gives zeros.
         draws: one random number per entry.
         rescale: `inverse` divides by the probability, which preserves the expectation; `l1`
             preserves the sum of magnitudes; `none` leaves them unchanged.
@@ -149,6 +157,8 @@ def drop_and_rescale(
     Returns:
         A tensor of the task vector's shape and dtype.
     """
+    if isinstance(keep_probability, float | int) and keep_probability == 0:
+        return torch.zeros_like(task_vector)
     kept = drop(task_vector, keep_probability, draws)
     if rescale == "inverse":
         return kept / keep_probability
@@ -172,10 +182,12 @@ def measure_l1(
     if options["rescale"] != "l1":
         return [None] * runs.num_models
 
+    densities = each(options["density"], runs.num_models)
+
     def norms(run: Run) -> Tensor:
         pairs = [
-            (_l1_norm(vector), _l1_norm(drop(vector, options["density"], own.at(run.start))))
-            for vector, own in zip(run.vectors, draws, strict=True)
+            (_l1_norm(vector), _l1_norm(drop(vector, density, own.at(run.start))))
+            for vector, density, own in zip(run.vectors, densities, draws, strict=True)
         ]
         return torch.tensor(pairs, dtype=torch.float64)
 

@@ -16,13 +16,15 @@ from stockpot.merging.methods.task_vectors import (
     check_scale,
     merge_agreeing,
 )
+from stockpot.merging.per_model import PerModel, each
 from stockpot.merging.runs import Runs
 from stockpot.merging.whole_model import Scope
 
 
 def measure_largest(runs: Runs, _draws: Sequence[Draws], options: Mapping[str, Any]) -> list[Cut]:
     """Return the cut below the fraction `density` of largest entries of each task vector."""
-    return [cut for (cut,) in find_cuts(runs, [num_kept(runs.size, options["density"])])]
+    densities = each(options["density"], runs.num_models)
+    return [cut for (cut,) in find_cuts(runs, [[num_kept(runs.size, own)] for own in densities])]
 
 
 @method("ties", is_elementwise=True, measure=measure_largest)
@@ -31,7 +33,7 @@ def ties(
     base: Tensor,
     coefficients: Sequence[float],
     *,
-    density: float = 0.2,
+    density: PerModel = 0.2,
     scale: float = 1.0,
     normalize: bool = True,
     scope: Scope = "tensor",
@@ -44,7 +46,8 @@ def ties(
         tensors: M same-named tensors, one per model; one shape, float32 or float64.
         base: the tensor that they were fine-tuned from; same shape and dtype.
         coefficients: M numbers, applied after trimming; equal ones give the paper's method.
-        density: fraction of entries kept in each task vector, in (0, 1]; at least one is kept.
+        density: fraction of entries kept in each task vector, in [0, 1]; at least one is kept,
+            unless it is 0, which leaves a model out.
         scale: finite factor on the merged task vector (the paper's lambda).
         normalize: whether agreeing entries are averaged (the paper) or summed.
         scope: the density is that of each `tensor`, or of the whole `model`, which is the paper's
@@ -65,10 +68,10 @@ def ties(
     mergekit elects the positive one there, and the authors' code the one that is more frequent
     in the model. Averages are over magnitudes of coefficients, see `merge_agreeing`.
     """
-    check_density("ties", density)
+    densities = check_density("ties", density, len(tensors))
     check_scale("ties", scale)
     check_choice("ties", "scope", scope, Scope)
-    cuts = measured or measure_largest(Runs.of(tensors, base), [], {"density": density})
+    cuts = measured or measure_largest(Runs.of(tensors, base), [], {"density": densities})
     trimmed = (
         keep_largest(tensor - base, cut, start) for tensor, cut in zip(tensors, cuts, strict=True)
     )

@@ -132,7 +132,7 @@ def test_a_tensor_that_no_model_changed_stays_bit_for_bit(method: Della) -> None
 @BOTH
 @pytest.mark.parametrize(
     ("density", "epsilon", "option"),
-    [(1.0, 0.0, "density"), (0.0, 0.0, "density"), (0.9, 0.1, "epsilon"), (0.5, 0.5, "epsilon")],
+    [(1.1, 0.0, "density"), (-0.1, 0.0, "density"), (0.9, 0.1, "epsilon"), (0.5, 0.5, "epsilon")],
 )
 def test_probabilities_outside_0_and_1_are_refused(
     method: Della, density: float, epsilon: float, option: str

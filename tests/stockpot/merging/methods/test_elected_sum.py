@@ -78,7 +78,7 @@ def test_where_nothing_is_trimmed_and_all_agree_it_is_task_arithmetic() -> None:
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"density": 0.0}, "density must be in"), ({"scope": "layer"}, "scope must be one of")],
+    [({"density": -0.1}, "density must be in"), ({"scope": "layer"}, "scope must be one of")],
 )
 def test_an_option_out_of_range_is_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=f"^elected_sum: {said}"):

@@ -23,12 +23,12 @@ def _random(size: int, seed: int = 7, dtype: torch.dtype = torch.float32) -> Ten
 
 
 def _largest(values: Tensor, count: int) -> Tensor:
-    ((cut,),) = find_cuts(Runs.of([values]), [count])
+    ((cut,),) = find_cuts(Runs.of([values]), [[count]])
     return keep_largest(values, cut) > 0
 
 
 def _cut(task_vector: Tensor, density: float) -> Cut:
-    ((cut,),) = find_cuts(Runs.of([task_vector]), [num_kept(task_vector.numel(), density)])
+    ((cut,),) = find_cuts(Runs.of([task_vector]), [[num_kept(task_vector.numel(), density)]])
     return cut
 
 
@@ -121,7 +121,7 @@ def test_a_part_keeps_what_the_whole_keeps_there(
     whole = torch.tensor(values)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs_module, "MOST_ENTRIES", length)
-        ((cut,),) = find_cuts(Runs.of([whole]), [count])
+        ((cut,),) = find_cuts(Runs.of([whole]), [[count]])
 
     parts = [
         keep_largest(whole[start : start + 4], cut, start) > 0 for start in range(0, len(values), 4)
@@ -135,6 +135,6 @@ def test_a_part_keeps_what_the_whole_keeps_there(
 def test_each_model_has_cuts_of_its_own_task_vector() -> None:
     base, first, second = torch.ones(4), torch.tensor([2.0, 4, 1, 1]), torch.tensor([1.0, 1, 0, -2])
 
-    cuts = find_cuts(Runs.of([first, second], base), [1, 2])
+    cuts = find_cuts(Runs.of([first, second], base), [[1, 2], [1, 2]])
 
     assert cuts == [[Cut(3.0, 1), Cut(1.0, 0)], [Cut(3.0, 3), Cut(1.0, 2)]]

@@ -133,9 +133,9 @@ def test_a_model_equal_to_the_base_does_not_shorten_the_mean() -> None:
     torch.testing.assert_close(merged, ties([tensor], base, [1.0]))
 
 
-@pytest.mark.parametrize("density", [0.0, -0.1, 1.1, float("nan")])
+@pytest.mark.parametrize("density", [-0.1, 1.1, float("nan")])
 def test_a_density_that_is_no_share_is_refused(density: float) -> None:
     base, tensor = _random((3,), 2)
 
-    with pytest.raises(ValueError, match=r"ties: density must be in \(0, 1\], got"):
+    with pytest.raises(ValueError, match=r"ties: density must be in \[0, 1\], got"):
         ties([tensor], base, [1.0], density=density)
