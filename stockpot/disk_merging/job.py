@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from stockpot.disk_merging.lost_changes import lost_changes
 from stockpot.disk_merging.merge_file import model_and_adapter
 from stockpot.disk_merging.mergekit_form import load_merge
 from stockpot.disk_merging.model_folder import (
@@ -197,8 +198,11 @@ class MergeJob(RecordedMerge):
 
     @property
     def notes_on_contents(self) -> list[str]:
-        """Equal inputs, which are known once every input has been read."""
-        return self._equal_inputs(lambda source: source.digest)
+        """What is known once every input has been read: equal inputs, and lost changes."""
+        return [
+            *self._equal_inputs(lambda source: source.digest),
+            *lost_changes(self.plans, self.output.facts.values()),
+        ]
 
     def _equal_inputs(self, id_of: Callable[[Source], object]) -> list[str]:
         if self.file.layers:

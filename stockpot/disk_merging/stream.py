@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from stockpot.disk_merging.freed_memory import retain_freed_memory
+from stockpot.disk_merging.lost_changes import ChangesOf, count_changes, total
 from stockpot.disk_merging.plan import TensorPlan
 from stockpot.errors import InputError
 from stockpot.merging.masks import check_agreement
@@ -69,7 +70,8 @@ def merge_to_disk(
             for shard in shards:
                 with output.writing(shard) as writer:
                     own = [by_name[name] for name in shard.tensors]
-                    _merge_shard(own, writer, num_threads, on_bytes)
+                    changes = _merge_shard(own, writer, num_threads, on_bytes)
+                    writer.facts.update({path: c.as_list() for path, c in changes.items()})
             complete_folder(output.work)
     finally:
         torch.set_num_threads(before)
@@ -90,13 +92,15 @@ def _with_models_measured(plans: Sequence[TensorPlan], num_threads: int) -> dict
 
 def _merge_shard(
     plans: Sequence[TensorPlan], writer: ShardWriter, num_threads: int, on_bytes: OnBytes
-) -> None:
+) -> ChangesOf:
+    """Merge the tensors of a shard; return how many of the models' changes it has."""
+    changes: list[ChangesOf] = []
     for plan in plans:
         _copy_extra_rows(plan, writer)
     alone = [p for p in plans if not _is_elementwise(p) and p.num_elements > _ALONE]
     torch.set_num_threads(_TORCH_THREADS)
     for plan in alone:
-        _merge_whole(plan, writer)
+        changes.append(_merge_whole(plan, writer))
         on_bytes(plan.num_input_bytes)
     torch.set_num_threads(1)
     with ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -112,10 +116,11 @@ def _merge_shard(
                 for work, num_bytes in _pieces(plan, measured.get(plan.name), writer)
             }
             for future in as_completed(futures):
-                future.result()
+                changes.append(future.result())
                 on_bytes(futures[future])
         finally:  # on an error or an interrupt, start nothing more
             pool.shutdown(wait=False, cancel_futures=True)
+    return total(changes)
 
 
 def _copy_extra_rows(plan: TensorPlan, writer: ShardWriter) -> None:
@@ -156,7 +161,7 @@ def runs_of(plan: TensorPlan, spread: Any = map) -> Runs:
 
 def _pieces(
     plan: TensorPlan, measured: Any, writer: ShardWriter
-) -> Iterator[tuple[Callable[[], None], int]]:
+) -> Iterator[tuple[Callable[[], ChangesOf], int]]:
     """Split the work on a tensor, if its elements are merged independently."""
     if not _is_big(plan):
         yield partial(_merge_whole, plan, writer), plan.num_input_bytes
@@ -171,11 +176,11 @@ def _is_elementwise(plan: TensorPlan) -> bool:
     return plan.recipe.is_elementwise and plan.is_weight
 
 
-def _merge_whole(plan: TensorPlan, writer: ShardWriter) -> None:
+def _merge_whole(plan: TensorPlan, writer: ShardWriter) -> ChangesOf:
     if _is_elementwise(plan):
         measured = plan.recipe.measured(plan.name, runs_of(plan))
-        _merge_runs(plan, measured, writer, 0, plan.num_elements)
-        return
+        return _merge_runs(plan, measured, writer, 0, plan.num_elements)
+    inputs: list[Tensor] = []
     try:
         if plan.inputs[0].is_variance:
             variances = [origin.read().double() for origin in plan.inputs]
@@ -183,8 +188,8 @@ def _merge_whole(plan: TensorPlan, writer: ShardWriter) -> None:
             merged = merge_running_vars(plan.name, variances, means, plan.recipe.coefficients)
         else:
             # In the working dtype, so that it is rounded only once.
-            tensors = [origin.read().to(plan.working_dtype) for origin in plan.inputs]
-            base = None if plan.base is None else plan.base.read().to(plan.working_dtype)
+            inputs = [origin.read().to(plan.working_dtype) for origin in plan.origins]
+            *tensors, base = inputs if plan.base else [*inputs, None]
             taken = base if plan.recipe.method_itself.takes_base else None
             if _may_be_pruned(plan):
                 check_agreement(plan.name, tensors, taken, plan.recipe.masks)
@@ -192,31 +197,41 @@ def _merge_whole(plan: TensorPlan, writer: ShardWriter) -> None:
     except InputError:
         check_finite(plan)
         raise
-    writer.write(plan.name, _rounded(plan, merged))
+    rounded = _rounded(plan, merged)
+    writer.write(plan.name, rounded)
+    return count_changes(plan, 0, inputs, merged, rounded)
 
 
 def _merge_runs(
     plan: TensorPlan, measured: Any, writer: ShardWriter, first: int, last: int
-) -> None:
+) -> ChangesOf:
     """Merge the elements [first, last) of flattened tensors, one run at a time."""
-    for start, end in run_bounds(first, last):
-        # In one expression, so that a run's memory is freed before the next one is read.
-        merged = plan.recipe.merge_run(plan.name, _finite_run(plan, start, end), measured)
-        writer.write(plan.name, _rounded(plan, merged), start)
+    # In a function, so that a run's memory is freed before the next one is read.
+    return total(_merge_run(plan, measured, writer, *run) for run in run_bounds(first, last))
 
 
-def _finite_run(plan: TensorPlan, first: int, last: int) -> Run:
-    """Read a run and check it: a method might drop values that are not finite."""
-    run = _run(plan, first, last)
+def _merge_run(
+    plan: TensorPlan, measured: Any, writer: ShardWriter, first: int, last: int
+) -> ChangesOf:
+    inputs = _read_run(plan, first, last)
+    run = _run_of(plan, first, inputs)
+    _check_run(plan, run)
+    merged = plan.recipe.merge_run(plan.name, run, measured)
+    rounded = _rounded(plan, merged)
+    writer.write(plan.name, rounded, first)
+    return count_changes(plan, first, inputs, merged, rounded)
+
+
+def _check_run(plan: TensorPlan, run: Run) -> None:
+    """Check a run that was read: a method might drop values that are not finite."""
     # A few zeros of a short last run are no mask.
-    if _may_be_pruned(plan) and (first == 0 or last - first == MOST_ENTRIES):
+    if _may_be_pruned(plan) and (run.start == 0 or len(run.tensors[0]) == MOST_ENTRIES):
         check_agreement(plan.name, run.tensors, run.base, plan.recipe.masks)
     # A cheap test: finite values may have an infinite sum, so failures are examined.
     if not all(
         torch.isfinite(tensor.sum()) for tensor in (*run.tensors, run.base) if tensor is not None
     ):
         check_finite(plan)
-    return run
 
 
 def _may_be_pruned(plan: TensorPlan) -> bool:
@@ -225,10 +240,20 @@ def _may_be_pruned(plan: TensorPlan) -> bool:
 
 
 def _run(plan: TensorPlan, first: int, last: int) -> Run:
+    return _run_of(plan, first, _read_run(plan, first, last))
+
+
+def _read_run(plan: TensorPlan, first: int, last: int) -> list[Tensor]:
+    """Read the entries of the models, then those of the base if there is one."""
     dtype = plan.working_dtype
-    runs = [o.source.read_run(o.name, first, last).to(dtype) for o in plan.origins]
-    base = None if plan.base is None else runs.pop()
-    return Run(first, runs, base if plan.recipe.method_itself.takes_base else None)
+    return [o.source.read_run(o.name, first, last).to(dtype) for o in plan.origins]
+
+
+def _run_of(plan: TensorPlan, first: int, entries: Sequence[Tensor]) -> Run:
+    if plan.base is None:
+        return Run(first, entries, None)
+    *models, base = entries
+    return Run(first, models, base if plan.recipe.method_itself.takes_base else None)
 
 
 def _rounded(plan: TensorPlan, merged: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 
@@ -27,6 +27,7 @@ from stockpot.storage.weights.places import check_place, publish, sole_place
 from stockpot.storage.weights.safetensors_format import build_header
 
 TensorType = tuple[torch.dtype, tuple[int, ...]]
+Facts = dict[str, list[int]]
 
 _PROGRESS = ".stockpot-progress.json"  # a name that no file of a model has
 _SECONDS_TO_FLUSH = 0.25  # between two flushes to disk
@@ -75,6 +76,8 @@ class ShardedOutput:
         self._is_file = place.suffix == ".safetensors"
         self.shards = self._layout(tensors, math.inf if self._is_file else max_shard_bytes)
         self.work = place.with_name(f".{place.name}.merging")
+        # Facts of the finished shards, by file name; they survive an interrupted merge.
+        self.facts: dict[str, Facts] = {}
 
     @property
     def num_bytes(self) -> int:
@@ -117,7 +120,7 @@ class ShardedOutput:
                 shutil.rmtree(self.work)
             self.work.mkdir(exist_ok=True)
             self._record(key, done)
-            self._key, self._finished = key, done
+            self._key, self.facts = key, done
             yield [shard for shard in self.shards if shard.file_name not in done]
             self._finish()
 
@@ -147,12 +150,13 @@ class ShardedOutput:
             self._allocate(descriptor, len(head) + shard.num_bytes)
             _write_all(descriptor, memoryview(head), 0)
             with _flushed_meanwhile(descriptor):
-                yield ShardWriter(descriptor, starts)
+                writer = ShardWriter(descriptor, starts)
+                yield writer
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        self._finished = [*self._finished, shard.file_name]
-        self._record(self._key, self._finished)
+        self.facts[shard.file_name] = writer.facts
+        self._record(self._key, self.facts)
 
     def _allocate(self, descriptor: int, num_bytes: int) -> None:
         """Allocate a file at once, so that no later write can run out of space.
@@ -185,14 +189,14 @@ class ShardedOutput:
             for number, group in enumerate(groups, start=1)
         ]
 
-    def _done(self, key: str) -> list[str]:
+    def _done(self, key: str) -> dict[str, Facts]:
         try:
             content = json.loads((self.work / _PROGRESS).read_text(encoding="utf-8"))
-            return list(content["done"]) if content["key"] == key else []
+            return dict(content["done"]) if content["key"] == key else {}
         except (OSError, ValueError, LookupError, TypeError):
-            return []
+            return {}
 
-    def _record(self, key: str, done: list[str]) -> None:
+    def _record(self, key: str, done: Mapping[str, Facts]) -> None:
         write_text(self.work / _PROGRESS, json.dumps({"key": key, "done": done}))
 
     def _finish(self) -> None:
@@ -215,10 +219,13 @@ class ShardWriter:
     Attributes:
         descriptor: of the file.
         starts: position of each tensor's first byte.
+        facts: what is found out about the content while it is written; stored once the file is
+            finished, so that a resumed merge knows it.
     """
 
     descriptor: int
     starts: Mapping[str, int]
+    facts: Facts = field(default_factory=dict)
 
     def write(self, name: str, elements: Tensor, first: int = 0) -> None:
         """Write elements of a tensor, starting at index `first`; thread-safe.
