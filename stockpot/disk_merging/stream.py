@@ -189,7 +189,8 @@ def _merge_whole(plan: TensorPlan, writer: ShardWriter) -> ChangesOf:
         else:
             # In the working dtype, so that it is rounded only once.
             inputs = [origin.read().to(plan.working_dtype) for origin in plan.origins]
-            *tensors, base = inputs if plan.base else [*inputs, None]
+            tensors = inputs[: len(plan.inputs)]
+            base = None if plan.base is None else inputs[-1]
             taken = base if plan.recipe.method_itself.takes_base else None
             if _may_be_pruned(plan):
                 check_agreement(plan.name, tensors, taken, plan.recipe.masks)
