@@ -166,7 +166,11 @@ def inspect(
 
     stockpot inspect fine-tuned-a fine-tuned-b --base pretrained --weights
     """
-    from stockpot.disk_merging.inspection import compare_headers, compare_weights
+    from stockpot.disk_merging.inspection import (
+        compare_configurations,
+        compare_headers,
+        compare_weights,
+    )
     from stockpot.storage.weights.opening import open_source
 
     base_source = None if base is None else open_source(base)
@@ -179,7 +183,8 @@ def inspect(
             str(number), str(source.path), str(len(source.tensors)), f"{num_params:,}", size
         )
     OUT.print(table)
-    findings = compare_headers([*sources, *([base_source] if base_source else [])])
+    all_models = [*sources, *([base_source] if base_source else [])]
+    findings = [*compare_configurations(all_models), *compare_headers(all_models)]
     if weights:
         compared = compare_weights(sources, base_source)
         findings += compared.findings

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stockpot.disk_merging.configs.differences import compare_models
 from stockpot.merging.methods.inner_products import cosines_of
 from stockpot.storage.weights.sources import Source
 from stockpot.storage.weights.tensor_names import has_vocabulary_rows, is_head
@@ -56,6 +57,17 @@ def compare_headers(sources: Sequence[Source]) -> list[Finding]:
         findings += _different_types(first, source, number)
     findings += _batch_norm(first)
     return findings or [Finding("all names, shapes and dtypes are equal")]
+
+
+def compare_configurations(sources: Sequence[Source]) -> list[Finding]:
+    """Compare the models' config.json; those that may make a merge meaningless come first.
+
+    The same classes in another order are an obstacle, as heads cannot be merged then.
+    """
+    return [
+        Finding(difference.note, is_obstacle=difference.is_obstacle)
+        for difference in compare_models(sources)
+    ]
 
 
 def compare_weights(sources: Sequence[Source], base: Source | None = None) -> WeightComparison:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from stockpot.disk_merging.configs.labels import check_labels
 from stockpot.disk_merging.lost_changes import lost_changes
 from stockpot.disk_merging.merge_file import model_and_adapter
 from stockpot.disk_merging.mergekit_form import load_merge
@@ -21,6 +22,8 @@ from stockpot.disk_merging.model_folder import (
     model_card,
 )
 from stockpot.disk_merging.notes import (
+    different_configs,
+    different_dtypes,
     different_heads,
     equal_inputs,
     exceptions_taken,
@@ -153,6 +156,7 @@ class MergeJob(RecordedMerge):
         assert self.plans is not None
         if self.file.equal_tokenizers:
             check_equal_vocabularies([model.folder for model in self.inputs])
+        check_labels(self.plans)
 
     def run(self, on_bytes: Callable[[int], None]) -> None:
         """Merge; an interrupted merge resumes with the first unfinished shard.
@@ -191,6 +195,8 @@ class MergeJob(RecordedMerge):
         """Exceptions that the merge makes, from headers and a small part of the heads."""
         unused = unused_tensors(self.plans, self.inputs) if self.file.missing == "base" else {}
         return [
+            *different_configs(self.inputs),
+            *different_dtypes(self.plans),
             *exceptions_taken(self.plans, unused),
             *self._equal_inputs(_resolved),
             *different_heads(self.plans),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from stockpot.disk_merging.configs.differences import compare_models
 from stockpot.disk_merging.inspection import other_starts, some_of
 from stockpot.disk_merging.plan import TensorPlan
 from stockpot.merging.methods.inner_products import cosines_of
@@ -68,6 +69,27 @@ def different_heads(plans: Sequence[TensorPlan]) -> list[str]:
             rows = torch.stack(runs)  # (M, P)
             heads[plan.name] = cosines_of((rows @ rows.T).double())
     return [finding.text for finding in other_starts(heads)]
+
+
+def different_configs(models: Sequence[Source]) -> list[str]:
+    """List all differences between the models' config.json, the worst first."""
+    return [difference.note for difference in compare_models(models)]
+
+
+def different_dtypes(plans: Sequence[TensorPlan]) -> list[str]:
+    """List the number formats that differ from those of the output's model."""
+    names_of: dict[tuple[str, ...], list[str]] = {}
+    for plan in plans:
+        own = plan.reference
+        for origin in plan.origins:
+            pair = [one.source.output_dtype(one.name) for one in (own, origin)]
+            if pair[0] != pair[1]:
+                shown = (str(dtype).removeprefix("torch.") for dtype in pair)
+                names_of.setdefault((own.model, origin.model, *shown), []).append(plan.name)
+    return [
+        f"{some_of(names)}: {dtype} in {model}, {own} in {reference}: merged in the wider format"
+        for (reference, model, own, dtype), names in names_of.items()
+    ]
 
 
 def unused_tensors(plans: Sequence[TensorPlan], models: Sequence[Source]) -> dict[str, str]:

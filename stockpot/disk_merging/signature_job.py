@@ -12,6 +12,7 @@ from stockpot.disk_merging.inspection import some_of
 from stockpot.disk_merging.job import MergeJob, different_recipes
 from stockpot.disk_merging.merge_file import MergeFile
 from stockpot.disk_merging.patches import open_patch
+from stockpot.disk_merging.notes import different_configs
 from stockpot.disk_merging.plan import TensorPlan
 from stockpot.disk_merging.recipes import TensorRecipes
 from stockpot.disk_merging.signature_plans import SignaturePlans
@@ -66,12 +67,12 @@ class SignatureJob(MergeJob):
 
     @cached_property
     def notes(self) -> list[str]:
-        """The tensors that have a signature."""
+        """Differences between configurations, and the tensors that have a signature."""
         names = [plan.name for plan in self.signed]
-        if not names:
-            return ["no tensor has a signature: the corrupted models equal the clean one"]
         count = len(self.reference.tensors)
-        return [f"signatures in {len(names)} of {count} tensors: {some_of(names)}"]
+        signed = f"signatures in {len(names)} of {count} tensors: {some_of(names)}"
+        none = "no tensor has a signature: the corrupted models equal the clean one"
+        return [*different_configs(self.inputs), signed if names else none]
 
     @property
     def notes_on_contents(self) -> list[str]:
