@@ -11,8 +11,8 @@ import torch
 from stockpot.disk_merging.inspection import some_of
 from stockpot.disk_merging.job import MergeJob, different_recipes
 from stockpot.disk_merging.merge_file import MergeFile
-from stockpot.disk_merging.patches import open_patch
 from stockpot.disk_merging.notes import different_configs
+from stockpot.disk_merging.patches import open_patch
 from stockpot.disk_merging.plan import TensorPlan
 from stockpot.disk_merging.recipes import TensorRecipes
 from stockpot.disk_merging.signature_plans import SignaturePlans
