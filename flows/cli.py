@@ -18,6 +18,7 @@ from rich.panel import Panel
 
 from flows.compare_commands import compare
 from flows.dimension_commands import dimension
+from flows.extract_commands import extract_lora
 from flows.merge_commands import explain, inspect, merge, verify
 from flows.options import Overrides, Params
 from flows.project_commands import check, new
@@ -164,7 +165,7 @@ def gc(
 
 
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Models on disk": (merge, inspect, explain, verify),
+    "Models on disk": (merge, inspect, explain, verify, extract_lora),
     "Results": (compare, promote, reproduce, dimension),
     "Experiment": (sequence,),
     "Project": (new, check, gc),

@@ -13,6 +13,7 @@ import typer
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 from rich.table import Table
 
+from flows.options import Force
 from flows.terminal import ERR, OUT
 from stockpot.errors import InputError, StageFailed
 
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
     from stockpot.disk_merging.job import MergeJob
 
 Model = Annotated[Path, typer.Argument(help="A model made by `stockpot merge`.")]
-Force = Annotated[
-    bool,
-    typer.Option("--force", help="Replace OUT if stockpot wrote it; the old one stays until then."),
-]
 Inputs = Annotated[
     Path, typer.Option("--inputs", help="The folder that paths in its pedigree are relative to.")
 ]

@@ -18,3 +18,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Override a field, e.g. sweep.size=4."),
 ]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Replace OUT if stockpot wrote it; the old one stays until then."),
+]

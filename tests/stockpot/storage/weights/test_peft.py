@@ -18,6 +18,8 @@ from torch.testing import assert_close
 
 from stockpot.disk_merging.adapter_job import AdapterMergeJob
 from stockpot.disk_merging.job import MergeJob
+from stockpot.disk_merging.lora_extraction import LoraExtraction, total_error
+from stockpot.storage.weights.opening import open_source
 
 pytestmark = [
     # PEFT asks transformers for an attribute by its older name.
@@ -177,3 +179,25 @@ def test_peft_loads_the_adapter_that_two_were_merged_into(
     tokens = torch.arange(12).view(2, 6)
     assert_close(adapted(tokens).logits, whole(tokens).logits, rtol=1e-5, atol=1e-5)
     assert_close(merged_by_peft(folder, "llama", tmp_path / "adapter"), full, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("base", ["llama", "gpt2"])
+def test_peft_loads_an_extracted_adapter(folder: Path, tmp_path: Path, base: str) -> None:
+    """GPT-2 stores weights as (in, out) and ties its head, so its embedding is not changed."""
+    net = load_base(folder, base)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if "wte" not in name:
+                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
+    net.save_pretrained(tmp_path / "tuned")
+    before, tuned = open_source(folder / base), open_source(tmp_path / "tuned")
+
+    extraction = LoraExtraction(tuned, before, "", tmp_path / "lora", rank=64, saves_rest=True)
+    found = dict(extraction.run())
+    adapted = peft.PeftModel.from_pretrained(load_base(folder, base), str(tmp_path / "lora"))
+
+    assert total_error(found.values()) < 1e-6
+    merged = adapted.merge_and_unload().state_dict()
+    expected = load_file(tmp_path / "tuned" / "model.safetensors")
+    assert_close({name: merged[name] for name in expected}, expected, rtol=0, atol=1e-5)
