@@ -250,3 +250,4 @@ def _show_methods() -> None:
         where = " Only in experiments, since it needs data." if method.side_information else ""
         table.add_row(name, models, base, options, method.summary + where)
     OUT.print(table)
+    OUT.print("Methods that need a base also take lines_alpha=1.0 and lines_beta=0.0 (LiNeS).")

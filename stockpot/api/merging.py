@@ -9,6 +9,7 @@ from typing import Any, overload
 from torch import Tensor
 
 from stockpot.api.arguments import finite_number, list_of_models
+from stockpot.disk_merging.depth_scaling import by_depth
 from stockpot.disk_merging.job import MergeJob
 from stockpot.disk_merging.merge_file import MergeFile
 from stockpot.errors import InputError
@@ -111,4 +112,5 @@ def merge(
         raise InputError("merge: output is for models on disk, got state dicts")
     recipe = Recipe(method, shares, options, seed)
     recipe.check(has_base=base is not None)
-    return merge_states(models, recipe, base)  # type: ignore[arg-type]  # all are state dicts
+    deep = by_depth(recipe, models[0])  # type: ignore[arg-type]  # all are state dicts
+    return merge_states(models, deep, base)  # type: ignore[arg-type]  # all are state dicts

@@ -129,4 +129,4 @@ def _check(plan: TensorPlan) -> None:
         if origin.is_variance and not origin.mean.exists:
             raise InputError(f"tensor {plan.name!r}: cannot be merged without {origin.mean.name!r}")
     if plan.type[0].is_floating_point and plan.name.endswith(("running_mean", "running_var")):
-        statistics_shares(plan.name, plan.recipe.coefficients)
+        statistics_shares(plan.name, plan.recipe.shares)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 
+from stockpot.disk_merging.depth_scaling import at_depth, depths
 from stockpot.disk_merging.merge_file import LayersEntry, MergeFile, value_at
 from stockpot.disk_merging.model_entry import ModelEntry
 from stockpot.merging.name_rules import NameRule
@@ -48,7 +49,8 @@ class TensorRecipes:
             file.method, coefficients, options, file.seed, self._ids(models), masks=file.masks
         )
         rule = next((rule for rule in self.rules if fnmatchcase(name, rule.match)), None)
-        return recipe if rule is None else rule.of(recipe)
+        known = {name: self._depth(name)} if file.layers else self._depths
+        return at_depth(recipe if rule is None else rule.of(recipe), name, known)
 
     @cached_property
     def rules(self) -> list[NameRule]:
@@ -63,6 +65,11 @@ class TensorRecipes:
         pairs = zip(self.file.entries, self.sources, strict=True)
         source_of = {entry.path: source for entry, source in pairs}
         return tuple(source_of[model.path].digest for model in models)
+
+    @cached_property
+    def _depths(self) -> dict[str, float]:
+        """The depths of the models' tensors by name."""
+        return depths({name: None for source in self.sources for name in source.tensors})
 
     @cached_property
     def _num_layers(self) -> int:

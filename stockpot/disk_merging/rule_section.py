@@ -45,6 +45,11 @@ class RuleSection(Section):
                 f"rules: {self.method} needs {method.side_information}, which rules cannot give; "
                 "use it as the method of the soup"
             )
+        if method.run_coefficients is not None:
+            raise InputError(
+                f"rules: {self.method} merges checkpoints in the order of their run, which other "
+                "methods do not keep; use it as the method of the soup"
+            )
         least = max(2, method.num_models[0])
         Recipe(self.method, (1.0,) * least, self.options).check(has_base=True)
         return self

@@ -185,7 +185,7 @@ def _merge_whole(plan: TensorPlan, writer: ShardWriter) -> ChangesOf:
         if plan.inputs[0].is_variance:
             variances = [origin.read().double() for origin in plan.inputs]
             means = [origin.mean.read() for origin in plan.inputs]
-            merged = merge_running_vars(plan.name, variances, means, plan.recipe.coefficients)
+            merged = merge_running_vars(plan.name, variances, means, plan.recipe.shares)
         else:
             # In the working dtype, so that it is rounded only once.
             inputs = [origin.read().to(plan.working_dtype) for origin in plan.origins]

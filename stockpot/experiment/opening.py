@@ -18,6 +18,7 @@ from stockpot.config import load_experiment
 from stockpot.experiment.anchor_checks import check_anchors
 from stockpot.experiment.corruption_checks import check_corruptions
 from stockpot.experiment.plan import Plan
+from stockpot.experiment.run_checks import check_runs
 from stockpot.experiment.task_checks import check_tasks
 from stockpot.experiment.technique_checks import check_techniques
 from stockpot.storage.dvc import adopt_outputs, describe_commit
@@ -47,6 +48,7 @@ def make_plan(params: str | None, overrides: Sequence[str]) -> Plan:
     check_tasks(plan.experiment, workload)
     check_anchors(plan.experiment, workload)
     check_corruptions(plan.experiment, workload)
+    check_runs(plan.experiment)
     if metrics := plan.experiment.evaluate.metrics:
         from stockpot.scoring.metrics.by_task import metrics_of  # imports torch
 

@@ -157,7 +157,7 @@ def _merge_named(
     tensors = [read(name) for read in readers]
     if name.endswith(_VAR):
         means = [read(name.removesuffix(_VAR) + _MEAN) for read in readers]
-        return merge_running_vars(name, tensors, means, recipe.coefficients)
+        return merge_running_vars(name, tensors, means, recipe.shares)
     return merge_tensor(name, tensors, recipe, None if base_reader is None else base_reader(name))
 
 

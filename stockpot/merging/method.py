@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stockpot.errors import InputError
+from stockpot.merging.lines import LINES, check_lines
 from stockpot.merging.per_model import is_per_model
 from stockpot.plugins import Option, check_options
 
@@ -46,6 +47,8 @@ class Method:
         measure: measures whole tensors; returns the argument `measured`.
         check_names: (names of the models' tensors, options): raises ValueError if it cannot merge
             models of such tensors.
+        run_coefficients: (number of models, options) -> their coefficients, for a method that
+            merges checkpoints of one run, in its order.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Method:
     is_elementwise: bool = False
     measure: MeasureFunction | None = None
     check_names: Callable[[Collection[str], Mapping[str, Any]], None] | None = None
+    run_coefficients: Callable[[int, Mapping[str, Any]], list[float]] | None = None
 
     @property
     def needs_base(self) -> bool:
@@ -120,7 +124,7 @@ class Method:
                     f"take data, got {len(side)}"
                 )
             taken[self.side_information] = side
-        return self.merge(tensors, **taken, **options)
+        return self.merge(tensors, **taken, **self.own(options))
 
     def merge_run(
         self,
@@ -138,7 +142,17 @@ class Method:
             measured=measured,
             start=run.start,
         )
-        return self.merge(run.tensors, **taken, **options)
+        return self.merge(run.tensors, **taken, **self.own(options))
+
+    def shares(self, coefficients: Sequence[float], options: Mapping[str, Any]) -> list[float]:
+        """Return the coefficients of averages: those given, or those that the method computes."""
+        if self.run_coefficients is None:
+            return list(coefficients)
+        return self.run_coefficients(len(coefficients), {**self.options, **options})
+
+    def own(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options of the method itself, without those of LiNeS."""
+        return {name: value for name, value in options.items() if name not in LINES}
 
     def measured(self, runs: Runs, draws: Sequence[Draws], options: Mapping[str, Any]) -> Any:
         """Measure whole tensors, if the method needs it."""
@@ -168,11 +182,14 @@ class Method:
             raise InputError(f"{self.name}: merges {limit} models, got {num_models}")
         if self.needs_base and not has_base:
             raise InputError(f"{self.name}: needs a base, the model that the others started from")
-        known = {name: Option(Any, default) for name, default in self.options.items()}
+        lines = LINES if self.needs_base else {}
+        defaults = {**self.options, **lines}
+        known = {name: Option(Any, default) for name, default in defaults.items()}
         check_options(self.name, known, options)
         for name, value in options.items():
             if isinstance(value, list | tuple):
                 self._check_per_model(name, value, num_models)
+        check_lines(self.name, options)
         self._try(coefficients, options, has_base=has_base)
 
     def _check_per_model(self, name: str, values: Sequence[Any], num_models: int) -> None:
@@ -224,6 +241,7 @@ def method(
     is_elementwise: bool = False,
     measure: MeasureFunction | None = None,
     check_names: Callable[[Collection[str], Mapping[str, Any]], None] | None = None,
+    run_coefficients: Callable[[int, Mapping[str, Any]], list[float]] | None = None,
 ) -> Callable[[F], F]:
     """Register a function as a merge method and return it unchanged.
 
@@ -232,7 +250,14 @@ def method(
 
     def record(merge: F) -> F:
         _RECORDS[merge] = Method(
-            name, merge, num_models, is_symmetric, is_elementwise, measure, check_names
+            name,
+            merge,
+            num_models,
+            is_symmetric,
+            is_elementwise,
+            measure,
+            check_names,
+            run_coefficients,
         )
         return merge
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from stockpot.errors import InputError
+from stockpot.merging.lines import LINES, scaled
 from stockpot.merging.masks import Masks, masked
 from stockpot.merging.method import Method, method_of
 from stockpot.merging.registry import METHODS
@@ -50,6 +51,8 @@ class Recipe:
         of_model: measurements of the whole models; None if tensors are measured one by one.
         metric: by which symmetric positive definite tensors are averaged, instead of the method.
         masks: which entries of weights may differ from 0, if those of the models do not agree.
+        depth: of the tensor in the model, from 0 to 1, for a scale that varies with it; None if it
+            is unknown.
     """
 
     method: str
@@ -61,6 +64,7 @@ class Recipe:
     of_model: OfModel | None = field(default=None, compare=False)
     metric: str | None = None
     masks: Masks | None = None
+    depth: float | None = None
 
     @classmethod
     def of(
@@ -98,6 +102,28 @@ class Recipe:
             raise InputError(str(error)) from error
 
     @property
+    def shares(self) -> list[float]:
+        """The coefficients of averages, such as those of BatchNorm statistics."""
+        return self.method_itself.shares(self.coefficients, self.options)
+
+    @property
+    def varies_with_depth(self) -> bool:
+        """Whether it needs the depth of its tensor."""
+        return self._lines[1] != 0
+
+    @property
+    def _lines(self) -> tuple[float, float]:
+        """Alpha and beta of LiNeS."""
+        alpha, beta = (self.options.get(name, default) for name, default in LINES.items())
+        return (alpha, beta) if self.method_itself.needs_base else (1.0, 0.0)
+
+    def _scaled(self, merged: Tensor, base: Tensor | None) -> Tensor:
+        alpha, beta = self._lines
+        if beta != 0 and self.depth is None:
+            raise ValueError(f"{self.method}: lines_beta needs the depth of the tensor, got none")
+        return scaled(merged, base, alpha + beta * (self.depth or 0.0))
+
+    @property
     def is_elementwise(self) -> bool:
         """Whether big tensors can be merged in parts."""
         return self.metric is None and self.method_itself.is_elementwise
@@ -120,6 +146,7 @@ class Recipe:
 
                 return spd_mean(tensors, self.coefficients, self.metric)
             merged = method(tensors, self.coefficients, base, draws, self.options, side, name=name)
+            merged = self._scaled(merged, base)
             return masked(name, merged, tensors, self.masks)
         except ValueError as error:
             raise InputError(f"tensor {name!r}: {error}") from error
@@ -137,6 +164,7 @@ class Recipe:
             run = replace(run, start=run.start + self.of_model.starts[name])
         try:
             merged = method.merge_run(run, self.coefficients, draws, measured, self.options)
+            merged = self._scaled(merged, run.base)
             return masked(name, merged, run.tensors, self.masks)
         except ValueError as error:
             raise InputError(f"tensor {name!r}: {error}") from error

@@ -44,6 +44,7 @@ METHODS: Registry[Method] = Registry(
         "weight_signatures": "stockpot.merging.methods.weight_signatures:weight_signatures",
         "weighted_sum": "stockpot.merging.methods.weighted_sum:weighted_sum",
         "wise_ft": "stockpot.merging.methods.wise_ft:wise_ft",
+        "wsm": "stockpot.merging.methods.wsm:wsm",
         "wudi": "stockpot.merging.methods.wudi:wudi",
     },
     method_of,

@@ -40,7 +40,7 @@ def merge_tensor(
     wide = [tensor.to(dtype) for tensor in tensors]
     # Statistics are averaged by every method: they describe activations, not weights.
     if name.endswith("running_mean"):
-        return linear(wide, statistics_shares(name, recipe.coefficients)).to(first.dtype)
+        return linear(wide, statistics_shares(name, recipe.shares)).to(first.dtype)
     wide_base = None if base is None else base.to(dtype)
     return recipe.merge(name, wide, wide_base).to(first.dtype)
 

@@ -122,6 +122,7 @@ class CandidateSoups(Merges):
             details: how they were chosen.
         """
         from stockpot.merging.engine import merge_files
+        from stockpot.merging.registry import METHODS
         from stockpot.storage.checkpoints import verify
 
         job = self._job
@@ -129,6 +130,8 @@ class CandidateSoups(Merges):
         shares = [share] * len(chosen)
         if job.method == CONCAT:
             shares = coefficients_of(len(chosen), job.options)
+        else:
+            shares = METHODS[job.method].shares(shares, job.options)
         made: dict[str, Any] = {
             "recipe": job.recipe,
             "coefficients": {m.name: one for m, one in zip(chosen, shares, strict=True)},
@@ -184,13 +187,14 @@ class CandidateSoups(Merges):
         return job.method == "linear" and not job.rules and job.masks in (None, "none")
 
     def _recipes(self, members: Sequence[int]) -> Recipe | RecipeOf:
+        from stockpot.disk_merging.depth_scaling import by_depth
         from stockpot.merging.name_rules import by_name, check_matches
 
         if self._job.rules:
             check_matches(self._job.rules, self.states[members[0]])
         masks = self._job.masks or self.agreed_masks(members)
         recipe = replace(self._recipe(members), masks=masks)
-        return by_name(recipe, self._job.rules)
+        return by_depth(by_name(recipe, self._job.rules), self.states[members[0]])
 
     def _grown(self, members: Sequence[int], key: str) -> tuple[WideNet, dict[str, Any]]:
         """Return the nets side by side, after training, and the steps of boosting."""

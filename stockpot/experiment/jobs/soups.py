@@ -73,12 +73,14 @@ class SoupJob(MethodJob):
 
     @property
     def _trainings(self) -> dict[str, Any]:
-        """Hyperparameters of the ingredients, if the selection or the merge depends on them."""
+        """The training of the ingredients, if the selection or the merge depends on it."""
         if self.method == SIGNATURES:
             return {"corruptions": [self.corruption_of(model) for model in self.ingredients]}
-        if not _may_group(self.select):
+        along_run = merges_along_run(self.method)
+        if not _may_group(self.select) and not along_run:
             return {}
-        return {"trainings": [m.details.get("hyperparameters") for m in self.ingredients]}
+        epochs = {"epochs": [m.details.get("epoch") for m in self.ingredients]} if along_run else {}
+        return epochs | {"trainings": [m.details.get("hyperparameters") for m in self.ingredients]}
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -136,7 +138,8 @@ class SoupJob(MethodJob):
         if rule.is_on_path:
             chosen = rule.choose(Paths(order, scores, score_on_path), **self.select_options)
         else:
-            candidates = Candidates(order, scores, score, similarities)
+            in_order = self._in_order_of_merge
+            candidates = Candidates(order, scores, lambda m: score(in_order(m)), similarities)
             chosen = rule.choose(candidates, **self.select_options)
         if not isinstance(chosen, PathSelection if rule.is_on_path else Selection):
             expected = "PathSelection" if rule.is_on_path else "Selection"
@@ -147,7 +150,19 @@ class SoupJob(MethodJob):
                 f"selection {self.select!r}: must choose at least one position below {len(order)}, "
                 f"and each only once, got {[*members]}"
             )
+        if isinstance(chosen, Selection):
+            return replace(chosen, members=self._in_order_of_merge(chosen.members))
         return chosen
+
+    def _in_order_of_merge(self, members: Sequence[int]) -> Sequence[int]:
+        """Return the positions of ingredients in the order in which the method merges them."""
+        if not merges_along_run(self.method):
+            return members
+        from stockpot.soups.run_order import in_run_order
+
+        place_of = {self.ingredients[member].name: member for member in members}
+        models = [self.ingredients[member] for member in members]
+        return [place_of[model.name] for model in in_run_order(self.method, models)]
 
 
 def soup_modules(
@@ -159,7 +174,17 @@ def soup_modules(
     others |= {BY_CORRUPTION.module_of("merge")} if method == SIGNATURES else set()
     others |= {GROWTH.module_of("train")} if method == CONCAT else set()
     others |= {OWN_TRAINING.module_of("gradients")} if _may_group(select) else set()
+    others |= {"stockpot.soups.run_order"} if merges_along_run(method) else set()
     return (__name__, *selection, *method_modules(method), *sorted(others))
+
+
+def merges_along_run(method: str) -> bool:
+    """Whether a method merges checkpoints of one run, in its order."""
+    if method in ("linear", CONCAT):  # looking up the others imports torch, which takes a second
+        return False
+    from stockpot.merging.registry import METHODS
+
+    return METHODS[method].run_coefficients is not None
 
 
 def _may_group(select: str | None) -> bool:

@@ -10,6 +10,7 @@ import torch
 
 from stockpot.errors import InputError
 from stockpot.experiment.jobs.job import make_model
+from stockpot.experiment.jobs.soups import SoupJob
 from stockpot.experiment.jobs.training import TrainingJob
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.reproduction import rebuild
@@ -129,3 +130,33 @@ def test_snapshots_are_spaced_over_the_epochs_that_a_large_batch_takes(make_plan
 
     assert job.snapshots == (4, 8)
     assert _trained(job.snapshot_jobs[1]).name == "ingredient-00-epoch-8"
+
+
+def test_a_soup_along_a_run_has_its_checkpoints_in_their_order(
+    plan: Plan, job: TrainingJob
+) -> None:
+    end = _trained(job)
+    along = SoupJob(
+        root=job.root,
+        workload=job.workload,
+        metric=plan.metric,
+        seed=0,
+        name="decayed",
+        select="uniform",
+        method="wsm",
+        options={"decay": "cosine"},
+        base=plan.base(),
+        ingredients=(end, *(_trained(each) for each in job.snapshot_jobs)),
+    )
+
+    soup = make_model(along, "cpu")
+
+    assert isinstance(soup, Model)
+    names = ["ingredient-00-epoch-1", "ingredient-00-epoch-3", "ingredient-00"]
+    assert [model.name for model in along.merged(soup)] == names
+    assert [soup.details["coefficients"][n] for n in names] == pytest.approx([1 / 4, 1 / 2, 1 / 4])
+    place = job.root / "again"
+    place.mkdir()
+    assert rebuild(along.provenance(soup), job.root, place, (), "cpu").digest == soup.digest
+    with pytest.raises(InputError, match="wsm: merges checkpoints of one run"):
+        make_model(replace(along, ingredients=(end, *plan.ingredients()[1:])), "cpu")
