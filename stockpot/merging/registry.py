@@ -21,6 +21,7 @@ METHODS: Registry[Method] = Registry(
         "della_linear": "stockpot.merging.methods.della:della_linear",
         "elected_sum": "stockpot.merging.methods.elected_sum:elected_sum",
         "fisher": "stockpot.merging.methods.fisher:fisher",
+        "geometric_median": "stockpot.merging.methods.geometric_median:geometric_median",
         "iso_c": "stockpot.merging.methods.iso_c:iso_c",
         "iso_cts": "stockpot.merging.methods.iso_cts:iso_cts",
         "karcher": "stockpot.merging.methods.karcher:karcher",
