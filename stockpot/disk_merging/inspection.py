@@ -56,6 +56,11 @@ def compare_headers(sources: Sequence[Source]) -> list[Finding]:
         findings += _missing(first, source, number)
         findings += _different_types(first, source, number)
     findings += _batch_norm(first)
+    findings += [
+        Finding(f"model {number}: {note}")
+        for number, source in enumerate(sources)
+        for note in source.notes
+    ]
     return findings or [Finding("all names, shapes and dtypes are equal")]
 
 

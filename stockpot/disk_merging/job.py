@@ -197,6 +197,7 @@ class MergeJob(RecordedMerge):
         return [
             *different_configs(self.inputs),
             *different_dtypes(self.plans),
+            *(f"{model.path.name}: {note}" for model in self.inputs for note in model.notes),
             *exceptions_taken(self.plans, unused),
             *self._equal_inputs(_resolved),
             *different_heads(self.plans),

@@ -16,6 +16,7 @@ from stockpot.storage.atomic_files import write_text
 from stockpot.storage.model_cards import markdown_list, markdown_table, render_card
 from stockpot.storage.weights.adapter_config import CONFIG
 from stockpot.storage.weights.model_config import read_config
+from stockpot.storage.weights.quantized.claims import SIDE_FILES, without_quantization
 from stockpot.storage.weights.sources import Source
 from stockpot.storage.weights.tensor_names import tied_names
 
@@ -28,7 +29,7 @@ def copy_companions(origin: Path, folder: Path) -> None:
     """Copy configuration and tokenizer of a model."""
     for pattern in _COPIED:
         for file in sorted(origin.glob(pattern)):
-            if not file.name.endswith((".index.json", CONFIG)):
+            if not file.name.endswith((".index.json", CONFIG)) and file.name not in SIDE_FILES:
                 shutil.copy(file, folder)
 
 
@@ -48,7 +49,7 @@ def adapt_config(
         base: the base; None without a base.
         names: of the tensors that are written.
     """
-    config = read_config(folder)
+    config = without_quantization(read_config(folder))
     if not config:
         return
     if layers:

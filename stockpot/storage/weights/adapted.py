@@ -71,7 +71,8 @@ class AdaptedSource(Source):
     @property
     def states(self) -> list[FileState]:
         """The states of the files that the digest covers, the adapter's configuration included."""
-        return [*super().states, file_state(self.adapter.path / CONFIG)]
+        own = file_state(self.adapter.path / CONFIG)
+        return [*self.adapter.weights.states, *self.base.states, own]
 
     @cached_property
     def digest(self) -> str:
@@ -142,7 +143,14 @@ def put_on_base(adapter: Adapter, base: Source) -> AdaptedSource:
         tensors[own] = _changed(adapter, change, tensors[own])
     files = (*adapter.weights.files, *base.files)
     return AdaptedSource(
-        adapter.path, files, tensors, base=base, adapter=adapter, changes=changes, replaced=replaced
+        adapter.path,
+        files,
+        tensors,
+        notes=base.notes,
+        base=base,
+        adapter=adapter,
+        changes=changes,
+        replaced=replaced,
     )
 
 

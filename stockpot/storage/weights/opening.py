@@ -8,6 +8,7 @@ from stockpot.errors import InputError
 from stockpot.storage.weights.adapted import put_on_base
 from stockpot.storage.weights.adapter_config import CONFIG
 from stockpot.storage.weights.adapters import Adapter, is_adapter, open_adapter
+from stockpot.storage.weights.quantized.dequantized import dequantized
 from stockpot.storage.weights.sources import Source, open_files
 
 PATCH = "stockpot.patch"
@@ -17,7 +18,8 @@ PATCH = "stockpot.patch"
 def open_source(path: Path, base: Source | None = None) -> Source:
     """Open a model: a safetensors file, a pickle of weights, a folder with either, or an adapter.
 
-    Only headers are read, except that a pickle is loaded whole, with `weights_only`.
+    Only headers are read, except that a pickle is loaded whole, with `weights_only`. The weights of
+    a quantised model are dequantised when they are read.
 
     Args:
         path: the file or folder.
@@ -25,12 +27,16 @@ def open_source(path: Path, base: Source | None = None) -> Source:
             disk. Ignored for whole models.
 
     Raises:
-        InputError: there are no weights, they are damaged or not safe to load, or the adapter
-            does not fit the base.
+        InputError: there are no weights, they are damaged, not safe to load or quantised in a
+            format that is not dequantised here, or the adapter does not fit the base.
     """
     if is_adapter(path):
         adapter = open_adapter(path)
         return put_on_base(adapter, base or _own_base(adapter))
+    return _open_model(path)
+
+
+def _open_model(path: Path) -> Source:
     source = open_files(path)
     factors = [name for name in source.tensors if ".lora_" in name]
     if factors:
@@ -42,7 +48,7 @@ def open_source(path: Path, base: Source | None = None) -> Source:
         raise InputError(
             f"{path}: is a patch of weight signatures, not a model; list it with role: patch"
         )
-    return source
+    return dequantized(source)
 
 
 def _own_base(adapter: Adapter) -> Source:
@@ -52,4 +58,4 @@ def _own_base(adapter: Adapter) -> Source:
             f"{adapter.path}: is an adapter, and its base_model_name_or_path is {name!r}, which is "
             "not a model on this disk; name its base (`base` in a merge file, --base of commands)"
         )
-    return open_files(Path(name))
+    return _open_model(Path(name))

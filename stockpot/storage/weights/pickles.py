@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stockpot.errors import InputError
-from stockpot.storage.weights.safetensors_format import NAMES
+from stockpot.storage.weights.safetensors_format import NAMES, READABLE_DTYPES
 
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")  # examples of PyTorch write .pth.tar
 
@@ -93,5 +93,5 @@ def _is_weight(name: object, tensor: object) -> bool:
         isinstance(name, str)
         and isinstance(tensor, Tensor)
         and tensor.layout == torch.strided
-        and tensor.dtype in NAMES
+        and tensor.dtype in READABLE_DTYPES
     )

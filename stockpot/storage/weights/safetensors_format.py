@@ -31,6 +31,18 @@ DTYPES = {
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
+# Only codes and scales of quantised models have these.
+_OF_CODES = {
+    "F8_E8M0": torch.float8_e8m0fnu,
+    "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
+    "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
+    "U64": torch.uint64,
+    "U32": torch.uint32,
+    "U16": torch.uint16,
+}
+_READABLE = DTYPES | _OF_CODES
+READABLE_DTYPES = frozenset(_READABLE.values())
+
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
@@ -69,13 +81,13 @@ def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
 
 
 def _stored(path: Path, name: str, entry: Mapping[str, Any], data_start: int) -> StoredTensor:
-    if entry["dtype"] not in DTYPES:
+    if entry["dtype"] not in _READABLE:
         raise InputError(
             f"{path}: tensor {name!r}: dtype {entry['dtype']!r} cannot be merged, only "
             f"{sorted(DTYPES)}; convert it first"
         )
     start, end = entry["data_offsets"]
-    dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
+    dtype, shape = _READABLE[entry["dtype"]], tuple(entry["shape"])
     return StoredTensor(path, dtype, shape, data_start + start, end - start)
 
 

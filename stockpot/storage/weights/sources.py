@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,7 @@ class Source:
         tensors: by name; for pickles and adapted models, the position is meaningless.
         metadata: of the headers.
         loaded: the tensors of pickles, which have no positions.
+        notes: what was done to read the tensors as weights, one sentence each.
     """
 
     path: Path
@@ -36,6 +37,7 @@ class Source:
     tensors: Mapping[str, StoredTensor]
     metadata: Mapping[str, str] = field(default_factory=dict)
     loaded: Mapping[str, Tensor] = field(default_factory=dict)
+    notes: Sequence[str] = ()
     _maps: dict[Path, Tensor] = field(default_factory=dict)
 
     @property

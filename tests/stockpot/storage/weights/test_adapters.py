@@ -324,7 +324,7 @@ def test_a_config_without_weights_is_refused(tmp_path: Path) -> None:
     [
         ({"g.weight": randn(3, 5)}, factors("f", A, B), "changes module 'f', and .* has no tensor"),
         ({"f.weight": randn(3, 6)}, factors("f", A, B), r"of shape \(3, 5\), the base's is"),
-        ({"f.weight": randn(3, 5).int()}, factors("f", A, B), "convert the base to floats"),
+        ({"f.weight": randn(3, 5) > 0}, factors("f", A, B), "convert the base to floats"),
         ({"f.weight": randn(3, 5)}, {"h.weight": A}, "replaces 'h.weight', which .* not have"),
         (
             {"f.weight": randn(5, 3)},
