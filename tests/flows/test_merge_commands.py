@@ -327,3 +327,14 @@ def test_signatures_are_written_added_and_removed(stockpot: Stockpot, tmp_path: 
     )
     assert not torch.equal(robust["layers.0.weight"].bfloat16(), first["layers.0.weight"])
     assert all(torch.equal(first[name], last[name]) for name in first)
+
+
+def test_a_quantised_model_is_refused_by_every_command(stockpot: Stockpot, folder: Path) -> None:
+    codes = {"w.qweight": torch.ones(4, 4).int(), "w.scales": torch.ones(1, 4)}
+    save_file(codes, folder / "a.safetensors")
+
+    for command in (["merge", "merge.yaml", "m", "--dry-run"], ["inspect", "a.safetensors"]):
+        code, text = stockpot(*command)
+
+        assert code == 2
+        assert "quantised in AWQ (tensor 'w.qweight')" in " ".join(text.split())

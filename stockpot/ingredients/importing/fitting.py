@@ -46,7 +46,7 @@ def fit(source: Source, form: ModelForm) -> Fit:
     if problems:
         raise InputError(f"{source.path}: {'; '.join(problems)}")
     notes = [f"prefix {prefix!r} removed from the names"] if prefix else []
-    return Fit(names, (*notes, *_casts(source, names, form)))
+    return Fit(names, (*source.notes, *notes, *_casts(source, names, form)))
 
 
 def read_weights(source: Source, form: ModelForm, fitted: Fit) -> dict[str, Tensor]:

@@ -212,16 +212,18 @@ def _notes(
     dropped: Sequence[str],
 ) -> Iterator[str]:
     for (kind, by), count in sorted(Counter((e.kind, _by(e.rule)) for e in found).items()):
-        yield f"{count} {kind} weights are dequantised: codes times their scales{by}, in float32"
+        yield f"weights dequantised from {kind}: {count}, codes times their scales{by}"
     if dropped:
-        yield f"{len(dropped)} scales of activations are left out, such as {dropped[0]}"
+        yield f"scales of activations left out: {len(dropped)}, such as {dropped[0]}"
     if found and not claim.method and claim.files:
         yield "config.json does not say that the weights are quantised"
+    if any(_contradicts(claim.block, each.rule) for each in found):
+        yield f"config.json states blocks of {_product(claim.block or ())}, which do not fit"
     if claim.method and not found:
         yield f"{claim.said}, but no weight is quantised: taken as they are"
     plain = [name for name, tensor in rest.items() if is_float8(tensor)]
     if plain:
-        yield f"{len(plain)} weights are 8-bit floats without scales: taken as they are"
+        yield f"weights in 8-bit floats without scales, taken as they are: {len(plain)}"
 
 
 def _by(rule: Rule) -> str:
@@ -229,6 +231,21 @@ def _by(rule: Rule) -> str:
         return ""
     if all(count == 1 for count in rule.grid):
         return " per tensor"
-    if rule.grid[-1] == 1:
+    if rule.grid == (rule.shape[0], *[1] * (len(rule.shape) - 1)):
         return " per row"
-    return f" of blocks of {' x '.join(map(str, rule.block[-2:]))}"
+    return f" of blocks of {_product(rule.block[-2:])}"
+
+
+def _contradicts(stated: tuple[int, ...] | None, rule: Rule) -> bool:
+    """Return whether blocks of float8 codes have another size than config.json states."""
+    if stated is None or not isinstance(rule, ScaledBlocks) or rule.is_packed:
+        return False
+    last = zip(*(own[-len(stated) :] for own in (rule.shape, rule.grid, rule.block)), strict=True)
+    return any(
+        1 < count < size and block != own
+        for (size, count, block), own in zip(last, stated, strict=False)
+    )
+
+
+def _product(sizes: Sequence[int]) -> str:
+    return " x ".join(map(str, sizes))

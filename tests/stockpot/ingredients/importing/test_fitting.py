@@ -6,6 +6,7 @@ import pytest
 import torch
 from adapter_folders import factors, randn, save_adapter
 from importing_nets import NormedToy, State, TiedToy, make, state_of
+from quantized_folders import codes, scales, write_quantized
 from safetensors.torch import save_file
 from toy_workload import Toy
 
@@ -197,6 +198,16 @@ def test_an_adapter_is_applied_to_the_base(tmp_path: Path, form: ModelForm, stat
 
     expected = state | {"head.weight": state["head.weight"] + 2 * b @ a}  # alpha / r = 4 / 2
     torch.testing.assert_close(weights, expected)
+
+
+def test_a_quantised_checkpoint_is_read_as_floats(tmp_path: Path) -> None:
+    form = form_of(make(TiedToy))
+    held = {"table.weight": codes(4, 3), "table.weight_scale": scales(4, 1)}
+
+    weights, notes = read(write_quantized(tmp_path / "m", held), form)
+
+    assert torch.equal(weights["head.weight"], held["table.weight"].float() * scales(4, 1))
+    assert "weights dequantised from FP8: 1, codes times their scales per row" in notes
 
 
 def test_the_form_has_names_shapes_and_dtypes_whether_built_with_memory_or_without() -> None:

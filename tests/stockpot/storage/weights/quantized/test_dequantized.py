@@ -144,15 +144,25 @@ def test_scales_of_activations_are_left_out_with_a_note(tmp_path: Path) -> None:
     assert set(source.tensors) == {W, "norm.weight", "logit_scale"}
     assert source.output_dtype(W) == torch.float16
     assert [*source.notes] == [
-        "1 FP8 weights are dequantised: codes times their scales per tensor, in float32",
-        "2 scales of activations are left out, such as layers.0.k_proj.k_scale",
+        "weights dequantised from FP8: 1, codes times their scales per tensor",
+        "scales of activations left out: 2, such as layers.0.k_proj.k_scale",
     ]
 
 
 @pytest.mark.parametrize(
     ("held", "config", "note"),
     [
-        ({W: codes(3, 4)}, None, "1 weights are 8-bit floats without scales: taken as they are"),
+        ({W: codes(3, 4)}, None, "weights in 8-bit floats without scales, taken as they are: 1"),
+        (
+            {W: codes(3, 4), f"{W}_scale_inv": scales(1, 2)},
+            {"quant_method": "fp8", "weight_block_size": [128, 3]},
+            "weights dequantised from FP8: 1, codes times their scales of blocks of 3 x 3",
+        ),
+        (
+            {W: codes(3, 4), f"{W}_scale_inv": scales(1, 2)},
+            {"quant_method": "fp8", "weight_block_size": [128, 128]},
+            "config.json states blocks of 128 x 128, which do not fit",
+        ),
         (
             {W: randn(3, 4)},
             {"quant_method": "gptq", "bits": 4},
