@@ -48,8 +48,9 @@ class Claim:
     def block(self) -> tuple[int, ...] | None:
         """The stated size of the blocks that share a scale; None if it is not stated."""
         found = (self.section or {}).get("weight_block_size")
-        is_pair = isinstance(found, list) and len(found) == 2
-        return tuple(found) if is_pair and all(isinstance(n, int) for n in found) else None
+        if not isinstance(found, list) or len(found) != 2:
+            return None
+        return tuple(found) if all(isinstance(size, int) for size in found) else None
 
     @property
     def has_transforms(self) -> bool:
