@@ -24,8 +24,8 @@ Dtype = Literal["float32", "float16", "bfloat16"]
 
 
 def extract_lora(  # noqa: PLR0913, PLR0917 (one per option of the command)
-    finetuned: Annotated[Path, typer.Argument(help="The fine-tuned model.")],
-    base: Annotated[Path, typer.Argument(help="The model that it was fine-tuned from.")],
+    finetuned: Annotated[str, typer.Argument(help="The fine-tuned model.")],
+    base: Annotated[str, typer.Argument(help="The model that it was fine-tuned from.")],
     place: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of the adapter.")],
     rank: Annotated[
         int | None,
@@ -55,13 +55,14 @@ def extract_lora(  # noqa: PLR0913, PLR0917 (one per option of the command)
     import torch
 
     from stockpot.disk_merging.lora_extraction import LoraExtraction
+    from stockpot.storage.hub import model_path
     from stockpot.storage.weights.opening import open_source
 
-    base_source = open_source(base)
+    base_source = open_source(model_path(Path(), base))
     extraction = LoraExtraction(
-        open_source(finetuned, base_source),
+        open_source(model_path(Path(), finetuned), base_source),
         base_source,
-        str(base),
+        base,
         place,
         (_DEFAULT_RANK if energy == 1 else _NO_LIMIT) if rank is None else rank,
         energy,

@@ -151,9 +151,11 @@ def verify(model: Model, inputs: Inputs = Path()) -> None:
 
 
 def inspect(
-    models: Annotated[list[Path], typer.Argument(help="Two or more models.")],
+    models: Annotated[
+        list[str], typer.Argument(help="Two or more models: paths, or owner/name on the Hub.")
+    ],
     base: Annotated[
-        Path | None, typer.Option("--base", help="The model that they were fine-tuned from.")
+        str | None, typer.Option("--base", help="The model that they were fine-tuned from.")
     ] = None,
     weights: Annotated[
         bool, typer.Option("--weights", help="Also compare weights: norms, cosines, signs.")
@@ -168,10 +170,11 @@ def inspect(
         compare_headers,
         compare_weights,
     )
+    from stockpot.storage.hub import model_path
     from stockpot.storage.weights.opening import open_source
 
-    base_source = None if base is None else open_source(base)
-    sources = [open_source(path, base_source) for path in models]
+    base_source = None if base is None else open_source(model_path(Path(), base))
+    sources = [open_source(model_path(Path(), name), base_source) for name in models]
     table = Table("", "model", "tensors", "numbers", "GB")
     for number, source in enumerate(sources):
         num_params = sum(tensor.num_elements for tensor in source.tensors.values())

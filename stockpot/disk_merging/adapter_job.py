@@ -23,6 +23,7 @@ from stockpot.merging.recipe import Recipe
 from stockpot.merging.registry import METHODS
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.checkpoints import save_checkpoint
+from stockpot.storage.hub import model_path
 from stockpot.storage.weights.adapter_config import CONFIG, config_for_peft
 from stockpot.storage.weights.adapters import WEIGHTS, Adapter, is_adapter, open_adapter
 from stockpot.storage.weights.places import check_place, publish, sole_place
@@ -63,7 +64,7 @@ class AdapterMergeJob(RecordedMerge):
         Raises:
             InputError: a model is not an adapter, or is damaged.
         """
-        paths = [self.folder / Path(entry.path).expanduser() for entry in self.file.entries]
+        paths = [model_path(self.folder, entry.path) for entry in self.file.entries]
         for path in paths:
             if not is_adapter(path):
                 raise InputError(f"{path}: must be an adapter for `output: adapter`")

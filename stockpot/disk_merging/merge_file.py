@@ -14,6 +14,7 @@ from stockpot.disk_merging.rule_section import RuleSection
 from stockpot.disk_merging.signature_roles import check_roles, in_order
 from stockpot.errors import InputError
 from stockpot.merging.masks import Masks
+from stockpot.storage.hub import model_path
 from stockpot.yaml_files import Section
 
 Scalar = float | bool | str
@@ -201,12 +202,14 @@ def model_and_adapter(folder: Path, name: str) -> tuple[Path, Path | None]:
     Args:
         folder: the folder to which both paths are relative.
         name: from a merge file; if it exists as a whole, it is not split.
+
+    Raises:
+        InputError: there is no such path, nor such a model on the Hugging Face Hub.
     """
-    whole = folder / Path(name).expanduser()
     model, plus, adapter = name.partition("+")
-    if not plus or whole.exists():
-        return whole, None
-    return folder / Path(model).expanduser(), folder / Path(adapter).expanduser()
+    if not plus or (folder / Path(name).expanduser()).exists():
+        return model_path(folder, name), None
+    return model_path(folder, model), model_path(folder, adapter)
 
 
 def value_at(value: Value, name: str, depth: float) -> Scalar:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import Field
 
+from stockpot.disk_merging.hub_names import with_commits
 from stockpot.disk_merging.merge_file import (
     Dtype,
     LayerSource,
@@ -20,6 +21,7 @@ from stockpot.disk_merging.merge_file import (
 )
 from stockpot.errors import InputError
 from stockpot.merging.registry import METHODS
+from stockpot.storage.hub import is_remote
 from stockpot.yaml_files import Section, read_yaml, validated
 
 
@@ -76,6 +78,8 @@ _WITHOUT_EFFECT = {"int8_mask"}  # it affects mergekit's memory, not the result
 def load_merge(path: Path) -> MergeFile:
     """Read a merge file of either format; paths in it are relative to its folder.
 
+    Models on the Hugging Face Hub are downloaded once all else is valid.
+
     Raises:
         InputError: with everything that is wrong or not supported.
     """
@@ -84,16 +88,20 @@ def load_merge(path: Path) -> MergeFile:
         content = _ours(validated(_Mergekit, content, path.name), path.name)
     if isinstance(content.get("layers"), list):
         content["layers"] = [_with_list_of_models(part) for part in content["layers"]]
-    return validated(MergeFile, content, path.name)
+    return with_commits(validated(MergeFile, content, path.name), path.parent)
 
 
 def model_paths(path: Path) -> list[Path]:
-    """List the models that a merge file of either format names, even if it is not valid.
+    """List the models on this disk that a merge file of either format names, even if not valid.
 
     Raises:
         InputError: it is not YAML.
     """
-    named = [model_and_adapter(path.parent, name) for name in _named_models(read_yaml(path))]
+    named = [
+        model_and_adapter(path.parent, name)
+        for name in _named_models(read_yaml(path))
+        if not any(is_remote(path.parent, part) for part in name.split("+"))
+    ]
     return [part for parts in named for part in parts if part is not None]
 
 

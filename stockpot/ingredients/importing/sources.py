@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stockpot.errors import InputError
 from stockpot.ingredients.importing.hyperparameters import Values, find_hyperparameters
+from stockpot.storage.hub import is_remote, model_path
 from stockpot.storage.weights.model_files import SHARD_SUFFIXES, index_of, is_index, locate_weights
 
 PREFIX = "imported-"
@@ -49,13 +50,18 @@ def find_sources(root: Path, patterns: Sequence[str]) -> list[ImportSource]:
 
     Args:
         root: the project's folder, from which relative patterns start.
-        patterns: shell patterns; `**` matches any folders.
+        patterns: shell patterns, in which `**` matches any folders; or `owner/name[@revision]` on
+            the Hugging Face Hub.
 
     Raises:
         InputError: a pattern matches nothing, or a file of hyperparameters is damaged.
     """
     names: dict[Path, str] = {}
     for pattern in patterns:
+        if is_remote(root, pattern):
+            own = pattern.partition("@")[0].partition("/")[2]
+            names.setdefault(_on_hub(root, pattern), f"{PREFIX}{own[:_LONGEST]}")
+            continue
         found = _matches(root, pattern)
         if not found:
             raise InputError(
@@ -80,6 +86,13 @@ def source_at(root: Path, path: Path, name: str) -> ImportSource:
         raise InputError(f"{shown}: no such file or folder")
     files, hyperparameters = _files(path), find_hyperparameters(path)
     return ImportSource(name, path, shown, files, hyperparameters, _is_adapter(path))
+
+
+def _on_hub(root: Path, name: str) -> Path:
+    try:
+        return model_path(root, name)
+    except InputError as error:
+        raise InputError(f"sweep.import: {error}") from error
 
 
 def _matches(root: Path, pattern: str) -> list[Path]:

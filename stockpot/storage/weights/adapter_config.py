@@ -52,6 +52,7 @@ class AdapterConfig(BaseModel):
         alpha_pattern: alphas by the same kind of expression.
         modules_to_save: name suffixes of modules that are replaced whole.
         base: `base_model_name_or_path`; empty if not given.
+        revision: of the base on the Hugging Face Hub; empty if not given.
         task_type: PEFT's task type.
     """
 
@@ -66,6 +67,7 @@ class AdapterConfig(BaseModel):
     alpha_pattern: dict[Pattern[str], float] = Field(default_factory=dict)
     modules_to_save: list[str] = Field(default_factory=list)
     base: str = Field("", alias="base_model_name_or_path")
+    revision: str = ""
     task_type: str | None = None
 
     def rank_of(self, module: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stockpot.errors import InputError
+from stockpot.storage.hub import model_path
 from stockpot.storage.weights.adapted import put_on_base
 from stockpot.storage.weights.adapter_config import CONFIG
 from stockpot.storage.weights.adapters import Adapter, is_adapter, open_adapter
@@ -23,8 +24,8 @@ def open_source(path: Path, base: Source | None = None) -> Source:
 
     Args:
         path: the file or folder.
-        base: of an adapter; None for the base that its configuration names, which must be on this
-            disk. Ignored for whole models.
+        base: of an adapter; None for the base that its configuration names, on this disk or on the
+            Hugging Face Hub. Ignored for whole models.
 
     Raises:
         InputError: there are no weights, they are damaged, not safe to load or quantised in a
@@ -52,10 +53,15 @@ def _open_model(path: Path) -> Source:
 
 
 def _own_base(adapter: Adapter) -> Source:
-    name = adapter.config.base
-    if not name or not Path(name).exists() or is_adapter(Path(name)):
-        raise InputError(
-            f"{adapter.path}: is an adapter, and its base_model_name_or_path is {name!r}, which is "
-            "not a model on this disk; name its base (`base` in a merge file, --base of commands)"
-        )
-    return _open_model(Path(name))
+    name, revision = adapter.config.base, adapter.config.revision
+    where = f"{adapter.path}: is an adapter, and its base_model_name_or_path is {name!r}, which is "
+    advice = "name its base (`base` in a merge file, --base of commands)"
+    if revision and not Path(name).exists():
+        name = f"{name}@{revision}"
+    try:
+        path = model_path(Path(), name)
+    except InputError as error:
+        raise InputError(f"{where}not on this disk; {advice}, or get it: {error}") from error
+    if not name or not path.exists() or is_adapter(path):
+        raise InputError(f"{where}not a model on this disk; {advice}")
+    return _open_model(path)

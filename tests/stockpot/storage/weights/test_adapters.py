@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from adapter_folders import factors, randn, save_adapter
+from huggingface_hub import constants
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -215,7 +216,10 @@ def test_the_base_of_the_config_counts_if_it_is_here(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("named", [None, "", "someone/model-of-the-hub"])
-def test_without_a_base_it_is_said_what_to_name(tmp_path: Path, named: str | None) -> None:
+def test_without_a_base_it_is_said_what_to_name(
+    tmp_path: Path, named: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     save_adapter(tmp_path / "a", factors("f", A, B), base_model_name_or_path=named)
 
     with pytest.raises(InputError, match=r"is an adapter, .* name its base"):
