@@ -30,7 +30,7 @@ def with_commits(file: MergeFile, folder: Path) -> MergeFile:
     names = [*(entry.path for entry in listed), file.base, file.config_from]
     if not any(is_remote(folder, part) for name in names if name for part in name.split("+")):
         return file
-    assert METHODS[file.method]  # before any download
+    METHODS[file.method]  # an unknown one is an error, before any download
     changed = {
         "models": file.models and [_entry(folder, entry) for entry in file.models],
         "layers": [

@@ -151,9 +151,7 @@ def test_a_sweep_imports_a_model_of_the_hub_by_name(cache: Path) -> None:
     snapshot = cache / "models--org--model" / "snapshots" / OLD
     assert (source.name, source.path) == ("imported-model", snapshot)
     assert source.files == (snapshot / "model.safetensors",)
-    with pytest.raises(
-        InputError, match=r"sweep.import: .*org/none: no such file"
-    ):
+    with pytest.raises(InputError, match=r"sweep.import: .*org/none: no such file"):
         find_sources(Path(), ["org/none"])
 
 
