@@ -16,8 +16,8 @@ from torch import Tensor
 
 from stockpot.disk_merging.low_rank import Truncated, concatenate, truncate
 from stockpot.disk_merging.merge_file import Scalar, Value, value_at
-from stockpot.disk_merging.model_folder import adapter_card
 from stockpot.disk_merging.pedigree import RecordedMerge, pedigree_metadata, pedigree_of
+from stockpot.disk_merging.side_files.cards import adapter_card
 from stockpot.errors import InputError
 from stockpot.merging.recipe import Recipe
 from stockpot.merging.registry import METHODS
@@ -26,6 +26,7 @@ from stockpot.storage.checkpoints import save_checkpoint
 from stockpot.storage.hub import model_path
 from stockpot.storage.weights.adapter_config import CONFIG, config_for_peft
 from stockpot.storage.weights.adapters import WEIGHTS, Adapter, is_adapter, open_adapter
+from stockpot.storage.weights.hub_names import repository
 from stockpot.storage.weights.places import check_place, publish, sole_place
 
 
@@ -165,7 +166,8 @@ class AdapterMergeJob(RecordedMerge):
             save_checkpoint(work / WEIGHTS, tensors, pedigree_metadata(self.pedigree))
             config = config_for_peft(self.inputs[0].config, result.ranks)
             write_text(work / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
-            card = adapter_card(self.place.name, self.pedigree, result.summary)
+            base = repository(self.inputs[0].config.base)
+            card = adapter_card(self.place.name, self.file, self.pedigree, result.summary, base)
             write_text(work / "README.md", card)
             publish(work, self.place)
 

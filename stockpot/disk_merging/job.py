@@ -18,8 +18,6 @@ from stockpot.disk_merging.mergekit_form import load_merge
 from stockpot.disk_merging.model_folder import (
     adapt_config,
     check_equal_vocabularies,
-    copy_companions,
-    model_card,
 )
 from stockpot.disk_merging.notes import (
     different_configs,
@@ -32,6 +30,9 @@ from stockpot.disk_merging.notes import (
 from stockpot.disk_merging.pedigree import RecordedMerge, pedigree_metadata, pedigree_of
 from stockpot.disk_merging.plan import TensorPlan, plan_merge
 from stockpot.disk_merging.recipes import TensorRecipes
+from stockpot.disk_merging.side_files.cards import model_card
+from stockpot.disk_merging.side_files.companions import Companions, companions_of, copy_companions
+from stockpot.disk_merging.side_files.differences import companion_notes
 from stockpot.disk_merging.stream import merge_to_disk
 from stockpot.errors import InputError
 from stockpot.merging.name_rules import check_matches
@@ -109,7 +110,14 @@ class MergeJob(RecordedMerge):
         """The layout of the output files, with placeholders for the digests in the pedigree."""
         types = {plan.name: plan.type for plan in self.plans}
         metadata = self._metadata(self._unfinished_pedigree)
-        return ShardedOutput(self.place, types, metadata, _MAX_SHARD_BYTES, self.protected)
+        components = {
+            folder: stem
+            for model in (*reversed(self.inputs), self.reference)
+            for folder, stem in model.components.items()
+        }
+        return ShardedOutput(
+            self.place, types, metadata, _MAX_SHARD_BYTES, self.protected, components
+        )
 
     @property
     def pedigree(self) -> dict[str, Any]:
@@ -153,7 +161,7 @@ class MergeJob(RecordedMerge):
             InputError: with the reason.
         """
         check_place(self.place, self.protected)
-        assert self.plans is not None
+        assert [self.plans, self.companions]  # their errors are raised when they are computed
         if self.file.equal_tokenizers:
             check_equal_vocabularies([model.folder for model in self.inputs])
         check_labels(self.plans)
@@ -201,6 +209,7 @@ class MergeJob(RecordedMerge):
             *exceptions_taken(self.plans, unused),
             *self._equal_inputs(_resolved),
             *different_heads(self.plans),
+            *self.companion_notes,
         ]
 
     @property
@@ -217,21 +226,35 @@ class MergeJob(RecordedMerge):
         ids, base = map(id_of, self.sources), self.base and id_of(self.base)
         return equal_inputs([*ids], base, has_task_vectors=METHODS[self.file.method].takes_base)
 
+    @cached_property
+    def companions(self) -> Companions | None:
+        """The files that are copied next to the weights; None for a single file.
+
+        Raises:
+            InputError: they cannot be copied.
+        """
+        origin = self.reference.folder
+        if self.file.config_from:
+            origin, _ = model_and_adapter(self.folder, self.file.config_from)
+        return companions_of(origin, self.place)
+
+    @property
+    def companion_notes(self) -> list[str]:
+        """What is not copied next to the weights, and differs between the models."""
+        return companion_notes(self.companions, self.inputs) if self.companions else []
+
     def _write_companions(self, folder: Path) -> None:
         """Copy config and tokenizer, and write the model card."""
-        origin = (
-            model_and_adapter(self.folder, self.file.config_from)[0]
-            if self.file.config_from
-            else self.reference.folder
-        )
-        if origin is not None and origin.is_dir():
-            copy_companions(origin, folder)
+        if self.companions is not None:
+            copy_companions(self.companions, folder)
             paths = [entry.path for entry in self.file.entries]
             sources = dict(zip(paths, self.sources, strict=True))
             names = {plan.name for plan in self.plans}
             adapt_config(folder, self.file.layers, sources, self.base, names)
-        notes = dict.fromkeys([*self.notes, *self.notes_on_contents])
-        write_text(folder / "README.md", model_card(self.place.name, self.pedigree, list(notes)))
+        notes = [*dict.fromkeys([*self.notes, *self.notes_on_contents])]
+        origin = None if self.companions is None else self.companions.folder
+        card = model_card(self.place.name, self.file, self.pedigree, notes, self.inputs, origin)
+        write_text(folder / "README.md", card)
 
     def _open(self, name: str, base: Source | None = None) -> Source:
         """Open a model, an adapter on the base, or `model+adapter`."""

@@ -1,9 +1,8 @@
-"""The files next to merged weights: configuration, tokenizer, model card."""
+"""The configuration of a merged model, and the vocabularies of its models."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,24 +12,12 @@ from stockpot.disk_merging.origins import Origin
 from stockpot.disk_merging.tied_heads import is_tied
 from stockpot.errors import InputError
 from stockpot.storage.atomic_files import write_text
-from stockpot.storage.model_cards import markdown_list, markdown_table, render_card
-from stockpot.storage.weights.adapter_config import CONFIG
 from stockpot.storage.weights.model_config import read_config
-from stockpot.storage.weights.quantized.claims import SIDE_FILES, without_quantization
+from stockpot.storage.weights.quantized.claims import without_quantization
 from stockpot.storage.weights.sources import Source
 from stockpot.storage.weights.tensor_names import tied_names
 
-# Configuration, tokenizer and generation settings.
-_COPIED = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken")
 _NUM_LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
-
-
-def copy_companions(origin: Path, folder: Path) -> None:
-    """Copy configuration and tokenizer of a model."""
-    for pattern in _COPIED:
-        for file in sorted(origin.glob(pattern)):
-            if not file.name.endswith((".index.json", CONFIG)) and file.name not in SIDE_FILES:
-                shutil.copy(file, folder)
 
 
 def adapt_config(
@@ -78,72 +65,6 @@ def _set_layers(
         }
         firsts = [part.models[0] for part in layers]
         inner["layer_types"] = [t for m in firsts for t in types_of[m.path][slice(*m.range)]]
-
-
-def model_card(name: str, pedigree: Mapping[str, Any], notes: Sequence[str]) -> str:
-    """Return the model card of a merged model: its inputs, the recipe, and how to rebuild it.
-
-    Args:
-        name: of the merged model.
-        pedigree: all that its weights depend on.
-        notes: exceptions that were made.
-    """
-    options = ", ".join(f"{name}: {value}" for name, value in pedigree["options"].items())
-    base = pedigree["base"]
-    parts = [
-        f"Merged by stockpot {pedigree['version']} with `{pedigree['method']}`"
-        + (f" ({options})." if options else "."),
-        f"Base: {Path(base['path']).name} (`{base['digest'][:16]}`)." if base else "",
-        _inputs_table("model", pedigree),
-        _layers_table(pedigree["layers"]) if "layers" in pedigree else "",
-        *(["Notes:", markdown_list(notes)] if notes else []),
-        "The header of the weights holds the whole pedigree: `stockpot explain` prints it, "
-        "`stockpot verify` rebuilds the model and compares.",
-    ]
-    return render_card({"tags": ["merge", "stockpot"]}, name, parts)
-
-
-def adapter_card(name: str, pedigree: Mapping[str, Any], summary: str) -> str:
-    """Return the model card of a merged adapter: its inputs, the recipe, and the error.
-
-    Args:
-        name: of the merged adapter.
-        pedigree: all that its factors depend on.
-        summary: modules, ranks and truncation error.
-    """
-    parts = [
-        f"Adapters merged by stockpot {pedigree['version']} with `{pedigree['method']}`: "
-        f"{summary}.",
-        _inputs_table("adapter", pedigree),
-    ]
-    metadata = {"library_name": "peft", "tags": ["merge", "stockpot", "lora"]}
-    return render_card(metadata, name, parts)
-
-
-def _inputs_table(kind: str, pedigree: Mapping[str, Any]) -> str:
-    rows = [
-        (
-            Path(model["path"]).name + (f" ({model['role']})" if "role" in model else ""),
-            "by layer" if "layers" in pedigree else str(model["coefficient"]),
-            f"`{model['digest'][:16]}`",
-        )
-        for model in pedigree["models"]
-    ]
-    return markdown_table((kind, "coefficient", "SHA-256"), rows)
-
-
-def _layers_table(layers: Sequence[Mapping[str, Any]]) -> str:
-    rows, start = [], 0
-    for part in layers:
-        first, end = part["models"][0]["range"]
-        sources = ", ".join(
-            f"{Path(m['path']).name} {m['range'][0]} to {m['range'][1] - 1} "
-            f"(coefficient {m['coefficient']})"
-            for m in part["models"]
-        )
-        rows.append((f"{start} to {start + end - first - 1}", sources, str(part["options"])))
-        start += end - first
-    return markdown_table(("layers", "from", "options"), rows)
 
 
 def _text_config(config: dict[str, Any]) -> dict[str, Any]:

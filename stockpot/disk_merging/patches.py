@@ -13,8 +13,8 @@ from torch import Tensor
 from stockpot.errors import InputError
 from stockpot.merging.quantization import Grid, num_bytes, unpack
 from stockpot.storage.weights.opening import PATCH
-from stockpot.storage.weights.output import TensorType
 from stockpot.storage.weights.safetensors_format import StoredTensor
+from stockpot.storage.weights.shards import TensorType
 from stockpot.storage.weights.sources import Source, open_files
 
 _GRID = ":grid"  # suffix of the tensor with the lowest value and the step of another one's grid

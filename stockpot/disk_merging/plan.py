@@ -18,7 +18,7 @@ from stockpot.merging.methods.passthrough import passthrough
 from stockpot.merging.recipe import Recipe, RecipeOf
 from stockpot.merging.tensor_rules import statistics_shares
 from stockpot.merging.whole_model import check_scopes
-from stockpot.storage.weights.output import TensorType
+from stockpot.storage.weights.shards import TensorType
 from stockpot.storage.weights.sources import Source
 
 COPY = Recipe.of(passthrough, (1.0,))

@@ -72,7 +72,8 @@ class SignatureJob(MergeJob):
         count = len(self.reference.tensors)
         signed = f"signatures in {len(names)} of {count} tensors: {some_of(names)}"
         none = "no tensor has a signature: the corrupted models equal the clean one"
-        return [*different_configs(self.inputs), signed if names else none]
+        differences = [*different_configs(self.inputs), *self.companion_notes]
+        return [*differences, signed if names else none]
 
     @property
     def notes_on_contents(self) -> list[str]:

@@ -147,6 +147,7 @@ def put_on_base(adapter: Adapter, base: Source) -> AdaptedSource:
         files,
         tensors,
         notes=base.notes,
+        components=base.components,
         base=base,
         adapter=adapter,
         changes=changes,

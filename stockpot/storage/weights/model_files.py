@@ -6,6 +6,7 @@ This module imports no torch.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -17,11 +18,38 @@ from stockpot.storage.weights.foreign_formats import foreign_files
 INDEX = "model.safetensors.index.json"
 PICKLE_INDEX = "pytorch_model.bin.index.json"
 
-SHARD_SUFFIXES = {INDEX: ".safetensors", PICKLE_INDEX: ".bin"}
+DIFFUSERS_STEM = "diffusion_pytorch_model"  # where transformers has `model`
+
+SHARD_SUFFIXES = {
+    INDEX: ".safetensors",
+    PICKLE_INDEX: ".bin",
+    f"{DIFFUSERS_STEM}.safetensors.index.json": ".safetensors",
+    f"{DIFFUSERS_STEM}.bin.index.json": ".bin",
+}
 """The suffix of the shards by the name of their index."""
 
 # Of each format the shards before the single file; safetensors first.
-_NAMES = (INDEX, "model.safetensors", PICKLE_INDEX, "pytorch_model.bin")
+_NAMES = (
+    INDEX,
+    "model.safetensors",
+    f"{DIFFUSERS_STEM}.safetensors.index.json",
+    f"{DIFFUSERS_STEM}.safetensors",
+    PICKLE_INDEX,
+    "pytorch_model.bin",
+    f"{DIFFUSERS_STEM}.bin.index.json",
+    f"{DIFFUSERS_STEM}.bin",
+)
+# Weights of any library, by the end of the name; the checks of a merge name those it cannot read.
+_WEIGHTS = re.compile(
+    r"\.(safetensors|bin|pt|pth|ckpt|h5|keras|msgpack|ot|gguf|ggml|onnx|onnx_data|onnx\.data|tflite"
+    r"|mlmodel|pdparams|nemo|engine)$|^weights(\.\d+)?\.npz$|^consolidated\."
+)
+_TRAINING = re.compile(
+    r"^(optimizer|scheduler|scaler|rng_state|random_states|training_args|pytorch_model_fsdp)\b"
+    r".*\.(bin|pt|pth|pkl)$|^(optimizer|rng_state|random_states)_.*\.(bin|pt|pth|pkl)$"
+    r"|^(trainer_state|trainer_log|all_results|train_results|eval_results)\.jsonl?$"
+    r"|^events\.out\.tfevents\.|\.log$|^zero_to_fp32\.py$|^latest$"
+)
 
 
 def locate_weights(path: Path) -> tuple[Path, ...]:
@@ -53,6 +81,16 @@ def index_of(folder: Path) -> Path | None:
     """Return the index of a folder's shards; None if its weights are in one file."""
     found = next((folder / name for name in _NAMES if (folder / name).is_file()), None)
     return found if found is not None and is_index(found) else None
+
+
+def is_weights(name: str) -> bool:
+    """Return whether a file holds weights of a model, in any library's format, by its name."""
+    return bool(_WEIGHTS.search(name)) and not is_training_state(name)
+
+
+def is_training_state(name: str) -> bool:
+    """Return whether a file belongs to the training of a model, by its name: optimizer, logs."""
+    return bool(_TRAINING.search(name))
 
 
 def is_index(path: Path) -> bool:

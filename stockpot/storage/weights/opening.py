@@ -9,6 +9,7 @@ from stockpot.storage.hub import model_path
 from stockpot.storage.weights.adapted import put_on_base
 from stockpot.storage.weights.adapter_config import CONFIG
 from stockpot.storage.weights.adapters import Adapter, is_adapter, open_adapter
+from stockpot.storage.weights.components import weight_folders
 from stockpot.storage.weights.quantized.dequantized import dequantized
 from stockpot.storage.weights.sources import Source, open_files
 
@@ -32,6 +33,11 @@ def open_source(path: Path, base: Source | None = None) -> Source:
             format that is not dequantised here, or the adapter does not fit the base.
     """
     if is_adapter(path):
+        if listed := [folder for folder in weight_folders(path) if folder]:
+            raise InputError(
+                f"{path}: is an adapter, and its module {listed[0]!r} has weights of its own; "
+                "merge the adapter into its base first, with the library that saved it"
+            )
         adapter = open_adapter(path)
         return put_on_base(adapter, base or _own_base(adapter))
     return _open_model(path)

@@ -24,31 +24,12 @@ from torch import Tensor
 from stockpot.errors import InputError
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.weights.places import check_place, publish, sole_place
-from stockpot.storage.weights.safetensors_format import build_header
+from stockpot.storage.weights.shards import ONE_FOLDER, Shard, TensorType, indexes, lay_out
 
-TensorType = tuple[torch.dtype, tuple[int, ...]]
 Facts = dict[str, list[int]]
 
 _PROGRESS = ".stockpot-progress.json"  # a name that no file of a model has
 _SECONDS_TO_FLUSH = 0.25  # between two flushes to disk
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """One file of the output.
-
-    Attributes:
-        file_name: its name in the folder.
-        tensors: dtype and shape of each tensor, by name.
-    """
-
-    file_name: str
-    tensors: Mapping[str, TensorType]
-
-    @property
-    def num_bytes(self) -> int:
-        """The size of its tensors."""
-        return sum(math.prod(shape) * dtype.itemsize for dtype, shape in self.tensors.values())
 
 
 class ShardedOutput:
@@ -61,6 +42,7 @@ class ShardedOutput:
         metadata: Mapping[str, str],
         max_shard_bytes: int,
         inputs: Sequence[Path] | None = None,
+        components: Mapping[str, str] = ONE_FOLDER,
     ) -> None:
         """Compute the layout; nothing is written yet.
 
@@ -70,11 +52,22 @@ class ShardedOutput:
             metadata: for the headers.
             max_shard_bytes: the size limit of a shard, unless a single tensor exceeds it.
             inputs: what must survive if an existing model is replaced; None refuses to replace.
+            components: the folders with weights, "" for the model's own, each with the name of its
+                files without number and suffix; tensors of a folder are named `folder/name`.
+
+        Raises:
+            InputError: a single file cannot hold the weights of several folders.
         """
         self.place = place
         self._metadata, self._inputs = metadata, inputs
         self._is_file = place.suffix == ".safetensors"
-        self.shards = self._layout(tensors, math.inf if self._is_file else max_shard_bytes)
+        limit = math.inf if self._is_file else max_shard_bytes
+        self.shards = lay_out(tensors, components, limit)
+        if self._is_file and (inner := next((s.prefix for s in self.shards if s.prefix), "")):
+            raise InputError(
+                f"{place}: the models have weights in folders of their own ({inner!r}); name a "
+                "folder for the merged model"
+            )
         self.work = place.with_name(f".{place.name}.merging")
         # Facts of the finished shards, by file name; they survive an interrupted merge.
         self.facts: dict[str, Facts] = {}
@@ -93,7 +86,7 @@ class ShardedOutput:
         check_place(self.place, self._inputs)
         parent = self.place.parent
         # An interrupted merge that is resumed has allocated its files already.
-        held = sum(f.stat().st_blocks * 512 for f in self.work.glob("*") if f.is_file())
+        held = sum(f.stat().st_blocks * 512 for f in self.work.rglob("*") if f.is_file())
         free = shutil.disk_usage(parent).free + held
         if free < self.num_bytes:
             raise InputError(
@@ -110,7 +103,7 @@ class ShardedOutput:
         Raises:
             InputError: nothing can be written there, or another process writes to it.
         """
-        heads = [build_header(shard.tensors, self._metadata)[0] for shard in self.shards]
+        heads = [shard.head(self._metadata)[0] for shard in self.shards]
         key = hashlib.sha256(b"".join([key.encode(), *heads])).hexdigest()
         self.check()
         with sole_place(self.place):
@@ -131,8 +124,8 @@ class ShardedOutput:
             metadata: text by name.
         """
         for shard in self.shards:
-            before, _ = build_header(shard.tensors, self._metadata)
-            head, _ = build_header(shard.tensors, metadata)
+            before, _ = shard.head(self._metadata)
+            head, _ = shard.head(metadata)
             assert len(head) == len(before)
             with (self.work / shard.file_name).open("r+b") as file:
                 file.write(head)
@@ -142,8 +135,9 @@ class ShardedOutput:
     @contextmanager
     def writing(self, shard: Shard) -> Iterator[ShardWriter]:
         """Yield the writer of a shard; on success the shard counts as done."""
-        head, starts = build_header(shard.tensors, self._metadata)
+        head, starts = shard.head(self._metadata)
         path = self.work / shard.file_name
+        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
         try:
             # Allocate the whole file, so that a full disk is found before any work.
@@ -172,23 +166,6 @@ class ShardedOutput:
                 f"({error.strerror}); free space and run it again, finished files are kept"
             ) from error
 
-    def _layout(self, tensors: Mapping[str, TensorType], limit: float) -> list[Shard]:
-        groups: list[dict[str, TensorType]] = [{}]
-        size = 0
-        for name, (dtype, shape) in tensors.items():
-            num_bytes = math.prod(shape) * dtype.itemsize
-            if groups[-1] and size + num_bytes > limit:
-                groups.append({})
-                size = 0
-            groups[-1][name] = (dtype, shape)
-            size += num_bytes
-        if len(groups) == 1:
-            return [Shard("model.safetensors", groups[0])]
-        return [
-            Shard(f"model-{number:05d}-of-{len(groups):05d}.safetensors", group)
-            for number, group in enumerate(groups, start=1)
-        ]
-
     def _done(self, key: str) -> dict[str, Facts]:
         try:
             content = json.loads((self.work / _PROGRESS).read_text(encoding="utf-8"))
@@ -204,10 +181,8 @@ class ShardedOutput:
             publish(self.work / self.shards[0].file_name, self.place)
             shutil.rmtree(self.work)
             return
-        if len(self.shards) > 1:
-            shard_of = {name: shard.file_name for shard in self.shards for name in shard.tensors}
-            index = {"metadata": {"total_size": self.num_bytes}, "weight_map": shard_of}
-            write_text(self.work / "model.safetensors.index.json", json.dumps(index, indent=2))
+        for name, index in indexes(self.shards).items():
+            write_text(self.work / name, json.dumps(index, indent=2))
         (self.work / _PROGRESS).unlink()
         publish(self.work, self.place)
 

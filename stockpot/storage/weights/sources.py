@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from stockpot.errors import InputError
 from stockpot.storage.digests import FileState, file_state, files_digest, map_file
+from stockpot.storage.weights.components import stem_of, weight_folders
 from stockpot.storage.weights.foreign_formats import refuse_foreign
 from stockpot.storage.weights.model_files import index_of, locate_weights, read_index
 from stockpot.storage.weights.pickles import SUFFIXES, load_pickle
 from stockpot.storage.weights.safetensors_format import StoredTensor, read_header
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -30,6 +34,8 @@ class Source:
         metadata: of the headers.
         loaded: the tensors of pickles, which have no positions.
         notes: what was done to read the tensors as weights, one sentence each.
+        components: the folders with weights, "" for the model's own, each with the name of its
+            files without number and suffix.
     """
 
     path: Path
@@ -38,6 +44,7 @@ class Source:
     metadata: Mapping[str, str] = field(default_factory=dict)
     loaded: Mapping[str, Tensor] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    components: Mapping[str, str] = field(default_factory=lambda: {"": "model"})
     _maps: dict[Path, Tensor] = field(default_factory=dict)
 
     @property
@@ -92,12 +99,40 @@ class Source:
 def open_files(path: Path) -> Source:
     """Open weights as they are stored: a safetensors file, a pickle, or a folder with either.
 
-    Of an adapter, these are its factors; `open_source` applies it to its base. Only headers are
-    read, except that a pickle is loaded whole, with `weights_only`.
+    Of an adapter, these are its factors; `open_source` applies it to its base. Of a model whose
+    modules or components have folders of their own, these are the weights of all, named
+    `folder/name`. Only headers are read, except that a pickle is loaded whole, with `weights_only`.
 
     Raises:
         InputError: there are no weights, or they are damaged or not safe to load.
     """
+    folders = weight_folders(path)
+    if folders == [""]:
+        return _open_one(path)
+    return _joined(path, {folder: _open_one(path / folder) for folder in folders})
+
+
+def _joined(path: Path, sources: Mapping[str, Source]) -> Source:
+    """Join the weights of a model's folders into one model."""
+
+    def prefixed(values: Callable[[Source], Mapping[str, T]]) -> dict[str, T]:
+        return {
+            f"{folder}/{name}" if folder else name: value
+            for folder, source in sources.items()
+            for name, value in values(source).items()
+        }
+
+    return Source(
+        path,
+        tuple(file for source in sources.values() for file in source.files),
+        prefixed(lambda source: source.tensors),
+        {name: text for source in sources.values() for name, text in source.metadata.items()},
+        prefixed(lambda source: source.loaded),
+        components={folder: stem_of(source.files[0]) for folder, source in sources.items()},
+    )
+
+
+def _open_one(path: Path) -> Source:
     files = locate_weights(path)
     for file in files:
         refuse_foreign(file)

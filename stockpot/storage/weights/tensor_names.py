@@ -20,6 +20,7 @@ _LANGUAGE_MODEL_HEAD = re.compile(r"(^|\.)(lm_head|embed_out)\.weight$")
 _LAYER = re.compile(r"(?:^|\.)(\d+)(?:\.|$)")
 _BEFORE_LAYERS = re.compile(r"embed(?!_out)|wte|wpe")
 _AFTER_LAYERS = re.compile(r"head|norm|score|classifier|pooler|embed_out|ln_f|(^|\.)output\.")
+_LATER_MODULE = re.compile(r"^[1-9]\d*_[^/]+/")  # of sentence-transformers, after the encoder
 _STEM = re.compile(r"(^|\.)(\w+_)?stem\.")
 
 
@@ -72,6 +73,8 @@ def num_layers(names: Iterable[str]) -> int:
 
 def is_after_layers(name: str) -> bool:
     """Return whether a tensor outside the layers is applied after them, as heads and last norms."""
+    if _LATER_MODULE.search(name):
+        return True
     return bool(_AFTER_LAYERS.search(name)) and not _BEFORE_LAYERS.search(name)
 
 

@@ -134,7 +134,7 @@ def test_one_adapter_on_two_models_is_not_said_to_be_the_same_model_twice(
 
     made.check()
 
-    assert made.notes == []
+    assert made.notes == ["not copied from a: notes.log (of its training)"]
 
 
 def test_the_base_may_be_a_model_with_an_adapter_and_it_can_be_made_again(

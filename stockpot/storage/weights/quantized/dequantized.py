@@ -115,6 +115,7 @@ def dequantized(stored: Source) -> Source:
         _in_order(stored.tensors, rules, kept),
         stored.metadata,
         notes=notes,
+        components=stored.components,
         stored=stored,
         rules=rules,
         dtype=claim.dtype,
