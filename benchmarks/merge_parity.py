@@ -14,12 +14,14 @@ the bfloat16 number nearest to the exact result.
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import torch
@@ -57,6 +59,99 @@ CASES: Mapping[str, tuple[int, bool, bool, str]] = {
     "arcee_fusion": (2, True, False, ""),
 }
 
+# Whole recipes, whose values differ between models and over depth; $1 to $3 and $base are models.
+FORMS: Mapping[str, str] = {
+    "ties over depth": """
+        merge_method: ties
+        base_model: $base
+        models:
+          - {model: $1, parameters: {density: [1, 0.75, 0.25], weight: 1.0}}
+          - {model: $2, parameters: {density: 0.5, weight: [0, 0.3, 0.7, 1]}}
+          - model: $3
+            parameters: {density: 0.25, weight: [{filter: o, value: 0.5}, {value: 0}]}
+        parameters: {normalize: true, int8_mask: true}""",
+    "dare_ties from 0 to 1": """
+        merge_method: dare_ties
+        base_model: $base
+        models:
+          - {model: $1, parameters: {density: [0, 1], weight: 0.5}}
+          - {model: $2, parameters: {density: 0.25, weight: 0.3}}
+          - {model: $3, parameters: {density: 0, weight: [0.2, 0.9]}}""",
+    "dare_linear unscaled": """
+        merge_method: dare_linear
+        base_model: $base
+        models:
+          - {model: $1, parameters: {density: 0.25, weight: [0.5, 1]}}
+          - {model: $2, parameters: {weight: 0.3}}
+        parameters: {density: 0.75, rescale: false, normalize: true, lambda: 0.9}""",
+    "della with epsilons": """
+        merge_method: della
+        base_model: $base
+        models:
+          - {model: $1, parameters: {density: [0.5, 1], epsilon: 0.2, weight: 0.5}}
+          - {model: $2, parameters: {density: 0.25, epsilon: [0, 0.125], weight: 0.3}}
+          - {model: $3, parameters: {density: 0, weight: 0.9}}""",
+    "della_linear over depth": """
+        merge_method: della_linear
+        base_model: $base
+        models:
+          - {model: $1, parameters: {density: 0.75, epsilon: 0.2, weight: 0.5}}
+          - {model: $2, parameters: {density: [0, 0.5], epsilon: 0, weight: 0.3}}""",
+    "breadcrumbs from 0": """
+        merge_method: breadcrumbs
+        base_model: $base
+        models:
+          - {model: $1, parameters: {density: [0, 0.75], gamma: 0.0625, weight: 0.5}}
+          - {model: $2, parameters: {density: 0.5, gamma: [0.0625, 0.1875], weight: 0.3}}
+        parameters: {normalize: true}""",
+    "breadcrumbs_ties mean": """
+        merge_method: breadcrumbs_ties
+        base_model: $base
+        models:
+          - {model: $1, parameters: {density: 0.75, weight: 0.5}}
+          - {model: $2, parameters: {density: 0.5, gamma: 0.125, weight: 0.3}}
+        parameters: {normalize: true, gamma: 0.0625}""",
+    "slerp by parts": """
+        merge_method: slerp
+        base_model: $1
+        models: [{model: $1}, {model: $2}]
+        parameters:
+          t:
+            - {filter: self, value: [0, 0.5, 0.3, 0.7, 1]}
+            - {filter: out, value: [1, 0.5, 0.7, 0.3, 0]}
+            - value: [0.25, 0.75]""",
+    "linear sum": """
+        merge_method: linear
+        models:
+          - {model: $1, parameters: {weight: [0, 0.3, 1]}}
+          - {model: $2, parameters: {weight: [{filter: self, value: -0.5}]}}
+        parameters: {normalize: false, weight: 0.7}""",
+    "linear with its base": """
+        merge_method: linear
+        base_model: $base
+        models: [{model: $1}, {model: $2}]
+        parameters: {weight: 1}""",
+    "karcher with its base": """
+        merge_method: karcher
+        base_model: $base
+        models: [{model: $1}, {model: $2}]
+        parameters: {max_iter: 20, tol: 1e-7}""",
+    "slices": """
+        merge_method: ties
+        base_model: $base
+        parameters: {weight: [0.2, 0.8], density: 0.5}
+        slices:
+          - sources:
+              - {model: $1, layer_range: [0, 2], parameters: {density: [0.25, 0.75]}}
+              - {model: $2, layer_range: [0, 2], parameters: {weight: 0.3}}
+              - {model: $base, layer_range: [0, 2]}
+          - parameters: {density: 1}
+            sources:
+              - {model: $1, layer_range: [2, 3], parameters: {weight: [0.1, 0.6]}}
+              - {model: $2, layer_range: [2, 3], parameters: {density: 0.5}}
+              - {model: $base, layer_range: [2, 3]}""",
+}
+
 
 def main() -> None:
     """Run all cases and print the tables."""
@@ -65,6 +160,7 @@ def main() -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     names = [write_case(folder, shape, method) for method in CASES for shape in SHAPES]
+    names += [write_form(folder, shape, form) for form in FORMS for shape in SHAPES]
     rounding = [write_rounding_case(folder, shape) for shape in SHAPES]
     script = Path(__file__).with_name("mergekit_side.py")
     subprocess.run(
@@ -73,13 +169,13 @@ def main() -> None:
         stderr=subprocess.DEVNULL,
     )
     shapes = "".join(f"{shape:>12}" for shape in SHAPES)
-    print(f"{'method':<18}{shapes}{'entries > 1e-6':>18}")
-    for method in CASES:
-        found = [differences(folder, f"{shape}-{method}") for shape in SHAPES]
+    print(f"{'method':<24}{shapes}{'entries > 1e-6':>18}")
+    for case in (*CASES, *FORMS):
+        found = [differences(folder, f"{shape}-{case}") for shape in SHAPES]
         shown = "".join(f"{float(relative.max()):>12.1e}" for relative in found)
         num_large = sum(int((relative > LIMIT).sum()) for relative in found)
         total = sum(len(relative) for relative in found)
-        print(f"{method:<18}{shown}{f'{num_large} of {total}':>18}", flush=True)
+        print(f"{case:<24}{shown}{f'{num_large} of {total}':>18}", flush=True)
     print("\nentries of a linear merge in bfloat16 that are nearest to the exact result")
     for name in rounding:
         theirs, ours = merged_by_both(folder, name)
@@ -100,6 +196,13 @@ def write_case(folder: Path, shape: str, method: str) -> str:
     lines += [f"parameters: {{{parameters}}}"] if parameters else []
     (folder / f"{shape}-{method}.yaml").write_text("\n".join(lines))
     return f"{shape}-{method}"
+
+
+def write_form(folder: Path, shape: str, form: str) -> str:
+    """Write one of `FORMS` for an architecture; return its name."""
+    text = re.sub(r"\$(\w+)", lambda model: str(folder / f"{shape}-{model[1]}"), FORMS[form])
+    (folder / f"{shape}-{form}.yaml").write_text(f"{dedent(text)}\ndtype: float32\n")
+    return f"{shape}-{form}"
 
 
 def write_rounding_case(folder: Path, shape: str) -> str:
@@ -143,8 +246,10 @@ class GivenMasks:
         """Return this object: small tensors are merged in one run."""
         return self
 
-    def kept(self, _probability: Any, like: Tensor) -> Tensor:
+    def kept(self, probability: Any, like: Tensor) -> Tensor:
         """Return mergekit's mask of a task vector: 1 for kept entries, 0 for the others."""
+        if isinstance(probability, float | int) and probability == 1:
+            return torch.ones_like(like)  # mergekit draws none
         key = hashlib.sha256(like.contiguous().numpy().tobytes()).hexdigest()
         return self.masks[key].to(like.dtype).view(like.shape)
 

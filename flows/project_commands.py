@@ -109,14 +109,14 @@ def check(  # noqa: PLR0913, PLR0917 (one per option of the command)
 
 def _parsed(options: list[str]) -> dict[str, Any]:
     """Return options given as NAME=VALUE by name, with values read as YAML."""
-    import yaml
+    from stockpot.yaml_files import parsed
 
     values: dict[str, Any] = {}
     for option in options:
         field, equals, text = option.partition("=")
         if not equals or not field:
             raise InputError(f"--option: must look like NAME=VALUE, got {option!r}")
-        values[field] = yaml.safe_load(text)
+        values[field] = parsed(text)
     return values
 
 

@@ -68,6 +68,27 @@ def validated(kind: type[S], content: dict[str, Any], file_name: str) -> S:
         raise InputError("\n".join(f"{file_name}: {line}" for line in lines)) from error
 
 
+class _Loader(yaml.SafeLoader):
+    """A loader to which 1e-3 is a number, as in YAML 1.2; in YAML 1.1 that is a text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9]+)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
+def parsed(text: str) -> Any:
+    """Parse YAML, to a mapping or a single value.
+
+    Raises:
+        yaml.YAMLError: it is not YAML.
+        ValueError: it has an invalid date.
+    """
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 (a subclass of the safe loader)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file whose content is a mapping.
 
@@ -76,7 +97,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        content = yaml.safe_load(text)
+        content = parsed(text)
         duplicates = list(_duplicate_keys(yaml.compose(text, Loader=yaml.SafeLoader)))
     except FileNotFoundError:
         raise InputError(f"{path.name}: no such file in {path.parent}") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -15,6 +15,7 @@ from stockpot.disk_merging.merge_file import MergeFile
 from stockpot.errors import InputError
 from stockpot.merging.engine import merge_states
 from stockpot.merging.recipe import Recipe
+from stockpot.merging.registry import METHODS
 from stockpot.merging.states import State
 from stockpot.yaml_files import validated
 
@@ -66,7 +67,8 @@ def merge(
         base: the model that the others were fine-tuned from, for methods that use it.
         coefficients: M numbers, one per model; by default 1 each. `linear` divides by their sum.
         seed: of methods that draw random numbers.
-        **options: of the method, e.g. `density=0.3` of `ties`.
+        **options: of the method, e.g. `density=0.3` of `ties`; for those that may differ between
+            models also M values, `density=[0.3, 0.5]`.
 
     Returns:
         The merged state dict, in the dtype of the first model; or `output`, as a path.
@@ -98,11 +100,17 @@ def merge(
     if all(on_disk):
         if output is None:
             raise InputError("merge: output is required for models on disk, got nothing")
+        differing = _differing_options(method, options, len(models))
         entries = [
-            {"path": str(path), "coefficient": share}
-            for path, share in zip(models, shares, strict=True)
+            {
+                "path": str(path),
+                "coefficient": share,
+                "options": {name: values[place] for name, values in differing.items()},
+            }
+            for place, (path, share) in enumerate(zip(models, shares, strict=True))
         ]
-        content = {"method": method, "models": entries, "options": options, "seed": seed}
+        shared = {name: value for name, value in options.items() if name not in differing}
+        content = {"method": method, "models": entries, "options": shared, "seed": seed}
         content |= {} if base is None else {"base": str(base)}
         job = MergeJob(validated(MergeFile, content, "merge"), Path(), Path(output))
         job.check()
@@ -114,3 +122,21 @@ def merge(
     recipe.check(has_base=base is not None)
     deep = by_depth(recipe, models[0])  # type: ignore[arg-type]  # all are state dicts
     return merge_states(models, deep, base)  # type: ignore[arg-type]  # all are state dicts
+
+
+def _differing_options(
+    method: str, options: Mapping[str, Any], num_models: int
+) -> dict[str, Sequence[float]]:
+    """Return the options with one value per model."""
+    found: dict[str, Sequence[float]] = {
+        name: value
+        for name, value in options.items()
+        if isinstance(value, list | tuple) and name in METHODS[method].per_model
+    }
+    for name, values in found.items():
+        if len(values) != num_models:
+            raise InputError(
+                f"merge: {name} must be a number, or one per model, got {len(values)} for "
+                f"{num_models} models"
+            )
+    return found

@@ -11,7 +11,7 @@ import yaml
 
 from stockpot.config.experiment import Experiment
 from stockpot.errors import InputError
-from stockpot.yaml_files import read_yaml, validated
+from stockpot.yaml_files import parsed, read_yaml, validated
 
 
 def load_experiment(params_file: Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -45,7 +45,7 @@ def _override(content: dict[str, Any], override: str) -> None:
     try:
         for part in parents:
             place = place.setdefault(part, {}) if isinstance(place, dict) else place[part]
-        place[last] = yaml.safe_load(text)
+        place[last] = parsed(text)
     except (IndexError, TypeError, KeyError) as error:
         raise InputError(f"--set: no field {field!r} in the file ({error})") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: no such date

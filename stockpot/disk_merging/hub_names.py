@@ -9,6 +9,7 @@ from stockpot.disk_merging.merge_file import MergeFile
 from stockpot.disk_merging.model_entry import ModelEntry
 from stockpot.merging.registry import METHODS
 from stockpot.storage.hub import is_remote, with_commit
+from stockpot.storage.local_paths import located
 
 Entry = TypeVar("Entry", bound=ModelEntry)
 
@@ -20,7 +21,7 @@ def with_commits(file: MergeFile, folder: Path) -> MergeFile:
 
     Args:
         file: the merge; paths that exist are left as they are.
-        folder: the folder to which paths in it are relative.
+        folder: that of the merge file.
 
     Raises:
         InputError: a model cannot be downloaded, or the method does not exist.
@@ -50,6 +51,6 @@ def _entry(folder: Path, entry: str | Entry) -> str | Entry:
 
 
 def _name(folder: Path, name: str) -> str:
-    if (folder / name).exists():
+    if located(folder, name).exists():
         return name
     return "+".join(with_commit(folder, part) for part in name.split("+"))

@@ -13,12 +13,12 @@ import torch
 
 from stockpot.disk_merging.configs.labels import check_labels
 from stockpot.disk_merging.lost_changes import lost_changes
-from stockpot.disk_merging.merge_file import model_and_adapter
 from stockpot.disk_merging.mergekit_form import load_merge
 from stockpot.disk_merging.model_folder import (
     adapt_config,
     check_equal_vocabularies,
 )
+from stockpot.disk_merging.model_paths import model_and_adapter
 from stockpot.disk_merging.notes import (
     different_configs,
     different_dtypes,
@@ -203,6 +203,7 @@ class MergeJob(RecordedMerge):
         """Exceptions that the merge makes, from headers and a small part of the heads."""
         unused = unused_tensors(self.plans, self.inputs) if self.file.missing == "base" else {}
         return [
+            *self.file.ignored,
             *different_configs(self.inputs),
             *different_dtypes(self.plans),
             *(f"{model.path.name}: {note}" for model in self.inputs for note in model.notes),

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from stockpot.disk_merging.model_entry import ModelEntry, Rule
 from stockpot.disk_merging.rule_section import RuleSection
 from stockpot.disk_merging.signature_roles import check_roles, in_order
 from stockpot.errors import InputError
 from stockpot.merging.masks import Masks
-from stockpot.storage.hub import model_path
+from stockpot.merging.registry import METHODS
 from stockpot.yaml_files import Section
 
-Scalar = float | bool | str
+Scalar = int | float | bool | str
 Value = Scalar | list[float] | list[Rule]
 
 Dtype = Literal["float64", "float32", "float16", "bfloat16"]
@@ -81,7 +81,7 @@ class Exceptions(Section):
     integer: Literal["error", "base", "first"] = "error"
 
 
-RULES = ("layers", "rules", "masks", *Exceptions.model_fields)
+RULES = ("layers", "rules", "masks", "head_depth", *Exceptions.model_fields)
 # Fields that do not apply to a merge into an adapter.
 _OF_MODELS = ("base", "config_from", "equal_tokenizers", *RULES)
 # Those that do not apply to weight signatures, whose models have different roles.
@@ -99,6 +99,9 @@ class MergeFile(Exceptions):
     )
     base: str | None = Field(None, description="what the models were fine-tuned from")
     options: dict[str, Value] = Field({}, description="the method's own")
+    head_depth: Literal[0, 1] = Field(
+        1, description="depth of heads and final norms: that of the last layer; 0: as in mergekit"
+    )
     dtype: Dtype | None = Field(None, description="of the output; null: as the base's or first's")
     rules: list[RuleSection] = Field(
         [], description="tensors that are merged in another way; the first that matches applies"
@@ -123,6 +126,8 @@ class MergeFile(Exceptions):
         None, description="the model whose config and tokenizer are copied; null: base or first"
     )
 
+    _ignored: tuple[str, ...] = PrivateAttr(())
+
     @field_validator("method")
     @classmethod
     def _method_is_of_tensors(cls, method: str) -> str:
@@ -139,6 +144,18 @@ class MergeFile(Exceptions):
             raise ValueError("models: is required, got nothing")
         if self.models is not None and self.layers:
             raise ValueError("layers: replace models; remove one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _options_may_differ_between_models(self) -> MergeFile:
+        listed = [*self.entries, *(model for part in self.layers for model in part.models)]
+        given = {name for entry in listed for name in entry.options}
+        able = METHODS[self.method].per_model if given else []
+        for name in sorted(given.difference(able)):
+            raise ValueError(
+                f"models: options of single models of {self.method} must be of {able}, got "
+                f"{name!r}; options of all models are given next to models"
+            )
         return self
 
     @model_validator(mode="after")
@@ -187,6 +204,17 @@ class MergeFile(Exceptions):
         return in_order(listed)
 
     @property
+    def ignored(self) -> tuple[str, ...]:
+        """Notes on what the file says and is ignored, as in mergekit."""
+        return self._ignored
+
+    def ignoring(self, notes: Iterable[str]) -> MergeFile:
+        """Return the same merge with such notes."""
+        copy = self.model_copy()
+        copy._ignored = tuple(dict.fromkeys(notes))
+        return copy
+
+    @property
     def exceptions(self) -> dict[str, Any]:
         """The fields on layers, single tensors and unequal models, where they are set."""
         content = self.model_dump(mode="json", include=set(RULES))
@@ -194,22 +222,6 @@ class MergeFile(Exceptions):
 
     def _sets(self, field: str) -> bool:
         return bool(getattr(self, field) != type(self).model_fields[field].default)
-
-
-def model_and_adapter(folder: Path, name: str) -> tuple[Path, Path | None]:
-    """Split `model+adapter`, mergekit's notation, into paths; without `+`, the adapter is None.
-
-    Args:
-        folder: the folder to which both paths are relative.
-        name: from a merge file; if it exists as a whole, it is not split.
-
-    Raises:
-        InputError: there is no such path, nor such a model on the Hugging Face Hub.
-    """
-    model, plus, adapter = name.partition("+")
-    if not plus or (folder / Path(name).expanduser()).exists():
-        return model_path(folder, name), None
-    return model_path(folder, model), model_path(folder, adapter)
 
 
 def value_at(value: Value, name: str, depth: float) -> Scalar:

@@ -1,14 +1,25 @@
-"""A model in a merge file: its path, its coefficient and its role."""
+"""A model in a merge file: its path, its coefficient, its options and its role."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer
 
 from stockpot.yaml_files import Section
 
-Rule = dict[Literal["filter", "value"], Any]
+
+def _with_value(rule: dict[Any, Any]) -> dict[Any, Any]:
+    if "value" not in rule:
+        raise ValueError(f"a filter must have a value, got {rule}")
+    return rule
+
+
+Rule = Annotated[dict[Literal["filter", "value"], Any], AfterValidator(_with_value)]
+"""A value for tensors whose names contain the filter; without one, for all others."""
+
+Varying = float | list[float] | list[Rule]
+"""A number; or a list of numbers over the layers' depth; or a list of filter and value."""
 
 Role = Literal["target", "clean", "corrupted", "patch"]
 """For weight signatures: the model that is changed; those that were trained on clean and on
@@ -21,7 +32,16 @@ class ModelEntry(Section):
     path: str = Field(
         description="a folder, a .safetensors file, a file of PyTorch weights; or model+adapter"
     )
-    coefficient: float | list[float] | list[Rule] = Field(
+    coefficient: Varying = Field(
         1.0, description="a number; or a list over the layers' depth; or a list of filter and value"
     )
+    options: dict[str, Varying] = Field(
+        {}, description="options of the method that may differ between models, such as density"
+    )
     role: Role | None = Field(None, description="for method weight_signatures: what the model is")
+
+    @model_serializer(mode="wrap")
+    def _without_empty_options(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out options where there are none, so that older pedigrees do not change."""
+        content: dict[str, Any] = handler(self)
+        return content if self.options else {n: v for n, v in content.items() if n != "options"}

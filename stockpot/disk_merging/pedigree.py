@@ -45,6 +45,7 @@ def pedigree_of(
         "dtype": file.dtype,
         "models": [
             {"path": entry.path, "digest": digest, "coefficient": entry.coefficient}
+            | ({"options": entry.options} if entry.options else {})
             | ({"role": entry.role} if entry.role else {})
             for entry, digest in zip(file.entries, digests, strict=True)
         ],

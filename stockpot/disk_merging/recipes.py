@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
+from typing import Any
 
 from stockpot.disk_merging.depth_scaling import at_depth, depths
 from stockpot.disk_merging.merge_file import LayersEntry, MergeFile, value_at
@@ -41,16 +42,35 @@ class TensorRecipes:
         file = self.file
         part, depth = self._part(name)
         models = part.models if part else file.entries
-        options = {o: value_at(v, name, self._depth(name)) for o, v in file.options.items()}
+        options: dict[str, Any] = {
+            option: value_at(value, name, self._depth(name))
+            for option, value in file.options.items()
+        }
         if part:
             options |= {o: value_at(v, name, depth) for o, v in part.options.items()}
         coefficients = tuple(float(value_at(each.coefficient, name, depth)) for each in models)
+        options |= self._per_model(models, options, name, depth)
         recipe = Recipe(
             file.method, coefficients, options, file.seed, self._ids(models), masks=file.masks
         )
         rule = next((rule for rule in self.rules if fnmatchcase(name, rule.match)), None)
         known = {name: self._depth(name)} if file.layers else self._depths
         return at_depth(recipe if rule is None else rule.of(recipe), name, known)
+
+    def _per_model(
+        self, models: Sequence[ModelEntry], options: Mapping[str, Any], name: str, depth: float
+    ) -> dict[str, tuple[Any, ...]]:
+        """Return the options that differ between models, with a value for each."""
+        defaults = METHODS[self.file.method].options
+        return {
+            option: tuple(
+                value_at(model.options[option], name, depth)
+                if option in model.options
+                else options.get(option, defaults[option])
+                for model in models
+            )
+            for option in sorted({option for model in models for option in model.options})
+        }
 
     @cached_property
     def rules(self) -> list[NameRule]:
@@ -80,7 +100,7 @@ class TensorRecipes:
         """Return a tensor's depth in the output, from 0 to 1."""
         layer = layer_of(name)
         if layer is None:
-            return 1.0 if is_after_layers(name) else 0.0
+            return float(self.file.head_depth) if is_after_layers(name) else 0.0
         return layer / max(self._num_layers - 1, 1)
 
     def _part(self, name: str) -> tuple[LayersEntry | None, float]:
@@ -89,7 +109,7 @@ class TensorRecipes:
         if not layers:
             return None, depth
         if layer is None:
-            return layers[-1 if depth else 0], depth
+            return layers[-1 if is_after_layers(name) else 0], depth
         for part in layers:
             if layer < part.num_layers:
                 # As in mergekit, a part of a single layer has depth 1.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 
 import torch
 
@@ -19,6 +18,7 @@ from stockpot.disk_merging.signature_plans import SignaturePlans
 from stockpot.errors import InputError
 from stockpot.merging.recipe import Recipe
 from stockpot.merging.signature_layers import NUM_LAYERS, SIGNATURES, split_layers
+from stockpot.storage.local_paths import located
 from stockpot.storage.weights.sources import Source
 
 
@@ -29,7 +29,7 @@ class SignatureJob(MergeJob):
     def sources(self) -> list[Source]:
         """The models and patches, opened, in the order of their roles."""
         return [
-            open_patch(self.folder / Path(entry.path).expanduser())
+            open_patch(located(self.folder, entry.path))
             if entry.role == "patch"
             else self._open(entry.path, self.base)
             for entry in self.file.entries

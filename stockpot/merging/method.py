@@ -71,6 +71,11 @@ class Method:
         return "base" in self._parameters
 
     @property
+    def takes_coefficients(self) -> bool:
+        """Whether models have coefficients."""
+        return "coefficients" in self._parameters
+
+    @property
     def side_information(self) -> str | None:
         """The argument for statistics of each model that are computed from data, by name.
 

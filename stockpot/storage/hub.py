@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stockpot.errors import InputError
+from stockpot.storage.local_paths import located
 from stockpot.storage.weights.adapter_config import CONFIG
 from stockpot.storage.weights.model_files import locate_weights
 
@@ -54,14 +55,14 @@ class HubName:
 
 def is_remote(folder: Path, name: str) -> bool:
     """Return whether a name stands for a model on the Hub: there is no such path."""
-    return HubName.parse(name) is not None and not (folder / name).exists()
+    return HubName.parse(name) is not None and not located(folder, name).exists()
 
 
 def model_path(folder: Path, name: str) -> Path:
     """Return the path of a model: a local one if it exists, else that of its snapshot of the Hub.
 
     Args:
-        folder: the folder to which `name` is relative.
+        folder: that of the file which names it; see `located`.
         name: a path, or `owner/name` or `owner/name@revision` on the Hub.
 
     Returns:
@@ -69,9 +70,9 @@ def model_path(folder: Path, name: str) -> Path:
 
     Raises:
         InputError: there is no such path, and the model is not in the cache and cannot be
-            downloaded.
+            downloaded; or there are two such paths.
     """
-    path = folder / Path(name).expanduser()
+    path = located(folder, name)
     on_hub = None if path.exists() else HubName.parse(name)
     return path if on_hub is None else _snapshot(on_hub, path)
 
@@ -80,13 +81,13 @@ def with_commit(folder: Path, name: str) -> str:
     """Replace the revision in the name of a model on the Hub by its commit; others are unchanged.
 
     Args:
-        folder: the folder to which `name` is relative, if it is a path.
+        folder: that of the file which names it; see `located`.
         name: as for `model_path`.
 
     Raises:
         InputError: as for `model_path`.
     """
-    path = folder / Path(name).expanduser()
+    path = located(folder, name)
     on_hub = None if path.exists() else HubName.parse(name)
     return name if on_hub is None else f"{on_hub.repo}@{_snapshot(on_hub, path).name}"
 

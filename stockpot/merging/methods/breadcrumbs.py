@@ -15,6 +15,7 @@ from stockpot.merging.methods.task_vectors import (
     keep_middle_of_rows,
     measure_middle,
     merge_agreeing,
+    normalized,
     sum_weighted,
 )
 from stockpot.merging.per_model import PerModel, each
@@ -30,6 +31,7 @@ def breadcrumbs(
     density: PerModel = 0.9,
     gamma: PerModel = 0.01,
     scale: float = 1.0,
+    normalize: bool = False,
     measured: Sequence[Sequence[Cut]] | None = None,
     start: int = 0,
 ) -> Tensor:
@@ -44,6 +46,7 @@ def breadcrumbs(
         gamma: fraction of entries of largest magnitude, which are masked as outliers, in [0, 1);
             rounded down, and fewer where `density` needs them.
         scale: finite factor on the sum (the paper's alpha).
+        normalize: whether coefficients are divided by their sum.
         measured: the bounds of outliers and of the middle in each whole task vector, where the
             tensors are parts of larger ones.
         start: position of the part's first entry.
@@ -52,7 +55,7 @@ def breadcrumbs(
         The merged tensor; shape and dtype of the inputs. Density 1 is task arithmetic.
 
     Raises:
-        ValueError: an option is out of range.
+        ValueError: an option is out of range, or coefficients to normalise sum to 0.
 
     Source: the paper's masks. Options and masks per tensor are those of mergekit; the authors'
     code masks per row. mergekit drops all entries of a tensor that is too small to have an
@@ -63,6 +66,8 @@ def breadcrumbs(
     options = {"density": densities, "gamma": gammas}
     cuts = measured or measure_middle(Runs.of(tensors, base), [], options)
     masked = _masked(tensors, base, cuts, start)
+    if normalize:
+        coefficients = normalized("breadcrumbs", coefficients)
     return base + scale * sum_weighted(masked, coefficients)
 
 
@@ -75,6 +80,7 @@ def breadcrumbs_rows(
     density: PerModel = 0.9,
     gamma: PerModel = 0.01,
     scale: float = 1.0,
+    normalize: bool = False,
 ) -> Tensor:
     """Mask outliers and smallest entries in each row of task vectors, and add the sum to the base.
 
@@ -87,12 +93,13 @@ def breadcrumbs_rows(
             is 0.
         gamma: fraction of entries of a row that are outliers, in [0, 1); as in `breadcrumbs`.
         scale: finite factor on the sum (the paper's alpha).
+        normalize: whether coefficients are divided by their sum.
 
     Returns:
         The merged tensor; shape and dtype of the inputs.
 
     Raises:
-        ValueError: an option is out of range.
+        ValueError: an option is out of range, or coefficients to normalise sum to 0.
 
     Source: the paper's masks per row, as in the authors' code, which also counts the largest
     entries per row. A row that is too short for `gamma` has no outlier.
@@ -103,6 +110,8 @@ def breadcrumbs_rows(
         keep_middle_of_rows(tensor - base, *own)
         for tensor, *own in zip(tensors, *shares, strict=True)
     )
+    if normalize:
+        coefficients = normalized("breadcrumbs_rows", coefficients)
     return base + scale * sum_weighted(masked, coefficients)
 
 
@@ -115,6 +124,7 @@ def breadcrumbs_ties(
     density: PerModel = 0.9,
     gamma: PerModel = 0.01,
     scale: float = 1.0,
+    normalize: bool = False,
     measured: Sequence[Sequence[Cut]] | None = None,
     start: int = 0,
 ) -> Tensor:
@@ -127,6 +137,7 @@ def breadcrumbs_ties(
         density: as in `breadcrumbs`.
         gamma: as in `breadcrumbs`.
         scale: finite factor on the merged task vector.
+        normalize: whether agreeing entries are averaged instead of summed.
         measured: as in `breadcrumbs`.
         start: as in `breadcrumbs`.
 
@@ -146,7 +157,7 @@ def breadcrumbs_ties(
     options = {"density": densities, "gamma": gammas}
     cuts = measured or measure_middle(Runs.of(tensors, base), [], options)
     masked = _masked(tensors, base, cuts, start)
-    return base + scale * merge_agreeing(masked, coefficients, normalize=False)
+    return base + scale * merge_agreeing(masked, coefficients, normalize=normalize)
 
 
 @method("breadcrumbs_ties_rows")
@@ -158,6 +169,7 @@ def breadcrumbs_ties_rows(
     density: PerModel = 0.9,
     gamma: PerModel = 0.01,
     scale: float = 1.0,
+    normalize: bool = False,
 ) -> Tensor:
     """Mask the rows of task vectors as `breadcrumbs_rows` does, and sum those that agree in sign.
 
@@ -168,6 +180,7 @@ def breadcrumbs_ties_rows(
         density: as in `breadcrumbs_rows`.
         gamma: as in `breadcrumbs_rows`.
         scale: finite factor on the merged task vector.
+        normalize: whether agreeing entries are averaged instead of summed.
 
     Returns:
         The merged tensor; shape and dtype of the inputs.
@@ -183,7 +196,7 @@ def breadcrumbs_ties_rows(
         keep_middle_of_rows(tensor - base, *own)
         for tensor, *own in zip(tensors, *shares, strict=True)
     )
-    return base + scale * merge_agreeing(masked, coefficients, normalize=False)
+    return base + scale * merge_agreeing(masked, coefficients, normalize=normalize)
 
 
 def _checked_shares(

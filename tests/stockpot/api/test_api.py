@@ -70,12 +70,15 @@ def test_models_on_disk_are_merged_into_a_folder(tmp_path: Path) -> None:
     assert torch.equal(load_file(file)["w"], torch.tensor([1.0, 1.0]))
 
 
-def test_state_dicts_and_paths_give_the_same_merge(tmp_path: Path) -> None:
+@pytest.mark.parametrize("density", [0.5, [1.0, 0.5, 0.0]])
+def test_state_dicts_and_paths_give_the_same_merge(
+    tmp_path: Path, density: float | list[float]
+) -> None:
     paths = [tmp_path / f"{number}.safetensors" for number in range(3)]
     for path, model in zip(paths, MODELS, strict=True):
         save_file(model, path)
     save_file({"w": torch.zeros(2)}, tmp_path / "base.safetensors")
-    options = {"density": 0.5, "coefficients": [0.5, 0.2, 0.3]}
+    options = {"density": density, "coefficients": [0.5, 0.2, 0.3]}
 
     on_disk = stockpot.merge(
         paths,
@@ -104,6 +107,10 @@ def test_state_dicts_and_paths_give_the_same_merge(tmp_path: Path) -> None:
         ({"models": ["a"]}, "output is required"),
         ({"models": MODELS, "output": "a"}, "output is for models on disk"),
         ({"models": MODELS, "method": "ties"}, "needs a base"),
+        (
+            {"models": ["a", "b"], "method": "ties", "density": [0.1], "output": "c"},
+            "density must be a number, or one per model, got 1 for 2 models",
+        ),
         ({"models": MODELS, "method": "linaer"}, "did you mean 'linear'"),
         ({"models": MODELS, "density": 0.5}, "unknown option 'density'"),
     ],

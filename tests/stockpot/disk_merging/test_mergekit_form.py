@@ -77,9 +77,30 @@ def test_mergekits_slerp_starts_from_the_base(read: Read) -> None:
             "modules, chat_template: not supported; remove it",
         ),
         (
-            "merge_method: passthrough\nslices:\n"
-            "  - {sources: [{model: a, layer_range: [0, 2]}], residual_weight: 0.5}",
-            "slices.0.residual_weight: not supported; remove it",
+            "merge_method: ties\nbase_model: b\nslices:\n"
+            "  - {sources: [{model: a, layer_range: [0, 2]}], base_model: c}",
+            "slices: base_model must be that of the file (b) for ties, got c",
+        ),
+        (
+            "merge_method: ties\nbase_model: b\nmodels: [{model: a}]\nparameters: {rescale: true}",
+            "parameters.rescale must be false for ties, got True: the other variant does not exist",
+        ),
+        (
+            "merge_method: nuslerp\nmodels: [{model: a}, {model: b}]\n"
+            "parameters: {nuslerp_flatten: false, nuslerp_row_wise: true}",
+            "parameters.nuslerp_row_wise must be false where nuslerp_flatten is, got true",
+        ),
+        (
+            "merge_method: linear\nmodels: [{model: a}]\nmissing: skip",
+            "missing: is a field of stockpot's format, which mergekit's lacks",
+        ),
+        (
+            "method: slerp\nmodels: [{path: a, options: {t: 0.1}}, b]\noptions: {t: 0.5}",
+            "models: options of single models of slerp must be of [], got 't'",
+        ),
+        (
+            "method: linear\nmodels: [{path: a, coefficient: [{filter: mlp}]}]",
+            "a filter must have a value, got {'filter': 'mlp'}",
         ),
         (
             "merge_method: passthrough\nmodels: [{model: a}]\nslices:\n"
@@ -115,12 +136,7 @@ def test_mergekits_slerp_starts_from_the_base(read: Read) -> None:
         ),
         ("method: linear\nmodels: [a]\nmismatch: pad", "mismatch: must be 'error', 'skip', 'base'"),
         ("merge_method: ties", "models: is required, got nothing"),
-        (
-            "merge_method: ties\nmodels:\n"
-            "  - {model: a, parameters: {density: 0.1}}\n  - {model: b}",
-            "models: parameter 'density' differs between models ([0.1, 1.0]); only `weight` may",
-        ),
-        ("merge_method: ties\nmodels: [{modl: a}]", "models.0.modl: unknown field 'modl'"),
+        ("merge_method: ties\nmodels: [{modl: a}]", "models.0.model: is required, got nothing"),
     ],
 )
 def test_what_cannot_be_done_is_refused_by_name(read: Read, text: str, expected: str) -> None:

@@ -1,0 +1,1 @@
+"""mergekit's format of merge files, converted to ours."""
