@@ -85,6 +85,15 @@ def put_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     model.load_state_dict(dict(weights), assign=True)
 
 
+def val_score(workload: Workload, weights: Mapping[str, Tensor], device: str) -> float:
+    """Return the mean of the workload's first metric on val."""
+    model = empty_model(workload, device)
+    put_weights(model, weights)
+    examples = Examples(workload, workload.dataset("val"), device)
+    metric = next(iter(workload.metrics.values()))
+    return metric(examples.outputs(model), examples.targets).double().mean().item()
+
+
 class CalledModel(nn.Module):
     """A model that is called on batches, e.g. by `torch.func.functional_call`."""
 

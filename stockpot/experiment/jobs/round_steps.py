@@ -18,11 +18,12 @@ from stockpot.ingredients.finetuning.loop import fine_tune
 from stockpot.ingredients.finetuning.partial_state import PartialState
 from stockpot.ingredients.shards import class_counts, labels_of, split_into_shards
 from stockpot.merging.states import State
-from stockpot.seeding import derive_seed, seeded_generator
+from stockpot.seeding import seeded_generator
 from stockpot.soups.rounds.rule import Merged, Round
+from stockpot.soups.rounds.seeds import client_seed
 from stockpot.storage.checkpoints import load_tensors, verify
 from stockpot.workloads.batches import num_examples
-from stockpot.workloads.passes import Examples, empty_model, put_weights
+from stockpot.workloads.passes import val_score
 from stockpot.workloads.protocol import Workload
 from stockpot.workloads.spec import WorkloadSpec
 
@@ -142,7 +143,7 @@ def _record(
     return {
         "round": number,
         "participants": len(updates) - len(diverged),
-        "score": _val_score(federation.workload.build(), merged.weights, device),
+        "score": val_score(federation.workload.build(), merged.weights, device),
         "clients": {
             str(client): {"loss": one.loss, "share": shares[client]}
             for client, one in updates.items()
@@ -153,20 +154,10 @@ def _record(
     }
 
 
-def _val_score(workload: Workload, weights: State, device: str) -> float:
-    """Return the mean of the first metric on val."""
-    model = empty_model(workload, device)
-    put_weights(model, weights)
-    examples = Examples(workload, workload.dataset("val"), device)
-    metric = next(iter(workload.metrics.values()))
-    return metric(examples.outputs(model), examples.targets).double().mean().item()
-
-
 def _client_hyperparameters(job: ClientJob) -> Hyperparameters:
     """Return the hyperparameters with a seed of this client and round."""
     shared = job.federation.hyperparameters
-    seed = derive_seed(shared.seed, "client", job.number, job.client) % 2**31
-    return replace(shared, seed=seed)
+    return replace(shared, seed=client_seed(shared.seed, job.number, job.client))
 
 
 def _first_model(federation: Federation) -> State:

@@ -12,7 +12,7 @@ from stockpot.experiment.federation import ClientJob, Federation
 from stockpot.experiment.jobs.job import CannotMake, ModelJob
 from stockpot.experiment.provenance import Provenance
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
-from stockpot.seeding import derive_seed
+from stockpot.soups.rounds.seeds import rounds_seed
 from stockpot.storage.checkpoints import Checkpoint
 from stockpot.storage.keys import content_key
 from stockpot.storage.models import Model
@@ -103,7 +103,7 @@ def rounds_jobs(
     root: Path, workload: WorkloadSpec, experiment: Experiment, base: Checkpoint
 ) -> list[RoundsJob]:
     """Return the jobs of `sweep.rounds`; all have one seed, so that rules compare."""
-    seed = derive_seed("rounds", experiment.seed) % 2**31
+    seed = rounds_seed(experiment.seed)
     return [
         RoundsJob(
             root=root,
