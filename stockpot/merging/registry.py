@@ -13,6 +13,7 @@ METHODS: Registry[Method] = Registry(
         "breadcrumbs_rows": "stockpot.merging.methods.breadcrumbs:breadcrumbs_rows",
         "breadcrumbs_ties": "stockpot.merging.methods.breadcrumbs:breadcrumbs_ties",
         "breadcrumbs_ties_rows": "stockpot.merging.methods.breadcrumbs:breadcrumbs_ties_rows",
+        "cat": "stockpot.merging.methods.cat:cat",
         "consensus_ta": "stockpot.merging.methods.consensus_ta:consensus_ta",
         "count_mean": "stockpot.merging.methods.count_mean:count_mean",
         "dare_linear": "stockpot.merging.methods.dare:dare_linear",

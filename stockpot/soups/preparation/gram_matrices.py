@@ -62,21 +62,32 @@ class GramMatrices(Preparation):
         sums: dict[str, Tensor] = {}
         num_rows: dict[str, int] = {}
 
-        def add(name: str, layer: nn.Module, inputs: Tensor, _outputs: Tensor) -> None:
-            rows = layer_inputs(layer, inputs).double()  # (G, R, D)
-            own = rows.mT @ rows if rows.shape[-1] <= self.max_in else rows.square().sum(dim=1)
+        def add(name: str, layer: nn.Module, inputs: Tensor, outputs: Tensor) -> None:
+            own, count = self.sum_over_inputs(layer, inputs, outputs)
             sums[name] = sums[name] + own if name in sums else own
-            num_rows[name] = num_rows.get(name, 0) + rows.shape[1]
+            num_rows[name] = num_rows.get(name, 0) + count
 
         layers = {
             f"{name}.weight".removeprefix("."): module
             for name, module in model.named_modules()
-            if _is_measured(module)
+            if self.is_measured(module)
         }
         with torch.no_grad(), observed(layers, add):
             for batch in train_batches(workload, self.n, seed=seed, device=device):
                 workload.forward(model, batch)
         return {name: (total / num_rows[name]).cpu() for name, total in sums.items()}
+
+    def is_measured(self, module: nn.Module) -> bool:
+        """Return whether a layer's weight gets statistics."""
+        return is_linear(module)
+
+    def sum_over_inputs(
+        self, layer: nn.Module, inputs: Tensor, _outputs: Tensor
+    ) -> tuple[Tensor, int]:
+        """Return the sum of the statistics over a layer's inputs, and the number of these."""
+        rows = layer_inputs(layer, inputs).double()  # (G, R, D)
+        own = rows.mT @ rows if rows.shape[-1] <= self.max_in else rows.square().sum(dim=1)
+        return own, rows.shape[1]
 
 
 def layer_inputs(module: nn.Module, inputs: Tensor) -> Tensor:
@@ -103,7 +114,8 @@ def layer_inputs(module: nn.Module, inputs: Tensor) -> Tensor:
     return inputs.reshape(1, -1, inputs.shape[-1])
 
 
-def _is_measured(module: nn.Module) -> bool:
+def is_linear(module: nn.Module) -> bool:
+    """Return whether a layer multiplies inputs by weights, in a form that `layer_inputs` knows."""
     if isinstance(module, nn.Conv2d):
         return module.padding_mode == "zeros" and not isinstance(module.padding, str)
     return isinstance(module, nn.Linear)

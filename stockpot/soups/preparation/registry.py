@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PREPARATIONS: Registry[type[Preparation]] = Registry(
     "preparation",
     {
+        "features": "stockpot.soups.preparation.layer_features:LayerFeatures",
         "fishers": "stockpot.soups.preparation.fisher_information:FisherInformation",
         "grams": "stockpot.soups.preparation.gram_matrices:GramMatrices",
     },

@@ -1,35 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
+import measured_nets
 import pytest
 import torch
-from torch import Generator, Tensor, nn
-from toy_workload import Toy
+from measured_nets import points
+from torch import Tensor, nn
 
 from stockpot.soups.preparation.gram_matrices import GramMatrices, layer_inputs
 
 
-class Built(Toy):
-    """The toy workload with another model."""
-
-    def __init__(self, build: Callable[[], nn.Module]) -> None:
-        super().__init__(seed=0, val_shifts=[], test_shifts=[], closed="val")
-        self._build = build
-
-    def build_model(self, generator: Generator) -> nn.Module:  # noqa: ARG002 (the protocol's)
-        return self._build()
-
-
 def measure(model: nn.Module, *, n: int = 8, max_in: int = 16384) -> dict[str, Tensor]:
-    preparation = GramMatrices(n, max_in)
-    workload = Built(lambda: model)
-    return preparation.compute(workload, model.state_dict(), seed=0, device="cpu")
-
-
-def points() -> Tensor:
-    drawn: Tensor = Built(nn.Identity).dataset("train").tensors[0]
-    return drawn.double()
+    return measured_nets.measure(GramMatrices(n, max_in), model)
 
 
 def test_of_a_linear_layer_it_is_the_mean_product_of_its_inputs() -> None:
