@@ -35,6 +35,7 @@ _SIDE_INFORMATION: Mapping[str, Callable[[Tensor], Any]] = {
     "features": lambda tensor: tensor.double().square() if tensor.ndim == 1 else _gram(tensor),
     "fishers": lambda tensor: Fisher(tensor.abs() + 1, norm=2.0),
     "grams": _gram,
+    "localized": lambda tensor: tensor > 0,
 }
 
 

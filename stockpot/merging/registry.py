@@ -27,6 +27,10 @@ METHODS: Registry[Method] = Registry(
         "iso_cts": "stockpot.merging.methods.iso_cts:iso_cts",
         "karcher": "stockpot.merging.methods.karcher:karcher",
         "linear": "stockpot.merging.methods.linear:linear",
+        "localize_and_stitch": "stockpot.merging.methods.localize_and_stitch:localize_and_stitch",
+        "localize_and_stitch_dataless": (
+            "stockpot.merging.methods.localize_and_stitch:localize_and_stitch_dataless"
+        ),
         "model_stock": "stockpot.merging.methods.model_stock:model_stock",
         "multislerp": "stockpot.merging.methods.multislerp:multislerp",
         "nearswap": "stockpot.merging.methods.nearswap:nearswap",

@@ -75,7 +75,8 @@ def check_scopes(recipes: Mapping[str, Recipe]) -> None:
 def is_of_model(recipe: Recipe) -> bool:
     """Whether a recipe has scope `model` and no measurements yet."""
     unmeasured = recipe.of_model is None and recipe.metric is None
-    return recipe.options.get("scope") == "model" and unmeasured
+    default = recipe.method_itself.options.get("scope")
+    return recipe.options.get("scope", default) == "model" and unmeasured
 
 
 def _of_models(recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:

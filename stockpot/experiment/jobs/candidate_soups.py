@@ -226,9 +226,9 @@ class CandidateSoups(Merges):
         for member in members:
             if preparation is not None and member not in self._prepared:
                 model = job.ingredients[member]
-                self._prepared[member] = prepare(
-                    job.root, job.workload, model, preparation, seed=job.seed, device=self.device
-                )
+                where: dict[str, Any] = {"base": job.base, "seed": job.seed, "device": self.device}
+                found = prepare(job.root, job.workload, model, preparation, **where)
+                self._prepared[member] = found
         # `IngredientStack` divides a sum once; equal bits need equal coefficients of 1 here. Rules
         # may have methods that do not divide by the sum of the coefficients.
         share = 1.0 if job.method == "linear" and not job.rules else 1 / len(members)

@@ -15,12 +15,13 @@ from stockpot.storage.store import Store
 from stockpot.workloads.spec import WorkloadSpec
 
 
-def prepare(
+def prepare(  # noqa: PLR0913 (what it depends on)
     root: Path,
     workload: WorkloadSpec,
     model: Model,
     preparation: Preparation,
     *,
+    base: Model,
     seed: int,
     device: str,
 ) -> Mapping[str, Any]:
@@ -35,10 +36,13 @@ def prepare(
         workload: provides the train split.
         model: the model to compute statistics of.
         preparation: the computation, with its options.
+        base: the model that it was fine-tuned from.
         seed: seed of the choice of examples, and of other random numbers.
         device: where it is computed.
     """
+    used = {"base": base.digest} if preparation.uses_base else {}
     key = content_key(
+        **used,
         digest=model.digest,
         preparation=repr(preparation),
         seed=seed,
@@ -49,6 +53,9 @@ def prepare(
     with Store(root).lock(key):
         if not path.is_file():
             weights = load_tensors(verify(root, model.checkpoint))
-            computed = preparation.compute(workload.build(), weights, seed=seed, device=device)
+            start = load_tensors(verify(root, base.checkpoint)) if used else None
+            computed = preparation.compute(
+                workload.build(), weights, seed=seed, device=device, base=start
+            )
             save_checkpoint(path, computed, {})
     return preparation.side_information(load_tensors(path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, float64, linalg
 
@@ -43,6 +44,8 @@ class FisherInformation:
         ValueError: an option is out of its range.
     """
 
+    uses_base: ClassVar[bool] = False
+
     estimator: str = "auto"
     n: int = 256
     draws: int = 1
@@ -72,7 +75,13 @@ class FisherInformation:
                 raise InputError(f"fisher: {error}; or set estimator: empirical") from error
 
     def compute(
-        self, workload: Workload, weights: Mapping[str, Tensor], *, seed: int, device: str
+        self,
+        workload: Workload,
+        weights: Mapping[str, Tensor],
+        *,
+        seed: int,
+        device: str,
+        base: Mapping[str, Tensor] | None = None,  # noqa: ARG002 (the protocol's)
     ) -> dict[str, Tensor]:
         """Estimate the information about each parameter of a model, in eval mode.
 
@@ -85,6 +94,7 @@ class FisherInformation:
             weights: the model's state dict.
             seed: seed of the choice of examples, and of sampled targets.
             device: where it is computed.
+            base: unused.
 
         Returns:
             A tensor of non-negative numbers for each parameter, of its shape, float32, on the

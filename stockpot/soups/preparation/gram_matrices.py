@@ -37,7 +37,13 @@ class GramMatrices(Preparation):
         check_whole_numbers(n=self.n, max_in=self.max_in)
 
     def compute(
-        self, workload: Workload, weights: Mapping[str, Tensor], *, seed: int, device: str
+        self,
+        workload: Workload,
+        weights: Mapping[str, Tensor],
+        *,
+        seed: int,
+        device: str,
+        base: Mapping[str, Tensor] | None = None,  # noqa: ARG002 (the protocol's)
     ) -> dict[str, Tensor]:
         """Compute the matrices of a model's linear and convolutional layers, in eval mode.
 
@@ -46,6 +52,7 @@ class GramMatrices(Preparation):
             weights: the model's state dict.
             seed: seed of the choice of examples.
             device: where it is computed.
+            base: unused.
 
         Returns:
             For each weight the mean over the layer's inputs x of x times x transposed, float64:

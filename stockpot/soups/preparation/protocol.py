@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -12,10 +12,22 @@ if TYPE_CHECKING:
 
 
 class Preparation(Protocol):
-    """Computes what a merge method needs to know about a model: a frozen dataclass of options."""
+    """Computes what a merge method needs to know about a model: a frozen dataclass of options.
+
+    Attributes:
+        uses_base: whether it depends on the model that the others were fine-tuned from.
+    """
+
+    uses_base: ClassVar[bool] = False
 
     def compute(
-        self, workload: Workload, weights: Mapping[str, Tensor], *, seed: int, device: str
+        self,
+        workload: Workload,
+        weights: Mapping[str, Tensor],
+        *,
+        seed: int,
+        device: str,
+        base: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Compute statistics of a model from inputs of train only; on the CPU.
 
@@ -24,6 +36,7 @@ class Preparation(Protocol):
             weights: the model's state dict.
             seed: seed of the choice of examples, and of other random numbers.
             device: where it is computed.
+            base: the state dict of the base, for those that use it.
         """
         ...
 

@@ -20,6 +20,7 @@ PREPARATIONS: Registry[type[Preparation]] = Registry(
         "features": "stockpot.soups.preparation.layer_features:LayerFeatures",
         "fishers": "stockpot.soups.preparation.fisher_information:FisherInformation",
         "grams": "stockpot.soups.preparation.gram_matrices:GramMatrices",
+        "localized": "stockpot.soups.preparation.localization:Localization",
     },
 )
 
