@@ -32,6 +32,7 @@ def _gram(tensor: Tensor) -> Tensor | None:
 
 # By the name of the argument, what methods take of each tensor besides its values.
 _SIDE_INFORMATION: Mapping[str, Callable[[Tensor], Any]] = {
+    "cross_grams": _gram,
     "features": lambda tensor: tensor.double().square() if tensor.ndim == 1 else _gram(tensor),
     "fishers": lambda tensor: Fisher(tensor.abs() + 1, norm=2.0),
     "grams": _gram,

@@ -41,6 +41,7 @@ METHODS: Registry[Method] = Registry(
         "ram": "stockpot.merging.methods.ram:ram",
         "ram_plus": "stockpot.merging.methods.ram:ram_plus",
         "regmean": "stockpot.merging.methods.regmean:regmean",
+        "regmean_plus_plus": "stockpot.merging.methods.regmean_plus_plus:regmean_plus_plus",
         "sce": "stockpot.merging.methods.sce:sce",
         "slerp": "stockpot.merging.methods.slerp:slerp",
         "task_arithmetic": "stockpot.merging.methods.task_arithmetic:task_arithmetic",

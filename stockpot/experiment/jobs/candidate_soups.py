@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from stockpot.merging.recipe import Recipe, RecipeOf
     from stockpot.merging.states import State, StateDict
     from stockpot.soups.concat.concatenate import WideNet
+    from stockpot.soups.preparation.protocol import JointPreparation, Preparation
 
 # By name, not imported: the training is part of the keys only of the soups that it makes.
 GROWTH: Registry[Any] = Registry("growth", {"train": "stockpot.experiment.jobs.growing:Growth"})
@@ -218,28 +219,38 @@ class CandidateSoups(Merges):
 
     def _recipe(self, members: Sequence[int]) -> Recipe:
         from stockpot.merging.recipe import Recipe
-        from stockpot.soups.preparation.cache import prepare
         from stockpot.soups.preparation.options import split_options
 
         job = self._job
         preparation, options = split_options(job.method, job.options)
-        for member in members:
-            if preparation is not None and member not in self._prepared:
-                model = job.ingredients[member]
-                where: dict[str, Any] = {"base": job.base, "seed": job.seed, "device": self.device}
-                found = prepare(job.root, job.workload, model, preparation, **where)
-                self._prepared[member] = found
         # `IngredientStack` divides a sum once; equal bits need equal coefficients of 1 here. Rules
         # may have methods that do not divide by the sum of the coefficients.
         share = 1.0 if job.method == "linear" and not job.rules else 1 / len(members)
-        return Recipe(
-            job.method,
-            (share,) * len(members),
-            options,
-            job.seed,
-            tuple(job.ingredients[member].digest for member in members),
-            tuple(self._prepared[member] for member in members if member in self._prepared),
-        )
+        digests = tuple(job.ingredients[member].digest for member in members)
+        recipe = Recipe(job.method, (share,) * len(members), options, job.seed, digests)
+        if preparation is None:
+            return recipe
+        return replace(recipe, side_information=self._known(preparation, members, recipe))
+
+    def _known(
+        self, preparation: Preparation | JointPreparation, members: Sequence[int], recipe: Recipe
+    ) -> tuple[Mapping[str, Any], ...]:
+        """Return the side information about some ingredients."""
+        from stockpot.soups.preparation.cache import prepare, prepare_together
+        from stockpot.soups.preparation.protocol import JointPreparation
+
+        job = self._job
+        models = [job.ingredients[member] for member in members]
+        if isinstance(preparation, JointPreparation):
+            return prepare_together(
+                job.root, job.workload, models, preparation, recipe, self.device
+            )
+        where: dict[str, Any] = {"base": job.base, "seed": job.seed, "device": self.device}
+        for member, model in zip(members, models, strict=True):
+            if member not in self._prepared:
+                found = prepare(job.root, job.workload, model, preparation, **where)
+                self._prepared[member] = found
+        return tuple(self._prepared[member] for member in members)
 
     def _finished(self, weights: State, members: Sequence[int]) -> StateDict:
         return self.finished(weights, _equal(members), self._uses_base)

@@ -99,7 +99,8 @@ def _conflicts(
     values, vectors = torch.linalg.eigh(total)  # ascending
     floor = _NOISE * values.abs().amax(dim=-1, keepdim=True)
     gains = (values > floor)[:, -rank:]
-    return vectors[:, :, -rank:] * gains[:, None]
+    chosen: Tensor = vectors[:, :, -rank:] * gains[:, None]
+    return chosen
 
 
 def _times(matrix: Tensor, gram: Tensor) -> Tensor:

@@ -46,11 +46,28 @@ def regmean(
     for the difference from the mean, so that the ridge (not in the paper) shrinks to the mean, not
     to 0.
     """
+    return closest_outputs("regmean", tensors, grams, coefficients, reduce=reduce, ridge=ridge)
+
+
+def closest_outputs(
+    method: str,
+    tensors: Sequence[Tensor],
+    grams: Sequence[Tensor | None],
+    coefficients: Sequence[float],
+    *,
+    reduce: float,
+    ridge: float,
+) -> Tensor:
+    """Solve RegMean's least squares; arguments are those of `regmean`, and errors name `method`.
+
+    Raises:
+        ValueError: as `regmean`.
+    """
     if not 0 <= reduce <= 1:
-        raise ValueError(f"regmean: reduce must be in [0, 1], got {reduce}")
+        raise ValueError(f"{method}: reduce must be in [0, 1], got {reduce}")
     if not 0 <= ridge < float("inf"):
-        raise ValueError(f"regmean: ridge must be finite and at least 0, got {ridge}")
-    parts = positive_shares("regmean", coefficients)
+        raise ValueError(f"{method}: ridge must be finite and at least 0, got {ridge}")
+    parts = positive_shares(method, coefficients)
     known = [gram for gram in grams if gram is not None]
     if len(known) < len(tensors) or not tensors[0].numel():
         return linear(tensors, parts)
@@ -63,7 +80,7 @@ def regmean(
         weight = part * _reduced(gram, reduce)
         total += weight
         pull += _times(weight, matrix - mean)
-    merged = mean + _solved(_raised(total, ridge), pull, ridge)
+    merged = mean + _solved(method, _raised(total, ridge), pull, ridge)
     return merged.mT.reshape(tensors[0].shape).to(tensors[0].dtype)
 
 
@@ -87,7 +104,7 @@ def _raised(gram: Tensor, ridge: float) -> Tensor:
     return gram + (added if gram.ndim == 2 else torch.diag_embed(added))
 
 
-def _solved(gram: Tensor, matrix: Tensor, ridge: float) -> Tensor:
+def _solved(method: str, gram: Tensor, matrix: Tensor, ridge: float) -> Tensor:
     """Return the inverse of the symmetric (G, D, D), or of the diagonal (G, D), times (G, D, K)."""
     if gram.ndim == 2:
         factor, is_singular = gram.unsqueeze(-1), bool((gram <= 0).any())
@@ -96,6 +113,6 @@ def _solved(gram: Tensor, matrix: Tensor, ridge: float) -> Tensor:
         is_singular = bool(info.any())
     if is_singular:
         raise ValueError(
-            f"regmean: ridge must be larger where inputs depend on each other, got {ridge}"
+            f"{method}: ridge must be larger where inputs depend on each other, got {ridge}"
         )
     return matrix / factor if gram.ndim == 2 else torch.cholesky_solve(matrix, factor)

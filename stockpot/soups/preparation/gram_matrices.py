@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from stockpot.soups.preparation.option_checks import check_whole_numbers
 from stockpot.soups.preparation.protocol import Preparation
 from stockpot.soups.preparation.train_examples import train_batches
 from stockpot.workloads.passes import empty_model
-from stockpot.workloads.protocol import Workload
+from stockpot.workloads.protocol import Batch, Workload
 from stockpot.workloads.responses import observed
 
 
@@ -66,6 +66,25 @@ class GramMatrices(Preparation):
         """
         model = empty_model(workload, device)
         model.load_state_dict(weights)
+        layers = {
+            f"{name}.weight".removeprefix("."): module
+            for name, module in model.named_modules()
+            if self.is_measured(module)
+        }
+        batches = train_batches(workload, self.n, seed=seed, device=device)
+        return self.means(workload, model, layers, batches)
+
+    def means(
+        self,
+        workload: Workload,
+        model: nn.Module,
+        layers: Mapping[str, nn.Module],
+        batches: Iterable[Batch],
+    ) -> dict[str, Tensor]:
+        """Return the mean of the statistics of some layers, by the names of their weights.
+
+        Layers that are not called have none.
+        """
         sums: dict[str, Tensor] = {}
         num_rows: dict[str, int] = {}
 
@@ -74,13 +93,8 @@ class GramMatrices(Preparation):
             sums[name] = sums[name] + own if name in sums else own
             num_rows[name] = num_rows.get(name, 0) + count
 
-        layers = {
-            f"{name}.weight".removeprefix("."): module
-            for name, module in model.named_modules()
-            if self.is_measured(module)
-        }
         with torch.no_grad(), observed(layers, add):
-            for batch in train_batches(workload, self.n, seed=seed, device=device):
+            for batch in batches:
                 workload.forward(model, batch)
         return {name: (total / num_rows[name]).cpu() for name, total in sums.items()}
 

@@ -139,5 +139,5 @@ def _largest(values: Sequence[Tensor], density: float) -> list[Tensor]:
     flat = torch.cat([value.flatten() for value in values])
     chosen = flat.topk(max(1, round(density * len(flat))), sorted=False).indices
     kept = torch.zeros_like(flat).index_fill_(0, chosen, 1)
-    pieces = kept.split([value.numel() for value in values])
+    pieces = torch.split(kept, [value.numel() for value in values])
     return [piece.view_as(value) for piece, value in zip(pieces, values, strict=True)]

@@ -9,14 +9,14 @@ from typing import Any
 from stockpot.errors import InputError, unknown_name
 from stockpot.merging.registry import METHODS
 from stockpot.soups.concat.options import CONCAT, check_concat
-from stockpot.soups.preparation.protocol import Preparation
+from stockpot.soups.preparation.protocol import JointPreparation, Preparation
 from stockpot.soups.preparation.registry import PREPARATIONS
 from stockpot.workloads.protocol import Workload
 
 
 def split_options(
     method_name: str, options: Mapping[str, Any]
-) -> tuple[Preparation | None, dict[str, Any]]:
+) -> tuple[Preparation | JointPreparation | None, dict[str, Any]]:
     """Build the preparation of a merge method from its part of the options.
 
     Args:
@@ -56,7 +56,7 @@ def check_preparation(method_name: str, options: Mapping[str, Any], workload: Wo
     """
     if method_name != "linear":  # looking up the others imports torch, which takes a second
         preparation, _ = split_options(method_name, options)
-        if preparation is not None:
+        if preparation is not None and not isinstance(preparation, JointPreparation):
             preparation.check(workload)
 
 

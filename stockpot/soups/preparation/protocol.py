@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from stockpot.merging.states import State, StateDict
     from stockpot.workloads.protocol import Workload
 
 
@@ -46,7 +48,36 @@ class Preparation(Protocol):
         Raises:
             InputError: they are not.
         """
+        return  # noqa: PLR1711 (an empty body would be abstract)
 
     def side_information(self, cached: Mapping[str, Tensor]) -> Mapping[str, Any]:
         """Return the argument of the merge method, by tensor name: the statistics themselves."""
         return cached
+
+
+MergeOf: TypeAlias = "Callable[[Sequence[State], Sequence[Mapping[str, Any]]], StateDict]"
+"""(the same tensors of M models, side information about each model) -> the merged tensors."""
+
+
+class JointPreparation(ABC):
+    """Computes what a merge method needs to know about models that are merged with each other."""
+
+    @abstractmethod
+    def compute_together(
+        self,
+        workload: Workload,
+        states: Sequence[State],
+        merge: MergeOf,
+        *,
+        seed: int,
+        device: str,
+    ) -> list[dict[str, Tensor]]:
+        """Compute the side information about each of M models from inputs of train only.
+
+        Args:
+            workload: provides the train split and the forward pass.
+            states: the state dicts of the models.
+            merge: merges some of their tensors by the method, with what is known so far.
+            seed: seed of the choice of examples.
+            device: where it is computed.
+        """

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from stockpot.plugins import Registry
 
 if TYPE_CHECKING:
-    from stockpot.soups.preparation.protocol import Preparation
+    from stockpot.soups.preparation.protocol import JointPreparation, Preparation
     from stockpot.storage.models import Model
 
-PREPARATIONS: Registry[type[Preparation]] = Registry(
+PREPARATIONS: Registry[type[Preparation] | type[JointPreparation]] = Registry(
     "preparation",
     {
+        "cross_grams": "stockpot.soups.preparation.cross_grams:CrossGrams",
         "features": "stockpot.soups.preparation.layer_features:LayerFeatures",
         "fishers": "stockpot.soups.preparation.fisher_information:FisherInformation",
         "grams": "stockpot.soups.preparation.gram_matrices:GramMatrices",

@@ -187,3 +187,30 @@ def test_a_preparation_that_could_not_be_written_is_made_by_the_next_run(
 
     assert after_the_fault == {}
     assert len(kept(job)) == 3
+
+
+@pytest.mark.parametrize("method", ["cat", "localize_and_stitch", "regmean_plus_plus"])
+def test_other_methods_that_take_data_are_prepared_once(job: SoupJob, method: str) -> None:
+    job = replace(job, method=method, options={"n": 4})
+    made = make_model(job, "cpu")
+    assert isinstance(made, Model)
+    before = kept(job)
+
+    (job.root / made.path).unlink()
+    again = make_model(job, "cpu")
+
+    assert isinstance(again, Model)
+    assert again.digest == made.digest
+    assert kept(job) == before
+    assert len(before) == (1 if method == "regmean_plus_plus" else 3)
+    assert weight_of(job, again).isfinite().all()
+
+
+def test_masks_depend_on_the_base_that_the_models_started_from(job: SoupJob) -> None:
+    job = replace(job, method="localize_and_stitch", options={"n": 4}, select="top_k")
+    job = replace(job, select_options={"k": 1})
+    make_model(job, "cpu")
+
+    make_model(replace(job, base=job.ingredients[2]), "cpu")
+
+    assert len(kept(job)) == 2
