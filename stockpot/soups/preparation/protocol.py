@@ -42,13 +42,13 @@ class Preparation(Protocol):
         """
         ...
 
-    def check(self, workload: Workload) -> None:
+    def check(self, workload: Workload) -> None:  # noqa: ARG002 (for those that override it)
         """Check that the options are for a workload; called before any work.
 
         Raises:
             InputError: they are not.
         """
-        return  # noqa: PLR1711 (an empty body would be abstract)
+        return
 
     def side_information(self, cached: Mapping[str, Tensor]) -> Mapping[str, Any]:
         """Return the argument of the merge method, by tensor name: the statistics themselves."""
