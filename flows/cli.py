@@ -23,6 +23,7 @@ from flows.merge_commands import explain, inspect, merge, verify
 from flows.options import Overrides, Params
 from flows.project_commands import check, new
 from flows.promote_commands import promote
+from flows.push_command import push
 from flows.reproduce_commands import reproduce
 from flows.sequence import sequence
 from flows.terminal import ERR, OUT
@@ -165,7 +166,7 @@ def gc(
 
 
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Models on disk": (merge, inspect, explain, verify, extract_lora),
+    "Models on disk": (merge, inspect, explain, verify, extract_lora, push),
     "Results": (compare, promote, reproduce, dimension),
     "Experiment": (sequence,),
     "Project": (new, check, gc),

@@ -13,7 +13,7 @@ from flows.cli import app
 PANELS = {
     "Experiment": ["run", "status", "ui", "sequence"],
     "Stages": ["base", "sweep", "soups", "tune", "diagnose", "evaluate", "report", "code"],
-    "Models on disk": ["merge", "inspect", "explain", "verify", "extract-lora"],
+    "Models on disk": ["merge", "inspect", "explain", "verify", "extract-lora", "push"],
     "Results": ["compare", "promote", "reproduce", "dimension"],
     "Project": ["new", "check", "gc"],
 }
