@@ -51,14 +51,8 @@ def push_model(
     check_model(folder)
     try:
         from huggingface_hub import HfApi, constants, get_token
-        from huggingface_hub.errors import HFValidationError
-        from huggingface_hub.utils import validate_repo_id
     except ModuleNotFoundError as error:
         raise InputError("push: needs huggingface_hub; pip install huggingface_hub") from error
-    try:
-        validate_repo_id(repository)
-    except HFValidationError as error:
-        raise InputError(f"{repository}: not the name of a repository: {error}") from error
     if constants.HF_HUB_OFFLINE:
         raise InputError("HF_HUB_OFFLINE is set; unset it to upload a model")
     api = HfApi(library_name="stockpot")
@@ -109,7 +103,7 @@ def check_model(folder: Path) -> None:
 @contextmanager
 def _in_words(repository: str, endpoint: str) -> Iterator[None]:
     """Say in words why the Hub did not do what it was asked for."""
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     # The base of all errors of the HTTP library, which differs between versions.
     http_error: type[BaseException] = HfHubHTTPError.__bases__[0]
@@ -117,6 +111,8 @@ def _in_words(repository: str, endpoint: str) -> Iterator[None]:
         yield
     except InputError:
         raise
+    except HFValidationError as error:
+        raise InputError(f"{repository}: not the name of a repository: {error}") from error
     except (http_error, OSError, RuntimeError, ValueError) as error:
         # An upload in a thread fails with a RuntimeError that has the reason as its cause.
         reason = error.__cause__ if isinstance(error, RuntimeError) else error
