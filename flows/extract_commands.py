@@ -56,11 +56,12 @@ def extract_lora(  # noqa: PLR0913, PLR0917 (one per option of the command)
 
     from stockpot.disk_merging.lora_extraction import LoraExtraction
     from stockpot.storage.hub import model_path
+    from stockpot.storage.weights.naming import named_like
     from stockpot.storage.weights.opening import open_source
 
     base_source = open_source(model_path(Path(), base))
     extraction = LoraExtraction(
-        open_source(model_path(Path(), finetuned), base_source),
+        named_like(open_source(model_path(Path(), finetuned), base_source), base_source),
         base_source,
         base,
         place,

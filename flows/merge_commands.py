@@ -171,10 +171,12 @@ def inspect(
         compare_weights,
     )
     from stockpot.storage.hub import model_path
+    from stockpot.storage.weights.naming import named_like
     from stockpot.storage.weights.opening import open_source
 
     base_source = None if base is None else open_source(model_path(Path(), base))
-    sources = [open_source(model_path(Path(), name), base_source) for name in models]
+    opened = [open_source(model_path(Path(), name), base_source) for name in models]
+    sources = [named_like(source, base_source or opened[0]) for source in opened]
     table = Table("", "model", "tensors", "numbers", "GB")
     for number, source in enumerate(sources):
         num_params = sum(tensor.num_elements for tensor in source.tensors.values())

@@ -41,6 +41,7 @@ from stockpot.storage.atomic_files import write_text
 from stockpot.storage.digests import FileState, digest_in_background
 from stockpot.storage.keys import content_key
 from stockpot.storage.weights.adapters import is_adapter
+from stockpot.storage.weights.naming import named_like
 from stockpot.storage.weights.opening import open_source
 from stockpot.storage.weights.output import ShardedOutput
 from stockpot.storage.weights.places import check_place
@@ -64,8 +65,9 @@ class MergeJob(RecordedMerge):
 
     @cached_property
     def sources(self) -> list[Source]:
-        """The models, opened."""
-        return [self._open(entry.path, self.base) for entry in self.file.entries]
+        """The models, opened, under the names of the base, or without one of the first model."""
+        opened = [self._open(entry.path, self.base) for entry in self.file.entries]
+        return [named_like(source, self.base or opened[0]) for source in opened]
 
     @cached_property
     def base(self) -> Source | None:

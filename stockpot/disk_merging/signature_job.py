@@ -19,6 +19,7 @@ from stockpot.errors import InputError
 from stockpot.merging.recipe import Recipe
 from stockpot.merging.signature_layers import NUM_LAYERS, SIGNATURES, split_layers
 from stockpot.storage.local_paths import located
+from stockpot.storage.weights.naming import named_like
 from stockpot.storage.weights.sources import Source
 
 
@@ -27,13 +28,14 @@ class SignatureJob(MergeJob):
 
     @cached_property
     def sources(self) -> list[Source]:
-        """The models and patches, opened, in the order of their roles."""
-        return [
+        """The models and patches, opened, in the order of their roles, under the same names."""
+        opened = [
             open_patch(located(self.folder, entry.path))
             if entry.role == "patch"
             else self._open(entry.path, self.base)
             for entry in self.file.entries
         ]
+        return [named_like(source, self.base or opened[0]) for source in opened]
 
     @property
     def reference(self) -> Source:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from stockpot.disk_merging.origins import Origin, TensorInputs
 from stockpot.storage.weights.adapted import AdaptedSource
 from stockpot.storage.weights.model_config import read_config
+from stockpot.storage.weights.rearranged import RearrangedSource
 from stockpot.storage.weights.tensor_names import tied_names
 
 
@@ -45,8 +46,11 @@ def is_tied(head: Origin) -> bool:
     Raises:
         InputError: its config.json is not readable.
     """
-    source = head.source
-    if isinstance(source, AdaptedSource) and head.name in {*source.changes, *source.replaced}:
+    source, name = head.source, head.name
+    if isinstance(source, RearrangedSource):
+        name = source.parts[name][0].name if head.exists else name
+        source = source.inner
+    if isinstance(source, AdaptedSource) and name in {*source.changes, *source.replaced}:
         return False  # the adapter has trained a separate head
     config = read_config(source.folder)
     # Some architectures tie it unless their configuration says otherwise.

@@ -10,6 +10,7 @@ from functools import partial
 from stockpot.disk_merging.merge_file import Exceptions
 from stockpot.disk_merging.origins import Origin, TensorInputs
 from stockpot.errors import InputError
+from stockpot.storage.weights.naming import rename_hint
 from stockpot.storage.weights.sources import Source
 from stockpot.storage.weights.tensor_names import has_vocabulary_rows
 
@@ -33,10 +34,11 @@ def check_none_missing(
         pair = number_of[id(other.source)], number_of[id(first.source)]
         differing.setdefault(pair, []).append(inputs.name)
     for (number, first_number), names in differing.items():
+        hint = rename_hint(models[number], models[first_number])
         raise InputError(
             f"model {number}: tensors {sorted(names)[:3]} are not in both it and model "
             f"{first_number}; merge models of one base, or set `missing: skip` or `base`, or "
-            "`exclude`"
+            "`exclude`" + (f"; {hint}" if hint else "")
         )
 
 
