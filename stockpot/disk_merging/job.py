@@ -89,6 +89,12 @@ class MergeJob(RecordedMerge):
         """The files of weights."""
         return [file for model in self.inputs for file in model.files]
 
+    @property
+    def protected(self) -> list[Path] | None:
+        """What must survive if a model is replaced, the files that are copied included."""
+        own = super().protected
+        return own if own is None or self.companions is None else [*own, self.companions.folder]
+
     @cached_property
     def plans(self) -> list[TensorPlan]:
         """The plan of each tensor.

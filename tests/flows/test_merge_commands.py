@@ -54,17 +54,22 @@ def test_force_replaces_a_merge_and_no_input(stockpot: Stockpot, folder: Path) -
     stockpot("merge", "merge.yaml", "merged")
     (folder / "merge.yaml").write_text("method: linear\nmodels: [a.safetensors]")
     (folder / "own.yaml").write_text("method: linear\nmodels: [merged, b.safetensors]")
+    (folder / "files.yaml").write_text(
+        "method: linear\nmodels: [a.safetensors]\nconfig_from: merged"
+    )
 
     again = stockpot("merge", "merge.yaml", "merged")
     forced = stockpot("merge", "merge.yaml", "merged", "--force")
     of_itself = stockpot("merge", "own.yaml", "merged", "--force")
+    of_its_files = stockpot("merge", "files.yaml", "merged", "--force")
 
     assert again[0] == 2
     assert "exists already" in again[1]
     assert forced[0] == 0, forced[1]
     assert load_file(folder / "merged" / "model.safetensors")["w"].unique().tolist() == [1.0]
-    assert of_itself[0] == 2
-    assert "is in use" in of_itself[1]
+    for code, said in (of_itself, of_its_files):
+        assert code == 2
+        assert "is in use" in said
 
 
 def test_verify_sees_one_flipped_bit(stockpot: Stockpot, folder: Path) -> None:

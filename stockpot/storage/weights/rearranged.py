@@ -103,6 +103,7 @@ def rearranged(
         tensors,
         inner.metadata,
         notes=(*inner.notes, note),
+        components=inner.components,
         inner=inner,
         parts=parts,
     )
