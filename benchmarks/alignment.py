@@ -6,6 +6,11 @@ REPAIR, and with activation matching without and with REPAIR. Then soups of four
 are defined in tests/support:
 
     PYTHONPATH=tests/support python benchmarks/alignment.py [PAIRS]
+
+With `seeds`, the figures of docs/reference/papers.md: pairs of conv nets over seeds, each of which
+changes the splits and both nets; means with 95 % intervals (Student, over seeds):
+
+    PYTHONPATH=tests/support python benchmarks/alignment.py seeds [SEEDS]
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ from functools import partial
 import torch
 from alignment_nets import ResidualNet, Transformer
 from digits_pairs import TRAININGS, Barriers, Pair, Training
+from over_seeds import over_seeds, verdict, with_interval
 
 from stockpot.merging.engine import merge_states
 from stockpot.merging.recipe import Recipe
@@ -44,6 +50,9 @@ VARIANTS: Mapping[str, Training] = {
 def main() -> None:
     """Train all pairs and print the figures."""
     torch.set_num_threads(1)
+    if sys.argv[1:2] == ["seeds"]:
+        print_over_seeds(int(sys.argv[2]) if len(sys.argv) > 2 else 5)
+        return
     num_pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     print(f"{'':<28} {'val':>6} {'barriers':>12}   fall of loss / accuracy barrier, %")
     print(f"{'net':<28} {'acc.':>6} {'loss':>6} {'acc.':>5}", *(f"{x:>21}" for x in COLUMNS))
@@ -70,6 +79,29 @@ def print_pair(name: str, pair: Pair) -> None:
         *(f"{falls(before, after):>21}" for after in measured),
         flush=True,
     )
+
+
+def print_over_seeds(num_seeds: int) -> None:
+    """Print the fall of the loss barrier, and what the soup of two nets gains on test."""
+    barriers, apart, one_net = [], [], []
+    for seed in range(num_seeds):
+        pair = Pair(TRAININGS["conv net"], (2 * seed + 1, 2 * seed + 2), split_seed=seed)
+        before = pair.barriers(pair.second, is_repaired=False)
+        after = pair.barriers(pair.weights_matched, is_repaired=True)
+        barriers.append(100 * (1 - after.loss / before.loss))
+        recipe = Recipe("linear", (1.0, 1.0))
+        plain = merge_states([pair.first, pair.second], recipe)
+        aligned = [pair.first, pair.weights_matched]
+        merged = merge_states(aligned, recipe)
+        soup = repair(pair.net, aligned, (1, 1), merged, pair.workload.forward, pair.batches)
+        own = 100 * pair.accuracy(soup, "test")
+        apart.append(own - 100 * pair.accuracy(plain, "test"))
+        nets = (pair.accuracy(net, "test") for net in (pair.first, pair.second))
+        one_net.append(own - 100 * statistics.mean(nets))
+    print(f"fall of the loss barrier, %: {with_interval(over_seeds(barriers), sign='')}")
+    for name, values in {"average without alignment": apart, "mean net": one_net}.items():
+        less = over_seeds(values)
+        print(f"soup minus the {name}, points on test: {with_interval(less)} ({verdict(less)})")
 
 
 def falls(before: Barriers, after: Barriers) -> str:

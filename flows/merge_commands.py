@@ -68,18 +68,9 @@ def merge(
         return
     if config is None or place is None:
         raise InputError("merge: needs CONFIG and OUT; `stockpot merge --help` shows an example")
-    from stockpot.disk_merging.mergekit_form import load_merge, model_paths
-    from stockpot.storage.weights.model_files import digest_ahead
-
-    if not dry_run:
-        digest_ahead(model_paths(config))  # while torch is being imported
-    file = load_merge(config)  # before it is, so that errors are shown at once
+    job = _job(config, place, remove=remove, force=force, reads_ahead=not dry_run)
     from stockpot.disk_merging.adapter_job import AdapterMergeJob
-    from stockpot.disk_merging.job_kinds import job_kind
-    from stockpot.disk_merging.signature_job import removing
 
-    kind = job_kind(file.method, file.output)
-    job = kind(removing(file) if remove else file, config.parent, place, force)
     if isinstance(job, AdapterMergeJob):
         _merge_adapters(job, dry_run=dry_run)
         return
@@ -95,6 +86,23 @@ def merge(
         f"{place}: {job.summary} in {time.monotonic() - start:.1f} s. "
         f"Next: stockpot explain {place}",
     )
+
+
+def _job(
+    config: Path, place: Path, *, remove: bool, force: bool, reads_ahead: bool
+) -> MergeJob | AdapterMergeJob:
+    """Read a merge file, and open what it names."""
+    from stockpot.disk_merging.mergekit_form import load_merge, model_paths
+    from stockpot.storage.weights.model_files import digest_ahead
+
+    if reads_ahead:
+        digest_ahead(model_paths(config))  # while torch is being imported
+    file = load_merge(config)  # before it is, so that errors are shown at once
+    from stockpot.disk_merging.job_kinds import job_kind
+    from stockpot.disk_merging.signature_job import removing
+
+    kind = job_kind(file.method, file.output)
+    return kind(removing(file) if remove else file, config.parent, place, force)
 
 
 def explain(model: Model) -> None:

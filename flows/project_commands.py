@@ -90,21 +90,27 @@ def check(  # noqa: PLR0913, PLR0917 (one per option of the command)
         if str(Path.cwd()) not in sys.path:
             sys.path.append(str(Path.cwd()))
         kind = kind_of(name) if kind is None else kind
-        values = _parsed(options or [])
-        if kind == "workload":
-            from stockpot.workloads.spec import WorkloadSpec
-
-            given = tuple(sorted(values.items()))
-            spec = WorkloadSpec(
-                name, seed, tuple(val_shifts or ()), tuple(test_shifts or ()), given
-            )
-            results = _check_workload(spec)
-        elif val_shifts or test_shifts:
-            raise InputError(f"check: shifts are of a workload, got them with the {kind} {name!r}")
-        else:
-            results = check_plugin(kind, name, values)
+        shifts = (tuple(val_shifts or ()), tuple(test_shifts or ()))
+        results = _check_named(kind, name, _parsed(options or []), seed, shifts)
     if _show_checks(f"{kind} {name}", results):
         raise typer.Exit(1)
+
+
+def _check_named(
+    kind: str,
+    name: str,
+    options: dict[str, Any],
+    seed: int,
+    shifts: tuple[tuple[str, ...], tuple[str, ...]],
+) -> Iterator[CheckResult]:
+    """Check a workload with its shifts of val and of test, or another plugin."""
+    if kind == "workload":
+        from stockpot.workloads.spec import WorkloadSpec
+
+        return _check_workload(WorkloadSpec(name, seed, *shifts, tuple(sorted(options.items()))))
+    if any(shifts):
+        raise InputError(f"check: shifts are of a workload, got them with the {kind} {name!r}")
+    return check_plugin(kind, name, options)
 
 
 def _parsed(options: list[str]) -> dict[str, Any]:

@@ -100,22 +100,9 @@ def merge(
     if all(on_disk):
         if output is None:
             raise InputError("merge: output is required for models on disk, got nothing")
-        differing = _differing_options(method, options, len(models))
-        entries = [
-            {
-                "path": str(path),
-                "coefficient": share,
-                "options": {name: values[place] for name, values in differing.items()},
-            }
-            for place, (path, share) in enumerate(zip(models, shares, strict=True))
-        ]
-        shared = {name: value for name, value in options.items() if name not in differing}
-        content = {"method": method, "models": entries, "options": shared, "seed": seed}
+        content = _file_content(models, method, shares, options) | {"seed": seed}
         content |= {} if base is None else {"base": str(base)}
-        job = MergeJob(validated(MergeFile, content, "merge"), Path(), Path(output))
-        job.check()
-        job.run(lambda _num_bytes: None)
-        return job.place
+        return _merged_on_disk(content, Path(output))
     if output is not None:
         raise InputError("merge: output is for models on disk, got state dicts")
     recipe = Recipe(method, shares, options, seed)
@@ -140,3 +127,28 @@ def _differing_options(
                 f"{num_models} models"
             )
     return found
+
+
+def _file_content(
+    paths: Sequence[Any], method: str, shares: Sequence[float], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the content of a merge file for models on disk."""
+    differing = _differing_options(method, options, len(paths))
+    entries = [
+        {
+            "path": str(path),
+            "coefficient": share,
+            "options": {name: values[place] for name, values in differing.items()},
+        }
+        for place, (path, share) in enumerate(zip(paths, shares, strict=True))
+    ]
+    shared = {name: value for name, value in options.items() if name not in differing}
+    return {"method": method, "models": entries, "options": shared}
+
+
+def _merged_on_disk(content: dict[str, Any], place: Path) -> Path:
+    """Merge as a merge file of this content says; return the place."""
+    job = MergeJob(validated(MergeFile, content, "merge"), Path(), place)
+    job.check()
+    job.run(lambda _num_bytes: None)
+    return job.place

@@ -200,6 +200,18 @@ class Experiment(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _templates_are_of_dense_nets(self) -> Experiment:
+        is_pruned = any(self.sweep.final.possible_values("sparsity"))
+        for soup in self.soups:
+            is_mixed = soup.merge_method == CONCAT and soup.merge_options.get("templates")
+            if is_pruned and is_mixed and not soup.ingredients:
+                raise ValueError(
+                    f"soups: {soup.name!r} grows by templates, which fill the zeros of pruned "
+                    "ingredients; remove templates, or sparsity from the sweep"
+                )
+        return self
+
 
 def _has_no_masks(soup: SoupSection) -> bool:
     """Whether a soup of all ingredients does not say what becomes of masks."""

@@ -21,10 +21,9 @@ from stockpot.experiment.jobs.soups import SoupJob
 from stockpot.experiment.jobs.training import TrainingJob
 from stockpot.experiment.jobs.tuning import TuningJob
 from stockpot.experiment.provenance import Provenance
+from stockpot.experiment.recorded_search import search_of, trains, with_scores
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.importing.sources import source_at
-from stockpot.soups.tuning.registry import SEARCHES
-from stockpot.soups.tuning.search import Found, Search, SearchContext
 from stockpot.storage.checkpoints import Checkpoint, verify
 from stockpot.storage.digests import DigestCache
 from stockpot.storage.models import Model
@@ -113,7 +112,10 @@ def rebuild(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(verify(root, reference))
     try:
-        tensors = load_tensors(place / _job(provenance, root, place).work(device).path)
+        job = _job(provenance, root, place)
+        if isinstance(job, TuningJob) and job.is_trained:
+            job = with_scores(job, device)
+        tensors = load_tensors(place / job.work(device).path)
     except CannotMake as error:
         raise StageFailed(f"{recorded.name}: cannot be rebuilt: {error}") from error
     path = place / "again.safetensors"
@@ -169,6 +171,8 @@ def _needed(provenance: Provenance) -> list[Checkpoint]:
     ingredients += [provenance.anchor] if provenance.anchor else []
     recipe = provenance.model.details.get("recipe", {})
     is_unused = provenance.model.kind == "tuned" and not METHODS[recipe["method"]].needs_base
+    # A search of the user's own that trains may read the base, whatever its method.
+    is_unused = is_unused and not (":" in recipe["search"] and trains(recipe))
     return ingredients if provenance.base is None or is_unused else [provenance.base, *ingredients]
 
 
@@ -232,7 +236,7 @@ def _merging_job(provenance: Provenance, frame: Mapping[str, Any]) -> SoupJob | 
         "metric": "",
     }
     if recorded.kind == "tuned":
-        return TuningJob(**frame, **choices, search=_search_of(recorded))
+        return TuningJob(**frame, **choices, search=search_of(recorded))
     from stockpot.merging.name_rules import NameRule
 
     made = {
@@ -243,36 +247,6 @@ def _merging_job(provenance: Provenance, frame: Mapping[str, Any]) -> SoupJob | 
         "corruptions": recorded.details.get("corruptions", {}),
     }
     return SoupJob(**frame, **choices, select=None, **made)
-
-
-def _search_of(recorded: Model) -> Search:
-    """Return a search that finds what was recorded; one that trains has to run again."""
-    recipe = recorded.details["recipe"]
-    if recipe["search"] != "bilevel":
-        return _RecordedSearch(recorded)
-    kind = SEARCHES["bilevel"]
-    return kind.build(**{name: recipe[name] for name in kind.options})
-
-
-@dataclass(frozen=True, slots=True)
-class _RecordedSearch:
-    """The search of a tuned soup, which finds the coefficients that were recorded."""
-
-    model: Model
-
-    @property
-    def recipe(self) -> dict[str, Any]:
-        recipe: dict[str, Any] = self.model.details["recipe"]
-        return recipe
-
-    study = recipe
-
-    def find(self, context: SearchContext) -> Found:
-        details, recipe = self.model.details, self.recipe
-        named = details.get("layer_coefficients", {"model": details["coefficients"]})
-        rows = {group: [row[name] for name in context.names] for group, row in named.items()}
-        per, options = recipe.get("per", "model"), recipe.get("options", {})
-        return Found(recipe["method"], per, rows, trials=[], options=options)
 
 
 def _reference(name: str, kind: str, reference: Checkpoint) -> Model:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -19,6 +20,7 @@ from stockpot.soups.selection.candidates import (
     Selection,
 )
 from stockpot.soups.tuning.custom_search import Mixing
+from stockpot.soups.tuning.search import Found, SearchContext, trial_json
 
 _TURNS = itertools.count()
 
@@ -69,6 +71,52 @@ def each_alone(mixing: Mixing, *, share: Annotated[float, Field(gt=0, le=1)] = 1
         for model in range(count)
     ]
     return max(candidates, key=mixing.score)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Descent:
+    """Train the two best ingredients together, from the base on."""
+
+    trains = True
+
+    steps: int = 3
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The search in the form of manifests."""
+        place = "custom_merging:Descent"
+        return {"search": place, "method": "linear", "objectives": ["val"], "steps": self.steps}
+
+    study = recipe
+
+    def find(self, context: SearchContext) -> Found:
+        """Take steps of the mean against its gradient on half of train."""
+        count = len(context.names)
+        row = [1.0 if place in context.order[:2] else 0.0 for place in range(count)]
+        from_base = context.mixture("model", is_from_base=True).weights({"model": [0.0] * count})
+        weights = context.mixture("model").weights({"model": row})
+        halves = context.halves_of_train(16).pairs(1)
+        for objective, _ in itertools.islice(halves, self.steps):
+            _, gradient, _ = objective(weights, 1.0)
+            weights |= {name: weights[name] - 0.1 * slope for name, slope in gradient.items()}
+        weights = {name: 0.9 * tensor + 0.1 * from_base[name] for name, tensor in weights.items()}
+        trials = [trial_json(0, [context.score_weights(weights)], "sampler")]
+        return Found("linear", "model", {"model": row}, trials, weights=weights)
+
+
+class Untold(Descent):
+    """Train, but do not say so."""
+
+    trains = False
+
+
+class Forgetful(Descent):
+    """Leave the options out of the recipe."""
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The search without its steps."""
+        return {"search": "custom_merging:Forgetful", "method": "linear", "objectives": ["val"]}
 
 
 def too_few(mixing: Mixing) -> list[float]:  # noqa: ARG001

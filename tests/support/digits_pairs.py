@@ -45,8 +45,8 @@ TRAININGS: Mapping[str, Training] = {
 class DigitsWith(Digits):
     """The digits with another net, whose tensors are drawn as He et al. do."""
 
-    def __init__(self, build: Callable[[], nn.Module]) -> None:
-        super().__init__(0, ["noise"], ["blur"])
+    def __init__(self, build: Callable[[], nn.Module], seed: int = 0) -> None:
+        super().__init__(seed, ["noise"], ["blur"])
         self._build = build
 
     def build_model(self, generator: Generator) -> nn.Module:
@@ -70,8 +70,10 @@ class Barriers:
 class Pair:
     """Two nets that were trained apart from weights of their own, as they are and matched."""
 
-    def __init__(self, training: Training, seeds: tuple[int, int] = (1, 2)) -> None:
-        self.workload = DigitsWith(training.build)
+    def __init__(
+        self, training: Training, seeds: tuple[int, int] = (1, 2), split_seed: int = 0
+    ) -> None:
+        self.workload = DigitsWith(training.build, split_seed)
         self.net = self.workload.build_model(Generator().manual_seed(0)).eval()
         self.first, self.second = (self._train(training, seed) for seed in seeds)
         train = self.workload.dataset("train")
@@ -100,9 +102,9 @@ class Pair:
         of_accuracy = LineScores(line.shares, tuple(accuracies))
         return Barriers(line.loss_barrier, of_accuracy.accuracy_barrier)
 
-    def accuracy(self, state: State) -> float:
-        """Return the share of val examples that are right."""
-        images, targets = self.workload.dataset("val").tensors
+    def accuracy(self, state: State, split: str = "val") -> float:
+        """Return the share of a split's examples that are right."""
+        images, targets = self.workload.dataset(split).tensors
         return float(accuracy(outputs(self.net, dict(state), images), targets).mean())
 
     def _loss(self, state: State) -> float:

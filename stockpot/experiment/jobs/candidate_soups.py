@@ -203,11 +203,19 @@ class CandidateSoups(Merges):
         if not is_trained(options):
             return self._side_by_side(members), {}
         setting = (self.workload.build(), _partial_folder(self.root), key, self._job.seed)
-        growth = GROWTH["train"](*setting, self.device, options, self._job.save_every_seconds)
-        if not options.get("stages"):
-            return growth.grow(self._side_by_side(members)), {}
+        chosen = [self.ingredients[member] for member in members]
+        growth = GROWTH["train"](
+            *setting,
+            self.device,
+            options,
+            self._job.save_every_seconds,
+            [model.name for model in chosen if not model.is_dense],
+        )
         states = [self.states[member] for member in members]
-        boosted = growth.boost(states, coefficients_of(len(members), options), self._base)
+        coefficients = coefficients_of(len(members), options)
+        if not options.get("stages"):
+            return growth.grow(states, coefficients), {}
+        boosted = growth.boost(states, coefficients, self._base)
         return boosted.wide, {"boosting": boosted.steps}
 
     def _side_by_side(self, members: Sequence[int]) -> WideNet:

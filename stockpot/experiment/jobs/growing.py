@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,14 @@ from stockpot.ingredients.finetuning.divergence import Diverged
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.finetuning.loop import fine_tune
 from stockpot.ingredients.finetuning.partial_state import PartialState
+from stockpot.merging.sparse_masks import Mask, nonzero_mask
 from stockpot.merging.states import State, StateDict
-from stockpot.soups.concat.concatenate import WideNet, concatenate, observed_layers
+from stockpot.soups.concat.concatenate import (
+    WideNet,
+    concatenate,
+    kept_entries,
+    observed_layers,
+)
 from stockpot.soups.concat.options import CONCAT_OPTIONS
 from stockpot.storage.checkpoints import load_tensors, save_checkpoint
 from stockpot.workloads.passes import Examples, empty_model, put_weights
@@ -39,6 +45,7 @@ class Growth:
         device: where to train.
         options: of `concat`.
         save_every_seconds: minimum time between two saves of the state of a run.
+        pruned: names of ingredients that are pruned, among those that are put side by side.
     """
 
     workload: Workload
@@ -48,16 +55,32 @@ class Growth:
     device: str
     options: Mapping[str, Any]
     save_every_seconds: float
+    pruned: Sequence[str] = ()
 
-    def grow(self, wide: WideNet) -> WideNet:
-        """Train the wide net.
+    def grow(self, states: Sequence[State], coefficients: Sequence[float]) -> WideNet:
+        """Put nets side by side, and train the wide net.
 
         The weights between the nets start at 0, where it is the nets' ensemble, or with `templates`
-        as mixtures of the nets' own weights, as all weights between hidden units then stay.
+        as mixtures of the nets' own weights, as all weights between hidden units then stay. The
+        zeros of pruned nets stay 0.
+
+        Args:
+            states: the weights of the nets, on the CPU.
+            coefficients: the factors of their outputs.
+
+        Raises:
+            InputError: the nets cannot be put side by side, or are pruned and `templates` are set.
 
         Source: Pham et al. 2024 (MixtureGrowth, https://arxiv.org/abs/2311.04251).
         """
-        tuned = self._trained(self.workload, wide.weights, "grown")
+        if self.pruned and self._option("templates"):
+            raise InputError(
+                f"concat: templates are for nets that are not pruned, got {[*self.pruned]}: "
+                "mixtures of templates fill zeros; remove templates, or sparsity from the sweep"
+            )
+        wide = concatenate(self.workload, states, coefficients)
+        mask = kept_entries(self.workload, states) if self.pruned else None
+        tuned = self._trained(self.workload, wide.weights, "grown", mask)
         return WideNet(tuned, wide.num_nets, wide.num_norms)
 
     def boost(self, states: list[State], coefficients: list[float], base: State) -> Boosted:
@@ -65,7 +88,8 @@ class Growth:
 
         A further net starts from the base, with a head of zeros, and is trained on the loss of the
         sum of all outputs, in which the nets before it are fixed. It is added with the factor in
-        [0, 2] that minimises the loss on train, times `eta`, so the loss on train never rises.
+        [0, 2] that minimises the loss on train, times `eta`, so the loss on train never rises. If
+        nets are pruned, a further one has the mask of the first.
 
         Args:
             states: the weights of the first nets, on the CPU.
@@ -87,11 +111,12 @@ class Growth:
             name: torch.zeros_like(tensor) if name.rpartition(".")[0] == head.name else tensor
             for name, tensor in base.items()
         }
+        mask = nonzero_mask(states[0]) if self.pruned else None
         train = Examples(self.workload, self.workload.dataset("train"), self.device)
         steps: list[dict[str, float]] = []
         for stage in range(1, self._option("stages") + 1):
             known = self._net(concatenate(self.workload, states, coefficients).weights)
-            own = self._trained(_LeftOver(self.workload, known), start, f"stage-{stage}")
+            own = self._trained(_LeftOver(self.workload, known), start, f"stage-{stage}", mask)
             before, added = train.outputs(known), train.outputs(self._net(own))
             step, losses = _best_step(train, before, added, self._option("eta"))
             states, coefficients = [*states, own], [*coefficients, step]
@@ -106,7 +131,7 @@ class Growth:
         put_weights(net, {name: tensor.to(self.device) for name, tensor in weights.items()})
         return net
 
-    def _trained(self, workload: Workload, start: State, name: str) -> StateDict:
+    def _trained(self, workload: Workload, start: State, name: str, mask: Mask | None) -> StateDict:
         """Train weights, or read them if an interrupted run of this key has trained them."""
         done = self.folder / f"{self.key}-{name}.safetensors"
         if done.is_file():
@@ -127,7 +152,13 @@ class Growth:
         partial = PartialState(self.folder / f"{self.key}-{name}.part", self.save_every_seconds)
         try:
             tuned = fine_tune(
-                workload, start, how, split="train", device=self.device, partial=partial
+                workload,
+                start,
+                how,
+                split="train",
+                device=self.device,
+                partial=partial,
+                mask=mask,
             )
         except Diverged as error:
             raise CannotMake(f"{name}: {error}") from error

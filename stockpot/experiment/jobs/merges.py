@@ -45,7 +45,11 @@ class Merges:
         return self.scorer.val_values(self.finished(mean, dict.fromkeys(members, 1.0)))
 
     def finished(
-        self, weights: State, shares: Mapping[int, float], with_base: bool = False
+        self,
+        weights: State,
+        shares: Mapping[int, float],
+        with_base: bool = False,
+        trained: Sequence[State] | None = None,
     ) -> StateDict:
         """Return merged weights as their soup is saved: recalibrated, or repaired.
 
@@ -53,10 +57,15 @@ class Merges:
             weights: the merge.
             shares: the coefficients of its ingredients, by their positions.
             with_base: whether the base is part of it.
+            trained: the weights of all ingredients if they were trained further, on the device;
+                None: they are as stored.
         """
         coefficients = [*shares.values()]
-        is_repaired = self._finishing.repairs(coefficients, with_base=with_base)
-        parents = [self.states[place] for place in shares] if is_repaired else []
+        parents: list[State] = []
+        if self._finishing.repairs(coefficients, with_base=with_base):
+            parents = [(trained or self.states)[place] for place in shares]
+        if trained:  # their BatchNorm statistics are those from before the training
+            parents = [self._finishing.recalibrated(parent, 2) for parent in parents]
         return self._finishing(weights, parents, coefficients, with_base=with_base)
 
     def repair_details(

@@ -60,8 +60,8 @@ def merge_by_corruption(
             f"the corruptions {sorted(groups)}; set sweep.space.corruption to a choice of none and "
             "others, or list the ingredients of each"
         )
-    clean = _mean(groups.pop(CLEAN))
-    models = [clean, clean, *(_mean(groups[name]) for name in sorted(groups))]
+    clean = _mean(groups.pop(CLEAN), masks)
+    models = [clean, clean, *(_mean(groups[name], masks) for name in sorted(groups))]
     num_layers, own = split_layers(options)
     factors = (1 / len(groups),) * len(groups)
     recipe = replace(Recipe.of(weight_signatures, (1.0, 0.0, *factors), own), masks=masks)
@@ -78,8 +78,8 @@ def merge_by_corruption(
     return merged, names
 
 
-def _mean(states: Sequence[State]) -> StateDict:
-    return merge_states(states, Recipe.of(linear, (1.0,) * len(states)))
+def _mean(states: Sequence[State], masks: Masks | None) -> StateDict:
+    return merge_states(states, replace(Recipe.of(linear, (1.0,) * len(states)), masks=masks))
 
 
 def _axes(workload: Workload, weights: State) -> dict[str, int]:

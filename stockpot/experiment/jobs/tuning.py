@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stockpot.errors import InputError
 from stockpot.experiment.jobs.job import MergingJob
 from stockpot.experiment.jobs.merges import Merges
 from stockpot.scoring.key_parts import val_scores_key_parts
@@ -86,6 +87,11 @@ class TuningJob(MergingJob):
         context = _OnVal(self, device)
         paths = [verify(self.root, model.checkpoint) for model in self.ingredients]
         found = self.search.find(context)
+        if found.weights is not None and not self.is_trained:
+            raise InputError(
+                f"tune {self.name!r}: search {self.recipe['search']!r} must say `trains = True` in "
+                "its class, since it returns weights, got a search that is said not to train"
+            )
         used = used_models(found.rows, len(paths), found.method)
         if found.weights is not None:  # made by training all of them
             used = [*range(len(paths))]

@@ -56,15 +56,7 @@ def main_directions(
     """
     from peft import EvaConfig, LoraConfig, get_eva_state_dict
 
-    least = NEEDED_TIMES_RANK * how.adapter_rank
-    size = min(num_examples(data), max(_BATCH_SIZE, least))
-    if size < least:
-        raise InputError(
-            f"adapter_rank: EVA needs {NEEDED_TIMES_RANK} times as many examples, got {size} for "
-            f"{how.adapter_rank}"
-        )
-    order = torch.randperm(num_examples(data), generator=seeded_generator(how.seed, "EVA"))
-    batches = [part for part in torch.split(order, size) if len(part) == size]
+    batches = _full_batches(num_examples(data), how)
     passes = itertools.count(1)
 
     def examples(indices: Tensor) -> Batch:
@@ -99,6 +91,23 @@ def main_directions(
         show_progress_bar=False,
     )
     return {name: directions[name].float() for name in called}
+
+
+def _full_batches(count: int, how: Hyperparameters) -> list[Tensor]:
+    """Return the rows of batches of equal size, in random order; the remaining rows are left out.
+
+    Raises:
+        InputError: there are too few rows for one batch.
+    """
+    least = NEEDED_TIMES_RANK * how.adapter_rank
+    size = min(count, max(_BATCH_SIZE, least))
+    if size < least:
+        raise InputError(
+            f"adapter_rank: EVA needs {NEEDED_TIMES_RANK} times as many examples, got {size} for "
+            f"{how.adapter_rank}"
+        )
+    order = torch.randperm(count, generator=seeded_generator(how.seed, "EVA"))
+    return [part for part in torch.split(order, size) if len(part) == size]
 
 
 def _called(model: nn.Module, layers: Collection[str], run: Callable[[], None]) -> list[str]:

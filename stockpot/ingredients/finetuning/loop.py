@@ -29,6 +29,7 @@ from stockpot.ingredients.finetuning.run import Run
 from stockpot.ingredients.finetuning.run_average import recalibrated
 from stockpot.ingredients.finetuning.sam import sharpness_aware
 from stockpot.ingredients.finetuning.schedules import learning_rate_at
+from stockpot.merging.sparse_masks import Mask
 from stockpot.merging.states import StateDict
 from stockpot.seeding import seeded_generator
 from stockpot.workloads.batch_norm import batch_norms
@@ -51,6 +52,7 @@ def fine_tune(  # noqa: PLR0913 (these arguments define a run)
     scores: Tensor | None = None,
     local: LocalSteps | None = None,
     anchor: Mapping[str, Tensor] | None = None,
+    mask: Mask | None = None,
 ) -> TunedWeights:
     """Train a model on one split and return its weights.
 
@@ -71,6 +73,7 @@ def fine_tune(  # noqa: PLR0913 (these arguments define a run)
             gradients; None for a run of epochs over the whole split.
         anchor: weights of the model that the hyperparameter `anchor` names; None takes `start`
             for the base.
+        mask: the weights that are not 0 throughout the run; None for all.
 
     Returns:
         The model's state dict, on the CPU; with an adapter merged into it, the adapter too.
@@ -84,7 +87,7 @@ def fine_tune(  # noqa: PLR0913 (these arguments define a run)
     check_combination(how, workload)
     states = [partial, pretraining_state(partial)] if partial else []
     with preserved_random_state(device):
-        run = Run(workload, start, how, split, device, scores, local, anchor)
+        run = Run(workload, start, how, split, device, scores, local, anchor, mask)
         done = partial.restore(run.parts, identity=run.identity) if partial else Progress()
         if how.pretrain != "none" and not done.step:
             pretrain(workload, run.model, how, device, states[1] if states else None)

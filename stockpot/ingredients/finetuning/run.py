@@ -31,6 +31,7 @@ from stockpot.ingredients.finetuning.run_average import build_average
 from stockpot.ingredients.finetuning.starting_model import starting_model
 from stockpot.ingredients.finetuning.substitutes import insert_substitute
 from stockpot.ingredients.finetuning.trained_parts import TrainedParts
+from stockpot.merging.sparse_masks import Mask
 from stockpot.merging.states import StateDict
 from stockpot.seeding import seeded_generator
 from stockpot.workloads.batches import num_examples, shuffled_batches, subset, take, to_device
@@ -50,10 +51,11 @@ class Run:
         scores: Tensor | None,
         local: LocalSteps | None = None,
         anchor: Mapping[str, Tensor] | None = None,
+        mask: Mask | None = None,
     ) -> None:
         """Build the model, the data and the other parts of a run, on the device."""
         self.workload, self.how, self.device = workload, how, device
-        self.model = model = starting_model(workload, start, how, device)
+        self.model = model = starting_model(workload, start, how, device, mask)
         self.local = local
         data = to_device(workload.dataset(split), device)
         if how.prunes_data and scores is None:

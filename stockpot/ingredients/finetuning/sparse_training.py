@@ -15,12 +15,27 @@ from stockpot.merging.sparse_masks import Mask, apply_mask, magnitude_mask
 
 
 def prune(model: nn.Module, sparsity: float) -> None:
-    """Set a model's smallest weights to 0, in place, and mask their gradients.
+    """Set a model's smallest weights to 0, in place, and keep them there.
+
+    Arguments and errors are those of `zero_smallest`.
+    """
+    _hold(model, zero_smallest(model, sparsity))
+
+
+def keep_mask(model: nn.Module, mask: Mask) -> None:
+    """Set the weights outside a mask to 0, in place, and keep them there; on the model's device."""
+    weights = model.state_dict()
+    mask = {name: kept.to(weights[name].device) for name, kept in mask.items()}
+    model.load_state_dict(apply_mask(weights, mask))
+    _hold(model, mask)
+
+
+def _hold(model: nn.Module, mask: Mask) -> None:
+    """Mask the gradients of weights that are 0.
 
     A weight of 0 with a gradient of 0 has no momentum and no decay, so it stays exactly 0 with
-    every optimizer. Arguments and errors are those of `zero_smallest`.
+    every optimizer.
     """
-    mask = zero_smallest(model, sparsity)
     state = model.state_dict(keep_vars=True)
     for name, remaining in mask.items():
         if state[name].requires_grad:

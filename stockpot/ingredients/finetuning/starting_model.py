@@ -9,14 +9,19 @@ from torch import Tensor, nn
 from stockpot.errors import InputError
 from stockpot.ingredients.finetuning.ghost_batches import use_ghost_batches
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
-from stockpot.ingredients.finetuning.sparse_training import prune
+from stockpot.ingredients.finetuning.sparse_training import keep_mask, prune
+from stockpot.merging.sparse_masks import Mask
 from stockpot.seeding import seeded_generator
 from stockpot.workloads.protocol import Workload
 from stockpot.workloads.wide_nets import fit_widths
 
 
 def starting_model(
-    workload: Workload, start: Mapping[str, Tensor] | None, how: Hyperparameters, device: str
+    workload: Workload,
+    start: Mapping[str, Tensor] | None,
+    how: Hyperparameters,
+    device: str,
+    mask: Mask | None = None,
 ) -> nn.Module:
     """Build the model on a device, with the techniques that change the model itself.
 
@@ -25,11 +30,15 @@ def starting_model(
         start: the weights; None draws them from the hyperparameters' seed.
         how: the hyperparameters of the run.
         device: where to put the model.
+        mask: the weights that are not 0 throughout the run, besides those of the hyperparameter
+            `sparsity`; None for all.
 
     Raises:
         InputError: the weights or a technique do not fit the model.
     """
     model = initial_model(workload, start, how, device)
+    if mask is not None:
+        keep_mask(model, mask)
     if how.sparsity and not how.sparsity_update_every:
         prune(model, how.sparsity)
     if how.ghost_batch:

@@ -66,11 +66,13 @@ def riemannian_mean(matrices: Sequence[Tensor], shares: Weights) -> Tensor:
     if len(matrices) == 2:
         first, second = matrices
         root, inverse = _roots(first)
-        return root @ _mapped(inverse @ second @ inverse, lambda x: x ** shares[1]) @ root
+        power = _mapped(inverse @ second @ inverse, lambda x: _positive(x) ** shares[1])
+        return root @ power @ root
     mean = log_euclidean_mean(matrices, shares)
     for _ in range(_MAX_STEPS):
         root, inverse = _roots(mean)
-        step = linear([_mapped(inverse @ m @ inverse, torch.log) for m in matrices], shares)
+        logs = [_mapped(inverse @ m @ inverse, lambda x: _positive(x).log()) for m in matrices]
+        step = linear(logs, shares)
         mean = root @ _mapped(step, torch.exp) @ root
         if step.abs().max() <= _TOLERANCE:
             return mean
@@ -119,5 +121,15 @@ def _mapped(matrix: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
 def _roots(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Return the square root and its inverse."""
     values, vectors = torch.linalg.eigh(matrix)
-    root = values.sqrt().unsqueeze(-2)
+    root = _positive(values).sqrt().unsqueeze(-2)
     return (vectors * root) @ vectors.mT, (vectors / root) @ vectors.mT
+
+
+def _positive(values: Tensor) -> Tensor:
+    """Return eigenvalues unchanged; refuse those that rounding has made 0 or negative."""
+    if not (values > 0).all():
+        raise ValueError(
+            "metric riemann: the matrices must be better conditioned for float64, got products "
+            f"with an eigenvalue of {float(values.min()):.3g}; take logeuclid"
+        )
+    return values

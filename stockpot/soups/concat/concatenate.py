@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stockpot.errors import InputError
+from stockpot.merging.sparse_masks import Mask, nonzero_mask
 from stockpot.merging.states import State, StateDict
 from stockpot.soups.concat.layers import Layer, observe_layers
 from stockpot.soups.concat.side_by_side import side_by_side
@@ -90,6 +91,23 @@ def observed_layers(workload: Workload, state: State) -> list[Layer]:
     net, batch = empty_model(workload, "cpu"), _some_examples(workload)
     put_weights(net, state)
     return observe_layers(net.requires_grad_(), lambda: workload.forward(net, batch))
+
+
+def kept_entries(workload: Workload, states: Sequence[State]) -> Mask:
+    """Return the weights of the wide net of pruned nets that may differ from 0.
+
+    Within the nets these are their own weights that are not 0; between them, all.
+
+    Args:
+        workload: whose nets they are.
+        states: the weights of M nets that can be put side by side, on the CPU.
+    """
+    layers, ones = observed_layers(workload, states[0]), [1.0] * len(states)
+    masks = [nonzero_mask(state) for state in states]
+    within = [{n: torch.ones_like(t, dtype=torch.int8) for n, t in s.items()} for s in states]
+    live = [entries | mask for entries, mask in zip(within, masks, strict=True)]
+    wide_within, wide_live = (side_by_side(each, ones, layers) for each in (within, live))
+    return {name: (wide_live[name] != 0) | (wide_within[name] == 0) for name in masks[0]}
 
 
 def _some_examples(workload: Workload) -> Batch:

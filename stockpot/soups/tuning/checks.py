@@ -64,14 +64,18 @@ class CheckedSearch:
 
 
 def settings_are_plain_values(checked: CheckedSearch) -> str | None:
-    """The search can be built with its options, and its settings are JSON."""
+    """The search can be built with its options, and its settings are JSON.
+
+    The recipe of one that trains has all options, since only they can run it again.
+    """
     search = checked.kind.build(**checked.options)
     for name, settings in {"study": search.study, "recipe": search.recipe}.items():
         try:
             json.dumps(settings, allow_nan=False)
         except (TypeError, ValueError) as error:
             return f"{name}: must be JSON, got {error}; options must be numbers, texts or lists"
-    missing = {"search", "method"} - {*search.recipe}
+    trained = checked.kind.options if getattr(search, "trains", False) else {}
+    missing = {"search", "method", *trained} - {*search.recipe}
     return f"recipe: must have {sorted(missing)}, got {sorted(search.recipe)}" if missing else None
 
 

@@ -20,8 +20,11 @@ from stockpot.merging.states import StateDict
 Rows = Mapping[str, Sequence[float]]
 """Name of a group of tensors -> its coefficients (M,)."""
 
-Finish = Callable[[StateDict, Mapping[int, float], bool], StateDict]
-"""(merged weights, shares of models by position, whether with the base) -> weights of a soup."""
+Finish = Callable[
+    [StateDict, Mapping[int, float], bool, Sequence[Mapping[str, Tensor]] | None], StateDict
+]
+"""Merged weights, shares of models by position, whether with the base, and the weights of all
+models if they were trained -> weights of a soup."""
 
 GROUPS: Mapping[str, Callable[[str], str]] = MappingProxyType(
     {
@@ -66,7 +69,9 @@ def mean_shares(rows: Rows, used: Sequence[int]) -> dict[int, float]:
     return {place: fmean(row[place] for row in rows.values()) for place in used}
 
 
-def _unchanged(weights: StateDict, _shares: Mapping[int, float], _with_base: bool) -> StateDict:
+def _unchanged(
+    weights: StateDict, _shares: Mapping[int, float], _with_base: bool, _trained: object
+) -> StateDict:
     return weights
 
 
@@ -108,6 +113,7 @@ class Mixture:
         """
         self._states, self._per, self._base = [dict(state) for state in states], per, base
         self._finish, self._masks = finish, masks or [None] * len(states)
+        self._is_trained = False
         self.groups = tuple(dict.fromkeys(GROUPS[per](name) for name in states[0]))
         self.shape = (len(self.groups), len(states))
         self._method = "linear" if base is None else "task_arithmetic"
@@ -134,7 +140,8 @@ class Mixture:
             self._base,
         )
         used = used_models(rows, len(self._states), self._method)
-        return self._finish(merged, mean_shares(rows, used), self._base is not None)
+        trained = self._states if self._is_trained else None
+        return self._finish(merged, mean_shares(rows, used), self._base is not None, trained)
 
     def pull_back(self, gradient: Mapping[str, Tensor]) -> Tensor:
         """Return the gradient of the coefficients (L, M), float64, from that of the weights.
@@ -157,6 +164,9 @@ class Mixture:
             gradient: dL/dtheta of the merged weights by name; tensors without one do not move.
             rates: for each group and model, the factor on the gradient; (L, M).
         """
+        if not rates.any():
+            return
+        self._is_trained = True
         for name, slope in gradient.items():
             row = rates[self.groups.index(GROUPS[self._per](name))].tolist()
             for state, rate, mask in zip(self._states, row, self._masks, strict=True):

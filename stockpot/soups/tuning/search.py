@@ -146,7 +146,8 @@ class Search(Protocol):
     """A search with its options: a frozen dataclass, whose fields are fields of params.yaml.
 
     If it is for some tasks only, its class says so by an attribute `tasks`; if it trains the
-    ingredients too, by `trains = True`.
+    ingredients too, by `trains = True`: it alone may return weights, and its recipe has all its
+    options by name, since `stockpot reproduce` has to run it again.
     """
 
     @property

@@ -56,6 +56,35 @@ def test_a_soup_by_a_search_of_ones_own_is_reproduced(make_plan: MakePlan, tmp_p
     assert (again.digest, again.scores) == (model.digest, model.scores)
 
 
+def test_a_search_of_ones_own_that_trains_is_run_again(make_plan: MakePlan, tmp_path: Path) -> None:
+    job = _job(make_plan, "search: custom_merging:Descent, steps: 2")
+    model = make_model(job, "cpu")
+    assert isinstance(model, Model)
+
+    again = rebuild(job.provenance(model), job.root, tmp_path, (), "cpu")
+
+    assert (again.digest, again.scores) == (model.digest, model.scores)
+
+
+@pytest.mark.parametrize(
+    ("search", "problem"),
+    [
+        ("Untold", "search 'custom_merging:Descent' must say `trains = True` in its class, since"),
+        (
+            "Forgetful",
+            r"its recipe lacks the options \['steps'\]; a search that trains",
+        ),
+    ],
+)
+def test_a_search_that_trains_but_cannot_be_run_again_is_refused(
+    make_plan: MakePlan, tmp_path: Path, search: str, problem: str
+) -> None:
+    job = _job(make_plan, f"search: custom_merging:{search}, steps: 1")
+
+    with pytest.raises(InputError, match=problem):
+        rebuild(job.provenance(make_model(job, "cpu")), job.root, tmp_path, (), "cpu")
+
+
 def test_a_search_of_ones_own_is_part_of_the_keys(make_plan: MakePlan) -> None:
     plan = make_plan("tune=[{name: t, search: custom_merging:each_alone}]")
 

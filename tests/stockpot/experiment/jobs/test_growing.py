@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from stockpot.config import load_experiment
 from stockpot.errors import InputError
 from stockpot.experiment.jobs.growing import Growth
+from stockpot.merging.sparse_masks import apply_mask, magnitude_mask
 from stockpot.seeding import seeded_generator
 from stockpot.soups.concat.concatenate import concatenate
 from stockpot.workloads.digits import Digits
@@ -45,12 +47,12 @@ def growth(tmp_path: Path) -> MakeGrowth:
 
 def test_growth_starts_at_the_ensemble_and_uses_the_weights_between(growth):
     wide = concatenate(WORKLOAD, [net(0), net(1)], [0.5, 0.5])
-    grown = growth().grow(wide)
+    grown = growth().grow([net(0), net(1)], [0.5, 0.5])
     assert train_loss(grown.weights) < train_loss(wide.weights)
     between = grown.weights["features.2.weight"][:80, 32:]
     assert not wide.weights["features.2.weight"][:80, 32:].any()
     assert between.count_nonzero() > 0.9 * between.numel()
-    again = growth("two").grow(wide)
+    again = growth("two").grow([net(0), net(1)], [0.5, 0.5])
     assert all(torch.equal(again.weights[n], t) for n, t in grown.weights.items())
 
 
@@ -62,12 +64,13 @@ def block_ranks(weights: Mapping[str, Tensor]) -> list[int]:
 
 
 def test_with_templates_the_blocks_of_a_row_stay_mixtures_of_its_nets(growth):
-    wide = concatenate(WORKLOAD, [net(0), net(1)], [0.5, 0.5])
-    grown = growth(templates=1).grow(wide)
+    setting = ([net(0), net(1)], [0.5, 0.5])
+    wide = concatenate(WORKLOAD, *setting)
+    grown = growth(templates=1).grow(*setting)
     assert block_ranks(grown.weights) == [1, 1]
-    assert block_ranks(growth("zeros").grow(wide).weights) == [2, 2]
+    assert block_ranks(growth("zeros").grow(*setting).weights) == [2, 2]
     assert train_loss(grown.weights) < train_loss(wide.weights)
-    again = growth("again", templates=1).grow(wide)
+    again = growth("again", templates=1).grow(*setting)
     assert all(torch.equal(again.weights[n], t) for n, t in grown.weights.items())
 
 
@@ -83,6 +86,26 @@ def test_boosting_never_raises_the_loss_on_train(growth):
     assert boosted.wide.num_nets == 3
 
 
+def test_zeros_of_pruned_nets_stay_and_weights_between_them_are_trained(growth):
+    pruned = apply_mask(net(0), magnitude_mask(net(0), 0.3))
+    make = replace(growth(), pruned=["ingredient-00"])
+    grown = make.grow([pruned, net(1)], [0.5, 0.5]).weights
+    for name in ("features.0.weight", "features.2.weight"):
+        rows, columns = pruned[name].shape[:2]
+        assert torch.equal(grown[name][:rows, :columns] != 0, pruned[name] != 0)
+    weight = grown["features.2.weight"]
+    assert (weight[: len(weight) // 2, weight.shape[1] // 2 :] != 0).double().mean() > 0.9
+    boosted = replace(growth("more", stages=1), pruned=["ingredient-00"])
+    wide = boosted.boost([pruned], [1.0], net(2)).wide.weights
+    blocks = concatenate(WORKLOAD, [pruned, pruned], [1.0, 1.0]).weights
+    for name in ("features.0.weight", "features.2.weight", "features.5.weight", "head.weight"):
+        outside = blocks[name] == 0
+        assert not wide[name][outside].any()
+        assert wide[name][~outside].count_nonzero() > 0.9 * (~outside).sum()
+    with pytest.raises(InputError, match=r"templates are for nets that are not pruned, got \['in"):
+        replace(growth("t", templates=1), pruned=["ingredient-00"]).grow([pruned], [1.0])
+
+
 def test_the_first_stages_are_a_prefix(growth):
     one, two = (growth(f"{n}", stages=n).boost([net(0)], [1.0], net(0)) for n in (1, 2))
     assert two.steps[:1] == one.steps
@@ -95,10 +118,10 @@ def test_an_interrupted_run_continues_with_the_next_stage(growth, monkeypatch):
     trained: list[str] = []
     trains = Growth._trained
 
-    def record(self: Growth, workload: Any, start: Any, name: str) -> Any:
+    def record(self: Growth, workload: Any, start: Any, name: str, mask: Any) -> Any:
         known = {path.name for path in self.folder.glob("*.safetensors")}
         trained.extend([] if f"key-{name}.safetensors" in known else [name])
-        return trains(self, workload, start, name)
+        return trains(self, workload, start, name, mask)
 
     monkeypatch.setattr(Growth, "_trained", record)
     rest = growth("cut", stages=2).boost([net(0)], [1.0], net(0))
@@ -138,4 +161,11 @@ soups:
 def test_wrong_options_are_refused_in_words(tmp_path, options, words):
     (tmp_path / "params.yaml").write_text(PARAMS.format(options=options))
     with pytest.raises(InputError, match=words):
+        load_experiment(tmp_path / "params.yaml", ())
+
+
+def test_templates_of_pruned_ingredients_are_refused_before_any_is_trained(tmp_path):
+    text = PARAMS.format(options="{epochs: 1, templates: 2}").replace("{}}", "{sparsity: 0.5}}")
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(InputError, match="grows by templates, which fill the zeros of pruned"):
         load_experiment(tmp_path / "params.yaml", ())

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from made_context import DIGITS
 from torch import Tensor
 
 from stockpot.errors import InputError
 from stockpot.experiment.corruption_checks import check_corruptions
 from stockpot.experiment.jobs.job import make_model
+from stockpot.experiment.jobs.signature_soups import merge_by_corruption
 from stockpot.experiment.jobs.soups import SoupJob
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.reproduction import rebuild
+from stockpot.merging.masks import Masks
 from stockpot.merging.methods.weight_signatures import weight_signatures
 from stockpot.storage.checkpoints import load_tensors
 
@@ -177,3 +180,22 @@ def test_a_workload_without_corruptions_is_refused(make_plan: MakePlan) -> None:
         InputError, match=r"sweep\.space: corruption: needs a workload with a method"
     ):
         check_corruptions(plan.experiment, Plain())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("masks", ["union", "intersection"])
+def test_masks_are_joined_over_the_ingredients_of_one_corruption_too(masks: Masks) -> None:
+    workload = DIGITS.build()
+    base = workload.build_model(torch.Generator().manual_seed(0)).state_dict()
+    generator = torch.Generator().manual_seed(1)
+    nets = [{n: torch.randn(t.shape, generator=generator) for n, t in base.items()} for _ in "abcd"]
+    kept = [torch.rand(base["head.weight"].shape, generator=generator) < 0.5 for _ in nets]
+    for net, own in zip(nets, kept, strict=True):
+        net["head.weight"] *= own
+
+    merged, _ = merge_by_corruption(
+        workload, nets, ("none", "none", "fog", "fog"), base, {"num_layers": "all"}, masks
+    )
+
+    joined = torch.stack(kept)
+    wanted = joined.any(dim=0) if masks == "union" else joined.all(dim=0)
+    assert torch.equal(merged["head.weight"] != 0, wanted)

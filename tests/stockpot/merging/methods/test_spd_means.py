@@ -99,3 +99,15 @@ def test_a_rule_applies_to_its_tensors_alone():
     merged = merge_states(states, recipe)
     torch.testing.assert_close(merged["covariance"], 2 * torch.eye(2))
     torch.testing.assert_close(merged["weight"], 2.5 * torch.eye(2))
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_matrices_that_are_too_ill_conditioned_are_refused_in_words(count):
+    generator = torch.Generator().manual_seed(0)
+    matrices = []
+    for _ in range(count):
+        turn = torch.linalg.qr(torch.randn(6, 6, generator=generator, dtype=torch.float64)).Q
+        matrix = turn @ torch.logspace(0, -15, 6, dtype=torch.float64).diag() @ turn.T
+        matrices.append((matrix + matrix.T) / 2)
+    with pytest.raises(ValueError, match=r"better conditioned for float64, got .*; take logeuclid"):
+        spd_mean(matrices, [1.0] * count, "riemann")

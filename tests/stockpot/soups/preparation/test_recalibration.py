@@ -13,11 +13,17 @@ from torch.utils.data import TensorDataset
 from toy_workload import Toy
 
 from stockpot.experiment.jobs.job import make_model
+from stockpot.experiment.jobs.merges import Merges
 from stockpot.experiment.jobs.soups import SoupJob
 from stockpot.experiment.jobs.tuning import TuningJob
 from stockpot.experiment.reproduction import rebuild
+from stockpot.merging.engine import merge_states
+from stockpot.merging.methods.linear import linear
+from stockpot.merging.recipe import Recipe
 from stockpot.scoring.val_scores import ValScorer, score_on_val
+from stockpot.soups.alignment import repair
 from stockpot.soups.preparation.recalibration import Recalibration
+from stockpot.soups.preparation.train_examples import train_batches
 from stockpot.soups.tuning.optuna_search import OptunaSearch
 from stockpot.storage.checkpoints import load_tensors
 from stockpot.storage.models import Model
@@ -170,3 +176,23 @@ def test_a_tuned_soup_has_its_own_statistics_too(
     (tmp_path / "again").mkdir()
     made = rebuild(job.provenance(tuned), tmp_path, tmp_path / "again", (), "cpu")
     assert made.digest == tuned.digest
+
+
+def test_goals_of_aligned_ingredients_that_were_trained_have_the_statistics_of_their_weights(
+    spec: WorkloadSpec, models: list[Model], tmp_path: Path
+) -> None:
+    aligned = [replace(model, details={"aligned": {}}) for model in models[1:3]]
+    merges = Merges(tmp_path, spec, aligned, "cpu")
+    trained = [state | {"0.weight": 3 * state["0.weight"]} for state in merges.states]
+    average = merge_states(trained, Recipe.of(linear, (1.0, 1.0)))
+
+    finished = merges.finished(average, {0: 1.0, 1: 1.0}, trained=trained)
+
+    workload = spec.build()
+    parents = [Recalibration(workload, "cpu")(state, 2) for state in trained]
+    batches = list(train_batches(workload, 512, seed=0, device="cpu"))
+    net = workload.build_model(torch.Generator())
+    expected = repair(net, parents, (1.0, 1.0), average, workload.forward, batches)
+    assert all(torch.equal(finished[name], tensor) for name, tensor in expected.items())
+    stale = merges.finished(average, {0: 1.0, 1: 1.0})
+    assert not torch.equal(stale["3.weight"], finished["3.weight"])

@@ -153,3 +153,22 @@ def test_statistics_of_models_that_count_zero_are_their_mean() -> None:
 
     assert torch.equal(merged["a.running_mean"], torch.tensor([2.0]))
     assert torch.equal(merged["a.weight"], base["a.weight"])
+
+
+def test_a_merge_is_finished_with_the_weights_of_models_that_were_trained() -> None:
+    states, seen = _states(2), []
+
+    def finish(weights: State, _shares: object, _with_base: bool, trained: Any) -> State:
+        seen.append(trained)
+        return weights
+
+    mixture = Mixture(states, "model", finish=finish)
+    slopes = {"2.bias": torch.ones_like(states[0]["2.bias"])}
+    for rate in (0.0, 0.5):
+        mixture.descend(slopes, torch.tensor([[rate, 0.0]]))
+        mixture.weights({"model": (0.5, 0.5)})
+
+    first, (moved, still) = seen
+    assert first is None
+    assert torch.equal(moved["2.bias"], states[0]["2.bias"] - 0.5)
+    assert torch.equal(still["2.bias"], states[1]["2.bias"])
