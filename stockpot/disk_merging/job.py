@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +13,11 @@ from typing import Any
 import torch
 
 from stockpot.disk_merging.configs.labels import check_labels
+from stockpot.disk_merging.configs.layer_fields import layer_order
+from stockpot.disk_merging.configs.truth import TrueConfig, true_configs
 from stockpot.disk_merging.lost_changes import lost_changes
 from stockpot.disk_merging.mergekit_form import load_merge
-from stockpot.disk_merging.model_folder import (
-    adapt_config,
-    check_equal_vocabularies,
-)
+from stockpot.disk_merging.model_folder import check_equal_vocabularies
 from stockpot.disk_merging.model_paths import model_and_adapter
 from stockpot.disk_merging.notes import (
     different_configs,
@@ -28,7 +28,7 @@ from stockpot.disk_merging.notes import (
     unused_tensors,
 )
 from stockpot.disk_merging.pedigree import RecordedMerge, pedigree_metadata, pedigree_of
-from stockpot.disk_merging.plan import TensorPlan, plan_merge
+from stockpot.disk_merging.plan import TensorPlan, check_recipes, plan_merge
 from stockpot.disk_merging.recipes import TensorRecipes
 from stockpot.disk_merging.side_files.cards import model_card
 from stockpot.disk_merging.side_files.companions import Companions, companions_of, copy_companions
@@ -41,6 +41,7 @@ from stockpot.storage.atomic_files import write_text
 from stockpot.storage.digests import FileState, digest_in_background
 from stockpot.storage.keys import content_key
 from stockpot.storage.weights.adapters import is_adapter
+from stockpot.storage.weights.model_files import is_weights
 from stockpot.storage.weights.naming import named_like
 from stockpot.storage.weights.opening import open_source
 from stockpot.storage.weights.output import ShardedOutput
@@ -106,11 +107,8 @@ class MergeJob(RecordedMerge):
         dtype = None if file.dtype is None else getattr(torch, file.dtype)
         recipes = TensorRecipes(file, self.sources)
         plans = plan_merge(self.sources, self.base, recipes, dtype, file, file.layers)
-        names = [plan.name for plan in plans]
-        check_matches(recipes.rules, names)
-        for plan in different_recipes(plans):
-            _check_recipe(plan, has_base=self.base is not None)
-            plan.recipe.check_names(names)
+        check_matches(recipes.rules, [plan.name for plan in plans])
+        check_recipes(plans, has_base=self.base is not None)
         return plans
 
     @cached_property
@@ -169,7 +167,8 @@ class MergeJob(RecordedMerge):
             InputError: with the reason.
         """
         check_place(self.place, self.protected)
-        assert [self.plans, self.companions]  # their errors are raised when they are computed
+        # Their errors are raised when they are computed.
+        assert [self.plans, self.companions, self._configs]
         if self.file.equal_tokenizers:
             check_equal_vocabularies([model.folder for model in self.inputs])
         check_labels(self.plans)
@@ -212,7 +211,7 @@ class MergeJob(RecordedMerge):
         unused = unused_tensors(self.plans, self.inputs) if self.file.missing == "base" else {}
         return [
             *self.file.ignored,
-            *different_configs(self.inputs),
+            *self._notes_on_configs,
             *different_dtypes(self.plans),
             *(f"{model.path.name}: {note}" for model in self.inputs for note in model.notes),
             *exceptions_taken(self.plans, unused),
@@ -220,6 +219,12 @@ class MergeJob(RecordedMerge):
             *different_heads(self.plans),
             *self.companion_notes,
         ]
+
+    @property
+    def _notes_on_configs(self) -> list[str]:
+        """How the models' config.json differ, and what differs in the output's."""
+        changes = (note for config in self._configs.values() for note in config.notes)
+        return [*different_configs(self.inputs), *changes]
 
     @property
     def notes_on_contents(self) -> list[str]:
@@ -252,14 +257,29 @@ class MergeJob(RecordedMerge):
         """What is not copied next to the weights, and differs between the models."""
         return companion_notes(self.companions, self.inputs) if self.companions else []
 
+    @cached_property
+    def _configs(self) -> dict[str, TrueConfig]:
+        """The config.json of the output and of its components, by their path in the folder.
+
+        Raises:
+            InputError: the sizes in it are not those of the output.
+        """
+        if self.companions is None:
+            return {}
+        folder, name, own = self.companions.folder, self.file.config_from, self.reference
+        if name is not None:
+            has_weights = any(is_weights(file.name) for file in folder.rglob("*"))
+            own = self._open(name, self.base) if has_weights else Source(folder, (), {})
+            own = named_like(own, self.reference)
+        layers = layer_order(self.file, self.sources)
+        return true_configs(own, self.inputs, {p.name: p.type for p in self.plans}, layers)
+
     def _write_companions(self, folder: Path) -> None:
         """Copy config and tokenizer, and write the model card."""
         if self.companions is not None:
             copy_companions(self.companions, folder)
-            paths = [entry.path for entry in self.file.entries]
-            sources = dict(zip(paths, self.sources, strict=True))
-            names = {plan.name for plan in self.plans}
-            adapt_config(folder, self.file.layers, sources, self.base, names)
+        for path, config in self._configs.items():
+            write_text(folder / path, json.dumps(config.content, indent=2) + "\n")
         notes = [*dict.fromkeys([*self.notes, *self.notes_on_contents])]
         origin = None if self.companions is None else self.companions.folder
         card = model_card(self.place.name, self.file, self.pedigree, notes, self.inputs, origin)
@@ -277,22 +297,3 @@ class MergeJob(RecordedMerge):
 
 def _resolved(source: Source) -> tuple[Path, ...]:
     return tuple(file.resolve() for file in source.files)
-
-
-def different_recipes(plans: Sequence[TensorPlan]) -> list[TensorPlan]:
-    """Return one plan for each recipe, since equal ones are checked once."""
-    by_recipe = {
-        repr((plan.recipe.method, plan.recipe.coefficients, plan.recipe.options)): plan
-        for plan in plans
-    }
-    return [*by_recipe.values()]
-
-
-def _check_recipe(plan: TensorPlan, *, has_base: bool) -> None:
-    """Check a recipe; if not all models take part, the error names the tensor and the reason."""
-    try:
-        plan.recipe.check(has_base=has_base)
-    except InputError as error:
-        if not plan.note:
-            raise
-        raise InputError(f"tensor {plan.name!r}: {plan.note}: {error}") from error

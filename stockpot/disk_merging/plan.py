@@ -130,3 +130,34 @@ def _check(plan: TensorPlan) -> None:
             raise InputError(f"tensor {plan.name!r}: cannot be merged without {origin.mean.name!r}")
     if plan.type[0].is_floating_point and plan.name.endswith(("running_mean", "running_var")):
         statistics_shares(plan.name, plan.recipe.shares)
+
+
+def different_recipes(plans: Sequence[TensorPlan]) -> list[TensorPlan]:
+    """Return one plan for each recipe, since equal ones are checked once."""
+    by_recipe = {
+        repr((plan.recipe.method, plan.recipe.coefficients, plan.recipe.options)): plan
+        for plan in plans
+    }
+    return [*by_recipe.values()]
+
+
+def check_recipes(plans: Sequence[TensorPlan], *, has_base: bool) -> None:
+    """Check the recipes of all tensors.
+
+    Raises:
+        InputError: the method cannot merge them.
+    """
+    names = [plan.name for plan in plans]
+    for plan in different_recipes(plans):
+        _check_recipe(plan, has_base=has_base)
+        plan.recipe.check_names(names)
+
+
+def _check_recipe(plan: TensorPlan, *, has_base: bool) -> None:
+    """Check a recipe; if not all models take part, the error names the tensor and the reason."""
+    try:
+        plan.recipe.check(has_base=has_base)
+    except InputError as error:
+        if not plan.note:
+            raise
+        raise InputError(f"tensor {plan.name!r}: {plan.note}: {error}") from error

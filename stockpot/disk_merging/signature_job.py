@@ -8,11 +8,10 @@ from functools import cached_property
 import torch
 
 from stockpot.disk_merging.inspection import some_of
-from stockpot.disk_merging.job import MergeJob, different_recipes
+from stockpot.disk_merging.job import MergeJob
 from stockpot.disk_merging.merge_file import MergeFile
-from stockpot.disk_merging.notes import different_configs
 from stockpot.disk_merging.patches import open_patch
-from stockpot.disk_merging.plan import TensorPlan
+from stockpot.disk_merging.plan import TensorPlan, different_recipes
 from stockpot.disk_merging.recipes import TensorRecipes
 from stockpot.disk_merging.signature_plans import SignaturePlans
 from stockpot.errors import InputError
@@ -74,7 +73,7 @@ class SignatureJob(MergeJob):
         count = len(self.reference.tensors)
         signed = f"signatures in {len(names)} of {count} tensors: {some_of(names)}"
         none = "no tensor has a signature: the corrupted models equal the clean one"
-        differences = [*different_configs(self.inputs), *self.companion_notes]
+        differences = [*self._notes_on_configs, *self.companion_notes]
         return [*differences, signed if names else none]
 
     @property

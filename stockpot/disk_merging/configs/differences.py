@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stockpot.disk_merging.configs.labels import compare_labels
 from stockpot.disk_merging.configs.meanings import Difference, Effect, meaning_of
-from stockpot.storage.weights.model_config import read_config
+from stockpot.storage.weights.hub_names import shown_name
+from stockpot.storage.weights.model_config import CONFIG, read_config
 
 if TYPE_CHECKING:
     from stockpot.storage.weights.sources import Source
@@ -23,17 +25,24 @@ _MAX_VALUE = 60  # characters of a value that is shown
 def compare_models(models: Sequence[Source]) -> list[Difference]:
     """List all differences between the models' config.json; as `compare_configs`.
 
+    Configurations of components are compared as well; their differences begin with the folder.
+
     Raises:
         InputError: a config.json is not readable.
     """
-    names = Counter(model.path.name for model in {str(m.path): m for m in models}.values())
-    return compare_configs(
-        {
-            model.path.name if names[model.path.name] == 1 else str(model.path): config
-            for model in models
-            if (config := read_config(model.folder))
+    named = {str(model.path): shown_name(model.path) for model in models}
+    count = Counter(named.values())
+    found: list[Difference] = []
+    for component in dict.fromkeys(own for model in models for own in model.components):
+        configs = {
+            name if count[name := named[path]] == 1 else path: config
+            for path, model in {str(model.path): model for model in models}.items()
+            if model.folder is not None and (config := read_config(model.folder / component))
         }
-    )
+        path = f"{component}/{CONFIG}" if component else CONFIG
+        for one in compare_configs(configs):
+            found.append(replace(one, text=one.text.replace(CONFIG, path, 1)))
+    return sorted(found, key=lambda difference: difference.effect)
 
 
 def compare_configs(configs: Mapping[str, Config]) -> list[Difference]:
@@ -45,7 +54,9 @@ def compare_configs(configs: Mapping[str, Config]) -> list[Difference]:
     Args:
         configs: by the models' names.
     """
-    differing = _differing({model: _normal(config) for model, config in configs.items()})
+    differing = _differing(
+        {model: flattened(config, _of_today) for model, config in configs.items()}
+    )
     harmless = [field for field in differing if meaning_of(field).effect is Effect.NONE]
     partly = [f for f, v in differing.items() if f not in harmless and _is_set_in_some(f, v)]
     found = [
@@ -89,13 +100,13 @@ def _is_set_in_some(field: str, values: Mapping[str, Any]) -> bool:
 def _different(field: str, values: Mapping[str, Any]) -> Difference:
     models_of: dict[str, list[str]] = {}
     for model, value in values.items():
-        models_of.setdefault(_shown(value), []).append(model)
-    shown = ", ".join(f"{value} in {_listed(models)}" for value, models in models_of.items())
+        models_of.setdefault(shown(value), []).append(model)
+    values_in = ", ".join(f"{value} in {_listed(models)}" for value, models in models_of.items())
     meaning = meaning_of(field)
     reason = f": {meaning.words}" if meaning.words else ""
     may_be_equal = None in values.values() and len(models_of) == 2
     unless = ", unless that is the architecture's default" if reason and may_be_equal else ""
-    return Difference(meaning.effect, f"config.json: {field} is {shown}{reason}{unless}")
+    return Difference(meaning.effect, f"config.json: {field} is {values_in}{reason}{unless}")
 
 
 def _set_in_some(differing: Mapping[str, Mapping[str, Any]]) -> Iterator[Difference]:
@@ -103,8 +114,8 @@ def _set_in_some(differing: Mapping[str, Mapping[str, Any]]) -> Iterator[Differe
     fields_of: dict[str, list[str]] = {}
     for field, values in differing.items():
         setting = {model: value for model, value in values.items() if value is not None}
-        shown = f"{field} ({_shown(next(iter(setting.values())))})"
-        fields_of.setdefault(_listed([*setting]), []).append(shown)
+        one = next(iter(setting.values()))
+        fields_of.setdefault(_listed([*setting]), []).append(f"{field} ({shown(one)})")
     for models, fields in fields_of.items():
         text = (
             f"config.json: set in {models} alone, so that the others have the architecture's "
@@ -117,18 +128,23 @@ def _listed(models: Sequence[str]) -> str:
     return " and ".join([", ".join(models[:-1]), models[-1]] if len(models) > 1 else models)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a value as config.json has it, the beginning of it if it is long."""
     text = "not set" if value is None else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _MAX_VALUE else f"{text[: _MAX_VALUE - 3]}..."
 
 
-def _normal(config: Config) -> dict[str, Any]:
-    """Flatten a configuration; names of nested fields are joined by dots."""
-    own = {field: value for field, value in config.items() if field not in _LABELS}
+def flattened(config: Config, form: Callable[[dict[str, Any]], Config] = dict) -> dict[str, Any]:
+    """Flatten a configuration; names of nested fields are joined by dots, null is not set.
+
+    Args:
+        config: the content of config.json.
+        form: changes the form of each mapping before it is flattened.
+    """
     flat: dict[str, Any] = {}
-    for field, value in _of_today(own).items():
+    for field, value in form(dict(config)).items():
         if isinstance(value, Mapping):
-            flat |= {f"{field}.{inner}": each for inner, each in _normal(value).items()}
+            flat |= {f"{field}.{inner}": each for inner, each in flattened(value, form).items()}
         elif value is not None:
             flat[field] = value
     return flat
@@ -136,6 +152,8 @@ def _normal(config: Config) -> dict[str, Any]:
 
 def _of_today(config: dict[str, Any]) -> dict[str, Any]:
     """Give fields that several versions write differently one form, and derived ones a value."""
+    for field in _LABELS:
+        config.pop(field, None)
     if (dtype := config.pop("torch_dtype", None)) is not None:
         config.setdefault("dtype", dtype)
     if isinstance(config.get("dtype"), str):

@@ -61,6 +61,28 @@ def compare_labels(configs: Mapping[str, Mapping[str, Any]]) -> Iterator[Differe
         yield Difference(Effect.RELEVANT, f"config.json: {text}")
 
 
+def set_labels(
+    config: dict[str, Any], candidates: Sequence[Sequence[str]], rows: Mapping[int, int]
+) -> None:
+    """Give a configuration as many classes as its head has rows.
+
+    Args:
+        config: is changed: if its head has other rows, the classes are the first candidates that
+            are as many, or else numbers.
+        candidates: the classes of the models that are merged, and of the base.
+        rows: of heads, by the number of rows that the configuration was written for.
+    """
+    num_classes = rows.get(len(config.get("id2label") or ("LABEL_0", "LABEL_1")))
+    if num_classes is None:
+        return
+    generated = [f"LABEL_{number}" for number in range(num_classes)]
+    labels = next((own for own in candidates if len(own) == num_classes), generated)
+    config["id2label"] = {str(number): label for number, label in enumerate(labels)}
+    config["label2id"] = {label: number for number, label in enumerate(labels)}
+    if "num_labels" in config:
+        config["num_labels"] = num_classes
+
+
 def check_labels(plans: Sequence[TensorPlan]) -> None:
     """Refuse to merge heads whose rows are the same classes in another order.
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from stockpot.errors import InputError
 
+CONFIG = "config.json"
+
 
 def read_config(folder: Path | None) -> dict[str, Any]:
     """Read a model's config.json; empty without one.
@@ -15,7 +17,7 @@ def read_config(folder: Path | None) -> dict[str, Any]:
     Raises:
         InputError: it is not readable.
     """
-    path = None if folder is None else folder / "config.json"
+    path = None if folder is None else folder / CONFIG
     return read_json_mapping(path) if path is not None and path.is_file() else {}
 
 

@@ -50,6 +50,11 @@ class Shard:
         """The size of its tensors."""
         return sum(math.prod(shape) * dtype.itemsize for dtype, shape in self.tensors.values())
 
+    @property
+    def num_elements(self) -> int:
+        """The number of elements of its tensors."""
+        return sum(math.prod(shape) for _, shape in self.tensors.values())
+
 
 def lay_out(
     tensors: Mapping[str, TensorType], components: Mapping[str, str], max_bytes: float
@@ -85,8 +90,11 @@ def _index(shards: Sequence[Shard]) -> dict[str, Any]:
         for shard in shards
         for name in shard.tensors
     }
-    total = sum(shard.num_bytes for shard in shards)
-    return {"metadata": {"total_size": total}, "weight_map": shard_of}
+    sizes = {
+        "total_parameters": sum(shard.num_elements for shard in shards),
+        "total_size": sum(shard.num_bytes for shard in shards),
+    }
+    return {"metadata": sizes, "weight_map": shard_of}
 
 
 def _by_folder(

@@ -9,13 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-_HEAD = re.compile(r"(^|\.)(lm_head|head|classifier|score|fc|output)\.")
+# Inside a numbered layer, `output` is a part of it, as in BERT.
+_HEAD = re.compile(r"(^|\.)(lm_head|head|classifier|score|fc)\.|^([^.\d][^.]*\.)*output\.")
 _EMBEDDING = re.compile(r"embed|wte")
 
 _TOKEN_EMBEDDING = re.compile(
-    r"(^|\.)(embed_tokens|wte|embed_in|word_embeddings|tok_embeddings)\.weight$"
+    r"(^|\.)(embed_tokens|wte|embed_in|word_embeddings?|tok_embeddings|tokens_embed|shared"
+    r"|(backbone|rwkv)\.embeddings)\.weight$"
 )
-_LANGUAGE_MODEL_HEAD = re.compile(r"(^|\.)(lm_head|embed_out)\.weight$")
+_LANGUAGE_MODEL_HEAD = re.compile(
+    r"(^|\.)((generator_)?lm_head(\.decoder)?|embed_out|predictions\.decoder|vocab_projector"
+    r"|lm_loss|proj_out)\.weight$|^(decoder|head|output)\.weight$"
+)
+# Encoder-decoders store one embedding under up to three names.
+_COPY_OF_EMBEDDING = re.compile(r"(?P<outer>^|.*\.)(encoder|decoder)\.embed_tokens\.weight$")
+_COPY_OF_BIAS = re.compile(r"(?P<outer>.*(predictions|lm_head))\.decoder\.bias$")
 
 _LAYER = re.compile(r"(?:^|\.)(\d+)(?:\.|$)")
 _BEFORE_LAYERS = re.compile(r"embed(?!_out)|wte|wpe")
@@ -39,12 +47,42 @@ def is_token_embedding(name: str) -> bool:
     return bool(_TOKEN_EMBEDDING.search(name))
 
 
+def is_language_model_head(name: str) -> bool:
+    """Return whether a tensor is the head of a language model, whose rows are tokens."""
+    return bool(_LANGUAGE_MODEL_HEAD.search(name))
+
+
 def tied_names(names: Iterable[str]) -> tuple[str, str] | None:
-    """Return the names of an embedding and a head that may be tied; None without such a pair."""
+    """Return the names of an embedding and a head that may be tied; None without such a pair.
+
+    Of an encoder and a decoder with separate embeddings, the head belongs to the decoder's.
+    """
     names = list(names)
     embeddings = [name for name in names if is_token_embedding(name)]
-    heads = [name for name in names if _LANGUAGE_MODEL_HEAD.search(name)]
+    heads = [name for name in names if is_language_model_head(name)]
+    for kind in ("shared.weight", "decoder.embed_tokens.weight"):
+        if len(embeddings) > 1:
+            embeddings = [name for name in embeddings if name.endswith(kind)] or embeddings
     return (embeddings[0], heads[0]) if len(embeddings) == len(heads) == 1 else None
+
+
+def stored_twice(names: Iterable[str]) -> dict[str, str]:
+    """Return names that some writers store besides the tensor that they are tied to.
+
+    These are the embedding of an encoder-decoder's two parts, which is `shared`, and the bias of
+    BERT-like heads.
+
+    Returns:
+        Name -> the name of the tensor that it is tied to.
+    """
+    names = dict.fromkeys(names)
+    found = {}
+    for name in names:
+        if match := _COPY_OF_EMBEDDING.search(name):
+            found[name] = f"{match['outer']}shared.weight"
+        elif match := _COPY_OF_BIAS.search(name):
+            found[name] = f"{match['outer']}.bias"
+    return {name: original for name, original in found.items() if original in names}
 
 
 def layer_of(name: str) -> int | None:

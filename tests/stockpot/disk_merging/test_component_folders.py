@@ -126,7 +126,7 @@ def test_components_of_a_pipeline_keep_the_names_of_their_files_and_have_an_inde
     index = json.loads((unet / "diffusion_pytorch_model.safetensors.index.json").read_text())
     shards = [f"diffusion_pytorch_model-0000{n}-of-00002.safetensors" for n in (1, 2)]
     assert index == {
-        "metadata": {"total_size": 32},
+        "metadata": {"total_parameters": 8, "total_size": 32},
         "weight_map": {"a": shards[0], "b": shards[1]},
     }
     assert load_file(unet / shards[1])["b"].tolist() == [2.0] * 4

@@ -90,3 +90,11 @@ def test_every_pair_of_equal_inputs_is_said() -> None:
         "models 1 and 3",
     ]
     assert notes[3].startswith("model 2 is the base")
+
+
+def test_an_output_inside_a_layer_is_no_head(tmp_path: Path) -> None:
+    for number, name in enumerate(("a", "b")):
+        weight = language_model(number)["model.layers.0.mlp.up_proj.weight"]
+        save_model(tmp_path / name, {"encoder.layer.0.output.dense.weight": weight})
+
+    assert read_job(tmp_path, "method: linear\nmodels: [a, b]").notes == []
