@@ -236,8 +236,9 @@ def _check_run(plan: TensorPlan, run: Run) -> None:
 
 
 def _may_be_pruned(plan: TensorPlan) -> bool:
-    """Whether zeros of a tensor may be a mask; those of a norm's scale are not."""
-    return len(plan.type[1]) >= 2
+    """Whether zeros of a tensor may be a mask; those of a norm's scale and of few bits are not."""
+    rounded = any(origin.source.may_round_to_zero(origin.name) for origin in plan.origins)
+    return len(plan.type[1]) >= 2 and not rounded
 
 
 def _run(plan: TensorPlan, first: int, last: int) -> Run:

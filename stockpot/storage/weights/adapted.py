@@ -51,6 +51,11 @@ class AdaptedSource(Source):
             return self.base.output_dtype(name)
         return self.tensors[name].dtype
 
+    def may_round_to_zero(self, name: str) -> bool:
+        """Return whether zeros of a tensor may be small values."""
+        source, own = self._before(name)
+        return source.may_round_to_zero(own)
+
     def read_run(self, name: str, first: int, last: int) -> Tensor:
         """Return the elements [first, last) of a flattened tensor.
 

@@ -61,6 +61,10 @@ class Source:
         """Return the dtype of a merged tensor that follows this model."""
         return self.tensors[name].dtype
 
+    def may_round_to_zero(self, name: str) -> bool:
+        """Return whether zeros of a tensor may be small values: then they are no mask."""
+        return self.tensors[name].dtype.itemsize == 1
+
     def read(self, name: str) -> Tensor:
         """Return a tensor, a view of the mapped file: writing to it crashes the process."""
         stored = self.tensors[name]

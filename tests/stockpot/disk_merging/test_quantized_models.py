@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from adapter_folders import factors, randn, save_adapter
-from quantized_folders import FP8, codes, scales, write_quantized
+from quantized_folders import FP8, codes, integers, scales, write_quantized
 from safetensors.torch import load_file
 from tiny_transformers import write_llama
 from torch import Tensor
@@ -34,7 +34,7 @@ def write_model(folder: Path, seed: int, shape: tuple[int, int] = (4, 6)) -> Ten
     grid = (-(-shape[0] // 2), -(-shape[1] // 3))
     held = {"q.weight": codes(*shape, seed=seed), "q.weight_scale_inv": scales(*grid, seed=seed)}
     held |= {"norm.weight": randn(4, seed=seed), "q.input_scale": scales()}
-    write_quantized(folder, held, BLOCKS, architectures=["Toy"])
+    write_quantized(folder, held, BLOCKS)
     spread = held["q.weight_scale_inv"].repeat_interleave(2, 0).repeat_interleave(3, 1)
     return held["q.weight"].float() * spread[: shape[0], : shape[1]]
 
@@ -63,6 +63,20 @@ def test_the_output_is_a_model_of_floats_and_says_what_it_came_from(tmp_path: Pa
     card = (tmp_path / "merged" / "README.md").read_text()
     assert "base: weights dequantised from FP8: 1, codes times their scales of blocks of 2" in card
     assert "base: scales of activations left out: 1, such as q.input_scale" in card
+
+
+@pytest.mark.parametrize("is_elementwise", [True, False])
+def test_zeros_of_few_bits_are_not_taken_for_a_mask(tmp_path: Path, is_elementwise: bool) -> None:
+    for seed, name in enumerate(("four", "four-too")):
+        held = {"q.weight": integers(8, 16, seed=seed), "q.weight_scale": integers(8, 1)}
+        write_quantized(tmp_path / name, held, {"quant_method": "mxfp4"})
+    small = {"q.weight": (randn(8, 32) / 1000).to(FP8)}  # most are rounded to 0
+    write_quantized(tmp_path / "eight", small)
+    method = "linear" if is_elementwise else "sce"
+
+    output = merged(tmp_path, f"method: {method}\nmodels: [four, four-too]\nbase: eight")
+
+    assert output["q.weight"].shape == (8, 32)
 
 
 def test_big_weights_are_dequantised_run_by_run(tmp_path: Path) -> None:

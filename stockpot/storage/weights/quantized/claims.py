@@ -21,6 +21,7 @@ SIDE_FILES = {
 """Files of single tools that say the same, and the method that each stands for."""
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+_DEPTH = 3  # of the configurations of parts of parts
 _OWN_NAMES = ("model.safetensors", "pytorch_model.bin")  # files that a config.json belongs to
 
 
@@ -47,10 +48,14 @@ class Claim:
     @property
     def block(self) -> tuple[int, ...] | None:
         """The stated size of the blocks that share a scale; None if it is not stated."""
-        found = (self.section or {}).get("weight_block_size")
-        if not isinstance(found, list) or len(found) != 2:
-            return None
-        return tuple(found) if all(isinstance(size, int) for size in found) else None
+        section = self.section or {}
+        groups = _mapping(section.get("config_groups"))  # of compressed-tensors
+        weights = [_mapping(_mapping(group).get("weights")) for group in groups.values()]
+        stated = [
+            section.get("weight_block_size"),
+            *(own.get("block_structure") for own in weights),
+        ]
+        return next((block for sizes in stated if (block := _as_block(sizes))), None)
 
     @property
     def has_transforms(self) -> bool:
@@ -88,23 +93,41 @@ def read_claim(path: Path) -> Claim:
     return Claim(tuple(files), said, method, section, _dtype(config), _model_class(config))
 
 
-def without_quantization(config: Mapping[str, Any]) -> dict[str, Any]:
+def without_quantization(config: Mapping[str, Any], depth: int = _DEPTH) -> dict[str, Any]:
     """Return a config.json without the sections that say how weights are quantised."""
     return {
-        key: without_quantization(value) if isinstance(value, Mapping) else value
+        key: without_quantization(value, depth - 1) if _is_part(key, value, depth) else value
         for key, value in config.items()
         if not _is_section(key, value)
     }
 
 
-def _sections(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _as_block(sizes: object) -> tuple[int, ...] | None:
+    if not isinstance(sizes, list) or len(sizes) != 2:
+        return None
+    return tuple(sizes) if all(isinstance(size, int) and size > 0 for size in sizes) else None
+
+
+def _sections(
+    config: Mapping[str, Any], depth: int = _DEPTH
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the sections on quantisation, of the model and of its parts."""
     for key, part in config.items():
-        if _is_section(key, part) and part:
+        if _is_section(key, part) and isinstance(part, Mapping) and part:
             yield key, part
     for key, part in config.items():
-        if key.endswith("_config") and not _is_section(key, part) and isinstance(part, Mapping):
-            yield from _sections(part)
+        if _is_part(key, part, depth):
+            yield from _sections(part, depth - 1)
+
+
+def _is_part(key: str, value: object, depth: int) -> bool:
+    """Return whether a section is the configuration of a part of the model."""
+    is_other = key.endswith("_config") and not _is_section(key, value)
+    return is_other and isinstance(value, Mapping) and depth > 0
 
 
 def _is_section(key: str, value: object) -> bool:
@@ -127,8 +150,7 @@ def _method(key: str, section: Mapping[str, Any]) -> str:
 
 
 def _dtype(config: Mapping[str, Any]) -> torch.dtype:
-    text = config.get("text_config")
-    for part in (config, text if isinstance(text, Mapping) else {}):
+    for part in (config, _mapping(config.get("text_config"))):
         for key in ("dtype", "torch_dtype"):
             name = str(part.get(key)).removeprefix("torch.")
             if name in _DTYPES:

@@ -62,6 +62,11 @@ class DequantizedSource(Source):
         """Return the dtype that the model computes in; of other weights, their own."""
         return self.dtype if name in self.rules else self.stored.output_dtype(name)
 
+    def may_round_to_zero(self, name: str) -> bool:
+        """Return whether zeros of a tensor may be small values: those of 4-bit codes are."""
+        rule = self.rules.get(name)
+        return self.stored.may_round_to_zero(name) if rule is None else rule.is_packed
+
     def read_run(self, name: str, first: int, last: int) -> Tensor:
         """Return the elements [first, last) of a flattened tensor; only its rows are computed."""
         rule = self.rules.get(name)

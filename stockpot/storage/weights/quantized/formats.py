@@ -28,7 +28,8 @@ class Format:
     Attributes:
         name: in messages.
         methods: values of `quant_method` in config.json.
-        leaves: last components of names that all occur next to each other, one set per variant.
+        leaves: last components of names that all occur next to each other, per variant; the first
+            one is shown.
         codes: of these, a leaf that must hold integers; empty for none.
         way: how transformers dequantises it.
         loading: the class of transformers for `Way.ON_LOAD`.
@@ -37,7 +38,7 @@ class Format:
 
     name: str
     methods: tuple[str, ...]
-    leaves: tuple[frozenset[str], ...] = ()
+    leaves: tuple[tuple[str, ...], ...] = ()
     codes: str = ""
     way: Way = Way.NONE
     loading: str = ""
@@ -71,8 +72,8 @@ class Format:
         return f"dequantise it first: python -c {shlex.quote(code)}"
 
 
-def _leaves(*variants: str) -> tuple[frozenset[str], ...]:
-    return tuple(frozenset(variant.split()) for variant in variants)
+def _leaves(*variants: str) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(variant.split()) for variant in variants)
 
 
 # The first one whose tensors are found is named, so those with more tensors come first.
@@ -84,7 +85,7 @@ FORMATS = (
         way=Way.METHOD,
     ),
     Format(
-        "bitsandbytes 8 bit", ("bitsandbytes_8bit",), _leaves("weight SCB"), "weight", Way.METHOD
+        "bitsandbytes 8 bit", ("bitsandbytes_8bit",), _leaves("SCB weight"), "weight", Way.METHOD
     ),
     Format("bitsandbytes", ("bitsandbytes",), way=Way.METHOD),
     Format(
@@ -105,17 +106,17 @@ FORMATS = (
     Format("EXL3", ("exl3",), _leaves("trellis suh svh")),
     Format("SINQ", ("sinq",), _leaves("W_q meta"), family="W_q"),
     Format("HQQ", ("hqq",), _leaves("W_q"), family="W_q"),
-    Format("HIGGS", ("higgs",), _leaves("weight scales tables"), "weight", Way.METHOD),
+    Format("HIGGS", ("higgs",), _leaves("tables scales weight"), "weight", Way.METHOD),
     Format(
         "MLX or Metal",
         ("metal", "mlx"),
-        _leaves("weight scales qbiases"),
+        _leaves("qbiases scales weight"),
         "weight",
         Way.ON_LOAD,
         "MetalConfig",
     ),
-    Format("MLX", (), _leaves("weight scales biases"), "weight"),
-    Format("EETQ", ("eetq",), _leaves("weight weight_scales"), "weight"),
+    Format("MLX", (), _leaves("biases scales weight"), "weight"),
+    Format("EETQ", ("eetq",), _leaves("weight_scales weight"), "weight"),
     Format("Quanto", ("quanto",), _leaves("_data _scale")),
     Format("torchao", ("torchao",), _leaves("_weight_qdata")),
     Format("Quark", ("quark",), family="weight_scale"),
@@ -123,13 +124,13 @@ FORMATS = (
     Format(
         "Gemma's quantisation",
         ("gemma",),
-        _leaves("weight weight_scale input_activation_scale", "embedding_quantized"),
+        _leaves("input_activation_scale weight_scale weight", "embedding_quantized"),
         family="weight_scale",
     ),
     Format(
         "compressed-tensors",
         ("compressed-tensors", "sparseml"),
-        _leaves("weight_packed weight_scale", "bitmask compressed", "weight weight_zero_point"),
+        _leaves("weight_packed weight_scale", "bitmask compressed", "weight_zero_point weight"),
         way=Way.ON_LOAD,
         loading="CompressedTensorsConfig",
         family="weight_scale",
@@ -138,7 +139,7 @@ FORMATS = (
     Format(
         "8-bit integers with scales",
         (),
-        _leaves("weight weight_scale"),
+        _leaves("weight_scale weight"),
         "weight",
         family="weight_scale",
     ),
@@ -167,11 +168,12 @@ def find_format(tensors: Mapping[str, StoredTensor]) -> tuple[Format, str] | Non
     for name in tensors:
         for prefix, leaf in _splits(name):
             adjacent.setdefault(prefix, set()).add(leaf)
-    for each in FORMATS:
-        for variant in each.leaves:
-            for prefix, leaves in adjacent.items():
-                if variant <= leaves and _holds_codes(each, prefix, tensors):
-                    return each, _joined(prefix, _telling(variant))
+    present = {leaf for leaves in adjacent.values() for leaf in leaves}
+    variants = [(each, own) for each in FORMATS for own in each.leaves if present.issuperset(own)]
+    for each, variant in variants:
+        for prefix, leaves in adjacent.items():
+            if leaves.issuperset(variant) and _holds_codes(each, prefix, tensors):
+                return each, _joined(prefix, variant[0])
     return None
 
 
@@ -186,11 +188,6 @@ def _splits(name: str) -> Iterable[tuple[str, str]]:
 
 def _joined(prefix: str, leaf: str) -> str:
     return f"{prefix}.{leaf}" if prefix else leaf
-
-
-def _telling(variant: frozenset[str]) -> str:
-    """Return the leaf that shows the format best: not one that other models have too."""
-    return min(variant, key=lambda leaf: (leaf in {"weight", "scales"}, leaf))
 
 
 def _holds_codes(each: Format, prefix: str, tensors: Mapping[str, StoredTensor]) -> bool:

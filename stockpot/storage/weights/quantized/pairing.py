@@ -153,8 +153,8 @@ def _scaled(
         raise _unfit(where, name, shape, scales, tensors)
     if tensors[scales].num_elements == 1:
         grid: tuple[int, ...] = (1,) * len(shape)
-    elif len(own) == 1 and len(shape) > 1 and own[0] == shape[0]:
-        grid = (own[0], *[1] * (len(shape) - 1))
+    elif len(own) < len(shape) and own == shape[: len(own)]:  # of rows, experts or their rows
+        grid = (*own, *[1] * (len(shape) - len(own)))
     else:
         grid = own
     block = block_sizes(shape, grid, stated) if len(grid) == len(shape) else None

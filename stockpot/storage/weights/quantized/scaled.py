@@ -36,6 +36,10 @@ class Rule(Protocol):
     def parts(self) -> tuple[str, ...]:
         """The names of the stored tensors, the codes first."""
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether codes have 4 bits."""
+
     def rows(self, stored: Source, first: int, last: int) -> Tensor:
         """Return rows [first, last) of the weight as a matrix (rows, last dimension); float32."""
 
@@ -130,6 +134,11 @@ class TransposedExperts:
     def parts(self) -> tuple[str, ...]:
         """The names of the stored tensors, the codes first."""
         return self.codes, self.scales
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether codes have 4 bits."""
+        return True
 
     def rows(self, stored: Source, first: int, last: int) -> Tensor:
         """Return rows [first, last) of the weight as a matrix (rows, outputs); float32."""

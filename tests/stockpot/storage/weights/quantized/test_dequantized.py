@@ -17,6 +17,7 @@ from stockpot.storage.weights.opening import open_source
 
 BLOCKS = {"quant_method": "fp8", "weight_block_size": [2, 3]}
 CHANNELS = {"quant_method": "compressed-tensors", "format": "float-quantized"}
+GROUPS = {"group_0": {"weights": {"strategy": "block", "block_structure": [2, 3]}}}
 W = "layers.0.q_proj.weight"
 
 
@@ -48,9 +49,12 @@ def test_blocks_of_codes_are_multiplied_by_their_scales(tmp_path: Path) -> None:
         ((3, 4), (1,), (3, 4), "qscale_weight", None),
         ((3, 4), (3, 2), (1, 2), "scale", {"quant_method": "fp8", "weight_block_size": [1, 2]}),
         ((5,), (), (5,), "weight_scale", None),
+        ((), (), (), "weight_scale", None),
+        ((2, 3, 4), (2, 3), (1, 1, 4), "weight_scale", None),
         ((2, 3, 4), (2,), (1, 3, 4), "weight_scale", None),
         ((2, 3, 4), (2, 1, 4), (1, 3, 1), "weight_scale", {"quant_method": "fbgemm_fp8"}),
         ((2, 5, 7), (2, 3, 3), (1, 2, 3), "weight_scale_inv", BLOCKS),
+        ((5, 7), (3, 3), (2, 3), "weight_scale", CHANNELS | {"config_groups": GROUPS}),
         ((2, 5, 7), (1, 3, 3), (2, 2, 3), "weight_scale_inv", BLOCKS),
         ((130, 300), (2, 3), (128, 128), "weight_scale_inv", None),
         ((258, 4), (3, 1), (128, 4), "weight_scale_inv", None),  # not three blocks of 86
@@ -70,12 +74,12 @@ def test_each_scale_is_that_of_its_block(
 
     source = open_source(write_quantized(tmp_path / "m", held, config))
 
-    spread = own.view(*grid, *[1] * (len(shape) - len(grid)))
+    spread = own.view((*grid, *[1] * (len(shape) - len(grid))))
     for dimension, (size, length) in enumerate(zip(shape, block, strict=True)):
         spread = spread.repeat_interleave(length, dimension).narrow(dimension, 0, size)
     expected = held[W].float() * spread
     assert torch.equal(source.read(W), expected)
-    for first, last in ((0, 1), (3, 5), (0, 0), (2, expected.numel())):
+    for first, last in ((0, 1), (0, 0), (expected.numel() // 3, expected.numel())):
         assert torch.equal(source.read_run(W, first, last), expected.view(-1)[first:last])
 
 
