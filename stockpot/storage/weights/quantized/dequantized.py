@@ -202,7 +202,7 @@ def _check_rest(
             "to it; download the missing tensors, or merge the model that it was "
             "quantised from"
         )
-    codes = next(integer_weights(rest), None)
+    codes = next(integer_weights(rest, is_claimed=bool(claim.method)), None)
     if codes is None:
         codes = next((name for name, tensor in rest.items() if tensor.dtype not in NAMES), None)
     if codes is not None:

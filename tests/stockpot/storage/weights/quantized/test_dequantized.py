@@ -196,6 +196,10 @@ def test_buffers_and_parameters_of_a_plain_model_are_kept(tmp_path: Path) -> Non
         "embeddings.position_ids": torch.arange(6).view(1, 6),
         "attn.bias": torch.ones(1, 1, 3, 3, dtype=torch.uint8),
         "codebook.indices": torch.arange(3),
+        "codebook.centroids": randn(3, 2),
+        "attn.W_q": randn(2, 2),
+        "router.scales": randn(2),
+        "router.weight": randn(2, 2),
     }
 
     source = open_source(write_quantized(tmp_path / "m", held))

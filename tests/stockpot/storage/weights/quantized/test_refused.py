@@ -71,7 +71,7 @@ LAYERS: dict[str, tuple[dict[str, Tensor], str]] = {
         {"Qidxs": torch.zeros(8, 2).long(), "SU": scales(16), "SV": scales(8)},
         "quip",
     ),
-    "VPTQ": ({"indices": integers(1, 8, 2, dtype=I32), "centroids": HALF}, "vptq"),
+    "VPTQ": ({"indices": integers(1, 8, 2, dtype=I32), "centroids.weight": HALF}, "vptq"),
     "SpQR": (
         {
             "dense_weights": torch.zeros(8).long(),
@@ -158,6 +158,7 @@ def test_a_config_that_says_another_format_is_named(tmp_path: Path, name: str) -
         ({"q.weight": integers(4, 4)}, None, r"a format that is not known \(tensor 'q.weight' is"),
         ({"q.weight": integers(4, 4, dtype=I32)}, {"quant_method": "quark"}, "in Quark"),
         ({"q.weight": integers(4, 4, dtype=I8)}, {"quant_method": "new"}, "in 'new'"),
+        ({"q.idx": integers(4, 4, dtype=I32)}, {"quant_method": "vptq"}, "in VPTQ"),
         ({"q.weight": integers(4, 4, dtype=U32)}, None, "a format that is not known"),
         ({"codes": integers(4, dtype=U32)}, None, r"not known \(tensor 'codes' is torch.uint32"),
         ({"blk.0.attn_q.weight": integers(4, 18)}, None, r"quantised in GGUF .*gguf_file="),
