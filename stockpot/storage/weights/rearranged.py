@@ -50,6 +50,10 @@ class RearrangedSource(Source):
         """Return the dtype of a merged tensor that follows this model."""
         return self.inner.output_dtype(self.parts[name][0].name)
 
+    def may_round_to_zero(self, name: str) -> bool:
+        """Return whether zeros of a tensor may be small values."""
+        return self.inner.may_round_to_zero(self.parts[name][0].name)
+
     def read_run(self, name: str, first: int, last: int) -> Tensor:
         """Return the elements [first, last) of a flattened tensor; a view if it is one part."""
         parts = self.parts[name]

@@ -88,6 +88,19 @@ def test_big_weights_are_dequantised_run_by_run(tmp_path: Path) -> None:
     torch.testing.assert_close(output["q.weight"], (a + b) / 2, rtol=1e-6, atol=1e-30)
 
 
+def test_a_quantised_model_is_merged_under_other_names(tmp_path: Path) -> None:
+    for seed, prefix in ((1, ""), (2, "model.")):
+        held = {f"{prefix}q.weight": integers(8, 16, seed=seed), f"{prefix}norm.weight": randn(4)}
+        held[f"{prefix}q.weight_scale"] = torch.full((8, 1), 127).byte()
+        write_quantized(tmp_path / f"m{seed}", held, {"quant_method": "mxfp4"})
+
+    output = merged(tmp_path, "method: linear\nmodels: [m1, m2]\ndtype: float32")
+
+    one, two = (open_source(tmp_path / name) for name in ("m1", "m2"))
+    expected = (one.read("q.weight") + two.read("model.q.weight")) / 2
+    assert torch.equal(output["q.weight"], expected)
+
+
 def test_an_adapter_on_a_quantised_base_is_merged(tmp_path: Path) -> None:
     base = write_model(tmp_path / "base", 1)
     a, b = randn(2, 6), randn(4, 2, seed=1)
