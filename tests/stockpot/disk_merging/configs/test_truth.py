@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from stockpot.disk_merging.configs.layer_fields import set_layers
 from stockpot.errors import InputError
@@ -176,27 +175,6 @@ def test_a_single_file_has_no_configuration_and_so_no_note_on_it(tmp_path: Path)
     save(tmp_path, dtype="float16")
 
     assert read_job(tmp_path, LINEAR, "merged.safetensors").notes == []
-
-
-def test_the_index_of_shards_has_the_sizes_of_what_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("stockpot.disk_merging.job._MAX_SHARD_BYTES", 100)
-    save(tmp_path)
-    (tmp_path / "a" / "pytorch_model.bin.index.json").write_text("{}")
-
-    job = read_job(tmp_path, LINEAR + "dtype: bfloat16")
-    job.run(lambda _bytes: None)
-
-    index = json.loads((tmp_path / "merged" / "model.safetensors.index.json").read_text())
-    shards = {name: load_file(tmp_path / "merged" / name) for name in set(job.output.facts)}
-    assert {name: file for file in shards for name in shards[file]} == index["weight_map"]
-    tensors = [tensor for shard in shards.values() for tensor in shard.values()]
-    assert index["metadata"] == {
-        "total_parameters": sum(tensor.numel() for tensor in tensors),
-        "total_size": sum(tensor.nbytes for tensor in tensors),
-    }
-    assert not (tmp_path / "merged" / "pytorch_model.bin.index.json").exists()
 
 
 def test_components_have_a_configuration_of_their_own(tmp_path: Path) -> None:

@@ -106,7 +106,10 @@ def test_a_shard_holds_as_much_as_fits_and_the_index_tells_of_all(tmp_path: Path
             assert opened.metadata() == {"format": "pt"}
             held |= dict.fromkeys(opened.keys(), file.name)
     assert index["weight_map"] == held
-    assert index["metadata"] == {"total_size": sum(t.nbytes for t in _state().values())}
+    assert index["metadata"] == {
+        "total_parameters": sum(t.numel() for t in _state().values()),
+        "total_size": sum(t.nbytes for t in _state().values()),
+    }
     sizes = [shard.num_bytes for shard in output.shards]
     firsts = [next(iter(shard.tensors)) for shard in output.shards[1:]]
     assert max(sizes) <= 200
