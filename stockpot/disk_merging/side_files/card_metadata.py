@@ -14,7 +14,7 @@ import yaml
 from stockpot.disk_merging.side_files.companions import CARD
 from stockpot.errors import InputError
 from stockpot.storage.weights.components import MODULES, PIPELINE
-from stockpot.storage.weights.hub_names import cached_name, shown_name, stated_name
+from stockpot.storage.weights.hub_names import cached_name, repository, shown_name, stated_name
 from stockpot.storage.weights.model_config import read_config
 from stockpot.storage.weights.sources import Source
 
@@ -35,9 +35,18 @@ _TASKS = {
 }
 
 
-def hub_name(model: Source) -> str | None:
-    """Return a model's name on the Hub, or that of the model it was made from; None if unknown."""
-    return cached_name(model.path) or stated_name(model.folder)
+def hub_names(model: Source) -> list[str]:
+    """List the names of a model on the Hub; unknown ones are replaced by what it was made from.
+
+    An adapter has two names: its own and that of its base.
+    """
+    names = []
+    for folder in dict.fromkeys(filter(None, [model.path, model.folder])):
+        own = cached_name(folder) or stated_name(folder)
+        origins = _card(folder).get("base_model", [])
+        listed = origins if isinstance(origins, list) else [origins]
+        names += [own] if own else [name for each in listed if (name := repository(each))]
+    return names
 
 
 def front_matter(models: Sequence[Source], origin: Path | None) -> dict[str, Any]:
@@ -50,7 +59,7 @@ def front_matter(models: Sequence[Source], origin: Path | None) -> dict[str, Any
         origin: folder whose configuration is copied; None without one.
     """
     cards = [_card(model.path) or _card(model.folder) for model in models]
-    names = dict.fromkeys(name for model in models if (name := hub_name(model)))
+    names = dict.fromkeys(name for model in models for name in hub_names(model))
     content: dict[str, Any] = {}
     if names:
         content |= {"base_model": list(names), "base_model_relation": "merge"}

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from stockpot.errors import InputError
 from stockpot.storage.weights.adapter_config import CONFIG
-from stockpot.storage.weights.components import weight_folders
+from stockpot.storage.weights.components import all_weights, weight_folders
 from stockpot.storage.weights.hub_names import cache_blobs
-from stockpot.storage.weights.model_files import is_training_state, is_weights, locate_weights
+from stockpot.storage.weights.model_files import is_training_state, is_weights
 from stockpot.storage.weights.quantized.claims import SIDE_FILES
 
 CARD = "README.md"
@@ -100,8 +100,7 @@ class _Search:
         # A folder with a tokenizer alone has no weights to find.
         with suppress(InputError):
             self._components = weight_folders(folder)
-            for own in self._components:
-                self._merged |= set(locate_weights(folder / own))
+            self._merged |= set(all_weights(folder))
         blobs = cache_blobs(folder)
         self._allowed = [folder.resolve(), *([blobs] if blobs else [])]
 
@@ -139,8 +138,8 @@ class _Search:
             if is_file
             else _TRAINING_FOLDER.search(path.name),
             "weights in another format, or of another model": is_weights(path.name)
-            if is_file
-            else path.name in _EXPORTS or (not is_component and _has_weights(path)),
+            or path.name in _EXPORTS
+            or (not (is_file or is_component) and _has_weights(path)),
         }
         return next((reason for reason, applies in reasons.items() if applies), "")
 
@@ -162,4 +161,4 @@ class _Search:
 
 
 def _has_weights(folder: Path) -> bool:
-    return any(is_weights(path.name) for path in folder.iterdir())
+    return os.access(folder, os.R_OK) and any(is_weights(path.name) for path in folder.iterdir())

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stockpot.errors import InputError
-from stockpot.storage.weights.model_files import DIFFUSERS_STEM, is_weights
+from stockpot.storage.weights.model_files import DIFFUSERS_STEM, is_weights, locate_weights
 
 MODULES = "modules.json"
 PIPELINE = "model_index.json"
@@ -36,6 +36,15 @@ def weight_folders(folder: Path) -> list[str]:
     return list(dict.fromkeys(found)) or [""]
 
 
+def all_weights(path: Path) -> list[Path]:
+    """List the weight files of a model in all of its folders; `path` itself if it is a file.
+
+    Raises:
+        InputError: as for `weight_folders`, or a folder has no weights that can be read.
+    """
+    return [file for folder in weight_folders(path) for file in locate_weights(path / folder)]
+
+
 def stem_of(file: Path) -> str:
     """Return the name that a folder's weights have in its library, without shard and suffix."""
     return DIFFUSERS_STEM if file.name.startswith(DIFFUSERS_STEM) else "model"
@@ -47,7 +56,10 @@ def _modules(folder: Path) -> list[str]:
     if not isinstance(modules, list) or not all(
         isinstance(module, dict) and isinstance(module.get("path"), str) for module in modules
     ):
-        raise InputError(f"{folder / MODULES}: must be a list of modules, each with a path")
+        raise InputError(
+            f"{folder / MODULES}: must be a list of modules, each with a path, as "
+            "sentence-transformers has it; another file needs another name"
+        )
     return [_inside(folder / MODULES, module["path"]) for module in modules]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from adapter_folders import factors, randn, save_adapter
-from merge_files import read_job
+from merge_files import merge, read_job, save_model
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -91,6 +91,28 @@ def test_modules_with_weights_are_merged_and_the_others_are_copied(tmp_path: Pat
     assert {name: tensor.unique().tolist() for name, tensor in dense.items()} == {
         "linear.weight": [25.0]
     }
+
+
+def test_modules_of_a_router_and_an_encoder_in_a_folder_are_found(tmp_path: Path) -> None:
+    (tmp_path / "modules.json").write_text('[{"path": "0_Router"}, {"path": "1_Normalize"}]')
+    for number, inner in enumerate(("", "query_0_Encoder", "query_0_Encoder/head")):
+        folder = tmp_path / "0_Router" / inner
+        folder.mkdir(exist_ok=True, parents=True)
+        if inner:
+            save_file({"w": torch.full((1,), float(number))}, folder / "model.safetensors")
+
+    found = open_files(tmp_path)
+
+    values = {name: found.read(name).item() for name in found.tensors}
+    prefix = "0_Router/query_0_Encoder"
+    assert values == {f"{prefix}/w": 1.0, f"{prefix}/head/w": 2.0}
+
+
+def test_a_slash_in_the_name_of_an_ordinary_tensor_is_no_folder(tmp_path: Path) -> None:
+    for name, value in (("a", 1.0), ("b", 3.0)):
+        save_model(tmp_path / name, {"bert/w": torch.full((1,), value)})
+
+    assert merge(tmp_path, "method: linear\nmodels: [a, b]")["bert/w"].item() == 2.0
 
 
 def test_every_file_of_weights_has_the_pedigree_and_the_model_is_rebuilt_from_it(

@@ -30,10 +30,11 @@ def test_base_models_are_named_as_on_the_hub(tmp_path: Path) -> None:
     stated = _model(tmp_path / "tuned", _name_or_path="org/parent")
     local = _model(tmp_path / "other", _name_or_path="./runs/1")
     again = _model(tmp_path / "again", _name_or_path="org/base")
+    told = _model(tmp_path / "told", "base_model: [org/told, ./runs/2, 3]")
 
-    found = front_matter([local, stated, cached, again], None)
+    found = front_matter([local, stated, cached, again, told], None)
 
-    assert found["base_model"] == ["org/parent", "org/base"]
+    assert found["base_model"] == ["org/parent", "org/base", "org/told"]
     assert found["base_model_relation"] == "merge"
     assert "base_model_relation" not in front_matter([local], None)
 

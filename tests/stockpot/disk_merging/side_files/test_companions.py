@@ -67,6 +67,7 @@ def test_all_that_is_not_weights_is_copied_with_its_folders(folder: Path) -> Non
         "onnx/model_quantized.onnx",
         "optimizer.pt",
         "original/params.json",
+        "quantized.engine/part",
         "pytorch_model.bin",
         "rng_state_0.pth",
         "rust_model.ot",
@@ -90,7 +91,7 @@ def test_all_that_is_not_weights_is_copied_with_its_folders(folder: Path) -> Non
     assert [note for note in job.notes if note.startswith("not copied")] == [
         "not copied from a: checkpoint-500, eval, events.out.tfevents.17.host and 5 more "
         "(of its training)",
-        "not copied from a: consolidated.00.pth, export, flax_model.msgpack and 6 more "
+        "not copied from a: consolidated.00.pth, export, flax_model.msgpack and 7 more "
         "(weights in another format, or of another model)",
     ]
 
