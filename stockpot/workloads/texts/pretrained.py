@@ -100,17 +100,22 @@ class Pretrained:
             config: changes of the configuration, such as `num_labels`.
 
         Raises:
-            InputError: the files are not such a model, or lack weights of its body.
+            InputError: the files are not such a model, are quantised, or lack weights of its body.
         """
         import torch
         import transformers
 
+        from stockpot.storage.weights.quantized.dequantized import check_not_quantized
+        from stockpot.storage.weights.sources import open_files
         from stockpot.workloads.texts.tied_weights import hold_tied_weights_once
 
+        with quiet():
+            settings = self._config(**config, pad_token_id=self.tokenizer.pad_token_id)
+        check_not_quantized(open_files(self.folder))
         with _loading_errors(self.folder), quiet(), _seeded_by(generator):
             net, info = getattr(transformers, head).from_pretrained(
                 self.folder,
-                config=self._config(**config, pad_token_id=self.tokenizer.pad_token_id),
+                config=settings,
                 dtype=torch.float32,
                 use_safetensors=True,
                 local_files_only=True,

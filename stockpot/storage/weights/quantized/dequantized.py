@@ -128,6 +128,21 @@ def dequantized(stored: Source) -> Source:
     )
 
 
+def check_not_quantized(stored: Source) -> None:
+    """Refuse a model that other libraries are about to load and train: they need its floats.
+
+    Raises:
+        InputError: it is quantised, in any format.
+    """
+    source = dequantized(stored)
+    if isinstance(source, DequantizedSource):
+        raise InputError(
+            f"{stored.path}: must be a model of floats, got a quantised one "
+            f"({source.notes[0]}); `stockpot merge` writes its floats, with method: passthrough "
+            "and this model alone"
+        )
+
+
 def _in_order(
     tensors: Mapping[str, StoredTensor], rules: Mapping[str, Rule], kept: Mapping[str, StoredTensor]
 ) -> dict[str, StoredTensor]:

@@ -93,6 +93,17 @@ def test_weights_of_half_precision_are_float32(copy: Path) -> None:
     assert {tensor.dtype for tensor in build(copy).values()} == {torch.float32}
 
 
+def test_a_quantised_model_is_refused_also_if_its_config_does_not_say_so(copy: Path) -> None:
+    weights = load_file(copy / "model.safetensors")
+    name = next(name for name in weights if name.endswith("query.weight"))
+    weights[name] = weights[name].to(torch.float8_e4m3fn)
+    weights[f"{name}_scale_inv"] = torch.ones(())
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+
+    with pytest.raises(InputError, match=r"must be a model of floats, got .* FP8.* passthrough"):
+        build(copy)
+
+
 def test_a_body_without_all_weights_is_refused(copy: Path) -> None:
     change_weights(copy, **{"embeddings.word_embeddings.weight": None})
 
