@@ -133,11 +133,11 @@ def check_headers(workload: WorkloadSpec, sources: Sequence[ImportSource], _devi
 
 def _problem(form: ModelForm, source: ImportSource) -> str:
     """Return why a checkpoint does not match the model; empty if it does."""
-    from stockpot.ingredients.importing.fitting import fit
+    from stockpot.ingredients.importing.fitting import fit_by_any_names
     from stockpot.storage.weights.opening import open_source
 
     try:
-        fit(open_source(source.path, form.as_source()), form)
+        fit_by_any_names(open_source(source.path, form.as_source()), form)
     except InputError as error:
         return _reason(error, source)
     return ""
@@ -155,7 +155,7 @@ def _read(job: ImportJob) -> tuple[Mapping[str, Tensor], Sequence[str]]:
         InputError: they cannot be read, or do not fit the model.
         StageFailed: the files have changed since their digest was computed.
     """
-    from stockpot.ingredients.importing.fitting import fit, read_weights
+    from stockpot.ingredients.importing.fitting import fit_by_any_names, read_weights
     from stockpot.ingredients.importing.model_form import form_of
     from stockpot.storage.checkpoints import verify
     from stockpot.storage.digests import DigestCache
@@ -166,8 +166,7 @@ def _read(job: ImportJob) -> tuple[Mapping[str, Tensor], Sequence[str]]:
     if job.source.is_adapter:
         assert job.start is not None, "headers are checked first, and a base is no adapter"
         base = open_files(verify(job.root, job.start))
-    source = open_source(job.source.path, base)
-    fitted = fit(source, form)
+    source, fitted = fit_by_any_names(open_source(job.source.path, base), form)
     weights = read_weights(source, form, fitted)
     if DigestCache(job.root / ".stockpot").known([job.source.files]) != [job.digest]:
         raise StageFailed(f"{job.source.shown}: was changed while it was imported; run again")

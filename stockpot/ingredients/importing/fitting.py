@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stockpot.errors import InputError
 from stockpot.ingredients.importing.model_form import ModelForm
+from stockpot.storage.weights.naming import named_like
 from stockpot.storage.weights.safetensors_format import StoredTensor
 from stockpot.storage.weights.sources import Source
 from stockpot.storage.weights.tensor_names import is_head
@@ -47,6 +48,25 @@ def fit(source: Source, form: ModelForm) -> Fit:
         raise InputError(f"{source.path}: {'; '.join(problems)}")
     notes = [f"prefix {prefix!r} removed from the names"] if prefix else []
     return Fit(names, (*source.notes, *notes, *_casts(source, names, form)))
+
+
+def fit_by_any_names(source: Source, form: ModelForm) -> tuple[Source, Fit]:
+    """Find the tensors of a model in a checkpoint, under legacy names and layouts too.
+
+    Returns:
+        The checkpoint under names that fit, and how it matches.
+
+    Raises:
+        InputError: as for `fit`.
+    """
+    try:
+        return source, fit(source, form)
+    except InputError:
+        alike = named_like(source, form.as_source())
+        if alike is source:
+            raise
+    fitted = fit(alike, form)
+    return alike, Fit(fitted.names, (*alike.notes, *fitted.notes))
 
 
 def read_weights(source: Source, form: ModelForm, fitted: Fit) -> dict[str, Tensor]:

@@ -39,6 +39,8 @@ _NAMES = (
     f"{DIFFUSERS_STEM}.bin.index.json",
     f"{DIFFUSERS_STEM}.bin",
 )
+_SHARD = re.compile(r"-\d+-of-(\d+)\.(safetensors|bin)$")
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 # Weights of any library, by the end of the name; the checks of a merge name those it cannot read.
 _WEIGHTS = re.compile(
     r"\.(safetensors|bin|pt|pth|ckpt|h5|keras|msgpack|ot|gguf|ggml|onnx|onnx_data|onnx\.data|tflite"
@@ -67,14 +69,33 @@ def locate_weights(path: Path) -> tuple[Path, ...]:
     if named is not None:
         return (named,)
     found = sorted(path.glob("*.safetensors"))
+    _check_no_shard(path)
     if len(found) == 1:
         return (found[0],)
     listed = [file.name for file in found] or "none"
     other = foreign_files(path)
+    pickles = sorted(file.name for file in path.iterdir() if file.suffix in _PICKLES)
+    if pickles and not other and not found:
+        other = f"to merge {pickles[0]!r}, name the file"
     raise InputError(
         f"{path}: expected model.safetensors, {INDEX}, {PICKLE_INDEX} or pytorch_model.bin, or one "
         f"other safetensors file; found {listed}" + (f"; {other}" if other else "")
     )
+
+
+def _check_no_shard(folder: Path) -> None:
+    """Refuse shards whose index is missing: they may be a part of the model."""
+    shards = sorted(file.name for file in folder.iterdir() if _is_one_of_several(file.name))
+    if shards:
+        index = INDEX if shards[0].endswith(".safetensors") else PICKLE_INDEX
+        raise InputError(
+            f"{folder}: has shards ({shards[0]!r}) without an index; download {index} to it"
+        )
+
+
+def _is_one_of_several(name: str) -> bool:
+    found = _SHARD.search(name)
+    return found is not None and int(found[1]) > 1
 
 
 def index_of(folder: Path) -> Path | None:

@@ -14,16 +14,19 @@ from stockpot.storage.weights.sources import Source
 # What torch.compile, FSDP and checkpointing of activations put between modules.
 _WRAPPER = re.compile(r"(?:^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _DATA_PARALLEL = "module."
+# Of whole nets; others may distinguish parts, such as encoder and decoder, and are not replaced.
+_OUTER = {"backbone.", "base_model.", "model.", "module.", "net.", "transformer."}
 _OLD_NORM = re.compile(r"(?P<norm>(?:^|\.)[^.]*norm[^.]*)\.(?P<kind>gamma|beta)$", re.IGNORECASE)
 _NEW_KIND = {"gamma": "weight", "beta": "bias"}
 
-_FUSED = re.compile(r"(?P<block>.+)\.experts\.(?P<kind>gate_up_proj|down_proj)$")
+_FUSED = re.compile(r"(?P<block>.+)\.experts\.(?P<kind>(gate_)?up_proj|down_proj)$")
 _SINGLE = re.compile(r"(?P<block>.+)\.experts\.(?P<number>\d+)\.(?P<kind>\w+)\.weight$")
 # The linear layers of an expert, in Mixtral's names and in Qwen's: gate, up, down.
 _LAYERS = (("w1", "w3", "w2"), ("gate_proj", "up_proj", "down_proj"))
+_PLACES = {"gate_up_proj": (0, 1), "up_proj": (1,), "down_proj": (2,)}  # of layers in fused ones
 _BLOCKS = ("block_sparse_moe", "mlp")  # in Mixtral's names and in those of transformers 5
 # Their fused experts are stored as (experts, in, out), which is no reordering of whole rows.
-_TRANSPOSED = ("llama4", "gpt_oss")
+_TRANSPOSED = ("aria", "gpt_oss", "llama4", "openai_privacy_filter", "qwen3_vl_moe")
 
 
 def named_like(model: Source, reference: Source) -> Source:
@@ -54,7 +57,7 @@ def named_like(model: Source, reference: Source) -> Source:
         elif found := _experts(plain, reference.tensors[name].shape, model, own):
             parts[name] = found
     renamed = [name for name, found in parts.items() if found[0].name != name]
-    if not renamed or (is_split(model, parts) and not _lays_out_rows(model, reference)):
+    if not renamed or (_is_split(model, parts) and not _lays_out_rows(model, reference)):
         return model
     used = {part.name for found in parts.values() for part in found}
     rest = {name: (_whole(model, name),) for name in model.tensors if name not in used}
@@ -108,7 +111,7 @@ def _plain_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def _with_prefix_of(theirs: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
-    """Add or remove the outer prefix that distinguishes the plain names of one model."""
+    """Add, remove or replace the outer prefix that distinguishes the plain names of one model."""
     lacking, further = theirs.keys() - own.keys(), own.keys() - theirs.keys()
     if prefix := _prefix(further, lacking):
         return {
@@ -119,6 +122,16 @@ def _with_prefix_of(theirs: Mapping[str, str], own: Mapping[str, str]) -> dict[s
         return {
             plain.removeprefix(prefix) if plain in further else plain: n for plain, n in own.items()
         }
+    outer = {plain.partition(".")[0] + "." for plain in further}
+    if (
+        len(outer) == 1
+        and outer < _OUTER
+        and not own.keys() & {plain.partition(".")[2] for plain in further}
+    ):
+        (first,) = outer
+        bare = {p.removeprefix(first) if p in further else p: n for p, n in own.items()}
+        if _prefix(bare.keys() - theirs.keys(), lacking) in _OUTER:
+            return _with_prefix_of(theirs, bare)
     return dict(own)
 
 
@@ -179,16 +192,16 @@ def _from_singles(
     block: str, kind: str, shape: tuple[int, ...], model: Source, own: Mapping[str, str]
 ) -> Parts | None:
     """Fuse experts: (experts, 2 * hidden, in) holds gate above up, (experts, in, hidden) down."""
-    for gate, up, down in _LAYERS:
-        layers = (gate, up) if kind == "gate_up_proj" else (down,)
+    places = _PLACES[kind]
+    for layers in _LAYERS:
         names = [
-            own.get(f"{block}.experts.{number}.{layer}.weight", "")
+            own.get(f"{block}.experts.{number}.{layers[place]}.weight", "")
             for number in range(shape[0])
-            for layer in layers
+            for place in places
         ]
-        if not all(names):
+        if not names or not all(names):
             continue
-        expected = (shape[1] // len(layers), shape[2])
+        expected = (shape[1] // len(places), shape[2])
         stored = [model.tensors[name] for name in names]
         if {(one.shape, one.dtype) for one in stored} == {(expected, stored[0].dtype)}:
             return tuple(_whole(model, name) for name in names)
@@ -200,31 +213,31 @@ def _from_other(
 ) -> Parts | None:
     """Take an expert's layer out of the fused ones, or from under its other name."""
     block, number, kind = single["block"], int(single["number"]), single["kind"]
-    names = next((layers for layers in _LAYERS if kind in layers), None)
-    if names is None:
+    place = next((layers.index(kind) for layers in _LAYERS if kind in layers), None)
+    if place is None:
         return None
-    place = names.index(kind)
     for layers in _LAYERS:
         name = own.get(f"{block}.experts.{number}.{layers[place]}.weight")
         if name is not None:
             return (_whole(model, name),)
-    fused = own.get(f"{block}.experts.{'down_proj' if place == 2 else 'gate_up_proj'}")
-    per_expert = 1 if place == 2 else 2
-    if fused is None:
-        return None
-    stored = model.tensors[fused].shape
-    if len(stored) != 3 or number >= stored[0] or (stored[1] // per_expert, stored[2]) != shape:
-        return None
-    size = shape[0] * shape[1]
-    first = (number * per_expert + (place if per_expert == 2 else 0)) * size
-    return (Part(fused, first, first + size),)
+    for fused, places in _PLACES.items():
+        name = own.get(f"{block}.experts.{fused}")
+        if name is None or place not in places:
+            continue
+        stored = model.tensors[name].shape
+        fits = stored[1:] == (shape[0] * len(places), shape[1])
+        if fits and number < stored[0]:
+            size = shape[0] * shape[1]
+            first = (number * len(places) + places.index(place)) * size
+            return (Part(name, first, first + size),)
+    return None
 
 
 def _whole(model: Source, name: str) -> Part:
     return Part(name, 0, model.tensors[name].num_elements)
 
 
-def is_split(model: Source, parts: Mapping[str, Parts]) -> bool:
+def _is_split(model: Source, parts: Mapping[str, Parts]) -> bool:
     """Return whether a tensor consists of several, or of a part of one."""
     return any(
         len(found) > 1 or found[0] != _whole(model, found[0].name) for found in parts.values()

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from toy_workload import Toy
 
 from stockpot.errors import InputError
-from stockpot.ingredients.importing.fitting import fit, read_weights
+from stockpot.ingredients.importing.fitting import fit, fit_by_any_names, read_weights
 from stockpot.ingredients.importing.model_form import ModelForm, form_of
 from stockpot.storage.weights.opening import open_source
 
@@ -58,6 +58,18 @@ def test_a_prefix_of_all_names_is_removed_and_reported(
 
     assert all(torch.equal(weights[name], tensor) for name, tensor in state.items())
     assert notes == (f"prefix {prefix!r} removed from the names",)
+
+
+def test_names_from_inside_a_wrapper_are_converted_and_reported(
+    tmp_path: Path, form: ModelForm, state: State
+) -> None:
+    compiled = {name.replace("body.", "body._orig_mod."): t for name, t in state.items()}
+
+    source, fitted = fit_by_any_names(open_source(saved(tmp_path, compiled)), form)
+
+    weights = read_weights(source, form, fitted)
+    assert all(torch.equal(weights[name], tensor) for name, tensor in state.items())
+    assert "7 tensors are named as in the workload's model: 'body." in fitted.notes[0]
 
 
 def test_a_lightning_checkpoint_is_its_state_dict(

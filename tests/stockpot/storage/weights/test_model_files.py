@@ -88,3 +88,31 @@ def test_it_imports_no_torch() -> None:
     )
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("shard", "index"),
+    [
+        ("model-00001-of-00002.safetensors", INDEX),
+        ("pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json"),
+    ],
+)
+def test_a_shard_without_an_index_is_no_model(tmp_path: Path, shard: str, index: str) -> None:
+    (tmp_path / shard).write_bytes(b"")
+
+    with pytest.raises(InputError, match=rf"has shards \('{shard}'\) without an .* {index}"):
+        locate_weights(tmp_path)
+
+
+def test_the_only_shard_of_a_model_needs_no_index(tmp_path: Path) -> None:
+    only = tmp_path / "model-00001-of-00001.safetensors"
+    only.write_bytes(b"")
+
+    assert locate_weights(tmp_path) == (only,)
+
+
+def test_a_pickle_of_another_name_in_a_folder_is_suggested(tmp_path: Path) -> None:
+    (tmp_path / "last.ckpt").write_bytes(b"")
+
+    with pytest.raises(InputError, match=r"found none; to merge 'last.ckpt', name the file"):
+        locate_weights(tmp_path)
