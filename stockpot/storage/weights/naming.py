@@ -70,7 +70,7 @@ def named_like(model: Source, reference: Source) -> Source:
     }
     example = renamed[0]
     note = (
-        f"{len(renamed)} tensors are named as in {reference.path.name}: {example!r} is "
+        f"{len(renamed)} tensors are named as in {reference.path.name}: {example!r} is read from "
         f"{parts[example][0].name!r}"
     ) + (f"; {len(shapes)} hold or are parts of fused experts" if shapes else "")
     return rearranged(model, parts | rest, shapes, note)

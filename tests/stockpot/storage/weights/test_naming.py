@@ -235,7 +235,9 @@ def test_a_merge_has_the_names_of_the_base_and_a_note(tmp_path: Path) -> None:
 
     torch.testing.assert_close(merged, _state(BERT, 9))
     (note,) = [n for n in read_job(tmp_path, text, "x").notes if "named as in base" in n]
-    assert note.startswith("old: 5 tensors are named as in base: 'embeddings.LayerNorm.bias' is 'b")
+    assert note.startswith(
+        "old: 5 tensors are named as in base: 'embeddings.LayerNorm.bias' is read from 'b"
+    )
 
 
 @given(bounds=st.tuples(st.integers(0, 14), st.integers(0, 14)).map(sorted), data=st.data())
