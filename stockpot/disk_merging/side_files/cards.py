@@ -78,7 +78,7 @@ def adapter_card(
 def merge_block(file: MergeFile) -> str:
     """Return a merge file as a block of YAML, without what is as by default."""
     content = file.model_dump(mode="json", exclude_defaults=True)
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None)
     return f"```yaml\n{text}```"
 
 
