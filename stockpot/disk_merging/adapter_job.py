@@ -26,7 +26,7 @@ from stockpot.storage.checkpoints import save_checkpoint
 from stockpot.storage.hub import model_path
 from stockpot.storage.weights.adapter_config import CONFIG, config_for_peft
 from stockpot.storage.weights.adapters import WEIGHTS, Adapter, is_adapter, open_adapter
-from stockpot.storage.weights.hub_names import repository
+from stockpot.storage.weights.hub_origins import repository
 from stockpot.storage.weights.places import check_place, publish, sole_place
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from stockpot.errors import InputError
 from stockpot.storage.local_paths import located
 from stockpot.storage.weights.adapter_config import CONFIG
-from stockpot.storage.weights.model_files import locate_weights
+from stockpot.storage.weights.components import all_weights
 
 _NAME = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
 _FILE = re.compile(r"\.(safetensors|bin|pt|pth|ckpt|tar|gguf|h5|onnx|npz|ya?ml|json)$")
@@ -166,6 +166,6 @@ def _has_weights(folder: Path) -> bool:
     if (folder / CONFIG).is_file():
         return any(folder.glob("adapter_model.*"))
     try:
-        return folder.is_dir() and all(file.is_file() for file in locate_weights(folder))
+        return folder.is_dir() and all(file.is_file() for file in all_weights(folder))
     except InputError:
         return False

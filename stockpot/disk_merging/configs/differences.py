@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stockpot.disk_merging.configs.labels import compare_labels
 from stockpot.disk_merging.configs.meanings import Difference, Effect, meaning_of
-from stockpot.storage.weights.hub_names import shown_name
+from stockpot.storage.weights.hub_origins import shown_name
 from stockpot.storage.weights.model_config import CONFIG, read_config
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import yaml
 from stockpot.disk_merging.merge_file import MergeFile
 from stockpot.disk_merging.side_files.card_metadata import TAGS, front_matter, licences
 from stockpot.storage.model_cards import markdown_list, markdown_table, render_card
-from stockpot.storage.weights.hub_names import shown_name
+from stockpot.storage.weights.hub_origins import shown_name
 from stockpot.storage.weights.sources import Source
 
 
@@ -38,7 +38,7 @@ def model_card(
     parts = [
         f"Merged by stockpot {pedigree['version']} with `{pedigree['method']}`"
         + (f" ({options})." if options else "."),
-        f"Base: {shown_name(Path(base['path']))} (`{base['digest'][:16]}`)." if base else "",
+        f"Base: {_shown(base['path'])} (`{base['digest'][:16]}`)." if base else "",
         _inputs_table("model", pedigree),
         _layers_table(pedigree["layers"]) if "layers" in pedigree else "",
         licences(models),
@@ -85,7 +85,7 @@ def merge_block(file: MergeFile) -> str:
 def _inputs_table(kind: str, pedigree: Mapping[str, Any]) -> str:
     rows = [
         (
-            shown_name(Path(model["path"])) + (f" ({model['role']})" if "role" in model else ""),
+            _shown(model["path"]) + (f" ({model['role']})" if "role" in model else ""),
             "by layer" if "layers" in pedigree else str(model["coefficient"]),
             f"`{model['digest'][:16]}`",
         )
@@ -99,10 +99,15 @@ def _layers_table(layers: Sequence[Mapping[str, Any]]) -> str:
     for part in layers:
         first, end = part["models"][0]["range"]
         sources = ", ".join(
-            f"{shown_name(Path(m['path']))} {m['range'][0]} to {m['range'][1] - 1} "
+            f"{_shown(m['path'])} {m['range'][0]} to {m['range'][1] - 1} "
             f"(coefficient {m['coefficient']})"
             for m in part["models"]
         )
         rows.append((f"{start} to {start + end - first - 1}", sources, str(part["options"])))
         start += end - first
     return markdown_table(("layers", "from", "options"), rows)
+
+
+def _shown(path: str) -> str:
+    """Return the name of a model; the path of one on the Hub is its name there, with the commit."""
+    return path if "@" in path else shown_name(Path(path))

@@ -11,7 +11,7 @@ from typing import Any
 from stockpot.disk_merging.inspection import some_of
 from stockpot.disk_merging.side_files.companions import CARD, Companions, find_companions
 from stockpot.storage.weights.adapters import is_adapter
-from stockpot.storage.weights.hub_names import shown_name
+from stockpot.storage.weights.hub_origins import shown_name
 from stockpot.storage.weights.sources import Source
 
 _CONFIG = "config.json"  # describes the weights: compared, and adapted, on its own

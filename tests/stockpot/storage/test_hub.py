@@ -269,3 +269,22 @@ def test_what_cannot_be_downloaded_says_why() -> None:
         model_path(Path(), "org/gated")
     with pytest.raises(InputError, match=r"org/none at 'main' cannot be downloaded \(status 404\)"):
         model_path(Path(), "org/none")
+
+
+def test_a_model_whose_weights_are_all_in_folders_is_found_in_the_cache(cache: Path) -> None:
+    snapshot = _add(cache, "org/encoder", NEW, 2.0, "main")
+    (snapshot / "0_Encoder").mkdir()
+    (snapshot / "model.safetensors").rename(snapshot / "0_Encoder" / "model.safetensors")
+    (snapshot / "modules.json").write_text('[{"path": "0_Encoder"}]')
+
+    assert open_source(model_path(Path(), "org/encoder")).tensors.keys() == {"0_Encoder/w"}
+
+
+def test_the_card_names_models_as_on_the_hub_with_the_commit() -> None:
+    _merge("method: linear\nmodels: [org/model, org/model@v1]")
+
+    card = Path("merged/README.md").read_text()
+    assert "base_model:\n- org/model\nbase_model_relation: merge\n" in card
+    assert f"| org/model@{NEW} | 1.0 |" in card
+    assert f"| org/model@{OLD} | 1.0 |" in card
+    assert f"org/model@{OLD}]\n" in card
