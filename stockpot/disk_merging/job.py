@@ -15,6 +15,7 @@ import torch
 from stockpot.disk_merging.configs.labels import check_labels
 from stockpot.disk_merging.configs.layer_fields import layer_order
 from stockpot.disk_merging.configs.truth import TrueConfig, true_configs
+from stockpot.disk_merging.layer_slices import Sliced
 from stockpot.disk_merging.lost_changes import lost_changes
 from stockpot.disk_merging.mergekit_form import load_merge
 from stockpot.disk_merging.model_folder import check_equal_vocabularies
@@ -33,6 +34,7 @@ from stockpot.disk_merging.recipes import TensorRecipes
 from stockpot.disk_merging.side_files.cards import model_card
 from stockpot.disk_merging.side_files.companions import Companions, companions_of, copy_companions
 from stockpot.disk_merging.side_files.differences import companion_notes
+from stockpot.disk_merging.stacks import Stack
 from stockpot.disk_merging.stream import merge_to_disk
 from stockpot.errors import InputError
 from stockpot.merging.name_rules import check_matches
@@ -106,7 +108,8 @@ class MergeJob(RecordedMerge):
         file = self.file
         dtype = None if file.dtype is None else getattr(torch, file.dtype)
         recipes = TensorRecipes(file, self.sources)
-        plans = plan_merge(self.sources, self.base, recipes, dtype, file, file.layers)
+        sliced = Sliced(file.layers, file.stack) if file.layers else None
+        plans = plan_merge(self.sources, self.base, recipes, dtype, file, sliced)
         check_matches(recipes.rules, [plan.name for plan in plans])
         check_recipes(plans, has_base=self.base is not None)
         return plans
@@ -272,7 +275,8 @@ class MergeJob(RecordedMerge):
             own = self._open(name, self.base) if has_weights else Source(folder, (), {})
             own = named_like(own, self.reference)
         layers = layer_order(self.file, self.sources)
-        return true_configs(own, self.inputs, {p.name: p.type for p in self.plans}, layers)
+        stack = Stack.of(self.sources[0], self.file.stack).prefix if layers else None
+        return true_configs(own, self.inputs, {p.name: p.type for p in self.plans}, layers, stack)
 
     def _write_companions(self, folder: Path) -> None:
         """Copy config and tokenizer, and write the model card."""

@@ -3,64 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
 
 from stockpot.disk_merging.merge_file import LayersEntry
 from stockpot.disk_merging.origins import Origin, TensorInputs, same_named
+from stockpot.disk_merging.stacks import Stack
 from stockpot.errors import InputError
 from stockpot.storage.weights.sources import Source
-from stockpot.storage.weights.tensor_names import (
-    is_after_layers,
-    layer_of,
-    num_layers,
-    stack_of,
-    with_layer,
-)
+from stockpot.storage.weights.tensor_names import with_layer
 
 
-def stacked(
-    layers: Sequence[LayersEntry], sources: Sequence[Source], base: Source | None
-) -> list[TensorInputs]:
+@dataclass(frozen=True, slots=True)
+class Sliced:
+    """The source of each layer of the output.
+
+    Attributes:
+        layers: the slices, from the first layers to the last.
+        stack: which stack of layers is sliced, see `Stack.of`; None for the only one.
+    """
+
+    layers: Sequence[LayersEntry]
+    stack: str | None = None
+
+
+def stacked(sliced: Sliced, sources: Sequence[Source], base: Source | None) -> list[TensorInputs]:
     """List the tensors of a model stacked from slices; its layers are renumbered consecutively.
 
-    Tensors used before the layers come from the models of the first slice, tensors used after
-    them from those of the last. The base's layers are those of a slice's first model.
+    Tensors used before the layers come from the models of the first slice, as do other parts of the
+    model; tensors used after them from those of the last. The base's layers are those of a slice's
+    first model.
 
     Args:
-        layers: the slices, from the first layers to the last.
+        sliced: the slices.
         sources: the models, each once, in the order in which they are named there.
         base: the model that they were fine-tuned from; None without a base.
 
     Raises:
-        InputError: a model lacks a layer, or does not have exactly one stack of layers.
+        InputError: a model lacks a layer, or has no such stack.
 
-    Source: mergekit's `slices`.
+    Source: mergekit's `slices` and `modules`.
     """
+    layers = sliced.layers
     paths = dict.fromkeys(model.path for part in layers for model in part.models)
     source_of = dict(zip(paths, sources, strict=True))
-    for model in (*sources, *([base] if base else [])):
-        _check_one_stack(model)
+    stacks = [Stack.of(model, sliced.stack) for model in (*sources, *([base] if base else []))]
+    stack = stacks[0]
     for part in layers:
-        _check_ranges(part, source_of, base)
-    listed = [*_outside(layers[0], source_of, base, after=False)]
+        _check_ranges(part, source_of, base, stack)
+    listed = [
+        inputs
+        for inputs in _outside(layers[0], source_of, base, stack)
+        if stack.is_before_end(inputs.name)
+    ]
     number = count()
     for part in layers:
         for layer in range(part.num_layers):
             models = [(source_of[model.path], model.range[0] + layer) for model in part.models]
-            listed += _layer(models, base, next(number))
-    return [*listed, *_outside(layers[-1], source_of, base, after=True)]
+            listed += _layer(models, base, next(number), stack)
+    last = _outside(layers[-1], source_of, base, stack)
+    return [*listed, *(inputs for inputs in last if not stack.is_before_end(inputs.name))]
 
 
 def _outside(
-    part: LayersEntry, source_of: Mapping[str, Source], base: Source | None, *, after: bool
+    part: LayersEntry, source_of: Mapping[str, Source], base: Source | None, stack: Stack
 ) -> Iterator[TensorInputs]:
     for inputs in same_named([source_of[model.path] for model in part.models], base):
-        if layer_of(inputs.name) is None and is_after_layers(inputs.name) == after:
+        if stack.layer_of(inputs.name) is None:
             yield inputs
 
 
 def _layer(
-    models: Sequence[tuple[Source, int]], base: Source | None, number: int
+    models: Sequence[tuple[Source, int]], base: Source | None, number: int, stack: Stack
 ) -> list[TensorInputs]:
     """List the tensors of layer `number` of the output, made from one layer of each model."""
     _, base_layer = models[0]
@@ -68,7 +82,7 @@ def _layer(
         with_layer(name, number)
         for model, own_layer in (*models, *([(base, base_layer)] if base else []))
         for name in model.tensors
-        if layer_of(name) == own_layer
+        if stack.layer_of(name) == own_layer
     )
     return [
         TensorInputs(
@@ -80,20 +94,13 @@ def _layer(
     ]
 
 
-def _check_one_stack(model: Source) -> None:
-    stacks = {stack for name in model.tensors if (stack := stack_of(name)) is not None}
-    if len(stacks) != 1:
-        raise InputError(
-            f"{model.path}: layers can be taken from a model with one stack of layers, got "
-            f"{sorted(stacks) or 'none'}"
-        )
-
-
-def _check_ranges(part: LayersEntry, source_of: Mapping[str, Source], base: Source | None) -> None:
+def _check_ranges(
+    part: LayersEntry, source_of: Mapping[str, Source], base: Source | None, stack: Stack
+) -> None:
     ranges = [(source_of[model.path], model.range) for model in part.models]
     ranges += [(base, part.models[0].range)] if base else []
     for model, (first, end) in ranges:
-        held = num_layers(model.tensors)
+        held = stack.num_layers(model.tensors)
         if end > held:
             raise InputError(
                 f"{model.path}: range must end at {held}, its number of layers, or before, got "

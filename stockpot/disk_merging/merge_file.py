@@ -81,11 +81,11 @@ class Exceptions(Section):
     integer: Literal["error", "base", "first"] = "error"
 
 
-RULES = ("layers", "rules", "masks", "head_depth", *Exceptions.model_fields)
+RULES = ("layers", "stack", "rules", "masks", "head_depth", *Exceptions.model_fields)
 # Fields that do not apply to a merge into an adapter.
 _OF_MODELS = ("base", "config_from", "equal_tokenizers", *RULES)
 # Those that do not apply to weight signatures, whose models have different roles.
-_NOT_OF_SIGNATURES = ("layers", "rules", "missing", "mismatch", "integer")
+_NOT_OF_SIGNATURES = ("layers", "stack", "rules", "missing", "mismatch", "integer")
 _NOT_OF_PATCHES = ("masks", "dtype", "config_from", "equal_tokenizers")
 
 
@@ -96,6 +96,9 @@ class MergeFile(Exceptions):
     models: list[ModelEntry | str] | None = Field(None, min_length=1, description="merged whole")
     layers: list[LayersEntry] = Field(
         [], description="instead of models: the source of the output's layers, from the first on"
+    )
+    stack: str | None = Field(
+        None, description="for layers of models with several stacks: part of their tensors' names"
     )
     base: str | None = Field(None, description="what the models were fine-tuned from")
     options: dict[str, Value] = Field({}, description="the method's own")
@@ -144,6 +147,8 @@ class MergeFile(Exceptions):
             raise ValueError("models: is required, got nothing")
         if self.models is not None and self.layers:
             raise ValueError("layers: replace models; remove one of them")
+        if self.stack is not None and not self.layers:
+            raise ValueError(f"stack says where layers are from, got {self.stack!r} without layers")
         return self
 
     @model_validator(mode="after")

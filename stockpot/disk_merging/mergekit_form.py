@@ -22,7 +22,7 @@ def load_merge(path: Path) -> MergeFile:
         InputError: with everything that is wrong or not supported.
     """
     content, notes = read_yaml(path), list[str]()
-    if "merge_method" in content or "slices" in content:
+    if "merge_method" in content or "slices" in content or "modules" in content:
         content, notes = from_mergekit(content, path.name)
     if isinstance(content.get("layers"), list):
         content["layers"] = [_with_list_of_models(part) for part in content["layers"]]

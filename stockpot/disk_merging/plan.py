@@ -8,8 +8,8 @@ from functools import reduce
 
 import torch
 
-from stockpot.disk_merging.layer_slices import stacked
-from stockpot.disk_merging.merge_file import Exceptions, LayersEntry
+from stockpot.disk_merging.layer_slices import Sliced, stacked
+from stockpot.disk_merging.merge_file import Exceptions
 from stockpot.disk_merging.origins import TensorInputs, same_named
 from stockpot.disk_merging.tied_heads import with_tied_heads
 from stockpot.disk_merging.unequal_models import check_none_missing, matched
@@ -69,25 +69,25 @@ def plan_merge(
     recipe_of: RecipeOf,
     dtype: torch.dtype | None = None,
     exceptions: Exceptions = _NO_EXCEPTIONS,
-    layers: Sequence[LayersEntry] = (),
+    sliced: Sliced | None = None,
 ) -> list[TensorPlan]:
     """Plan a merge from headers alone.
 
     Args:
-        sources: M models; with `layers`, each once, in the order in which they are named there.
+        sources: M models; if `sliced`, each once, in the order in which they are named there.
         base: the model that they were fine-tuned from; None if the method needs none.
         recipe_of: returns the recipe of an output tensor by name, with one coefficient per model;
-            in `layers`, per model of the entry.
+            if `sliced`, per model of the entry.
         dtype: of the floating-point tensors in the output; None keeps that of the base, or
             without a base, of the first model.
         exceptions: the rules for models that do not match.
-        layers: the source of each layer; empty to merge layers of equal index.
+        sliced: the source of each layer; None to merge layers of equal index.
 
     Raises:
         InputError: tensors are missing, their shapes or kinds differ, or a method needs data.
     """
     models = [*sources, *([] if base is None else [base])]
-    named = stacked(layers, sources, base) if layers else same_named(sources, base)
+    named = stacked(sliced, sources, base) if sliced else same_named(sources, base)
     listed = with_tied_heads(named)
     check_none_missing(listed, models, exceptions)
     plans = [

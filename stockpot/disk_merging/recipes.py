@@ -11,11 +11,12 @@ from typing import Any
 from stockpot.disk_merging.depth_scaling import at_depth, depths
 from stockpot.disk_merging.merge_file import LayersEntry, MergeFile, value_at
 from stockpot.disk_merging.model_entry import ModelEntry
+from stockpot.disk_merging.stacks import Stack
 from stockpot.merging.name_rules import NameRule
 from stockpot.merging.recipe import Recipe
 from stockpot.merging.registry import METHODS
 from stockpot.storage.weights.sources import Source
-from stockpot.storage.weights.tensor_names import is_after_layers, layer_of, num_layers
+from stockpot.storage.weights.tensor_names import is_after_layers, layer_of, stack_of
 
 
 @dataclass(frozen=True)
@@ -92,24 +93,35 @@ class TensorRecipes:
         return depths({name: None for source in self.sources for name in source.tensors})
 
     @cached_property
-    def _num_layers(self) -> int:
-        stacked = sum(part.num_layers for part in self.file.layers)
-        return stacked or num_layers(self.sources[0].tensors)
+    def _stack(self) -> Stack:
+        """The stack of layers that is sliced."""
+        return Stack.of(self.sources[0], self.file.stack)
+
+    @cached_property
+    def _last_layers(self) -> dict[str | None, int]:
+        """The highest layer number of each stack of the output, by the stack's prefix."""
+        last: dict[str | None, int] = {}
+        for name in self.sources[0].tensors:
+            last[stack_of(name)] = max(last.get(stack_of(name), 0), layer_of(name) or 0)
+        if self.file.layers:
+            last[self._stack.prefix] = sum(part.num_layers for part in self.file.layers) - 1
+        return last
 
     def _depth(self, name: str) -> float:
-        """Return a tensor's depth in the output, from 0 to 1."""
+        """Return a tensor's depth in its stack of the output, from 0 to 1."""
         layer = layer_of(name)
         if layer is None:
             return float(self.file.head_depth) if is_after_layers(name) else 0.0
-        return layer / max(self._num_layers - 1, 1)
+        return layer / max(self._last_layers.get(stack_of(name), layer), 1)
 
     def _part(self, name: str) -> tuple[LayersEntry | None, float]:
         """Return the entry of `layers` that a tensor belongs to, and its depth in that entry."""
-        layers, layer, depth = self.file.layers, layer_of(name), self._depth(name)
+        layers, depth = self.file.layers, self._depth(name)
         if not layers:
             return None, depth
+        layer = self._stack.layer_of(name)
         if layer is None:
-            return layers[-1 if is_after_layers(name) else 0], depth
+            return layers[0 if self._stack.is_before_end(name) else -1], depth
         for part in layers:
             if layer < part.num_layers:
                 # As in mergekit, a part of a single layer has depth 1.

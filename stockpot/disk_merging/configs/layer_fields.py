@@ -63,18 +63,23 @@ def layer_order(file: MergeFile, sources: Sequence[Source]) -> LayerOrder:
     return [(configs[first.path], number) for first in firsts for number in range(*first.range)]
 
 
-def set_layers(config: dict[str, Any], names: Iterable[str], layers: LayerOrder) -> list[str]:
+def set_layers(
+    config: dict[str, Any], names: Iterable[str], layers: LayerOrder, stack: str | None = None
+) -> list[str]:
     """Set the number of layers, and give each layer of the output what config.json says of it.
 
     Args:
         config: is changed.
         names: of the tensors of a model.
         layers: the source of each layer of the output.
+        stack: the prefix of the layers' names, for models with several stacks of layers; None for
+            the first one.
 
     Returns:
         What could not be set, in words.
     """
-    stack = next(found for name in names if (found := stack_of(name)) is not None)
+    if stack is None:
+        stack = next(found for name in names if (found := stack_of(name)) is not None)
     section = _section_of(config, stack)
     moved = [(_section_of(theirs, stack), number) for theirs, number in layers]
     former = next((section[name] for name in _COUNTS if name in section), None)

@@ -101,7 +101,11 @@ def _of_component(named: Mapping[str, T], component: str) -> dict[str, T]:
 
 
 def true_configs(
-    own: Source, models: Sequence[Source], written: Written, layers: LayerOrder = ()
+    own: Source,
+    models: Sequence[Source],
+    written: Written,
+    layers: LayerOrder = (),
+    stack: str | None = None,
 ) -> dict[str, TrueConfig]:
     """Return the config.json of a merged model, and those of its components.
 
@@ -111,6 +115,7 @@ def true_configs(
         written: dtype and shape of each tensor of the output.
         layers: configuration and layer that each layer of the output is taken from; empty if
             models are merged whole.
+        stack: see `set_layers`.
 
     Returns:
         The configurations by their path in the model's folder.
@@ -124,18 +129,18 @@ def true_configs(
         if part.config:
             parts = [_Part.of(model, component) for model in models]
             path = f"{component}/{CONFIG}" if component else CONFIG
-            config = _true_config(part, parts, _of_component(written, component), layers)
+            config = _true_config(part, parts, _of_component(written, component), layers, stack)
             notes = [note.replace(CONFIG, path, 1) for note in config.notes]
             configs[path] = TrueConfig(config.content, notes)
     return configs
 
 
 def _true_config(
-    own: _Part, models: Sequence[_Part], written: Written, layers: LayerOrder
+    own: _Part, models: Sequence[_Part], written: Written, layers: LayerOrder, stack: str | None
 ) -> TrueConfig:
     config: Config = without_quantization(copy.deepcopy(own.config))
     if layers:
-        notes = set_layers(config, models[0].shapes, layers)
+        notes = set_layers(config, models[0].shapes, layers, stack)
     else:
         _check_shapes(own, written)
         notes = _lacking(own, written)

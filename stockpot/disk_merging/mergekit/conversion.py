@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from stockpot.disk_merging.merge_file import MergeFile
-from stockpot.disk_merging.mergekit.fields import Mergekit, Model, Slice, unknown_fields
+from stockpot.disk_merging.mergekit.fields import (
+    Mergekit,
+    Model,
+    Module,
+    Slice,
+    unknown_fields,
+)
 from stockpot.disk_merging.mergekit.parameters import Settings, method_of, settings_of
 from stockpot.errors import InputError
 from stockpot.merging.registry import METHODS
@@ -56,30 +62,32 @@ class _Conversion:
         }
         if theirs.random_seed is not None:
             ours["seed"] = theirs.random_seed
-        if theirs.slices:
-            ours["layers"] = [self._layers(part) for part in theirs.slices]
-        else:
-            models = self._ordered(self._with_base(), theirs.base_model)
-            settings = self._settings(models)
-            ours["models"] = _entries(models, settings)
-            ours["options"] = settings.options
-        return ours, self._notes
+        if theirs.modules:
+            return ours | self._modules(theirs.modules), self._notes
+        return ours | self._merged(theirs), self._notes
 
     def _check_supported(self) -> None:
         theirs = self._theirs
-        unsupported = [field for field in ("modules", "chat_template") if getattr(theirs, field)]
-        if unsupported:
-            raise InputError(f"{', '.join(unsupported)}: not supported; remove it")
+        if theirs.chat_template:
+            raise InputError("chat_template: not supported; remove it")
         own = sorted(set(theirs.model_extra or {}) & set(MergeFile.model_fields))
         if own:
             raise InputError(
                 f"{own[0]}: is a field of stockpot's format, which mergekit's lacks; write method, "
                 "models and base instead of merge_method, parameters and base_model, or remove it"
             )
-        if not theirs.models and not theirs.slices:
+        parts = [theirs] if not theirs.modules else [theirs, *theirs.modules.values()]
+        for part in parts:
+            if part.models and part.slices:
+                raise InputError("slices: replace models; remove one of them")
+        given = [part for part in parts if part.models or part.slices]
+        if theirs.modules and (len(given) < len(parts) - 1 or theirs in given):
+            raise InputError(
+                "modules: each must have models or slices, and the file neither, which modules "
+                "replace"
+            )
+        if not given:
             raise InputError("models: is required, got nothing")
-        if theirs.models and theirs.slices:
-            raise InputError("slices: replace models; remove one of them")
 
     @property
     def _takes_base(self) -> bool:
@@ -95,14 +103,44 @@ class _Conversion:
             return tokenizer_source.removeprefix("model:")
         return None if self._takes_base else self._theirs.base_model
 
-    def _with_base(self) -> list[Model]:
+    def _merged(self, part: Mergekit | Module) -> dict[str, Any]:
+        """Convert the models or the slices of the file or of a module."""
+        inner = [part.parameters] if isinstance(part, Module) else []
+        if part.slices:
+            return {"layers": [self._layers(one, inner) for one in part.slices]}
+        models = self._ordered(self._with_base(part.models or []), self._theirs.base_model)
+        settings = self._settings(models, inner)
+        return {"models": _entries(models, settings), "options": settings.options}
+
+    def _modules(self, modules: Mapping[str, Module]) -> dict[str, Any]:
+        """Convert modules, of which one may be sliced; the others are merged like its first slice.
+
+        Raises:
+            InputError: they are merged in different ways.
+        """
+        merged = {name: self._merged(module) for name, module in modules.items()}
+        sliced = [name for name, module in modules.items() if module.slices]
+        if len(sliced) > 1:
+            raise InputError(f"modules: one may have slices, got {sliced}; the others need models")
+        first = sliced[0] if sliced else next(iter(merged))
+        ours = merged.pop(first)
+        expected = _without_ranges(ours["layers"][0] if sliced else ours)
+        for name, other in merged.items():
+            if other != expected:
+                raise InputError(
+                    f"modules.{name}: models and parameters must be those of "
+                    f"{f'the first slice of {first}' if sliced else first}, got {other} instead of "
+                    f"{expected}"
+                )
+        return ours | ({"stack": first} if sliced and len(modules) > 1 else {})
+
+    def _with_base(self, listed: list[Model]) -> list[Model]:
         """List the models, with the base if mergekit merges it like the others.
 
         It does so for every method without task vectors, if the base has a weight where the method
         takes weights: that of all models.
         """
         theirs = self._theirs
-        listed = theirs.models or []
         if theirs.base_model is None or theirs.base_model in {model.model for model in listed}:
             return listed
         is_weighted = self._method == "karcher" or "weight" in theirs.parameters
@@ -121,7 +159,7 @@ class _Conversion:
             return others or named  # the base itself would dilute the mean
         return [*named, *others] if self._merges_two else list(listed)
 
-    def _layers(self, part: Slice) -> dict[str, Any]:
+    def _layers(self, part: Slice, outer: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Convert a slice; mergekit interpolates parameters of the file over its depth too."""
         if part.residual_weight is not None:
             self._notes.append("residual_weight is ignored, as in mergekit")
@@ -138,15 +176,14 @@ class _Conversion:
                 "slices: layers of the base must be those of the first model, got "
                 f"{list(ranges[0])} and {list(sources[0].layer_range)}"
             )
-        settings = self._settings(sources, part)
+        settings = self._settings(sources, [part.parameters, *outer])
         entries = _entries(sources, settings)
         for source, entry in zip(sources, entries, strict=True):
             entry["range"] = source.layer_range
         return {"models": entries, "options": settings.options}
 
-    def _settings(self, models: Sequence[Model], part: Slice | None = None) -> Settings:
-        outer = [*([part.parameters] if part else []), self._theirs.parameters]
-        settings = settings_of(self._method, models, outer)
+    def _settings(self, models: Sequence[Model], inner: Sequence[Mapping[str, Any]]) -> Settings:
+        settings = settings_of(self._method, models, [*inner, self._theirs.parameters])
         self._notes += settings.notes
         return settings
 
@@ -157,3 +194,12 @@ def _entries(models: Sequence[Model], settings: Settings) -> list[dict[str, Any]
         {"path": model.model, "coefficient": weight, "options": options}
         for model, weight, options in zip(models, settings.weights, settings.of_models, strict=True)
     ]
+
+
+def _without_ranges(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an entry of layers as one of whole models."""
+    models = [
+        {name: value for name, value in model.items() if name != "range"}
+        for model in part["models"]
+    ]
+    return {"models": models, "options": part["options"]}

@@ -68,6 +68,14 @@ class Slice(_Lenient):
     residual_weight: float | None = None
 
 
+class Module(_Lenient):
+    """A part of a multimodal model, such as its vision tower."""
+
+    models: list[Model] | None = None
+    slices: list[Slice] | None = None
+    parameters: Parameters = Field({})
+
+
 class Tokenizer(Section):
     """The tokenizer of the output."""
 
@@ -86,7 +94,7 @@ class Mergekit(_Lenient):
     out_dtype: DtypeName | None = None
     tokenizer_source: Reference | None = None
     tokenizer: Tokenizer | None = None
-    modules: dict[str, Any] | None = None
+    modules: dict[str, Module] | None = None
     chat_template: str | None = None
     random_seed: int | None = None
 
@@ -97,6 +105,7 @@ def unknown_fields(section: Section, place: str = "") -> Iterator[str]:
         yield f"{place}{name}"
     for name in type(section).model_fields:
         value = getattr(section, name)
-        for number, inner in enumerate(value if isinstance(value, list) else []):
+        listed = dict(enumerate(value)) if isinstance(value, list) else value
+        for key, inner in listed.items() if isinstance(listed, dict) else ():
             if isinstance(inner, Section):
-                yield from unknown_fields(inner, f"{place}{name}.{number}.")
+                yield from unknown_fields(inner, f"{place}{name}.{key}.")

@@ -1,21 +1,20 @@
-"""Recipes in the forms that people publish, in mergekit's format, merged on small models."""
+"""Recipes in the forms that people publish, in mergekit's format.
+
+The models are `base`, `a`, `b` and `c`, with 8 layers.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-import torch
-from merge_files import State, language_model, merge, read_job, save_model
-from safetensors.torch import load_file
+from merge_files import language_model, save_model
 
 MODELS = ("base", "a", "b", "c")
 LAYERS = 8
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
+def write_models(folder: Path) -> Path:
+    """Write the models that the recipes name."""
     base = language_model(0, num_layers=LAYERS)
     for number, name in enumerate(MODELS):
         change = language_model(number, num_layers=LAYERS)
@@ -304,150 +303,3 @@ dtype: torch.bfloat16
 parameters:
 """,
 }
-IGNORED = {
-    "a top-level parameter": (
-        "models: [{model: a, parameters: {weight: 1}}, {model: b, parameters: {weight: 2}}]\n"
-        "merge_method: linear\nnormalize: true\nname: mix",
-        ["normalize is ignored: mergekit has no such field", "name is ignored: mergekit has no"],
-    ),
-    "fields of a model": (
-        "models: [{model: a, layer_range: [0, 8]}, {model: b, weight: 0.3}]\n"
-        "merge_method: linear\nparameters: {weight: 1}",
-        ["models.0.layer_range is ignored", "models.1.weight is ignored"],
-    ),
-    "parameters of another method": (
-        "models: [{model: a, parameters: {weight: 1, density: 0.5}}, {model: b}]\n"
-        "merge_method: task_arithmetic\nbase_model: base\nparameters: {rescale: true}",
-        ["parameter 'rescale' is ignored: task_arithmetic", "parameter 'density' is ignored"],
-    ),
-    "weights where there are none": (
-        "models: [{model: a, parameters: {weight: 1}}, {model: b, parameters: {weight: 9}}]\n"
-        "merge_method: karcher",
-        ["parameter 'weight' is ignored: karcher has none"],
-    ),
-    "a global parameter of one model": (
-        "models: [{model: a, parameters: {weight: 1, normalize: false}}, {model: b}]\n"
-        "merge_method: ties\nbase_model: base",
-        ["parameter 'normalize' of single models is ignored"],
-    ),
-    "residual weights": (
-        "slices: [{sources: [{model: a, layer_range: [0, 8]}], residual_weight: 0.5}]\n"
-        "merge_method: passthrough",
-        ["residual_weight is ignored"],
-    ),
-}
-
-
-@pytest.mark.parametrize("form", RECIPES)
-def test_a_published_form_is_merged(folder: Path, tmp_path: Path, form: str) -> None:
-    (folder / "merge.yaml").write_text(RECIPES[form])
-    job = read_job(folder, RECIPES[form], str(tmp_path / "merged"))
-    job.check()
-    job.run(lambda _bytes: None)
-
-    merged = load_file(tmp_path / "merged" / "model.safetensors")
-    assert [note for note in job.notes if "ignored" in note] == []
-    assert all(tensor.isfinite().all() for tensor in merged.values())
-    assert any(
-        tensor.shape != base[name].shape or not torch.equal(tensor.float(), base[name])
-        for name, tensor in merged.items()
-        if name in (base := _states(folder)["base"])
-    )
-    assert {n for n in merged if not n.startswith("model.layers.")} == {
-        "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("case", IGNORED)
-def test_what_mergekit_ignores_is_ignored_and_said(folder: Path, case: str) -> None:
-    text, expected = IGNORED[case]
-
-    job = read_job(folder, text)
-    job.check()
-
-    assert [note for note in job.notes if "ignored" in note] == [*job.file.ignored]
-    assert len(job.file.ignored) == len(expected)
-    for note, said in zip(job.file.ignored, expected, strict=True):
-        assert said in note
-
-
-def _states(folder: Path) -> dict[str, State]:
-    return {name: load_file(folder / name / "model.safetensors") for name in MODELS}
-
-
-def test_heads_and_embeddings_take_the_first_value_as_in_mergekit(
-    folder: Path, tmp_path: Path
-) -> None:
-    states = _states(folder)
-
-    merged = merge(
-        folder,
-        "models:\n  - {model: a, parameters: {weight: 1}}\n"
-        "  - {model: b, parameters: {weight: [0, 1]}}\nmerge_method: linear\n",
-        str(tmp_path / "merged"),
-    )
-
-    for name in ("lm_head.weight", "model.norm.weight", "model.embed_tokens.weight"):
-        assert torch.equal(merged[name], states["a"][name])
-    last = f"model.layers.{LAYERS - 1}.mlp.up_proj.weight"
-    torch.testing.assert_close(merged[last], (states["a"][last] + states["b"][last]) / 2)
-
-
-def test_filters_that_match_nothing_leave_it_to_the_parameters_of_all(
-    folder: Path, tmp_path: Path
-) -> None:
-    states = _states(folder)
-
-    merged = merge(
-        folder,
-        "models:\n  - {model: a, parameters: {weight: [{filter: mlp, value: 3}]}}\n"
-        "  - {model: b}\nmerge_method: task_arithmetic\nbase_model: base\n"
-        "parameters: {weight: [{filter: self_*, value: 9}, {filter: '*', value: 0.5}]}\n",
-        str(tmp_path / "merged"),
-    )
-
-    for name, factors in (
-        ("model.layers.2.mlp.up_proj.weight", (3.0, 0.5)),
-        ("model.layers.2.self_attn.o_proj.weight", (0.5, 0.5)),  # a star within is no wildcard
-    ):
-        base = states["base"][name]
-        change = sum(f * (states[m][name] - base) for f, m in zip(factors, "ab", strict=True))
-        torch.testing.assert_close(merged[name], base + change)
-
-
-def test_the_base_takes_part_in_methods_of_weights(folder: Path, tmp_path: Path) -> None:
-    shared = "models: [{model: a}, {model: b}]\nmerge_method: linear\nbase_model: base\n"
-    states = _states(folder)
-
-    weighted = merge(folder, shared + "parameters: {weight: 1}", str(tmp_path / "three"))
-
-    mean = sum(states[name]["lm_head.weight"] for name in ("a", "b", "base")) / 3
-    torch.testing.assert_close(weighted["lm_head.weight"], mean)
-
-
-def test_a_density_gradient_is_that_of_its_model(folder: Path, tmp_path: Path) -> None:
-    states = _states(folder)
-
-    merged = merge(
-        folder,
-        "models:\n  - {model: a, parameters: {weight: 1, density: [0, 1]}}\n"
-        "  - {model: b, parameters: {weight: 1, density: [1, 0]}}\n"
-        "merge_method: ties\nbase_model: base\nparameters: {normalize: false}\n",
-        str(tmp_path / "merged"),
-    )
-
-    first, last = (f"model.layers.{n}.mlp.up_proj.weight" for n in (0, LAYERS - 1))
-    torch.testing.assert_close(merged[first], states["b"][first])
-    torch.testing.assert_close(merged[last], states["a"][last])
-
-
-def test_a_merge_with_options_of_single_models_can_be_rebuilt(folder: Path, tmp_path: Path) -> None:
-    job = read_job(folder, TIES_OVER_DEPTH, str(tmp_path / "merged"))
-    job.check()
-    job.run(lambda _bytes: None)
-
-    again = type(job).rebuilding(tmp_path / "merged", tmp_path / "again", folder)
-    again.run(lambda _bytes: None)
-
-    written = [(tmp_path / n / "model.safetensors").read_bytes() for n in ("merged", "again")]
-    assert written[0] == written[1]

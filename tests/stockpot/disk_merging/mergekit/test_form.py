@@ -74,7 +74,7 @@ def test_mergekits_slerp_starts_from_the_base(read: Read) -> None:
         ("method: linear\nmodels: [a]\ndtype: int8", "dtype: must be 'float64', 'float32'"),
         (
             "merge_method: ties\nmodels: [{model: a}]\nmodules: {text: 1}\nchat_template: auto",
-            "modules, chat_template: not supported; remove it",
+            "modules.text: must be a mapping",
         ),
         (
             "merge_method: ties\nbase_model: b\nslices:\n"
