@@ -76,7 +76,7 @@ class _Conversion:
                 f"{own[0]}: is a field of stockpot's format, which mergekit's lacks; write method, "
                 "models and base instead of merge_method, parameters and base_model, or remove it"
             )
-        parts = [theirs] if not theirs.modules else [theirs, *theirs.modules.values()]
+        parts: list[Mergekit | Module] = [theirs, *(theirs.modules or {}).values()]
         for part in parts:
             if part.models and part.slices:
                 raise InputError("slices: replace models; remove one of them")
