@@ -19,6 +19,7 @@ from stockpot.disk_merging.layer_slices import Sliced
 from stockpot.disk_merging.lost_changes import lost_changes
 from stockpot.disk_merging.mergekit_form import load_merge
 from stockpot.disk_merging.model_folder import check_equal_vocabularies
+from stockpot.disk_merging.model_opening import open_named
 from stockpot.disk_merging.model_paths import model_and_adapter
 from stockpot.disk_merging.notes import (
     different_configs,
@@ -42,10 +43,8 @@ from stockpot.merging.registry import METHODS
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.digests import FileState, digest_in_background
 from stockpot.storage.keys import content_key
-from stockpot.storage.weights.adapters import is_adapter
 from stockpot.storage.weights.model_files import is_weights
 from stockpot.storage.weights.naming import named_like
-from stockpot.storage.weights.opening import open_source
 from stockpot.storage.weights.output import ShardedOutput
 from stockpot.storage.weights.places import check_place
 from stockpot.storage.weights.sources import Source
@@ -69,13 +68,13 @@ class MergeJob(RecordedMerge):
     @cached_property
     def sources(self) -> list[Source]:
         """The models, opened, under the names of the base, or without one of the first model."""
-        opened = [self._open(entry.path, self.base) for entry in self.file.entries]
+        opened = [open_named(self.folder, entry.path, self.base) for entry in self.file.entries]
         return [named_like(source, self.base or opened[0]) for source in opened]
 
     @cached_property
     def base(self) -> Source | None:
         """The base, opened."""
-        return None if self.file.base is None else self._open(self.file.base)
+        return None if self.file.base is None else open_named(self.folder, self.file.base)
 
     @property
     def reference(self) -> Source:
@@ -272,7 +271,9 @@ class MergeJob(RecordedMerge):
         folder, name, own = self.companions.folder, self.file.config_from, self.reference
         if name is not None:
             has_weights = any(is_weights(file.name) for file in folder.rglob("*"))
-            own = self._open(name, self.base) if has_weights else Source(folder, (), {})
+            own = (
+                open_named(self.folder, name, self.base) if has_weights else Source(folder, (), {})
+            )
             own = named_like(own, self.reference)
         layers = layer_order(self.file, self.sources)
         stack = Stack.of(self.sources[0], self.file.stack).prefix if layers else None
@@ -288,15 +289,6 @@ class MergeJob(RecordedMerge):
         origin = None if self.companions is None else self.companions.folder
         card = model_card(self.place.name, self.file, self.pedigree, notes, self.inputs, origin)
         write_text(folder / "README.md", card)
-
-    def _open(self, name: str, base: Source | None = None) -> Source:
-        """Open a model, an adapter on the base, or `model+adapter`."""
-        path, adapter = model_and_adapter(self.folder, name)
-        if adapter is None:
-            return open_source(path, base)
-        if not is_adapter(adapter):
-            raise InputError(f"{name}: the part after '+' must be the folder of a LoRA adapter")
-        return open_source(adapter, open_source(path))
 
 
 def _resolved(source: Source) -> tuple[Path, ...]:

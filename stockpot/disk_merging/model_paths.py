@@ -1,4 +1,4 @@
-"""The paths of the models that a merge file names."""
+"""The paths of the models that a merge file names; no torch, so that errors appear at once."""
 
 from __future__ import annotations
 

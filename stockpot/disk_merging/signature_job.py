@@ -10,6 +10,7 @@ import torch
 from stockpot.disk_merging.inspection import some_of
 from stockpot.disk_merging.job import MergeJob
 from stockpot.disk_merging.merge_file import MergeFile
+from stockpot.disk_merging.model_opening import open_named
 from stockpot.disk_merging.patches import open_patch
 from stockpot.disk_merging.plan import TensorPlan, different_recipes
 from stockpot.disk_merging.recipes import TensorRecipes
@@ -31,7 +32,7 @@ class SignatureJob(MergeJob):
         opened = [
             open_patch(located(self.folder, entry.path))
             if entry.role == "patch"
-            else self._open(entry.path, self.base)
+            else open_named(self.folder, entry.path, self.base)
             for entry in self.file.entries
         ]
         return [named_like(source, self.base or opened[0]) for source in opened]
