@@ -239,13 +239,16 @@ def _merging_job(provenance: Provenance, frame: Mapping[str, Any]) -> SoupJob | 
         return TuningJob(**frame, **choices, search=search_of(recorded))
     from stockpot.merging.name_rules import NameRule
 
-    made = {
+    made: dict[str, Any] = {
         "method": recipe["method"],
         "options": recipe.get("options", {}),
         "rules": tuple(NameRule(**rule) for rule in recipe.get("rules", [])),
         "masks": recorded.details.get("masks"),
         "corruptions": recorded.details.get("corruptions", {}),
     }
+    if recorded.details.get("weighted"):
+        found = recorded.details["coefficients"]
+        made["coefficients"] = tuple(found[name] for name, _ in provenance.ingredients)
     return SoupJob(**frame, **choices, select=None, **made)
 
 

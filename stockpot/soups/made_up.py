@@ -40,6 +40,19 @@ class MadeUpModels:
         """Return the value of each example, (N,), for the mean of some models."""
         return self.values_of(self.models[list(members)].mean(dim=0))
 
+    def score_weighted(self, members: Sequence[int], coefficients: Sequence[float]) -> Tensor:
+        """Return the value of each example, (N,), for a weighted mean of some models."""
+        shares = torch.tensor(coefficients, dtype=torch.float64)
+        return self.values_of(shares @ self.models[list(members)] / shares.sum())
+
+    def group_scores(self) -> dict[str, list[float]]:
+        """Return the score of each model on the examples of each octant."""
+        octants = (self._examples > 0).long() @ torch.tensor([1, 2, 4])
+        return {
+            str(octant): [self.values_of(m)[octants == octant].mean().item() for m in self.models]
+            for octant in octants.unique().tolist()
+        }
+
     def similarities(self) -> Floats:
         """Return the cosines (M, M) between the models."""
         units = self.models / self.models.norm(dim=1, keepdim=True)

@@ -87,18 +87,23 @@ class CandidateSoups(Merges):
         """Whether the selection has scored soups."""
         return "scorer" in vars(self)
 
-    def score(self, members: Sequence[int]) -> Tensor:
-        """Return the val values (N,) of the soup of these ingredients."""
+    def score(self, members: Sequence[int], shares: Sequence[float] = ()) -> Tensor:
+        """Return the val values (N,) of the soup of these ingredients.
+
+        Args:
+            members: positions of the ingredients.
+            shares: their coefficients; equal ones by default.
+        """
         from stockpot.merging.engine import merge_states
 
         if self._job.method == CONCAT:
             return self.scorer.val_values(self.moved(self._side_by_side(members).weights))
-        if self._is_plain_mean(members):
+        if self._is_plain_mean(members) and not shares:
             return self.score_members(members)
         base = self._base if self._uses_base else None
         states = [self.states[member] for member in members]
-        weights = merge_states(states, self._recipes(members), base)
-        return self.scorer.val_values(self._finished(weights, members))
+        weights = merge_states(states, self._recipes(members, shares), base)
+        return self.scorer.val_values(self._finished(weights, _by_member(members, shares)))
 
     def score_on_path(self, ingredient: int, alpha: float) -> float:
         """Return the val score of a point between the base and an ingredient."""
@@ -112,14 +117,18 @@ class CandidateSoups(Merges):
         return self.scorer.val(self.finished(weights, {ingredient: alpha}, with_base=True))
 
     def save(
-        self, key: str, members: Sequence[int], share: float, details: Mapping[str, Any]
+        self,
+        key: str,
+        members: Sequence[int],
+        share: float | Sequence[float],
+        details: Mapping[str, Any],
     ) -> Model:
         """Merge ingredients from their files, with the bits of a merge in memory; save the soup.
 
         Args:
             key: of the soup.
             members: positions of the ingredients, in the order of the merge.
-            share: the coefficient of each one.
+            share: their coefficient, or that of each.
             details: how they were chosen.
         """
         from stockpot.merging.engine import merge_files
@@ -128,7 +137,8 @@ class CandidateSoups(Merges):
 
         job = self._job
         chosen = [job.ingredients[member] for member in members]
-        shares = [share] * len(chosen)
+        given = () if isinstance(share, float) else share
+        shares = [*given] or [share] * len(chosen)
         if job.method == CONCAT:
             shares = coefficients_of(len(chosen), job.options)
         else:
@@ -150,12 +160,11 @@ class CandidateSoups(Merges):
             else:
                 paths = [verify(job.root, model.checkpoint) for model in chosen]
                 base = verify(job.root, job.base.checkpoint) if self._uses_base else None
-                merged = merge_files(paths, self._recipes(members), base)
-            weights = self._finished(merged, members)
-            made |= self.repair_details(_equal(members), self._uses_base)
+                merged = merge_files(paths, self._recipes(members, given), base)
+            weights = self._finished(merged, _by_member(members, given))
+            made |= self.repair_details(_by_member(members, given), self._uses_base)
         model = Store(job.root).save(job.kind, key, job.name, weights, made | dict(details))
-        for finished in _partial_folder(self.root).glob(f"{key}-*"):
-            finished.unlink()
+        _delete_partial(self.root, key)
         return model
 
     def _with_signatures(self, members: Sequence[int]) -> tuple[StateDict, dict[str, Any]]:
@@ -187,14 +196,14 @@ class CandidateSoups(Merges):
             self.agreed_masks(members)
         return job.method == "linear" and not job.rules and job.masks in (None, "none")
 
-    def _recipes(self, members: Sequence[int]) -> Recipe | RecipeOf:
+    def _recipes(self, members: Sequence[int], shares: Sequence[float]) -> Recipe | RecipeOf:
         from stockpot.disk_merging.depth_scaling import by_depth
         from stockpot.merging.name_rules import by_name, check_matches
 
         if self._job.rules:
             check_matches(self._job.rules, self.states[members[0]])
         masks = self._job.masks or self.agreed_masks(members)
-        recipe = replace(self._recipe(members), masks=masks)
+        recipe = replace(self._recipe(members, shares), masks=masks)
         return by_depth(by_name(recipe, self._job.rules), self.states[members[0]])
 
     def _grown(self, members: Sequence[int], key: str) -> tuple[WideNet, dict[str, Any]]:
@@ -225,7 +234,7 @@ class CandidateSoups(Merges):
         coefficients = coefficients_of(len(members), self._job.options)
         return concatenate(self.workload.build(), states, coefficients)
 
-    def _recipe(self, members: Sequence[int]) -> Recipe:
+    def _recipe(self, members: Sequence[int], shares: Sequence[float]) -> Recipe:
         from stockpot.merging.recipe import Recipe
         from stockpot.soups.preparation.options import split_options
 
@@ -235,7 +244,8 @@ class CandidateSoups(Merges):
         # may have methods that do not divide by the sum of the coefficients.
         share = 1.0 if job.method == "linear" and not job.rules else 1 / len(members)
         digests = tuple(job.ingredients[member].digest for member in members)
-        recipe = Recipe(job.method, (share,) * len(members), options, job.seed, digests)
+        coefficients = tuple(shares) or (share,) * len(members)
+        recipe = Recipe(job.method, coefficients, options, job.seed, digests)
         if preparation is None:
             return recipe
         return replace(recipe, side_information=self._known(preparation, members, recipe))
@@ -260,8 +270,8 @@ class CandidateSoups(Merges):
                 self._prepared[member] = found
         return tuple(self._prepared[member] for member in members)
 
-    def _finished(self, weights: State, members: Sequence[int]) -> StateDict:
-        return self.finished(weights, _equal(members), self._uses_base)
+    def _finished(self, weights: State, shares: Mapping[int, float]) -> StateDict:
+        return self.finished(weights, shares, self._uses_base)
 
     @cached_property
     def _base(self) -> StateDict:
@@ -273,9 +283,15 @@ class CandidateSoups(Merges):
         return [self.moved(state) for state in (*self.states, self._base)]
 
 
-def _equal(members: Sequence[int]) -> dict[int, float]:
-    """Return equal coefficients of some ingredients."""
-    return dict.fromkeys(members, 1.0)
+def _by_member(members: Sequence[int], shares: Sequence[float]) -> dict[int, float]:
+    """Return the coefficients of some ingredients; equal ones if none are given."""
+    return dict(zip(members, shares or [1.0] * len(members), strict=True))
+
+
+def _delete_partial(root: Path, key: str) -> None:
+    """Delete the unfinished training of a soup, which is finished."""
+    for finished in _partial_folder(root).glob(f"{key}-*"):
+        finished.unlink()
 
 
 def _partial_folder(root: Path) -> Path:

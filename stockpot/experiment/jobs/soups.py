@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from stockpot.errors import InputError
@@ -16,6 +18,7 @@ from stockpot.experiment.jobs.candidate_soups import (
 )
 from stockpot.experiment.jobs.selection_steps import tested_steps
 from stockpot.merging.signature_layers import SIGNATURES
+from stockpot.scoring.group_scores import group_scores
 from stockpot.scoring.key_parts import val_scores_key_parts
 from stockpot.soups.concat.options import CONCAT, is_trained
 from stockpot.soups.preparation.options import method_modules
@@ -41,11 +44,13 @@ class SoupJob(MethodJob):
     Attributes:
         select: name of the selection; None: the ingredients are chosen, and all are merged.
         select_options: options of the selection, by name.
+        coefficients: of the ingredients, if they are chosen; equal ones by default.
     """
 
     kind: str = "soup"
     select: str | None
     select_options: Mapping[str, Any] = field(default_factory=dict)
+    coefficients: tuple[float, ...] = ()
 
     @property
     def key(self) -> str:
@@ -95,13 +100,19 @@ class SoupJob(MethodJob):
         """Choose ingredients by their val scores, and merge them."""
         soups = CandidateSoups(self, device)
         if self.select is None:
-            return _save(self, soups, Selection(range(len(self.ingredients))))
+            every = range(len(self.ingredients))
+            return _save(self, soups, Selection(every, coefficients=self.coefficients))
 
         def similarities() -> Floats:
             found: Floats = OWN_TRAINING["gradients"](self, soups)
             return found
 
-        chosen = self._choose(soups.score, soups.score_on_path, similarities)
+        measures = {
+            "similarities": similarities,
+            "group_scores": partial(group_scores, self.root, self.workload, self.ingredients),
+            "score_weighted": soups.score if takes_coefficients(self.method) else None,
+        }
+        chosen = self._choose(soups.score, soups.score_on_path, measures)
         if isinstance(chosen, PathSelection):
             return _save_point(self, device, chosen)
         return _save(self, soups, chosen)
@@ -124,7 +135,7 @@ class SoupJob(MethodJob):
         self,
         score: Callable[[Sequence[int]], Tensor],
         score_on_path: Callable[[int, float], float],
-        similarities: Callable[[], Floats] | None = None,
+        measures: Mapping[str, Any] = MappingProxyType({}),
     ) -> Selection | PathSelection:
         """Run the selection.
 
@@ -139,7 +150,7 @@ class SoupJob(MethodJob):
             chosen = rule.choose(Paths(order, scores, score_on_path), **self.select_options)
         else:
             in_order = self._in_order_of_merge
-            candidates = Candidates(order, scores, lambda m: score(in_order(m)), similarities)
+            candidates = Candidates(order, scores, lambda m: score(in_order(m)), **measures)
             chosen = rule.choose(candidates, **self.select_options)
         if not isinstance(chosen, PathSelection if rule.is_on_path else Selection):
             expected = "PathSelection" if rule.is_on_path else "Selection"
@@ -150,9 +161,28 @@ class SoupJob(MethodJob):
                 f"selection {self.select!r}: must choose at least one position below {len(order)}, "
                 f"and each only once, got {[*members]}"
             )
-        if isinstance(chosen, Selection):
+        if isinstance(chosen, Selection) and chosen.coefficients:
+            self._check_coefficients(chosen)
+        elif isinstance(chosen, Selection):
             return replace(chosen, members=self._in_order_of_merge(chosen.members))
         return chosen
+
+    def _check_coefficients(self, chosen: Selection) -> None:
+        """Check that a selection's coefficients are those of its members, and are used.
+
+        Raises:
+            InputError: they are not.
+        """
+        if len(chosen.coefficients) != len(chosen.members):
+            raise InputError(
+                f"selection {self.select!r}: must return a coefficient per member, got "
+                f"{len(chosen.coefficients)} for {len(chosen.members)} members"
+            )
+        if not takes_coefficients(self.method):
+            raise InputError(
+                f"selection {self.select!r}: needs a merge method with coefficients, got "
+                f"{self.method!r}; take linear or task_arithmetic"
+            )
 
     def _in_order_of_merge(self, members: Sequence[int]) -> Sequence[int]:
         """Return the positions of ingredients in the order in which the method merges them."""
@@ -187,6 +217,15 @@ def merges_along_run(method: str) -> bool:
     return METHODS[method].run_coefficients is not None
 
 
+def takes_coefficients(method: str) -> bool:
+    """Whether the coefficients of models have an effect on a merge."""
+    if method == "linear":  # looking up the others imports torch, which takes a second
+        return True
+    from stockpot.merging.registry import METHODS
+
+    return method not in (CONCAT, SIGNATURES) and METHODS[method].takes_coefficients
+
+
 def _may_group(select: str | None) -> bool:
     """Whether a selection may compare gradients of training, as custom ones may."""
     return select is not None and (select == "gradient_group" or ":" in select)
@@ -210,7 +249,11 @@ def _save(job: SoupJob, soups: CandidateSoups, selection: Selection) -> Model:
     is_custom = ":" in (job.select or "")  # it may choose others when it runs again
     if (soups.has_scored or is_custom) and accepted != members:
         details["members"] = [names[member] for member in members]
-    return soups.save(job.key, members, 1 / len(members), details)
+    if selection.experts:
+        details["experts"] = {group: names[one] for group, one in selection.experts.items()}
+    if selection.coefficients:
+        details["weighted"] = True
+    return soups.save(job.key, members, selection.coefficients or 1 / len(members), details)
 
 
 def _save_point(job: SoupJob, device: str, selection: PathSelection) -> Model:

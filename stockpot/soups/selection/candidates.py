@@ -6,7 +6,7 @@ imported, so that reading params.yaml stays fast.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,12 +27,18 @@ class Candidates:
             that they are merged to in this order; the mean of the values is the soup's score.
         similarities: computes the cosines (K, K) between the gradients of the ingredients' own
             training at their uniform soup; None where the training is unknown.
+        group_scores: computes, by the name of a group of val examples, the score of each
+            ingredient by position; None where there are no groups.
+        score_weighted: positions, their coefficients -> as `score`; None where ingredients cannot
+            be weighted.
     """
 
     order: Sequence[int]
     scores: Sequence[float]
     score: Callable[[Sequence[int]], Tensor]
     similarities: Callable[[], Floats] | None = None
+    group_scores: Callable[[], Mapping[str, Sequence[float]]] | None = None
+    score_weighted: Callable[[Sequence[int], Sequence[float]], Tensor] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +81,16 @@ class Selection:
         members: positions of the ingredients, in the order of the merge.
         steps: the decisions that led to them, for the report; empty if there were none.
         groups: the groups of which this is one, best first; empty if there were none.
+        coefficients: one per member; empty: equal ones.
+        experts: the groups of val examples, by name, with the position of the ingredient that is
+            best on them; empty if the choice does not depend on such.
     """
 
     members: Sequence[int]
     steps: Sequence[Step] = ()
     groups: Sequence[Group] = ()
+    coefficients: Sequence[float] = ()
+    experts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,12 @@ class CheckedRule:
         if self.rule.is_on_path:
             return Paths(made_up.order, made_up.scores, score_on_path)
         return Candidates(
-            made_up.order, made_up.scores, made_up.score_members, made_up.similarities
+            made_up.order,
+            made_up.scores,
+            made_up.score_members,
+            made_up.similarities,
+            made_up.group_scores,
+            made_up.score_weighted,
         )
 
 
@@ -62,6 +67,17 @@ def result_is_a_selection(checked: CheckedRule) -> str | None:
             f"must return a stockpot.soups.selection.candidates.{expected.__name__}, got "
             f"{type(chosen).__name__}"
         )
+    return None
+
+
+def coefficients_are_of_members(checked: CheckedRule) -> str | None:
+    """There are no coefficients, or one finite number per member that is not 0."""
+    chosen = checked.choose()
+    found = [*getattr(chosen, "coefficients", ())]
+    if found and (len(found) != len(chosen.members) or not all(map(math.isfinite, found))):
+        return f"must return one finite coefficient per member, or none, got {found}"
+    if 0 in found:
+        return f"members must have coefficients other than 0, got {found}; leave them out"
     return None
 
 
@@ -132,6 +148,7 @@ def one_ingredient_is_enough(checked: CheckedRule) -> str | None:
 CHECKS: dict[Check[CheckedRule], tuple[Check[CheckedRule], ...]] = {
     result_is_a_selection: (),
     members_are_ingredients: (result_is_a_selection,),
+    coefficients_are_of_members: (members_are_ingredients,),
     recorded_scores_are_right: (members_are_ingredients,),
     choice_is_deterministic: (members_are_ingredients,),
     arguments_are_unchanged: (members_are_ingredients,),

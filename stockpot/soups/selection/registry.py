@@ -12,6 +12,7 @@ SELECTIONS: Registry[Rule] = Registry(
         "greedy": "stockpot.soups.selection.greedy:greedy",
         "top_k": "stockpot.soups.selection.top_k:top_k",
         "gradient_group": "stockpot.soups.selection.gradient_group:gradient_group",
+        "soce": "stockpot.soups.selection.soce:soce",
         "wise_ft": "stockpot.soups.selection.wise_ft:wise_ft",
     },
     rule_of,

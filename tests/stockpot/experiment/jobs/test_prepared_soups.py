@@ -11,9 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from stockpot.errors import InputError
 from stockpot.experiment.jobs.job import make_model
 from stockpot.experiment.jobs.soups import SoupJob
-from stockpot.scoring.val_scores import ValScorer
+from stockpot.experiment.reproduction import rebuild
+from stockpot.scoring.val_scores import ValScorer, score_on_val
 from stockpot.soups.preparation.cache import prepare
 from stockpot.soups.preparation.fisher_information import FisherInformation
 from stockpot.storage.checkpoints import load_tensors
@@ -214,3 +216,43 @@ def test_masks_depend_on_the_base_that_the_models_started_from(job: SoupJob) -> 
     make_model(replace(job, base=job.ingredients[2]), "cpu")
 
     assert len(kept(job)) == 2
+
+
+# The first is best on class 1, the second on class 0, the third on none.
+EXPERTS = [torch.diag(torch.tensor(each)) for each in ([1.0, 0.3], [2.0, 2.5], [0.5, -0.5])]
+
+
+def _of_experts(job: SoupJob, method: str) -> SoupJob:
+    """Return the soup of the best ingredients on the two classes of a larger val."""
+    large = replace(WORKLOAD, options=(*WORKLOAD.options, ("sizes", "60,4")))
+    store = Store(job.root)
+    saved = [
+        store.save("ingredient", f"e{number}", f"expert-{number}", {"weight": weight}, {})
+        for number, weight in enumerate(EXPERTS)
+    ]
+    scored = tuple(score_on_val(job.root, large, model, "cpu") for model in saved)
+    options = {"threshold": 1.0, "steps": 4}
+    job = replace(job, workload=large, method=method, select="soce", select_options=options)
+    return replace(job, ingredients=scored)
+
+
+def test_a_soup_of_experts_has_the_weights_that_were_searched(job: SoupJob) -> None:
+    job = _of_experts(job, "linear")
+
+    soup = make_model(job, "cpu")
+
+    assert isinstance(soup, Model)
+    names, shares = zip(*soup.details["coefficients"].items(), strict=True)
+    expected = sum(share * EXPERTS[int(n[-1])] for n, share in zip(names, shares, strict=True))
+    torch.testing.assert_close(weight_of(job, soup), expected)
+    assert all(share * 4 == int(share * 4) for share in shares)
+    assert names == ("expert-0", "expert-1")
+    assert soup.details["experts"] == {"class 0": "expert-1", "class 1": "expert-0"}
+    place = job.root / "again"
+    place.mkdir()
+    assert rebuild(job.provenance(soup), job.root, place, (), "cpu").digest == soup.digest
+
+
+def test_experts_are_not_for_a_method_without_coefficients(job: SoupJob) -> None:
+    with pytest.raises(InputError, match="soce needs a merge method with coefficients"):
+        make_model(_of_experts(job, "model_stock"), "cpu")

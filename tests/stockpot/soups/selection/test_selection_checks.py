@@ -73,11 +73,21 @@ def the_second_best(candidates: Candidates) -> Selection:
     return Selection([candidates.order[1]])
 
 
+def one_coefficient(candidates: Candidates) -> Selection:
+    return Selection(candidates.order[:2], coefficients=[1.0])
+
+
+def unused_members(candidates: Candidates) -> Selection:
+    return Selection(candidates.order[:2], coefficients=[1.0, 0.0])
+
+
 BROKEN: dict[Callable[..., Any], tuple[str, str]] = {
     returns_a_list: ("result is a selection", r"must return a .*\.Selection, got list"),
     none_at_all: ("members are ingredients", r"one ingredient or more, each once, got \[\]"),
     the_best_twice: ("members are ingredients", "each once"),
     out_of_range: ("members are ingredients", "positions from 0 to 5, got"),
+    one_coefficient: ("coefficients are of members", "one finite coefficient per member"),
+    unused_members: ("coefficients are of members", "other than 0"),
     wrong_scores: ("recorded scores are right", "must be the mean of its values, got 7.0"),
     wrong_point: ("recorded scores are right", "must be 0.*, that of this point"),
     at_random: ("choice is deterministic", "draw no random numbers"),
