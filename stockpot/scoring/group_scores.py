@@ -35,6 +35,6 @@ def group_scores(
         if set_name != "val":
             found[set_name] = [each.mean().item() for each in values]
         elif built.task == "classification":
-            for label in targets.unique().tolist():
+            for label in sorted({*targets.tolist()}):
                 found[f"class {label}"] = [each[targets == label].mean().item() for each in values]
     return found

@@ -50,7 +50,7 @@ class MadeUpModels:
         octants = (self._examples > 0).long() @ torch.tensor([1, 2, 4])
         return {
             str(octant): [self.values_of(m)[octants == octant].mean().item() for m in self.models]
-            for octant in octants.unique().tolist()
+            for octant in torch.unique(octants).tolist()
         }
 
     def similarities(self) -> Floats:

@@ -137,8 +137,8 @@ class CandidateSoups(Merges):
 
         job = self._job
         chosen = [job.ingredients[member] for member in members]
-        given = () if isinstance(share, float) else share
-        shares = [*given] or [share] * len(chosen)
+        given: Sequence[float] = () if isinstance(share, float) else share
+        shares = [share] * len(chosen) if isinstance(share, float) else [*share]
         if job.method == CONCAT:
             shares = coefficients_of(len(chosen), job.options)
         else:

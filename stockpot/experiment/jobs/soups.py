@@ -161,11 +161,13 @@ class SoupJob(MethodJob):
                 f"selection {self.select!r}: must choose at least one position below {len(order)}, "
                 f"and each only once, got {[*members]}"
             )
-        if isinstance(chosen, Selection) and chosen.coefficients:
-            self._check_coefficients(chosen)
-        elif isinstance(chosen, Selection):
-            return replace(chosen, members=self._in_order_of_merge(chosen.members))
-        return chosen
+        if isinstance(chosen, PathSelection):
+            return chosen
+        selection: Selection = chosen
+        if selection.coefficients:
+            self._check_coefficients(selection)
+            return selection
+        return replace(selection, members=self._in_order_of_merge(selection.members))
 
     def _check_coefficients(self, chosen: Selection) -> None:
         """Check that a selection's coefficients are those of its members, and are used.

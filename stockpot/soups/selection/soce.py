@@ -69,7 +69,7 @@ def _experts(
     from stockpot.statistics.correlated_groups import correlated_groups
 
     rank = {ingredient: place for place, ingredient in enumerate(order)}
-    experts = {}
+    experts: dict[str, int] = {}
     for names in correlated_groups(scores, threshold):
         totals = {one: sum(scores[name][one] for name in names) for one in order}
         expert = max(order, key=lambda one: (totals[one], -rank[one]))
