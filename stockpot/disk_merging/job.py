@@ -215,7 +215,9 @@ class MergeJob(RecordedMerge):
             *self.file.ignored,
             *self._notes_on_configs,
             *different_dtypes(self.plans),
-            *(f"{model.path.name}: {note}" for model in self.inputs for note in model.notes),
+            *dict.fromkeys(
+                f"{model.path.name}: {note}" for model in self.inputs for note in model.notes
+            ),
             *exceptions_taken(self.plans, unused),
             *self._equal_inputs(_resolved),
             *different_heads(self.plans),

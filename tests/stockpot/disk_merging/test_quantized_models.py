@@ -61,7 +61,10 @@ def test_the_output_is_a_model_of_floats_and_says_what_it_came_from(tmp_path: Pa
     assert "quantization_config" not in json.loads((tmp_path / "merged/config.json").read_text())
     assert not (tmp_path / "merged" / "hf_quant_config.json").exists()
     card = (tmp_path / "merged" / "README.md").read_text()
-    assert "base: weights dequantised from FP8: 1, codes times their scales of blocks of 2" in card
+    assert (
+        "base: weights dequantised from FP8: 1, codes times their scales, one per block of 2 x 3"
+        in card
+    )
     assert "base: scales of activations left out: 1, such as q.input_scale" in card
 
 

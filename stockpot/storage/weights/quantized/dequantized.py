@@ -251,10 +251,10 @@ def _by(rule: Rule) -> str:
     if not isinstance(rule, ScaledBlocks) or rule.is_packed:
         return ""
     if all(count == 1 for count in rule.grid):
-        return " per tensor"
+        return ", one per tensor"
     if rule.grid == (rule.shape[0], *[1] * (len(rule.shape) - 1)):
-        return " per row"
-    return f" of blocks of {_product(rule.block[-2:])}"
+        return ", one per row"
+    return f", one per block of {_product(rule.block[-2:])}"
 
 
 def _contradicts(stated: tuple[int, ...] | None, rule: Rule) -> bool:

@@ -219,7 +219,7 @@ def test_a_quantised_checkpoint_is_read_as_floats(tmp_path: Path) -> None:
     weights, notes = read(write_quantized(tmp_path / "m", held), form)
 
     assert torch.equal(weights["head.weight"], held["table.weight"].float() * scales(4, 1))
-    assert "weights dequantised from FP8: 1, codes times their scales per row" in notes
+    assert "weights dequantised from FP8: 1, codes times their scales, one per row" in notes
 
 
 def test_the_form_has_names_shapes_and_dtypes_whether_built_with_memory_or_without() -> None:

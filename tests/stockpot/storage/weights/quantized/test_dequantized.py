@@ -148,7 +148,7 @@ def test_scales_of_activations_are_left_out_with_a_note(tmp_path: Path) -> None:
     assert set(source.tensors) == {W, "norm.weight", "logit_scale"}
     assert source.output_dtype(W) == torch.float16
     assert [*source.notes] == [
-        "weights dequantised from FP8: 1, codes times their scales per tensor",
+        "weights dequantised from FP8: 1, codes times their scales, one per tensor",
         "scales of activations left out: 2, such as layers.0.k_proj.k_scale",
     ]
 
@@ -160,7 +160,7 @@ def test_scales_of_activations_are_left_out_with_a_note(tmp_path: Path) -> None:
         (
             {W: codes(3, 4), f"{W}_scale_inv": scales(1, 2)},
             {"quant_method": "fp8", "weight_block_size": [128, 3]},
-            "weights dequantised from FP8: 1, codes times their scales of blocks of 3 x 3",
+            "weights dequantised from FP8: 1, codes times their scales, one per block of 3 x 3",
         ),
         (
             {W: codes(3, 4), f"{W}_scale_inv": scales(1, 2)},
