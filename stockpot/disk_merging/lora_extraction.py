@@ -23,6 +23,7 @@ from stockpot.errors import InputError
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.checkpoints import save_checkpoint
 from stockpot.storage.digests import digest_in_background
+from stockpot.storage.hub import HubName
 from stockpot.storage.model_cards import markdown_table, render_card
 from stockpot.storage.weights.adapter_config import CONFIG, AdapterConfig, config_for_peft
 from stockpot.storage.weights.adapters import PREFIX, WEIGHTS
@@ -68,7 +69,7 @@ class LoraExtraction:
     Attributes:
         finetuned: the fine-tuned model.
         base: the model that it was fine-tuned from, with the same names.
-        base_name: of the base, for PEFT and the model card.
+        base_name: of the base, for PEFT and the model card: a path, or a name on the Hub.
         place: the folder of the adapter.
         rank: the largest rank of a module.
         energy: the fraction of a change's squared Frobenius norm that suffices, in (0, 1].
@@ -216,8 +217,10 @@ class LoraExtraction:
     def _peft_config(self, found: Mapping[str, Truncation]) -> dict[str, Any]:
         architecture = str(next(iter(self._config.get("architectures") or []), ""))
         task = next((t for end, t in _TASKS.items() if architecture.endswith(end)), None)
+        on_hub = None if Path(self.base_name).exists() else HubName.parse(self.base_name)
         first = AdapterConfig(
-            base_model_name_or_path=self.base_name,
+            base_model_name_or_path=on_hub.repo if on_hub else self.base_name,
+            revision=on_hub.revision if on_hub else "",
             fan_in_fan_out=self._is_transposed,
             task_type=task,
         )

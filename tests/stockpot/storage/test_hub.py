@@ -17,6 +17,7 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save, save_file
 
 from stockpot.disk_merging.job import MergeJob
+from stockpot.disk_merging.lora_extraction import LoraExtraction
 from stockpot.disk_merging.mergekit_form import load_merge
 from stockpot.disk_merging.pedigree import read_pedigree
 from stockpot.errors import InputError
@@ -45,7 +46,7 @@ def _add(cache: Path, repo: str, commit: str, value: float, reference: str) -> P
     snapshot, blobs = folder / "snapshots" / commit, folder / "blobs"
     for path in (snapshot, blobs, folder / "refs"):
         path.mkdir(parents=True, exist_ok=True)
-    save_file({"w": torch.full((4, 4), value)}, blobs / commit)
+    save_file({"w.weight": torch.full((4, 4), value)}, blobs / commit)
     (snapshot / "model.safetensors").symlink_to(blobs / commit)
     (snapshot / "config.json").write_text(json.dumps({"model_type": "toy"}))
     (folder / "refs" / reference).write_text(commit)
@@ -113,7 +114,7 @@ def test_a_merge_records_the_commits_and_is_rebuilt_from_them(cache: Path) -> No
     again = MergeJob.rebuilding(Path("merged"), Path("again"), Path())
     again.run(lambda _bytes: None)
     assert read_pedigree(Path("again")) == pedigree
-    assert load_file("again/model.safetensors")["w"].unique().tolist() == [3.0]
+    assert load_file("again/model.safetensors")["w.weight"].unique().tolist() == [3.0]
 
 
 def test_names_in_layers_and_of_adapters_get_commits(cache: Path) -> None:
@@ -143,6 +144,17 @@ def test_an_adapter_finds_its_base_in_the_cache() -> None:
 
     with pytest.raises(InputError, match=r"'org/gone', which is not on this disk; .* org/gone"):
         open_source(Path("lora"))
+
+
+def test_an_extracted_adapter_finds_its_base_by_name_and_revision() -> None:
+    tuned, base = (open_source(model_path(Path(), f"org/model@{name}")) for name in ("main", "v1"))
+
+    found = dict(LoraExtraction(tuned, base, "org/model@v1", Path("lora"), rank=1).run())
+
+    config = json.loads(Path("lora/adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["revision"]) == ("org/model", "v1")
+    assert found["w.weight"].relative < 1e-6
+    torch.testing.assert_close(open_source(Path("lora")).read("w.weight"), tuned.read("w.weight"))
 
 
 def test_a_sweep_imports_a_model_of_the_hub_by_name(cache: Path) -> None:
