@@ -43,6 +43,7 @@ from stockpot.merging.registry import METHODS
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.digests import FileState, digest_in_background
 from stockpot.storage.keys import content_key
+from stockpot.storage.weights.hub_origins import shown_name
 from stockpot.storage.weights.model_files import is_weights
 from stockpot.storage.weights.naming import named_like
 from stockpot.storage.weights.output import ShardedOutput
@@ -216,7 +217,7 @@ class MergeJob(RecordedMerge):
             *self._notes_on_configs,
             *different_dtypes(self.plans),
             *dict.fromkeys(
-                f"{model.path.name}: {note}" for model in self.inputs for note in model.notes
+                f"{shown_name(model.path)}: {note}" for model in self.inputs for note in model.notes
             ),
             *exceptions_taken(self.plans, unused),
             *self._equal_inputs(_resolved),

@@ -27,6 +27,7 @@ from stockpot.storage.hub import HubName
 from stockpot.storage.model_cards import markdown_table, render_card
 from stockpot.storage.weights.adapter_config import CONFIG, AdapterConfig, config_for_peft
 from stockpot.storage.weights.adapters import PREFIX, WEIGHTS
+from stockpot.storage.weights.hub_origins import shown_name
 from stockpot.storage.weights.model_config import read_config
 from stockpot.storage.weights.places import check_place, publish, sole_place
 from stockpot.storage.weights.sources import Source
@@ -258,7 +259,7 @@ class LoraExtraction:
         ]
         parts = [
             f"Extracted by stockpot {version('stockpot')} from "
-            f"{self.finetuned.path.name} (`{self.finetuned.digest[:16]}`), fine-tuned from "
+            f"{shown_name(self.finetuned.path)} (`{self.finetuned.digest[:16]}`), fine-tuned from "
             f"{Path(self.base_name).name} (`{self.base.digest[:16]}`). Relative Frobenius error of "
             f"the change of all weights: {total_error(found.values()):.4g}.",
             markdown_table(("tensor", "rank", "relative error"), rows),

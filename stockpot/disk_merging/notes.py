@@ -11,6 +11,7 @@ from stockpot.disk_merging.configs.differences import compare_models
 from stockpot.disk_merging.inspection import other_starts, some_of
 from stockpot.disk_merging.plan import TensorPlan
 from stockpot.merging.methods.inner_products import cosines_of
+from stockpot.storage.weights.hub_origins import shown_name
 from stockpot.storage.weights.sources import Source
 from stockpot.storage.weights.tensor_names import is_head
 
@@ -96,4 +97,4 @@ def unused_tensors(plans: Sequence[TensorPlan], models: Sequence[Source]) -> dic
     """Return the tensors that the output lacks, each with the first model that has it."""
     used = {plan.name for plan in plans}
     held = {name: model for model in reversed(models) for name in model.tensors}
-    return {name: model.path.name for name, model in held.items() if name not in used}
+    return {name: shown_name(model.path) for name, model in held.items() if name not in used}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from stockpot.storage.weights.hub_origins import shown_name
 from stockpot.storage.weights.safetensors_format import StoredTensor
 from stockpot.storage.weights.sources import Source
 
@@ -49,7 +50,7 @@ class Origin:
     @property
     def model(self) -> str:
         """The model's name in messages."""
-        return self.source.path.name
+        return shown_name(self.source.path)
 
     @property
     def is_variance(self) -> bool:

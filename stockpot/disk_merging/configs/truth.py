@@ -22,6 +22,7 @@ from stockpot.disk_merging.configs.layer_fields import LayerOrder, set_layers
 from stockpot.disk_merging.inspection import some_of
 from stockpot.disk_merging.tied_heads import TIE, declared_tie
 from stockpot.errors import InputError
+from stockpot.storage.weights.hub_origins import shown_name
 from stockpot.storage.weights.model_config import CONFIG, read_config
 from stockpot.storage.weights.quantized.claims import without_quantization
 from stockpot.storage.weights.shards import TensorType
@@ -269,6 +270,6 @@ def _lacking(own: _Part, written: Written) -> list[str]:
     if not names or not own.shapes:  # a folder with config.json alone
         return []
     return [
-        f"config.json is that of {own.path.name}, which lacks {some_of(names)}; to load them, name "
-        "a model that has them in config_from"
+        f"config.json is that of {shown_name(own.path)}, which lacks {some_of(names)}; to load "
+        "them, name a model that has them in config_from"
     ]

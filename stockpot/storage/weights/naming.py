@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
+from stockpot.storage.weights.hub_origins import shown_name
 from stockpot.storage.weights.model_config import read_config
 from stockpot.storage.weights.rearranged import Part, Parts, rearranged
 from stockpot.storage.weights.sources import Source
@@ -70,8 +71,8 @@ def named_like(model: Source, reference: Source) -> Source:
     }
     example = renamed[0]
     note = (
-        f"{len(renamed)} tensors are named as in {reference.path.name}: {example!r} is read from "
-        f"{parts[example][0].name!r}"
+        f"{len(renamed)} tensors are named as in {shown_name(reference.path)}: {example!r} is "
+        f"read from {parts[example][0].name!r}"
     ) + (f"; {len(shapes)} hold or are parts of fused experts" if shapes else "")
     return rearranged(model, parts | rest, shapes, note)
 
@@ -95,7 +96,8 @@ def rename_hint(model: Source, other: Source) -> str:
         shape = model.tensors[name].shape
         alike = [one for one in further if other.tensors[one].shape == shape]
         if close := get_close_matches(name, alike, 1):
-            return f"perhaps {name!r} in {model.path.name} is {close[0]!r} in {other.path.name}"
+            one, two = shown_name(model.path), shown_name(other.path)
+            return f"perhaps {name!r} in {one} is {close[0]!r} in {two}"
     return ""
 
 

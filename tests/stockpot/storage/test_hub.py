@@ -117,6 +117,19 @@ def test_a_merge_records_the_commits_and_is_rebuilt_from_them(cache: Path) -> No
     assert load_file("again/model.safetensors")["w.weight"].unique().tolist() == [3.0]
 
 
+def test_notes_name_models_as_on_the_hub(cache: Path) -> None:
+    blob = _add(cache, "org/wrapped", OLD, 1.0, "main") / "model.safetensors"
+    save_file({"module.w.weight": torch.ones(4, 4)}, blob.resolve())
+    Path("merge.yaml").write_text("method: linear\nmodels: [org/model, org/wrapped]")
+
+    notes = MergeJob.read(Path("merge.yaml"), Path("merged")).notes
+
+    assert (
+        "org/wrapped: 1 tensors are named as in org/model: 'w.weight' is read from "
+        "'module.w.weight'"
+    ) in notes
+
+
 def test_names_in_layers_and_of_adapters_get_commits(cache: Path) -> None:
     save_adapter(Path("lora"), factors("w", randn(2, 4), randn(4, 2)))
     _add(cache, "org/layers", OLD, 1.0, "main")
@@ -289,7 +302,7 @@ def test_a_model_whose_weights_are_all_in_folders_is_found_in_the_cache(cache: P
     (snapshot / "model.safetensors").rename(snapshot / "0_Encoder" / "model.safetensors")
     (snapshot / "modules.json").write_text('[{"path": "0_Encoder"}]')
 
-    assert open_source(model_path(Path(), "org/encoder")).tensors.keys() == {"0_Encoder/w"}
+    assert open_source(model_path(Path(), "org/encoder")).tensors.keys() == {"0_Encoder/w.weight"}
 
 
 def test_the_card_names_models_as_on_the_hub_with_the_commit() -> None:
