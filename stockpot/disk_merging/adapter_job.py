@@ -14,9 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stockpot.disk_merging.core_space import cores_of, merge_cores
 from stockpot.disk_merging.low_rank import Truncated, concatenate, truncate
 from stockpot.disk_merging.merge_file import Scalar, Value, value_at
 from stockpot.disk_merging.pedigree import RecordedMerge, pedigree_metadata, pedigree_of
+from stockpot.disk_merging.recipes import TensorRecipes
 from stockpot.disk_merging.side_files.cards import adapter_card
 from stockpot.errors import InputError
 from stockpot.merging.recipe import Recipe
@@ -85,7 +87,8 @@ class AdapterMergeJob(RecordedMerge):
     def pedigree(self) -> dict[str, Any]:
         """All that the merged factors depend on; reads every input once, for its digest."""
         digests = [adapter.digest for adapter in self.inputs]
-        return pedigree_of(self.file, digests, output="adapter", rank=self.file.rank)
+        more = {"core_space": True} if self.file.core_space else {}
+        return pedigree_of(self.file, digests, output="adapter", rank=self.file.rank, **more)
 
     def check(self) -> None:
         """Refuse a merge that is not possible, before any factor is read.
@@ -100,7 +103,10 @@ class AdapterMergeJob(RecordedMerge):
             _check_low_rank_alone(adapter, self.inputs[0])
         for module in self.modules:
             _check_shapes(module, self.inputs)
-            self._multipliers(module)
+            if self.file.core_space:
+                self._core_recipe(f"{module}.weight").check(has_base=True)
+            else:
+                self._multipliers(module)
 
     def run(self) -> MergedAdapter:
         """Merge, and write the folder, which appears once it is complete.
@@ -108,7 +114,8 @@ class AdapterMergeJob(RecordedMerge):
         Raises:
             InputError: a value is not finite.
         """
-        merged = {module: self._merged(module) for module in self.modules}
+        sums = self._sums()
+        merged = {module: self._truncated(module, *sums[module]) for module in self.modules}
         result = MergedAdapter(
             ranks={module: len(change.a) for module, change in merged.items()},
             error=math.hypot(*(change.error for change in merged.values())),
@@ -138,8 +145,40 @@ class AdapterMergeJob(RecordedMerge):
         base = torch.zeros_like(units[0]) if needs_base else None
         return recipe.merge(name, list(units), base).tolist()
 
-    def _merged(self, module: str) -> Truncated:
-        """Sum the changes of a module in float64, and round once."""
+    def _sums(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return the factors of the merged change of each module, float64."""
+        if not self.file.core_space:
+            return {module: self._sum(module) for module in self.modules}
+        weights = {f"{module}.weight": module for module in self.modules}
+        cores = {name: cores_of(module, self.inputs) for name, module in weights.items()}
+        merged = merge_cores(cores, self._core_recipe)
+        return {weights[name]: factors for name, factors in merged.items()}
+
+    def _core_recipe(self, name: str) -> Recipe:
+        """Return the recipe of the cores of a weight.
+
+        Raises:
+            InputError: the method cannot merge cores.
+        """
+        file = self.file
+        if METHODS[file.method].side_information is not None:
+            raise InputError(
+                f"{file.method}: needs data, which a merge of files does not have; use it in an "
+                "experiment: params.yaml, soups.N.method"
+            )
+        per_model = [value for entry in file.entries for value in entry.options.values()]
+        coefficients = [entry.coefficient for entry in file.entries]
+        for value in (*coefficients, *file.options.values(), *per_model):
+            _value(value, name)
+        if file.options.get("lines_beta", 0) != 0:
+            raise InputError(
+                f"{file.method}: lines_beta varies with depth, which is unknown without the base; "
+                "merge onto the base"
+            )
+        return TensorRecipes(file, [adapter.weights for adapter in self.inputs])(name)
+
+    def _sum(self, module: str) -> tuple[Tensor, Tensor]:
+        """Sum the changes of a module in float64."""
         factors, scalings = [], []
         for adapter, multiplier in zip(self.inputs, self._multipliers(module), strict=True):
             if change := adapter.changes.get(module):
@@ -149,6 +188,10 @@ class AdapterMergeJob(RecordedMerge):
         a, b = concatenate(factors, scalings)
         if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
             raise InputError(f"module {module!r}: a factor or scaling is not finite")
+        return a, b
+
+    def _truncated(self, module: str, a: Tensor, b: Tensor) -> Truncated:
+        """Limit the rank of a module's change, and round it once."""
         merged = truncate(a, b, self.file.rank or len(a))
         dtype = getattr(torch, self.file.dtype or "float32")
         rounded = replace(merged, a=merged.a.to(dtype), b=merged.b.to(dtype))

@@ -77,4 +77,4 @@ def at_depth(recipe: Recipe, name: str, known: Mapping[str, float]) -> Recipe:
             f"{recipe.method}: lines_beta needs a model with numbered layers, whose depth is in "
             f"the names of their tensors, got {name!r} and none with a number; set it to 0"
         )
-    return replace(recipe, depth=known[name])
+    return replace(recipe, depth=known.get(name, 1.0))  # heads may be untied

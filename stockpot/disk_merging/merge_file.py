@@ -125,6 +125,11 @@ class MergeFile(Exceptions):
     rank: int | None = Field(
         None, ge=1, description="maximum rank of the merged adapter; null: exact"
     )
+    core_space: bool = Field(
+        False,
+        description="merge adapters as small matrices in common bases, by any method that needs no "
+        "data (Panariello et al. 2025)",
+    )
     config_from: str | None = Field(
         None, description="the model whose config and tokenizer are copied; null: base or first"
     )
@@ -168,11 +173,13 @@ class MergeFile(Exceptions):
         if self.output != "adapter":
             if self.rank is not None:
                 raise ValueError(f"rank applies only to `output: adapter`, got {self.rank}")
+            if self.core_space:
+                raise ValueError("core_space applies only to `output: adapter`; remove it")
             return self
-        if self.method not in _EXACT_WITHOUT_BASE:
+        if self.method not in _EXACT_WITHOUT_BASE and not self.core_space:
             raise ValueError(
                 f"method must be one of {list(_EXACT_WITHOUT_BASE)} for `output: adapter`, got "
-                f"{self.method!r}; others need the base: merge onto it"
+                f"{self.method!r}; set core_space: true for others, or merge onto the base"
             )
         for field in _OF_MODELS:
             if self._sets(field):

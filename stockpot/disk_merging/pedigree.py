@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PEDIGREE = "stockpot.merge"  # the key of the pedigree in a header's metadata
 
-_FIELDS = ("method", "options", "seed", "dtype", "output", "rank", "bits", *RULES)
+_FIELDS = ("method", "options", "seed", "dtype", "output", "rank", "core_space", "bits", *RULES)
 
 
 def pedigree_of(
