@@ -87,7 +87,7 @@ class AdapterMergeJob(RecordedMerge):
     def pedigree(self) -> dict[str, Any]:
         """All that the merged factors depend on; reads every input once, for its digest."""
         digests = [adapter.digest for adapter in self.inputs]
-        more = {"core_space": True} if self.file.core_space else {}
+        more: dict[str, Any] = {"core_space": True} if self.file.core_space else {}
         return pedigree_of(self.file, digests, output="adapter", rank=self.file.rank, **more)
 
     def check(self) -> None:

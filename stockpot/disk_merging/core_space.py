@@ -107,6 +107,7 @@ def merge_cores(
 
 def _basis(matrix: Tensor) -> Tensor:
     """Return the left singular vectors with singular values above 0, at least one."""
+    u: Tensor
     u, singular, _ = torch.linalg.svd(matrix, full_matrices=False)
     rank = int((singular > _NOISE * singular[0]).sum())
     return u[:, : max(rank, 1)]
