@@ -20,7 +20,8 @@ NAMES = ["embed.weight", "layers.0.a", "layers.1.a", "layers.2.a", "head.weight"
 BASED = [
     name
     for name, each in METHODS.items()
-    if each.needs_base and each.num_models[1] is None and each.check_names is None
+    if each.needs_base and each.num_models[1] is None
+    if each.check_names is None and each.side_information is None
 ]
 
 
