@@ -101,6 +101,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         duplicates = list(_duplicate_keys(yaml.compose(text, Loader=yaml.SafeLoader)))
     except FileNotFoundError:
         raise InputError(f"{path.name}: no such file in {path.parent}") from None
+    except RecursionError:
+        raise InputError(
+            f"{path.name}: not readable as YAML: nested too deeply, or a part of itself"
+        ) from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or an invalid date
         raise InputError(f"{path.name}: not readable as YAML: {error}") from error
     if not isinstance(content, dict):

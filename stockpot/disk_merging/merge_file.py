@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from stockpot.disk_merging.model_entry import ModelEntry, Rule
+from stockpot.disk_merging.model_entry import Anchors, ModelEntry, Rules
 from stockpot.disk_merging.rule_section import RuleSection
 from stockpot.disk_merging.signature_roles import check_roles, in_order
 from stockpot.errors import InputError
@@ -18,7 +18,7 @@ from stockpot.merging.registry import METHODS
 from stockpot.yaml_files import Section
 
 Scalar = int | float | bool | str
-Value = Scalar | list[float] | list[Rule]
+Value = Scalar | Anchors | Rules
 
 Dtype = Literal["float64", "float32", "float16", "bfloat16"]
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     MergeFunction = Callable[..., Tensor]
     MeasureFunction = Callable[[Runs, Sequence[Draws], Mapping[str, Any]], Any]
 
+_LARGEST = 3.4e38  # in float32
 _NO_OPTIONS = {"draws", "measured", "name", "start"}
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -189,6 +190,11 @@ class Method:
             raise InputError(f"{self.name}: needs a base, the model that the others started from")
         lines = LINES if self.needs_base else {}
         defaults = {**self.options, **lines}
+        for coefficient in coefficients:
+            if not abs(coefficient) <= _LARGEST:  # also NaN
+                raise InputError(
+                    f"{self.name}: coefficients must be finite in float32, got {coefficient}"
+                )
         known = {name: Option(Any, default) for name, default in defaults.items()}
         check_options(self.name, known, options)
         for name, value in options.items():
@@ -228,6 +234,8 @@ class Method:
             self(tensors, coefficients, base, draws, options, nothing)
         except (ValueError, TypeError) as error:
             raise InputError(str(error)) from error
+        except OverflowError as error:
+            raise InputError(f"{self.name}: an option is too large ({error})") from error
 
     @cached_property  # reading a signature takes longer than merging a run
     def _parameters(self) -> Mapping[str, inspect.Parameter]:

@@ -20,3 +20,14 @@ def test_every_method_has_the_name_that_its_decorator_gives_it() -> None:
 def test_a_function_that_is_no_method_is_refused() -> None:
     with pytest.raises(InputError, match="'math:fsum': must be decorated with"):
         METHODS["math:fsum"]
+
+
+@pytest.mark.parametrize("coefficient", [float("nan"), float("inf"), 1e308, -1e39])
+def test_a_coefficient_that_float32_cannot_hold_is_refused(coefficient: float) -> None:
+    with pytest.raises(InputError, match=r"^ties: coefficients must be finite in float32, got"):
+        METHODS["ties"].check([1.0, coefficient], has_base=True, options={})
+
+
+def test_an_option_that_no_float_can_hold_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^passthrough: an option is too large"):
+        METHODS["passthrough"].check([1.0], has_base=False, options={"scale": 10**30})

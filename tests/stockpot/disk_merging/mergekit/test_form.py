@@ -98,6 +98,22 @@ def test_mergekits_slerp_starts_from_the_base(read: Read) -> None:
             "method: slerp\nmodels: [{path: a, options: {t: 0.1}}, b]\noptions: {t: 0.5}",
             "models: options of single models of slerp must be of [], got 't'",
         ),
+        ("method: linear\nmodels: [{path: a, coefficient: []}]", "must have at least 1 item"),
+        ("method: sce\nmodels: [a]\noptions: {select_topk: []}", "must have at least 1 item"),
+        (
+            "merge_method: linear\n"
+            "models: [{model: a, parameters: {weight: [{filter: mlp, value: x}, {value: 1}]}}]",
+            "the value of a filter must be a number, got 'x'",
+        ),
+        (
+            "method: linear\nmodels: [{path: a, coefficient: [{value: [1, {value: 2}]}]}]",
+            "must be one value, or numbers over depth, got [1, {'value': 2}]",
+        ),
+        (
+            "method: linear\nmodels: [{path: a, coefficient: [{filter: 3, value: 2}]}]",
+            "a filter must be a part of names, got 3",
+        ),
+        ("method: linear\nmodels: &m [a, *m]", "nested too deeply, or a part of itself"),
         (
             "method: linear\nmodels: [{path: a, coefficient: [{filter: mlp}]}]",
             "a filter must have a value, got {'filter': 'mlp'}",
