@@ -91,12 +91,7 @@ def merge(
     on_disk = [isinstance(model, str | Path) for model in models]
     if any(on_disk) != all(on_disk):
         raise InputError("merge: models must be all state dicts or all paths, got both")
-    given = [1.0] * len(models) if coefficients is None else coefficients
-    shares = tuple(finite_number("merge: coefficient", value) for value in given)
-    if len(shares) != len(models):
-        raise InputError(
-            f"merge: coefficients must be one per model, got {len(shares)} for {len(models)} models"
-        )
+    shares = _shares(coefficients, len(models))
     if all(on_disk):
         if output is None:
             raise InputError("merge: output is required for models on disk, got nothing")
@@ -127,6 +122,17 @@ def _differing_options(
                 f"{num_models} models"
             )
     return found
+
+
+def _shares(coefficients: Sequence[float] | None, count: int) -> tuple[float, ...]:
+    """Return the coefficients of models, by default 1 each."""
+    given = [1.0] * count if coefficients is None else coefficients
+    shares = tuple(finite_number("merge: coefficient", value) for value in given)
+    if len(shares) != count:
+        raise InputError(
+            f"merge: coefficients must be one per model, got {len(shares)} for {count} models"
+        )
+    return shares
 
 
 def _file_content(

@@ -107,6 +107,15 @@ class GradientNormSampler:
         return self._how.sampler_mix or epoch / (self._how.probe_epochs + self._how.epochs)
 
 
+def build_sampler(
+    workload: Workload, num_examples: int, how: Hyperparameters, device: str
+) -> GradientNormSampler | None:
+    """Return the sampler of a run, as for `GradientNormSampler`; None if each epoch is shuffled."""
+    if how.sampler == "shuffle":
+        return None
+    return GradientNormSampler(workload, num_examples, how, device)
+
+
 def probabilities(norms: Tensor, mix: float) -> Tensor:
     """Return the probability of drawing each example; (N,), float64.
 

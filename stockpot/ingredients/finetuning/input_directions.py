@@ -64,10 +64,7 @@ def main_directions(
 
     def forward(net: nn.Module, indices: Tensor) -> None:
         if next(passes) > _MOST_BATCHES:
-            raise InputError(
-                f"adapter_rank: the inputs' principal directions have not converged after "
-                f"{_MOST_BATCHES} batches, got {how.adapter_rank}; lower it"
-            )
+            raise _not_converged(how.adapter_rank)
         workload.forward(net, examples(indices))
 
     def mask(indices: Tensor, _config: Any) -> Tensor | None:
@@ -91,6 +88,13 @@ def main_directions(
         show_progress_bar=False,
     )
     return {name: directions[name].float() for name in called}
+
+
+def _not_converged(rank: int) -> InputError:
+    return InputError(
+        f"adapter_rank: the inputs' principal directions have not converged after "
+        f"{_MOST_BATCHES} batches, got {rank}; lower it"
+    )
 
 
 def _full_batches(count: int, how: Hyperparameters) -> list[Tensor]:

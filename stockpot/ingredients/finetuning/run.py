@@ -19,7 +19,7 @@ from stockpot.ingredients.finetuning.data_shards import shard_rows
 from stockpot.ingredients.finetuning.distance_record import DistanceRecord
 from stockpot.ingredients.finetuning.dynamic_mask import build_dynamic_mask
 from stockpot.ingredients.finetuning.early_stopping import EarlyStopping
-from stockpot.ingredients.finetuning.gradient_norm_sampler import GradientNormSampler
+from stockpot.ingredients.finetuning.gradient_norm_sampler import build_sampler
 from stockpot.ingredients.finetuning.gradients import BatchGradient, LossScale
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.finetuning.local_steps import LocalSteps
@@ -81,11 +81,7 @@ class Run:
         self.optimizer = build_optimizer(model, how)
         self.mask = build_dynamic_mask(model, self.optimizer, how, self.total)
         self.scale = LossScale(how.precision, device)
-        self.sampler = (
-            GradientNormSampler(workload, num_examples(self.data), how, device)
-            if how.sampler != "shuffle"
-            else None
-        )
+        self.sampler = build_sampler(workload, num_examples(self.data), how, device)
         self.gradient = BatchGradient(
             workload,
             called,
