@@ -45,9 +45,9 @@ def main_directions(
 
     Args:
         workload: runs the model.
-        model: on the device, without an adapter; it is left in eval mode.
+        model: without an adapter; it is left in eval mode.
         data: the training split, not augmented.
-        device: where the model is.
+        device: of the model.
         how: has the rank, and the seed of the order of examples.
         layers: names of the adapted layers, all linear.
 
@@ -70,8 +70,7 @@ def main_directions(
     def mask(indices: Tensor, _config: Any) -> Tensor | None:
         return examples(indices)[1] if isinstance(data, TokenDataset) else None
 
-    model.eval()
-    called = _called(model, layers, partial(forward, model, batches[0]))
+    called = _called(model.eval(), layers, partial(forward, model, batches[0]))
     config = LoraConfig(
         r=how.adapter_rank,
         target_modules="|".join(re.escape(name) for name in called),
