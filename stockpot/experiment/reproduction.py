@@ -25,6 +25,7 @@ from stockpot.experiment.recorded_search import search_of, trains, with_scores
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.importing.sources import source_at
 from stockpot.storage.checkpoints import Checkpoint, verify
+from stockpot.storage.density import density_of
 from stockpot.storage.digests import DigestCache
 from stockpot.storage.models import Model
 from stockpot.storage.store import pedigree
@@ -225,12 +226,13 @@ def _merging_job(provenance: Provenance, frame: Mapping[str, Any]) -> SoupJob | 
     assert provenance.base is not None, "a soup has ingredients, and they a base"
     recorded, recipe = provenance.model, provenance.model.details["recipe"]
     aligned: dict[str, Any] = {"aligned": {}} if "repaired" in recorded.details else {}
+    root = frame["root"]
     choices: dict[str, Any] = {
         "base": _reference("base", "base", provenance.base),
         "seed": provenance.seed,
         "threads": provenance.threads,
         "ingredients": tuple(
-            replace(_reference(n, "ingredient", r), details=aligned)
+            replace(_reference(n, "ingredient", r), details={**aligned, **_density(root / r.path)})
             for n, r in provenance.ingredients
         ),
         "metric": "",
@@ -250,6 +252,13 @@ def _merging_job(provenance: Provenance, frame: Mapping[str, Any]) -> SoupJob | 
         found = recorded.details["coefficients"]
         made["coefficients"] = tuple(found[name] for name, _ in provenance.ingredients)
     return SoupJob(**frame, **choices, select=None, **made)
+
+
+def _density(path: Path) -> dict[str, float]:
+    """Return the density of an ingredient, which says whether it has a mask, as in its record."""
+    from stockpot.storage.checkpoints import load_tensors
+
+    return {"density": density_of(load_tensors(path))}
 
 
 def _reference(name: str, kind: str, reference: Checkpoint) -> Model:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from stockpot.scoring.key_parts import val_scores_key_parts
 from stockpot.soups.preparation.options import method_modules
 from stockpot.soups.preparation.registry import repair_modules
 from stockpot.soups.tuning.registry import SEARCHES
-from stockpot.soups.tuning.search import Search
+from stockpot.soups.tuning.search import Found, Search, SearchContext
 from stockpot.storage.code_keys import code_key
 from stockpot.storage.keys import content_key
 from stockpot.storage.models import Model
@@ -22,6 +22,7 @@ from stockpot.storage.ranking import rank
 from stockpot.storage.store import Store
 
 if TYPE_CHECKING:
+    from stockpot.merging.masks import Masks
     from stockpot.merging.states import StateDict
     from stockpot.scoring.train_gradients import TrainHalves
     from stockpot.scoring.val_gradients import LabelledVal, UnlabelledVal
@@ -79,29 +80,23 @@ class TuningJob(MergingJob):
 
     def work(self, device: str) -> Model:
         """Search coefficients on val, and merge with the best."""
-        from stockpot.merging.engine import merge_files
         from stockpot.merging.registry import METHODS
-        from stockpot.soups.tuning.mixtures import mean_shares, recipes, used_models
-        from stockpot.storage.checkpoints import verify
+        from stockpot.soups.tuning.mixtures import mean_shares, used_models
 
         context = _OnVal(self, device)
-        paths = [verify(self.root, model.checkpoint) for model in self.ingredients]
-        found = self.search.find(context)
-        if found.weights is not None and not self.is_trained:
-            raise InputError(
-                f"tune {self.name!r}: search {self.recipe['search']!r} must say `trains = True` in "
-                "its class, since it returns weights, got a search that is said not to train"
-            )
-        used = used_models(found.rows, len(paths), found.method)
-        if found.weights is not None:  # made by training all of them
-            used = [*range(len(paths))]
+        found = self._found(context)
+        uses_base = METHODS[found.method].needs_base
+        is_pruned = any(not model.is_dense for model in self.ingredients)
+        # Averages have the union of the masks by themselves; a base would fill it.
+        masks: Masks | None = "union" if is_pruned and uses_base else None
+        used = used_models(found.rows, len(self.ingredients), found.method)
+        if found.weights is not None or masks:  # made by training all, or of the masks of all
+            used = [*range(len(self.ingredients))]
         shares = mean_shares(found.rows, used)
         rows = {group: [row[position] for position in used] for group, row in found.rows.items()}
-        base = verify(self.root, self.base.checkpoint) if METHODS[found.method].needs_base else None
-        recipe_of = recipes(found.method, found.per, rows, found.options)
         if found.weights is None:
-            merged = merge_files([paths[position] for position in used], recipe_of, base)
-            merged = context.finished(merged, shares, base is not None)
+            merged = self._merge(replace(found, rows=rows), used, masks, uses_base=uses_base)
+            merged = context.finished(merged, shares, uses_base)
         else:
             merged = {name: tensor.cpu() for name, tensor in found.weights.items()}
         models = [self.ingredients[position] for position in used]
@@ -112,7 +107,8 @@ class TuningJob(MergingJob):
             },
             "inputs": {model.name: model.digest for model in models},
             "trials": found.trials,
-            **context.repair_details(shares, base is not None),
+            **({"masks": masks} if masks else {}),
+            **context.repair_details(shares, uses_base),
             **found.details,
         }
         if found.per != "model":
@@ -120,6 +116,33 @@ class TuningJob(MergingJob):
             table = {group: dict(zip(names, row, strict=True)) for group, row in rows.items()}
             details["layer_coefficients"] = table
         return Store(self.root).save("tuned", self.key, self.name, merged, details)
+
+    def _found(self, context: SearchContext) -> Found:
+        """Run the search.
+
+        Raises:
+            InputError: it returns weights, but its class does not say that it trains.
+        """
+        found = self.search.find(context)
+        if found.weights is not None and not self.is_trained:
+            raise InputError(
+                f"tune {self.name!r}: search {self.recipe['search']!r} must say `trains = True` in "
+                "its class, since it returns weights, got a search that is said not to train"
+            )
+        return found
+
+    def _merge(
+        self, found: Found, used: Sequence[int], masks: Masks | None, *, uses_base: bool
+    ) -> StateDict:
+        """Merge the used ingredients from their files, by their coefficients."""
+        from stockpot.merging.engine import merge_files
+        from stockpot.soups.tuning.mixtures import recipes
+        from stockpot.storage.checkpoints import verify
+
+        paths = [verify(self.root, self.ingredients[position].checkpoint) for position in used]
+        base = verify(self.root, self.base.checkpoint) if uses_base else None
+        recipe_of = recipes(found.method, found.per, found.rows, found.options, masks)
+        return merge_files(paths, recipe_of, base)
 
     def merged(self, model: Model) -> list[Model]:
         """Return the ingredients that have a coefficient."""

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from stockpot.merging.engine import measure_states, merge_states
+from stockpot.merging.masks import Masks
 from stockpot.merging.methods.elected_sum import elected_sum
 from stockpot.merging.recipe import Recipe, RecipeOf
-from stockpot.merging.sparse_masks import Mask
+from stockpot.merging.sparse_masks import Mask, nonzero_mask
 from stockpot.merging.states import StateDict
 
 Rows = Mapping[str, Sequence[float]]
@@ -37,7 +38,11 @@ GROUPS: Mapping[str, Callable[[str], str]] = MappingProxyType(
 
 
 def recipes(
-    method: str, per: str, rows: Rows, options: Mapping[str, Any] = MappingProxyType({})
+    method: str,
+    per: str,
+    rows: Rows,
+    options: Mapping[str, Any] = MappingProxyType({}),
+    masks: Masks | None = None,
 ) -> RecipeOf:
     """Return the recipe of each tensor, with the coefficients of its group.
 
@@ -46,8 +51,9 @@ def recipes(
         per: one of `GROUPS`.
         rows: the coefficients of each group.
         options: options of the method.
+        masks: which weights may differ from 0.
     """
-    return lambda name: Recipe(method, _row(name, rows[GROUPS[per](name)]), options)
+    return lambda name: Recipe(method, _row(name, rows[GROUPS[per](name)]), options, masks=masks)
 
 
 def _row(name: str, row: Sequence[float]) -> tuple[float, ...]:
@@ -109,7 +115,7 @@ class Mixture:
             finish: what is done to merged weights before a soup is saved, such as recalibration
                 of BatchNorm statistics. Gradients take its changes as constant.
             masks: for each model the entries that `descend` may move, None for all; empty for all
-                entries of all models.
+                entries of all models. With a base, merges are 0 outside of all masks.
         """
         self._states, self._per, self._base = [dict(state) for state in states], per, base
         self._finish, self._masks = finish, masks or [None] * len(states)
@@ -122,8 +128,11 @@ class Mixture:
             assert base is not None, "an election is among task vectors"
             self._method, self._vectors = "elected_sum", _elected(states, base, elected)
         ones = self.rows(torch.ones(self.shape))
+        keeps_union = base is not None and any(mask is not None for mask in self._masks)
+        self._union = _union(states) if keeps_union else {}
+        kept: Masks | None = "union" if keeps_union else None
         self._measured = measure_states(
-            states, recipes(self._method, per, ones, elected or {}), base
+            states, recipes(self._method, per, ones, elected or {}, kept), base
         )
 
     def rows(self, coefficients: Tensor) -> dict[str, tuple[float, ...]]:
@@ -153,6 +162,8 @@ class Mixture:
         for name, slope in gradient.items():
             row = pulled[self.groups.index(GROUPS[self._per](name))]
             slope_wide = slope.double()
+            if name in self._union:
+                slope_wide = slope_wide.where(self._union[name], 0)
             for model in range(len(self._states)):
                 row[model] += float((slope_wide * self._part(model, name)).sum())
         return pulled
@@ -179,6 +190,12 @@ class Mixture:
             return self._vectors[model][name]
         tensor = self._states[model][name]
         return tensor if self._base is None else tensor - self._base[name]
+
+
+def _union(states: Sequence[Mapping[str, Tensor]]) -> Mask:
+    """Return the weights that are not 0 in some model."""
+    masks = [nonzero_mask(state) for state in states]
+    return {name: torch.stack([mask[name] for mask in masks]).any(dim=0) for name in masks[0]}
 
 
 def _elected(

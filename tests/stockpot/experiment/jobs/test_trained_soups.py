@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ import pytest
 from stockpot.experiment.jobs.job import make_model
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.reproduction import rebuild
+from stockpot.merging.sparse_masks import apply_mask, magnitude_mask
+from stockpot.storage.checkpoints import load_tensors
+from stockpot.storage.store import Store
 
 SOUPS = [
     "{name: grown, select: top_k, k: 2, method: concat, options: {epochs: 1}}",
@@ -46,4 +50,27 @@ def test_a_grown_soup_is_rebuilt_with_its_threads(
     again = rebuild(provenance, job.root, tmp_path / "again", (), "cpu")
 
     assert provenance.threads == 2
+    assert (again.digest, again.scores) == (model.digest, model.scores)
+
+
+@pytest.mark.parametrize("soup", SOUPS[:2])
+def test_nets_side_by_side_keep_the_zeros_of_pruned_ones_also_if_they_are_made_again(
+    make_plan: Callable[..., Plan], tmp_path: Path, soup: str
+) -> None:
+    planned = make_plan(f"soups=[{soup}]").soup_jobs()[0]
+    mask = magnitude_mask(load_tensors(planned.root / planned.base.path), 0.3)
+    pruned = []
+    for model in planned.ingredients:
+        tensors = apply_mask(load_tensors(planned.root / model.path), mask)
+        made = Store(planned.root).save("ingredient", f"cut-{model.key}", model.name, tensors, {})
+        pruned.append(made.scored(model.scores))
+    job = replace(planned, ingredients=tuple(pruned))
+
+    model = make_model(job, "cpu")
+
+    weight, own = load_tensors(job.root / model.path)["features.2.weight"], "features.2.weight"
+    rows, columns = mask[own].shape[:2]
+    for block in (weight[:rows, :columns], weight[rows:, columns:]):
+        assert not block[~mask[own]].any()
+    again = rebuild(job.provenance(model), job.root, tmp_path, (), "cpu")
     assert (again.digest, again.scores) == (model.digest, model.scores)

@@ -172,3 +172,20 @@ def test_a_merge_is_finished_with_the_weights_of_models_that_were_trained() -> N
     assert first is None
     assert torch.equal(moved["2.bias"], states[0]["2.bias"] - 0.5)
     assert torch.equal(still["2.bias"], states[1]["2.bias"])
+
+
+def test_with_a_base_pruned_entries_stay_0_and_have_no_gradient() -> None:
+    *states, base = _states(3)
+    for state in states:
+        state["0.weight"][0] = 0
+    masks = [{"0.weight": state["0.weight"] != 0} for state in states]
+    mixture = Mixture(states, "model", base, masks=masks)
+    rows = torch.tensor([[0.3, 0.3]])
+
+    merged = mixture.weights(mixture.rows(rows))
+    slope = {"0.weight": torch.zeros_like(base["0.weight"])}
+    slope["0.weight"][0] = 1.0
+
+    assert not merged["0.weight"][0].any()
+    assert merged["0.weight"][1:].all()
+    assert not mixture.pull_back(slope).any()
