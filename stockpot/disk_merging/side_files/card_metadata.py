@@ -82,10 +82,11 @@ def licences(models: Sequence[Source]) -> str:
 
 def _card(path: Path | None) -> dict[str, Any]:
     """Read the metadata of a model's card; empty without a card, or one that has none."""
+    if path is None or not (path / CARD).is_file():
+        return {}
     try:
-        text = "" if path is None else (path / CARD).read_text(encoding="utf-8")
-        _, mark, rest = text.partition("---\n")
-        content = yaml.safe_load(rest.partition("\n---")[0]) if mark and not _ else None
+        before, mark, rest = (path / CARD).read_text(encoding="utf-8").partition("---\n")
+        content = yaml.safe_load(rest.partition("\n---")[0]) if mark and not before else None
     except (OSError, ValueError, yaml.YAMLError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -139,6 +139,10 @@ def _joined(path: Path, sources: Mapping[str, Source]) -> Source:
 def _open_one(path: Path) -> Source:
     files = locate_weights(path)
     for file in files:
+        if file.exists() and not (
+            file.is_file() or file.is_dir()
+        ):  # reading a pipe would wait for ever
+            raise InputError(f"{file}: must be a regular file, or a link to one")
         refuse_foreign(file)
     index = index_of(path)
     if index is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,13 @@ def test_a_licence_is_stated_if_all_models_state_it(
 
     assert {name: found[name] for name in found if name.startswith("license")} == expected
     assert bool(licences(models)) == is_said
+
+
+def test_a_pipe_in_place_of_a_card_is_not_read(tmp_path: Path) -> None:
+    model = _model(tmp_path / "a")
+    os.mkfifo(tmp_path / "a" / "README.md")
+
+    assert front_matter([model], None) == {"tags": ["merge", "stockpot"]}
 
 
 def test_library_and_task_follow_the_model_whose_files_are_copied(tmp_path: Path) -> None:

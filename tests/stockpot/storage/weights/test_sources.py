@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from stockpot.errors import InputError
 from stockpot.storage.weights.opening import open_source
 from stockpot.storage.weights.safetensors_format import DTYPES
-from stockpot.storage.weights.sources import Source
+from stockpot.storage.weights.sources import Source, open_files
 
 State = dict[str, Tensor]
 
@@ -395,3 +396,11 @@ def test_a_pickle_of_other_things_is_refused(tmp_path: Path, content: Any) -> No
 
     with pytest.raises(InputError, match="expected a state dict, names to dense tensors of"):
         open_source(tmp_path / "model.pt")
+
+
+def test_a_pipe_in_place_of_weights_is_refused_rather_than_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "other.safetensors")
+
+    for path in (tmp_path, tmp_path / "other.safetensors"):
+        with pytest.raises(InputError, match=r"other.safetensors: must be a regular file"):
+            open_files(path)
