@@ -48,8 +48,8 @@ class SoupRecipe(Section):
 
     @property
     def merge_exceptions(self) -> dict[str, Any]:
-        """Rules for tensors that are merged in another way, and what happens to masks."""
-        return {"rules": (), "masks": None}
+        """Rules for single tensors, what happens to masks, and whether adapters are merged."""
+        return {"rules": (), "masks": None, "core_space": False}
 
 
 class MergedRecipe(SoupRecipe):
@@ -67,6 +67,11 @@ class MergedRecipe(SoupRecipe):
         description="for pruned ingredients of different masks: the weights that are kept, of any, "
         "all, or the first ingredient; none: all weights, also those that were 0",
     )
+    core_space: bool = Field(
+        False,
+        description="merge the LoRA adapters of ingredients as small matrices in common bases "
+        "(Panariello et al. 2025)",
+    )
 
     @property
     def merge_method(self) -> str:
@@ -80,8 +85,9 @@ class MergedRecipe(SoupRecipe):
 
     @property
     def merge_exceptions(self) -> dict[str, Any]:
-        """Rules for tensors that are merged in another way, and what happens to masks."""
-        return {"rules": tuple(rule.built for rule in self.rules), "masks": self.masks}
+        """Rules for single tensors, what happens to masks, and whether adapters are merged."""
+        rules = tuple(rule.built for rule in self.rules)
+        return {"rules": rules, "masks": self.masks, "core_space": self.core_space}
 
     @field_validator("method")
     @classmethod
@@ -104,6 +110,27 @@ class MergedRecipe(SoupRecipe):
             if self.method == SIGNATURES:
                 return self._has_roles()
             Recipe(self.method, (1.0, 1.0), options).check(has_base=True)
+        return self
+
+    @model_validator(mode="after")
+    def _cores_are_of_adapters_alone(self) -> MergedRecipe:
+        if not self.core_space:
+            return self
+        for name in ("rules", "masks"):
+            if getattr(self, name):
+                raise ValueError(
+                    f"{name} are not for core_space, which merges adapters; remove them"
+                )
+        needs_data = False
+        if self.method not in ("linear", CONCAT):
+            from stockpot.merging.registry import METHODS
+
+            needs_data = METHODS[self.method].side_information is not None
+        if self.method in (CONCAT, SIGNATURES) or needs_data:
+            raise ValueError(
+                "core_space needs a method that merges matrices without data, got "
+                f"{self.method!r}; take ties, tsv or iso_c, for example"
+            )
         return self
 
     def _has_roles(self) -> MergedRecipe:
@@ -137,7 +164,7 @@ class CustomRecipe(MergedRecipe, extra="allow"):
     @model_validator(mode="after")
     def _selection_accepts_the_options(self) -> CustomRecipe:
         rule = self.rule
-        unused = {"method", "options", "rules", "masks"} if rule.is_on_path else set()
+        unused = {"method", "options", "rules", "masks", "core_space"} if rule.is_on_path else set()
         accept_options(self, rule.options, unused=frozenset(unused))
         return self
 

@@ -100,7 +100,7 @@ class AdapterMergeJob(RecordedMerge):
         if self.place.suffix == ".safetensors":
             raise InputError(f"{self.place}: an adapter is a folder; name one")
         for adapter in self.inputs:
-            _check_low_rank_alone(adapter, self.inputs[0])
+            check_mergeable(adapter, self.inputs[0])
         for module in self.modules:
             _check_shapes(module, self.inputs)
             if self.file.core_space:
@@ -226,8 +226,12 @@ def _value(value: Value, name: str) -> Scalar:
     return shallow
 
 
-def _check_low_rank_alone(adapter: Adapter, first: Adapter) -> None:
-    """Refuse changes that cannot be added to those of the first adapter without the base."""
+def check_mergeable(adapter: Adapter, first: Adapter) -> None:
+    """Refuse changes that cannot be merged with those of the first adapter without the base.
+
+    Raises:
+        InputError: they are no low-rank changes of the same base.
+    """
     whole = sorted(adapter.replaced)[:3]
     if whole:
         raise InputError(

@@ -28,7 +28,7 @@ from stockpot.storage.checkpoints import Checkpoint, verify
 from stockpot.storage.density import density_of
 from stockpot.storage.digests import DigestCache
 from stockpot.storage.models import Model
-from stockpot.storage.store import pedigree
+from stockpot.storage.store import Store, pedigree
 
 if TYPE_CHECKING:
     from stockpot.tracking.recorded import RecordedRun
@@ -112,6 +112,8 @@ def rebuild(
         path = place / reference.path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(verify(root, reference))
+        for file in Store.adapter_files(root / reference.path)[:1]:
+            path.with_suffix(file.parent.suffix).symlink_to(file.parent)
     try:
         job = _job(provenance, root, place)
         if isinstance(job, TuningJob) and job.is_trained:
@@ -246,6 +248,7 @@ def _merging_job(provenance: Provenance, frame: Mapping[str, Any]) -> SoupJob | 
         "options": recipe.get("options", {}),
         "rules": tuple(NameRule(**rule) for rule in recipe.get("rules", [])),
         "masks": recorded.details.get("masks"),
+        "core_space": recipe.get("core_space", False),
         "corruptions": recorded.details.get("corruptions", {}),
     }
     if recorded.details.get("weighted"):

@@ -127,7 +127,12 @@ def _soup_modules(plan: Plan) -> tuple[str, ...]:
     return tuple(
         module
         for each in recipes
-        for module in soup_modules(each.select, each.merge_method, each.merge_exceptions["rules"])
+        for module in soup_modules(
+            each.select,
+            each.merge_method,
+            each.merge_exceptions["rules"],
+            core_space=each.merge_exceptions["core_space"],
+        )
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -102,6 +103,13 @@ class Elsewhere(Toy):
             name: Shift(shift.split, partial(self._moved, name, "train"), is_copy=False)
             for name, shift in super().shifts().items()
         }
+
+
+class Layered(Toy):
+    """The toy workload whose only layer has a name."""
+
+    def build_model(self, generator: Generator) -> nn.Module:
+        return nn.Sequential(OrderedDict(layer=super().build_model(generator)))
 
 
 class ToyNet(Toy):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stockpot.experiment.jobs.job import MergingJob
 from stockpot.experiment.jobs.merges import Merges
+from stockpot.experiment.jobs.soup_recipes import SoupRecipes
 from stockpot.merging.signature_layers import SIGNATURES
 from stockpot.plugins import Registry
 from stockpot.soups.concat.options import CONCAT, coefficients_of, is_trained
@@ -26,13 +27,15 @@ if TYPE_CHECKING:
     from stockpot.merging.recipe import Recipe, RecipeOf
     from stockpot.merging.states import State, StateDict
     from stockpot.soups.concat.concatenate import WideNet
-    from stockpot.soups.preparation.protocol import JointPreparation, Preparation
 
 # By name, not imported: the training is part of the keys only of the soups that it makes.
 GROWTH: Registry[Any] = Registry("growth", {"train": "stockpot.experiment.jobs.growing:Growth"})
 BY_CORRUPTION: Registry[Any] = Registry(
     "merge by corruption",
     {"merge": "stockpot.experiment.jobs.signature_soups:merge_by_corruption"},
+)
+CORES: Registry[Any] = Registry(
+    "core space", {"merge": "stockpot.experiment.jobs.core_soups:merge_in_core_space"}
 )
 OWN_TRAINING: Registry[Any] = Registry(
     "own training", {"gradients": "stockpot.experiment.jobs.own_training:gradient_similarities"}
@@ -49,6 +52,7 @@ class MethodJob(MergingJob):
         rules: for tensors that are merged in another way.
         masks: which weights may differ from 0, for ingredients of different masks.
         save_every_seconds: minimum time between two saves of the state of a training.
+        core_space: whether the ingredients' LoRA adapters are merged, in common bases.
         corruptions: by ingredient, what it was trained on, where its record does not say so.
     """
 
@@ -57,6 +61,7 @@ class MethodJob(MergingJob):
     rules: tuple[NameRule, ...] = ()
     masks: Masks | None = None
     save_every_seconds: float = 30.0
+    core_space: bool = False
     corruptions: Mapping[str, str] = field(default_factory=dict)
 
     def corruption_of(self, model: Model) -> str:
@@ -79,8 +84,10 @@ class CandidateSoups(Merges):
         super().__init__(job.root, job.workload, job.ingredients, device)
         self._job = job
         methods = [job.method, *(rule.method for rule in job.rules if rule.method)]
-        self._uses_base = job.method != CONCAT and any(METHODS[m].takes_base for m in methods)
-        self._prepared: dict[int, Mapping[str, Any]] = {}
+        self._uses_base = job.core_space or (
+            job.method != CONCAT and any(METHODS[m].takes_base for m in methods)
+        )
+        self._soup_recipes = SoupRecipes(job, device)
 
     @property
     def has_scored(self) -> bool:
@@ -100,9 +107,12 @@ class CandidateSoups(Merges):
             return self.scorer.val_values(self.moved(self._side_by_side(members).weights))
         if self._is_plain_mean(members) and not shares:
             return self.score_members(members)
-        base = self._base if self._uses_base else None
-        states = [self.states[member] for member in members]
-        weights = merge_states(states, self._recipes(members, shares), base)
+        if self._job.core_space:
+            weights = self._in_core_space(members, shares)
+        else:
+            base = self._base if self._uses_base else None
+            states = [self.states[member] for member in members]
+            weights = merge_states(states, self._recipes(members, shares), base)
         return self.scorer.val_values(self._finished(weights, _by_member(members, shares)))
 
     def score_on_path(self, ingredient: int, alpha: float) -> float:
@@ -131,9 +141,7 @@ class CandidateSoups(Merges):
             share: their coefficient, or that of each.
             details: how they were chosen.
         """
-        from stockpot.merging.engine import merge_files
         from stockpot.merging.registry import METHODS
-        from stockpot.storage.checkpoints import verify
 
         job = self._job
         chosen = [job.ingredients[member] for member in members]
@@ -158,9 +166,7 @@ class CandidateSoups(Merges):
                 merged, signed = self._with_signatures(members)
                 made |= signed
             else:
-                paths = [verify(job.root, model.checkpoint) for model in chosen]
-                base = verify(job.root, job.base.checkpoint) if self._uses_base else None
-                merged = merge_files(paths, self._recipes(members, given), base)
+                merged = self._merged_files(members, given)
             weights = self._finished(merged, _by_member(members, given))
             made |= self.repair_details(_by_member(members, given), self._uses_base)
         model = Store(job.root).save(job.kind, key, job.name, weights, made | dict(details))
@@ -189,12 +195,30 @@ class CandidateSoups(Merges):
         }
         return weights, {"coefficients": shares, "corruptions": corruptions, "signatures": names}
 
+    def _merged_files(self, members: Sequence[int], shares: Sequence[float]) -> StateDict:
+        from stockpot.merging.engine import merge_files
+        from stockpot.storage.checkpoints import verify
+
+        job = self._job
+        if job.core_space:
+            return self._in_core_space(members, shares)
+        paths = [verify(job.root, job.ingredients[member].checkpoint) for member in members]
+        base = verify(job.root, job.base.checkpoint) if self._uses_base else None
+        return merge_files(paths, self._recipes(members, shares), base)
+
+    def _in_core_space(self, members: Sequence[int], shares: Sequence[float]) -> StateDict:
+        chosen = [self._job.ingredients[member] for member in members]
+        recipes = self._recipes(members, shares)
+        merged: StateDict = CORES["merge"](self.root, chosen, self._base, recipes)
+        return merged
+
     def _is_plain_mean(self, members: Sequence[int]) -> bool:
         """Whether a soup is the mean of its ingredients; if masks are not set, they must agree."""
         job = self._job
         if job.masks is None:
             self.agreed_masks(members)
-        return job.method == "linear" and not job.rules and job.masks in (None, "none")
+        is_plain = job.method == "linear" and not job.rules and not job.core_space
+        return is_plain and job.masks in (None, "none")
 
     def _recipes(self, members: Sequence[int], shares: Sequence[float]) -> Recipe | RecipeOf:
         from stockpot.disk_merging.depth_scaling import by_depth
@@ -203,7 +227,7 @@ class CandidateSoups(Merges):
         if self._job.rules:
             check_matches(self._job.rules, self.states[members[0]])
         masks = self._job.masks or self.agreed_masks(members)
-        recipe = replace(self._recipe(members, shares), masks=masks)
+        recipe = replace(self._soup_recipes.recipe(members, shares), masks=masks)
         return by_depth(by_name(recipe, self._job.rules), self.states[members[0]])
 
     def _grown(self, members: Sequence[int], key: str) -> tuple[WideNet, dict[str, Any]]:
@@ -233,42 +257,6 @@ class CandidateSoups(Merges):
         states = [self.states[member] for member in members]
         coefficients = coefficients_of(len(members), self._job.options)
         return concatenate(self.workload.build(), states, coefficients)
-
-    def _recipe(self, members: Sequence[int], shares: Sequence[float]) -> Recipe:
-        from stockpot.merging.recipe import Recipe
-        from stockpot.soups.preparation.options import split_options
-
-        job = self._job
-        preparation, options = split_options(job.method, job.options)
-        # `IngredientStack` divides a sum once; equal bits need equal coefficients of 1 here. Rules
-        # may have methods that do not divide by the sum of the coefficients.
-        share = 1.0 if job.method == "linear" and not job.rules else 1 / len(members)
-        digests = tuple(job.ingredients[member].digest for member in members)
-        coefficients = tuple(shares) or (share,) * len(members)
-        recipe = Recipe(job.method, coefficients, options, job.seed, digests)
-        if preparation is None:
-            return recipe
-        return replace(recipe, side_information=self._known(preparation, members, recipe))
-
-    def _known(
-        self, preparation: Preparation | JointPreparation, members: Sequence[int], recipe: Recipe
-    ) -> tuple[Mapping[str, Any], ...]:
-        """Return the side information about some ingredients."""
-        from stockpot.soups.preparation.cache import prepare, prepare_together
-        from stockpot.soups.preparation.protocol import JointPreparation
-
-        job = self._job
-        models = [job.ingredients[member] for member in members]
-        if isinstance(preparation, JointPreparation):
-            return prepare_together(
-                job.root, job.workload, models, preparation, recipe, self.device
-            )
-        where: dict[str, Any] = {"base": job.base, "seed": job.seed, "device": self.device}
-        for member, model in zip(members, models, strict=True):
-            if member not in self._prepared:
-                found = prepare(job.root, job.workload, model, preparation, **where)
-                self._prepared[member] = found
-        return tuple(self._prepared[member] for member in members)
 
     def _finished(self, weights: State, shares: Mapping[int, float]) -> StateDict:
         return self.finished(weights, shares, self._uses_base)

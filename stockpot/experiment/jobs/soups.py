@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stockpot.errors import InputError
 from stockpot.experiment.jobs.candidate_soups import (
     BY_CORRUPTION,
+    CORES,
     GROWTH,
     OWN_TRAINING,
     CandidateSoups,
@@ -65,7 +66,7 @@ class SoupJob(MethodJob):
             ingredients=[[m.name, m.digest, dict(m.scores)] for m in self.ingredients],
             scoring=val_scores_key_parts(self.workload),
             code=code_key(
-                *soup_modules(self.select, self.method, self.rules),
+                *soup_modules(self.select, self.method, self.rules, core_space=self.core_space),
                 *repair_modules(self.ingredients),
                 *self.workload.modules,
             ),
@@ -94,6 +95,7 @@ class SoupJob(MethodJob):
         recipe |= {"options": dict(self.options)} if self.options else {}
         recipe |= {"rules": [rule.to_json() for rule in self.rules]} if self.rules else {}
         recipe |= {"masks": self.masks} if self.masks else {}
+        recipe |= {"core_space": True} if self.core_space else {}
         return recipe | dict(self.select_options)
 
     def work(self, device: str) -> Model:
@@ -198,12 +200,17 @@ class SoupJob(MethodJob):
 
 
 def soup_modules(
-    select: str | None, method: str, rules: Sequence[NameRule] = ()
+    select: str | None,
+    method: str,
+    rules: Sequence[NameRule] = (),
+    *,
+    core_space: bool = False,
 ) -> tuple[str, ...]:
     """Return the modules that make a soup by a selection, a merge method and rules."""
     selection = () if select is None else (SELECTIONS.module_of(select),)
     others = {module for rule in rules if rule.method for module in method_modules(rule.method)}
     others |= {BY_CORRUPTION.module_of("merge")} if method == SIGNATURES else set()
+    others |= {CORES.module_of("merge")} if core_space else set()
     others |= {GROWTH.module_of("train")} if method == CONCAT else set()
     others |= {OWN_TRAINING.module_of("gradients")} if _may_group(select) else set()
     others |= {"stockpot.soups.run_order"} if merges_along_run(method) else set()

@@ -26,6 +26,17 @@ def test_a_soup_along_a_run_needs_checkpoints_of_it(tmp_path: Path) -> None:
         check_runs(unsaved)
 
 
+def test_a_soup_of_adapters_needs_them_in_the_sweep(tmp_path: Path) -> None:
+    soup = "soups: [{name: cores, select: uniform, core_space: true}]\n"
+    (tmp_path / "params.yaml").write_text(PARAMS.replace("snapshots: 2, ", "") + soup)
+    without = load_experiment(tmp_path / "params.yaml", [])
+    trained = load_experiment(tmp_path / "params.yaml", ["sweep.space.adapter=lora"])
+
+    check_runs(trained)
+    with pytest.raises(InputError, match=r"'cores': core_space merges .* adapters \['none'\]"):
+        check_runs(without)
+
+
 def test_a_rule_cannot_keep_the_order_of_a_run() -> None:
     with pytest.raises(
         ValidationError, match="rules: wsm merges checkpoints in the order of their run"
