@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stockpot.experiment.jobs.job import MergingJob
 from stockpot.experiment.jobs.merges import Merges
+from stockpot.experiment.jobs.method_job import MethodJob
 from stockpot.experiment.jobs.soup_recipes import SoupRecipes
 from stockpot.merging.signature_layers import SIGNATURES
 from stockpot.plugins import Registry
@@ -22,8 +21,6 @@ from stockpot.storage.store import Store
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stockpot.merging.masks import Masks
-    from stockpot.merging.name_rules import NameRule
     from stockpot.merging.recipe import Recipe, RecipeOf
     from stockpot.merging.states import State, StateDict
     from stockpot.soups.concat.concatenate import WideNet
@@ -40,39 +37,6 @@ CORES: Registry[Any] = Registry(
 OWN_TRAINING: Registry[Any] = Registry(
     "own training", {"gradients": "stockpot.experiment.jobs.own_training:gradient_similarities"}
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MethodJob(MergingJob):
-    """A model to merge from ingredients by a method.
-
-    Attributes:
-        method: the merge method; `wise_ft` for a selection on paths.
-        options: options of the method and of its preparation, by name.
-        rules: for tensors that are merged in another way.
-        masks: which weights may differ from 0, for ingredients of different masks.
-        save_every_seconds: minimum time between two saves of the state of a training.
-        core_space: whether the ingredients' LoRA adapters are merged, in common bases.
-        corruptions: by ingredient, what it was trained on, where its record does not say so.
-    """
-
-    method: str
-    options: Mapping[str, int | float | bool | str]
-    rules: tuple[NameRule, ...] = ()
-    masks: Masks | None = None
-    save_every_seconds: float = 30.0
-    core_space: bool = False
-    corruptions: Mapping[str, str] = field(default_factory=dict)
-
-    def corruption_of(self, model: Model) -> str:
-        """Return the corruption that an ingredient was trained on; none for clean data."""
-        known = model.details.get("hyperparameters") or {}
-        return self.corruptions.get(model.name) or str(known.get("corruption", "none"))
-
-    @property
-    @abstractmethod
-    def recipe(self) -> dict[str, Any]:
-        """The recipe in the form of manifests."""
 
 
 class CandidateSoups(Merges):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stockpot.experiment.jobs.candidate_soups import MethodJob
+    from stockpot.experiment.jobs.method_job import MethodJob
     from stockpot.merging.recipe import Recipe
     from stockpot.soups.preparation.protocol import JointPreparation, Preparation
 

@@ -15,8 +15,8 @@ from stockpot.experiment.jobs.candidate_soups import (
     GROWTH,
     OWN_TRAINING,
     CandidateSoups,
-    MethodJob,
 )
+from stockpot.experiment.jobs.method_job import MethodJob
 from stockpot.experiment.jobs.selection_steps import tested_steps
 from stockpot.merging.signature_layers import SIGNATURES
 from stockpot.scoring.group_scores import group_scores
