@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 from rich.table import Table
 
@@ -203,7 +204,8 @@ def inspect(
         _show_matrix(f"cosine between {what}", compared.cosines)
         _show_matrix(f"share of equal signs in {what}", compared.sign_agreement)
     for finding in findings:
-        OUT.print(f"[red]✗ {finding.text}" if finding.is_obstacle else f"- {finding.text}")
+        text = escape(finding.text)
+        OUT.print(f"[red]✗ {text}" if finding.is_obstacle else f"- {text}")
     if any(finding.is_obstacle for finding in findings):
         OUT.print("These models cannot be merged as they are.")
     else:

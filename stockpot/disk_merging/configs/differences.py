@@ -174,7 +174,8 @@ def _of_today(config: dict[str, Any]) -> dict[str, Any]:
 
 def _rope_of_one_type(rope: Mapping[str, Any]) -> dict[str, Any]:
     """Return `rope_theta`, `rope_local_base_freq` and `rope_scaling` for `rope_parameters`."""
-    whole = rope.get("full_attention", rope)
+    full = rope.get("full_attention")
+    whole = full if isinstance(full, Mapping) else rope
     scaling = {name: value for name, value in whole.items() if name != "rope_theta"}
     former = {"rope_theta": whole.get("rope_theta"), "rope_scaling": scaling}
     if isinstance(local := rope.get("sliding_attention"), Mapping):

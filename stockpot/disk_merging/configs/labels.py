@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stockpot.disk_merging.plan import TensorPlan
 
 _GENERATED = re.compile(r"(LABEL_)?\d+")  # by transformers, for classes without names
+_NUM_CLASSES = 2  # its default
 
 
 def labels_of(config: Mapping[str, Any]) -> list[str] | None:
@@ -72,7 +73,8 @@ def set_labels(
         candidates: the classes of the models that are merged, and of the base.
         rows: of heads, by the number of rows that the configuration was written for.
     """
-    num_classes = rows.get(len(config.get("id2label") or ("LABEL_0", "LABEL_1")))
+    listed = config.get("id2label")
+    num_classes = rows.get(len(listed) if isinstance(listed, Mapping) else _NUM_CLASSES)
     if num_classes is None:
         return
     generated = [f"LABEL_{number}" for number in range(num_classes)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from stockpot.storage.weights.model_config import read_config
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 LayerOrder = Sequence[tuple[Mapping[str, Any], int]]
 """Per layer of the output, the configuration of its model and its index there."""
 
+_MOST_LAYERS = 10_000
 _VISION = re.compile("vis|image")
 _COUNTS = (
     "num_hidden_layers",
@@ -38,6 +40,7 @@ _INDICES = re.compile(
     r"mlp_only_layers|moe_layers|(full_)?attn_(layer_)?(idxs?|indices)|cross_attention_layers"
     r"|attn_layer_indices|global_attention_layers|kv_source_layers|dense_layers"
 )
+_REPEATED = "attention_types"  # of GPT-Neo: lists of kinds, each with its number of repetitions
 # With a rule by a layer's number.
 _BY_NUMBER = re.compile(
     r"\w*(_period|_offset|_interval)|\w*every_n\w*|first_k_dense_replace|max_window_layers"
@@ -110,27 +113,38 @@ def _of_moved(field: str, value: Any, former: int, moved: LayerOrder) -> Any:
     """
     if field in _COUNTS and value == former:
         return len(moved)
-    if field == "attention_types":  # of GPT-Neo: lists of kinds, and how often each is repeated
-        kinds = [_entry(_repeated(theirs.get(field, value)), number) for theirs, number in moved]
-        return [[kinds, 1]]
-    if not isinstance(value, list | str):
-        return value
-    if _INDICES.fullmatch(field):
-        having = [number in theirs.get(field, ()) for theirs, number in moved]
+    if _INDICES.fullmatch(field) and isinstance(value, list):
+        lists = [theirs.get(field) for theirs, _ in moved]
+        having = [
+            number in (own if isinstance(own, list) else ())
+            for own, (_, number) in zip(lists, moved, strict=True)
+        ]
         return [place for place, has in enumerate(having) if has]
-    if not _PER_LAYER.fullmatch(field) or len(value) != former:
+    own = _per_layer(field, value)
+    if not own or len(own) != former:
         return value
-    entries = [_entry(theirs.get(field, value), number) for theirs, number in moved]
-    return "".join(entries) if isinstance(value, str) else entries
+    # Without a list of its own, a layer has the entry of the copied model; of one that is too
+    # short, the last entry.
+    given = [(_per_layer(field, theirs.get(field)) or own, number) for theirs, number in moved]
+    entries = [values[min(number, len(values) - 1)] for values, number in given]
+    if field == _REPEATED:
+        return [[entries, 1]]
+    return "".join(map(str, entries)) if isinstance(value, str) else entries
 
 
-def _entry(values: Sequence[Any], number: int) -> Any:
-    """Return the entry of a layer; of a list that is too short, the last one."""
-    return values[min(number, len(values) - 1)]
-
-
-def _repeated(types: Sequence[tuple[Sequence[str], int]]) -> list[str]:
-    return [kind for kinds, times in types for _ in range(times) for kind in kinds]
+def _per_layer(field: str, value: Any) -> Sequence[Any]:
+    """Return a field's entries by layer; none if it is about something else."""
+    if field == _REPEATED:
+        kinds = (
+            kind
+            for pair in (value if isinstance(value, list) else ())
+            if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[1], int)
+            if isinstance(pair[0], list) and pair[0]
+            for _ in range(pair[1])
+            for kind in pair[0]
+        )
+        return list(islice(kinds, _MOST_LAYERS))
+    return value if isinstance(value, list | str) and _PER_LAYER.fullmatch(field) else ()
 
 
 def _section_of(config: Any, stack: str) -> Any:

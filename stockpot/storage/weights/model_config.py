@@ -9,16 +9,28 @@ from typing import Any
 from stockpot.errors import InputError
 
 CONFIG = "config.json"
+_MAX_DEPTH = 50  # far more than models have, far less than Python can recurse
 
 
 def read_config(folder: Path | None) -> dict[str, Any]:
     """Read a model's config.json; empty without one.
 
     Raises:
-        InputError: it is not readable.
+        InputError: it is not readable, or nested too deeply.
     """
     path = None if folder is None else folder / CONFIG
-    return read_json_mapping(path) if path is not None and path.is_file() else {}
+    if path is None or not path.is_file():
+        return {}
+    config = read_json_mapping(path)
+    inner: list[Any] = [config]
+    for _ in range(_MAX_DEPTH):
+        nested = [each for each in inner if isinstance(each, dict | list)]
+        inner = [v for each in nested for v in (each.values() if isinstance(each, dict) else each)]
+    if inner:
+        raise InputError(
+            f"{path}: nested more than {_MAX_DEPTH} times; not a model's configuration"
+        )
+    return config
 
 
 def read_json_mapping(path: Path) -> dict[str, Any]:

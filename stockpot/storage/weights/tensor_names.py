@@ -14,15 +14,15 @@ _HEAD = re.compile(r"(^|\.)(lm_head|head|classifier|score|fc)\.|^([^.\d][^.]*\.)
 _EMBEDDING = re.compile(r"embed|wte")
 
 _TOKEN_EMBEDDING = re.compile(
-    r"(^|\.)(embed_tokens|wte|embed_in|word_embeddings?|tok_embeddings|tokens_embed|shared"
+    r"(^|[./])(embed_tokens|wte|embed_in|word_embeddings?|tok_embeddings|tokens_embed|shared"
     r"|(backbone|rwkv)\.embeddings)\.weight$"
 )
 _LANGUAGE_MODEL_HEAD = re.compile(
-    r"(^|\.)((generator_)?lm_head(\.decoder)?|embed_out|predictions\.decoder|vocab_projector"
-    r"|lm_loss|proj_out)\.weight$|^(decoder|head|output)\.weight$"
+    r"(^|[./])((generator_)?lm_head(\.decoder)?|embed_out|predictions\.decoder|vocab_projector"
+    r"|lm_loss|proj_out)\.weight$|(^|/)(decoder|head|output)\.weight$"
 )
 # Encoder-decoders store one embedding under up to three names.
-_COPY_OF_EMBEDDING = re.compile(r"(?P<outer>^|.*\.)(encoder|decoder)\.embed_tokens\.weight$")
+_COPY_OF_EMBEDDING = re.compile(r"(?P<outer>^|.*[./])(encoder|decoder)\.embed_tokens\.weight$")
 _COPY_OF_BIAS = re.compile(r"(?P<outer>.*(predictions|lm_head))\.decoder\.bias$")
 
 _LAYER = re.compile(r"(?:^|\.)(\d+)(?:\.|$)")

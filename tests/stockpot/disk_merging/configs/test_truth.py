@@ -177,6 +177,41 @@ def test_a_single_file_has_no_configuration_and_so_no_note_on_it(tmp_path: Path)
     assert read_job(tmp_path, LINEAR, "merged.safetensors").notes == []
 
 
+STRANGE: list[dict[str, Any]] = [
+    {"id2label": 3, "label2id": [], "rope_parameters": {"full_attention": 1}, "dtype": ["x"]},
+    {"num_hidden_layers": "three", "layer_types": {"a": 1}, "text_config": [], "vocab_size": 1e9},
+    {"num_attention_heads": 0, "hidden_size": -1, "quantization_config": "x"},
+    {"tie_word_embeddings": "no", "text_config": {"tie_word_embeddings": [1]}},
+]
+
+
+@pytest.mark.parametrize("config", STRANGE)
+def test_fields_of_unknown_forms_do_not_stop_a_merge(
+    tmp_path: Path, config: dict[str, Any]
+) -> None:
+    save(tmp_path, **config)
+
+    merge(tmp_path, LINEAR + "dtype: bfloat16")
+
+    assert (tmp_path / "merged" / "config.json").is_file()
+
+
+def test_numbers_of_repetitions_without_end_are_cut() -> None:
+    layers = {"num_layers": 2, "attention_types": [[[], 10**30], [["global"], 10**30]]}
+
+    set_layers(layers, ["h.0.weight"], [(dict(layers), 1)])
+
+    assert layers["num_layers"] == 1
+
+
+def test_a_configuration_that_is_nested_without_end_is_refused(tmp_path: Path) -> None:
+    save(tmp_path, hidden_size=4)
+    (tmp_path / "a" / "config.json").write_text('{"a": ' * 400 + "1" + "}" * 400)
+
+    with pytest.raises(InputError, match=r"a/config\.json: nested more than 50 times"):
+        read_job(tmp_path, LINEAR).check()
+
+
 def test_components_have_a_configuration_of_their_own(tmp_path: Path) -> None:
     for name in ("a", "b"):
         save_model(tmp_path / name, {"weight": torch.ones(2, 2)}, dtype="float32")
