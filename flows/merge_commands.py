@@ -123,6 +123,9 @@ def explain(model: Model) -> None:
     if base := pedigree["base"]:
         table.add_row("base", base["path"], "", base["digest"])
     OUT.print(table)
+    for each in pedigree["models"]:
+        if "options" in each:
+            OUT.print(f"options of {each['path']}: {each['options']}")
     for part in pedigree.get("layers", []):
         OUT.print(f"layers: {part}")
     for name in ("output", "rank", "bits", "options", "seed", "dtype", *RULES[1:]):

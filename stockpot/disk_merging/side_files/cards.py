@@ -86,12 +86,18 @@ def _inputs_table(kind: str, pedigree: Mapping[str, Any]) -> str:
     rows = [
         (
             _shown(model["path"]) + (f" ({model['role']})" if "role" in model else ""),
-            "by layer" if "layers" in pedigree else str(model["coefficient"]),
+            "by layer" if "layers" in pedigree else _coefficient(model),
             f"`{model['digest'][:16]}`",
         )
         for model in pedigree["models"]
     ]
     return markdown_table((kind, "coefficient", "SHA-256"), rows)
+
+
+def _coefficient(model: Mapping[str, Any]) -> str:
+    """Return a model's coefficient, and the options that are its own."""
+    options = [f"{name}: {value}" for name, value in model.get("options", {}).items()]
+    return ", ".join([str(model["coefficient"]), *options])
 
 
 def _layers_table(layers: Sequence[Mapping[str, Any]]) -> str:
@@ -100,7 +106,7 @@ def _layers_table(layers: Sequence[Mapping[str, Any]]) -> str:
         first, end = part["models"][0]["range"]
         sources = ", ".join(
             f"{_shown(m['path'])} {m['range'][0]} to {m['range'][1] - 1} "
-            f"(coefficient {m['coefficient']})"
+            f"(coefficient {_coefficient(m)})"
             for m in part["models"]
         )
         rows.append((f"{start} to {start + end - first - 1}", sources, str(part["options"])))

@@ -93,6 +93,8 @@ def test_a_merge_with_options_of_single_models_can_be_rebuilt(folder: Path, tmp_
     job.check()
     job.run(lambda _bytes: None)
 
+    card = (tmp_path / "merged" / "README.md").read_text()
+    assert "| b | [0.0, 0.3, 0.7, 1.0], density: 0.5 |" in card
     again = type(job).rebuilding(tmp_path / "merged", tmp_path / "again", folder)
     again.run(lambda _bytes: None)
 
