@@ -22,7 +22,9 @@ from stockpot.ingredients.finetuning.local_steps import LocalSteps
 from stockpot.ingredients.finetuning.random_state import preserved_random_state
 from stockpot.ingredients.finetuning.run import Run
 from stockpot.ingredients.finetuning.sam import sharpness_aware
+from stockpot.ingredients.finetuning.sparse_training import mask_gradients
 from stockpot.merging.methods.inner_products import cosines_of, gram
+from stockpot.merging.sparse_masks import Mask, magnitude_mask
 from stockpot.merging.states import State
 from stockpot.seeding import seeded_generator
 from stockpot.storage.checkpoints import Checkpoint
@@ -147,6 +149,8 @@ class OwnGradients:
             run = Run(self.workload, start, how, training.split, self.device, own, local, anchor)
             if how.start_l2:
                 run.model.load_state_dict(weights)
+            if mask := self._fixed_mask(training):
+                mask_gradients(run.model, mask)
             run.model.eval()
             run.how = replace(how, seed=self.seed % 2**32)  # equal draws for equal objectives
             if own is not None:
@@ -158,6 +162,15 @@ class OwnGradients:
                 run.sampler.weigh(chosen.to(self.device))
             gradients = _gradients(run, chosen)
             return _of_weights(run, gradients, _parameter_names(self.workload))
+
+    def _fixed_mask(self, training: Training) -> Mask:
+        """Return the weights that a run trains; empty for all, as of a mask that moves."""
+        how = training.how
+        if not how.sparsity or how.sparsity_update_every:
+            return {}
+        start = self._weights_of(training.start)
+        mask = magnitude_mask(start, 1 - how.sparsity)
+        return {name: kept.to(self.device) for name, kept in mask.items()}
 
     def _weights_of(self, checkpoint: Checkpoint | None) -> State:
         return self.base if checkpoint is None else self.load(checkpoint)
@@ -172,8 +185,7 @@ def _at_once(how: Hyperparameters) -> Hyperparameters:
         precision="float32",
         accumulation=1,
         average="none",
-        # A mask that moves has no fixed zeros: the gradient is that of all weights.
-        sparsity=0.0 if how.sparsity_update_every else how.sparsity,
+        sparsity=0.0,  # weights stay as they are: a fixed mask is one of gradients
         sparsity_update_every=0,
         patience=0,
         ghost_batch=0,

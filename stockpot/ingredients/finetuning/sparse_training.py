@@ -19,7 +19,7 @@ def prune(model: nn.Module, sparsity: float) -> None:
 
     Arguments and errors are those of `zero_smallest`.
     """
-    _hold(model, zero_smallest(model, sparsity))
+    mask_gradients(model, zero_smallest(model, sparsity))
 
 
 def keep_mask(model: nn.Module, mask: Mask) -> None:
@@ -27,11 +27,11 @@ def keep_mask(model: nn.Module, mask: Mask) -> None:
     weights = model.state_dict()
     mask = {name: kept.to(weights[name].device) for name, kept in mask.items()}
     model.load_state_dict(apply_mask(weights, mask))
-    _hold(model, mask)
+    mask_gradients(model, mask)
 
 
-def _hold(model: nn.Module, mask: Mask) -> None:
-    """Mask the gradients of weights that are 0.
+def mask_gradients(model: nn.Module, mask: Mask) -> None:
+    """Set the gradients of weights outside a mask to 0.
 
     A weight of 0 with a gradient of 0 has no momentum and no decay, so it stays exactly 0 with
     every optimizer.

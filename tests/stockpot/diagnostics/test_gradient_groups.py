@@ -20,6 +20,7 @@ from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.ingredients.finetuning.loop import fine_tune
 from stockpot.ingredients.own_gradients import OwnGradients, Training, training_of
 from stockpot.merging.methods.inner_products import cosines_of, gram, task_vector_gram
+from stockpot.merging.sparse_masks import magnitude_mask
 from stockpot.statistics.minimum_cuts import split_into_groups
 from stockpot.storage.checkpoints import Checkpoint
 from stockpot.workloads.digits import Digits
@@ -157,6 +158,19 @@ def test_what_is_frozen_has_no_gradient_and_an_adapter_moves_its_layers_alone() 
     adapted = moved(adapter="lora", adapter_rank=2)
     assert adapted
     assert all(name.startswith("features") and name.endswith("weight") for name in adapted)
+
+
+def test_a_fixed_mask_is_one_of_gradients_at_weights_that_have_none() -> None:
+    sweep = quick_sweep()
+    gradients, weights = _gradients(sweep.base), sweep.good[0]
+    plain = gradients.gradient(weights, Training(hyperparameters()))
+
+    found = gradients.gradient(weights, Training(hyperparameters(sparsity=0.8)))
+
+    mask = magnitude_mask(sweep.base, 1 - 0.8)
+    parts = (mask.get(name, torch.ones_like(one)) for name, one in make_digits_parameters())
+    kept = torch.cat([part.flatten() for part in parts])
+    assert torch.equal(found, plain * kept)
 
 
 def test_the_gradient_through_a_lora_is_its_projection() -> None:
