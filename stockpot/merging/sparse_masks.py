@@ -1,11 +1,7 @@
-"""Masks of sparse models (Zimmer et al. 2024, https://arxiv.org/abs/2306.16788).
-
-The fraction of weights that each phase of pruning and retraining keeps, and the entries.
-"""
+"""Masks of sparse models (Zimmer et al. 2024, https://arxiv.org/abs/2306.16788)."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
@@ -13,31 +9,6 @@ from torch import Tensor
 
 Mask = dict[str, Tensor]
 """Name of a prunable tensor -> True for entries to keep; bool, in the tensor's shape."""
-
-
-def density_after(phase: int, sparsity: float, num_phases: int) -> float:
-    """Return the fraction of all prunable weights that remain after a phase.
-
-    Each phase removes the same fraction of the remaining weights. The result refers to all weights,
-    not to those of the previous phase, so that rounding does not add up.
-
-    Args:
-        phase: the phase, counted from 1; 0 before the first.
-        sparsity: the fraction of weights that are 0 after the last phase, in [0, 1).
-        num_phases: number of times that the model is pruned and retrained.
-
-    Raises:
-        ValueError: an argument is out of range.
-
-    Source: iterative magnitude pruning (Frankle & Carbin 2019).
-    """
-    if not 0 <= sparsity < 1:
-        raise ValueError(f"density_after: sparsity must be in [0, 1), got {sparsity}")
-    if not num_phases >= 1:
-        raise ValueError(f"density_after: num_phases must be at least 1, got {num_phases}")
-    if phase not in range(num_phases + 1):
-        raise ValueError(f"density_after: phase must be from 0 to {num_phases}, got {phase}")
-    return math.pow(1 - sparsity, phase / num_phases)
 
 
 def prunable_names(weights: Mapping[str, Tensor]) -> list[str]:
