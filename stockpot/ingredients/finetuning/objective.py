@@ -19,25 +19,6 @@ from stockpot.workloads.protocol import Batch, Workload, corrupt_of
 _HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def training_losses(
-    workload: Workload, model: nn.Module, batch: Batch, hyperparameters: Hyperparameters, step: int
-) -> Tensor:
-    """Return the loss of each example of a batch at a step of a run; (N,).
-
-    Args:
-        workload: has the augmentation, the forward pass and the loss.
-        model: in the mode to use.
-        batch: N examples of the training split, unchanged.
-        hyperparameters: of the run; its seed and the step seed all draws.
-        step: from 0.
-
-    Raises:
-        InputError: the workload's inputs do not fit mixup or CutMix.
-    """
-    mixed = training_batch(workload, batch, hyperparameters, step)
-    return outputs_and_losses(workload, model, mixed, hyperparameters)[1]
-
-
 def training_batch(
     workload: Workload, batch: Batch, hyperparameters: Hyperparameters, step: int
 ) -> MixedBatch:
