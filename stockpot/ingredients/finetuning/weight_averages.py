@@ -72,47 +72,28 @@ class ExponentialAverage(RunningAverage):
     """Average in which older weights count exponentially less: e <- m e + (1 - m) theta.
 
     It starts as the first weights. Source: Polyak & Juditsky 1992; warmup as in TensorFlow's
-    `ExponentialMovingAverage`; debiasing as in Adam (Kingma & Ba 2015, section 3).
+    `ExponentialMovingAverage`.
     """
 
-    def __init__(
-        self, momentum: float = 0.999, *, warmup: bool = False, debias: bool = False
-    ) -> None:
+    def __init__(self, momentum: float = 0.999, *, warmup: bool = False) -> None:
         """Start an empty average.
 
         Args:
             momentum: m, in [0, 1]: 0 keeps the latest weights, 1 the first.
             warmup: whether m is at most (1 + t) / (10 + t) at update t, so that the first
                 weights, which are far from the last, are forgotten sooner.
-            debias: whether the average is divided by the sum of its coefficients, as if it had
-                started as 0, so that the first weights count like all others.
 
         Raises:
-            ValueError: `momentum` is out of range, or is 1 with `debias`, which averages nothing.
+            ValueError: `momentum` is out of range.
         """
         super().__init__()
         if not 0 <= momentum <= 1:
             raise ValueError(f"EMA: momentum must be in [0, 1], got {momentum}")
-        if momentum == 1 and debias:
-            raise ValueError("EMA: momentum must be below 1 with debias, got 1")
         self._momentum, self._warmup = momentum, warmup
-        self._sum = 0.0 if debias else 1.0  # of the coefficients of all weights so far
-
-    def state_dict(self) -> StateDict:
-        """Return the state."""
-        return super().state_dict() | {"sum": torch.tensor(self._sum, dtype=torch.float64)}
-
-    def load(self, state: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
-        """Restore a state; `weights` has the devices and dtypes of the samples."""
-        super().load(state, weights)
-        self._sum = float(state["sum"])
 
     def _blend(self) -> Callable[[Tensor, Tensor], Tensor]:
         step = self.num_samples - 1
         momentum = min(self._momentum, (1 + step) / (10 + step) if self._warmup else 1.0)
-        if self._sum < 1:  # debiased
-            before, self._sum = self._sum, momentum * self._sum + 1 - momentum
-            momentum *= before / self._sum
         return lambda old, new: momentum * old + (1 - momentum) * new
 
 

@@ -64,14 +64,6 @@ def test_ema_with_warmup_forgets_the_first_weights_sooner() -> None:
     assert average["weight"].item() == pytest.approx(1 - first * second)
 
 
-def test_a_debiased_ema_is_a_mean_whose_shares_sum_to_one() -> None:
-    same = _averaged(ExponentialAverage(0.9, debias=True), _numbers(3.0, 3.0, 3.0))
-    changing = _averaged(ExponentialAverage(0.5, debias=True), _numbers(8.0, 4.0, 2.0))
-
-    assert same["weight"].item() == pytest.approx(3.0)
-    assert changing["weight"].item() == pytest.approx((8 / 8 + 4 / 4 + 2 / 2) / (1 - 1 / 8))
-
-
 def test_swa_is_the_uniform_soup_of_its_samples() -> None:
     samples = _trajectory(12)
 
@@ -143,10 +135,6 @@ def test_averages_without_weights_are_refused(average: Average) -> None:
     ("make", "expected"),
     [
         (lambda: ExponentialAverage(1.1), "EMA: momentum must be in [0, 1], got 1.1"),
-        (
-            lambda: ExponentialAverage(1.0, debias=True),
-            "EMA: momentum must be below 1 with debias, got 1",
-        ),
         (lambda: LatestWeightAverage(0), "LAWA: num_checkpoints must be at least 1, got 0"),
     ],
 )
@@ -162,7 +150,6 @@ def test_arguments_out_of_range_are_refused(make: type, expected: str) -> None:
     "make",
     [
         partial(ExponentialAverage, 0.9, warmup=True),
-        partial(ExponentialAverage, 0.9, debias=True),
         partial(LatestWeightAverage, 3),
         StochasticWeightAverage,
     ],
