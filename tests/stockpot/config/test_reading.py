@@ -61,8 +61,8 @@ def test_a_field_of_another_recipe_is_not_suggested_for_itself(message: Message)
 
     assert said == (
         "params.yaml: soups.0.k: unknown field 'k', "
-        "choose from ['ingredients', 'masks', 'max_groups', 'method', 'name', 'options', 'rank', "
-        "'rules', 'select', 'threshold']"
+        "choose from ['core_space', 'ingredients', 'masks', 'max_experts', 'max_groups', 'method', "
+        "'name', 'options', 'rank', 'rules', 'select', 'steps', 'threshold']"
     )
 
 
@@ -82,7 +82,8 @@ def test_a_field_of_another_recipe_is_not_suggested_for_itself(message: Message)
         (
             "soups.0.select=greddy",
             "soups.0: unknown select 'greddy', choose from "
-            "['gradient_group', 'greedy', 'top_k', 'uniform', 'wise_ft']; did you mean 'greedy'?",
+            "['gradient_group', 'greedy', 'soce', 'top_k', 'uniform', 'wise_ft']; did you mean "
+            "'greedy'?",
         ),
         (
             "tune=[{name: t, sampler: tpee}]",

@@ -136,8 +136,8 @@ def test_code_of_ones_own_is_part_of_the_keys(make_plan: MakePlan) -> None:
         ),
         (
             "select: custom_merging:best_and, plaice: 2",
-            "soups.0: unknown field 'plaice', choose from ['ingredients', 'masks', 'method', "
-            "'name', 'options', 'place', 'rules', 'select']; did you mean 'place'?",
+            "soups.0: unknown field 'plaice', choose from ['core_space', 'ingredients', 'masks', "
+            "'method', 'name', 'options', 'place', 'rules', 'select']; did you mean 'place'?",
         ),
         (
             "select: custom_merging:halfway",
@@ -156,9 +156,10 @@ def test_code_of_ones_own_is_part_of_the_keys(make_plan: MakePlan) -> None:
         ),
         (
             "select: custom_merging:best_par",
-            "soups.0: unknown selection in 'custom_merging': 'best_par', choose from ['best_and', "
-            "'best_pair', 'by_turns', 'each_alone', 'entrywise_median', 'halfway', 'no_selection', "
-            "'nothing', 'positions', 'too_few', 'undecorated']; did you mean 'best_pair'?",
+            "soups.0: unknown selection in 'custom_merging': 'best_par', choose from ['Descent', "
+            "'Forgetful', 'Untold', 'best_and', 'best_pair', 'by_turns', 'each_alone', "
+            "'entrywise_median', 'halfway', 'no_selection', 'nothing', 'positions', 'too_few', "
+            "'undecorated']; did you mean 'best_pair'?",
         ),
         (
             "select: uniform, method: custom_merging:undecorated",
