@@ -40,7 +40,8 @@ def measure_models(
     own = _of_models(recipes)
     if not own:
         return dict(recipes)
-    runs = {name: runs_of(name) for name in own}
+    # By name: of equal entries the first count, which must not depend on the order in a file.
+    runs = {name: runs_of(name) for name in sorted(own)}
     starts = accumulate((one.size for one in runs.values()), initial=0)
     first = next(iter(own.values()))
     measured = first.method_itself.measured(joined(list(runs.values())), [], first.options)
