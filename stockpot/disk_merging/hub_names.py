@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,7 +29,8 @@ def with_commits(file: MergeFile, folder: Path) -> MergeFile:
     """
     layers = [source for part in file.layers for source in part.models]
     listed = [*file.entries, *layers]
-    names = [*(entry.path for entry in listed), file.base, file.config_from]
+    of_tokens = file.tokenizer.named_models if file.tokenizer else []
+    names = [*(entry.path for entry in listed), file.base, file.config_from, *of_tokens]
     if not any(is_remote(folder, part) for name in names if name for part in name.split("+")):
         return file
     METHODS[file.method]  # an unknown one is an error, before any download
@@ -40,6 +42,7 @@ def with_commits(file: MergeFile, folder: Path) -> MergeFile:
         ],
         "base": file.base and _name(folder, file.base),
         "config_from": file.config_from and _name(folder, file.config_from),
+        "tokenizer": file.tokenizer and file.tokenizer.renamed(partial(_name, folder)),
     }
     return file.model_copy(update=changed)
 

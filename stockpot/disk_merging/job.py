@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +14,11 @@ import torch
 from stockpot.disk_merging.configs.labels import check_labels
 from stockpot.disk_merging.configs.layer_fields import layer_order
 from stockpot.disk_merging.configs.truth import TrueConfig, true_configs
+from stockpot.disk_merging.forecast import forecast_of
 from stockpot.disk_merging.layer_slices import Sliced
 from stockpot.disk_merging.lost_changes import lost_changes
 from stockpot.disk_merging.mergekit_form import load_merge
-from stockpot.disk_merging.model_folder import check_equal_vocabularies
-from stockpot.disk_merging.model_opening import open_named
+from stockpot.disk_merging.model_opening import open_named, open_or_empty
 from stockpot.disk_merging.model_paths import model_and_adapter
 from stockpot.disk_merging.notes import (
     different_configs,
@@ -30,13 +29,14 @@ from stockpot.disk_merging.notes import (
     unused_tensors,
 )
 from stockpot.disk_merging.pedigree import RecordedMerge, pedigree_metadata, pedigree_of
-from stockpot.disk_merging.plan import TensorPlan, check_recipes, plan_merge
+from stockpot.disk_merging.plan import Layout, TensorPlan, check_recipes, plan_merge
 from stockpot.disk_merging.recipes import TensorRecipes
 from stockpot.disk_merging.side_files.cards import model_card
 from stockpot.disk_merging.side_files.companions import Companions, companions_of, copy_companions
 from stockpot.disk_merging.side_files.differences import companion_notes
 from stockpot.disk_merging.stacks import Stack
 from stockpot.disk_merging.stream import merge_to_disk
+from stockpot.disk_merging.vocabulary.output import OutputTokens
 from stockpot.errors import InputError
 from stockpot.merging.name_rules import check_matches
 from stockpot.merging.registry import METHODS
@@ -44,7 +44,6 @@ from stockpot.storage.atomic_files import write_text
 from stockpot.storage.digests import FileState, digest_in_background
 from stockpot.storage.keys import content_key
 from stockpot.storage.weights.hub_origins import shown_name
-from stockpot.storage.weights.model_files import is_weights
 from stockpot.storage.weights.naming import named_like
 from stockpot.storage.weights.output import ShardedOutput
 from stockpot.storage.weights.places import check_place
@@ -99,6 +98,16 @@ class MergeJob(RecordedMerge):
         return own if own is None or self.companions is None else [*own, self.companions.folder]
 
     @cached_property
+    def tokens(self) -> OutputTokens:
+        """The tokens of the output and the sources of their rows, and its chat template."""
+        return OutputTokens.of(self.file, self.folder, self.sources, self.base)
+
+    @property
+    def vocabulary_digest(self) -> str | None:
+        """What the weights depend on of the models' tokenizers, hex; None for nothing."""
+        return self.tokens.digest
+
+    @cached_property
     def plans(self) -> list[TensorPlan]:
         """The plan of each tensor.
 
@@ -109,7 +118,8 @@ class MergeJob(RecordedMerge):
         dtype = None if file.dtype is None else getattr(torch, file.dtype)
         recipes = TensorRecipes(file, self.sources)
         sliced = Sliced(file.layers, file.stack) if file.layers else None
-        plans = plan_merge(self.sources, self.base, recipes, dtype, file, sliced)
+        layout = Layout(sliced, self.tokens.vocabulary)
+        plans = plan_merge(self.sources, self.base, recipes, dtype, file, layout)
         check_matches(recipes.rules, [plan.name for plan in plans])
         check_recipes(plans, has_base=self.base is not None)
         return plans
@@ -141,7 +151,8 @@ class MergeJob(RecordedMerge):
     def _pedigree(self, digest_of: Callable[[Source], str]) -> dict[str, Any]:
         digests = [digest_of(source) for source in self.sources]
         base_digest = None if self.base is None else digest_of(self.base)
-        return pedigree_of(self.file, digests, base_digest, **self.file.exceptions)
+        more = self.file.exceptions | self.tokens.record
+        return pedigree_of(self.file, digests, base_digest, **more)
 
     def _metadata(self, pedigree: Mapping[str, Any]) -> dict[str, str]:
         """Return the metadata of the headers of the output."""
@@ -150,13 +161,7 @@ class MergeJob(RecordedMerge):
     @property
     def forecast(self) -> dict[str, float]:
         """The resources that the merge needs, from headers alone: disk and memory in GB."""
-        held = max(((len(plan.inputs) + 2) * plan.num_elements for plan in self.plans), default=0)
-        return {
-            "GB to read": sum(plan.num_input_bytes for plan in self.plans) / 1e9,
-            "GB to write": self.output.num_bytes / 1e9,
-            "GB of memory at most": 4 * held / 1e9,
-            "GB free on the disk": shutil.disk_usage(self.place.absolute().parent).free / 1e9,
-        }
+        return forecast_of(self.plans, self.output)
 
     @property
     def summary(self) -> str:
@@ -172,8 +177,6 @@ class MergeJob(RecordedMerge):
         check_place(self.place, self.protected)
         # Their errors are raised when they are computed.
         assert [self.plans, self.companions, self._configs]
-        if self.file.equal_tokenizers:
-            check_equal_vocabularies([model.folder for model in self.inputs])
         check_labels(self.plans)
 
     def run(self, on_bytes: Callable[[int], None]) -> None:
@@ -219,8 +222,9 @@ class MergeJob(RecordedMerge):
             *dict.fromkeys(
                 f"{shown_name(model.path)}: {note}" for model in self.inputs for note in model.notes
             ),
+            *self.tokens.notes,
             *exceptions_taken(self.plans, unused),
-            *self._equal_inputs(_resolved),
+            *self._equal_inputs(lambda source: tuple(file.resolve() for file in source.files)),
             *different_heads(self.plans),
             *self.companion_notes,
         ]
@@ -255,12 +259,14 @@ class MergeJob(RecordedMerge):
         origin = self.reference.folder
         if self.file.config_from:
             origin, _ = model_and_adapter(self.folder, self.file.config_from)
-        return companions_of(origin, self.place)
+        return self.tokens.among(companions_of(origin, self.place))
 
     @property
     def companion_notes(self) -> list[str]:
         """What is not copied next to the weights, and differs between the models."""
-        return companion_notes(self.companions, self.inputs) if self.companions else []
+        if self.companions is None:
+            return []
+        return companion_notes(self.companions, self.inputs, self.tokens.vocabulary is not None)
 
     @cached_property
     def _configs(self) -> dict[str, TrueConfig]:
@@ -271,16 +277,15 @@ class MergeJob(RecordedMerge):
         """
         if self.companions is None:
             return {}
-        folder, name, own = self.companions.folder, self.file.config_from, self.reference
+        own, name = self.reference, self.file.config_from
         if name is not None:
-            has_weights = any(is_weights(file.name) for file in folder.rglob("*"))
-            own = (
-                open_named(self.folder, name, self.base) if has_weights else Source(folder, (), {})
-            )
-            own = named_like(own, self.reference)
+            opened = open_or_empty(self.folder, name, self.companions.folder, self.base)
+            own = named_like(opened, self.reference)
         layers = layer_order(self.file, self.sources)
         stack = Stack.of(self.sources[0], self.file.stack).prefix if layers else None
-        return true_configs(own, self.inputs, {p.name: p.type for p in self.plans}, layers, stack)
+        types = {plan.name: plan.type for plan in self.plans}
+        configs = true_configs(own, self.inputs, types, layers, stack)
+        return self.tokens.with_ids(configs, self.companions)
 
     def _write_companions(self, folder: Path) -> None:
         """Copy config and tokenizer, and write the model card."""
@@ -288,11 +293,8 @@ class MergeJob(RecordedMerge):
             copy_companions(self.companions, folder)
         for path, config in self._configs.items():
             write_text(folder / path, json.dumps(config.content, indent=2) + "\n")
+        self.tokens.write(folder)
         notes = [*dict.fromkeys([*self.notes, *self.notes_on_contents])]
         origin = None if self.companions is None else self.companions.folder
         card = model_card(self.place.name, self.file, self.pedigree, notes, self.inputs, origin)
         write_text(folder / "README.md", card)
-
-
-def _resolved(source: Source) -> tuple[Path, ...]:
-    return tuple(file.resolve() for file in source.files)

@@ -12,6 +12,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from stockpot.disk_merging.model_entry import Anchors, ModelEntry, Rules
 from stockpot.disk_merging.rule_section import RuleSection
 from stockpot.disk_merging.signature_roles import check_roles, in_order
+from stockpot.disk_merging.vocabulary.section import TokenizerSection
 from stockpot.errors import InputError
 from stockpot.merging.masks import Masks
 from stockpot.merging.registry import METHODS
@@ -81,12 +82,15 @@ class Exceptions(Section):
     integer: Literal["error", "base", "first"] = "error"
 
 
-RULES = ("layers", "stack", "rules", "masks", "head_depth", *Exceptions.model_fields)
+RULES = (
+    *("layers", "stack", "rules", "masks", "head_depth", "tokenizer"),
+    *Exceptions.model_fields,
+)
 # Fields that do not apply to a merge into an adapter.
-_OF_MODELS = ("base", "config_from", "equal_tokenizers", *RULES)
+_OF_MODELS = ("base", "config_from", "chat_template", *RULES)
 # Those that do not apply to weight signatures, whose models have different roles.
-_NOT_OF_SIGNATURES = ("layers", "stack", "rules", "missing", "mismatch", "integer")
-_NOT_OF_PATCHES = ("masks", "dtype", "config_from", "equal_tokenizers")
+_NOT_OF_SIGNATURES = ("layers", "stack", "rules", "tokenizer", "missing", "mismatch", "integer")
+_NOT_OF_PATCHES = ("masks", "dtype", "config_from", "chat_template")
 
 
 class MergeFile(Exceptions):
@@ -115,7 +119,14 @@ class MergeFile(Exceptions):
         "or the first model; none: all weights, also those that were 0",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="of random methods")
-    equal_tokenizers: bool = Field(False, description="refuse models whose vocabularies differ")
+    tokenizer: TokenizerSection | None = Field(
+        None,
+        description="tokens of the output, for models with other vocabularies; null: rows of equal "
+        "number are merged, and the tokenizer is copied",
+    )
+    chat_template: str | None = Field(
+        None, description="auto: that of most models; or a text in Jinja, or the path of a file"
+    )
     output: Literal["model", "adapter", "patch"] = Field(
         "model",
         description="adapter: merge adapters with each other, without a base; patch: write weight "
@@ -135,6 +146,16 @@ class MergeFile(Exceptions):
     )
 
     _ignored: tuple[str, ...] = PrivateAttr(())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unequal_tokenizers_are_merged(cls, content: Any) -> Any:
+        if isinstance(content, dict) and "equal_tokenizers" in content:
+            raise ValueError(
+                "equal_tokenizers was replaced: write `tokenizer: {source: union}`, which merges "
+                "equal vocabularies as they are, and others token by token"
+            )
+        return content
 
     @field_validator("method")
     @classmethod

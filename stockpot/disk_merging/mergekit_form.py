@@ -12,6 +12,10 @@ from stockpot.disk_merging.model_paths import model_and_adapter
 from stockpot.storage.hub import is_remote
 from stockpot.yaml_files import read_yaml, validated
 
+_NAMING = ("path", "model", "base", "base_model")
+_OF_TOKENIZER = ("source", "tokenizer_source")  # a model, or one of:
+_NO_MODELS = ("base", "union")
+
 
 def load_merge(path: Path) -> MergeFile:
     """Read a merge file of either format.
@@ -49,10 +53,11 @@ def _named_models(content: Any) -> list[str]:
         return [name for part in content for name in _named_models(part)]
     if not isinstance(content, dict):
         return []
-    found = [content[key] for key in ("path", "model", "base", "base_model") if key in content]
+    found = [content[key] for key in _NAMING if key in content]
     listed = content.get("models")
     found += listed if isinstance(listed, list) else []
-    named = [name for name in found if isinstance(name, str)]
+    found += [content[k] for k in _OF_TOKENIZER if k in content and content[k] not in _NO_MODELS]
+    named = [name.removeprefix("model:") for name in found if isinstance(name, str)]
     return named + [name for part in content.values() for name in _named_models(part)]
 
 

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 PEDIGREE = "stockpot.merge"  # the key of the pedigree in a header's metadata
 
-_FIELDS = ("method", "options", "seed", "dtype", "output", "rank", "core_space", "bits", *RULES)
+_FIELDS = (
+    *("method", "options", "seed", "dtype", "output", "rank", "core_space", "bits", "config_from"),
+    *RULES,
+)
 
 
 def pedigree_of(
@@ -118,6 +121,11 @@ class RecordedMerge(ABC):
     def files(self) -> list[Path]:
         """The files with their weights."""
 
+    @property
+    def vocabulary_digest(self) -> str | None:
+        """What the weights depend on of the models' tokenizers, hex; None for nothing."""
+        return None
+
     @classmethod
     def rebuilding(cls, path: Path, place: Path, folder: Path) -> Self:
         """Return the merge that made a model, to rebuild it.
@@ -141,4 +149,9 @@ class RecordedMerge(ABC):
                     f"{each.path}: digest is {each.digest[:12]}, the pedigree records "
                     f"{record['digest'][:12]}; it is not the model that was merged"
                 )
+        if merge.vocabulary_digest != pedigree.get("vocabulary"):
+            raise InputError(
+                f"{path}: the tokenizers of its models have changed since the merge, so their rows "
+                "would be those of other tokens; restore their files"
+            )
         return merge

@@ -13,6 +13,7 @@ from stockpot.disk_merging.merge_file import Exceptions
 from stockpot.disk_merging.origins import TensorInputs, same_named
 from stockpot.disk_merging.tied_heads import with_tied_heads
 from stockpot.disk_merging.unequal_models import check_none_missing, matched
+from stockpot.disk_merging.vocabulary.building import Vocabulary
 from stockpot.errors import InputError
 from stockpot.merging.methods.passthrough import passthrough
 from stockpot.merging.recipe import Recipe, RecipeOf
@@ -63,33 +64,52 @@ class TensorPlan(TensorInputs):
         return reduce(torch.promote_types, dtypes)
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The layers and tokens of the output, where they differ from those of its models.
+
+    Attributes:
+        sliced: the source of each layer; None to merge layers of equal index.
+        vocabulary: the tokens; None to merge rows of embeddings of equal index.
+    """
+
+    sliced: Sliced | None = None
+    vocabulary: Vocabulary | None = None
+
+
+_LIKE_THE_MODELS = Layout()
+
+
 def plan_merge(
     sources: Sequence[Source],
     base: Source | None,
     recipe_of: RecipeOf,
     dtype: torch.dtype | None = None,
     exceptions: Exceptions = _NO_EXCEPTIONS,
-    sliced: Sliced | None = None,
+    layout: Layout = _LIKE_THE_MODELS,
 ) -> list[TensorPlan]:
     """Plan a merge from headers alone.
 
     Args:
-        sources: M models; if `sliced`, each once, in the order in which they are named there.
+        sources: M models; if they are sliced, each once, in the order in which the slices name
+            them.
         base: the model that they were fine-tuned from; None if the method needs none.
         recipe_of: returns the recipe of an output tensor by name, with one coefficient per model;
-            if `sliced`, per model of the entry.
+            if they are sliced, per model of the entry.
         dtype: of the floating-point tensors in the output; None keeps that of the base, or
             without a base, of the first model.
         exceptions: the rules for models that do not match.
-        sliced: the source of each layer; None to merge layers of equal index.
+        layout: the layers and tokens of the output.
 
     Raises:
         InputError: tensors are missing, their shapes or kinds differ, or a method needs data.
     """
     models = [*sources, *([] if base is None else [base])]
-    named = stacked(sliced, sources, base) if sliced else same_named(sources, base)
+    named = stacked(layout.sliced, sources, base) if layout.sliced else same_named(sources, base)
     listed = with_tied_heads(named)
     check_none_missing(listed, models, exceptions)
+    if layout.vocabulary is not None:
+        listed = [layout.vocabulary.aligned(inputs) for inputs in listed]
     plans = [
         _planned(chosen, recipe_of(inputs.name), dtype)
         for inputs in listed

@@ -29,10 +29,9 @@ from stockpot.storage.weights.shards import TensorType
 from stockpot.storage.weights.sources import Source
 from stockpot.storage.weights.tensor_names import (
     is_head,
-    is_language_model_head,
-    is_token_embedding,
     stored_twice,
     tied_names,
+    token_axis,
 )
 
 T = TypeVar("T")
@@ -44,14 +43,14 @@ _POSITIONS = re.compile(r"(^|\.)(wpe|embed_positions|position_embeddings?|pos_em
 _TOKEN_TYPES = re.compile(r"(^|\.)token_type_embeddings\.weight$")
 
 
-def _has_tokens(name: str) -> bool:
-    return is_token_embedding(name) or is_language_model_head(name)
+def _has_token_rows(name: str) -> bool:
+    return token_axis(name) == 0
 
 
 # Tensors whose rows are counted, and the fields that count them.
 # The third entry: how many rows more than the field says there may be.
 _COUNTED: Sequence[tuple[Callable[[str], object], str, tuple[int, ...]]] = (
-    (_has_tokens, r"\w*vocab_size", (0,)),
+    (_has_token_rows, r"\w*vocab_size(_per_layer_input)?", (0,)),
     (_TOKEN_TYPES.search, r"type_vocab_size", (0,)),
     (_POSITIONS.search, r"n_positions|n_ctx|max_(source_|target_)?position(s|_embeddings)", (0, 2)),
 )
@@ -241,7 +240,7 @@ def _changed_rows(
 
 
 def _is_classifier(name: str) -> bool:
-    return is_head(name) and not is_language_model_head(name)
+    return is_head(name) and token_axis(name) is None
 
 
 def _check_shapes(own: _Part, written: Written) -> None:
@@ -254,8 +253,10 @@ def _check_shapes(own: _Part, written: Written) -> None:
         former = own.shapes.get(name, shape)
         if former == shape:
             continue
+        axis = token_axis(name)
         is_counted = _is_classifier(name) or any(counted(name) for counted, *_ in _COUNTED)
-        if not is_counted or former[1:] != shape[1:]:
+        others = [size[: axis or 0] + size[(axis or 0) + 1 :] for size in (former, shape)]
+        if not (is_counted or axis) or others[0] != others[1]:
             raise InputError(
                 f"{own.path}: its config.json cannot be that of the output: tensor {name!r} has "
                 f"shape {former}, the output's has {shape}; name another model in config_from"

@@ -51,13 +51,13 @@ class _Conversion:
         theirs = self._theirs
         self._check_supported()
         self._method = method_of(theirs.merge_method, theirs.parameters)
-        source = theirs.tokenizer.source if theirs.tokenizer else theirs.tokenizer_source
         ours: dict[str, Any] = {
             "method": self._method,
             "base": theirs.base_model if self._takes_base else None,
             "dtype": theirs.out_dtype or theirs.dtype,
-            "equal_tokenizers": source == "union",
-            "config_from": self._config_from(source),
+            "tokenizer": self._tokenizer(),
+            "chat_template": theirs.chat_template or None,
+            "config_from": None if self._takes_base else theirs.base_model,
             "head_depth": 0,
         }
         if theirs.random_seed is not None:
@@ -68,8 +68,8 @@ class _Conversion:
 
     def _check_supported(self) -> None:
         theirs = self._theirs
-        if theirs.chat_template:
-            raise InputError("chat_template: not supported; remove it")
+        if theirs.tokenizer and theirs.tokenizer_source:
+            raise InputError("tokenizer: replaces tokenizer_source; remove one of them")
         own = sorted(set(theirs.model_extra or {}) & set(MergeFile.model_fields))
         if own:
             raise InputError(
@@ -97,11 +97,12 @@ class _Conversion:
     def _merges_two(self) -> bool:
         return not self._takes_base and METHODS[self._method].num_models == (2, 2)
 
-    def _config_from(self, tokenizer_source: str | None) -> str | None:
-        """Return the model whose config and tokenizer are copied; None for the default."""
-        if tokenizer_source not in (None, "base", "union"):
-            return tokenizer_source.removeprefix("model:")
-        return None if self._takes_base else self._theirs.base_model
+    def _tokenizer(self) -> dict[str, Any] | None:
+        """Convert the tokenizer, whose fields are the same."""
+        theirs = self._theirs
+        if theirs.tokenizer is not None:
+            return theirs.tokenizer.model_dump()
+        return {"source": theirs.tokenizer_source} if theirs.tokenizer_source else None
 
     def _merged(self, part: Mergekit | Module) -> dict[str, Any]:
         """Convert the models or the slices of the file or of a module."""

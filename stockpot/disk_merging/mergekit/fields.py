@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from stockpot.disk_merging.merge_file import Dtype
+from stockpot.disk_merging.vocabulary.section import TokenizerSection
 from stockpot.yaml_files import Section
 
 
@@ -76,10 +77,29 @@ class Module(_Lenient):
     parameters: Parameters = Field({})
 
 
-class Tokenizer(Section):
-    """The tokenizer of the output."""
+def _with_references(value: Any) -> Any:
+    """Return the section with the short form of each model that it names."""
+    if not isinstance(value, dict):
+        return value
+    tokens = value.get("tokens") or {}
+    return value | {
+        "source": _reference(value.get("source", "union")),
+        "tokens": {name: _with_reference(token) for name, token in tokens.items()}
+        if isinstance(tokens, dict)
+        else tokens,
+    }
 
-    source: Reference
+
+def _with_reference(token: Any) -> Any:
+    source = token.get("source") if isinstance(token, dict) else None
+    if isinstance(source, dict) and "kind" in source:
+        model = {"model": _reference(source["model"])} if "model" in source else {}
+        return token | {"source": source | model}
+    return token if source is None else token | {"source": _reference(source)}
+
+
+Tokenizer = Annotated[TokenizerSection, BeforeValidator(_with_references)]
+"""The tokenizer of the output; models may be named in the long form."""
 
 
 class Mergekit(_Lenient):

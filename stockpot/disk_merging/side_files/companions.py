@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stockpot.errors import InputError
@@ -42,6 +42,11 @@ class Companions:
     folder: Path
     files: Mapping[str, Path]
     left_out: Mapping[str, list[str]]
+
+    def without(self, is_other: Callable[[str], bool]) -> Companions:
+        """Leave out files by their path, which are not taken over."""
+        files = {name: file for name, file in self.files.items() if not is_other(name)}
+        return replace(self, files=files)
 
 
 def find_companions(folder: Path, *, are_copied: bool = True) -> Companions:

@@ -10,6 +10,7 @@ from typing import Any
 
 from stockpot.disk_merging.inspection import some_of
 from stockpot.disk_merging.side_files.companions import CARD, Companions, find_companions
+from stockpot.disk_merging.vocabulary.tokenizers import is_of_tokenizer
 from stockpot.storage.weights.adapters import is_adapter
 from stockpot.storage.weights.hub_origins import shown_name
 from stockpot.storage.weights.sources import Source
@@ -28,12 +29,15 @@ _NO_DIFFERENCE = {
 _LONGEST = 40  # characters of a value in a note
 
 
-def companion_notes(copied: Companions, models: Sequence[Source]) -> list[str]:
+def companion_notes(
+    copied: Companions, models: Sequence[Source], has_own_tokenizer: bool
+) -> list[str]:
     """List what is not copied from a model's folder, and how it differs from those of others.
 
     Args:
         copied: the files that are copied.
         models: the models that are merged.
+        has_own_tokenizer: whether the tokenizer is made for the output, with notes of its own.
     """
     origin = shown_name(copied.folder)
     others: dict[str, Companions] = {}
@@ -46,7 +50,13 @@ def companion_notes(copied: Companions, models: Sequence[Source]) -> list[str]:
             name = str(folder) if name in {origin, *others} else name
             others[name] = find_companions(folder, are_copied=False)
     adapters = [name for name, each in others.items() if is_adapter(each.folder)]
-    return [*_not_copied(origin, copied), *_companion_differences(origin, copied, others, adapters)]
+    notes = _not_copied(origin, copied)
+    if has_own_tokenizer:
+        copied, others = (
+            copied.without(is_of_tokenizer),
+            {name: each.without(is_of_tokenizer) for name, each in others.items()},
+        )
+    return [*notes, *_companion_differences(origin, copied, others, adapters)]
 
 
 def _not_copied(origin: str, companions: Companions) -> list[str]:

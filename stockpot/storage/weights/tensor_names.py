@@ -21,6 +21,13 @@ _LANGUAGE_MODEL_HEAD = re.compile(
     r"(^|[./])((generator_)?lm_head(\.decoder)?|embed_out|predictions\.decoder|vocab_projector"
     r"|lm_loss|proj_out)\.weight$|(^|/)(decoder|head|output)\.weight$"
 )
+# Further tensors of a language model that have one element, or one row, for each token.
+_OF_TOKENS = re.compile(
+    r"(^|\.)embed_tokens_per_layer\.weight$|(^|\.)output_layer\.weight$|(^|\.)lm_head\.linear\.weight$"
+    r"|(^|\.)(lm_head(\.(decoder|linear))?|predictions(\.decoder)?|vocab_projector|embed_out"
+    r"|lm_loss)\.bias$"
+)
+_BIAS_OF_LOGITS = re.compile(r"(^|\.)final_logits_bias$")  # of shape (1, tokens)
 # Encoder-decoders store one embedding under up to three names.
 _COPY_OF_EMBEDDING = re.compile(r"(?P<outer>^|.*[./])(encoder|decoder)\.embed_tokens\.weight$")
 _COPY_OF_BIAS = re.compile(r"(?P<outer>.*(predictions|lm_head))\.decoder\.bias$")
@@ -50,6 +57,17 @@ def is_token_embedding(name: str) -> bool:
 def is_language_model_head(name: str) -> bool:
     """Return whether a tensor is the head of a language model, whose rows are tokens."""
     return bool(_LANGUAGE_MODEL_HEAD.search(name))
+
+
+def token_axis(name: str) -> int | None:
+    """Return the axis of a tensor that tokens index; None if it is not indexed by tokens.
+
+    Without numbers of rows the head of a language model cannot always be told from a classifier's.
+    """
+    if _BIAS_OF_LOGITS.search(name):
+        return 1
+    is_indexed = is_token_embedding(name) or is_language_model_head(name) or _OF_TOKENS.search(name)
+    return 0 if is_indexed else None
 
 
 def tied_names(names: Iterable[str]) -> tuple[str, str] | None:

@@ -1,0 +1,1 @@
+"""Models with unequal vocabularies: the output's tokenizer, and the rows of its embeddings."""
