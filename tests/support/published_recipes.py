@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from merge_files import language_model, save_model
+from word_tokenizers import write_tokenizer
 
 MODELS = ("base", "a", "b", "c")
 LAYERS = 8
@@ -20,6 +21,7 @@ def write_models(folder: Path) -> Path:
         change = language_model(number, num_layers=LAYERS)
         state = {n: t + 0.1 * number * change[n] for n, t in base.items()}
         save_model(folder / name, state, num_hidden_layers=LAYERS)
+        write_tokenizer(folder / name, ["?", "a", "b", "c", "d", "e"])
     return folder
 
 

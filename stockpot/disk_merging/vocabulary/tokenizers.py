@@ -148,8 +148,9 @@ class OutputTokenizer(ModelTokenizer):
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Suppress what transformers prints about tokenizers."""
-    from transformers.utils import logging
+    import transformers
 
+    logging: Any = transformers.utils.logging  # it is not typed
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:

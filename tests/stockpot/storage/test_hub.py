@@ -137,6 +137,9 @@ def test_names_in_layers_and_of_adapters_get_commits(cache: Path) -> None:
     method: passthrough
     layers: [{path: org/layers, range: [0, 1]}, {path: org/model+lora, range: [0, 1]}]
     config_from: org/model
+    tokenizer:
+      source: org/layers
+      tokens: {x: {source: {kind: model_token, model: org/model, token: y}}}
     """
     Path("merge.yaml").write_text(text)
 
@@ -144,6 +147,8 @@ def test_names_in_layers_and_of_adapters_get_commits(cache: Path) -> None:
 
     assert [entry.path for entry in file.entries] == [f"org/layers@{OLD}", f"org/model@{NEW}+lora"]
     assert file.config_from == f"org/model@{NEW}"
+    assert file.tokenizer is not None
+    assert file.tokenizer.named_models == [f"org/layers@{OLD}", f"org/model@{NEW}"]
 
 
 def test_an_adapter_finds_its_base_in_the_cache() -> None:

@@ -217,11 +217,35 @@ def test_layers_of_one_model_need_no_list(read: Read) -> None:
     assert short == long
 
 
-def test_a_union_of_tokenizers_is_one_of_equal_tokenizers(read: Read) -> None:
-    merge = read("merge_method: linear\nmodels: [{model: a}]\ntokenizer_source: union")
+@pytest.mark.parametrize("source", ["union", "base", "b", "model:b"])
+def test_the_source_of_the_tokenizer_has_two_places(read: Read, source: str) -> None:
+    text = "merge_method: linear\nbase_model: c\nmodels: [{model: a}]\n"
+    merge = read(f"{text}tokenizer_source: '{source}'")
 
-    assert merge.equal_tokenizers
-    assert merge.config_from is None
+    assert merge == read(f"{text}tokenizer: {{source: '{source}'}}")
+    assert merge.tokenizer is not None
+    assert merge.tokenizer.source == source.removeprefix("model:")
+    assert merge.config_from == "c"
+
+
+def test_the_section_on_the_tokenizer_is_mergekit_s(read: Read) -> None:
+    section = """
+tokenizer:
+  pad_to_multiple_of: 64
+  tokens:
+    <s>: {source: %s, force: true}
+    <n>: {source: {kind: model_token, model: %s, token_id: 3}}
+    <z>: {source: {kind: zero}}
+"""
+    model = "{model: {path: a}, lora: {path: b}}"
+    theirs = read("merge_method: linear\nmodels: [{model: a}]" + section % (model, model))
+    short = "a+b"
+    ours = read("method: linear\nmodels: [a]\nhead_depth: 0" + section % (short, short))
+
+    assert theirs.tokenizer == ours.tokenizer
+    assert ours.tokenizer is not None
+    assert ours.tokenizer.source == "union"
+    assert ours.tokenizer.named_models == ["a+b", "a+b"]
 
 
 def test_the_models_that_a_file_of_either_form_names_are_found_without_a_look_at_the_rest(
@@ -230,10 +254,10 @@ def test_the_models_that_a_file_of_either_form_names_are_found_without_a_look_at
     ours, theirs = tmp_path / "ours.yaml", tmp_path / "theirs.yaml"
     ours.write_text("method: tie\nmodels: [a, {path: b+d, coefficient: 0.5}]\nbase: /c\n")
     theirs.write_text(
-        "merge_method: no\nbase_model: c\nslices:\n"
+        "merge_method: no\nbase_model: c\ntokenizer: {source: e}\nslices:\n"
         "- sources: [{model: a, layer_range: [0, 1]}, {model: b, layer_range: [0, 1]}]\n"
     )
 
     named = [Path("/c"), *(tmp_path / name for name in ("a", "b", "d"))]
     assert sorted(model_paths(ours)) == named
-    assert sorted(model_paths(theirs)) == [tmp_path / "a", tmp_path / "b", tmp_path / "c"]
+    assert sorted(model_paths(theirs)) == [tmp_path / n for n in "abce"]
