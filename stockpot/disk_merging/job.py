@@ -118,7 +118,7 @@ class MergeJob(RecordedMerge):
         dtype = None if file.dtype is None else getattr(torch, file.dtype)
         recipes = TensorRecipes(file, self.sources)
         sliced = Sliced(file.layers, file.stack) if file.layers else None
-        layout = Layout(sliced, self.tokens.vocabulary)
+        layout = Layout(sliced, self.tokens.rows)
         plans = plan_merge(self.sources, self.base, recipes, dtype, file, layout)
         check_matches(recipes.rules, [plan.name for plan in plans])
         check_recipes(plans, has_base=self.base is not None)

@@ -13,7 +13,8 @@ from stockpot.disk_merging.merge_file import Exceptions
 from stockpot.disk_merging.origins import TensorInputs, same_named
 from stockpot.disk_merging.tied_heads import with_tied_heads
 from stockpot.disk_merging.unequal_models import check_none_missing, matched
-from stockpot.disk_merging.vocabulary.building import Vocabulary
+from stockpot.disk_merging.vocabulary.aligned import aligned
+from stockpot.disk_merging.vocabulary.rows import Rows
 from stockpot.errors import InputError
 from stockpot.merging.methods.passthrough import passthrough
 from stockpot.merging.recipe import Recipe, RecipeOf
@@ -70,11 +71,12 @@ class Layout:
 
     Attributes:
         sliced: the source of each layer; None to merge layers of equal index.
-        vocabulary: the tokens; None to merge rows of embeddings of equal index.
+        rows: where those of embeddings come from, in the models and the base; None to merge rows
+            of equal index.
     """
 
     sliced: Sliced | None = None
-    vocabulary: Vocabulary | None = None
+    rows: Rows | None = None
 
 
 _LIKE_THE_MODELS = Layout()
@@ -108,8 +110,8 @@ def plan_merge(
     named = stacked(layout.sliced, sources, base) if layout.sliced else same_named(sources, base)
     listed = with_tied_heads(named)
     check_none_missing(listed, models, exceptions)
-    if layout.vocabulary is not None:
-        listed = [layout.vocabulary.aligned(inputs) for inputs in listed]
+    if layout.rows is not None:
+        listed = [aligned(inputs, layout.rows, models) for inputs in listed]
     plans = [
         _planned(chosen, recipe_of(inputs.name), dtype)
         for inputs in listed

@@ -13,8 +13,6 @@ import torch
 from stockpot.disk_merging.inspection import some_of
 from stockpot.disk_merging.merge_file import MergeFile
 from stockpot.disk_merging.model_paths import model_and_adapter
-from stockpot.disk_merging.origins import TensorInputs
-from stockpot.disk_merging.vocabulary.aligned import aligned
 from stockpot.disk_merging.vocabulary.rows import ABSENT, ZEROS, Rows
 from stockpot.disk_merging.vocabulary.section import ModelToken, TokenizerSection
 from stockpot.disk_merging.vocabulary.tokenizers import (
@@ -46,14 +44,6 @@ class Vocabulary:
     models: Sequence[Source]
     rows: Rows
     notes: Sequence[str] = field(default_factory=list)
-
-    def aligned(self, inputs: TensorInputs) -> TensorInputs:
-        """View the tensors of an embedding or a head with the rows of the output.
-
-        Raises:
-            InputError: a tensor does not fit the vocabulary of its model.
-        """
-        return aligned(inputs, self.rows, self.models)
 
     @cached_property
     def digest(self) -> str:

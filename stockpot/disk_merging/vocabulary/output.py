@@ -12,6 +12,7 @@ from stockpot.disk_merging.merge_file import MergeFile
 from stockpot.disk_merging.side_files.companions import Companions
 from stockpot.disk_merging.vocabulary.building import Vocabulary, vocabulary_of
 from stockpot.disk_merging.vocabulary.chat_templates import chat_template_of, write_chat_template
+from stockpot.disk_merging.vocabulary.rows import Rows
 from stockpot.disk_merging.vocabulary.token_ids import set_token_ids
 from stockpot.errors import InputError
 from stockpot.storage.weights.model_config import read_json_mapping
@@ -59,6 +60,11 @@ class OutputTokens:
             models = [*([] if base is None else [base]), *sources]
             template = chat_template_of(file.chat_template, folder, models)
         return cls(vocabulary, template, file)
+
+    @property
+    def rows(self) -> Rows | None:
+        """Where the rows of embeddings come from; None: they keep their ids."""
+        return None if self.vocabulary is None else self.vocabulary.rows
 
     @property
     def digest(self) -> str | None:
