@@ -116,7 +116,7 @@ def explain(model: Model) -> None:
 
     pedigree = read_pedigree(model)
     OUT.print(f"{model}: {pedigree['method']}, made by stockpot {pedigree['version']}")
-    table = Table("", "model", "coefficient", "SHA-256")
+    table = Table("", "model", "coefficient", "digest")
     for number, each in enumerate(pedigree["models"], start=1):
         role = each.get("role", str(number))
         table.add_row(role, each["path"], str(each["coefficient"]), each["digest"])
@@ -153,7 +153,8 @@ def verify(model: Model, inputs: Inputs = Path()) -> None:
             job.run()
         else:
             _run(job)
-        found, again = open_files(model).digest, open_files(place).digest
+        # SHA-256, which is formed anew: a digest kept from a merge would hide damage to the disk.
+        found, again = (open_files(path).digest_by("sha256") for path in (model, place))
     if found != again:
         raise StageFailed(
             f"{model}: its weights differ from those of its pedigree: digest {found[:12]}, "

@@ -86,7 +86,7 @@ class AdapterMergeJob(RecordedMerge):
     @cached_property
     def pedigree(self) -> dict[str, Any]:
         """All that the merged factors depend on; reads every input once, for its digest."""
-        digests = [adapter.digest for adapter in self.inputs]
+        digests = [adapter.digest_by(self.algorithm) for adapter in self.inputs]
         more: dict[str, Any] = {"core_space": True} if self.file.core_space else {}
         return pedigree_of(self.file, digests, output="adapter", rank=self.file.rank, **more)
 
@@ -175,7 +175,8 @@ class AdapterMergeJob(RecordedMerge):
                 f"{file.method}: lines_beta varies with depth, which is unknown without the base; "
                 "merge onto the base"
             )
-        return TensorRecipes(file, [adapter.weights for adapter in self.inputs])(name)
+        weights = [adapter.weights for adapter in self.inputs]
+        return TensorRecipes(file, weights, self.algorithm)(name)
 
     def _sum(self, module: str) -> tuple[Tensor, Tensor]:
         """Sum the changes of a module in float64."""

@@ -41,7 +41,7 @@ from stockpot.errors import InputError
 from stockpot.merging.name_rules import check_matches
 from stockpot.merging.registry import METHODS
 from stockpot.storage.atomic_files import write_text
-from stockpot.storage.digests import FileState, digest_in_background
+from stockpot.storage.digests import NO_DIGEST, FileState, digest_in_background, remember_digests
 from stockpot.storage.keys import content_key
 from stockpot.storage.weights.hub_origins import shown_name
 from stockpot.storage.weights.naming import named_like
@@ -49,7 +49,6 @@ from stockpot.storage.weights.output import ShardedOutput
 from stockpot.storage.weights.places import check_place
 from stockpot.storage.weights.sources import Source
 
-_NO_DIGEST = "0" * 64  # placeholder until the digest is known
 _MAX_SHARD_BYTES = 5_000_000_000
 
 
@@ -116,7 +115,7 @@ class MergeJob(RecordedMerge):
         """
         file = self.file
         dtype = None if file.dtype is None else getattr(torch, file.dtype)
-        recipes = TensorRecipes(file, self.sources)
+        recipes = TensorRecipes(file, self.sources, self.algorithm)
         sliced = Sliced(file.layers, file.stack) if file.layers else None
         layout = Layout(sliced, self.tokens.rows)
         plans = plan_merge(self.sources, self.base, recipes, dtype, file, layout)
@@ -141,12 +140,12 @@ class MergeJob(RecordedMerge):
     @property
     def pedigree(self) -> dict[str, Any]:
         """All that the merged weights depend on; reads every input once, for its digest."""
-        return self._pedigree(lambda source: source.digest)
+        return self._pedigree(lambda source: source.digest_by(self.algorithm))
 
     @property
     def _unfinished_pedigree(self) -> dict[str, Any]:
         """The pedigree with placeholders for the digests, of the same length."""
-        return self._pedigree(lambda _source: _NO_DIGEST)
+        return self._pedigree(lambda _source: NO_DIGEST[self.algorithm])
 
     def _pedigree(self, digest_of: Callable[[Source], str]) -> dict[str, Any]:
         digests = [digest_of(source) for source in self.sources]
@@ -186,7 +185,7 @@ class MergeJob(RecordedMerge):
             InputError: the output cannot be written, or a value is not finite.
         """
         states = self._states()
-        digest_in_background(self.files)
+        digest_in_background(self.files, self.algorithm)
         merge_to_disk(
             self.plans,
             self.output,
@@ -195,6 +194,7 @@ class MergeJob(RecordedMerge):
             on_bytes=on_bytes,
             complete_folder=lambda folder: self._complete(folder, states),
         )
+        remember_digests()
 
     def _key(self, states: Sequence[FileState]) -> str:
         """Return the key of an unfinished merge: digests are not known yet, so of file states."""
@@ -239,7 +239,7 @@ class MergeJob(RecordedMerge):
     def notes_on_contents(self) -> list[str]:
         """What is known once every input has been read: equal inputs, and lost changes."""
         return [
-            *self._equal_inputs(lambda source: source.digest),
+            *self._equal_inputs(lambda source: source.digest_by(self.algorithm)),
             *lost_changes(self.plans, self.output.facts.values()),
         ]
 

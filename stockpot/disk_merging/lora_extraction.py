@@ -22,7 +22,7 @@ from stockpot.disk_merging.low_rank import factorize
 from stockpot.errors import InputError
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.checkpoints import save_checkpoint
-from stockpot.storage.digests import digest_in_background
+from stockpot.storage.digests import digest_in_background, shortened
 from stockpot.storage.hub import HubName
 from stockpot.storage.model_cards import markdown_table, render_card
 from stockpot.storage.weights.adapter_config import CONFIG, AdapterConfig, config_for_peft
@@ -151,7 +151,7 @@ class LoraExtraction:
         self.check()
         with sole_place(self.place):
             self.check()
-            digest_in_background([*self.finetuned.files, *self.base.files])
+            digest_in_background([*self.finetuned.files, *self.base.files], "blake3")
             tensors: dict[str, Tensor] = {}
             found: dict[str, Truncation] = {}
             for name in self.names:
@@ -257,11 +257,11 @@ class LoraExtraction:
             (name, "whole" if one.rank is None else str(one.rank), f"{one.relative:.4g}")
             for name, one in found.items()
         ]
+        tuned, base = (shortened(model.digest) for model in (self.finetuned, self.base))
         parts = [
-            f"Extracted by stockpot {version('stockpot')} from "
-            f"{shown_name(self.finetuned.path)} (`{self.finetuned.digest[:16]}`), fine-tuned from "
-            f"{Path(self.base_name).name} (`{self.base.digest[:16]}`). Relative Frobenius error of "
-            f"the change of all weights: {total_error(found.values()):.4g}.",
+            f"Extracted by stockpot {version('stockpot')} from {shown_name(self.finetuned.path)} "
+            f"(`{tuned}`), fine-tuned from {Path(self.base_name).name} (`{base}`). Relative "
+            f"Frobenius error of the change of all weights: {total_error(found.values()):.4g}.",
             markdown_table(("tensor", "rank", "relative error"), rows),
         ]
         metadata = {"library_name": "peft", "tags": ["stockpot", "lora"]}

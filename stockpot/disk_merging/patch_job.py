@@ -106,7 +106,7 @@ class PatchJob(SignatureJob):
             InputError: the file cannot be written, or a value is not finite.
         """
         states = self._states()
-        digest_in_background(self.files)
+        digest_in_background(self.files, self.algorithm)
         retain_freed_memory()
         before, num_threads = torch.get_num_threads(), os.cpu_count() or 1
         torch.set_num_threads(1)

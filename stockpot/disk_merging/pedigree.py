@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from stockpot.disk_merging.merge_file import RULES, MergeFile
 from stockpot.errors import InputError
-from stockpot.storage.digests import digest_in_background
+from stockpot.storage.digests import Algorithm, algorithm_of, digest_in_background, shortened
 
 if TYPE_CHECKING:
     from stockpot.storage.weights.adapters import Adapter
@@ -36,7 +36,7 @@ def pedigree_of(
 
     Args:
         file: how the models are merged.
-        digests: one per model, hex.
+        digests: one per model.
         base_digest: of the base; None without a base.
         more: further fields.
     """
@@ -99,12 +99,14 @@ class RecordedMerge(ABC):
         folder: the folder to which paths in it are relative.
         place: the path of the merged model.
         force: whether a model that an earlier merge has written to that place is replaced.
+        algorithm: of the digests of the models; those of a merge that is rebuilt are compared.
     """
 
     file: MergeFile
     folder: Path
     place: Path
     force: bool = False
+    algorithm: Algorithm = "blake3"
 
     @property
     def protected(self) -> list[Path] | None:
@@ -139,15 +141,17 @@ class RecordedMerge(ABC):
             InputError: an input is missing or has changed.
         """
         pedigree = read_pedigree(path)
-        merge = cls(_recorded_file(pedigree), folder, place)
-        digest_in_background(merge.files)
         base = pedigree["base"]
         records = [*pedigree["models"], *([base] if base else [])]
+        algorithm = algorithm_of(records[0]["digest"])
+        merge = cls(_recorded_file(pedigree), folder, place, algorithm=algorithm)
+        digest_in_background(merge.files, algorithm)
         for each, record in zip(merge.inputs, records, strict=True):
-            if each.digest != record["digest"]:
+            digest = each.digest_by(algorithm)
+            if digest != record["digest"]:
                 raise InputError(
-                    f"{each.path}: digest is {each.digest[:12]}, the pedigree records "
-                    f"{record['digest'][:12]}; it is not the model that was merged"
+                    f"{each.path}: digest is {shortened(digest)}, the pedigree records "
+                    f"{shortened(record['digest'])}; it is not the model that was merged"
                 )
         if merge.vocabulary_digest != pedigree.get("vocabulary"):
             raise InputError(

@@ -15,6 +15,7 @@ from stockpot.disk_merging.stacks import Stack
 from stockpot.merging.name_rules import NameRule
 from stockpot.merging.recipe import Recipe
 from stockpot.merging.registry import METHODS
+from stockpot.storage.digests import Algorithm
 from stockpot.storage.weights.sources import Source
 from stockpot.storage.weights.tensor_names import is_after_layers, layer_of, stack_of
 
@@ -26,10 +27,12 @@ class TensorRecipes:
     Attributes:
         file: how the models are merged.
         sources: the models, one per entry of the file; random methods read them, for digests.
+        algorithm: of these digests.
     """
 
     file: MergeFile
     sources: Sequence[Source]
+    algorithm: Algorithm = "blake3"
 
     def __call__(self, name: str) -> Recipe:
         """Return the recipe of an output tensor.
@@ -83,9 +86,13 @@ class TensorRecipes:
         methods = [self.file.method, *(rule.method for rule in self.rules if rule.method)]
         if not any(METHODS[method].is_random for method in methods):
             return ()
+        return tuple(self._digests[model.path] for model in models)
+
+    @cached_property
+    def _digests(self) -> dict[str, str]:
+        """The digests of the models by their paths in the file."""
         pairs = zip(self.file.entries, self.sources, strict=True)
-        source_of = {entry.path: source for entry, source in pairs}
-        return tuple(source_of[model.path].digest for model in models)
+        return {entry.path: source.digest_by(self.algorithm) for entry, source in pairs}
 
     @cached_property
     def _depths(self) -> dict[str, float]:

@@ -81,16 +81,17 @@ class SignatureJob(MergeJob):
     def notes_on_contents(self) -> list[str]:
         """Corrupted models that equal the clean one, once every input has been read."""
         pairs = list(zip(self.file.entries, self.sources, strict=True))
-        clean = [source.digest for entry, source in pairs if entry.role == "clean"]
+        digests = {id(source): source.digest_by(self.algorithm) for source in self.sources}
+        clean = [digests[id(source)] for entry, source in pairs if entry.role == "clean"]
         return [
             f"{entry.path} equals the clean model: its signature is 0"
             for entry, source in pairs
-            if entry.role == "corrupted" and source.digest in clean
+            if entry.role == "corrupted" and digests[id(source)] in clean
         ]
 
     @property
     def _signatures(self) -> SignaturePlans:
-        recipe_of = TensorRecipes(self.file, self.sources)
+        recipe_of = TensorRecipes(self.file, self.sources, self.algorithm)
 
         def without_layers(name: str) -> Recipe:
             recipe = recipe_of(name)

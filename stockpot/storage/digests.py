@@ -1,4 +1,7 @@
-"""SHA-256 digests of files, computed once per file state; several at once in the background.
+"""Digests of files, computed once per file state; several at once in the background.
+
+Models that are merged on disk have BLAKE3 digests, which take half the time of SHA-256; all other
+files, and models in pedigrees of earlier versions, have SHA-256.
 
 A file state is what `stat` reports, so a file that is unchanged is not read again: digests are
 cached in memory, and those of a user's files also on disk, from run to run. This module imports no
@@ -19,11 +22,20 @@ from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock, Thread
+from typing import Any, Literal
 from weakref import WeakValueDictionary
+
+from blake3 import blake3
 
 from stockpot.errors import InputError
 from stockpot.storage.atomic_files import write_text
+from stockpot.storage.known_digests import KnownDigests
 from stockpot.storage.locks import file_lock
+
+Algorithm = Literal["blake3", "sha256"]
+
+NO_DIGEST = {"blake3": "blake3:" + "0" * 64, "sha256": "0" * 64}
+"""Placeholders, as long as the digests, until these are known."""
 
 FileState = tuple[str, int, int, int]
 """Absolute path, size in bytes, modification time in ns, and inode of a file."""
@@ -31,7 +43,7 @@ FileState = tuple[str, int, int, int]
 _PIECE = 2**26  # bytes digested before another file gets its turn
 
 _lock = Lock()
-_digests: dict[FileState, Future[str]] = {}
+_digests: dict[tuple[Algorithm, FileState], Future[str]] = {}
 _unfinished: SimpleQueue[tuple[Iterator[str | None], Future[str]]] = SimpleQueue()
 _maps: WeakValueDictionary[FileState, mmap.mmap] = WeakValueDictionary()
 
@@ -42,34 +54,51 @@ def file_state(file: Path) -> FileState:
     return str(file.absolute()), found.st_size, found.st_mtime_ns, found.st_ino
 
 
+def algorithm_of(digest: str) -> Algorithm:
+    """Return the algorithm of a digest: those by BLAKE3 begin with its name."""
+    return "blake3" if digest.startswith("blake3:") else "sha256"
+
+
+def shortened(digest: str) -> str:
+    """Return the algorithm, if it is not SHA-256, and the first 12 hex digits."""
+    name, colon, digits = digest.rpartition(":")
+    return f"{name}{colon}{digits[:12]}"
+
+
 def file_digest(file: Path) -> str:
     """Return the SHA-256 of a file, hex; computed once per process and file state."""
-    state = file_state(file)
-    if state not in _digests:
+    key: tuple[Algorithm, FileState] = ("sha256", file_state(file))
+    if key not in _digests:
         digest: Future[str] = Future()
         with file.open("rb") as opened:
             digest.set_result(hashlib.file_digest(opened, "sha256").hexdigest())
-        _digests[state] = digest
-    return _digests[state].result()
+        _digests[key] = digest
+    return _digests[key].result()
 
 
-def files_digest(files: Iterable[Path]) -> str:
+def files_digest(files: Iterable[Path], algorithm: Algorithm) -> str:
     """Return the joint digest of files, which are read side by side."""
-    return joint_digest([digest.result() for digest in [_started(file) for file in files]])
+    digests = [_started(file, algorithm) for file in files]
+    return joint_digest([digest.result() for digest in digests], algorithm)
 
 
-def joint_digest(digests: Sequence[str]) -> str:
-    """Return a single digest unchanged, several as the SHA-256 of their list; hex."""
+def joint_digest(digests: Sequence[str], algorithm: Algorithm) -> str:
+    """Return a single digest unchanged, several as the digest of their list."""
     if len(digests) == 1:
         return digests[0]
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    return _text_of(_new(algorithm, "\n".join(digests).encode()), algorithm)
 
 
-def digest_in_background(files: Iterable[Path]) -> None:
+def digest_in_background(files: Iterable[Path], algorithm: Algorithm) -> None:
     """Start to digest files; errors are left to whoever asks for the digests."""
     for file in files:
         with suppress(OSError):
-            _started(file)
+            _started(file, algorithm)
+
+
+def remember_digests() -> None:
+    """Keep the digests of models for later runs."""
+    KnownDigests.of_user().save()
 
 
 def map_file(file: Path) -> mmap.mmap:
@@ -83,15 +112,19 @@ def map_file(file: Path) -> mmap.mmap:
         return shared
 
 
-def _started(file: Path) -> Future[str]:
+def _started(file: Path, algorithm: Algorithm) -> Future[str]:
     """Return the future digest of a file in its present state; start it if nobody has."""
-    state = file_state(file)
+    key = algorithm, file_state(file)
     with _lock:
-        if state not in _digests:
-            _start_threads()
-            _digests[state] = Future()
-            _unfinished.put((_digest_in_pieces(file), _digests[state]))
-        return _digests[state]
+        if key not in _digests:
+            _digests[key] = Future()
+            known = KnownDigests.of_user().get(file) if algorithm == "blake3" else None
+            if known is not None:
+                _digests[key].set_result(known)
+            else:
+                _start_threads()
+                _unfinished.put((_digest_in_pieces(file, algorithm), _digests[key]))
+        return _digests[key]
 
 
 @cache
@@ -120,21 +153,34 @@ def _work() -> None:
             result.set_result(digest)
 
 
-def _digest_in_pieces(file: Path) -> Iterator[str | None]:
+def _digest_in_pieces(file: Path, algorithm: Algorithm) -> Iterator[str | None]:
     """Yield None after each piece of a file but the last step, which yields the digest."""
-    digest = hashlib.sha256()
+    known = KnownDigests.of_user()
+    key = known.key(file)
+    digest = _new(algorithm)
     if file.stat().st_size:  # an empty file cannot be mapped
         # Not read into a buffer: the copy would take a fifth of the time of the digest.
         content = memoryview(map_file(file))
         for start in range(0, len(content), _PIECE):
             digest.update(content[start : start + _PIECE])
             yield None
-    yield digest.hexdigest()
+    text = _text_of(digest, algorithm)
+    if algorithm == "blake3" and key is not None and known.key(file) == key:
+        known.add(key, text)
+    yield text
+
+
+def _new(algorithm: Algorithm, content: bytes = b"") -> Any:
+    return blake3(content) if algorithm == "blake3" else hashlib.sha256(content)
+
+
+def _text_of(digest: Any, algorithm: Algorithm) -> str:
+    return f"{'blake3:' if algorithm == 'blake3' else ''}{digest.hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)
 class DigestCache:
-    """Digests of files on disk, keyed by file state.
+    """SHA-256 digests of a project's imported files on disk, keyed by file state.
 
     Attributes:
         state: the project's state folder, `.stockpot`.
@@ -155,7 +201,7 @@ class DigestCache:
         """
         cached = self._read()
         digests = [[cached.get(_state_key(file), "") for file in files] for files in groups]
-        return [joint_digest(own) for own in digests] if all(map(all, digests)) else None
+        return [joint_digest(own, "sha256") for own in digests] if all(map(all, digests)) else None
 
     def digest(self, groups: Sequence[Sequence[Path]]) -> list[str]:
         """Return one digest per group of files; unknown ones are computed and cached.
@@ -169,7 +215,7 @@ class DigestCache:
         cached = self._read()
         files = [file for group in groups for file in group]
         missing = {file: key for file in files if (key := _state_key(file)) not in cached}
-        digest_in_background(missing)
+        digest_in_background(missing, "sha256")
         new = {}
         for file, key in missing.items():
             try:
@@ -179,7 +225,10 @@ class DigestCache:
         if new:
             self._add(new)
         digests = cached | new
-        return [joint_digest([digests[_state_key(file)] for file in group]) for group in groups]
+        return [
+            joint_digest([digests[_state_key(file)] for file in group], "sha256")
+            for group in groups
+        ]
 
     def _read(self) -> dict[str, str]:
         try:

@@ -10,6 +10,7 @@ import yaml
 
 from stockpot.disk_merging.merge_file import MergeFile
 from stockpot.disk_merging.side_files.card_metadata import TAGS, front_matter, licences
+from stockpot.storage.digests import shortened
 from stockpot.storage.model_cards import markdown_list, markdown_table, render_card
 from stockpot.storage.weights.hub_origins import shown_name
 from stockpot.storage.weights.sources import Source
@@ -38,7 +39,7 @@ def model_card(
     parts = [
         f"Merged by stockpot {pedigree['version']} with `{pedigree['method']}`"
         + (f" ({options})." if options else "."),
-        f"Base: {_shown(base['path'])} (`{base['digest'][:16]}`)." if base else "",
+        f"Base: {_shown(base['path'])} (`{shortened(base['digest'])}`)." if base else "",
         _inputs_table("model", pedigree),
         _layers_table(pedigree["layers"]) if "layers" in pedigree else "",
         licences(models),
@@ -87,7 +88,7 @@ def _inputs_table(kind: str, pedigree: Mapping[str, Any]) -> str:
         (
             _shown(model["path"]) + (f" ({model['role']})" if "role" in model else ""),
             "by layer" if "layers" in pedigree else _coefficient(model),
-            f"`{model['digest'][:16]}`",
+            f"`{shortened(model['digest'])}`",
         )
         for model in pedigree["models"]
     ]

@@ -16,7 +16,7 @@ from stockpot.disk_merging.origins import Origin, TensorInputs
 from stockpot.disk_merging.vocabulary.rows import ABSENT, Rows
 from stockpot.errors import InputError
 from stockpot.merging.runs import MOST_ENTRIES
-from stockpot.storage.digests import FileState
+from stockpot.storage.digests import Algorithm, FileState
 from stockpot.storage.weights.safetensors_format import StoredTensor
 from stockpot.storage.weights.sources import Source
 from stockpot.storage.weights.tensor_names import token_axis
@@ -225,7 +225,6 @@ class AlignedSource(Source):
         """The states of the files that the digest covers."""
         return self.origin.source.states
 
-    @cached_property
-    def digest(self) -> str:
-        """The digest of the model, hex."""
-        return self.origin.source.digest
+    def digest_by(self, algorithm: Algorithm) -> str:
+        """Return the digest of the model."""
+        return self.origin.source.digest_by(algorithm)

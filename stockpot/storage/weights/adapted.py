@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from stockpot.errors import InputError
-from stockpot.storage.digests import FileState, file_state, joint_digest
+from stockpot.storage.digests import Algorithm, FileState, file_state, joint_digest
 from stockpot.storage.weights.adapter_config import CONFIG
 from stockpot.storage.weights.adapters import Adapter, LowRank
 from stockpot.storage.weights.safetensors_format import StoredTensor
@@ -79,10 +78,10 @@ class AdaptedSource(Source):
         own = file_state(self.adapter.path / CONFIG)
         return [*self.adapter.weights.states, *self.base.states, own]
 
-    @cached_property
-    def digest(self) -> str:
-        """Joint SHA-256 of the adapter and the base, hex."""
-        return joint_digest([self.adapter.digest, self.base.digest])
+    def digest_by(self, algorithm: Algorithm) -> str:
+        """Return the joint digest of the adapter and the base."""
+        digests = [self.adapter.digest_by(algorithm), self.base.digest_by(algorithm)]
+        return joint_digest(digests, algorithm)
 
     def _before(self, name: str) -> tuple[Source, str]:
         """Return the source of a tensor before the change, and its name in that source."""

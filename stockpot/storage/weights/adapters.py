@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from stockpot.errors import InputError
-from stockpot.storage.digests import file_digest, joint_digest
+from stockpot.storage.digests import Algorithm, files_digest, joint_digest
 from stockpot.storage.weights.adapter_config import CONFIG, AdapterConfig, read_config
 from stockpot.storage.weights.safetensors_format import StoredTensor
 from stockpot.storage.weights.sources import Source, open_files
@@ -64,10 +63,15 @@ class Adapter:
     changes: Mapping[str, LowRank]
     replaced: Mapping[str, str]
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        """Joint SHA-256 of its configuration and weights, hex."""
-        return joint_digest([file_digest(self.path / CONFIG), self.weights.digest])
+        """The digest of the adapter in new pedigrees."""
+        return self.digest_by("blake3")
+
+    def digest_by(self, algorithm: Algorithm) -> str:
+        """Return the joint digest of its configuration and weights."""
+        config = files_digest([self.path / CONFIG], algorithm)
+        return joint_digest([config, self.weights.digest_by(algorithm)], algorithm)
 
     def stored(self, name: str) -> StoredTensor:
         """Return dtype, shape and position of a factor."""

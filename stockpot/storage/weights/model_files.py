@@ -146,7 +146,7 @@ def digest_ahead(models: Iterable[Path]) -> None:
     """Start to digest the weights of models; unreadable ones are reported when they are opened."""
     for path in models:
         with suppress(InputError, OSError):
-            digest_in_background(locate_weights(path))
+            digest_in_background(locate_weights(path), "blake3")
 
 
 def _is_file_name(name: object) -> bool:

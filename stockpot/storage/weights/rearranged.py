@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from stockpot.storage.digests import FileState
+from stockpot.storage.digests import Algorithm, FileState
 from stockpot.storage.weights.safetensors_format import StoredTensor
 from stockpot.storage.weights.sources import Source
 
@@ -74,10 +74,9 @@ class RearrangedSource(Source):
         """The states of the files that the digest covers."""
         return self.inner.states
 
-    @cached_property
-    def digest(self) -> str:
-        """The digest of the model as it was opened, hex."""
-        return self.inner.digest
+    def digest_by(self, algorithm: Algorithm) -> str:
+        """Return the digest of the model as it was opened."""
+        return self.inner.digest_by(algorithm)
 
     @cached_property
     def _starts(self) -> dict[str, list[int]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stockpot.errors import InputError
-from stockpot.storage.digests import FileState, file_state, files_digest, map_file
+from stockpot.storage.digests import Algorithm, FileState, file_state, files_digest, map_file
 from stockpot.storage.weights.components import stem_of, weight_folders
 from stockpot.storage.weights.foreign_formats import refuse_foreign
 from stockpot.storage.weights.model_files import index_of, locate_weights, read_index
@@ -87,10 +86,14 @@ class Source:
         """The states of the files that the digest covers; no file is read."""
         return [file_state(file) for file in self.files]
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        """SHA-256 of the weight files' digests, or of the one file; hex."""
-        return files_digest(self.files)
+        """The digest of the model in new pedigrees."""
+        return self.digest_by("blake3")
+
+    def digest_by(self, algorithm: Algorithm) -> str:
+        """Return the digest of the one weight file, or of the digests of all."""
+        return files_digest(self.files, algorithm)
 
     def _map(self, file: Path) -> Tensor:
         if file not in self._maps:

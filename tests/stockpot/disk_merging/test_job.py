@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -186,6 +188,21 @@ def test_the_pedigree_in_the_header_makes_the_same_bytes_again(merge: Merge, fol
 
     assert (pedigree["method"], pedigree["seed"]) == ("linear", 3)
     assert [model["coefficient"] for model in pedigree["models"]] == [1.0, 0.25]
+    first, second = (folder / name / "model.safetensors" for name in ("merged", "again"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_pedigree_with_the_digests_of_earlier_versions_makes_the_same_bytes_again(
+    job: Callable[..., MergeJob], folder: Path
+) -> None:
+    text = "method: dare_linear\nmodels: [b]\nbase: a"  # whose draws depend on the digests
+    replace(job(text), algorithm="sha256").run(lambda _bytes: None)
+
+    again = MergeJob.rebuilding(folder / "merged", folder / "again", folder)
+    again.run(lambda _bytes: None)
+
+    sha256 = hashlib.sha256((folder / "b" / "model.safetensors").read_bytes()).hexdigest()
+    assert read_pedigree(folder / "merged")["models"][0]["digest"] == sha256
     first, second = (folder / name / "model.safetensors" for name in ("merged", "again"))
     assert first.read_bytes() == second.read_bytes()
 

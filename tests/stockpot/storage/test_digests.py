@@ -86,4 +86,4 @@ def test_whoever_waits_for_a_digest_gets_any_error_of_the_thread_that_reads(
     monkeypatch.setattr(digests, "map_file", truncated_meanwhile)
 
     with pytest.raises(ValueError, match="cannot mmap an empty"):
-        digests._started(files[0]).result(timeout=20)
+        digests._started(files[0], "sha256").result(timeout=20)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from stockpot.errors import InputError
 from stockpot.storage.digests import files_digest
@@ -47,25 +48,28 @@ def test_one_file_is_its_sha_256_and_several_are_that_of_theirs(tmp_path: Path) 
     first, second = _written(tmp_path / "1", content), _written(tmp_path / "2", b"")
     digests = [hashlib.sha256(content).hexdigest(), hashlib.sha256(b"").hexdigest()]
 
-    assert files_digest([first]) == digests[0]
-    assert files_digest([first, second]) == hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    assert files_digest([first], "sha256") == digests[0]
+    assert (
+        files_digest([first, second], "sha256")
+        == hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    )
 
 
 def test_a_digest_begun_ahead_is_not_that_of_a_file_that_changed_since(tmp_path: Path) -> None:
     file = _written(tmp_path / "model.safetensors", b"before")
     digest_ahead([tmp_path])
-    assert files_digest([file]) == hashlib.sha256(b"before").hexdigest()
+    assert files_digest([file], "blake3") == f"blake3:{blake3(b'before').hexdigest()}"
 
     _written(file, b"and after")
 
-    assert files_digest([file]) == hashlib.sha256(b"and after").hexdigest()
+    assert files_digest([file], "blake3") == f"blake3:{blake3(b'and after').hexdigest()}"
 
 
 def test_what_is_not_there_is_left_to_who_opens_it(tmp_path: Path) -> None:
     digest_ahead([tmp_path / "none", tmp_path])
 
     with pytest.raises(FileNotFoundError):
-        files_digest([tmp_path / "none"])
+        files_digest([tmp_path / "none"], "blake3")
 
 
 def test_an_error_elsewhere_does_not_wait_for_a_digest(tmp_path: Path) -> None:

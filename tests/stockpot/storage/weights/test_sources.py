@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from blake3 import blake3
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -172,12 +173,16 @@ def test_pickled_parameters_and_strided_tensors_are_plain_tensors(tmp_path: Path
 
 def test_the_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
     folder = _save_shards(tmp_path / "model", _state(), 2)
-    digests = [
-        hashlib.sha256((folder / f"part-{n}.safetensors").read_bytes()).hexdigest() for n in (0, 1)
-    ]
+    contents = [(folder / f"part-{n}.safetensors").read_bytes() for n in (0, 1)]
+    digests = [f"blake3:{blake3(content).hexdigest()}" for content in contents]
+    older = [hashlib.sha256(content).hexdigest() for content in contents]
 
-    assert open_source(folder / "part-0.safetensors").digest == digests[0]
-    assert open_source(folder).digest == hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    part, whole = open_source(folder / "part-0.safetensors"), open_source(folder)
+
+    assert part.digest == digests[0]
+    assert whole.digest == f"blake3:{blake3(chr(10).join(digests).encode()).hexdigest()}"
+    assert part.digest_by("sha256") == older[0]
+    assert whole.digest_by("sha256") == hashlib.sha256("\n".join(older).encode()).hexdigest()
 
 
 WRITES = """
@@ -291,8 +296,8 @@ def test_pickled_shards_are_read_by_their_index_as_weights_alone(tmp_path: Path)
 
     assert _bits(_read(source)) == _bits(_state())
     assert [file.name for file in source.files] == ["pytorch_model-0.bin", "pytorch_model-1.bin"]
-    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in source.files]
-    assert source.digest == hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    digests = [f"blake3:{blake3(file.read_bytes()).hexdigest()}" for file in source.files]
+    assert source.digest == f"blake3:{blake3(chr(10).join(digests).encode()).hexdigest()}"
 
 
 def test_safetensors_come_before_pickled_shards(tmp_path: Path) -> None:
