@@ -203,7 +203,9 @@ def main() -> None:
         _fail("Failed", error, code=1)
     except SystemExit as end:  # what typer makes of a KeyboardInterrupt
         if end.code == 130:
-            ERR.print("[yellow]Interrupted. The same command continues where this one stopped.")
+            ERR.print(
+                "Interrupted. The same command continues where this one stopped.", style="yellow"
+            )
             # All that the run started has ended. At a normal exit Prefect would try for a minute to
             # send its last events to the server, which has ended too.
             with suppress(OSError):  # whoever read the output, such as `head`, has ended first

@@ -49,7 +49,7 @@ def compare(
     path = out or plan.project.results / "compare.html"
     write_text(path, render_comparison(compared))
     _show(compared)
-    OUT.print(f"\nPage: [bold]{path}[/bold]", soft_wrap=True)
+    OUT.print(f"\nPage: {path}", soft_wrap=True)
 
 
 def _finished(plan: Plan, run: str) -> FinishedRun:
@@ -73,7 +73,7 @@ def _show(compared: Runs) -> None:
 
     OUT.print()
     OUT.print(terminal_table(compared))
-    OUT.print(f"\n{run_headline(compared)}", markup=False)
+    OUT.print(f"\n{run_headline(compared)}")
     for verdict in run_verdicts(compared):
         if verdict.outcome is None:
-            OUT.print(f"  {verdict.sentence}", markup=False)
+            OUT.print(f"  {verdict.sentence}")

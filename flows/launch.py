@@ -74,7 +74,7 @@ def _record_in_dvc(
     plan: Plan, overrides: Sequence[str], stages: Sequence[str], console: Console
 ) -> None:
     if objection := record_in_dvc(plan, overrides, stages):
-        console.print(f"[yellow]{objection}")
+        console.print(objection, style="yellow", markup=False)
 
 
 def _run(

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 from rich.table import Table
+from rich.text import Text
 
 from flows.options import Force
 from flows.terminal import ERR, OUT
@@ -208,8 +208,10 @@ def inspect(
         _show_matrix(f"cosine between {what}", compared.cosines)
         _show_matrix(f"share of equal signs in {what}", compared.sign_agreement)
     for finding in findings:
-        text = escape(finding.text)
-        OUT.print(f"[red]✗ {text}" if finding.is_obstacle else f"- {text}")
+        if finding.is_obstacle:
+            OUT.print(f"✗ {finding.text}", style="red")
+        else:
+            OUT.print(f"- {finding.text}")
     if any(finding.is_obstacle for finding in findings):
         OUT.print("These models cannot be merged as they are.")
     else:
@@ -220,7 +222,10 @@ def _show_matrix(title: str, values: list[list[float]]) -> None:
     """Print a heat map; higher values are greener."""
     table = Table("", *map(str, range(len(values))), title=title, title_justify="left")
     for number, row in enumerate(values):
-        cells = [f"[on rgb(0,{int(110 * max(value, 0.0))},40)] {value:5.2f} " for value in row]
+        cells = [
+            Text(f" {value:5.2f} ", style=f"on rgb(0,{int(110 * max(value, 0.0))},40)")
+            for value in row
+        ]
         table.add_row(str(number), *cells)
     OUT.print(table)
 
@@ -251,7 +256,7 @@ def _show_forecast(job: MergeJob) -> None:
 
 def _show_notes(notes: Sequence[str]) -> None:
     for note in notes:
-        OUT.print(f"- {note}", markup=False)
+        OUT.print(f"- {note}")
 
 
 def _show_methods() -> None:

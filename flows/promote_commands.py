@@ -39,9 +39,9 @@ def promote(
     with hold_run_lock(plan.project, ERR):
         tracker = open_tracker(plan)
         if rollback:
-            OUT.print(roll_back(tracker.registry(registered_name(plan))), markup=False)
+            OUT.print(roll_back(tracker.registry(registered_name(plan))))
             return
         device = choose_devices(plan.experiment.run.devices, plan.experiment.run.workers)[0]
         judge = partial(judge_challenge, device=device)
         made = challenge_champion(plan, tracker, model, judge)
-        OUT.print(made.sentence, markup=False)
+        OUT.print(made.sentence)

@@ -92,4 +92,4 @@ def _show(reproduction: Reproduction) -> None:
         changes = reproduction.changes or ("nothing that was recorded",)
         lines += ["  Changes since then:", *(f"  - {change}" for change in changes)]
     for line in lines:
-        OUT.print(line, markup=False, soft_wrap=True)
+        OUT.print(line, soft_wrap=True)

@@ -109,4 +109,4 @@ def _show(manifest: Mapping[str, Any]) -> None:
         f"\nOn tasks not learned yet: {kept['transfer']:.3f} (the base {kept['base_transfer']:.3f})"
         f"; forgotten: {kept['forgetting']:.3f}; on all tasks at the end: {kept['last']:.3f}"
     )
-    OUT.print("Result: [bold]results/sequence.json[/bold]")
+    OUT.print("Result: results/sequence.json")

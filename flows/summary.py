@@ -35,15 +35,16 @@ def show_results(plan: Plan, stages: Sequence[str], console: Console, *, worked:
         for name, finding in findings.items():
             text = f"  {name.replace('_', ' ')}: {finding['sentence']}"
             console.print(text, markup=False)
-        console.print(f"\nNext: [bold]stockpot {_NEXT[stages[0]]}[/bold]")
+        console.print(f"\nNext: [bold]stockpot {_NEXT[stages[0]]}[/bold]", markup=True)
         return
     results = load_results(plan.project.root)
     show_findings(results, console)
-    console.print("\nReport: [bold]results/report.html[/bold]")
+    console.print("\nReport: [bold]results/report.html[/bold]", markup=True)
     console.print(
         "Next:   [bold]stockpot ui[/bold]                      compare the soups in MLflow\n"
         "        [bold]stockpot run --set sweep.size=20[/bold]  add ingredients to the sweep\n"
         "        edit params.yaml and [bold]stockpot run[/bold] again, or [bold]dvc repro[/bold]",
+        markup=True,
     )
 
 
@@ -72,7 +73,8 @@ def show_status(plan: Plan, console: Console) -> None:
     for imports in plan.imports.values():
         for line in imports.listed():
             console.print(f"  {line}", markup=False)
-    console.print("\nNext: [bold]stockpot run[/bold]" if stale else "\nEverything is up to date.")
+    following = "Next: [bold]stockpot run[/bold]" if stale else "Everything is up to date."
+    console.print(f"\n{following}", markup=True)
 
 
 def _counted(plan: Plan, stage: str) -> str:

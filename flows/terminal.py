@@ -4,4 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-OUT, ERR = Console(highlight=False), Console(stderr=True, highlight=False)
+# No markup unless a call asks for it: in "pip install 'stockpot[text]'", in a path, or in a line of
+# YAML that is quoted, rich would take the part in brackets for a style.
+OUT = Console(highlight=False, markup=False)
+ERR = Console(stderr=True, highlight=False, markup=False)

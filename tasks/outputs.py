@@ -31,4 +31,4 @@ def adopt(stage: str) -> None:
     session = current_session()
     if objection := record_in_dvc(session.plan, session.overrides, [stage]):
         get_run_logger().warning(objection)
-        session.console.print(f"[yellow]{objection}")
+        session.console.print(objection, style="yellow", markup=False)

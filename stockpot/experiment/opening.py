@@ -71,7 +71,9 @@ def hold_run_lock(project: Project, console: Console) -> AbstractContextManager[
         project.state / "run.lock",
         " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         lambda holder: console.print(
-            f"[yellow]Another run has this project: {holder}. Waiting for it to end."
+            f"Another run has this project: {holder}. Waiting for it to end.",
+            style="yellow",
+            markup=False,
         ),
     )
 

@@ -343,3 +343,18 @@ def test_a_quantised_model_is_refused_by_every_command(stockpot: Stockpot, folde
 
         assert code == 2
         assert "quantised in AWQ (tensor 'w.qweight')" in " ".join(text.split())
+
+
+def test_errors_and_results_show_brackets_as_they_are(stockpot: Stockpot, folder: Path) -> None:
+    (folder / "a.safetensors").rename(folder / "a[v2].safetensors")
+    (folder / "merge.yaml").write_text("method: linear\nmodels: ['a[v2].safetensors', '[/b]']")
+
+    missing = stockpot("merge", "merge.yaml", "merged")
+    (folder / "merge.yaml").write_text("method: linear\nmodels: ['a[v2].safetensors']")
+    merged = stockpot("merge", "merge.yaml", "merged[v3]")
+
+    assert missing[0] == 2
+    assert "[/b]: no such file" in missing[1]
+    assert merged[0] == 0, merged[1]
+    assert "Next: stockpot explain merged[v3]" in merged[1]
+    assert "a[v2].safetensors" in stockpot("explain", "merged[v3]")[1]
