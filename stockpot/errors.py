@@ -26,5 +26,11 @@ def unknown_name(kind: str, name: str, choices: Iterable[str]) -> InputError:
 
 def nearest_hint(name: str, choices: Iterable[str]) -> str:
     """Return the suggestion of the nearest name, to append to a message; empty if none is near."""
-    nearest = difflib.get_close_matches(name, sorted(choices), n=1)
+    known = sorted(choices)
+    parts = [choice for choice in known if choice in name.split("_")]  # base in base_model
+    nearest = (
+        difflib.get_close_matches(name, known, 1, cutoff=0.8)
+        or parts
+        or difflib.get_close_matches(name, known, 1)
+    )
     return f"; did you mean {nearest[0]!r}?" if nearest else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -14,7 +14,13 @@ from stockpot.errors import InputError, nearest_hint, unknown_name
 
 
 class Section(BaseModel):
-    """Base class of all sections: frozen, and unknown keys are errors."""
+    """Base class of all sections: frozen, and unknown keys are errors.
+
+    Attributes:
+        also_called: fields by the names that they have elsewhere, which are suggested.
+    """
+
+    also_called: ClassVar[Mapping[str, str]] = {}
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, serialize_by_alias=True
@@ -52,6 +58,7 @@ _WORDING = {
     "^(Input|List|String|Value) should ": "must ",
     "^Unable to extract tag using discriminator": "must have the field",
     "be a valid dictionary.*": "be a mapping",
+    " after validation, not [0-9]+$": "",
 }
 
 
@@ -105,7 +112,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path.name}: not readable as YAML: nested too deeply, or a part of itself"
         ) from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or an invalid date
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path.name}: is not UTF-8 ({error.reason}); save it as UTF-8") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: an invalid date
         raise InputError(f"{path.name}: not readable as YAML: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path.name}: must be a mapping of sections, got {content!r}")
@@ -133,8 +142,13 @@ def _describe_all(
     """Describe each error: the place in the file, the rule, and the value that was found."""
     rules: dict[tuple[str, str], list[str]] = {}
     hints: dict[tuple[str, str], str] = {}
-    for detail in error.errors(include_url=False):
-        place = _place_in_file(detail["loc"], content, kind)
+    placed = [
+        (_place_in_file(detail["loc"], content, kind), detail)
+        for detail in error.errors(include_url=False)
+    ]
+    for place, detail in placed:
+        if any(_is_nearer(other, place, detail["type"]) for other in placed):
+            continue
         rule, found = _rule_and_found(detail, place, kind)
         line = (".".join(map(str, place)) or "the file", found)
         rules.setdefault(line, []).append(rule)
@@ -142,9 +156,21 @@ def _describe_all(
             hints[line] = nearest_hint(str(detail["input"]), _quoted(detail["ctx"]["expected"]))
     # A field of several allowed types has one error per type: the rules are alternatives.
     return [
-        f"{where}: {' or '.join(rules[where, found])}{found}{hints.get((where, found), '')}"
+        f"{where}: {' or '.join(dict.fromkeys(rules[where, found]))}{found}"
+        f"{hints.get((where, found), '')}"
         for where, found in rules
     ]
+
+
+def _is_nearer(other: tuple[Place, Mapping[str, Any]], place: Place, error: str) -> bool:
+    """Return whether another error is what the user got wrong, not this one on a type.
+
+    Where a field has several allowed types, the types that were not meant have errors too.
+    """
+    where, detail = other
+    is_inside = len(where) > len(place) and where[: len(place)] == place
+    is_on_value = where == place and detail["type"] in ("value_error", "finite_number")
+    return error.endswith("_type") and (is_inside or is_on_value)
 
 
 def _rule_and_found(
@@ -156,8 +182,11 @@ def _rule_and_found(
     match detail["type"]:
         case "extra_forbidden":
             # Another member of a union may have the field, but not this one.
-            fields = _fields_at(place, kind) - {str(place[-1])}
-            return str(unknown_name("field", str(place[-1]), fields)), ""
+            name, fields = str(place[-1]), _fields_at(place, kind) - {str(place[-1])}
+            for section in _sections_at(place, kind):
+                if meant := section.also_called.get(name):
+                    return f"unknown field {name!r}; here it is {meant!r}", ""
+            return str(unknown_name("field", name, fields)), ""
         case "union_tag_invalid":
             field, choices = context["discriminator"].strip("'"), _quoted(context["expected_tags"])
             return str(unknown_name(field, context["tag"], choices)), ""
@@ -200,12 +229,18 @@ def _place_in_file(location: Iterable[int | str], content: Any, kind: type[Secti
 
 def _fields_at(place: Place, kind: type[Section]) -> set[str]:
     """List the fields of the section that holds `place`."""
+    sections = _sections_at(place, kind)
+    return {field.alias or name for s in sections for name, field in s.model_fields.items()}
+
+
+def _sections_at(place: Place, kind: type[Section]) -> list[type[Section]]:
+    """Return the section that holds `place`, or the members of a union of sections."""
     sections = [kind]
     for part in place[:-1]:
         if isinstance(part, str):
             fields = [s.model_fields[part] for s in sections if part in s.model_fields]
             sections = [inner for field in fields for inner in _sections_in(field.annotation)]
-    return {field.alias or name for s in sections for name, field in s.model_fields.items()}
+    return sections
 
 
 def _sections_in(annotation: Any) -> list[type[Section]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -87,11 +86,10 @@ def compare_weights(sources: Sequence[Source], base: Source | None = None) -> We
     agreeing = torch.zeros(size, size, dtype=torch.float64)
     num_elements = 0
     heads: dict[str, Tensor] = {}
-    is_equal = dict.fromkeys(itertools.combinations(range(size), 2), True)
+    same_as = [0] * size  # the first model that is equal in what has been read
     for name in _shared(sources, base):
         rows = torch.stack([source.read(name).reshape(-1).float() for source in sources])  # (M, P)
-        for one, other in is_equal:
-            is_equal[one, other] &= bool(torch.equal(rows[one], rows[other]))
+        same_as = _split_groups(same_as, rows)
         if is_head(name) and rows.shape[1] > 1:
             heads[name] = cosines_of((rows @ rows.T).double())
         if base is not None:
@@ -100,10 +98,11 @@ def compare_weights(sources: Sequence[Source], base: Source | None = None) -> We
         signs = rows.sign()
         agreeing += torch.stack([(signs == row).sum(dim=1) for row in signs]).double()
         num_elements += rows.shape[1]
+    groups = [[n for n in range(size) if same_as[n] == first] for first in sorted({*same_as})]
     findings = [
-        Finding(f"models {one} and {other} are equal: one of them counts twice")
-        for (one, other), equal in is_equal.items()
-        if equal
+        Finding(equal_models([f"model {number}" for number in group]))
+        for group in groups
+        if len(group) > 1
     ]
     findings += other_starts(heads)
     return WeightComparison(
@@ -127,6 +126,31 @@ def other_starts(heads: Mapping[str, Tensor]) -> Iterator[Finding]:
                 "fine-tuned from the same initialisation, so its average is meaningless",
                 is_obstacle=True,
             )
+
+
+def equal_models(names: Sequence[str]) -> str:
+    """Say that models are equal."""
+    return f"equal models: {some_of(names)}; their weights count {len(names)} times"
+
+
+def _split_groups(same_as: Sequence[int], rows: Tensor) -> list[int]:
+    """Return the first equal model of each; `same_as` is that in the tensors before.
+
+    Args:
+        same_as: M indices of models.
+        rows: (M, P), one tensor of all models.
+    """
+    firsts: list[int] = []
+    for number, before in enumerate(same_as):
+        alike = (
+            one
+            for one in range(number)
+            if firsts[one] == one
+            and same_as[one] == before
+            and torch.equal(rows[one], rows[number])
+        )
+        firsts.append(next(alike, number))
+    return firsts
 
 
 def some_of(names: Sequence[str]) -> str:

@@ -247,7 +247,9 @@ class MergeJob(RecordedMerge):
         if self.file.layers:
             return []  # several slices may come from one model
         ids, base = map(id_of, self.sources), self.base and id_of(self.base)
-        return equal_inputs([*ids], base, has_task_vectors=METHODS[self.file.method].takes_base)
+        takes_base = METHODS[self.file.method].takes_base
+        names = [shown_name(source.path) for source in self.sources]
+        return equal_inputs(names, [*ids], base, has_task_vectors=takes_base)
 
     @cached_property
     def companions(self) -> Companions | None:

@@ -96,6 +96,13 @@ _NOT_OF_PATCHES = ("masks", "dtype", "config_from", "chat_template")
 class MergeFile(Exceptions):
     """One merge, in stockpot's own format."""
 
+    also_called = {  # noqa: RUF012 (a class variable of Section)
+        "base_model": "base",
+        "parameters": "options",
+        "out_dtype": "dtype",
+        "random_seed": "seed",
+    }
+
     method: str = Field(description="merge method; `stockpot merge --methods` lists them")
     models: list[ModelEntry | str] | None = Field(None, min_length=1, description="merged whole")
     layers: list[LayersEntry] = Field(

@@ -63,6 +63,8 @@ corrupted data; a file of signatures."""
 class ModelEntry(Section):
     """One model that is merged."""
 
+    also_called = {"model": "path", "weight": "coefficient", "parameters": "options"}  # noqa: RUF012
+
     path: str = Field(
         description="a folder, a .safetensors file, a file of PyTorch weights; or model+adapter"
     )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 
 import torch
 
 from stockpot.disk_merging.configs.differences import compare_models
-from stockpot.disk_merging.inspection import other_starts, some_of
+from stockpot.disk_merging.inspection import equal_models, other_starts, some_of
 from stockpot.disk_merging.plan import TensorPlan
 from stockpot.merging.methods.inner_products import cosines_of
 from stockpot.storage.weights.hub_origins import shown_name
@@ -35,26 +34,24 @@ def exceptions_taken(plans: Sequence[TensorPlan], unused: Mapping[str, str]) -> 
 
 
 def equal_inputs(
-    ids: Sequence[object], base: object | None, *, has_task_vectors: bool
+    names: Sequence[str], ids: Sequence[object], base: object | None, *, has_task_vectors: bool
 ) -> list[str]:
     """List models that are equal to each other or to the base.
 
     Args:
+        names: one per model.
         ids: one per model: paths or digests.
         base: the base's id; None without a base.
         has_task_vectors: whether the method merges differences from the base.
     """
-    pairs = itertools.combinations(enumerate(ids), 2)
-    notes = [
-        f"models {one} and {other} are equal: one of them counts twice"
-        for (one, first), (other, second) in pairs
-        if first == second
-    ]
-    if base is not None and has_task_vectors:
+    groups: dict[object, list[str]] = {}
+    for name, own in zip(names, ids, strict=True):
+        groups.setdefault(own, []).append(name)
+    notes = [equal_models(group) for group in groups.values() if len(group) > 1]
+    if base in groups and has_task_vectors:
         notes += [
-            f"model {number} is the base: its task vector is 0, which dilutes the average"
-            for number, own in enumerate(ids)
-            if own == base
+            f"{name} is the base: its task vector is 0, which dilutes the average"
+            for name in dict.fromkeys(groups[base])
         ]
     return notes
 
@@ -78,19 +75,23 @@ def different_configs(models: Sequence[Source]) -> list[str]:
 
 
 def different_dtypes(plans: Sequence[TensorPlan]) -> list[str]:
-    """List the number formats that differ from those of the output's model."""
+    """List the tensors whose number format differs between models, with the output's."""
     names_of: dict[tuple[str, ...], list[str]] = {}
     for plan in plans:
-        own = plan.reference
+        models: dict[torch.dtype, list[str]] = {}
         for origin in plan.origins:
-            pair = [one.source.output_dtype(one.name) for one in (own, origin)]
-            if pair[0] != pair[1]:
-                shown = (str(dtype).removeprefix("torch.") for dtype in pair)
-                names_of.setdefault((own.model, origin.model, *shown), []).append(plan.name)
+            models.setdefault(origin.source.output_dtype(origin.name), []).append(origin.model)
+        if len(models) > 1:
+            held = [f"{_shown(dtype)} in {some_of(owners)}" for dtype, owners in models.items()]
+            names_of.setdefault((", ".join(held), _shown(plan.type[0])), []).append(plan.name)
     return [
-        f"{some_of(names)}: {dtype} in {model}, {own} in {reference}: merged in the wider format"
-        for (reference, model, own, dtype), names in names_of.items()
+        f"{some_of(names)}: {held}: merged in the widest, stored in {stored}"
+        for (held, stored), names in names_of.items()
     ]
+
+
+def _shown(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def unused_tensors(plans: Sequence[TensorPlan], models: Sequence[Source]) -> dict[str, str]:

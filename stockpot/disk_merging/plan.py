@@ -109,7 +109,9 @@ def plan_merge(
     models = [*sources, *([] if base is None else [base])]
     named = stacked(layout.sliced, sources, base) if layout.sliced else same_named(sources, base)
     listed = with_tied_heads(named)
-    check_none_missing(listed, models, exceptions)
+    if not listed:
+        raise InputError(f"{sources[0].path}: has no tensors, nor have the other models")
+    check_none_missing(listed, exceptions)
     if layout.rows is not None:
         listed = [aligned(inputs, layout.rows, models) for inputs in listed]
     plans = [

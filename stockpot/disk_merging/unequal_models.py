@@ -7,39 +7,47 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
 
+from stockpot.disk_merging.inspection import some_of
 from stockpot.disk_merging.merge_file import Exceptions
 from stockpot.disk_merging.origins import Origin, TensorInputs
 from stockpot.errors import InputError
 from stockpot.storage.weights.naming import rename_hint
-from stockpot.storage.weights.sources import Source
 from stockpot.storage.weights.tensor_names import has_vocabulary_rows
 
 
-def check_none_missing(
-    listed: Sequence[TensorInputs], models: Sequence[Source], exceptions: Exceptions
-) -> None:
+def check_none_missing(listed: Sequence[TensorInputs], exceptions: Exceptions) -> None:
     """Refuse models that lack tensors, unless a rule allows it.
 
     Raises:
         InputError: with the first model that differs, and some of the tensors.
     """
-    number_of = {id(model): number for number, model in reversed([*enumerate(models)])}
-    differing: dict[tuple[int, int], list[str]] = {}
-    for inputs in listed:
-        lacking = [origin for origin in inputs.origins if not origin.exists]
-        if exceptions.missing != "error" or not lacking or _is_excluded(inputs, exceptions):
-            continue
-        first = inputs.inputs[0]
-        other = inputs.reference if not first.exists else lacking[0]
-        pair = number_of[id(other.source)], number_of[id(first.source)]
-        differing.setdefault(pair, []).append(inputs.name)
-    for (number, first_number), names in differing.items():
-        hint = rename_hint(models[number], models[first_number])
-        raise InputError(
-            f"model {number}: tensors {sorted(names)[:3]} are not in both it and model "
-            f"{first_number}; merge models of one base, or set `missing: skip` or `base`, or "
-            "`exclude`" + (f"; {hint}" if hint else "")
-        )
+    incomplete = [
+        inputs
+        for inputs in listed
+        if not all(origin.exists for origin in inputs.origins)
+        and not _is_excluded(inputs, exceptions)
+    ]
+    if exceptions.missing != "error" or not incomplete:
+        return
+    one, other = _that_differ(incomplete[0])
+    lacked = sorted(
+        inputs.name
+        for inputs in incomplete
+        if [origin.model for origin in _that_differ(inputs)] == [one.model, other.model]
+    )
+    remedy = "merge models of one base, or set `missing: skip` or `base`, or `exclude`"
+    if len(incomplete) > len(listed) / 2:
+        remedy = "most names differ: these are models of different architectures"
+    hint = rename_hint(other.source, one.source)
+    raise InputError(
+        f"{one.model}: lacks {some_of(lacked)}, which {other.model} has; {remedy}"
+        + (f"; {hint}" if hint else "")
+    )
+
+
+def _that_differ(inputs: TensorInputs) -> tuple[Origin, Origin]:
+    """Return a model that lacks a tensor, and one that has it."""
+    return next(origin for origin in inputs.origins if not origin.exists), inputs.reference
 
 
 def matched(inputs: TensorInputs, exceptions: Exceptions) -> TensorInputs | None:
@@ -66,7 +74,7 @@ def matched(inputs: TensorInputs, exceptions: Exceptions) -> TensorInputs | None
         return _copied(inputs, first, without) if first.exists else None
     if inputs.base is not None and not inputs.base.exists:
         raise InputError(
-            f"tensor {inputs.name!r}: {inputs.base.source.path} lacks it, so there is no "
+            f"tensor {inputs.name!r}: {inputs.base.model} lacks it, so there is no "
             "difference from the base; list it in `exclude`, or set `missing: base`"
         )
     return _of_one_shape(inputs, exceptions, f"{without} and takes no part")
@@ -94,11 +102,12 @@ def _of_one_shape(inputs: TensorInputs, exceptions: Exceptions, note: str) -> Te
         return _copied(inputs, reference, other)
     if exceptions.mismatch == "skip":
         return _of_members(inputs, rest, note, f"{other} and takes no part")
-    number, one = next(iter(odd.items()))
+    one = next(iter(odd.values()))
+    padded = ", or `common` for padded vocabularies" if has_vocabulary_rows(inputs.name) else ""
     raise InputError(
-        f"tensor {inputs.name!r} of model {number}: has shape {one.stored.shape}, "
-        f"{reference.source.path} has {shape}; merge models of one base, or set `mismatch: skip` "
-        "or `base`, or `common` for padded vocabularies, or `exclude`"
+        f"tensor {inputs.name!r}: has shape {one.stored.shape} in {one.model}, {shape} in "
+        f"{reference.model}; merge models of one base, or set `mismatch: skip` or `base`{padded}, "
+        "or `exclude`"
     )
 
 

@@ -93,7 +93,7 @@ def test_a_dry_run_says_what_is_out_of_the_ordinary_and_writes_nothing(
     code, said = stockpot("merge", "merge.yaml", "merged", "--dry-run")
 
     assert code == 0, said
-    assert "- models 0 and 1 are equal: one of them counts twice" in said
+    assert "- equal models: a.safetensors, a.safetensors; their weights count 2 times" in said
     assert "Nothing was merged" in said
     assert not (folder / "merged").exists()
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from stockpot.yaml_files import parsed
+from stockpot.disk_merging.merge_file import MergeFile
+from stockpot.errors import InputError
+from stockpot.yaml_files import parsed, validated
 
 
 @pytest.mark.parametrize(
@@ -29,3 +31,32 @@ def test_numbers_with_an_exponent_need_no_point(text: str, expected: Any) -> Non
     found = parsed(f"x: [{text}]")["x"][0]
 
     assert (found, type(found)) == (expected, type(expected))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "models: [{path: a, coefficient: .nan}]",
+            "models.0.coefficient: must be a finite number, got nan",
+        ),
+        (
+            "models: [{path: a, coefficient: yes}]",
+            "models.0: coefficient must not be true or false, got true",
+        ),
+        ("models: []", "models: must have at least 1 item, got []"),
+        ("models: [{path: a, weight: 1}]", "models.0.weight: unknown field 'weight'; here it is "),
+        ("models: [a]\nbase_model: b", "base_model: unknown field 'base_model'; here it is 'base'"),
+        ("models: [a]\nbase_path: b", "; did you mean 'base'?"),
+    ],
+)
+def test_an_error_is_one_line_on_what_was_meant(text: str, expected: str) -> None:
+    content = {"method": "linear"} | parsed(text)
+
+    with pytest.raises(InputError) as caught:
+        validated(MergeFile, content, "m.yaml")
+
+    said = str(caught.value)
+    assert said.startswith("m.yaml: ")
+    assert expected in said
+    assert "\n" not in said

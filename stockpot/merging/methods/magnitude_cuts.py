@@ -135,7 +135,8 @@ def _cut(runs: Runs, model: int, bits_per_run: Sequence[NDArray[Any]], count: in
         in_run = int(np.count_nonzero(own == int(smallest)))
         if equal_ones <= in_run:
             run = runs.read(*bounds)
-            positions = (run.vectors[model].abs() == magnitude).nonzero()
+            # By bits, since NaN equals nothing; such a value is refused when its run is merged.
+            positions = (_bits(run.vectors[model]) == smallest).nonzero()
             return Cut(magnitude, run.start + int(positions[equal_ones - 1]))
         equal_ones -= in_run
     raise AssertionError("the smallest of the largest entries is one of them")

@@ -12,6 +12,7 @@ from stockpot.errors import InputError
 from stockpot.storage.weights.model_config import read_config
 
 _PART = r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9_])?"
+_ALIKE = re.compile(r"checkpoint-\d+|(model|pytorch_model|adapter_model)\.(safetensors|bin)")
 _REPOSITORY = re.compile(rf"{_PART}/{_PART}", re.ASCII)  # organisation/name
 
 
@@ -42,8 +43,12 @@ def repository(name: object) -> str | None:
 
 
 def shown_name(path: Path) -> str:
-    """Return the name of a model in messages: on the Hub if it is in a cache, else the path's."""
-    return cached_name(path) or path.name
+    """Return the name of a model in messages: on the Hub if it is in a cache, else the path's.
+
+    Names that writers give, such as checkpoint-500, are shown with the folder above them.
+    """
+    is_alike = _ALIKE.fullmatch(path.name)
+    return cached_name(path) or (f"{path.parent.name}/{path.name}" if is_alike else path.name)
 
 
 def _cache_folder(path: Path) -> Path | None:

@@ -118,7 +118,7 @@ def test_equal_models_are_found(saved: Saved) -> None:
 
     findings = compare_weights(sources).findings
 
-    assert findings[0].text == "models 0 and 2 are equal: one of them counts twice"
+    assert findings[0].text == "equal models: model 0, model 2; their weights count 2 times"
 
 
 def test_a_head_from_another_start_is_found_and_a_fine_tuned_one_is_not(saved: Saved) -> None:

@@ -6,8 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from stockpot.disk_merging.notes import equal_inputs
+from stockpot.errors import InputError
 from tests.support.merge_files import State, language_model, merge, read_job, save_model
 
 HEAD = "lm_head.weight"
@@ -38,7 +40,7 @@ def test_of_models_that_match_there_is_nothing_to_say(folder: Path) -> None:
 def test_a_model_that_stands_there_twice_is_said_before_anything_is_read(folder: Path) -> None:
     notes = read_job(folder, "method: linear\nmodels: [a, b, ./a]").notes
 
-    assert notes == ["models 0 and 2 are equal: one of them counts twice"]
+    assert notes == ["equal models: a, a; their weights count 2 times"]
 
 
 def test_a_copy_of_a_model_is_said_once_it_is_read(folder: Path) -> None:
@@ -47,14 +49,14 @@ def test_a_copy_of_a_model_is_said_once_it_is_read(folder: Path) -> None:
     merge(folder, "method: linear\nmodels: [a, copy]")
 
     card = (folder / "merged" / "README.md").read_text()
-    assert "- models 0 and 1 are equal: one of them counts twice" in card
+    assert "- equal models: a, copy; their weights count 2 times" in card
 
 
 def test_a_base_among_the_models_dilutes_task_vectors_alone(folder: Path) -> None:
     ties = read_job(folder, "method: ties\nmodels: [a, base]\nbase: base").notes
     linear = read_job(folder, "method: linear\nmodels: [a, base]\nbase: base").notes
 
-    assert ties == ["model 1 is the base: its task vector is 0, which dilutes the average"]
+    assert ties == ["base is the base: its task vector is 0, which dilutes the average"]
     assert linear == []
 
 
@@ -81,15 +83,37 @@ def test_many_tensors_of_one_exception_are_one_line(folder: Path) -> None:
     assert note.endswith(" and 3 more: excluded: copied from a")
 
 
-def test_every_pair_of_equal_inputs_is_said() -> None:
-    notes = equal_inputs(["x", "x", "y", "x"], "y", has_task_vectors=True)
+def test_equal_inputs_are_one_line_however_many() -> None:
+    names = [f"m{number}" for number in range(100)]
 
-    assert [note.split(" are")[0] for note in notes[:3]] == [
-        "models 0 and 1",
-        "models 0 and 3",
-        "models 1 and 3",
+    notes = equal_inputs(names, [0, 0, 1, 2, 2] + [0] * 95, 1, has_task_vectors=True)
+
+    assert notes == [
+        "equal models: m0, m1, m5 and 94 more; their weights count 97 times",
+        "equal models: m3, m4; their weights count 2 times",
+        "m2 is the base: its task vector is 0, which dilutes the average",
     ]
-    assert notes[3].startswith("model 2 is the base")
+
+
+def test_the_number_formats_of_all_models_are_one_line_with_the_output_s(folder: Path) -> None:
+    half = {name: tensor.bfloat16() for name, tensor in language_model(0).items()}
+    save_model(folder / "half", half)
+
+    [note] = read_job(folder, "method: linear\nmodels: [a, b]\nbase: half").notes
+
+    assert note.endswith(
+        "more: float32 in a, b, bfloat16 in half: merged in the widest, stored in bfloat16"
+    )
+
+
+def test_checkpoints_of_two_runs_are_told_apart_in_messages(folder: Path) -> None:
+    for run, state in [("one", fine_tuned(1)), ("two", fine_tuned(2) | {"x": torch.ones(2)})]:
+        (folder / run).mkdir()
+        save_model(folder / run / "checkpoint-500", state)
+    job = read_job(folder, "method: linear\nmodels: [one/checkpoint-500, two/checkpoint-500]")
+
+    with pytest.raises(InputError, match=r"^one/checkpoint-500: lacks x, which two/checkpoint-500"):
+        job.check()
 
 
 def test_an_output_inside_a_layer_is_no_head(tmp_path: Path) -> None:

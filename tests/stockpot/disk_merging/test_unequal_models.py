@@ -31,6 +31,8 @@ def folder(tmp_path: Path) -> Path:
     save_model(tmp_path / "less", without(language_model(2), UP))
     save_model(tmp_path / "more", language_model(3) | {"extra": torch.ones(3)})
     save_model(tmp_path / "wide", language_model(4) | {UP: torch.ones(5, 4)})
+    save_model(tmp_path / "other", {f"layer.{n}.kernel": torch.ones(4) for n in range(9)})
+    save_model(tmp_path / "empty", {})
     save_model(tmp_path / "padded", language_model(5, vocabulary=9))
     return tmp_path
 
@@ -40,17 +42,19 @@ def folder(tmp_path: Path) -> Path:
     [
         (
             "models: [a, b, less]",
-            r"model 2: tensors .*up_proj.* are not in both it and model 0.*`mi",
+            r"^less: lacks .*up_proj.*, which a has; .* `missing: skip`",
         ),
-        ("models: [less, a]", r"model 1: tensors .*up_proj.* are not in both it and model 0"),
-        ("models: [a, more]", r"model 1: tensors \['extra'\] are not in both.*`exclude`"),
-        ("models: [a, b]\nbase: less", r"model 2: tensors .*up_proj.* are not in both"),
+        ("models: [less, a]", "^less: lacks .*up_proj.*, which a has"),
+        ("models: [a, more]", "^a: lacks extra, which more has.*`exclude`"),
+        ("models: [a, b]\nbase: less", "^less: lacks .*up_proj.*, which a has"),
         (
             "models: [a, wide]",
-            r"of model 1: has shape \(5, 4\), .*a has \(4, 4\).*`mismatch: skip`",
+            r"has shape \(5, 4\) in wide, \(4, 4\) in a; .*`mismatch: skip` or `base`, or",
         ),
         ("models: [a, padded]", r"has shape \(9, 4\).*`common` for padded vocabularies"),
-        ("models: [a, wide]\nmismatch: common", r"of model 1: has shape \(5, 4\)"),
+        ("models: [a, wide]\nmismatch: common", r"has shape \(5, 4\) in wide"),
+        ("models: [a, other]", "other: lacks .* most names differ: .* different architectures$"),
+        ("models: [empty, empty]", "empty: has no tensors"),
         ("models: [a, b]\nbase: less\nmissing: skip", "less lacks it, so there is no difference"),
         (
             "models: [a, {path: less, coefficient: 2}, {path: b, coefficient: -1}]\nmissing: skip",

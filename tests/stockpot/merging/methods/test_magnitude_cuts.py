@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -138,3 +140,12 @@ def test_each_model_has_cuts_of_its_own_task_vector() -> None:
     cuts = find_cuts(Runs.of([first, second], base), [[1, 2], [1, 2]])
 
     assert cuts == [[Cut(3.0, 1), Cut(1.0, 0)], [Cut(3.0, 3), Cut(1.0, 2)]]
+
+
+@pytest.mark.parametrize("values", [[math.nan] * 4, [1.0, math.nan, -math.nan, 2.0]])
+def test_values_that_are_no_numbers_have_a_cut_as_they_are_refused_later(
+    values: list[float],
+) -> None:
+    ((cut,),) = find_cuts(Runs.of([torch.tensor(values)]), [[2]])
+
+    assert math.isnan(cut.magnitude)
