@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
@@ -112,25 +112,33 @@ def explain(model: Model) -> None:
     stockpot explain merged
     """
     from stockpot.disk_merging.merge_file import RULES
-    from stockpot.disk_merging.pedigree import read_pedigree
+    from stockpot.disk_merging.pedigree import listed_models, read_pedigree
 
     pedigree = read_pedigree(model)
     OUT.print(f"{model}: {pedigree['method']}, made by stockpot {pedigree['version']}")
     table = Table("", "model", "coefficient", "digest")
-    for number, each in enumerate(pedigree["models"], start=1):
-        role = each.get("role", str(number))
-        table.add_row(role, each["path"], str(each["coefficient"]), each["digest"])
-    if base := pedigree["base"]:
-        table.add_row("base", base["path"], "", base["digest"])
+    for place, each in listed_models(pedigree):
+        shown = each["path"] if "path" in each else f"merge: {each['merge']['method']}"
+        table.add_row(place, shown, str(each.get("coefficient", "")), each["digest"])
     OUT.print(table)
-    for each in pedigree["models"]:
+    for place, each in listed_models(pedigree):
+        if "merge" in each:
+            OUT.print(f"{place}: {_shown_recipe(each['merge'])}")
         if "options" in each:
-            OUT.print(f"options of {each['path']}: {each['options']}")
+            OUT.print(f"options of {each.get('path', place)}: {each['options']}")
     for part in pedigree.get("layers", []):
         OUT.print(f"layers: {part}")
     for name in ("output", "rank", "bits", "options", "seed", "dtype", *RULES[1:]):
         if name in pedigree:
             OUT.print(f"{name}: {pedigree[name]}")
+
+
+def _shown_recipe(pedigree: Mapping[str, Any]) -> str:
+    """Return the method and the settings of a merge within another one, in one line."""
+    from stockpot.disk_merging.pedigree import RECIPE_FIELDS
+
+    settings = {name: pedigree.get(name) for name in RECIPE_FIELDS if pedigree.get(name)}
+    return ", ".join(f"{name}: {value}" for name, value in settings.items())
 
 
 def verify(model: Model, inputs: Inputs = Path()) -> None:

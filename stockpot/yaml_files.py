@@ -102,10 +102,25 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing or not YAML, or a key is duplicated.
     """
+    contents = read_documents(path)
+    if len(contents) > 1:
+        raise InputError(
+            f"{path.name}: must be a single document, got {len(contents)}, separated by `---`"
+        )
+    return contents[0]
+
+
+def read_documents(path: Path) -> list[dict[str, Any]]:
+    """Read the documents of a YAML file, at least one; the content of each is a mapping.
+
+    Raises:
+        InputError: as for `read_yaml`.
+    """
     try:
         text = path.read_text(encoding="utf-8")
-        content = parsed(text)
-        duplicates = list(_duplicate_keys(yaml.compose(text, Loader=yaml.SafeLoader)))
+        contents = list(yaml.load_all(text, Loader=_Loader))
+        nodes = yaml.compose_all(text, Loader=yaml.SafeLoader)
+        duplicates = [name for node in nodes for name in _duplicate_keys(node)]
     except FileNotFoundError:
         raise InputError(f"{path.name}: no such file in {path.parent}") from None
     except RecursionError:
@@ -116,12 +131,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path.name}: is not UTF-8 ({error.reason}); save it as UTF-8") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: an invalid date
         raise InputError(f"{path.name}: not readable as YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path.name}: must be a mapping of sections, got {content!r}")
+    # Nothing after the last `---` is no document.
+    contents = [content for content in contents if content is not None] or [None]
+    for content in contents:
+        if not isinstance(content, dict):
+            raise InputError(f"{path.name}: must be a mapping of sections, got {content!r}")
     if duplicates:
         lines = (f"{path.name}: {duplicate}; keep one of them" for duplicate in duplicates)
         raise InputError("\n".join(lines))
-    return content
+    return contents
 
 
 def _duplicate_keys(node: yaml.Node | None) -> Iterator[str]:

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from stockpot.disk_merging.core_space import cores_of, merge_cores
 from stockpot.disk_merging.low_rank import Truncated, concatenate, truncate
-from stockpot.disk_merging.merge_file import Scalar, Value, value_at
 from stockpot.disk_merging.pedigree import RecordedMerge, pedigree_metadata, pedigree_of
 from stockpot.disk_merging.recipes import TensorRecipes
 from stockpot.disk_merging.side_files.cards import adapter_card
+from stockpot.disk_merging.values import Scalar, Value, value_at
 from stockpot.errors import InputError
 from stockpot.merging.recipe import Recipe
 from stockpot.merging.registry import METHODS

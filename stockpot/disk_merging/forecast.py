@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from stockpot.disk_merging.merged_source import MergedSource
 from stockpot.disk_merging.plan import TensorPlan
 from stockpot.storage.weights.output import ShardedOutput
 
 
-def forecast_of(plans: Sequence[TensorPlan], output: ShardedOutput) -> dict[str, float]:
-    """Return disk and memory in GB, from headers alone, by what they are."""
-    held = max(((len(plan.inputs) + 2) * plan.num_elements for plan in plans), default=0)
+def forecast_of(
+    plans: Sequence[TensorPlan], output: ShardedOutput, nested: Iterable[MergedSource] = ()
+) -> dict[str, float]:
+    """Return disk and memory in GB, from headers alone, by what they are.
+
+    Args:
+        plans: one per tensor.
+        output: the files that are written.
+        nested: the merges within the merge.
+    """
+    held = max(map(_bytes_held, plans), default=0) + sum(inner.bytes_kept for inner in nested)
     return {
         "GB to read": sum(plan.num_input_bytes for plan in plans) / 1e9,
         "GB to write": output.num_bytes / 1e9,
-        "GB of memory at most": 4 * held / 1e9,
+        "GB of memory at most": held / 1e9,
         "GB free on the disk": shutil.disk_usage(output.place.absolute().parent).free / 1e9,
     }
+
+
+def _bytes_held(plan: TensorPlan) -> int:
+    of_nested = sum(origin.bytes_to_compute for origin in plan.origins)
+    return 4 * (len(plan.inputs) + 2) * plan.num_elements + of_nested

@@ -17,8 +17,10 @@ from stockpot.disk_merging.configs.truth import TrueConfig, true_configs
 from stockpot.disk_merging.forecast import forecast_of
 from stockpot.disk_merging.layer_slices import Sliced
 from stockpot.disk_merging.lost_changes import lost_changes
+from stockpot.disk_merging.merge_file import MergeFile
+from stockpot.disk_merging.merged_source import MergedSource, as_read
 from stockpot.disk_merging.mergekit_form import load_merge
-from stockpot.disk_merging.model_opening import open_named, open_or_empty
+from stockpot.disk_merging.model_opening import open_or_empty
 from stockpot.disk_merging.model_paths import model_and_adapter
 from stockpot.disk_merging.notes import (
     different_configs,
@@ -28,7 +30,8 @@ from stockpot.disk_merging.notes import (
     exceptions_taken,
     unused_tensors,
 )
-from stockpot.disk_merging.pedigree import RecordedMerge, pedigree_metadata, pedigree_of
+from stockpot.disk_merging.opened_merge import OpenedMerge
+from stockpot.disk_merging.pedigree import pedigree_metadata
 from stockpot.disk_merging.plan import Layout, TensorPlan, check_recipes, plan_merge
 from stockpot.disk_merging.recipes import TensorRecipes
 from stockpot.disk_merging.side_files.cards import model_card
@@ -36,23 +39,21 @@ from stockpot.disk_merging.side_files.companions import Companions, companions_o
 from stockpot.disk_merging.side_files.differences import companion_notes
 from stockpot.disk_merging.stacks import Stack
 from stockpot.disk_merging.stream import merge_to_disk
-from stockpot.disk_merging.vocabulary.output import OutputTokens
 from stockpot.errors import InputError
 from stockpot.merging.name_rules import check_matches
 from stockpot.merging.registry import METHODS
 from stockpot.storage.atomic_files import write_text
-from stockpot.storage.digests import NO_DIGEST, FileState, digest_in_background, remember_digests
+from stockpot.storage.digests import FileState, digest_in_background, remember_digests
 from stockpot.storage.keys import content_key
 from stockpot.storage.weights.hub_origins import shown_name
 from stockpot.storage.weights.naming import named_like
 from stockpot.storage.weights.output import ShardedOutput
 from stockpot.storage.weights.places import check_place
-from stockpot.storage.weights.sources import Source
 
 _MAX_SHARD_BYTES = 5_000_000_000
 
 
-class MergeJob(RecordedMerge):
+class MergeJob(OpenedMerge):
     """One merge of models on disk into a folder, or a file that ends in `.safetensors`."""
 
     @classmethod
@@ -64,47 +65,41 @@ class MergeJob(RecordedMerge):
         """
         return cls(load_merge(config), config.parent, place)
 
-    @cached_property
-    def sources(self) -> list[Source]:
-        """The models, opened, under the names of the base, or without one of the first model."""
-        opened = [open_named(self.folder, entry.path, self.base) for entry in self.file.entries]
-        return [named_like(source, self.base or opened[0]) for source in opened]
+    def within_it(self, merge: MergeFile, place: str) -> MergedSource:
+        """Return the result of a merge within this one, as a model."""
+        inner = MergeJob(merge, self.folder, Path(place), algorithm=self.algorithm, within=place)
+        return inner.as_model()
 
-    @cached_property
-    def base(self) -> Source | None:
-        """The base, opened."""
-        return None if self.file.base is None else open_named(self.folder, self.file.base)
+    def as_model(self) -> MergedSource:
+        """Return the result as a model that is merged while it is read, to be merged further.
 
-    @property
-    def reference(self) -> Source:
-        """The model that the output is like: the base, or without one the first model."""
-        return self.base or self.sources[0]
-
-    @property
-    def inputs(self) -> list[Source]:
-        """The models, then the base if there is one."""
-        return [*self.sources, *([self.base] if self.base else [])]
-
-    @property
-    def files(self) -> list[Path]:
-        """The files of weights."""
-        return [file for model in self.inputs for file in model.files]
+        Raises:
+            InputError: it is not possible.
+        """
+        check_labels(self.plans)
+        planned = [as_read(plan, self.place, self.file.dtype is not None) for plan in self.plans]
+        merged = MergedSource(
+            self.place,
+            tuple(dict.fromkeys(self.files)),
+            {plan.name: stored for plan, stored in planned},
+            notes=self._notes_on_models,
+            components=self._components,
+            plans={plan.name: plan for plan, _ in planned},
+            inputs=self.inputs,
+            nested=self.nested,
+            leaves=self.leaves,
+            record=self._pedigree,
+            output_dtypes={plan.name: plan.type[0] for plan in self.plans},
+        )
+        if self.companions is not None:
+            merged.add_side_files(self._write_side_files)
+        return merged
 
     @property
     def protected(self) -> list[Path] | None:
         """What must survive if a model is replaced, the files that are copied included."""
         own = super().protected
         return own if own is None or self.companions is None else [*own, self.companions.folder]
-
-    @cached_property
-    def tokens(self) -> OutputTokens:
-        """The tokens of the output and the sources of their rows, and its chat template."""
-        return OutputTokens.of(self.file, self.folder, self.sources, self.base)
-
-    @property
-    def vocabulary_digest(self) -> str | None:
-        """What the weights depend on of the models' tokenizers, hex; None for nothing."""
-        return self.tokens.digest
 
     @cached_property
     def plans(self) -> list[TensorPlan]:
@@ -128,30 +123,9 @@ class MergeJob(RecordedMerge):
         """The layout of the output files, with placeholders for the digests in the pedigree."""
         types = {plan.name: plan.type for plan in self.plans}
         metadata = self._metadata(self._unfinished_pedigree)
-        components = {
-            folder: stem
-            for model in (*reversed(self.inputs), self.reference)
-            for folder, stem in model.components.items()
-        }
         return ShardedOutput(
-            self.place, types, metadata, _MAX_SHARD_BYTES, self.protected, components
+            self.place, types, metadata, _MAX_SHARD_BYTES, self.protected, self._components
         )
-
-    @property
-    def pedigree(self) -> dict[str, Any]:
-        """All that the merged weights depend on; reads every input once, for its digest."""
-        return self._pedigree(lambda source: source.digest_by(self.algorithm))
-
-    @property
-    def _unfinished_pedigree(self) -> dict[str, Any]:
-        """The pedigree with placeholders for the digests, of the same length."""
-        return self._pedigree(lambda _source: NO_DIGEST[self.algorithm])
-
-    def _pedigree(self, digest_of: Callable[[Source], str]) -> dict[str, Any]:
-        digests = [digest_of(source) for source in self.sources]
-        base_digest = None if self.base is None else digest_of(self.base)
-        more = self.file.exceptions | self.tokens.record
-        return pedigree_of(self.file, digests, base_digest, **more)
 
     def _metadata(self, pedigree: Mapping[str, Any]) -> dict[str, str]:
         """Return the metadata of the headers of the output."""
@@ -160,7 +134,7 @@ class MergeJob(RecordedMerge):
     @property
     def forecast(self) -> dict[str, float]:
         """The resources that the merge needs, from headers alone: disk and memory in GB."""
-        return forecast_of(self.plans, self.output)
+        return forecast_of(self.plans, self.output, self.nested.values())
 
     @property
     def summary(self) -> str:
@@ -200,9 +174,6 @@ class MergeJob(RecordedMerge):
         """Return the key of an unfinished merge: digests are not known yet, so of file states."""
         return content_key(states=states, **self._unfinished_pedigree)
 
-    def _states(self) -> list[FileState]:
-        return [state for model in self.inputs for state in model.states]
-
     def _complete(self, folder: Path, states: Sequence[FileState]) -> None:
         """Write what is known once all inputs are read, and the files next to the weights."""
         self.output.write_metadata(self._metadata(self.pedigree))
@@ -214,6 +185,11 @@ class MergeJob(RecordedMerge):
     @cached_property
     def notes(self) -> list[str]:
         """Exceptions that the merge makes, from headers and a small part of the heads."""
+        return [*self._notes_on_models, *self.companion_notes]
+
+    @cached_property
+    def _notes_on_models(self) -> list[str]:
+        """Exceptions, without those about the files next to the weights."""
         unused = unused_tensors(self.plans, self.inputs) if self.file.missing == "base" else {}
         return [
             *self.file.ignored,
@@ -224,9 +200,8 @@ class MergeJob(RecordedMerge):
             ),
             *self.tokens.notes,
             *exceptions_taken(self.plans, unused),
-            *self._equal_inputs(lambda source: tuple(file.resolve() for file in source.files)),
+            *self._equal_inputs(self._identities),
             *different_heads(self.plans),
-            *self.companion_notes,
         ]
 
     @property
@@ -239,17 +214,26 @@ class MergeJob(RecordedMerge):
     def notes_on_contents(self) -> list[str]:
         """What is known once every input has been read: equal inputs, and lost changes."""
         return [
-            *self._equal_inputs(lambda source: source.digest_by(self.algorithm)),
+            *self._equal_inputs([each.digest_by(self.algorithm) for each in self.inputs]),
             *lost_changes(self.plans, self.output.facts.values()),
         ]
 
-    def _equal_inputs(self, id_of: Callable[[Source], object]) -> list[str]:
+    @property
+    def _identities(self) -> list[object]:
+        """What tells the inputs apart before they are read."""
+        return [
+            tuple(file.resolve() for file in source.files) if entry.merge is None else entry.key
+            for entry, source in zip(self.entries, self.inputs, strict=True)
+        ]
+
+    def _equal_inputs(self, ids: Sequence[object]) -> list[str]:
         if self.file.layers:
             return []  # several slices may come from one model
-        ids, base = map(id_of, self.sources), self.base and id_of(self.base)
+        num_models = len(self.sources)
+        base = ids[num_models] if self.base else None
         takes_base = METHODS[self.file.method].takes_base
         names = [shown_name(source.path) for source in self.sources]
-        return equal_inputs(names, [*ids], base, has_task_vectors=takes_base)
+        return equal_inputs(names, ids[:num_models], base, has_task_vectors=takes_base)
 
     @cached_property
     def companions(self) -> Companions | None:
@@ -258,9 +242,13 @@ class MergeJob(RecordedMerge):
         Raises:
             InputError: they cannot be copied.
         """
-        origin = self.reference.folder
-        if self.file.config_from:
-            origin, _ = model_and_adapter(self.folder, self.file.config_from)
+        entry = self.file.config_entry
+        if entry is None:
+            origin = self.reference.folder
+        elif entry.merge is not None:
+            origin = self.nested[entry.key].folder
+        else:
+            origin, _ = model_and_adapter(self.folder, entry.path)
         return self.tokens.among(companions_of(origin, self.place))
 
     @property
@@ -279,24 +267,30 @@ class MergeJob(RecordedMerge):
         """
         if self.companions is None:
             return {}
-        own, name = self.reference, self.file.config_from
-        if name is not None:
-            opened = open_or_empty(self.folder, name, self.companions.folder, self.base)
-            own = named_like(opened, self.reference)
+        own, entry = self.reference, self.file.config_entry
+        if entry is not None and entry.merge is not None:
+            own = self.nested[entry.key]
+        elif entry is not None:
+            own = open_or_empty(self.folder, entry.path, self.companions.folder, self.base)
+        own = named_like(own, self.reference)
         layers = layer_order(self.file, self.sources)
         stack = Stack.of(self.sources[0], self.file.stack).prefix if layers else None
         types = {plan.name: plan.type for plan in self.plans}
         configs = true_configs(own, self.inputs, types, layers, stack)
         return self.tokens.with_ids(configs, self.companions)
 
-    def _write_companions(self, folder: Path) -> None:
-        """Copy config and tokenizer, and write the model card."""
+    def _write_side_files(self, folder: Path) -> None:
+        """Copy config and tokenizer, with the changes that the output needs."""
         if self.companions is not None:
             copy_companions(self.companions, folder)
         for path, config in self._configs.items():
             write_text(folder / path, json.dumps(config.content, indent=2) + "\n")
         self.tokens.write(folder)
+
+    def _write_companions(self, folder: Path) -> None:
+        """Write the files next to the weights, the model card included."""
+        self._write_side_files(folder)
         notes = [*dict.fromkeys([*self.notes, *self.notes_on_contents])]
         origin = None if self.companions is None else self.companions.folder
-        card = model_card(self.place.name, self.file, self.pedigree, notes, self.inputs, origin)
+        card = model_card(self.place.name, self.file, self.pedigree, notes, self.leaves, origin)
         write_text(folder / "README.md", card)

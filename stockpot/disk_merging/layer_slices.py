@@ -45,8 +45,8 @@ def stacked(sliced: Sliced, sources: Sequence[Source], base: Source | None) -> l
     Source: mergekit's `slices` and `modules`.
     """
     layers = sliced.layers
-    paths = dict.fromkeys(model.path for part in layers for model in part.models)
-    source_of = dict(zip(paths, sources, strict=True))
+    keys = dict.fromkeys(model.key for part in layers for model in part.models)
+    source_of = dict(zip(keys, sources, strict=True))
     stacks = [Stack.of(model, sliced.stack) for model in (*sources, *([base] if base else []))]
     stack = stacks[0]
     for part in layers:
@@ -59,7 +59,7 @@ def stacked(sliced: Sliced, sources: Sequence[Source], base: Source | None) -> l
     number = count()
     for part in layers:
         for layer in range(part.num_layers):
-            models = [(source_of[model.path], model.range[0] + layer) for model in part.models]
+            models = [(source_of[model.key], model.range[0] + layer) for model in part.models]
             listed += _layer(models, base, next(number), stack)
     last = _outside(layers[-1], source_of, base, stack)
     return [*listed, *(inputs for inputs in last if not stack.is_before_end(inputs.name))]
@@ -68,7 +68,7 @@ def stacked(sliced: Sliced, sources: Sequence[Source], base: Source | None) -> l
 def _outside(
     part: LayersEntry, source_of: Mapping[str, Source], base: Source | None, stack: Stack
 ) -> Iterator[TensorInputs]:
-    for inputs in same_named([source_of[model.path] for model in part.models], base):
+    for inputs in same_named([source_of[model.key] for model in part.models], base):
         if stack.layer_of(inputs.name) is None:
             yield inputs
 
@@ -97,7 +97,7 @@ def _layer(
 def _check_ranges(
     part: LayersEntry, source_of: Mapping[str, Source], base: Source | None, stack: Stack
 ) -> None:
-    ranges = [(source_of[model.path], model.range) for model in part.models]
+    ranges = [(source_of[model.key], model.range) for model in part.models]
     ranges += [(base, part.models[0].range)] if base else []
     for model, (first, end) in ranges:
         held = stack.num_layers(model.tensors)

@@ -2,31 +2,77 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    model_validator,
+)
 
-from stockpot.disk_merging.model_entry import Anchors, ModelEntry, Rules
+from stockpot.disk_merging.exceptions import Exceptions
+from stockpot.disk_merging.model_entry import ModelEntry, check_own_options
+from stockpot.disk_merging.output_rules import check_adapter_merge, checked_inner, checked_method
 from stockpot.disk_merging.rule_section import RuleSection
 from stockpot.disk_merging.signature_roles import check_roles, in_order
+from stockpot.disk_merging.values import Value
 from stockpot.disk_merging.vocabulary.section import TokenizerSection
-from stockpot.errors import InputError
 from stockpot.merging.masks import Masks
-from stockpot.merging.registry import METHODS
+from stockpot.storage.keys import content_key
 from stockpot.yaml_files import Section
-
-Scalar = int | float | bool | str
-Value = Scalar | Anchors | Rules
 
 Dtype = Literal["float64", "float32", "float16", "bfloat16"]
 
-_EXACT_WITHOUT_BASE = ("linear", "task_arithmetic")  # the sum of changes is the change
+
+Inner = Annotated["MergeFile", AfterValidator(checked_inner)]
 
 
-class LayerSource(ModelEntry):
+class NestedEntry(ModelEntry):
+    """One model that is merged: a model on disk, or the result of another merge."""
+
+    path: str = Field("", description=ModelEntry.model_fields["path"].description)
+    merge: Inner | None = Field(None, description="instead of path: a merge, not written")
+
+    @model_validator(mode="after")
+    def _is_one_model(self) -> Self:
+        if bool(self.path) == (self.merge is not None):
+            found = "both" if self.path else "neither"
+            raise ValueError(f"must have either path or merge, got {found}")
+        if self.merge is not None and self.role == "patch":
+            raise ValueError("role: a merge is no patch; write the patch first, and name it")
+        return self
+
+    @property
+    def key(self) -> str:
+        """Identifies the model in a merge file; equal merges have the same key."""
+        content = self.merge and self.merge.model_dump(mode="json")
+        return f"merge {content_key(**content)}" if content else self.path
+
+
+class Nested(Section):
+    """The result of a merge, in place of the path of a model."""
+
+    merge: Inner
+
+
+def _form(value: Any) -> str:
+    return "section" if isinstance(value, dict | Section) else "text"
+
+
+# Of a mapping, the errors are those of a mapping alone.
+EntryOrPath = Annotated[
+    Annotated[NestedEntry, Tag("section")] | Annotated[str, Tag("text")], Discriminator(_form)
+]
+NestedOrPath = Annotated[
+    Annotated[Nested, Tag("section")] | Annotated[str, Tag("text")], Discriminator(_form)
+]
+
+
+class LayerSource(NestedEntry):
     """Consecutive layers of one model."""
 
     range: tuple[int, int] = Field(description="the first layer, and the one after the last")
@@ -61,27 +107,6 @@ class LayersEntry(Section):
         return end - first
 
 
-class Exceptions(Section):
-    """The rules for tensors that do not match between models.
-
-    Attributes:
-        missing: for tensors that some models lack. skip: merge the others; base: copy the tensor
-            from the base, or without a base, from the first model.
-        mismatch: for tensors whose shape differs from the base's, or without a base, from the
-            first model's. skip and base: as for `missing`; common: of embeddings and heads, merge
-            the rows that all models have and copy the rest.
-        exclude: parts of names (`*` is a wildcard) of tensors that are copied.
-        integer: for integer buffers that differ. base: copy from the base, or without a base,
-            from the first model; first: from the first model that has them. Batch counts are
-            never copied: the output has the largest.
-    """
-
-    missing: Literal["error", "skip", "base"] = "error"
-    mismatch: Literal["error", "skip", "base", "common"] = "error"
-    exclude: tuple[str, ...] = ()
-    integer: Literal["error", "base", "first"] = "error"
-
-
 RULES = (
     *("layers", "stack", "rules", "masks", "head_depth", "tokenizer"),
     *Exceptions.model_fields,
@@ -103,15 +128,17 @@ class MergeFile(Exceptions):
         "random_seed": "seed",
     }
 
-    method: str = Field(description="merge method; `stockpot merge --methods` lists them")
-    models: list[ModelEntry | str] | None = Field(None, min_length=1, description="merged whole")
+    method: Annotated[str, AfterValidator(checked_method)] = Field(
+        description="merge method; `stockpot merge --methods` lists them"
+    )
+    models: list[EntryOrPath] | None = Field(None, min_length=1, description="merged whole")
     layers: list[LayersEntry] = Field(
         [], description="instead of models: the source of the output's layers, from the first on"
     )
     stack: str | None = Field(
         None, description="for layers of models with several stacks: part of their tensors' names"
     )
-    base: str | None = Field(None, description="what the models were fine-tuned from")
+    base: NestedOrPath | None = Field(None, description="what the models were fine-tuned from")
     options: dict[str, Value] = Field({}, description="the method's own")
     head_depth: Literal[0, 1] = Field(
         1, description="depth of heads and final norms: that of the last layer; 0: as in mergekit"
@@ -148,7 +175,7 @@ class MergeFile(Exceptions):
         description="merge adapters as small matrices in common bases, by any method that needs no "
         "data (Panariello et al. 2025)",
     )
-    config_from: str | None = Field(
+    config_from: NestedOrPath | None = Field(
         None, description="the model whose config and tokenizer are copied; null: base or first"
     )
 
@@ -164,16 +191,6 @@ class MergeFile(Exceptions):
             )
         return content
 
-    @field_validator("method")
-    @classmethod
-    def _method_is_of_tensors(cls, method: str) -> str:
-        if method == "concat":
-            raise ValueError(
-                "concat puts nets side by side, which takes their code; use it in an experiment: "
-                "params.yaml, soups.N.method"
-            )
-        return method
-
     @model_validator(mode="after")
     def _something_is_merged(self) -> MergeFile:
         if self.models is None and not self.layers:
@@ -187,31 +204,22 @@ class MergeFile(Exceptions):
     @model_validator(mode="after")
     def _options_may_differ_between_models(self) -> MergeFile:
         listed = [*self.entries, *(model for part in self.layers for model in part.models)]
-        given = {name for entry in listed for name in entry.options}
-        able = METHODS[self.method].per_model if given else []
-        for name in sorted(given.difference(able)):
-            raise ValueError(
-                f"models: options of single models of {self.method} must be of {able}, got "
-                f"{name!r}; options of all models are given next to models"
-            )
+        check_own_options(self.method, listed)
         return self
 
     @model_validator(mode="after")
     def _an_adapter_is_a_sum_of_adapters(self) -> MergeFile:
-        if self.output != "adapter":
-            if self.rank is not None:
-                raise ValueError(f"rank applies only to `output: adapter`, got {self.rank}")
-            if self.core_space:
-                raise ValueError("core_space applies only to `output: adapter`; remove it")
-            return self
-        if self.method not in _EXACT_WITHOUT_BASE and not self.core_space:
-            raise ValueError(
-                f"method must be one of {list(_EXACT_WITHOUT_BASE)} for `output: adapter`, got "
-                f"{self.method!r}; set core_space: true for others, or merge onto the base"
+        if self.output == "adapter":
+            refused = (
+                ["merge"]
+                if any(one.merge for one in self.entries)
+                else [f for f in _OF_MODELS if self._sets(f)]
             )
-        for field in _OF_MODELS:
-            if self._sets(field):
-                raise ValueError(f"{field} is not for `output: adapter`; remove one of them")
+            check_adapter_merge(self.method, refused, core_space=self.core_space)
+        elif self.rank is not None:
+            raise ValueError(f"rank applies only to `output: adapter`, got {self.rank}")
+        elif self.core_space:
+            raise ValueError("core_space applies only to `output: adapter`; remove it")
         return self
 
     @model_validator(mode="after")
@@ -231,17 +239,24 @@ class MergeFile(Exceptions):
         return self
 
     @property
-    def entries(self) -> list[ModelEntry]:
+    def entries(self) -> list[NestedEntry]:
         """The models with their coefficients, in the order of the merge.
 
         With `layers`, each source model once.
         """
-        paths = dict.fromkeys(source.path for part in self.layers for source in part.models)
-        listed = [
-            ModelEntry(path=entry) if isinstance(entry, str) else entry
-            for entry in self.models or paths
-        ]
-        return in_order(listed)
+        sources = {one.key: one for part in self.layers for one in part.models}
+        whole = [NestedEntry(path=one.path, merge=one.merge) for one in sources.values()]
+        return in_order([as_entry(one) for one in self.models or whole])
+
+    @property
+    def base_entry(self) -> NestedEntry | None:
+        """The base like a model; None without one."""
+        return None if self.base is None else as_entry(self.base)
+
+    @property
+    def config_entry(self) -> NestedEntry | None:
+        """The model in `config_from` like others; None without."""
+        return None if self.config_from is None else as_entry(self.config_from)
 
     @property
     def ignored(self) -> tuple[str, ...]:
@@ -264,30 +279,14 @@ class MergeFile(Exceptions):
         return bool(getattr(self, field) != type(self).model_fields[field].default)
 
 
-def value_at(value: Value, name: str, depth: float) -> Scalar:
-    """Evaluate a value of a merge file for one tensor.
+def as_entry(model: NestedEntry | Nested | str) -> NestedEntry:
+    """Return a model in any of its forms as an entry of `models`."""
+    if isinstance(model, NestedEntry):
+        return model
+    if isinstance(model, Nested):
+        return NestedEntry(merge=model.merge)
+    return NestedEntry(path=model)
 
-    Args:
-        value: a plain value; or a list of numbers, interpolated linearly over depth; or rules, of
-            which the first applies whose filter is part of the name (`*` is a wildcard).
-        name: the tensor's name.
-        depth: of its layer, 0 for the first and 1 for the last.
 
-    Raises:
-        InputError: no rule applies to this tensor.
-    """
-    if not isinstance(value, list):
-        return value
-    if value and isinstance(value[0], dict):
-        for rule in value:
-            assert isinstance(rule, dict)
-            if fnmatchcase(name, f"*{rule.get('filter', '*')}*"):
-                return value_at(rule["value"], name, depth)
-        raise InputError(
-            f"tensor {name!r}: no filter of {value} matches it; end with a rule without a filter"
-        )
-    anchors = [float(anchor) for anchor in value if not isinstance(anchor, dict)]
-    place = depth * (len(anchors) - 1)
-    left = min(math.floor(place), len(anchors) - 2) if len(anchors) > 1 else 0
-    right = min(left + 1, len(anchors) - 1)
-    return anchors[left] + (place - left) * (anchors[right] - anchors[left])
+NestedEntry.model_rebuild()
+Nested.model_rebuild()

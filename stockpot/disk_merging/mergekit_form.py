@@ -7,10 +7,11 @@ from typing import Any
 
 from stockpot.disk_merging.hub_names import with_commits
 from stockpot.disk_merging.merge_file import LayerSource, MergeFile
-from stockpot.disk_merging.mergekit.conversion import from_mergekit
+from stockpot.disk_merging.mergekit.conversion import from_mergekit, is_mergekit
+from stockpot.disk_merging.mergekit.stages import from_stages
 from stockpot.disk_merging.model_paths import model_and_adapter
 from stockpot.storage.hub import is_remote
-from stockpot.yaml_files import read_yaml, validated
+from stockpot.yaml_files import read_documents, validated
 
 _NAMING = ("path", "model", "base", "base_model")
 _OF_TOKENIZER = ("source", "tokenizer_source")  # a model, or one of:
@@ -25,12 +26,14 @@ def load_merge(path: Path) -> MergeFile:
     Raises:
         InputError: with everything that is wrong or not supported.
     """
-    content, notes = read_yaml(path), list[str]()
-    if "merge_method" in content or "slices" in content or "modules" in content:
-        content, notes = from_mergekit(content, path.name)
-    if isinstance(content.get("layers"), list):
-        content["layers"] = [_with_list_of_models(part) for part in content["layers"]]
-    file = validated(MergeFile, content, path.name).ignoring(notes)
+    documents, notes = read_documents(path), list[str]()
+    if len(documents) > 1:
+        content, notes = from_stages(documents, path.name)
+    else:
+        (content,) = documents
+        if is_mergekit(content):
+            content, notes = from_mergekit(content, path.name)
+    file = validated(MergeFile, _expanded(content), path.name).ignoring(notes)
     return with_commits(file, path.parent)
 
 
@@ -40,10 +43,13 @@ def model_paths(path: Path) -> list[Path]:
     Raises:
         InputError: it is not YAML.
     """
+    documents = read_documents(path)
+    stages = [document.get("name") for document in documents]
     named = [
         model_and_adapter(path.parent, name)
-        for name in _named_models(read_yaml(path))
-        if not any(is_remote(path.parent, part) for part in name.split("+"))
+        for name in _named_models(documents)
+        if name.partition("+")[0] not in stages
+        and not any(is_remote(path.parent, part) for part in name.split("+"))
     ]
     return [part for parts in named for part in parts if part is not None]
 
@@ -61,9 +67,20 @@ def _named_models(content: Any) -> list[str]:
     return named + [name for part in content.values() for name in _named_models(part)]
 
 
+def _expanded(content: Any) -> Any:
+    """Expand the short form of entries of `layers` with a single model."""
+    if isinstance(content, list):
+        return [_expanded(part) for part in content]
+    if not isinstance(content, dict):
+        return content
+    whole = {name: _expanded(value) for name, value in content.items()}
+    if isinstance(whole.get("layers"), list):
+        whole["layers"] = [_with_list_of_models(part) for part in whole["layers"]]
+    return whole
+
+
 def _with_list_of_models(part: Any) -> Any:
-    """Expand the short form of an entry of `layers` with a single model."""
-    if not isinstance(part, dict) or "path" not in part:
+    if not isinstance(part, dict) or not {"path", "merge"} & part.keys():
         return part
     # Options next to a single model are those of the layers.
     fields = LayerSource.model_fields.keys() - {"options"}

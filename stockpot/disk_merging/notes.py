@@ -61,7 +61,9 @@ def different_heads(plans: Sequence[TensorPlan]) -> list[str]:
     heads = {}
     for plan in plans:
         is_matrix = plan.type[0].is_floating_point and len(plan.type[1]) == 2
-        if is_head(plan.name) and is_matrix and len(plan.origins) > 1:
+        # What is computed from whole tensors would be computed before the forecast.
+        is_stored = not any(origin.bytes_to_compute for origin in plan.origins)
+        if is_head(plan.name) and is_matrix and is_stored and len(plan.origins) > 1:
             size = min(plan.num_elements, _SAMPLE)
             runs = [o.source.read_run(o.name, 0, size).float() for o in plan.origins]
             rows = torch.stack(runs)  # (M, P)

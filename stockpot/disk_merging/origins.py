@@ -53,6 +53,11 @@ class Origin:
         return shown_name(self.source.path)
 
     @property
+    def bytes_to_compute(self) -> int:
+        """The memory that reading any element takes if all are computed; else 0."""
+        return self.source.bytes_to_compute(self.name)
+
+    @property
     def is_variance(self) -> bool:
         """Whether it is a BatchNorm variance."""
         return self.name.endswith(_VAR)

@@ -18,8 +18,8 @@ from stockpot.disk_merging.freed_memory import retain_freed_memory
 from stockpot.disk_merging.patches import grid_name, patch_layout, patch_metadata
 from stockpot.disk_merging.pedigree import pedigree_metadata
 from stockpot.disk_merging.plan import TensorPlan
+from stockpot.disk_merging.planned_tensors import check_finite, runs_of
 from stockpot.disk_merging.signature_job import SignatureJob
-from stockpot.disk_merging.stream import check_finite, runs_of
 from stockpot.errors import InputError
 from stockpot.merging.methods.weight_signatures import measure_shares, sum_of_signatures
 from stockpot.merging.quantization import Grid, pack

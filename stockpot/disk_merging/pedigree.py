@@ -7,30 +7,48 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
-from stockpot.disk_merging.merge_file import RULES, MergeFile
+from stockpot.disk_merging.merge_file import RULES, MergeFile, NestedEntry
 from stockpot.errors import InputError
-from stockpot.storage.digests import Algorithm, algorithm_of, digest_in_background, shortened
+from stockpot.storage.digests import (
+    Algorithm,
+    algorithm_of,
+    digest_in_background,
+    shortened,
+    text_digest,
+)
 
 if TYPE_CHECKING:
     from stockpot.storage.weights.adapters import Adapter
     from stockpot.storage.weights.sources import Source
 
+_OTHER_TOKENIZERS = (
+    "the tokenizers of its models have changed since the merge, so their rows would be those of "
+    "other tokens; restore their files"
+)
+
+DigestOf = Callable[["Source"], str]
+
 PEDIGREE = "stockpot.merge"  # the key of the pedigree in a header's metadata
 
-_FIELDS = (
+RECIPE_FIELDS = (
     *("method", "options", "seed", "dtype", "output", "rank", "core_space", "bits", "config_from"),
     *RULES,
 )
 
 
 def pedigree_of(
-    file: MergeFile, digests: Sequence[str], base_digest: str | None = None, **more: Any
+    file: MergeFile,
+    digests: Sequence[str],
+    base_digest: str | None = None,
+    nested: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    **more: Any,
 ) -> dict[str, Any]:
     """Return the pedigree of a merge.
 
@@ -38,8 +56,14 @@ def pedigree_of(
         file: how the models are merged.
         digests: one per model.
         base_digest: of the base; None without a base.
+        nested: the pedigrees of merges within it, by the keys of their entries.
         more: further fields.
     """
+    base = file.base_entry
+
+    def origin(entry: NestedEntry) -> dict[str, Any]:
+        return {"path": entry.path} if entry.merge is None else {"merge": nested[entry.key]}
+
     return {
         "version": version("stockpot"),
         "method": file.method,
@@ -47,14 +71,47 @@ def pedigree_of(
         "seed": file.seed,
         "dtype": file.dtype,
         "models": [
-            {"path": entry.path, "digest": digest, "coefficient": entry.coefficient}
+            {**origin(entry), "digest": digest, "coefficient": entry.coefficient}
             | ({"options": entry.options} if entry.options else {})
             | ({"role": entry.role} if entry.role else {})
             for entry, digest in zip(file.entries, digests, strict=True)
         ],
-        "base": None if file.base is None else {"path": file.base, "digest": base_digest},
+        "base": None if base is None else {**origin(base), "digest": base_digest},
         **more,
     }
+
+
+def digest_of_pedigree(pedigree: Mapping[str, Any], algorithm: Algorithm) -> str:
+    """Return a digest of all that the weights of a merge depend on; not of the paths."""
+    records = [*pedigree["models"], *([pedigree["base"]] if pedigree["base"] else [])]
+    digest_of = {each["path"]: each["digest"] for each in records if "path" in each}
+
+    def without_paths(content: Any) -> Any:
+        if isinstance(content, dict):
+            return {
+                name: digest_of.get(value, value) if name == "path" else without_paths(value)
+                for name, value in content.items()
+                # Of a merge within it, the digest suffices.
+                if name != "version" and not (name == "merge" and "digest" in content)
+            }
+        return [without_paths(one) for one in content] if isinstance(content, list) else content
+
+    return text_digest(json.dumps(without_paths(pedigree), sort_keys=True), algorithm)
+
+
+def listed_models(pedigree: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the records of the models, the base and those of merges within, with their places.
+
+    Args:
+        pedigree: of the merge.
+        within: the place of the merge in another one, with a dot; empty if it is none.
+    """
+    base = [("base", pedigree["base"])] if pedigree["base"] else []
+    models = ((each.get("role", str(n)), each) for n, each in enumerate(pedigree["models"], 1))
+    for name, each in [*models, *base]:
+        yield f"{within}{name}", each
+        if "merge" in each:
+            yield from listed_models(each["merge"], f"{within}{name}.")
 
 
 def pedigree_metadata(pedigree: Mapping[str, Any]) -> dict[str, str]:
@@ -80,14 +137,56 @@ def read_pedigree(path: Path) -> dict[str, Any]:
 def _recorded_file(pedigree: Mapping[str, Any]) -> MergeFile:
     """Return the merge file that a pedigree records."""
     base = pedigree["base"]
-    models = [
-        {name: value for name, value in model.items() if name != "digest"}
-        for model in pedigree["models"]
-    ]
     return MergeFile.model_validate(
-        {field: pedigree[field] for field in _FIELDS if field in pedigree}
-        | {"models": None if "layers" in pedigree else models, "base": base and base["path"]}
+        {field: pedigree[field] for field in RECIPE_FIELDS if field in pedigree}
+        | {
+            "models": None if "layers" in pedigree else [*map(_recorded, pedigree["models"])],
+            "base": base and (base.get("path") or _recorded(base)),
+        }
     )
+
+
+def _recorded(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entry of a model in a merge file."""
+    return {
+        name: _recorded_file(value) if name == "merge" else value
+        for name, value in model.items()
+        if name != "digest"
+    }
+
+
+def check_digests(
+    file: MergeFile,
+    inputs: Sequence[Source | Adapter],
+    nested: Mapping[str, Any],
+    pedigree: Mapping[str, Any],
+) -> None:
+    """Check that the models are those that were merged.
+
+    Args:
+        file: how they are merged.
+        inputs: the models, then the base if there is one.
+        nested: merges within it, with `inputs` and `nested` of their own, by key.
+        pedigree: of the merge.
+
+    Raises:
+        InputError: a model has changed.
+    """
+    base = pedigree["base"]
+    entries = [*file.entries, *([file.base_entry] if file.base_entry else [])]
+    records = [*pedigree["models"], *([base] if base else [])]
+    algorithm = algorithm_of(records[0]["digest"])
+    for entry, each, record in zip(entries, inputs, records, strict=True):
+        if entry.merge is not None:
+            inner = nested[entry.key]
+            check_digests(entry.merge, inner.inputs, inner.nested, record["merge"])
+            if inner.digest_by(algorithm) != record["digest"]:
+                raise InputError(f"{inner.path}: {_OTHER_TOKENIZERS}")
+        elif (digest := each.digest_by(algorithm)) != record["digest"]:
+            raise InputError(
+                f"{each.path}: digest is {shortened(digest)}, the pedigree records "
+                f"{shortened(record['digest'])}; it is not the model that was merged"
+            )
 
 
 @dataclass(frozen=True)
@@ -100,6 +199,7 @@ class RecordedMerge(ABC):
         place: the path of the merged model.
         force: whether a model that an earlier merge has written to that place is replaced.
         algorithm: of the digests of the models; those of a merge that is rebuilt are compared.
+        within: where in a merge file it is, if it is part of another merge; else empty.
     """
 
     file: MergeFile
@@ -107,6 +207,7 @@ class RecordedMerge(ABC):
     place: Path
     force: bool = False
     algorithm: Algorithm = "blake3"
+    within: str = ""
 
     @property
     def protected(self) -> list[Path] | None:
@@ -128,6 +229,11 @@ class RecordedMerge(ABC):
         """What the weights depend on of the models' tokenizers, hex; None for nothing."""
         return None
 
+    @property
+    def nested(self) -> Mapping[str, Any]:
+        """The merges within it, by the keys of their entries."""
+        return {}
+
     @classmethod
     def rebuilding(cls, path: Path, place: Path, folder: Path) -> Self:
         """Return the merge that made a model, to rebuild it.
@@ -141,21 +247,10 @@ class RecordedMerge(ABC):
             InputError: an input is missing or has changed.
         """
         pedigree = read_pedigree(path)
-        base = pedigree["base"]
-        records = [*pedigree["models"], *([base] if base else [])]
-        algorithm = algorithm_of(records[0]["digest"])
+        algorithm = algorithm_of(pedigree["models"][0]["digest"])
         merge = cls(_recorded_file(pedigree), folder, place, algorithm=algorithm)
         digest_in_background(merge.files, algorithm)
-        for each, record in zip(merge.inputs, records, strict=True):
-            digest = each.digest_by(algorithm)
-            if digest != record["digest"]:
-                raise InputError(
-                    f"{each.path}: digest is {shortened(digest)}, the pedigree records "
-                    f"{shortened(record['digest'])}; it is not the model that was merged"
-                )
+        check_digests(merge.file, merge.inputs, merge.nested, pedigree)
         if merge.vocabulary_digest != pedigree.get("vocabulary"):
-            raise InputError(
-                f"{path}: the tokenizers of its models have changed since the merge, so their rows "
-                "would be those of other tokens; restore their files"
-            )
+            raise InputError(f"{path}: {_OTHER_TOKENIZERS}")
         return merge

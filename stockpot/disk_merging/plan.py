@@ -8,8 +8,8 @@ from functools import reduce
 
 import torch
 
+from stockpot.disk_merging.exceptions import Exceptions
 from stockpot.disk_merging.layer_slices import Sliced, stacked
-from stockpot.disk_merging.merge_file import Exceptions
 from stockpot.disk_merging.origins import TensorInputs, same_named
 from stockpot.disk_merging.tied_heads import with_tied_heads
 from stockpot.disk_merging.unequal_models import check_none_missing, matched

@@ -9,9 +9,10 @@ from functools import cached_property
 from typing import Any
 
 from stockpot.disk_merging.depth_scaling import at_depth, depths
-from stockpot.disk_merging.merge_file import LayersEntry, MergeFile, value_at
+from stockpot.disk_merging.merge_file import LayersEntry, MergeFile
 from stockpot.disk_merging.model_entry import ModelEntry
 from stockpot.disk_merging.stacks import Stack
+from stockpot.disk_merging.values import value_at
 from stockpot.merging.name_rules import NameRule
 from stockpot.merging.recipe import Recipe
 from stockpot.merging.registry import METHODS
@@ -86,13 +87,13 @@ class TensorRecipes:
         methods = [self.file.method, *(rule.method for rule in self.rules if rule.method)]
         if not any(METHODS[method].is_random for method in methods):
             return ()
-        return tuple(self._digests[model.path] for model in models)
+        return tuple(self._digests[model.key] for model in models)
 
     @cached_property
     def _digests(self) -> dict[str, str]:
         """The digests of the models by their paths in the file."""
         pairs = zip(self.file.entries, self.sources, strict=True)
-        return {entry.path: source.digest_by(self.algorithm) for entry, source in pairs}
+        return {entry.key: source.digest_by(self.algorithm) for entry, source in pairs}
 
     @cached_property
     def _depths(self) -> dict[str, float]:

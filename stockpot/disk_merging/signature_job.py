@@ -10,7 +10,6 @@ import torch
 from stockpot.disk_merging.inspection import some_of
 from stockpot.disk_merging.job import MergeJob
 from stockpot.disk_merging.merge_file import MergeFile
-from stockpot.disk_merging.model_opening import open_named
 from stockpot.disk_merging.patches import open_patch
 from stockpot.disk_merging.plan import TensorPlan, different_recipes
 from stockpot.disk_merging.recipes import TensorRecipes
@@ -32,7 +31,7 @@ class SignatureJob(MergeJob):
         opened = [
             open_patch(located(self.folder, entry.path))
             if entry.role == "patch"
-            else open_named(self.folder, entry.path, self.base)
+            else self.opened(entry, self.base)
             for entry in self.file.entries
         ]
         return [named_like(source, self.base or opened[0]) for source in opened]
@@ -84,7 +83,7 @@ class SignatureJob(MergeJob):
         digests = {id(source): source.digest_by(self.algorithm) for source in self.sources}
         clean = [digests[id(source)] for entry, source in pairs if entry.role == "clean"]
         return [
-            f"{entry.path} equals the clean model: its signature is 0"
+            f"{entry.key} equals the clean model: its signature is 0"
             for entry, source in pairs
             if entry.role == "corrupted" and digests[id(source)] in clean
         ]

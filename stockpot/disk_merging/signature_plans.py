@@ -13,7 +13,7 @@ from stockpot.disk_merging.model_entry import ModelEntry
 from stockpot.disk_merging.origins import Origin
 from stockpot.disk_merging.patches import zeros_like
 from stockpot.disk_merging.plan import COPY, TensorPlan
-from stockpot.disk_merging.stream import runs_of
+from stockpot.disk_merging.planned_tensors import runs_of
 from stockpot.errors import InputError
 from stockpot.merging.masks import Masks
 from stockpot.merging.methods.weight_signatures import signature_size

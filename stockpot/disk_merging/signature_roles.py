@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import get_args
+from typing import TypeVar, get_args
 
 from stockpot.disk_merging.model_entry import ModelEntry, Role
 from stockpot.merging.signature_layers import SIGNATURES
 
 _ROLES = get_args(Role)
 
+Entry = TypeVar("Entry", bound=ModelEntry)
 
-def in_order(entries: Sequence[ModelEntry]) -> list[ModelEntry]:
+
+def in_order(entries: Sequence[Entry]) -> list[Entry]:
     """Sort models by their roles: target, clean, then those that have signatures.
 
     Signatures without a coefficient get 1 / n, as in the paper. Models without roles are returned
@@ -60,12 +62,12 @@ def check_roles(
         if entry.role is None:
             raise ValueError(
                 f"models: each must have a role for {SIGNATURES}, one of {list(_ROLES)}, got none "
-                f"for {entry.path!r}"
+                f"for {entry.key!r}"
             )
         if not _has_signature(entry) and entry.coefficient != 1:
             raise ValueError(
                 f"models: coefficient is for corrupted models and patches, got "
-                f"{entry.coefficient} of the {entry.role} model {entry.path!r}; remove it"
+                f"{entry.coefficient} of the {entry.role} model {entry.key!r}; remove it"
             )
     _check_numbers(entries, is_patch=is_patch, has_base=has_base)
 
@@ -76,7 +78,7 @@ def _check_none(entries: Sequence[ModelEntry], method: str) -> None:
         if entry.role:
             raise ValueError(
                 f"models: role is for method {SIGNATURES}, got {entry.role!r} of "
-                f"{entry.path!r} with {method!r}; remove it"
+                f"{entry.key!r} with {method!r}; remove it"
             )
 
 

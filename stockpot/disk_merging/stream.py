@@ -10,29 +10,32 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 
 from stockpot.disk_merging.freed_memory import retain_freed_memory
 from stockpot.disk_merging.lost_changes import ChangesOf, count_changes, total
 from stockpot.disk_merging.plan import TensorPlan
-from stockpot.errors import InputError
-from stockpot.merging.masks import check_agreement
-from stockpot.merging.runs import MOST_ENTRIES, Run, Runs, run_bounds
-from stockpot.merging.tensor_rules import merge_running_vars, merge_tensor
+from stockpot.disk_merging.planned_tensors import (
+    extra_rows,
+    is_elementwise,
+    is_large,
+    merged_run,
+    merged_whole,
+    runs_of,
+    torch_threads,
+)
+from stockpot.merging.runs import run_bounds
 from stockpot.merging.whole_model import measure_models
 from stockpot.storage.weights.output import ShardedOutput, ShardWriter
 
 _PIECE = 2**21  # elements of a big tensor that one thread merges: several whole runs
-_ALONE = 2**22  # larger tensors are merged one at a time, by torch's threads
-_TORCH_THREADS = 4  # on any machine: torch's sums depend on the number of threads
 
-_SATURATING = torch.float8_e4m3fn  # has no infinity: larger values become the maximum
 OnBytes = Callable[[int], None]
 T = TypeVar("T")
 R = TypeVar("R")
@@ -61,33 +64,45 @@ def merge_to_disk(
         InputError: a value is not finite, in an input or after rounding to the output's dtype.
     """
     retain_freed_memory()
-    before = torch.get_num_threads()
-    try:
-        with output.opened(key) as shards:
-            waiting = {name for shard in shards for name in shard.tensors}
-            on_bytes(sum(p.num_input_bytes for p in plans if p.name not in waiting))
-            by_name = _with_models_measured(plans, num_threads) if waiting else {}
-            for shard in shards:
-                with output.writing(shard) as writer:
-                    own = [by_name[name] for name in shard.tensors]
-                    changes = _merge_shard(own, writer, num_threads, on_bytes)
-                    writer.facts.update({path: c.as_list() for path, c in changes.items()})
-            complete_folder(output.work)
-    finally:
-        torch.set_num_threads(before)
+    with output.opened(key) as shards:
+        waiting = {name for shard in shards for name in shard.tensors}
+        on_bytes(sum(p.num_input_bytes for p in plans if p.name not in waiting))
+        by_name = with_models_measured(plans, num_threads) if waiting else {}
+        for shard in shards:
+            with output.writing(shard) as writer:
+                own = [by_name[name] for name in shard.tensors]
+                changes = _merge_shard(own, writer, num_threads, on_bytes)
+                writer.facts.update({path: c.as_list() for path, c in changes.items()})
+        complete_folder(output.work)
 
 
-def _with_models_measured(plans: Sequence[TensorPlan], num_threads: int) -> dict[str, TensorPlan]:
+def with_models_measured(plans: Sequence[TensorPlan], num_threads: int) -> dict[str, TensorPlan]:
     """Return the plans by name, with the measurements of whole models that their methods need."""
     by_name = {plan.name: plan for plan in plans}
-    torch.set_num_threads(1)
-    with ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        spread = partial(_in_order, pool, 2 * num_threads)
+    with spreading(num_threads) as (_, spread):
         recipes = measure_models(
             {plan.name: plan.recipe for plan in plans if plan.is_weight},
             lambda name: runs_of(by_name[name], spread),
         )
     return by_name | {n: replace(by_name[n], recipe=recipe) for n, recipe in recipes.items()}
+
+
+@contextmanager
+def spreading(
+    num_threads: int,
+) -> Iterator[tuple[ThreadPoolExecutor, Callable[..., Iterator[Any]]]]:
+    """Yield threads, in each of which torch uses one, and a function like `map` that uses them.
+
+    On an error or an interrupt, nothing more is started.
+    """
+    with (
+        torch_threads(1),
+        ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        try:
+            yield pool, partial(_in_order, pool, 2 * num_threads)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _merge_shard(
@@ -97,44 +112,34 @@ def _merge_shard(
     changes: list[ChangesOf] = []
     for plan in plans:
         _copy_extra_rows(plan, writer)
-    alone = [p for p in plans if not _is_elementwise(p) and p.num_elements > _ALONE]
-    torch.set_num_threads(_TORCH_THREADS)
-    for plan in alone:
+    large = [plan for plan in plans if is_large(plan)]
+    whole = [plan for plan in large if not is_elementwise(plan)]
+    for plan in whole:
         changes.append(_merge_whole(plan, writer))
         on_bytes(plan.num_input_bytes)
-    torch.set_num_threads(1)
-    with ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        try:
+    # Of these, parts are computed from whole tensors: of one at a time, to bound memory.
+    apart = [p for p in large if p not in whole and any(o.bytes_to_compute for o in p.origins)]
+    together = [plan for plan in plans if plan not in whole and plan not in apart]
+    with spreading(num_threads) as (pool, spread):
+        for group in (*([plan] for plan in apart), together):
             # Measure all before merging any, so that no thread waits for another.
-            big = [p for p in plans if p not in alone and _is_big(p)]
-            spread = partial(_in_order, pool, 2 * num_threads)
+            big = [plan for plan in group if _is_big(plan)]
             measured = {p.name: p.recipe.measured(p.name, runs_of(p, spread)) for p in big}
             futures = {
                 pool.submit(work): num_bytes
-                for plan in plans
-                if plan not in alone
+                for plan in group
                 for work, num_bytes in _pieces(plan, measured.get(plan.name), writer)
             }
             for future in as_completed(futures):
                 changes.append(future.result())
                 on_bytes(futures[future])
-        finally:  # on an error or an interrupt, start nothing more
-            pool.shutdown(wait=False, cancel_futures=True)
     return total(changes)
 
 
 def _copy_extra_rows(plan: TensorPlan, writer: ShardWriter) -> None:
-    if plan.extra_rows is None:
-        return
-    dtype, shape = plan.type
-    first, last = plan.num_elements, math.prod(shape)
-    rounded = plan.extra_rows.source.read_run(plan.extra_rows.name, first, last).to(dtype)
-    if not torch.isfinite(rounded.float()).all():
-        raise InputError(
-            f"{plan.extra_rows.stored.file}: tensor {plan.extra_rows.name!r}: has a value that is "
-            f"not finite in {dtype}"
-        )
-    writer.write(plan.name, rounded, first)
+    if plan.extra_rows is not None:
+        first, last = plan.num_elements, math.prod(plan.type[1])
+        writer.write(plan.name, extra_rows(plan, first, last), first)
 
 
 def _in_order(
@@ -151,12 +156,7 @@ def _in_order(
 
 
 def _is_big(plan: TensorPlan) -> bool:
-    return _is_elementwise(plan) and plan.num_elements > _PIECE
-
-
-def runs_of(plan: TensorPlan, spread: Any = map) -> Runs:
-    """Return the entries of a tensor in all models, read run by run; `spread` is as in `Runs`."""
-    return Runs(len(plan.inputs), plan.num_elements, partial(_run, plan), spread)
+    return is_elementwise(plan) and plan.num_elements > _PIECE
 
 
 def _pieces(
@@ -172,33 +172,11 @@ def _pieces(
         yield partial(_merge_runs, plan, measured, writer, first, last), after - before
 
 
-def _is_elementwise(plan: TensorPlan) -> bool:
-    return plan.recipe.is_elementwise and plan.is_weight
-
-
 def _merge_whole(plan: TensorPlan, writer: ShardWriter) -> ChangesOf:
-    if _is_elementwise(plan):
+    if is_elementwise(plan):
         measured = plan.recipe.measured(plan.name, runs_of(plan))
         return _merge_runs(plan, measured, writer, 0, plan.num_elements)
-    inputs: list[Tensor] = []
-    try:
-        if plan.inputs[0].is_variance:
-            variances = [origin.read().double() for origin in plan.inputs]
-            means = [origin.mean.read() for origin in plan.inputs]
-            merged = merge_running_vars(plan.name, variances, means, plan.recipe.shares)
-        else:
-            # In the working dtype, so that it is rounded only once.
-            inputs = [origin.read().to(plan.working_dtype) for origin in plan.origins]
-            tensors = inputs[: len(plan.inputs)]
-            base = None if plan.base is None else inputs[-1]
-            taken = base if plan.recipe.method_itself.takes_base else None
-            if _may_be_pruned(plan):
-                check_agreement(plan.name, tensors, taken, plan.recipe.masks)
-            merged = merge_tensor(plan.name, tensors, plan.recipe, base)
-    except InputError:
-        check_finite(plan)
-        raise
-    rounded = _rounded(plan, merged)
+    inputs, merged, rounded = merged_whole(plan)
     writer.write(plan.name, rounded)
     return count_changes(plan, 0, inputs, merged, rounded)
 
@@ -214,86 +192,6 @@ def _merge_runs(
 def _merge_run(
     plan: TensorPlan, measured: Any, writer: ShardWriter, first: int, last: int
 ) -> ChangesOf:
-    inputs = _read_run(plan, first, last)
-    run = _run_of(plan, first, inputs)
-    _check_run(plan, run)
-    merged = plan.recipe.merge_run(plan.name, run, measured)
-    rounded = _rounded(plan, merged)
+    inputs, merged, rounded = merged_run(plan, measured, first, last)
     writer.write(plan.name, rounded, first)
     return count_changes(plan, first, inputs, merged, rounded)
-
-
-def _check_run(plan: TensorPlan, run: Run) -> None:
-    """Check a run that was read: a method might drop values that are not finite."""
-    # A few zeros of a short last run are no mask.
-    if _may_be_pruned(plan) and (run.start == 0 or len(run.tensors[0]) == MOST_ENTRIES):
-        check_agreement(plan.name, run.tensors, run.base, plan.recipe.masks)
-    # A cheap test: finite values may have an infinite sum, so failures are examined.
-    if not all(
-        torch.isfinite(tensor.sum()) for tensor in (*run.tensors, run.base) if tensor is not None
-    ):
-        check_finite(plan)
-
-
-def _may_be_pruned(plan: TensorPlan) -> bool:
-    """Whether zeros of a tensor may be a mask; those of a norm's scale and of few bits are not."""
-    rounded = any(origin.source.may_round_to_zero(origin.name) for origin in plan.origins)
-    return len(plan.type[1]) >= 2 and not rounded
-
-
-def _run(plan: TensorPlan, first: int, last: int) -> Run:
-    return _run_of(plan, first, _read_run(plan, first, last))
-
-
-def _read_run(plan: TensorPlan, first: int, last: int) -> list[Tensor]:
-    """Read the entries of the models, then those of the base if there is one."""
-    dtype = plan.working_dtype
-    return [o.source.read_run(o.name, first, last).to(dtype) for o in plan.origins]
-
-
-def _run_of(plan: TensorPlan, first: int, entries: Sequence[Tensor]) -> Run:
-    if plan.base is None:
-        return Run(first, entries, None)
-    *models, base = entries
-    return Run(first, models, base if plan.recipe.method_itself.takes_base else None)
-
-
-def _rounded(plan: TensorPlan, merged: Tensor) -> Tensor:
-    """Round to the output's dtype; refuse values that are not finite or overflow it."""
-    rounded = merged.to(plan.type[0])
-    if rounded.is_floating_point() and (
-        # A cheap test: finite values may have an infinite sum, so failures are examined.
-        not torch.isfinite(rounded.sum(dtype=torch.float32)) or rounded.dtype == _SATURATING
-    ):
-        _check_rounded(plan, merged, rounded)
-    return rounded
-
-
-def _check_rounded(plan: TensorPlan, merged: Tensor, rounded: Tensor) -> None:
-    limit = torch.finfo(rounded.dtype).max
-    too_large = rounded.dtype == _SATURATING and bool((merged.abs() > limit).any())
-    if torch.isfinite(rounded.double()).all() and not too_large:
-        return
-    check_finite(plan)
-    if not torch.isfinite(merged).all():
-        raise InputError(
-            f"tensor {plan.name!r}: {plan.recipe.method} returned values that are not finite"
-        )
-    raise InputError(
-        f"tensor {plan.name!r}: the merged values reach {merged.abs().max():.3g}, the largest "
-        f"in {plan.type[0]} is {limit:.3g}; choose a wider dtype"
-    )
-
-
-def check_finite(plan: TensorPlan) -> None:
-    """Refuse a tensor with a value that is not finite.
-
-    Raises:
-        InputError: with the first model that has one.
-    """
-    means = [origin.mean for origin in plan.inputs if origin.is_variance]
-    for origin in (*plan.origins, *means):
-        if not torch.isfinite(origin.read().to(plan.working_dtype)).all():
-            raise InputError(
-                f"{origin.stored.file}: tensor {origin.name!r}: has a value that is not finite"
-            )

@@ -7,8 +7,8 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
 
+from stockpot.disk_merging.exceptions import Exceptions
 from stockpot.disk_merging.inspection import some_of
-from stockpot.disk_merging.merge_file import Exceptions
 from stockpot.disk_merging.origins import Origin, TensorInputs
 from stockpot.errors import InputError
 from stockpot.storage.weights.naming import rename_hint

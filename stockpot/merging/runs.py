@@ -83,3 +83,10 @@ class Runs:
 def run_bounds(first: int, last: int) -> list[tuple[int, int]]:
     """Split the entries from `first`, itself a bound, to `last` (exclusive) into runs."""
     return [(start, min(start + MOST_ENTRIES, last)) for start in range(first, last, MOST_ENTRIES)]
+
+
+def runs_with(first: int, last: int, size: int) -> list[tuple[int, int]]:
+    """Return the runs of a tensor of `size` entries that have any of the entries [first, last)."""
+    start = first // MOST_ENTRIES * MOST_ENTRIES
+    end = -(-last // MOST_ENTRIES) * MOST_ENTRIES
+    return run_bounds(start, min(end, size))

@@ -86,7 +86,12 @@ def joint_digest(digests: Sequence[str], algorithm: Algorithm) -> str:
     """Return a single digest unchanged, several as the digest of their list."""
     if len(digests) == 1:
         return digests[0]
-    return _text_of(_new(algorithm, "\n".join(digests).encode()), algorithm)
+    return text_digest("\n".join(digests), algorithm)
+
+
+def text_digest(text: str, algorithm: Algorithm) -> str:
+    """Return the digest of a text."""
+    return _text_of(_new(algorithm, text.encode()), algorithm)
 
 
 def digest_in_background(files: Iterable[Path], algorithm: Algorithm) -> None:

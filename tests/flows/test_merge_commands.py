@@ -50,6 +50,22 @@ def test_merge_explain_and_verify_follow_each_other(stockpot: Stockpot, folder: 
     ]
 
 
+def test_a_merge_within_a_merge_is_explained_and_verified(stockpot: Stockpot, folder: Path) -> None:
+    inner = "{method: slerp, models: [a.safetensors, b.safetensors], options: {t: 0.5}}"
+    (folder / "merge.yaml").write_text(
+        f"method: linear\nmodels: [a.safetensors, {{merge: {inner}, coefficient: 3}}]"
+    )
+
+    merged = stockpot("merge", "merge.yaml", "merged")
+    explained = stockpot("explain", "merged")
+    verified = stockpot("verify", "merged")
+
+    assert merged[0] == 0, merged[1]
+    assert "2: method: slerp, options: {'t': 0.5}" in explained[1]
+    assert "2.2 │ b.safetensors" in explained[1]
+    assert verified[0] == 0, verified[1]
+
+
 def test_force_replaces_a_merge_and_no_input(stockpot: Stockpot, folder: Path) -> None:
     stockpot("merge", "merge.yaml", "merged")
     (folder / "merge.yaml").write_text("method: linear\nmodels: [a.safetensors]")

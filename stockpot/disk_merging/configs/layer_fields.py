@@ -60,10 +60,10 @@ def layer_order(file: MergeFile, sources: Sequence[Source]) -> LayerOrder:
     Raises:
         InputError: a config.json is not readable.
     """
-    source_of = dict(zip([entry.path for entry in file.entries], sources, strict=True))
+    source_of = dict(zip([entry.key for entry in file.entries], sources, strict=True))
     firsts = [part.models[0] for part in file.layers]
-    configs = {first.path: read_config(source_of[first.path].folder) for first in firsts}
-    return [(configs[first.path], number) for first in firsts for number in range(*first.range)]
+    configs = {first.key: read_config(source_of[first.key].folder) for first in firsts}
+    return [(configs[first.key], number) for first in firsts for number in range(*first.range)]
 
 
 def set_layers(

@@ -21,6 +21,11 @@ from stockpot.yaml_files import validated
 M = TypeVar("M", bound=Model)
 
 
+def is_mergekit(content: Mapping[str, Any]) -> bool:
+    """Return whether a merge file has mergekit's format, not ours."""
+    return any(field in content for field in ("merge_method", "slices", "modules"))
+
+
 def from_mergekit(content: dict[str, Any], file_name: str) -> tuple[dict[str, Any], list[str]]:
     """Convert the content of a file.
 

@@ -39,7 +39,7 @@ def model_card(
     parts = [
         f"Merged by stockpot {pedigree['version']} with `{pedigree['method']}`"
         + (f" ({options})." if options else "."),
-        f"Base: {_shown(base['path'])} (`{shortened(base['digest'])}`)." if base else "",
+        f"Base: {_shown(base)} (`{shortened(base['digest'])}`)." if base else "",
         _inputs_table("model", pedigree),
         _layers_table(pedigree["layers"]) if "layers" in pedigree else "",
         licences(models),
@@ -86,7 +86,7 @@ def merge_block(file: MergeFile) -> str:
 def _inputs_table(kind: str, pedigree: Mapping[str, Any]) -> str:
     rows = [
         (
-            _shown(model["path"]) + (f" ({model['role']})" if "role" in model else ""),
+            _shown(model) + (f" ({model['role']})" if "role" in model else ""),
             "by layer" if "layers" in pedigree else _coefficient(model),
             f"`{shortened(model['digest'])}`",
         )
@@ -106,8 +106,7 @@ def _layers_table(layers: Sequence[Mapping[str, Any]]) -> str:
     for part in layers:
         first, end = part["models"][0]["range"]
         sources = ", ".join(
-            f"{_shown(m['path'])} {m['range'][0]} to {m['range'][1] - 1} "
-            f"(coefficient {_coefficient(m)})"
+            f"{_shown(m)} {m['range'][0]} to {m['range'][1] - 1} (coefficient {_coefficient(m)})"
             for m in part["models"]
         )
         rows.append((f"{start} to {start + end - first - 1}", sources, str(part["options"])))
@@ -115,6 +114,17 @@ def _layers_table(layers: Sequence[Mapping[str, Any]]) -> str:
     return markdown_table(("layers", "from", "options"), rows)
 
 
-def _shown(path: str) -> str:
-    """Return the name of a model; the path of one on the Hub is its name there, with the commit."""
-    return path if "@" in path else shown_name(Path(path))
+def _shown(model: Mapping[str, Any] | str) -> str:
+    """Return the name of a model: that on the Hub, with the commit, if its path is one there.
+
+    A merge within the merge has none: its method and its models are named.
+    """
+    if isinstance(model, str):
+        return model if "@" in model else shown_name(Path(model))
+    if "path" in model:
+        return _shown(str(model["path"]))
+    inner = model["merge"]
+    listed = inner["models"] or [one for part in inner["layers"] for one in part["models"]]
+    names = ", ".join(dict.fromkeys(map(_shown, listed)))
+    base = f" on {_shown(inner['base'])}" if inner["base"] else ""
+    return f"{inner['method']} of ({names}){base}"

@@ -213,6 +213,10 @@ class AlignedSource(Source):
         """Return whether zeros are no mask: they may be small values, or rows without a source."""
         return self.table.rows.has_zeros or self.origin.source.may_round_to_zero(name)
 
+    def bytes_to_compute(self, name: str) -> int:  # noqa: ARG002 (it has one)
+        """Return the memory that reading any element of a tensor takes, if all are computed."""
+        return sum(origin.bytes_to_compute for origin in self.table.origins)
+
     def read_run(self, name: str, first: int, last: int) -> Tensor:  # noqa: ARG002 (it has one)
         """Return the elements [first, last) of the flattened tensor."""
         size = self.table.num_columns

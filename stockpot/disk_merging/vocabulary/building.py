@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from stockpot.disk_merging.inner_merges import inner_merges
 from stockpot.disk_merging.inspection import some_of
 from stockpot.disk_merging.merge_file import MergeFile
 from stockpot.disk_merging.model_paths import model_and_adapter
@@ -112,7 +113,8 @@ def vocabulary_of(
     if file.tokenizer is None:
         return None
     models = [*sources, *([] if base is None else [base])]
-    names = [*(entry.path for entry in file.entries), *([file.base] if file.base else [])]
+    entries = [*file.entries, *([file.base_entry] if file.base_entry else [])]
+    names = [entry.key for entry in entries]
     return _Building(file, file.tokenizer, folder, models, names).result()
 
 
@@ -128,10 +130,11 @@ class _Building:
         names: Sequence[str],
     ) -> None:
         self._section, self._folder, self._models, self._names = section, folder, models, names
-        self._first = file.config_from or file.base or names[0]
         # Without a base, no model is preferred where a token is in several.
-        preferred = file.config_from or file.base
-        self._base = names.index(preferred) if preferred in names else None
+        preferred = file.config_entry or file.base_entry
+        self._first = preferred.key if preferred else names[0]
+        self._base = names.index(self._first) if preferred and self._first in names else None
+        self._merges = {entry.key for entry in inner_merges(file).values()}
         self._loaded: dict[Path, ModelTokenizer] = {}
         self._notes: list[str] = []
 
@@ -193,12 +196,12 @@ class _Building:
 
     def _tokenizer_of(self, name: str) -> ModelTokenizer:
         """Load the tokenizer of a model by its name in the merge file."""
-        path, adapter = model_and_adapter(self._folder, name)
         opened = self._models[self._names.index(name)].folder if name in self._names else None
-        folder = tokenizer_folder(adapter, path, opened)
+        named = () if name in self._merges else model_and_adapter(self._folder, name)
+        folder = tokenizer_folder(*reversed(named), opened)
         if folder is None:
             raise InputError(
-                f"tokenizer: {path} has no tokenizer, whose tokens the output would have; add its "
+                f"tokenizer: {name} has no tokenizer, whose tokens the output would have; add its "
                 "files, or name another model in tokenizer.source or config_from"
             )
         return self._load(folder)

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stockpot.disk_merging.configs.truth import TrueConfig
 from stockpot.disk_merging.merge_file import MergeFile
@@ -72,11 +73,12 @@ class OutputTokens:
         return None if self.vocabulary is None else self.vocabulary.digest
 
     @property
-    def record(self) -> dict[str, str | None]:
+    def record(self) -> dict[str, Any]:
         """The part of the pedigree that is about tokens, besides the merge file's."""
         if self.digest is None:
             return {}
-        return {"config_from": self.file.config_from, "vocabulary": self.digest}
+        content = self.file.model_dump(mode="json", include={"config_from"})
+        return content | {"vocabulary": self.digest}
 
     @property
     def notes(self) -> list[str]:

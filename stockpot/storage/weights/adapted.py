@@ -55,6 +55,11 @@ class AdaptedSource(Source):
         source, own = self._before(name)
         return source.may_round_to_zero(own)
 
+    def bytes_to_compute(self, name: str) -> int:
+        """Return the memory that reading any element of a tensor takes, if all are computed."""
+        source, own = self._before(name)
+        return source.bytes_to_compute(own)
+
     def read_run(self, name: str, first: int, last: int) -> Tensor:
         """Return the elements [first, last) of a flattened tensor.
 

@@ -54,6 +54,10 @@ class RearrangedSource(Source):
         """Return whether zeros of a tensor may be small values."""
         return self.inner.may_round_to_zero(self.parts[name][0].name)
 
+    def bytes_to_compute(self, name: str) -> int:
+        """Return the memory that reading any element of a tensor takes, if all are computed."""
+        return sum(self.inner.bytes_to_compute(part.name) for part in self.parts[name])
+
     def read_run(self, name: str, first: int, last: int) -> Tensor:
         """Return the elements [first, last) of a flattened tensor; a view if it is one part."""
         parts = self.parts[name]

@@ -64,6 +64,14 @@ class Source:
         """Return whether zeros of a tensor may be small values: then they are no mask."""
         return self.tensors[name].dtype.itemsize == 1
 
+    def bytes_to_compute(self, name: str) -> int:
+        """Return the memory that reading any element of a tensor takes, if all are computed.
+
+        0 if elements are read, or computed, on their own.
+        """
+        del name
+        return 0
+
     def read(self, name: str) -> Tensor:
         """Return a tensor, a view of the mapped file: writing to it crashes the process."""
         stored = self.tensors[name]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stockpot.disk_merging.merge_file import value_at
+from stockpot.disk_merging.values import value_at
 from stockpot.errors import InputError
 
 

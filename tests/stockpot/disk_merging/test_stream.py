@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from stockpot.disk_merging import stream
+from stockpot.disk_merging import planned_tensors, stream
 from stockpot.disk_merging.plan import plan_merge
 from stockpot.disk_merging.stream import merge_to_disk
 from stockpot.errors import InputError
@@ -85,7 +85,7 @@ def _tiny_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut tensors of some hundred elements into pieces, and merge the larger ones alone."""
     monkeypatch.setattr(runs, "MOST_ENTRIES", 7)
     monkeypatch.setattr(stream, "_PIECE", 21)
-    monkeypatch.setattr(stream, "_ALONE", 60)
+    monkeypatch.setattr(planned_tensors, "_ALONE", 60)
 
 
 @pytest.fixture(autouse=True)
@@ -215,7 +215,9 @@ def test_a_merge_gives_the_same_bits_in_pieces_by_any_number_of_threads_in_any_s
 def test_the_bits_of_a_big_tensor_do_not_depend_on_the_number_of_threads(
     tmp_path: Path, method: Method, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "_ALONE", 40_000)  # torch splits sums of more than 2^15 elements
+    monkeypatch.setattr(
+        planned_tensors, "_ALONE", 40_000
+    )  # torch splits sums of more than 2^15 elements
     recipe = _recipe(method)
     generator = torch.Generator().manual_seed(8)
     states = [

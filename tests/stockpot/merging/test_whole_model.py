@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stockpot.disk_merging import stream
-from stockpot.disk_merging.merge_file import Exceptions
+from stockpot.disk_merging.exceptions import Exceptions
 from stockpot.disk_merging.plan import plan_merge
 from stockpot.disk_merging.stream import merge_to_disk
 from stockpot.errors import InputError
