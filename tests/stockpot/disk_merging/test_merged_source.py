@@ -223,7 +223,7 @@ def test_a_model_that_has_changed_is_named_when_a_merge_is_rebuilt(folder: Path)
     merge(folder, f"method: linear\nmodels: [c, {{{_within(INNER['ties'])}}}]")
     save_file(_state(11), folder / "b/model.safetensors")
 
-    with pytest.raises(InputError, match=r"b: digest is \w+, the pedigree records"):
+    with pytest.raises(InputError, match=r"b: digest is blake3:\w+, the pedigree records"):
         MergeJob.rebuilding(folder / "merged", folder / "again", folder)
 
 
@@ -240,8 +240,8 @@ def test_the_forecast_and_the_notes_cover_the_merges_within(folder: Path) -> Non
     assert job.forecast["GB to read"] == pytest.approx((1 + 2 * 3) * size / 1e9)
     plain = read_job(folder, "method: linear\nmodels: [c, a, b]").forecast
     assert job.forecast["GB of memory at most"] > plain["GB of memory at most"]
-    assert "models 1 and 2 are equal: one of them counts twice" in job.notes
-    assert not [note for note in other.notes if "are equal" in note]  # of the same files
+    assert "equal models: models.1.merge, models.1.merge; their weights count 2 times" in job.notes
+    assert not [note for note in other.notes if "equal models" in note]  # of the same files
 
 
 def test_side_files_within_live_as_long_as_the_merge(folder: Path) -> None:
