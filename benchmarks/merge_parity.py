@@ -5,7 +5,10 @@ format. mergekit is installed in a separate environment in FOLDER and runs there
 relative to the largest weight of its tensor. Where entries are dropped at random, stockpot uses the
 masks that mergekit drew.
 
-A second table shows rounding: the fraction of entries of a linear merge of bfloat16 models that are
+A second table is about unequal vocabularies: rows of embeddings and heads are compared token by
+token, and every token must be in both results.
+
+A third table shows rounding: the fraction of entries of a linear merge of bfloat16 models that are
 the bfloat16 number nearest to the exact result.
 
     python benchmarks/merge_parity.py [FOLDER]
@@ -28,11 +31,14 @@ import torch
 from merge import install_mergekit
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers import AutoTokenizer
 
 from stockpot.disk_merging.job import MergeJob
 from stockpot.merging.recipe import Recipe
+from stockpot.storage.weights.tensor_names import token_axis
 
 SHAPES = ("llama", "bert")
+SHAPES_OF_WORDS = ("words", "tied")  # a Llama without and with a tied head
 WEIGHTS = (0.5, 0.3, 0.4)
 LIMIT = 1e-6
 
@@ -152,6 +158,55 @@ FORMS: Mapping[str, str] = {
               - {model: $base, layer_range: [2, 3]}""",
 }
 
+# The same for models with unequal vocabularies.
+TOKENS: Mapping[str, str] = {
+    "union of linear": """
+        merge_method: linear
+        models: [{model: $base}, {model: $1}, {model: $2}]
+        parameters: {weight: 1}
+        tokenizer: {source: union}""",
+    "union of task_arithmetic": """
+        merge_method: task_arithmetic
+        base_model: $base
+        models: [{model: $1, parameters: {weight: 0.5}}, {model: $2, parameters: {weight: 0.7}}]
+        tokenizer_source: union""",
+    "union of ties, padded": """
+        merge_method: ties
+        base_model: $base
+        models: [{model: $1, parameters: {weight: 0.5}}, {model: $2, parameters: {weight: 0.7}}]
+        parameters: {density: 1}
+        tokenizer: {source: union, pad_to_multiple_of: 16}""",
+    "base of slerp": """
+        merge_method: slerp
+        base_model: $base
+        models: [{model: $base}, {model: $2}]
+        parameters: {t: 0.4}
+        tokenizer_source: base""",
+    "a model's": """
+        merge_method: linear
+        base_model: $base
+        models: [{model: $1}, {model: $2}]
+        parameters: {weight: 1}
+        tokenizer: {source: $2, pad_to_multiple_of: 7}""",
+    "sources of tokens": """
+        merge_method: linear
+        models: [{model: $base}, {model: $1}, {model: $2}]
+        parameters: {weight: 1}
+        tokenizer:
+          source: union
+          tokens:
+            <im>: {source: $1, force: true}
+            x: {source: {kind: zero}}
+            plain: {source: {kind: model_token, model: $2, token: y}}
+            <t>: {source: {kind: model_token, model: $base, token_id: 3}, force: true}""",
+    "union of slices": """
+        merge_method: passthrough
+        slices:
+          - sources: [{model: $base, layer_range: [0, 2]}]
+          - sources: [{model: $2, layer_range: [1, 3]}]
+        tokenizer_source: union""",
+}
+
 
 def main() -> None:
     """Run all cases and print the tables."""
@@ -161,6 +216,7 @@ def main() -> None:
     folder.mkdir(parents=True)
     names = [write_case(folder, shape, method) for method in CASES for shape in SHAPES]
     names += [write_form(folder, shape, form) for form in FORMS for shape in SHAPES]
+    names += [write_form(folder, shape, form) for form in TOKENS for shape in SHAPES_OF_WORDS]
     rounding = [write_rounding_case(folder, shape) for shape in SHAPES]
     script = Path(__file__).with_name("mergekit_side.py")
     subprocess.run(
@@ -176,6 +232,10 @@ def main() -> None:
         num_large = sum(int((relative > LIMIT).sum()) for relative in found)
         total = sum(len(relative) for relative in found)
         print(f"{case:<24}{shown}{f'{num_large} of {total}':>18}", flush=True)
+    print(f"\n{'unequal vocabularies':<24}" + "".join(f"{s:>12}" for s in SHAPES_OF_WORDS))
+    for form in TOKENS:
+        largest = [difference_by_token(folder, f"{shape}-{form}") for shape in SHAPES_OF_WORDS]
+        print(f"{form:<24}" + "".join(f"{found:>12.1e}" for found in largest), flush=True)
     print("\nentries of a linear merge in bfloat16 that are nearest to the exact result")
     for name in rounding:
         theirs, ours = merged_by_both(folder, name)
@@ -199,8 +259,10 @@ def write_case(folder: Path, shape: str, method: str) -> str:
 
 
 def write_form(folder: Path, shape: str, form: str) -> str:
-    """Write one of `FORMS` for an architecture; return its name."""
-    text = re.sub(r"\$(\w+)", lambda model: str(folder / f"{shape}-{model[1]}"), FORMS[form])
+    """Write one of `FORMS` or `TOKENS` for an architecture; return its name."""
+    text = re.sub(
+        r"\$(\w+)", lambda model: str(folder / f"{shape}-{model[1]}"), (FORMS | TOKENS)[form]
+    )
     (folder / f"{shape}-{form}.yaml").write_text(f"{dedent(text)}\ndtype: float32\n")
     return f"{shape}-{form}"
 
@@ -221,6 +283,30 @@ def differences(folder: Path, name: str) -> Tensor:
     """Return the difference of every entry, relative to its tensor's largest weight."""
     theirs, ours = merged_by_both(folder, name)
     return torch.cat([((theirs[n] - t) / t.abs().max()).abs().flatten() for n, t in ours.items()])
+
+
+def difference_by_token(folder: Path, name: str) -> float:
+    """Return the largest difference, relative to the largest weight of its tensor.
+
+    Rows of embeddings and heads are compared by their tokens, whose ids may differ.
+    """
+    theirs, ours = merged_by_both(folder, name)
+    ids = [
+        AutoTokenizer.from_pretrained(folder / f"{name}.{tool}").get_vocab()
+        for tool in ("theirs", "ours")
+    ]
+    tokens = sorted(ids[0])
+    if sorted(ids[1]) != tokens or theirs.keys() != ours.keys():
+        raise SystemExit(f"{name}: the results have other tokens or tensors")
+    order = [[own[token] for token in tokens] for own in ids]
+    largest = 0.0
+    for tensor, one in theirs.items():
+        pair = [one, ours[tensor]]
+        if token_axis(tensor) == 0:
+            padding = range(len(tokens), len(one))
+            pair = [each[[*rows, *padding]] for each, rows in zip(pair, order, strict=True)]
+        largest = max(largest, float((pair[0] - pair[1]).abs().max() / pair[0].abs().max()))
+    return largest
 
 
 def merged_by_both(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -2,9 +2,9 @@
 
     python mergekit_side.py FOLDER NAME...
 
-Small models of each architecture are written to FOLDER; then each NAME.yaml is merged to
-NAME.theirs. The random masks that mergekit drew are saved in NAME.masks, by the SHA-256 of their
-task vectors.
+Small models of each architecture, and of one with unequal vocabularies, are written to FOLDER; then
+each NAME.yaml is merged to NAME.theirs. The random masks that mergekit drew are saved in
+NAME.masks, by the SHA-256 of their task vectors.
 """
 
 from __future__ import annotations
@@ -21,9 +21,23 @@ from mergekit.config import MergeConfiguration
 from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
 from safetensors.torch import save_file
-from transformers import BertConfig, BertForSequenceClassification, LlamaConfig, LlamaForCausalLM
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 NUM_MODELS = 3
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 96,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 3,
+    "vocab_size": 128,
+}
 
 
 def main() -> None:
@@ -31,6 +45,8 @@ def main() -> None:
     folder, names = Path(sys.argv[1]), sys.argv[2:]
     for shape, net in nets().items():
         make_models(folder, shape, net)
+    for is_tied in (False, True):
+        make_models_of_words(folder, is_tied=is_tied)
     masks = record_masks()
     for name in names:
         print(name, file=sys.stderr)
@@ -48,17 +64,10 @@ def nets() -> dict[str, Any]:
 
     mergekit 0.1.5 fails on a plain BertModel, whose `position_ids` has an alias.
     """
-    sizes = {
-        "hidden_size": 32,
-        "intermediate_size": 96,
-        "num_attention_heads": 4,
-        "num_hidden_layers": 3,
-        "vocab_size": 128,
-    }
     return {
-        "llama": LlamaForCausalLM(LlamaConfig(**sizes, num_key_value_heads=4)),
+        "llama": LlamaForCausalLM(LlamaConfig(**SIZES, num_key_value_heads=4)),
         "bert": BertForSequenceClassification(
-            BertConfig(**sizes, max_position_embeddings=64, num_labels=16)
+            BertConfig(**SIZES, max_position_embeddings=64, num_labels=16)
         ),
     }
 
@@ -83,6 +92,32 @@ def make_models(folder: Path, shape: str, net: Any) -> None:
             place = folder / f"{shape}-{name}{suffix}"
             net.to(dtype).load_state_dict(state)
             net.save_pretrained(place)
+
+
+def make_models_of_words(folder: Path, *, is_tied: bool) -> None:
+    """Write models with unequal vocabularies, of which some have more rows than tokens."""
+    # Words, added tokens, number of rows; the words of the last one have other ids.
+    vocabularies = {
+        "base": ("? a b c d e", "<s>", 8),
+        "1": ("? a b c d e", "<s> <im> plain", 9),
+        "2": ("? c b x y a <s>", "<im> <t>", 16),
+    }
+    for number, (name, (words, added, num_rows)) in enumerate(vocabularies.items()):
+        ids = {word: n for n, word in enumerate(words.split())}
+        plain = Tokenizer(models.WordLevel(ids, unk_token="?"))
+        plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="?")
+        for token in added.split():
+            is_special = token.startswith("<")
+            tokenizer.add_tokens([AddedToken(token, special=is_special)], is_special)
+        sizes = {**SIZES, "vocab_size": num_rows, "tie_word_embeddings": is_tied}
+        net = LlamaForCausalLM(LlamaConfig(**sizes, num_key_value_heads=4))
+        generator = torch.Generator().manual_seed(number)
+        for weight in net.parameters():
+            weight.data.normal_(generator=generator)
+        place = folder / f"{'tied' if is_tied else 'words'}-{name}"
+        net.save_pretrained(place)
+        tokenizer.save_pretrained(place)
 
 
 def record_masks() -> dict[str, torch.Tensor]:

@@ -103,9 +103,7 @@ class ModelTokenizer:
         if not tokens:
             return OutputTokenizer(self.folder, self.loaded, ())
         changed = ModelTokenizer.load(self.folder).loaded  # this one is not changed
-        for token in tokens:
-            special = not isinstance(token, str) and token.special
-            changed.add_tokens([token], special_tokens=special)
+        changed.add_tokens(list(tokens))  # all at once: each call takes time for all tokens
         new = [name for name in map(str, tokens) if name not in self.ids]
         return OutputTokenizer(self.folder, changed, tuple(new), has_changed=True)
 
