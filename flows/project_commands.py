@@ -14,7 +14,7 @@ from rich.text import Text
 from flows.options import Params
 from flows.terminal import OUT
 from stockpot.errors import InputError
-from stockpot.experiment.plugin_checks import Kind, check_plugin, kind_of
+from stockpot.experiment.plugin_checks import Kind, check_plugin, kind_of, parsed_options
 
 if TYPE_CHECKING:
     from stockpot.plugins import CheckResult
@@ -91,7 +91,7 @@ def check(  # noqa: PLR0913, PLR0917 (one per option of the command)
             sys.path.append(str(Path.cwd()))
         kind = kind_of(name) if kind is None else kind
         shifts = (tuple(val_shifts or ()), tuple(test_shifts or ()))
-        results = _check_named(kind, name, _parsed(options or []), seed, shifts)
+        results = _check_named(kind, name, parsed_options(options or []), seed, shifts)
     if _show_checks(f"{kind} {name}", results):
         raise typer.Exit(1)
 
@@ -111,19 +111,6 @@ def _check_named(
     if any(shifts):
         raise InputError(f"check: shifts are of a workload, got them with the {kind} {name!r}")
     return check_plugin(kind, name, options)
-
-
-def _parsed(options: list[str]) -> dict[str, Any]:
-    """Return options given as NAME=VALUE by name, with values read as YAML."""
-    from stockpot.yaml_files import parsed
-
-    values: dict[str, Any] = {}
-    for option in options:
-        field, equals, text = option.partition("=")
-        if not equals or not field:
-            raise InputError(f"--option: must look like NAME=VALUE, got {option!r}")
-        values[field] = parsed(text)
-    return values
 
 
 def _check_workload(spec: WorkloadSpec) -> Iterator[CheckResult]:

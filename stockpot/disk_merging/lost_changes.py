@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stockpot.merging.runs import MOST_ENTRIES
+from stockpot.storage.weights.hub_origins import shown_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -130,7 +131,7 @@ def lost_changes(
         sorted({str(p.type[0]).removeprefix("torch.") for p in plans if can_be_lost(p)})
     )
     return [
-        _note(Path(path).name, changes, dtype)
+        _note(shown_name(Path(path)), changes, dtype)
         for path, changes in changes_of.items()
         if changes.merged
     ]

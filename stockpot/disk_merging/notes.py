@@ -85,7 +85,7 @@ def different_dtypes(plans: Sequence[TensorPlan]) -> list[str]:
             models.setdefault(origin.source.output_dtype(origin.name), []).append(origin.model)
         if len(models) > 1:
             held = [f"{_shown(dtype)} in {some_of(owners)}" for dtype, owners in models.items()]
-            names_of.setdefault((", ".join(held), _shown(plan.type[0])), []).append(plan.name)
+            names_of.setdefault(("; ".join(held), _shown(plan.type[0])), []).append(plan.name)
     return [
         f"{some_of(names)}: {held}: merged in the widest, stored in {stored}"
         for (held, stored), names in names_of.items()

@@ -37,7 +37,12 @@ def check_none_missing(listed: Sequence[TensorInputs], exceptions: Exceptions) -
     )
     remedy = "merge models of one base, or set `missing: skip` or `base`, or `exclude`"
     if len(incomplete) > len(listed) / 2:
-        remedy = "most names differ: these are models of different architectures"
+        is_part = one.source.tensors.keys() <= other.source.tensors.keys()
+        remedy = (
+            "it is a part of such a model; name the folder of the whole one"
+            if is_part
+            else "most names differ: these are models of different architectures"
+        )
     hint = rename_hint(other.source, one.source)
     raise InputError(
         f"{one.model}: lacks {some_of(lacked)}, which {other.model} has; {remedy}"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import yaml
+
 from stockpot.errors import InputError, unknown_name
+from stockpot.yaml_files import parsed
 
 if TYPE_CHECKING:
     from stockpot.plugins import CheckResult
@@ -34,6 +37,24 @@ def kind_of(name: str) -> str:
             f"{list(get_args(Kind))}"
         ) from error
     return "method"
+
+
+def parsed_options(options: Sequence[str]) -> dict[str, Any]:
+    """Return options given as NAME=VALUE by name, with values read as YAML.
+
+    Raises:
+        InputError: one has no name, or its value is not YAML.
+    """
+    values: dict[str, Any] = {}
+    for option in options:
+        field, equals, text = option.partition("=")
+        if not equals or not field:
+            raise InputError(f"--option: must look like NAME=VALUE, got {option!r}")
+        try:
+            values[field] = parsed(text)
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: an invalid date
+            raise InputError(f"--option {field}: {text!r} is not YAML: {error}") from error
+    return values
 
 
 def check_plugin(kind: str, name: str, options: dict[str, Any]) -> Iterator[CheckResult]:

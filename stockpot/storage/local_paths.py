@@ -21,12 +21,12 @@ def located(folder: Path, name: str) -> Path:
         InputError: both have it, and not as links to one place.
     """
     here = Path(name).expanduser()
-    beside = folder / here
+    next_to_file = folder / here
     if not here.exists():
-        return beside
-    if beside.exists() and beside.resolve() != here.resolve():
+        return next_to_file
+    if next_to_file.exists() and next_to_file.resolve() != here.resolve():
         raise InputError(
             f"{name}: must be in the folder of the merge file or in the working directory, got "
-            f"both {beside.absolute()} and {here.absolute()}; write the absolute path of one"
+            f"both {next_to_file.absolute()} and {here.absolute()}; write the absolute path of one"
         )
-    return beside if beside.exists() else here
+    return next_to_file if next_to_file.exists() else here

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Config = Mapping[str, Any]
 
+_QUANTIZATION = ("quantization_config", "compression_config")
 _LABELS = ("id2label", "label2id")  # compared as a whole
 _MAX_VALUE = 60  # characters of a value that is shown
 
@@ -152,8 +153,8 @@ def flattened(config: Config, form: Callable[[dict[str, Any]], Config] = dict) -
 
 def _of_today(config: dict[str, Any]) -> dict[str, Any]:
     """Give fields that several versions write differently one form, and derived ones a value."""
-    for field in _LABELS:
-        config.pop(field, None)
+    # Labels are compared as a whole; the fields of a quantisation say nothing one by one.
+    config = {f: str(v) if f in _QUANTIZATION else v for f, v in config.items() if f not in _LABELS}
     if (dtype := config.pop("torch_dtype", None)) is not None:
         config.setdefault("dtype", dtype)
     if isinstance(config.get("dtype"), str):

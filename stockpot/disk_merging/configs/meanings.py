@@ -1,4 +1,4 @@
-"""What a difference in a field of config.json means for a merge.
+"""The meaning of a difference in a field of config.json means for a merge.
 
 Fields are named as in the configurations of transformers. Later rows of the table are more general,
 so the first that matches a field applies.
@@ -68,6 +68,7 @@ _TABLE = (
         r"_name_or_path|name_or_path|_commit_hash|transformers_version|use_cache|torchscript|auto_map",
         r"gradient_checkpointing|output_(attentions|hidden_states|scores)|(use_)?return_dict",
         r"_?attn_implementation\w*|finetuning_task|task_specific_params|unsloth_\w+|pretraining_tp",
+        r"(quantization|compression)_config",  # the weights are dequantised before
         # Of training alone.
         r"initializer_\w+|init_\w+|\w*dropout\w*|\w*pdrop|\w*layer_?drop|\w*drop(_path)?_rate",
         r"label_smoothing\w*|\w+_loss_\w+|\w*aux_loss\w*|\w+_(coefficient|cost)|ctc_\w+",
@@ -84,11 +85,6 @@ _TABLE = (
         Effect.RELEVANT,
         "the weights are stored in different number formats",
         r"dtype",
-    ),
-    _rows(
-        Effect.RELEVANT,
-        "the models are quantised differently",
-        r"(quantization|compression)_config(\..*)?",
     ),
     _rows(
         Effect.RELEVANT,

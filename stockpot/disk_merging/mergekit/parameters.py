@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stockpot.disk_merging.mergekit.fields import Model
-from stockpot.errors import InputError
+from stockpot.errors import InputError, nearest_hint
 from stockpot.merging.registry import METHODS
 
 # Defaults of mergekit that differ from ours, by method.
@@ -103,7 +103,10 @@ def settings_of(
             levels_of_all = [*(model.parameters for model in models), *levels]
             _check_nothing_is_lost(method, name, _given(name, levels_of_all))
         elif name not in _WITHOUT_EFFECT:
-            made.notes.append(f"parameter {name!r} is ignored: {method} has none, as in mergekit")
+            made.notes.append(
+                f"parameter {name!r} is ignored: {method} has none, as in mergekit"
+                + nearest_hint(name, known)
+            )
     return made
 
 

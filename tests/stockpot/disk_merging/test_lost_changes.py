@@ -131,3 +131,13 @@ def test_a_merge_that_is_resumed_says_the_same(sharded: Path) -> None:
     again.run(lambda _bytes: None)
 
     assert again.notes_on_contents == undisturbed
+
+
+def test_a_model_of_the_hub_s_cache_is_named_as_there(folder: Path) -> None:
+    cached = folder / "models--org--a" / "snapshots" / "0f3a"
+    cached.parent.mkdir(parents=True)
+    (folder / "a").rename(cached)
+
+    [first, *_] = notes(folder, f"method: linear\nbase: base\nmodels: [{cached}, b]")
+
+    assert "org/a: of the entries that it changed" in first

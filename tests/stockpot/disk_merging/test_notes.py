@@ -102,7 +102,7 @@ def test_the_number_formats_of_all_models_are_one_line_with_the_output_s(folder:
     [note] = read_job(folder, "method: linear\nmodels: [a, b]\nbase: half").notes
 
     assert note.endswith(
-        "more: float32 in a, b, bfloat16 in half: merged in the widest, stored in bfloat16"
+        "more: float32 in a, b; bfloat16 in half: merged in the widest, stored in bfloat16"
     )
 
 

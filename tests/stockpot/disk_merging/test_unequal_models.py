@@ -32,6 +32,7 @@ def folder(tmp_path: Path) -> Path:
     save_model(tmp_path / "more", language_model(3) | {"extra": torch.ones(3)})
     save_model(tmp_path / "wide", language_model(4) | {UP: torch.ones(5, 4)})
     save_model(tmp_path / "other", {f"layer.{n}.kernel": torch.ones(4) for n in range(9)})
+    save_model(tmp_path / "part", {HEAD: language_model(4)[HEAD]})
     save_model(tmp_path / "empty", {})
     save_model(tmp_path / "padded", language_model(5, vocabulary=9))
     return tmp_path
@@ -54,6 +55,7 @@ def folder(tmp_path: Path) -> Path:
         ("models: [a, padded]", r"has shape \(9, 4\).*`common` for padded vocabularies"),
         ("models: [a, wide]\nmismatch: common", r"has shape \(5, 4\) in wide"),
         ("models: [a, other]", "other: lacks .* most names differ: .* different architectures$"),
+        ("models: [a, part]", "part: lacks .*; it is a part of such a model; name the folder"),
         ("models: [empty, empty]", "empty: has no tensors"),
         ("models: [a, b]\nbase: less\nmissing: skip", "less lacks it, so there is no difference"),
         (

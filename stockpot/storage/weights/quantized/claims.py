@@ -1,4 +1,4 @@
-"""What the files next to the weights say about a model's quantisation."""
+"""A model's quantisation, as the files next to its weights state it."""
 
 from __future__ import annotations
 

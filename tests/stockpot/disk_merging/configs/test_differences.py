@@ -47,7 +47,7 @@ def test_what_makes_a_merge_meaningless_is_a_warning(
 def test_the_worst_differences_come_first_and_those_without_effect_last_in_one_line() -> None:
     one = {"_name_or_path": "x", "max_position_embeddings": 2048, "rope_theta": 1e4, "a": 1}
     other = {"_name_or_path": "y", "max_position_embeddings": 4096, "rope_theta": 5e5, "a": 2}
-    one |= {"attention_dropout": 0.1}
+    one |= {"attention_dropout": 0.1, "quantization_config": {"quant_method": "fp8", "bits": 8}}
     other |= {"attention_dropout": 0.0}
 
     assert texts(one=one, other=other) == [
@@ -57,7 +57,7 @@ def test_the_worst_differences_come_first_and_those_without_effect_last_in_one_l
         "config.json: max_position_embeddings is 2048 in one, 4096 in other: the limits of the "
         "input's size are different",
         "config.json: without effect on the merge, other values of _name_or_path, "
-        "attention_dropout",
+        "attention_dropout, quantization_config",
     ]
 
 
@@ -186,6 +186,8 @@ def test_the_differences_and_the_number_formats_are_in_the_notes_and_the_card(
     merge(tmp_path, "method: linear\nmodels: [a, b, x/b]")
 
     card = (tmp_path / "merged" / "README.md").read_text()
-    first, second = re.findall(r"^- (warning: config.*|.*wider format)$", card, re.MULTILINE)
+    first, second = re.findall(r"^- (warning: config.*|.*stored in .*)$", card, re.MULTILINE)
     assert re.match(r"warning: config.json: rope_theta is 10000.0 in a and /.*/x/b, 1", first)
-    assert second.endswith("and 6 more: bfloat16 in b, float32 in a: merged in the wider format")
+    assert second.endswith(
+        "float32 in a, b; bfloat16 in b: merged in the widest, stored in float32"
+    )
