@@ -6,11 +6,13 @@ import atexit
 import importlib.metadata
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from gc import freeze, set_threshold
+from inspect import getdoc
 from typing import Annotated
 
 import typer
@@ -174,6 +176,11 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
+for _registered in app.registered_commands:
+    # Paragraphs are wrapped to the terminal, not where the source wraps them.
+    _registered.help = re.sub(
+        r"(?<!\n)\n(?!\n)", " ", _registered.help or getdoc(_registered.callback) or ""
+    )
 
 
 def _run_stages(params: str | None, overrides: list[str] | None, stages: Sequence[str]) -> None:

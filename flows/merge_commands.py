@@ -21,6 +21,7 @@ from stockpot.errors import InputError, StageFailed
 if TYPE_CHECKING:
     from stockpot.disk_merging.adapter_job import AdapterMergeJob
     from stockpot.disk_merging.job import MergeJob
+    from stockpot.storage.weights.sources import Source
 
 Model = Annotated[Path, typer.Argument(help="A model made by `stockpot merge`.")]
 Inputs = Annotated[
@@ -129,7 +130,7 @@ def explain(model: Model) -> None:
     for part in pedigree.get("layers", []):
         OUT.print(f"layers: {part}")
     for name in ("output", "rank", "bits", "options", "seed", "dtype", *RULES[1:]):
-        if name in pedigree:
+        if pedigree.get(name) not in (None, {}):
             OUT.print(f"{name}: {pedigree[name]}")
 
 
@@ -198,14 +199,7 @@ def inspect(
     base_source = None if base is None else open_source(model_path(Path(), base))
     opened = [open_source(model_path(Path(), name), base_source) for name in models]
     sources = [named_like(source, base_source or opened[0]) for source in opened]
-    table = Table("", "model", "tensors", "numbers", "GB")
-    for number, source in enumerate(sources):
-        num_params = sum(tensor.num_elements for tensor in source.tensors.values())
-        size = f"{source.num_bytes / 1e9:.3f}"
-        table.add_row(
-            str(number), str(source.path), str(len(source.tensors)), f"{num_params:,}", size
-        )
-    OUT.print(table)
+    _show_sizes(sources)
     all_models = [*sources, *([base_source] if base_source else [])]
     findings = [*compare_configurations(all_models), *compare_headers(all_models)]
     if weights:
@@ -224,6 +218,18 @@ def inspect(
         OUT.print("These models cannot be merged as they are.")
     else:
         OUT.print("These models can be merged. Next: stockpot merge --methods")
+
+
+def _show_sizes(sources: Sequence[Source]) -> None:
+    from stockpot.storage.weights.hub_origins import cached_name
+
+    table = Table("", "model", "tensors", "numbers", "GB")
+    for number, source in enumerate(sources):
+        num_params = sum(tensor.num_elements for tensor in source.tensors.values())
+        size = f"{source.num_bytes / 1e9:.3f}"
+        named = cached_name(source.path) or str(source.path)
+        table.add_row(str(number), named, str(len(source.tensors)), f"{num_params:,}", size)
+    OUT.print(table)
 
 
 def _show_matrix(title: str, values: list[list[float]]) -> None:
@@ -258,7 +264,8 @@ def _run(job: MergeJob) -> None:
 
 def _show_forecast(job: MergeJob) -> None:
     listed = ", ".join(f"{value:.2f} {name}" for name, value in job.forecast.items())
-    OUT.print(f"{job.file.method}: {len(job.sources)} models, {len(job.plans)} tensors; {listed}")
+    models = "1 model" if len(job.sources) == 1 else f"{len(job.sources)} models"
+    OUT.print(f"{job.file.method}: {models}, {len(job.plans)} tensors; {listed}")
     _show_notes(job.notes)
 
 

@@ -7,7 +7,7 @@ StageFailed    not enough of a stage's work succeeded; exit code 1
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class InputError(ValueError):
@@ -34,3 +34,9 @@ def nearest_hint(name: str, choices: Iterable[str]) -> str:
         or difflib.get_close_matches(name, known, 1)
     )
     return f"; did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def some_of(names: Sequence[str]) -> str:
+    """Return the first three names, and how many more there are."""
+    shown = ", ".join(names[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown

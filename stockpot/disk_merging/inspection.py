@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from stockpot.disk_merging.configs.differences import compare_models
+from stockpot.errors import some_of
 from stockpot.merging.methods.inner_products import cosines_of
 from stockpot.storage.weights.sources import Source
 from stockpot.storage.weights.tensor_names import has_vocabulary_rows, is_head
@@ -151,12 +152,6 @@ def _split_groups(same_as: Sequence[int], rows: Tensor) -> list[int]:
         )
         firsts.append(next(alike, number))
     return firsts
-
-
-def some_of(names: Sequence[str]) -> str:
-    """Return the first three names, and how many more there are."""
-    shown = ", ".join(names[:3])
-    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
 
 
 def _missing(first: Source, source: Source, number: int) -> Iterator[Finding]:

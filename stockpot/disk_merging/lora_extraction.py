@@ -17,9 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stockpot.disk_merging.inspection import some_of
 from stockpot.disk_merging.low_rank import factorize
-from stockpot.errors import InputError
+from stockpot.errors import InputError, some_of
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.checkpoints import save_checkpoint
 from stockpot.storage.digests import digest_in_background, shortened

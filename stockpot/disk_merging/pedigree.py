@@ -249,7 +249,14 @@ class RecordedMerge(ABC):
         pedigree = read_pedigree(path)
         algorithm = algorithm_of(pedigree["models"][0]["digest"])
         merge = cls(_recorded_file(pedigree), folder, place, algorithm=algorithm)
-        digest_in_background(merge.files, algorithm)
+        try:
+            files = merge.files
+        except InputError as error:
+            raise InputError(
+                f"{error}; paths in the pedigree are relative to {folder.absolute()}, or to the "
+                "folder that --inputs names"
+            ) from error
+        digest_in_background(files, algorithm)
         check_digests(merge.file, merge.inputs, merge.nested, pedigree)
         if merge.vocabulary_digest != pedigree.get("vocabulary"):
             raise InputError(f"{path}: {_OTHER_TOKENIZERS}")

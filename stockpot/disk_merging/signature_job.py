@@ -7,14 +7,13 @@ from functools import cached_property
 
 import torch
 
-from stockpot.disk_merging.inspection import some_of
 from stockpot.disk_merging.job import MergeJob
 from stockpot.disk_merging.merge_file import MergeFile
 from stockpot.disk_merging.patches import open_patch
 from stockpot.disk_merging.plan import TensorPlan, different_recipes
 from stockpot.disk_merging.recipes import TensorRecipes
 from stockpot.disk_merging.signature_plans import SignaturePlans
-from stockpot.errors import InputError
+from stockpot.errors import InputError, some_of
 from stockpot.merging.recipe import Recipe
 from stockpot.merging.signature_layers import NUM_LAYERS, SIGNATURES, split_layers
 from stockpot.storage.local_paths import located

@@ -8,9 +8,8 @@ from fnmatch import fnmatchcase
 from functools import partial
 
 from stockpot.disk_merging.exceptions import Exceptions
-from stockpot.disk_merging.inspection import some_of
 from stockpot.disk_merging.origins import Origin, TensorInputs
-from stockpot.errors import InputError
+from stockpot.errors import InputError, some_of
 from stockpot.storage.weights.naming import rename_hint
 from stockpot.storage.weights.tensor_names import has_vocabulary_rows
 

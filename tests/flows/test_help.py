@@ -34,6 +34,17 @@ def test_every_command_is_in_its_panel() -> None:
     assert listed == PANELS
 
 
+@pytest.mark.parametrize("width", ["80", "120"])
+def test_paragraphs_fill_the_width_of_the_terminal(width: str) -> None:
+    for command in ("merge", "push", "sequence"):
+        result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": width})
+
+        about, *_ = result.output.partition("╭")
+        for paragraph in about.strip().split(" " * int(width) + "\n"):
+            *full, _ = [line.strip() for line in paragraph.splitlines()] or [""]
+            assert all(len(line) > int(width) - 22 for line in full), full
+
+
 @pytest.mark.parametrize(
     ("command", "example"),
     [

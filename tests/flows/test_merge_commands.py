@@ -374,3 +374,25 @@ def test_errors_and_results_show_brackets_as_they_are(stockpot: Stockpot, folder
     assert merged[0] == 0, merged[1]
     assert "Next: stockpot explain merged[v3]" in merged[1]
     assert "a[v2].safetensors" in stockpot("explain", "merged[v3]")[1]
+
+
+def test_verify_says_where_it_looks_for_the_inputs(stockpot: Stockpot, folder: Path) -> None:
+    stockpot("merge", "merge.yaml", "merged")
+    (folder / "a.safetensors").rename(folder / "moved.safetensors")
+
+    code, said = stockpot("verify", "merged")
+
+    assert code == 2
+    assert "a.safetensors: no such file; paths in the pedigree are relative to" in said
+    assert "--inputs" in said
+
+
+@pytest.mark.parametrize("name", ["merged.bin", "merged.gguf"])
+def test_a_name_of_another_format_is_refused_for_the_output(
+    stockpot: Stockpot, folder: Path, name: str
+) -> None:
+    code, said = stockpot("merge", "merge.yaml", name)
+
+    assert code == 2
+    assert "must be a folder, or a file that ends in .safetensors" in said
+    assert not (folder / name).exists()

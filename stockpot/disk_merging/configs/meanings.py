@@ -1,4 +1,4 @@
-"""The meaning of a difference in a field of config.json means for a merge.
+"""The meaning, for a merge, of a difference in a field of config.json.
 
 Fields are named as in the configurations of transformers. Later rows of the table are more general,
 so the first that matches a field applies.

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stockpot.disk_merging.inspection import some_of
 from stockpot.disk_merging.side_files.companions import CARD, Companions, find_companions
 from stockpot.disk_merging.vocabulary.tokenizers import is_of_tokenizer
+from stockpot.errors import some_of
 from stockpot.storage.weights.adapters import is_adapter
 from stockpot.storage.weights.hub_origins import shown_name
 from stockpot.storage.weights.sources import Source

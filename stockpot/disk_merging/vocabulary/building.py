@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 
 from stockpot.disk_merging.inner_merges import inner_merges
-from stockpot.disk_merging.inspection import some_of
 from stockpot.disk_merging.merge_file import MergeFile
 from stockpot.disk_merging.model_paths import model_and_adapter
 from stockpot.disk_merging.vocabulary.rows import ABSENT, ZEROS, Rows
@@ -21,7 +20,7 @@ from stockpot.disk_merging.vocabulary.tokenizers import (
     OutputTokenizer,
     tokenizer_folder,
 )
-from stockpot.errors import InputError
+from stockpot.errors import InputError, some_of
 from stockpot.storage.keys import content_key
 from stockpot.storage.weights.hub_origins import shown_name
 from stockpot.storage.weights.sources import Source

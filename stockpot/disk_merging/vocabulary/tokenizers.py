@@ -11,9 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stockpot.disk_merging.inspection import some_of
 from stockpot.disk_merging.side_files.companions import Companions, find_companions
-from stockpot.errors import InputError
+from stockpot.errors import InputError, some_of
 from stockpot.storage.weights.hub_origins import shown_name
 
 _FILES = re.compile(

@@ -14,6 +14,7 @@ from stockpot.errors import InputError
 from stockpot.storage.digests import Algorithm, FileState, file_state, joint_digest
 from stockpot.storage.weights.adapter_config import CONFIG
 from stockpot.storage.weights.adapters import Adapter, LowRank
+from stockpot.storage.weights.hub_origins import shown_name, stated_name
 from stockpot.storage.weights.safetensors_format import StoredTensor
 from stockpot.storage.weights.sources import Source
 from stockpot.storage.weights.tensor_names import is_token_embedding
@@ -155,13 +156,21 @@ def put_on_base(adapter: Adapter, base: Source) -> AdaptedSource:
         adapter.path,
         files,
         tensors,
-        notes=base.notes,
+        notes=(*base.notes, *_other_base(adapter, base)),
         components=base.components,
         base=base,
         adapter=adapter,
         changes=changes,
         replaced=replaced,
     )
+
+
+def _other_base(adapter: Adapter, base: Source) -> Iterator[str]:
+    """Say that an adapter names another base: shapes alone do not show that it fits."""
+    named = adapter.config.base.rstrip("/")
+    stated = (shown_name(base.path), stated_name(base.folder) or "")
+    if named and Path(named).name not in {Path(name).name for name in stated}:
+        yield f"adapter_config.json names {named} as its base; it is added to {stated[0]}"
 
 
 def _check_not_tied(adapter: Adapter, base: Source, name: str, own: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stockpot.errors import InputError
 from stockpot.storage.locks import sole_writer
+from stockpot.storage.weights.model_files import is_weights
 from stockpot.storage.weights.sources import open_files
 
 _MADE_HERE = "stockpot."  # how the keys of the metadata begin that stockpot writes
@@ -35,6 +36,11 @@ def check_place(place: Path, inputs: Sequence[Path] | None = None) -> None:
     """
     if place.name in ("", ".."):
         raise InputError(f"{place}: must end in the name of the model")
+    if is_weights(place.name) and place.suffix != ".safetensors":
+        raise InputError(
+            f"{place}: must be a folder, or a file that ends in .safetensors; other formats are "
+            "not written"
+        )
     if place.exists() or place.is_symlink():
         if inputs is None:
             raise InputError(

@@ -375,3 +375,25 @@ def test_dora_of_embeddings_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match="module 'e': DoRA of embeddings"):
         open_adapter(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("named", "notes"),
+    [
+        ("organisation/base.safetensors", ()),
+        ("", ()),
+        (
+            "organisation/other",
+            (
+                "adapter_config.json names organisation/other as its base; it is added to "
+                "base.safetensors",
+            ),
+        ),
+    ],
+)
+def test_an_adapter_on_another_base_than_its_own_has_a_note(
+    adapt: Adapt, named: str, notes: tuple[str, ...]
+) -> None:
+    source = adapt({"f.weight": randn(3, 5)}, factors("f", A, B), base_model_name_or_path=named)
+
+    assert tuple(source.notes) == notes
