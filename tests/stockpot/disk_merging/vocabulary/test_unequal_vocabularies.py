@@ -276,6 +276,23 @@ def test_special_ids_are_those_of_the_output_s_tokenizer(folder: Path) -> None:
     assert said in job.notes
 
 
+def test_a_vocabulary_may_be_a_text_file(tmp_path: Path) -> None:
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    for name, words, factor in (("a", ["cat", "dog"], 1), ("b", ["dog", "emu"], 10)):
+        rows = torch.arange(1.0, 8).unsqueeze(1) * factor
+        save_model(tmp_path / name, {"bert.embeddings.word_embeddings.weight": rows})
+        (tmp_path / name / "vocab.txt").write_text("\n".join([*special, *words]))
+        config = {"tokenizer_class": "BertTokenizer"}
+        (tmp_path / name / "tokenizer_config.json").write_text(json.dumps(config))
+
+    merged = merge(tmp_path, "method: linear\nmodels: [a, b]\ntokenizer: {source: union}")
+
+    own = vocabulary(tmp_path / "merged")
+    assert [own["cat"], own["dog"], own["emu"]] == [5, 6, 7]
+    rows = merged["bert.embeddings.word_embeddings.weight"].flatten()
+    assert rows[5:].tolist() == [6, (7 + 60) / 2, 70]
+
+
 def _without_tokenizer(folder: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / "a" / name).unlink()
