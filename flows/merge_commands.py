@@ -21,6 +21,7 @@ from stockpot.errors import InputError, StageFailed
 if TYPE_CHECKING:
     from stockpot.disk_merging.adapter_job import AdapterMergeJob
     from stockpot.disk_merging.job import MergeJob
+    from stockpot.disk_merging.outputs_job import OutputsJob
     from stockpot.storage.weights.sources import Source
 
 Model = Annotated[Path, typer.Argument(help="A model made by `stockpot merge`.")]
@@ -83,16 +84,17 @@ def merge(
         return
     start = time.monotonic()
     _run(job)
+    example = place / job.file.outputs[0].name if job.file.outputs else place
     _show_notes([note for note in job.notes_on_contents if note not in job.notes])
     OUT.print(
         f"{place}: {job.summary} in {time.monotonic() - start:.1f} s. "
-        f"Next: stockpot explain {place}",
+        f"Next: stockpot explain {example}",
     )
 
 
 def _job(
     config: Path, place: Path, *, remove: bool, force: bool, reads_ahead: bool
-) -> MergeJob | AdapterMergeJob:
+) -> MergeJob | OutputsJob | AdapterMergeJob:
     """Read a merge file, and open what it names."""
     from stockpot.disk_merging.mergekit_form import load_merge, model_paths
     from stockpot.storage.weights.model_files import digest_ahead
@@ -103,8 +105,13 @@ def _job(
     from stockpot.disk_merging.job_kinds import job_kind
     from stockpot.disk_merging.signature_job import removing
 
+    file = removing(file) if remove else file
+    if file.outputs:
+        from stockpot.disk_merging.outputs_job import OutputsJob
+
+        return OutputsJob(file, config.parent, place, force)
     kind = job_kind(file.method, file.output)
-    return kind(removing(file) if remove else file, config.parent, place, force)
+    return kind(file, config.parent, place, force)
 
 
 def explain(model: Model) -> None:
@@ -254,7 +261,7 @@ def _merge_adapters(job: AdapterMergeJob, *, dry_run: bool) -> None:
     OUT.print(f"{job.place}: {merged.summary}. Next: stockpot explain {job.place}")
 
 
-def _run(job: MergeJob) -> None:
+def _run(job: MergeJob | OutputsJob) -> None:
     """Merge with a progress bar, which counts the bytes that are read."""
     columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
     total = sum(plan.num_input_bytes for plan in job.plans)
@@ -262,7 +269,7 @@ def _run(job: MergeJob) -> None:
         job.run(partial(progress.advance, progress.add_task("merge", total=total)))
 
 
-def _show_forecast(job: MergeJob) -> None:
+def _show_forecast(job: MergeJob | OutputsJob) -> None:
     listed = ", ".join(f"{value:.2f} {name}" for name, value in job.forecast.items())
     models = "1 model" if len(job.sources) == 1 else f"{len(job.sources)} models"
     OUT.print(f"{job.file.method}: {models}, {len(job.plans)} tensors; {listed}")

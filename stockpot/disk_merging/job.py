@@ -38,13 +38,12 @@ from stockpot.disk_merging.side_files.cards import model_card
 from stockpot.disk_merging.side_files.companions import Companions, companions_of, copy_companions
 from stockpot.disk_merging.side_files.differences import companion_notes
 from stockpot.disk_merging.stacks import Stack
-from stockpot.disk_merging.stream import merge_to_disk
+from stockpot.disk_merging.stream import Output, merge_to_disk
 from stockpot.errors import InputError
 from stockpot.merging.name_rules import check_matches
 from stockpot.merging.registry import METHODS
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.digests import FileState, digest_in_background, remember_digests
-from stockpot.storage.keys import content_key
 from stockpot.storage.weights.hub_origins import shown_name
 from stockpot.storage.weights.naming import named_like
 from stockpot.storage.weights.output import ShardedOutput
@@ -148,6 +147,10 @@ class MergeJob(OpenedMerge):
             InputError: with the reason.
         """
         check_place(self.place, self.protected)
+        self.check_models()
+
+    def check_models(self) -> None:
+        """Refuse models that cannot be merged, as `check` does."""
         # Their errors are raised when they are computed.
         assert [self.plans, self.companions, self._configs]
         check_labels(self.plans)
@@ -158,21 +161,19 @@ class MergeJob(OpenedMerge):
         Raises:
             InputError: the output cannot be written, or a value is not finite.
         """
-        states = self._states()
         digest_in_background(self.files, self.algorithm)
-        merge_to_disk(
+        merge_to_disk([self.written()], num_threads=os.cpu_count() or 1, on_bytes=on_bytes)
+        remember_digests()
+
+    def written(self) -> Output:
+        """Return what is written, from the models in their present state."""
+        states = self._states()
+        return Output(
             self.plans,
             self.output,
             self._key(states),
-            num_threads=os.cpu_count() or 1,
-            on_bytes=on_bytes,
-            complete_folder=lambda folder: self._complete(folder, states),
+            lambda folder: self._complete(folder, states),
         )
-        remember_digests()
-
-    def _key(self, states: Sequence[FileState]) -> str:
-        """Return the key of an unfinished merge: digests are not known yet, so of file states."""
-        return content_key(states=states, **self._unfinished_pedigree)
 
     def _complete(self, folder: Path, states: Sequence[FileState]) -> None:
         """Write what is known once all inputs are read, and the files next to the weights."""

@@ -17,6 +17,7 @@ from pydantic import (
 from stockpot.disk_merging.exceptions import Exceptions
 from stockpot.disk_merging.model_entry import ModelEntry, check_own_options
 from stockpot.disk_merging.output_rules import check_adapter_merge, checked_inner, checked_method
+from stockpot.disk_merging.output_section import OutputSection, check_outputs
 from stockpot.disk_merging.rule_section import RuleSection
 from stockpot.disk_merging.signature_roles import check_roles, in_order
 from stockpot.disk_merging.values import Value
@@ -179,6 +180,7 @@ class MergeFile(Exceptions):
         None, description="the model whose config and tokenizer are copied; null: base or first"
     )
 
+    outputs: list[OutputSection] = Field([], description="several, from one reading of the models")
     _ignored: tuple[str, ...] = PrivateAttr(())
 
     @model_validator(mode="before")
@@ -236,6 +238,12 @@ class MergeFile(Exceptions):
             has_base=self.base is not None,
             refused=refused[0] if refused else None,
         )
+        return self
+
+    @model_validator(mode="after")
+    def _outputs_are_of_this_merge(self) -> MergeFile:
+        num_models = len(self.models) if self.models else None
+        check_outputs(self.outputs, self.output, self.method, num_models)
         return self
 
     @property

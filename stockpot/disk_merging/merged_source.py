@@ -28,8 +28,10 @@ from stockpot.disk_merging.planned_tensors import (
     extra_rows,
     is_elementwise,
     is_large,
-    merged_run,
-    merged_whole,
+    merge_run,
+    merge_whole,
+    read_run,
+    read_whole,
     runs_of,
     torch_threads,
 )
@@ -177,7 +179,7 @@ class MergedSource(Source):
     def _elements(self, plan: TensorPlan, first: int, last: int) -> Tensor:
         """Return merged elements: of the whole tensor, or of the runs that they are in."""
         if not is_elementwise(plan):
-            whole = self._computed.get(plan.name, lambda: merged_whole(plan).rounded.reshape(-1))
+            whole = self._computed.get(plan.name, lambda: _whole(plan))
             return cast("Tensor", whole[first:last])
         runs = []
         for start, end in runs_with(first, last, plan.num_elements):
@@ -191,7 +193,8 @@ class MergedSource(Source):
         def merge() -> Tensor:
             measured = self._measured.get(plan.name, lambda: _measured(plan))
             with torch_threads(1):
-                return merged_run(plan, measured, start, end).rounded.reshape(-1)
+                inputs = read_run(plan, start, end)
+                return merge_run(plan, measured, start, inputs).rounded.reshape(-1)
 
         return self._computed.get((plan.name, start), merge) if is_kept else merge()
 
@@ -209,6 +212,10 @@ def at_place(place: str, error: InputError) -> InputError:
     """Return an error with the place of a merge, unless a merge within it has named its own."""
     is_named = str(error).startswith((f"{place}.", f"{place}:"))
     return error if is_named else InputError(f"{place}: {error}")
+
+
+def _whole(plan: TensorPlan) -> Tensor:
+    return merge_whole(plan, read_whole(plan)).rounded.reshape(-1)
 
 
 def _measured(plan: TensorPlan) -> Any:

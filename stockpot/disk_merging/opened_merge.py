@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from stockpot.disk_merging.inner_merges import inner_merges
 from stockpot.disk_merging.merge_file import MergeFile, NestedEntry
@@ -16,6 +17,7 @@ from stockpot.disk_merging.pedigree import RecordedMerge, pedigree_of
 from stockpot.disk_merging.vocabulary.output import OutputTokens
 from stockpot.errors import InputError
 from stockpot.storage.digests import NO_DIGEST, FileState
+from stockpot.storage.keys import content_key
 from stockpot.storage.weights.naming import named_like
 from stockpot.storage.weights.sources import Source
 
@@ -47,6 +49,13 @@ class OpenedMerge(RecordedMerge):
                 except InputError as error:
                     raise at_place(where, error) from error
         return opened
+
+    def beside(self, file: MergeFile, place: Path) -> Self:
+        """Return a merge of the same models in another way, which are not opened again."""
+        other = replace(self, file=file, place=place)
+        opened = {"nested": self.nested, "sources": self.sources, "base": self.base}
+        vars(other).update(opened)  # where cached properties keep their values
+        return other
 
     def opened(self, entry: NestedEntry, base: Source | None = None) -> Source:
         """Open a model; an adapter is put on the base."""
@@ -133,3 +142,7 @@ class OpenedMerge(RecordedMerge):
 
     def _states(self) -> list[FileState]:
         return [state for model in self.inputs for state in model.states]
+
+    def _key(self, states: Sequence[FileState]) -> str:
+        """Return the key of an unfinished merge: digests are not known yet, so of file states."""
+        return content_key(states=states, **self._unfinished_pedigree)

@@ -37,6 +37,9 @@ class _Merge(Protocol):
     @property
     def method(self) -> str: ...
 
+    @property
+    def outputs(self) -> Sequence[object]: ...
+
 
 Merge = TypeVar("Merge", bound=_Merge)
 
@@ -49,6 +52,8 @@ def checked_inner(merge: Merge) -> Merge:
     """
     if merge.output != "model":
         raise ValueError(f"output must be model within another merge, got {merge.output!r}")
+    if merge.outputs:
+        raise ValueError("outputs are not for a merge within another merge; remove them")
     if merge.method == SIGNATURES:
         raise ValueError(
             f"method: {SIGNATURES} cannot be within another merge; write its model first"

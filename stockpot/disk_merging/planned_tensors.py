@@ -66,41 +66,61 @@ def runs_of(plan: TensorPlan, spread: Any = map) -> Runs:
     return Runs(len(plan.inputs), plan.num_elements, partial(_run, plan), spread)
 
 
-def merged_run(plan: TensorPlan, measured: Any, first: int, last: int) -> Merged:
-    """Merge the elements [first, last) of a flattened tensor by an elementwise method.
+def read_run(plan: TensorPlan, first: int, last: int) -> list[Tensor]:
+    """Read the elements [first, last) of the models, then of the base, in the working dtype.
+
+    Raises:
+        InputError: a value is not finite.
+    """
+    inputs = _read_run(plan, first, last)
+    _check_run(plan, _run_of(plan, first, inputs))
+    return inputs
+
+
+def merge_run(plan: TensorPlan, measured: Any, first: int, inputs: Sequence[Tensor]) -> Merged:
+    """Merge a run of elements by an elementwise method.
 
     Args:
         plan: of the tensor.
         measured: what the method measured of the whole tensor.
-        first: a bound of the tensor's runs.
-        last: the next bound.
+        first: position of the first element.
+        inputs: as from `read_run`.
 
     Raises:
-        InputError: a value is not finite, or the method cannot merge them.
+        InputError: the method cannot merge them, or a value is not finite in the output's dtype.
     """
-    inputs = _read_run(plan, first, last)
-    run = _run_of(plan, first, inputs)
-    _check_run(plan, run)
-    merged = plan.recipe.merge_run(plan.name, run, measured)
+    merged = plan.recipe.merge_run(plan.name, _run_of(plan, first, inputs), measured)
     return Merged(inputs, merged, _rounded(plan, merged))
 
 
-def merged_whole(plan: TensorPlan) -> Merged:
+def read_whole(plan: TensorPlan) -> list[Tensor]:
+    """Read a tensor of all models, then of the base, in the working dtype.
+
+    Empty for BatchNorm variances, which are read with the means.
+    """
+    if plan.inputs[0].is_variance:
+        return []
+    # In the working dtype, so that it is rounded only once.
+    return [origin.read().to(plan.working_dtype) for origin in plan.origins]
+
+
+def merge_whole(plan: TensorPlan, inputs: Sequence[Tensor]) -> Merged:
     """Merge a tensor as a whole.
 
+    Args:
+        plan: of the tensor.
+        inputs: as from `read_whole`.
+
     Raises:
-        InputError: as for `merged_run`.
+        InputError: as for `merge_run`.
     """
     with torch_threads(_TORCH_THREADS if is_large(plan) else 1):
-        inputs: list[Tensor] = []
         try:
             if plan.inputs[0].is_variance:
                 variances = [origin.read().double() for origin in plan.inputs]
                 means = [origin.mean.read() for origin in plan.inputs]
                 merged = merge_running_vars(plan.name, variances, means, plan.recipe.shares)
             else:
-                # In the working dtype, so that it is rounded only once.
-                inputs = [origin.read().to(plan.working_dtype) for origin in plan.origins]
                 merged = _merged_weights(plan, inputs)
         except InputError:
             check_finite(plan)

@@ -10,8 +10,8 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,11 +22,14 @@ from stockpot.disk_merging.freed_memory import retain_freed_memory
 from stockpot.disk_merging.lost_changes import ChangesOf, count_changes, total
 from stockpot.disk_merging.plan import TensorPlan
 from stockpot.disk_merging.planned_tensors import (
+    Merged,
     extra_rows,
     is_elementwise,
     is_large,
-    merged_run,
-    merged_whole,
+    merge_run,
+    merge_whole,
+    read_run,
+    read_whole,
     runs_of,
     torch_threads,
 )
@@ -41,39 +44,80 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def merge_to_disk(
-    plans: Sequence[TensorPlan],
-    output: ShardedOutput,
-    key: str,
-    *,
-    num_threads: int,
-    on_bytes: OnBytes,
-    complete_folder: Callable[[Path], None] = lambda _folder: None,
-) -> None:
-    """Merge all tensors into the files of `output`, which appear once all are complete.
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One merged model that is written.
+
+    Attributes:
+        plans: one per tensor.
+        files: laid out for the tensors of `plans`.
+        key: identifies the work: an interrupted merge resumes under the same key.
+        complete_folder: called with the folder of the finished weights, before it is renamed.
+    """
+
+    plans: Sequence[TensorPlan]
+    files: ShardedOutput
+    key: str
+    complete_folder: Callable[[Path], None] = lambda _folder: None
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A tensor of one output.
+
+    Attributes:
+        plan: of the tensor.
+        writer: of the output's shard.
+        changes: how many of the models' changes the shard has, by piece of work.
+    """
+
+    plan: TensorPlan
+    writer: ShardWriter
+    changes: list[ChangesOf]
+
+    def write(self, first: int, merged: Merged) -> None:
+        """Write merged elements from position `first` on."""
+        self.writer.write(self.plan.name, merged.rounded, first)
+        self.changes.append(count_changes(self.plan, first, *merged))
+
+
+_Targets = Sequence[_Target]
+"""The same tensor of all outputs: their plans differ in the recipe alone."""
+
+
+def merge_to_disk(outputs: Sequence[Output], *, num_threads: int, on_bytes: OnBytes) -> None:
+    """Merge all tensors into the files of the outputs, which appear once all are complete.
 
     Args:
-        plans: one per tensor.
-        output: laid out for the tensors of `plans`.
-        key: identifies the work: an interrupted merge resumes under the same key.
+        outputs: at least one, of the same models and with the same files; each part of the models
+            is read once for all.
         num_threads: number of tensors, or pieces of big ones, that are merged at once.
         on_bytes: called with the number of input bytes after each piece of work.
-        complete_folder: called with the folder of the finished weights, before it is renamed.
 
     Raises:
         InputError: a value is not finite, in an input or after rounding to the output's dtype.
     """
     retain_freed_memory()
-    with output.opened(key) as shards:
-        waiting = {name for shard in shards for name in shard.tensors}
-        on_bytes(sum(p.num_input_bytes for p in plans if p.name not in waiting))
-        by_name = with_models_measured(plans, num_threads) if waiting else {}
-        for shard in shards:
-            with output.writing(shard) as writer:
-                own = [by_name[name] for name in shard.tensors]
-                changes = _merge_shard(own, writer, num_threads, on_bytes)
-                writer.facts.update({path: c.as_list() for path, c in changes.items()})
-        complete_folder(output.work)
+    with ExitStack() as stack:
+        opened = [stack.enter_context(one.files.opened(one.key)) for one in outputs]
+        unfinished = {name for shards in opened for shard in shards for name in shard.tensors}
+        on_bytes(sum(p.num_input_bytes for p in outputs[0].plans if p.name not in unfinished))
+        plans = [
+            with_models_measured(one.plans, num_threads) if shards else {}
+            for one, shards in zip(outputs, opened, strict=True)
+        ]
+        for number, shard in enumerate(outputs[0].files.shards):
+            with ExitStack() as writers:
+                tensors: dict[str, list[_Target]] = {name: [] for name in shard.tensors}
+                for one, shards, by_name in zip(outputs, opened, plans, strict=True):
+                    if (own := one.files.shards[number]) in shards:
+                        writer = writers.enter_context(one.files.writing(own))
+                        changes: list[ChangesOf] = []
+                        for name, targets in tensors.items():
+                            targets.append(_Target(by_name[name], writer, changes))
+                _merge_shard([*filter(None, tensors.values())], num_threads, on_bytes)
+        for one in outputs:
+            one.complete_folder(one.files.work)
 
 
 def with_models_measured(plans: Sequence[TensorPlan], num_threads: int) -> dict[str, TensorPlan]:
@@ -105,41 +149,58 @@ def spreading(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _merge_shard(
-    plans: Sequence[TensorPlan], writer: ShardWriter, num_threads: int, on_bytes: OnBytes
-) -> ChangesOf:
-    """Merge the tensors of a shard; return how many of the models' changes it has."""
-    changes: list[ChangesOf] = []
-    for plan in plans:
-        _copy_extra_rows(plan, writer)
-    large = [plan for plan in plans if is_large(plan)]
-    whole = [plan for plan in large if not is_elementwise(plan)]
-    for plan in whole:
-        changes.append(_merge_whole(plan, writer))
-        on_bytes(plan.num_input_bytes)
+def _merge_shard(tensors: Sequence[_Targets], num_threads: int, on_bytes: OnBytes) -> None:
+    """Merge the tensors of a shard, each in all outputs that lack it."""
+    for targets in tensors:
+        _copy_extra_rows(targets)
+    large = [targets for targets in tensors if is_large(targets[0].plan)]
+    whole = [targets for targets in large if not is_elementwise(targets[0].plan)]
+    for targets in whole:
+        _merge_whole(targets)
+        on_bytes(targets[0].plan.num_input_bytes)
     # Of these, parts are computed from whole tensors: of one at a time, to bound memory.
-    apart = [p for p in large if p not in whole and any(o.bytes_to_compute for o in p.origins)]
-    together = [plan for plan in plans if plan not in whole and plan not in apart]
+    apart = [
+        targets
+        for targets in large
+        if targets not in whole and any(o.bytes_to_compute for o in targets[0].plan.origins)
+    ]
+    together = [targets for targets in tensors if targets not in whole and targets not in apart]
     with spreading(num_threads) as (pool, spread):
-        for group in (*([plan] for plan in apart), together):
+        for group in (*([targets] for targets in apart), together):
             # Measure all before merging any, so that no thread waits for another.
-            big = [plan for plan in group if _is_big(plan)]
-            measured = {p.name: p.recipe.measured(p.name, runs_of(p, spread)) for p in big}
+            big = [targets for targets in group if _is_big(targets[0].plan)]
+            measured = {targets[0].plan.name: _measured(targets, spread) for targets in big}
             futures = {
                 pool.submit(work): num_bytes
-                for plan in group
-                for work, num_bytes in _pieces(plan, measured.get(plan.name), writer)
+                for targets in group
+                for work, num_bytes in _pieces(targets, measured.get(targets[0].plan.name, []))
             }
             for future in as_completed(futures):
-                changes.append(future.result())
+                future.result()
                 on_bytes(futures[future])
-    return total(changes)
+    for target in tensors[0] if tensors else ():
+        changes = total(target.changes)  # of all tensors of the output's shard
+        target.writer.facts.update({path: c.as_list() for path, c in changes.items()})
 
 
-def _copy_extra_rows(plan: TensorPlan, writer: ShardWriter) -> None:
+def _measured(targets: _Targets, spread: Any = map) -> list[Any]:
+    """Measure a tensor for each output; once for outputs with the same options."""
+    found: dict[str, Any] = {}
+    for target in targets:
+        recipe = target.plan.recipe
+        key = repr((recipe.options, recipe.seed))
+        if key not in found:
+            found[key] = recipe.measured(target.plan.name, runs_of(target.plan, spread))
+    return [found[repr((t.plan.recipe.options, t.plan.recipe.seed))] for t in targets]
+
+
+def _copy_extra_rows(targets: _Targets) -> None:
+    plan = targets[0].plan
     if plan.extra_rows is not None:
         first, last = plan.num_elements, math.prod(plan.type[1])
-        writer.write(plan.name, extra_rows(plan, first, last), first)
+        rows = extra_rows(plan, first, last)
+        for target in targets:
+            target.writer.write(plan.name, rows, first)
 
 
 def _in_order(
@@ -159,39 +220,36 @@ def _is_big(plan: TensorPlan) -> bool:
     return is_elementwise(plan) and plan.num_elements > _PIECE
 
 
-def _pieces(
-    plan: TensorPlan, measured: Any, writer: ShardWriter
-) -> Iterator[tuple[Callable[[], ChangesOf], int]]:
+def _pieces(targets: _Targets, measured: Sequence[Any]) -> Iterator[tuple[Callable[[], None], int]]:
     """Split the work on a tensor, if its elements are merged independently."""
+    plan = targets[0].plan
     if not _is_big(plan):
-        yield partial(_merge_whole, plan, writer), plan.num_input_bytes
+        yield partial(_merge_whole, targets), plan.num_input_bytes
         return
     for first in range(0, plan.num_elements, _PIECE):
         last = min(first + _PIECE, plan.num_elements)
         before, after = (plan.num_input_bytes * n // plan.num_elements for n in (first, last))
-        yield partial(_merge_runs, plan, measured, writer, first, last), after - before
+        yield partial(_merge_runs, targets, measured, first, last), after - before
 
 
-def _merge_whole(plan: TensorPlan, writer: ShardWriter) -> ChangesOf:
+def _merge_whole(targets: _Targets) -> None:
+    plan = targets[0].plan
     if is_elementwise(plan):
-        measured = plan.recipe.measured(plan.name, runs_of(plan))
-        return _merge_runs(plan, measured, writer, 0, plan.num_elements)
-    inputs, merged, rounded = merged_whole(plan)
-    writer.write(plan.name, rounded)
-    return count_changes(plan, 0, inputs, merged, rounded)
+        _merge_runs(targets, _measured(targets), 0, plan.num_elements)
+        return
+    inputs = read_whole(plan)
+    for target in targets:
+        target.write(0, merge_whole(target.plan, inputs))
 
 
-def _merge_runs(
-    plan: TensorPlan, measured: Any, writer: ShardWriter, first: int, last: int
-) -> ChangesOf:
+def _merge_runs(targets: _Targets, measured: Sequence[Any], first: int, last: int) -> None:
     """Merge the elements [first, last) of flattened tensors, one run at a time."""
-    # In a function, so that a run's memory is freed before the next one is read.
-    return total(_merge_run(plan, measured, writer, *run) for run in run_bounds(first, last))
+    for run in run_bounds(first, last):
+        # In a function, so that a run's memory is freed before the next one is read.
+        _merge_run(targets, measured, *run)
 
 
-def _merge_run(
-    plan: TensorPlan, measured: Any, writer: ShardWriter, first: int, last: int
-) -> ChangesOf:
-    inputs, merged, rounded = merged_run(plan, measured, first, last)
-    writer.write(plan.name, rounded, first)
-    return count_changes(plan, first, inputs, merged, rounded)
+def _merge_run(targets: _Targets, measured: Sequence[Any], first: int, last: int) -> None:
+    inputs = read_run(targets[0].plan, first, last)
+    for target, own in zip(targets, measured, strict=True):
+        target.write(first, merge_run(target.plan, own, first, inputs))

@@ -77,6 +77,11 @@ class ShardedOutput:
         """The size of all tensors."""
         return sum(shard.num_bytes for shard in self.shards)
 
+    @property
+    def num_bytes_held(self) -> int:
+        """The size of what an interrupted merge, which would be resumed, has allocated."""
+        return sum(f.stat().st_blocks * 512 for f in self.work.rglob("*") if f.is_file())
+
     def check(self) -> None:
         """Refuse a place that exists and may not be replaced, or lacks permissions or space.
 
@@ -85,9 +90,7 @@ class ShardedOutput:
         """
         check_place(self.place, self._inputs)
         parent = self.place.parent
-        # An interrupted merge that is resumed has allocated its files already.
-        held = sum(f.stat().st_blocks * 512 for f in self.work.rglob("*") if f.is_file())
-        free = shutil.disk_usage(parent).free + held
+        free = shutil.disk_usage(parent).free + self.num_bytes_held
         if free < self.num_bytes:
             raise InputError(
                 f"{parent}: {self.num_bytes / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free"

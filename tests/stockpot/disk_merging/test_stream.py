@@ -20,7 +20,7 @@ from torch import Tensor
 
 from stockpot.disk_merging import planned_tensors, stream
 from stockpot.disk_merging.plan import plan_merge
-from stockpot.disk_merging.stream import merge_to_disk
+from stockpot.disk_merging.stream import Output, merge_to_disk
 from stockpot.errors import InputError
 from stockpot.merging import runs
 from stockpot.merging.engine import merge_states
@@ -150,14 +150,8 @@ def _merge(
     )
     output = ShardedOutput(place, {plan.name: plan.type for plan in plans}, {}, max_shard_bytes)
     output.check()
-    merge_to_disk(
-        plans,
-        output,
-        "key",
-        num_threads=num_threads,
-        on_bytes=on_bytes,
-        complete_folder=complete_folder,
-    )
+    outputs = [Output(plans, output, "key", complete_folder)]
+    merge_to_disk(outputs, num_threads=num_threads, on_bytes=on_bytes)
     files = [place] if place.is_file() else sorted(place.glob("*.safetensors"))
     return {name: tensor for file in files for name, tensor in load_file(file).items()}
 
@@ -566,7 +560,7 @@ KILLED = """
 
     from stockpot.merging.recipe import Recipe
     from stockpot.disk_merging.plan import plan_merge
-    from stockpot.disk_merging.stream import merge_to_disk
+    from stockpot.disk_merging.stream import Output, merge_to_disk
     from stockpot.storage.weights.opening import open_source
     from stockpot.storage.weights.output import ShardedOutput
 
@@ -580,7 +574,7 @@ KILLED = """
         if any(second in file.name for file in output.work.iterdir()):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    merge_to_disk(plans, output, "key", num_threads=2, on_bytes=slow)
+    merge_to_disk([Output(plans, output, "key")], num_threads=2, on_bytes=slow)
 """
 
 
@@ -623,7 +617,7 @@ MEASURED = """
 
     from stockpot.merging.recipe import Recipe
     from stockpot.disk_merging.plan import plan_merge
-    from stockpot.disk_merging.stream import merge_to_disk
+    from stockpot.disk_merging.stream import Output, merge_to_disk
     from stockpot.storage.weights.opening import open_source
     from stockpot.storage.weights.output import ShardedOutput
 
@@ -642,7 +636,7 @@ MEASURED = """
     measured, finished = [anonymous()], threading.Event()
     watching = threading.Thread(target=watch)
     watching.start()
-    merge_to_disk(plans, output, "key", num_threads=2, on_bytes=lambda _: None)
+    merge_to_disk([Output(plans, output, "key")], num_threads=2, on_bytes=lambda _: None)
     finished.set()
     watching.join()
     assert len(measured) > 5

@@ -15,7 +15,7 @@ from torch import Tensor
 from stockpot.disk_merging import stream
 from stockpot.disk_merging.exceptions import Exceptions
 from stockpot.disk_merging.plan import plan_merge
-from stockpot.disk_merging.stream import merge_to_disk
+from stockpot.disk_merging.stream import Output, merge_to_disk
 from stockpot.errors import InputError
 from stockpot.merging import runs
 from stockpot.merging.engine import merge_files, merge_states
@@ -153,7 +153,9 @@ def test_files_are_merged_to_the_same_bits(
     sources = [open_source(path) for path in paths]
     plans = plan_merge(sources, open_source(base) if base else None, lambda _name: recipe)
     output = ShardedOutput(tmp_path / "out.safetensors", {p.name: p.type for p in plans}, {}, 10**9)
-    merge_to_disk(plans, output, "key", num_threads=num_threads, on_bytes=lambda _bytes: None)
+    merge_to_disk(
+        [Output(plans, output, "key")], num_threads=num_threads, on_bytes=lambda _bytes: None
+    )
 
     on_disk = load_file(tmp_path / "out.safetensors")
     in_memory = merge_states(
