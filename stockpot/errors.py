@@ -21,6 +21,8 @@ class StageFailed(RuntimeError):
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> InputError:
     """Return the error for a name that is not registered, with the nearest name suggested."""
     known = sorted(choices)
+    if not known:
+        return InputError(f"unknown {kind} {name!r}; there is none to choose from")
     return InputError(f"unknown {kind} {name!r}, choose from {known}{nearest_hint(name, known)}")
 
 

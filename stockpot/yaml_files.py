@@ -116,19 +116,15 @@ def read_documents(path: Path) -> list[dict[str, Any]]:
     Raises:
         InputError: as for `read_yaml`.
     """
+    text = _text_of(path)
     try:
-        text = path.read_text(encoding="utf-8")
         contents = list(yaml.load_all(text, Loader=_Loader))
         nodes = yaml.compose_all(text, Loader=yaml.SafeLoader)
         duplicates = [name for node in nodes for name in _duplicate_keys(node)]
-    except FileNotFoundError:
-        raise InputError(f"{path.name}: no such file in {path.parent}") from None
     except RecursionError:
         raise InputError(
             f"{path.name}: not readable as YAML: nested too deeply, or a part of itself"
         ) from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path.name}: is not UTF-8 ({error.reason}); save it as UTF-8") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: an invalid date
         raise InputError(f"{path.name}: not readable as YAML: {error}") from error
     # Nothing after the last `---` is no document.
@@ -140,6 +136,19 @@ def read_documents(path: Path) -> list[dict[str, Any]]:
         lines = (f"{path.name}: {duplicate}; keep one of them" for duplicate in duplicates)
         raise InputError("\n".join(lines))
     return contents
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path.name}: no such file in {path.parent}") from None
+    except OSError as error:
+        raise InputError(
+            f"{path}: must be a YAML file that can be read ({error.strerror})"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path.name}: is not UTF-8 ({error.reason}); save it as UTF-8") from None
 
 
 def _duplicate_keys(node: yaml.Node | None) -> Iterator[str]:

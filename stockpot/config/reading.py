@@ -35,6 +35,18 @@ def json_schema() -> str:
     return json.dumps(Experiment.model_json_schema(), indent=2) + "\n"
 
 
+def yaml_value(option: str, field: str, text: str) -> Any:
+    """Return the value that an option of a command gives a field.
+
+    Raises:
+        InputError: it is not YAML.
+    """
+    try:
+        return parsed(text)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no such date
+        raise InputError(f"{option} {field}: the value is not YAML, got {text!r}") from error
+
+
 def _override(content: dict[str, Any], override: str) -> None:
     """Set one field of the parsed file in place."""
     field, equals, text = override.partition("=")
@@ -42,11 +54,10 @@ def _override(content: dict[str, Any], override: str) -> None:
         raise InputError(f"--set: must look like sweep.size=4, got {override!r}")
     *parents, last = (int(part) if part.isdigit() else part for part in field.split("."))
     place: Any = content
+    value = yaml_value("--set", field, text)
     try:
         for part in parents:
             place = place.setdefault(part, {}) if isinstance(place, dict) else place[part]
-        place[last] = parsed(text)
+        place[last] = value
     except (IndexError, TypeError, KeyError) as error:
         raise InputError(f"--set: no field {field!r} in the file ({error})") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: no such date
-        raise InputError(f"--set {field}: the value is not YAML, got {text!r}") from error

@@ -12,7 +12,7 @@ from stockpot.disk_merging.exceptions import Exceptions
 from stockpot.disk_merging.layer_slices import Sliced, stacked
 from stockpot.disk_merging.origins import TensorInputs, same_named
 from stockpot.disk_merging.tied_heads import with_tied_heads
-from stockpot.disk_merging.unequal_models import check_none_missing, matched
+from stockpot.disk_merging.unequal_models import check_excluded, check_none_missing, matched
 from stockpot.disk_merging.vocabulary.aligned import aligned
 from stockpot.disk_merging.vocabulary.rows import Rows
 from stockpot.errors import InputError
@@ -111,6 +111,7 @@ def plan_merge(
     listed = with_tied_heads(named)
     if not listed:
         raise InputError(f"{sources[0].path}: has no tensors, nor have the other models")
+    check_excluded([inputs.name for inputs in named], exceptions)
     check_none_missing(listed, exceptions)
     if layout.rows is not None:
         listed = [aligned(inputs, layout.rows, models) for inputs in listed]

@@ -14,6 +14,20 @@ from stockpot.storage.weights.naming import rename_hint
 from stockpot.storage.weights.tensor_names import has_vocabulary_rows
 
 
+def check_excluded(names: Sequence[str], exceptions: Exceptions) -> None:
+    """Refuse a pattern of `exclude` that matches no tensor: it may have a typing error.
+
+    Raises:
+        InputError: with the first such pattern.
+    """
+    for pattern in exceptions.exclude:
+        if not any(fnmatchcase(name, f"*{pattern}*") for name in names):
+            raise InputError(
+                f"exclude: {pattern!r} must be a part of the name of a tensor, such as "
+                f"{some_of(sorted(names))}"
+            )
+
+
 def check_none_missing(listed: Sequence[TensorInputs], exceptions: Exceptions) -> None:
     """Refuse models that lack tensors, unless a rule allows it.
 

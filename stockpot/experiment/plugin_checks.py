@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import yaml
-
+from stockpot.config.reading import yaml_value
 from stockpot.errors import InputError, unknown_name
-from stockpot.yaml_files import parsed
 
 if TYPE_CHECKING:
     from stockpot.plugins import CheckResult
@@ -50,10 +48,7 @@ def parsed_options(options: Sequence[str]) -> dict[str, Any]:
         field, equals, text = option.partition("=")
         if not equals or not field:
             raise InputError(f"--option: must look like NAME=VALUE, got {option!r}")
-        try:
-            values[field] = parsed(text)
-        except (yaml.YAMLError, ValueError) as error:  # ValueError: an invalid date
-            raise InputError(f"--option {field}: {text!r} is not YAML: {error}") from error
+        values[field] = yaml_value("--option", field, text)
     return values
 
 

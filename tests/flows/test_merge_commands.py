@@ -376,6 +376,13 @@ def test_errors_and_results_show_brackets_as_they_are(stockpot: Stockpot, folder
     assert "a[v2].safetensors" in stockpot("explain", "merged[v3]")[1]
 
 
+def test_a_folder_in_place_of_the_merge_file_is_no_crash(stockpot: Stockpot, folder: Path) -> None:
+    code, said = stockpot("merge", str(folder), "merged")
+
+    assert code == 2
+    assert "must be a YAML file" in said
+
+
 def test_verify_says_where_it_looks_for_the_inputs(stockpot: Stockpot, folder: Path) -> None:
     stockpot("merge", "merge.yaml", "merged")
     (folder / "a.safetensors").rename(folder / "moved.safetensors")

@@ -92,7 +92,7 @@ def _inputs_table(kind: str, pedigree: Mapping[str, Any]) -> str:
         )
         for model in pedigree["models"]
     ]
-    return markdown_table((kind, "coefficient", "SHA-256"), rows)
+    return markdown_table((kind, "coefficient", "digest"), rows)
 
 
 def _coefficient(model: Mapping[str, Any]) -> str:

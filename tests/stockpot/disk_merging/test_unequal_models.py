@@ -56,6 +56,7 @@ def folder(tmp_path: Path) -> Path:
         ("models: [a, wide]\nmismatch: common", r"has shape \(5, 4\) in wide"),
         ("models: [a, other]", "other: lacks .* most names differ: .* different architectures$"),
         ("models: [a, part]", "part: lacks .*; it is a part of such a model; name the folder"),
+        ("models: [a, b]\nexclude: [lm_haed]", "exclude: 'lm_haed' must be a part of the name"),
         ("models: [empty, empty]", "empty: has no tensors"),
         ("models: [a, b]\nbase: less\nmissing: skip", "less lacks it, so there is no difference"),
         (
