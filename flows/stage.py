@@ -8,6 +8,7 @@ from collections.abc import Callable
 from prefect import Flow, State, flow
 from prefect.states import Completed
 
+from stockpot.experiment.stages import all_before
 from stockpot.experiment.state import is_done, require_before
 from tasks.run_settings import flow_session
 from tasks.session import Session
@@ -27,16 +28,21 @@ def flow_of(name: str) -> StageFlow:
 def stage(name: str) -> Callable[[Callable[[Session], None]], StageFlow]:
     """Decorate the work of a stage: the result is its flow, which takes `params` and `overrides`.
 
-    The flow does nothing if the stage is up to date, and refuses to start on results of earlier
-    stages that are not.
+    The flow does nothing if the stage is up to date and all its models are in MLflow, and refuses
+    to start on results of earlier stages that are not up to date. A stage whose models MLflow
+    lacks, since it was run in another MLflow experiment or on another machine, is run again: it
+    finds the models in the store, and records them.
     """
 
     def decorate(work: Callable[[Session], None]) -> StageFlow:
         def run(params: str | None = None, overrides: tuple[str, ...] = ()) -> State[None] | None:
             with flow_session(params, overrides) as session:
                 require_before(session.plan, name)
-                if is_done(session.plan, name):
+                if is_done(session.plan, name) and session.has_recorded(name):
                     return Completed(name="Skipped", message="up to date")
+                for earlier in all_before(name):
+                    if not session.has_recorded(earlier):
+                        flow_of(earlier)(params, overrides)
                 work(session)
             return None
 

@@ -19,6 +19,7 @@ from stockpot.experiment.opening import hold_run_lock, make_plan, open_tracker, 
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.state import write_code_keys
 from stockpot.storage.dvc import pipeline_around
+from stockpot.storage.manifests import models_of, read_manifest
 from stockpot.storage.models import Failure, Model
 from stockpot.workers import WorkerPool, choose_devices
 
@@ -82,6 +83,12 @@ class Session:
         params = {**(self.plan.varied_techniques if is_varied else {}), **record.params}
         record = replace(record, params=params, datasets=tuple(seen), files=files)
         self.tracker.log_model(record)
+
+    def has_recorded(self, stage: str) -> bool:
+        """Return whether MLflow has all models of a stage that is done; True if it is away."""
+        return self.tracker.has_models(
+            model.key for model in models_of(read_manifest(self.root, stage))
+        )
 
     def dataset(self, name: str) -> Dataset:
         """Return MLflow's description of one set of the workload's examples."""

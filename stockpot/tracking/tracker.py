@@ -10,7 +10,7 @@ import math
 import os
 import socket
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,11 +18,11 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from stockpot.tracking.addresses import checked_uri
-from stockpot.tracking.connection import must_answer
+from stockpot.tracking.connection import StoreAwayError, must_answer
 from stockpot.tracking.outbox import Outbox
 from stockpot.tracking.records import Dataset, ModelRecord, Record, Scalar
 from stockpot.tracking.registry import ModelRegistry
-from stockpot.tracking.store import PIPELINE, MlflowStore
+from stockpot.tracking.store import KEY, PIPELINE, MlflowStore
 
 _log = logging.getLogger("stockpot")
 
@@ -104,6 +104,20 @@ class Tracker:
         """Return MLflow's id of the run of a model, by its content key."""
         run = self.store.model_run(key)
         return None if run is None else run.run_id
+
+    def has_models(self, keys: Iterable[str]) -> bool:
+        """Return whether the store has the runs of these models, by content key.
+
+        If it does not answer, it is taken to have them.
+        """
+        try:
+            with self.store.answering():
+                return self.store.client is None or all(
+                    run is not None and run.status == "FINISHED"
+                    for run in (self.store.find(KEY, key) for key in keys)
+                )
+        except StoreAwayError:
+            return True
 
     def start_parent(
         self,

@@ -69,6 +69,24 @@ def test_after_a_run_there_is_nothing_to_do_for_dvc_or_another_run(
     assert not (finished_project.root / ".stockpot" / "prefect-server.url").exists()
 
 
+@pytest.mark.full
+def test_another_mlflow_experiment_gets_all_models_that_its_soups_come_from(
+    finished_project: ProjectFolder,
+) -> None:
+    before = finished_project.times()
+    finished_project.change_params(
+        track={"experiment": "another"}, soups=[{"name": "both", "select": "uniform"}]
+    )
+
+    finished = finished_project.stockpot("soups")
+
+    assert finished.code == 0, finished.output
+    assert not any("ingredients/" in name for name in written(finished_project, before))
+    runs = [run.tags.get("stockpot.key") for run in finished_project.mlflow_runs()]
+    assert {runs.count(m["key"]) for m in finished_project.manifest("sweep")["ingredients"]} == {2}
+    assert runs.count(finished_project.manifest("base")["base"]["key"]) == 2
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_another_tuning_runs_only_tune_evaluate_and_report(
     finished_project: ProjectFolder, command: tuple[str, ...]

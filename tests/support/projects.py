@@ -84,7 +84,7 @@ class ProjectFolder:
         own = {
             "HOME": str(home),
             "TMPDIR": str(temporary),  # device slots are in there: other runs do not wait for ours
-            "PYTHONPATH": str(GUARD),
+            "PYTHONPATH": f"{REPOSITORY}:{GUARD}",  # the code under test, installed or not
             "NETWORK_GUARD_LOG": str(folder / "network.log"),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "COLUMNS": "100",
