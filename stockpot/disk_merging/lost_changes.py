@@ -79,7 +79,7 @@ def count_changes(
     Args:
         plan: of the tensor.
         start: position of the first entry; only runs at the start of a group are counted.
-        inputs: the entries of the models, then those of the base, in the working dtype.
+        inputs: the entries of the models, then those of the base.
         merged: the merged entries before rounding.
         rounded: those that are written.
     """

@@ -64,6 +64,15 @@ class TensorPlan(TensorInputs):
             dtypes = [torch.float32 if dtype.itemsize < 4 else dtype for dtype in dtypes]
         return reduce(torch.promote_types, dtypes)
 
+    @property
+    def reads_stored(self) -> bool:
+        """Whether the method takes the entries as they are stored, of at least 16 bits."""
+        return (
+            self.recipe.method_itself.is_sum
+            and self.working_dtype == torch.float32
+            and all(origin.stored.dtype.itemsize > 1 for origin in self.origins)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:

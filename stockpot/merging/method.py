@@ -45,6 +45,9 @@ class Method:
         is_symmetric: whether the order of (tensor, coefficient) pairs has no effect.
         is_elementwise: whether an entry of the result depends only on that entry of the inputs
             and on `measured`, so that a big tensor can be merged in parts.
+        is_sum: whether it is elementwise and a weighted sum, so that an entry that is not finite in
+            any model is not finite in the result either; it also takes tensors of other
+            floating-point dtypes, which it converts to float32 itself, one at a time.
         measure: measures whole tensors; returns the argument `measured`.
         check_names: (names of the models' tensors, options): raises ValueError if it cannot merge
             models of such tensors.
@@ -57,6 +60,7 @@ class Method:
     num_models: tuple[int, int | None] = (1, None)
     is_symmetric: bool = True
     is_elementwise: bool = False
+    is_sum: bool = False
     measure: MeasureFunction | None = None
     check_names: Callable[[Collection[str], Mapping[str, Any]], None] | None = None
     run_coefficients: Callable[[int, Mapping[str, Any]], list[float]] | None = None
@@ -252,6 +256,7 @@ def method(
     num_models: tuple[int, int | None] = (1, None),
     is_symmetric: bool = True,
     is_elementwise: bool = False,
+    is_sum: bool = False,
     measure: MeasureFunction | None = None,
     check_names: Callable[[Collection[str], Mapping[str, Any]], None] | None = None,
     run_coefficients: Callable[[int, Mapping[str, Any]], list[float]] | None = None,
@@ -268,6 +273,7 @@ def method(
             num_models,
             is_symmetric,
             is_elementwise,
+            is_sum,
             measure,
             check_names,
             run_coefficients,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@method("linear", is_elementwise=True)
+@method("linear", is_elementwise=True, is_sum=True)
 def linear(tensors: Sequence[Tensor], coefficients: Sequence[float]) -> Tensor:
     """Average the tensors, weighted by the coefficients.
 
@@ -20,11 +20,11 @@ def linear(tensors: Sequence[Tensor], coefficients: Sequence[float]) -> Tensor:
     which greedy selection uses. A single model is returned bit for bit.
 
     Args:
-        tensors: M same-named tensors, one per model; one shape, float32 or float64.
+        tensors: M same-named tensors, one per model; one shape, any floating-point dtype.
         coefficients: M numbers, in the order of `tensors`; their sum is not 0.
 
     Returns:
-        The merged tensor; shape and dtype of the inputs.
+        The merged tensor; shape of the inputs, float64 if one of them is, otherwise float32.
 
     Raises:
         ValueError: the coefficients sum to 0.
@@ -35,10 +35,19 @@ def linear(tensors: Sequence[Tensor], coefficients: Sequence[float]) -> Tensor:
     if total == 0:
         raise ValueError(f"linear: coefficients must not sum to 0, got {list(coefficients)}")
     if len(tensors) == len(coefficients) == 1:
-        return tensors[0].clone()  # multiplying and dividing by 0.7 would round it
-    merged = tensors[0] * coefficients[0]
+        return _wide(tensors)  # multiplying and dividing by 0.7 would round it
+    merged = _wide(tensors).mul_(coefficients[0])
+    product = merged.new_empty(merged.shape)  # one for all models: new memory takes longer
     for tensor, coefficient in zip(tensors[1:], coefficients[1:], strict=True):
         # Not a fused `add(alpha=...)`: whether it rounds once or twice depends on an entry's
         # place in the vectorized loop, so a flattened model would differ in bits.
-        merged += tensor * coefficient
-    return merged / total
+        merged += product.copy_(tensor).mul_(coefficient)
+    return merged.div_(total)
+
+
+def _wide(tensors: Sequence[Tensor]) -> Tensor:
+    """Return a copy of the first tensor in the dtype of the sum of all."""
+    import torch
+
+    is_double = any(tensor.dtype == torch.float64 for tensor in tensors)
+    return tensors[0].to(torch.float64 if is_double else torch.float32, copy=True)

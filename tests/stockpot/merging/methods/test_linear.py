@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stockpot.merging.methods.linear import linear
+from stockpot.merging.registry import METHODS
 
 SHAPES = [(), (1,), (7,), (64,), (3, 5), (2, 3, 3, 3)]
 
@@ -157,3 +158,24 @@ def test_coefficients_that_sum_to_zero_are_refused(coefficients: list[float]) ->
 def test_another_number_of_coefficients_than_models_is_refused() -> None:
     with pytest.raises(ValueError, match=r"zip\(\)"):
         linear(_random((3,), 2), [1.0, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_averaged_in_float32(dtype: torch.dtype) -> None:
+    stored = [tensor.to(dtype) for tensor in _random((1001,), 3)]
+
+    merged = linear(stored, [0.3, -0.2, 0.7])
+
+    assert merged.dtype == torch.float32
+    assert torch.equal(merged, linear([tensor.float() for tensor in stored], [0.3, -0.2, 0.7]))
+
+
+@pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
+def test_a_value_that_is_not_finite_is_seen_in_a_sum_also_at_coefficient_0(value: float) -> None:
+    sums = [method for method in METHODS.values() if method.is_sum]
+    assert sums
+    for method in sums:
+        tensors = _random((64,), 3)
+        tensors[1][17] = value
+
+        assert not method(tensors, [0.5, 0.0, 0.5])[17].isfinite()
