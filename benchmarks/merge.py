@@ -1,17 +1,19 @@
-"""stockpot merge compared with mergekit: whole processes, alternately, on the same models.
+"""stockpot merge compared with mergekit: whole processes, in turn, on the same models.
 
-Six bfloat16 models of 374 M parameters (748 MB each) are generated once in FOLDER, mergekit is
-installed there in a separate environment, and each method is run with both tools, ROUNDS times.
+Six bfloat16 models of 374 M parameters (748 MB each) are generated once in FOLDER. mergekit is
+installed there in a separate environment, unless --mergekit names its command.
 
-    python benchmarks/merge.py [FOLDER] [ROUNDS] [METHOD ...]
+    python benchmarks/merge.py [FOLDER] [METHOD ...] [--rounds N] [--mergekit COMMAND] [--layers N]
 
-Limit: the time to copy the same bytes (all inputs read, one output written) with `cat`, which is
-printed too. Shown are seconds, CPU seconds of all cores (more comparable if the machine has other
-work), and the private memory of the process, without the page cache.
+Limit: the time to copy the same bytes (all inputs read, one output written) with `cat`, whose files
+are then in the page cache. Shown are seconds, CPU seconds of all cores (more comparable if the
+machine has other work), and the private memory of the process, without the page cache; `again` is
+a second merge of the same models by stockpot, which knows their digests.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -31,12 +33,28 @@ MERGEKIT = "mergekit==0.1.5"
 NUM_MODELS = 6
 HIDDEN, INNER, VOCABULARY, LAYERS = 1024, 2816, 32000, 24
 
-# Method: number of models, whether there is a base, parameters in mergekit's format.
-CASES: Mapping[str, tuple[int, bool, str]] = {
-    "linear": (6, False, ""),
-    "slerp": (2, True, "parameters: {t: 0.4}"),
-    "dare_ties": (5, True, "parameters: {density: 0.5}"),
-    "ties": (5, True, "parameters: {density: 0.2}"),
+
+@dataclass(frozen=True)
+class Case:
+    """A merge: the number of models, which of them is the base, and mergekit's parameters."""
+
+    count: int
+    base: int | None = None
+    parameters: str = "{}"
+    weight: float | None = 0.2
+
+
+CASES: Mapping[str, Case] = {
+    "linear": Case(6),
+    "slerp": Case(2, base=0, parameters="{t: 0.4}", weight=None),
+    "nuslerp": Case(2),
+    "karcher": Case(4, weight=None),
+    "model_stock": Case(5, base=-1, weight=None),
+    "ties": Case(5, base=-1, parameters="{density: 0.2}"),
+    "dare_ties": Case(5, base=-1, parameters="{density: 0.5}"),
+    "della": Case(5, base=-1, parameters="{density: 0.5, epsilon: 0.1}"),
+    "breadcrumbs": Case(5, base=-1, parameters="{density: 0.9, gamma: 0.01}"),
+    "sce": Case(5, base=-1, parameters="{select_topk: 0.1}", weight=None),
 }
 
 
@@ -51,29 +69,42 @@ class Measured:
 
 def main() -> None:
     """Run the cases and print the table."""
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "merge-benchmark").absolute()
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
-    chosen = sys.argv[3:] or [*CASES]
-    models = [make_model(folder / f"model{number}", number) for number in range(NUM_MODELS)]
-    mergekit = install_mergekit(folder / "mergekit-environment")
-    stockpot = Path(sys.executable).with_name("stockpot")
-    copied = statistics.median(copy_seconds(models, folder) for _ in range(rounds))
-    print(f"copying the bytes of six models to one: {copied:.1f} s\n")
-    print(f"{'method':<10} {'mergekit':>26} {'stockpot':>26} {'ratio':>7} {'of CPU':>7}")
-    for method in chosen:
-        count, has_base, parameters = CASES[method]
-        config, out = folder / f"{method}.yaml", folder / "out"
-        config.write_text(merge_file(method, models[:count], has_base, parameters))
-        commands = {
-            "mergekit": [str(mergekit), str(config), str(out)],
-            "stockpot": [str(stockpot), "merge", str(config), str(out)],
-        }
-        runs: dict[str, list[Measured]] = {tool: [] for tool in commands}
-        for _ in range(rounds):
-            for tool, command in commands.items():
-                shutil.rmtree(out, ignore_errors=True)
-                runs[tool].append(run(command, folder))
-        print(f"{method:<10} {row(runs['mergekit'], runs['stockpot'])}", flush=True)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("merge-benchmark"))
+    parser.add_argument("methods", nargs="*", metavar="METHOD", help=f"of {[*CASES]}")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--mergekit", type=Path, help="the command mergekit-yaml")
+    parser.add_argument("--layers", type=int, default=LAYERS, help="of the generated models")
+    asked = parser.parse_args()
+    folder = asked.folder.absolute()
+    names = [f"model{number}-{asked.layers}" for number in range(NUM_MODELS)]
+    models = [make_model(folder / name, n, asked.layers) for n, name in enumerate(names)]
+    mergekit = asked.mergekit or install_mergekit(folder / "mergekit-environment")
+    print(
+        f"{'method':<12} {'mergekit':>27} {'stockpot':>27} {'ratio':>7} {'of CPU':>7} "
+        f"{'again':>8} {'cat':>7}"
+    )
+    for method in asked.methods or CASES:
+        print(f"{method:<12} {compare(method, models, mergekit, folder, asked.rounds)}", flush=True)
+
+
+def compare(method: str, models: Sequence[Path], mergekit: Path, folder: Path, rounds: int) -> str:
+    """Merge by one method with both tools; return the row of the table."""
+    case, config, out = CASES[method], folder / f"{method}.yaml", folder / "out"
+    config.write_text(merge_file(method, case, models[: case.count]))
+    ours = [str(Path(sys.executable).with_name("stockpot")), "merge", str(config), str(out)]
+    runs: dict[str, list[Measured]] = {"mergekit": [], "stockpot": [], "again": []}
+    copied = []
+    for _ in range(rounds):
+        copied.append(copy_seconds(models[: case.count], folder))
+        shutil.rmtree(folder / "cache", ignore_errors=True)
+        for tool, measured in runs.items():
+            shutil.rmtree(out, ignore_errors=True)
+            command = [str(mergekit), str(config), str(out)] if tool == "mergekit" else ours
+            measured.append(run(command, folder))
+    again = statistics.median(one.seconds for one in runs["again"])
+    both = row(runs["mergekit"], runs["stockpot"])
+    return f"{both} {again:6.1f} s {statistics.median(copied):5.1f} s"
 
 
 def row(theirs: Sequence[Measured], ours: Sequence[Measured]) -> str:
@@ -86,10 +117,10 @@ def row(theirs: Sequence[Measured], ours: Sequence[Measured]) -> str:
         for s, c, p in zip(seconds, cpu, peaks, strict=True)
     ]
     ratios = f"{seconds[0] / seconds[1]:>6.1f}x {cpu[0] / cpu[1]:>6.1f}x"
-    return f"{shown[0]:>26} {shown[1]:>26} {ratios}"
+    return f"{shown[0]:>27} {shown[1]:>27} {ratios}"
 
 
-def make_model(folder: Path, seed: int) -> Path:
+def make_model(folder: Path, seed: int, num_layers: int = LAYERS) -> Path:
     """Write a Llama-shaped model unless it exists."""
     if (folder / "config.json").exists():
         return folder
@@ -104,7 +135,7 @@ def make_model(folder: Path, seed: int) -> Path:
         "lm_head.weight": drawn(VOCABULARY, HIDDEN),
         "model.norm.weight": torch.ones(HIDDEN).bfloat16(),
     }
-    for layer in range(LAYERS):
+    for layer in range(num_layers):
         prefix = f"model.layers.{layer}"
         for name in ("q", "k", "v", "o"):
             state[f"{prefix}.self_attn.{name}_proj.weight"] = drawn(HIDDEN, HIDDEN)
@@ -121,7 +152,7 @@ def make_model(folder: Path, seed: int) -> Path:
         "intermediate_size": INNER,
         "num_attention_heads": 16,
         "num_key_value_heads": 16,
-        "num_hidden_layers": LAYERS,
+        "num_hidden_layers": num_layers,
         "vocab_size": VOCABULARY,
         "tie_word_embeddings": False,
         "torch_dtype": "bfloat16",
@@ -142,14 +173,16 @@ def install_mergekit(folder: Path) -> Path:
     return command
 
 
-def merge_file(method: str, models: Sequence[Path], has_base: bool, parameters: str) -> str:
-    """Return a merge file in mergekit's format; the last model is the base of task vectors."""
-    is_slerp = method == "slerp"
-    weight = "" if is_slerp else ", parameters: {weight: 0.2}"
-    base = f"base_model: {models[0] if is_slerp else models[-1]}\n" if has_base else ""
-    merged = models if is_slerp or not has_base else models[:-1]
+def merge_file(method: str, case: Case, models: Sequence[Path]) -> str:
+    """Return a merge file in mergekit's format; a base that comes last is not merged itself."""
+    weight = "" if case.weight is None else f", parameters: {{weight: {case.weight}}}"
+    base = "" if case.base is None else f"base_model: {models[case.base]}\n"
+    merged = models[:-1] if case.base == -1 else models
     listed = "".join(f"  - {{model: {model}{weight}}}\n" for model in merged)
-    return f"merge_method: {method}\n{base}models:\n{listed}{parameters}\ndtype: bfloat16\n"
+    return (
+        f"merge_method: {method}\n{base}models:\n{listed}parameters: {case.parameters}\n"
+        "dtype: bfloat16\n"
+    )
 
 
 def copy_seconds(models: Sequence[Path], folder: Path) -> float:
@@ -169,14 +202,15 @@ def run(command: Sequence[str], folder: Path) -> Measured:
     """Run a command and measure it."""
     peak = 0
     before, start = os.times(), time.perf_counter()
+    own_cache = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
     with subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command, cwd=folder, env=own_cache, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as process:
         drained = threading.Thread(target=process.stderr.read if process.stderr else str)
         drained.start()
         while process.poll() is None:
             peak = max(peak, anonymous_bytes(process.pid))
-            time.sleep(0.02)
+            time.sleep(0.1)  # asking more often would slow the process down
         drained.join()
     if process.returncode:
         raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
