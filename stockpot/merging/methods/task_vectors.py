@@ -161,9 +161,9 @@ def drop_and_rescale(
         return torch.zeros_like(task_vector)
     kept = drop(task_vector, keep_probability, draws)
     if rescale == "inverse":
-        return kept / keep_probability
+        return kept.div_(keep_probability)
     if rescale == "l1":
-        return kept * (l1_ratio or _ratio(_l1_norm(task_vector), _l1_norm(kept)))
+        return kept.mul_(l1_ratio or _ratio(_l1_norm(task_vector), _l1_norm(kept)))
     return kept
 
 
