@@ -21,11 +21,13 @@ def forecast_of(
         nested: the merges within the merge.
     """
     held = max(map(_bytes_held, plans), default=0) + sum(inner.bytes_kept for inner in nested)
+    # The folder of several outputs may not exist yet.
+    folder = next(path for path in output.place.absolute().parents if path.exists())
     return {
         "GB to read": sum(plan.num_input_bytes for plan in plans) / 1e9,
         "GB to write": output.num_bytes / 1e9,
         "GB of memory at most": held / 1e9,
-        "GB free on the disk": shutil.disk_usage(output.place.absolute().parent).free / 1e9,
+        "GB free on the disk": shutil.disk_usage(folder).free / 1e9,
     }
 
 

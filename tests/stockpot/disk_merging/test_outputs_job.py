@@ -137,6 +137,15 @@ def test_each_part_of_the_models_is_read_once(read: Read, monkeypatch: pytest.Mo
     assert len(weights) == len(set(weights))
 
 
+def test_the_forecast_counts_the_models_once_and_all_outputs(read: Read, folder: Path) -> None:
+    job = read(LINEAR)
+
+    size = sum(t.nbytes for t in load_file(folder / "a/model.safetensors").values())
+    assert job.forecast["GB to read"] == pytest.approx(2 * size / 1e9)
+    assert job.forecast["GB to write"] == pytest.approx(2 * size / 1e9)
+    assert not job.place.exists()
+
+
 def test_an_output_is_verified_on_its_own(read: Read, folder: Path) -> None:
     _run(read(LINEAR))
 
