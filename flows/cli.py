@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from gc import freeze, set_threshold
 from inspect import getdoc
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -202,6 +203,8 @@ def main() -> None:
     # would scan them for 0.5 s while they are imported and for 1.2 s when the process ends.
     set_threshold(50_000)
     atexit.register(freeze)
+    if isinstance(sys.stdout, TextIOWrapper):  # a name that it cannot show must not end the command
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except InputError as error:

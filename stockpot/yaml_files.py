@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
@@ -53,6 +54,7 @@ Name = Annotated[
 
 Place = tuple[int | str, ...]
 S = TypeVar("S", bound=Section)
+_MOST_VALUES = 100_000  # of one file
 
 _WORDING = {
     "^(Input|List|String|Value) should ": "must ",
@@ -104,9 +106,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     contents = read_documents(path)
     if len(contents) > 1:
-        raise InputError(
-            f"{path.name}: must be a single document, got {len(contents)}, separated by `---`"
-        )
+        raise InputError(f"{path.name}: must be one document, got {len(contents)} between `---`")
     return contents[0]
 
 
@@ -118,13 +118,12 @@ def read_documents(path: Path) -> list[dict[str, Any]]:
     """
     text = _text_of(path)
     try:
-        contents = list(yaml.load_all(text, Loader=_Loader))
-        nodes = yaml.compose_all(text, Loader=yaml.SafeLoader)
+        nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
+        _check_size(nodes)
+        contents = list(yaml.load_all(text, Loader=_Loader))  # refuses keys that are lists
         duplicates = [name for node in nodes for name in _duplicate_keys(node)]
     except RecursionError:
-        raise InputError(
-            f"{path.name}: not readable as YAML: nested too deeply, or a part of itself"
-        ) from None
+        raise InputError(f"{path.name}: not readable as YAML: nested too deeply") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: an invalid date
         raise InputError(f"{path.name}: not readable as YAML: {error}") from error
     # Nothing after the last `---` is no document.
@@ -139,6 +138,8 @@ def read_documents(path: Path) -> list[dict[str, Any]]:
 
 
 def _text_of(path: Path) -> str:
+    if path.exists() and not (path.is_file() or path.is_dir()):  # it might be waited for for ever
+        raise InputError(f"{path}: must be a YAML file, got a pipe or a device")
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -151,16 +152,33 @@ def _text_of(path: Path) -> str:
         raise InputError(f"{path.name}: is not UTF-8 ({error.reason}); save it as UTF-8") from None
 
 
-def _duplicate_keys(node: yaml.Node | None) -> Iterator[str]:
+def _check_size(nodes: Iterable[yaml.Node]) -> None:
+    """Refuse documents whose aliases repeat each other until it fills the memory, or for ever."""
+    sizes: dict[int, int] = {}
+
+    def size_of(node: yaml.Node) -> int:
+        if id(node) not in sizes:
+            sizes[id(node)] = _MOST_VALUES  # if it is met inside itself
+            sizes[id(node)] = 1 + sum(map(size_of, _inner_nodes(node)))
+        return sizes[id(node)]
+
+    if sum(map(size_of, nodes)) > _MOST_VALUES:
+        raise yaml.YAMLError(f"its aliases (`*name`) stand for more than {_MOST_VALUES} values")
+
+
+def _inner_nodes(node: yaml.Node) -> Iterable[yaml.Node]:
+    inner = node.value if isinstance(node, yaml.CollectionNode) else []
+    return chain.from_iterable(item if isinstance(item, tuple) else [item] for item in inner)
+
+
+def _duplicate_keys(node: yaml.Node) -> Iterator[str]:
     """Find keys that would silently override an earlier one."""
-    inner = node.value if isinstance(node, (yaml.MappingNode, yaml.SequenceNode)) else []
     seen = set()
-    for item in inner:
-        key, value = item if isinstance(item, tuple) else (None, item)
-        if key is not None and key.value in seen:
+    for key, _ in node.value if isinstance(node, yaml.MappingNode) else []:
+        if key.value in seen:
             yield f"line {key.start_mark.line + 1}: {key.value!r} is duplicated"
-        seen.add(None if key is None else key.value)
-        yield from _duplicate_keys(value)
+        seen.add(key.value)
+    yield from chain.from_iterable(map(_duplicate_keys, _inner_nodes(node)))
 
 
 def _describe_all(
@@ -233,14 +251,15 @@ def _reworded(message: str) -> str:
 
 
 def _quoted(text: str) -> list[str]:
-    """List the names in single quotes."""
     return re.findall(r"'([^']*)'", text)
 
 
 def _place_in_file(location: Iterable[int | str], content: Any, kind: type[Section]) -> Place:
     """Remove from pydantic's location the names of union members, which are not in the file."""
     place: list[int | str] = []
-    *parents, last = (*location,) or ("",)
+    if not (parts := [*location]):
+        return ()
+    *parents, last = parts
     for part in parents:
         inside = isinstance(content, dict) and part in content
         if inside or (isinstance(content, list) and isinstance(part, int)):
@@ -250,7 +269,7 @@ def _place_in_file(location: Iterable[int | str], content: Any, kind: type[Secti
         fields = _fields_at((*place, last), kind)
         # A name that is neither present nor a field is that of a union member.
         is_tag = isinstance(content, dict) and last not in content and last not in fields
-        place += [last] if last != "" and not is_tag else []
+        place += [] if is_tag else [last]
     return tuple(place)
 
 

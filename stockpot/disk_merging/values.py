@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
@@ -28,7 +29,7 @@ def _with_value(rule: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def _with_number(rule: dict[Any, Any]) -> dict[Any, Any]:
-    if isinstance(rule["value"], str):
+    if isinstance(rule["value"], bool | str):
         raise ValueError(  # noqa: TRY004 (pydantic expects it)
             f"the value of a filter must be a number, got {rule['value']!r}"
         )
@@ -37,7 +38,7 @@ def _with_number(rule: dict[Any, Any]) -> dict[Any, Any]:
 
 def _are_numbers(values: list[Any]) -> bool:
     return bool(values) and all(
-        isinstance(value, int | float) and math.isfinite(value) for value in values
+        isinstance(value, int | float) and abs(value) <= sys.float_info.max for value in values
     )
 
 

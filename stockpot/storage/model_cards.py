@@ -21,7 +21,8 @@ def render_card(front_matter: Mapping[str, Any], title: str, parts: Iterable[str
     """
     metadata = yaml.safe_dump(dict(front_matter), sort_keys=False, allow_unicode=True)
     body = "\n\n".join(part for part in (f"# {inline(title)}", *parts) if part)
-    return f"---\n{metadata}---\n\n{body}\n"
+    card = f"---\n{metadata}---\n\n{body}\n"
+    return card.encode("utf-8", "backslashreplace").decode("utf-8")  # names that are not Unicode
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ import torch
 from adapter_folders import factors, randn, save_adapter
 from safetensors.torch import load_file, save_file
 
+from flows.cli import main
 from flows.merge_commands import explain, merge, verify
 from stockpot.errors import InputError
 
@@ -403,3 +405,35 @@ def test_a_name_of_another_format_is_refused_for_the_output(
     assert code == 2
     assert "must be a folder, or a file that ends in .safetensors" in said
     assert not (folder / name).exists()
+
+
+def test_names_are_shown_as_they_are(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    (folder / "a.safetensors").rename(folder / "[red]\u00e9.safetensors")
+    (folder / "bad.yaml").write_text("method: '[/x]'\nmodels: [b.safetensors]")
+    text = "method: linear\nmodels: ['[red]\u00e9.safetensors', b.safetensors]"
+    (folder / "merge.yaml").write_text(text)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "stdout", shown)
+    codes = []
+
+    for arguments in (
+        ("merge", "merge.yaml", "[red]m"),
+        ("explain", "[red]m"),
+        ("inspect", "[red]\u00e9.safetensors", "b.safetensors"),
+        ("verify", "[red]m"),
+        ("merge", "bad.yaml", "out"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["stockpot", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+        codes.append(end.value.code)
+
+    shown.seek(0)
+    output = shown.read()
+    assert codes == [0, 0, 0, 0, 2]
+    assert output.count("[red]m: ") == 3
+    assert output.count("[red]\\xe9.safetensors") == 2
+    assert "unknown merge method '[/x]'" in capsys.readouterr().err

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stockpot.disk_merging.merge_file import MergeFile
 from stockpot.errors import InputError
-from stockpot.yaml_files import parsed, validated
+from stockpot.yaml_files import parsed, read_yaml, validated
 
 
 @pytest.mark.parametrize(
@@ -60,3 +62,49 @@ def test_an_error_is_one_line_on_what_was_meant(text: str, expected: str) -> Non
     assert said.startswith("m.yaml: ")
     assert expected in said
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: &x {b: *x}", "aliases .* more than"),
+        ("a: [" * 2000, "nested too deeply"),
+        (
+            "a0: &a0 [1, 1]\n"
+            + "".join(f"a{n + 1}: &a{n + 1} [*a{n}, *a{n}]\n" for n in range(60)),
+            "aliases .* more than",
+        ),
+        ("{[a]: 1}", "not readable as YAML"),
+        ("a: 2001-99-99", "not readable as YAML"),
+        ("a: \x00", "not readable as YAML"),
+    ],
+)
+def test_no_text_fills_the_memory_or_the_stack(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "merge.yaml"
+    path.write_text(text)
+
+    with pytest.raises(InputError, match=rf"^merge.yaml: .*{message}"):
+        read_yaml(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (Path.mkdir, "must be a YAML file"),
+        (os.mkfifo, "must be a YAML file"),
+        (lambda path: path.symlink_to(path), "must be a YAML file"),
+        (lambda path: path.symlink_to("nowhere"), "no such file"),
+        (lambda path: path.write_bytes(b"\xff\xfea"), "is not UTF-8"),
+    ],
+)
+def test_what_is_no_file_of_text_is_refused(tmp_path: Path, make: Any, message: str) -> None:
+    make(tmp_path / "merge.yaml")
+
+    with pytest.raises(InputError, match=rf"merge\.yaml: {message}"):
+        read_yaml(tmp_path / "merge.yaml")
+
+
+def test_a_field_without_a_name_is_unknown() -> None:
+    for content in ({"": 1}, {"": 1, "models": [{"path": "a", "": 2}]}):
+        with pytest.raises(InputError, match="unknown field ''"):
+            validated(MergeFile, {"method": "linear", **content}, "merge.yaml")

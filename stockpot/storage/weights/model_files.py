@@ -60,6 +60,14 @@ def locate_weights(path: Path) -> tuple[Path, ...]:
     Raises:
         InputError: there are none, they are ambiguous, or the index of shards is damaged.
     """
+    found = _located(path)
+    for file in found:
+        if file.exists() and not file.is_file():  # reading it might wait for ever
+            raise InputError(f"{file}: must be a file of weights, got a folder, pipe or device")
+    return found
+
+
+def _located(path: Path) -> tuple[Path, ...]:
     if not path.is_dir():
         return (path,)
     index = index_of(path)
@@ -133,7 +141,7 @@ def read_index(index: Path) -> dict[str, str]:
     for shard in shards:
         if not _is_file_name(shard):
             raise InputError(f"{index}: names {shard!r}, which is not a file of its folder")
-    missing = [shard for shard in shards if not (index.parent / shard).exists()]
+    missing = [shard for shard in shards if not (index.parent / shard).is_file()]
     if missing:
         raise InputError(
             f"{index.parent / missing[0]}: no such file; {len(missing)} of the {len(shards)} "

@@ -72,11 +72,11 @@ def _pickled_class(file: Path) -> str | None:
     try:
         with zipfile.ZipFile(file) as archive:
             name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-            content = archive.read(name)
-    except (OSError, StopIteration, zipfile.BadZipFile):
+            opcodes = list(pickletools.genops(archive.read(name)))
+    except Exception:  # noqa: BLE001 (a damaged one can raise anything)
         return None  # the legacy format is several pickles, and only the last is the content
     strings: list[str] = []
-    for opcode, argument, _ in pickletools.genops(content):
+    for opcode, argument, _ in opcodes:
         if opcode.name in {"EMPTY_DICT", "DICT", "MARK"}:
             return None
         if opcode.name == "GLOBAL":

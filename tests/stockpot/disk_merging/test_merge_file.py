@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stockpot.disk_merging.merge_file import MergeFile
 from stockpot.disk_merging.values import value_at
 from stockpot.errors import InputError
+from stockpot.yaml_files import validated
 
 
 @given(depth=st.floats(0, 1), first=st.floats(-2, 2), last=st.floats(-2, 2))
@@ -53,3 +58,26 @@ def test_the_first_filter_that_is_part_of_the_name_counts(name: str, expected: f
 def test_a_tensor_that_no_filter_is_for_is_an_error() -> None:
     with pytest.raises(InputError, match="tensor 'w': no filter"):
         value_at([{"filter": "mlp", "value": 2.0}], "w", 0.0)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *([], [{}], [{"filter": "mlp"}], [{"filter": None, "value": 1}], [{"value": {"a": 1}}]),
+        *([{"value": []}], [{"value": [[1]]}], [{"value": None}], [{"value": math.nan}]),
+        *([{"value": 10**400}], ["a"], [1, {"value": 1}], {"value": 1}, None),
+    ],
+)
+def test_only_values_that_can_be_computed_are_accepted(value: Any) -> None:
+    for fields in ({"options": {"t": value}}, {"models": [{"path": "a", "coefficient": value}]}):
+        content = {"method": "slerp", "models": ["a", "b"]} | fields
+        with pytest.raises(InputError, match=r"^merge.yaml: (options|models)\."):
+            validated(MergeFile, content, "merge.yaml")
+
+
+@pytest.mark.parametrize("value", ["a", True, ["a"]])
+def test_coefficients_by_filters_are_numbers(value: Any) -> None:
+    entry = {"path": "a", "coefficient": [{"filter": "mlp", "value": value}, {"value": 1}]}
+
+    with pytest.raises(InputError, match=r"models\.0\.coefficient"):
+        validated(MergeFile, {"method": "linear", "models": [entry]}, "merge.yaml")

@@ -22,6 +22,7 @@ from stockpot.disk_merging.mergekit_form import load_merge
 from stockpot.disk_merging.pedigree import read_pedigree
 from stockpot.errors import InputError
 from stockpot.ingredients.importing.sources import find_sources
+from stockpot.storage.digests import files_digest
 from stockpot.storage.hub import HubName, model_path
 from stockpot.storage.weights.opening import open_source
 
@@ -106,8 +107,8 @@ def test_a_merge_records_the_commits_and_is_rebuilt_from_them(cache: Path) -> No
 
     assert [each["path"] for each in pedigree["models"]] == [f"org/model@{OLD}", f"org/model@{NEW}"]
     assert pedigree["base"]["path"] == f"org/model@{OLD}"
-    blob = (cache / "models--org--model" / "blobs" / NEW).read_bytes()
-    assert pedigree["models"][1]["digest"] == hashlib.sha256(blob).hexdigest()
+    blob = cache / "models--org--model" / "blobs" / NEW
+    assert pedigree["models"][1]["digest"] == files_digest([blob], "blake3")
     assert json.loads(Path("merged/config.json").read_text()) == {"model_type": "toy"}
 
     _add(cache, "org/model", "c" * 40, 9.0, "main")

@@ -8,6 +8,7 @@ import io
 import tarfile
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -121,3 +122,30 @@ def test_each_format_can_be_recognised_and_says_what_to_do() -> None:
     for one in _FORMATS:
         assert one.endings or one.starts or one.members, one.title
         assert one.convert, one.title
+
+
+def test_a_damaged_archive_raises_no_error_of_python(tmp_path: Path) -> None:
+    path = tmp_path / "weights.bin"
+    torch.save({"w": torch.ones(2)}, path)
+    whole = path.read_bytes()
+    start = whole.index(b"PK\x01\x02")  # of the directory at its end
+
+    for place in range(start, start + 64):  # its first entry
+        flipped = bytes([whole[place] ^ 0x98])
+        path.write_bytes(whole[:place] + flipped + whole[place + 1 :])
+        with suppress(InputError):
+            open_source(path)
+
+
+def test_a_damaged_pickle_of_an_object_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.bin"
+    torch.save(nn.Linear(1, 1), tmp_path / "whole.bin")
+    with zipfile.ZipFile(tmp_path / "whole.bin") as whole, zipfile.ZipFile(path, "w") as damaged:
+        for name in whole.namelist():
+            content = whole.read(name)
+            if name.endswith("data.pkl"):
+                content = content[:60] + b"\xff" + content[61:]
+            damaged.writestr(name, content)
+
+    with pytest.raises(InputError, match="not a file of weights alone"):
+        open_source(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -120,3 +121,14 @@ def test_a_pickle_of_another_name_in_a_folder_is_suggested(tmp_path: Path) -> No
 
     with pytest.raises(InputError, match=r"found none; to merge 'last.ckpt', name the file"):
         locate_weights(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "other.safetensors", "a.safetensors"])
+def test_a_pipe_in_the_place_of_weights_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    if name == "a.safetensors":
+        _index(tmp_path, x=name)
+    os.mkfifo(tmp_path / name)
+
+    for path in (tmp_path, tmp_path / name):
+        with pytest.raises(InputError, match=name):
+            locate_weights(path)
