@@ -18,6 +18,7 @@ from stockpot.disk_merging.plan import TensorPlan
 from stockpot.disk_merging.stream import merge_to_disk
 from stockpot.errors import InputError
 from stockpot.storage.digests import digest_in_background, remember_digests
+from stockpot.storage.weights.model_files import is_weights
 from stockpot.storage.weights.places import check_place
 from stockpot.storage.weights.sources import Source
 
@@ -111,6 +112,10 @@ class OutputsJob:
             check_place(self.place)
         elif not self.place.is_dir():
             raise InputError(f"{self.place}: must be a folder, for the folders of the outputs")
+        elif any(is_weights(file.name) for file in self.place.iterdir()):
+            raise InputError(
+                f"{self.place}: is a model, got it as the folder of the outputs; choose another one"
+            )
         for number, job in enumerate(self.jobs):
             try:
                 if job in self.unfinished and self.place.exists():

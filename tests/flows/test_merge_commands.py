@@ -378,6 +378,24 @@ def test_errors_and_results_show_brackets_as_they_are(stockpot: Stockpot, folder
     assert "a[v2].safetensors" in stockpot("explain", "merged[v3]")[1]
 
 
+def test_several_outputs_are_forecast_and_written(stockpot: Stockpot, folder: Path) -> None:
+    outputs = "outputs: [{name: even}, {name: more-of-a, coefficients: [3, 1]}]"
+    with (folder / "merge.yaml").open("a") as file:
+        file.write(f"\n{outputs}")
+
+    forecast = stockpot("merge", "merge.yaml", "soups", "--dry-run")
+    merged = stockpot("merge", "merge.yaml", "soups")
+    inside = stockpot("merge", "merge.yaml", "soups/even")
+
+    assert forecast[0] == 0, forecast[1]
+    assert "Nothing was merged" in forecast[1]
+    assert merged[0] == 0, merged[1]
+    weights = load_file(folder / "soups" / "more-of-a" / "model.safetensors")["w"]
+    assert weights.unique().tolist() == [1.5]
+    assert inside[0] == 2
+    assert "soups/even: is a model" in inside[1]
+
+
 def test_a_folder_in_place_of_the_merge_file_is_no_crash(stockpot: Stockpot, folder: Path) -> None:
     code, said = stockpot("merge", str(folder), "merged")
 
