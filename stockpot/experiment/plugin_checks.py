@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from stockpot.config.reading import yaml_value
 from stockpot.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -43,6 +42,9 @@ def parsed_options(options: Sequence[str]) -> dict[str, Any]:
     Raises:
         InputError: one has no name, or its value is not YAML.
     """
+    # Not above: `--help` and merges do without the configuration, which takes 0.5 s.
+    from stockpot.config.reading import yaml_value
+
     values: dict[str, Any] = {}
     for option in options:
         field, equals, text = option.partition("=")
