@@ -73,12 +73,19 @@ def _components(folder: Path) -> list[str]:
         for name, kind in index.items()
         if isinstance(kind, list) and len(kind) == 2 and all(isinstance(part, str) for part in kind)
     ]
-    if missing := [name for name in listed if not (folder / name).is_dir()]:
+    if missing := [name for name in listed if not _is_folder(folder / name)]:
         raise InputError(
             f"{folder / PIPELINE}: names {missing[0]!r}, and the model has no such folder; "
             "download the model again"
         )
     return listed
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # the name is too long
+        return False
 
 
 def _read(path: Path) -> Any:

@@ -13,6 +13,7 @@ from stockpot.storage.weights.model_config import read_config
 
 _PART = r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9_])?"
 _ALIKE = re.compile(r"checkpoint-\d+|(model|pytorch_model|adapter_model)\.(safetensors|bin)")
+_LONGEST = 96  # characters of a name on the Hub
 _REPOSITORY = re.compile(rf"{_PART}/{_PART}", re.ASCII)  # organisation/name
 
 
@@ -38,7 +39,8 @@ def stated_name(folder: Path | None) -> str | None:
 
 def repository(name: object) -> str | None:
     """Return a name if it has the form of a repository and is not a path on this disk."""
-    is_name = isinstance(name, str) and _REPOSITORY.fullmatch(name) and not Path(name).exists()
+    is_name = isinstance(name, str) and len(name) <= _LONGEST and _REPOSITORY.fullmatch(name)
+    is_name = is_name and not Path(str(name)).exists()
     return str(name) if is_name else None
 
 

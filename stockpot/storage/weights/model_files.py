@@ -18,6 +18,8 @@ from stockpot.storage.weights.foreign_formats import foreign_files
 INDEX = "model.safetensors.index.json"
 PICKLE_INDEX = "pytorch_model.bin.index.json"
 
+_LONGEST_NAME = 255  # bytes, of a file on common systems
+
 DIFFUSERS_STEM = "diffusion_pytorch_model"  # where transformers has `model`
 
 SHARD_SUFFIXES = {
@@ -163,4 +165,5 @@ def _is_file_name(name: object) -> bool:
         and Path(name).name == name
         and name not in {"", ".", ".."}
         and "\0" not in name
+        and len(name.encode(errors="replace")) <= _LONGEST_NAME
     )

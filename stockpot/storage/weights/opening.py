@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stockpot.errors import InputError
 from stockpot.storage.hub import model_path
+from stockpot.storage.local_paths import located
 from stockpot.storage.weights.adapted import put_on_base
 from stockpot.storage.weights.adapter_config import CONFIG
 from stockpot.storage.weights.adapters import Adapter, is_adapter, open_adapter
@@ -62,9 +63,9 @@ def _own_base(adapter: Adapter) -> Source:
     name, revision = adapter.config.base, adapter.config.revision
     where = f"{adapter.path}: is an adapter, and its base_model_name_or_path is {name!r}, which is "
     advice = "name its base (`base` in a merge file, --base of commands)"
-    if revision and not Path(name).exists():
-        name = f"{name}@{revision}"
     try:
+        if revision and not located(Path(), name).exists():
+            name = f"{name}@{revision}"
         path = model_path(Path(), name)
     except InputError as error:
         raise InputError(f"{where}not on this disk; {advice}, or get it: {error}") from error

@@ -211,6 +211,7 @@ def test_one_file_cannot_hold_the_weights_of_several_folders(tmp_path: Path) -> 
         ("modules.json", '{"path": ""}', r"modules.json: must be a list of modules"),
         ("modules.json", "[", r"modules.json: not readable as JSON"),
         ("model_index.json", "[]", r"model_index.json: must be a mapping"),
+        ("model_index.json", f'{{"{"v" * 300}": ["a", "b"]}}', r"the model has no such folder"),
         (
             "model_index.json",
             '{"vae": ["a", "b"]}',

@@ -132,3 +132,10 @@ def test_a_pipe_in_the_place_of_weights_is_not_waited_for(tmp_path: Path, name: 
     for path in (tmp_path, tmp_path / name):
         with pytest.raises(InputError, match=name):
             locate_weights(path)
+
+
+def test_an_index_may_not_name_what_no_file_can_be_named(tmp_path: Path) -> None:
+    for name in ("x" * 300, "a\0b", "..", "a/b"):
+        _index(tmp_path, w=name)
+        with pytest.raises(InputError, match="which is not a file of its folder"):
+            locate_weights(tmp_path)
