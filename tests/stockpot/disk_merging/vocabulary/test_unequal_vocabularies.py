@@ -390,3 +390,25 @@ def test_a_merged_model_is_read_by_transformers(tmp_path: Path) -> None:
     assert merged(ids).logits.isfinite().all()
     own = net.get_input_embeddings().weight[len(other) - 1]
     assert torch.equal(merged.get_input_embeddings().weight[int(ids[0, -1])], own)
+
+
+def test_unions_of_merges_within_are_those_of_two_merges(folder: Path) -> None:
+    union = "tokenizer: {source: union}"
+    inner = "method: linear, models: [a, b], tokenizer: {source: union}"
+
+    once = rows_of(folder, f"method: linear\nmodels: [{{merge: {{{inner}}}}}, c]\n{union}")
+
+    merge(folder, f"method: linear\nmodels: [a, b]\n{union}", "between")
+    (folder / "merged").rename(folder / "once")
+    # The row of a token that neither has is 0; in a file this looks like a mask.
+    two = f"method: linear\nmodels: [between, c]\nmasks: none\n{union}"
+    assert once == rows_of(folder, two)
+    again = MergeJob.rebuilding(folder / "once", folder / "again", folder)
+    again.run(lambda _bytes: None)
+    assert torch.equal(
+        load_file(folder / "again/model.safetensors")[EMBEDDING],
+        load_file(folder / "once/model.safetensors")[EMBEDDING],
+    )
+    write_tokenizer(folder / "b", ["?", "y", "x", "z"])
+    with pytest.raises(InputError, match=r"models.0.merge: the tokenizers of its models have chan"):
+        MergeJob.rebuilding(folder / "once", folder / "third", folder)
