@@ -96,7 +96,7 @@ class MergeJob(OpenedMerge):
 
     @property
     def protected(self) -> list[Path] | None:
-        """What must survive if a model is replaced, the files that are copied included."""
+        """The paths that must survive if a model is replaced, the files that are copied included."""
         own = super().protected
         return own if own is None or self.companions is None else [*own, self.companions.folder]
 
@@ -213,7 +213,7 @@ class MergeJob(OpenedMerge):
 
     @property
     def notes_on_contents(self) -> list[str]:
-        """What is known once every input has been read: equal inputs, and lost changes."""
+        """Notes on what is known once every input has been read: equal inputs, and lost changes."""
         return [
             *self._equal_inputs([each.digest_by(self.algorithm) for each in self.inputs]),
             *lost_changes(self.plans, self.output.facts.values()),
@@ -221,7 +221,7 @@ class MergeJob(OpenedMerge):
 
     @property
     def _identities(self) -> list[object]:
-        """What tells the inputs apart before they are read."""
+        """The keys that tell the inputs apart before they are read."""
         return [
             tuple(file.resolve() for file in source.files) if entry.merge is None else entry.key
             for entry, source in zip(self.entries, self.inputs, strict=True)
@@ -254,7 +254,7 @@ class MergeJob(OpenedMerge):
 
     @property
     def companion_notes(self) -> list[str]:
-        """What is not copied next to the weights, and differs between the models."""
+        """Notes on files that are not copied next to the weights, or differ between the models."""
         if self.companions is None:
             return []
         return companion_notes(self.companions, self.inputs, self.tokens.vocabulary is not None)

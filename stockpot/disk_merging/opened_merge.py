@@ -120,7 +120,7 @@ class OpenedMerge(RecordedMerge):
 
     @property
     def vocabulary_digest(self) -> str | None:
-        """What the weights depend on of the models' tokenizers, hex; None for nothing."""
+        """The key of the tokenizers' part in the weights, hex; None if they have none."""
         return self.tokens.digest
 
     @property

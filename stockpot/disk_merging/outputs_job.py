@@ -92,7 +92,7 @@ class OutputsJob:
 
     @property
     def notes_on_contents(self) -> list[str]:
-        """What is known once every input has been read."""
+        """Notes on what is known once every input has been read."""
         return [
             *dict.fromkeys(
                 f"{job.place.name}: {note}"

@@ -211,7 +211,7 @@ class RecordedMerge(ABC):
 
     @property
     def protected(self) -> list[Path] | None:
-        """What must survive if a model is replaced; None if none may be."""
+        """The paths that must survive if a model is replaced; None if none may be."""
         return [self.folder, *self.files] if self.force else None
 
     @property
@@ -226,7 +226,7 @@ class RecordedMerge(ABC):
 
     @property
     def vocabulary_digest(self) -> str | None:
-        """What the weights depend on of the models' tokenizers, hex; None for nothing."""
+        """The key of the tokenizers' part in the weights, hex; None if they have none."""
         return None
 
     @property

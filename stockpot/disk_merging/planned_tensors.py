@@ -1,4 +1,4 @@
-"""What the plan of a tensor computes: a run of its elements, or the whole tensor.
+"""The computation of a planned tensor: a run of its elements, or the whole tensor.
 
 Elementwise methods merge run by run, others the whole tensor. Both give the same bits wherever they
 are called from, for any number of threads.

@@ -47,7 +47,7 @@ class Vocabulary:
 
     @cached_property
     def digest(self) -> str:
-        """What the merged weights depend on: hex, of the rows and their tokens."""
+        """The key of the rows and their tokens, hex, on which the merged weights depend."""
         rows = torch.cat([self.rows.kept, self.rows.donors]).numpy().tobytes()
         return content_key(tokens=dict(self.tokenizer.ids), rows=sha256(rows).hexdigest())
 

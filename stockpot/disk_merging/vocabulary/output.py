@@ -24,7 +24,7 @@ _GENERATION = "generation_config.json"
 
 @dataclass(frozen=True)
 class OutputTokens:
-    """What is said of tokens in the weights of the output and in the files next to them.
+    """Notes on tokens in the weights of the output and in the files next to them.
 
     Attributes:
         vocabulary: of the output; None if rows keep their ids and the tokenizer is copied.
@@ -69,7 +69,7 @@ class OutputTokens:
 
     @property
     def digest(self) -> str | None:
-        """What the weights depend on of the tokenizers, hex; None for nothing."""
+        """The key of the tokenizers' part in the weights, hex; None if they have none."""
         return None if self.vocabulary is None else self.vocabulary.digest
 
     @property
