@@ -96,7 +96,7 @@ class MergeJob(OpenedMerge):
 
     @property
     def protected(self) -> list[Path] | None:
-        """The paths that must survive if a model is replaced, the files that are copied included."""
+        """The paths that must survive if a model is replaced, those of copied files included."""
         own = super().protected
         return own if own is None or self.companions is None else [*own, self.companions.folder]
 
