@@ -1,15 +1,13 @@
 """The example of two merged language models, on a twentieth of their texts."""
 
 import shutil
-from collections.abc import Callable
+from pathlib import Path
 
 from projects import REPOSITORY, ProjectFolder
 
 
-def test_all_models_are_scored_on_both_texts(
-    make_project: Callable[..., ProjectFolder],
-) -> None:
-    project = make_project()
+def test_all_models_are_scored_on_both_texts(tmp_path: Path) -> None:
+    project = ProjectFolder.around(tmp_path)
     example = project.root / "causal_lm_merge"
     shutil.copytree(
         REPOSITORY / "examples" / "causal_lm_merge",

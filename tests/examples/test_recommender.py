@@ -24,7 +24,10 @@ def project(tmp_path: Path) -> ProjectFolder:
     return project
 
 
-def test_counted_rows_are_those_of_the_regions_own_models(project: ProjectFolder) -> None:
+def test_counted_rows_are_those_of_the_regions_own_models(
+    project: ProjectFolder, prefect_url: str
+) -> None:
+    project.environment["PREFECT_API_URL"] = prefect_url
     finished = project.stockpot(
         *("run", "--set", "base.epochs=4", "--set", "sweep.space.epochs=4"),
         *("--set", "evaluate={bootstrap: 100, random_soups: 0, repeats: {m: 0}}"),

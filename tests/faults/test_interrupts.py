@@ -52,7 +52,7 @@ def unfinished(project: ProjectFolder) -> list[str]:
 @pytest.mark.parametrize(
     ("stage", "number"),
     [
-        ("sweep", signal.SIGINT),
+        pytest.param("sweep", signal.SIGINT, marks=pytest.mark.full),
         pytest.param("tune", signal.SIGTERM, marks=pytest.mark.slow),
         pytest.param("base", signal.SIGINT, marks=pytest.mark.slow),
         pytest.param("tune", signal.SIGINT, marks=pytest.mark.slow),

@@ -56,7 +56,7 @@ MOMENTS = {
 def test_a_run_that_is_killed_again_and_again_ends_like_one_that_was_not(
     make_project: Callable[..., ProjectFolder], finished_once: ProjectFolder
 ) -> None:
-    project = make_project()
+    project = make_project(own_server=True)
     kept: dict[str, int] = {}
 
     for has_come in MOMENTS.values():
@@ -78,6 +78,7 @@ def test_a_run_that_is_killed_again_and_again_ends_like_one_that_was_not(
     assert project.dvc("status").output.strip() == "Data and pipelines are up to date."
 
 
+@pytest.mark.full
 def test_all_processes_of_a_run_are_silenced_and_end_with_the_main_one(
     finished_project: ProjectFolder,
 ) -> None:
@@ -100,12 +101,12 @@ def test_all_processes_of_a_run_are_silenced_and_end_with_the_main_one(
 def test_a_kill_at_any_of_twelve_moments_changes_nothing(
     make_project: Callable[..., ProjectFolder],
 ) -> None:
-    undisturbed = make_project("undisturbed")
+    undisturbed = make_project("undisturbed", own_server=True)
     whole = undisturbed.stockpot("run")
     assert whole.code == 0, whole.output
 
     for moment in range(12):
-        project = make_project(f"killed-{moment}")
+        project = make_project(f"killed-{moment}", own_server=True)
         process = project.start("stockpot", "run")
         time.sleep(whole.seconds * (moment + 0.5) / 12)
         kill_group(process)

@@ -76,7 +76,8 @@ def test_a_deployed_experiment_runs_when_asked_for_and_makes_what_a_run_makes(
     assert {run["state_name"] for run in tasks.values()} == {"Completed"}
     assert {f"train-{name}" for name in ("base", "ingredient-00", "ingredient-03")} <= {*tasks}
     assert {"soup-greedy", "tune-tuned", "predict-uniform", "write-report-manifest"} <= {*tasks}
-    artifacts = {found["key"]: found for found in ask(prefect_url, "artifacts/filter")}
+    found = ask(prefect_url, "artifacts/filter", flow_runs=of(deployed))
+    artifacts = {artifact["key"]: artifact for artifact in found}
     assert "greedy" in artifacts["results"]["data"]
     assert (deployed.root / "results" / "report.html").as_uri() in artifacts["report"]["data"]
 

@@ -34,7 +34,7 @@ def place(
         return project
 
     def finished() -> ProjectFolder:
-        project: ProjectFolder = request.getfixturevalue("finished_project")
+        project: ProjectFolder = request.getfixturevalue("served_project")
         (project.root.parent / "other").symlink_to(project.root)
         return project
 

@@ -10,10 +10,9 @@ from projects import ProjectFolder
 
 @pytest.mark.slow
 def test_a_queue_over_soup_settings_trains_nothing_and_shows_what_changed(
-    finished_project: ProjectFolder, prefect_url: str
+    served_project: ProjectFolder,
 ) -> None:
-    project = finished_project
-    project.environment["PREFECT_API_URL"] = prefect_url
+    project = served_project
     project.git("add", "--all")
     project.git("commit", "--quiet", "--message", "results")
     before = project.times()

@@ -16,13 +16,6 @@ COMMANDS = [
 UP_TO_DATE = "Data and pipelines are up to date."
 
 
-@pytest.fixture
-def finished_project(finished_project: ProjectFolder, prefect_url: str) -> ProjectFolder:
-    """Use a server that runs already, which is quicker than one a command."""
-    finished_project.environment["PREFECT_API_URL"] = prefect_url
-    return finished_project
-
-
 def stages_run(output: str) -> list[str]:
     """Return the stages that a `dvc repro` ran, from what it says."""
     lines = [line for line in output.splitlines() if line.startswith("Running stage '")]
@@ -60,13 +53,14 @@ def assert_up_to_date(project: ProjectFolder) -> None:
     assert project.times() == before
 
 
+@pytest.mark.full
 def test_after_a_run_there_is_nothing_to_do_for_dvc_or_another_run(
-    finished_project: ProjectFolder,
+    served_project: ProjectFolder,
 ) -> None:
-    assert_up_to_date(finished_project)
+    assert_up_to_date(served_project)
 
-    assert len(finished_project.parent_runs()) == 1
-    assert not (finished_project.root / ".stockpot" / "prefect-server.url").exists()
+    assert len(served_project.parent_runs()) == 1
+    assert not (served_project.root / ".stockpot" / "prefect-server.url").exists()
 
 
 @pytest.mark.full
@@ -89,100 +83,100 @@ def test_another_mlflow_experiment_gets_all_models_that_its_soups_come_from(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_another_tuning_runs_only_tune_evaluate_and_report(
-    finished_project: ProjectFolder, command: tuple[str, ...]
+    served_project: ProjectFolder, command: tuple[str, ...]
 ) -> None:
-    before = finished_project.times()
-    finished_project.change_params(tune=[PARAMS["tune"][0] | {"trials": 9}])
+    before = served_project.times()
+    served_project.change_params(tune=[PARAMS["tune"][0] | {"trials": 9}])
 
-    finished = finished_project.finish(*command)
+    finished = served_project.finish(*command)
 
     assert finished.code == 0, finished.output
-    manifests = {name for name in written(finished_project, before) if name.endswith(".json")}
+    manifests = {name for name in written(served_project, before) if name.endswith(".json")}
     assert {"results/tune.json", "results/evaluation.json", "results/report.json"} <= manifests
     assert not manifests & {"results/base.json", "results/sweep.json", "results/soups.json"}
-    assert not any("ingredients/" in name for name in written(finished_project, before))
-    assert finished_project.dvc("status").output.strip() == UP_TO_DATE
+    assert not any("ingredients/" in name for name in written(served_project, before))
+    assert served_project.dvc("status").output.strip() == UP_TO_DATE
 
 
 @pytest.mark.full
 def test_edited_code_reruns_only_the_stages_whose_results_it_makes(
-    finished_project: ProjectFolder,
+    served_project: ProjectFolder,
 ) -> None:
     """A comment, then code that made no ingredient and no soup, then code that judges."""
-    finished_project.own_code()
-    before = finished_project.times()
-    code = finished_project.root / "stockpot"
+    served_project.own_code()
+    before = served_project.times()
+    code = served_project.root / "stockpot"
     with (code / "ingredients" / "finetuning" / "loop.py").open("a", encoding="utf-8") as file:
         file.write("\n# A remark.\n")
 
-    run = finished_project.stockpot("run")
+    run = served_project.stockpot("run")
 
     assert "Nothing to do" in run.output
-    assert written(finished_project, before) == set()
+    assert written(served_project, before) == set()
 
-    add_line(finished_project, "stockpot/merging/registry.py", '        "mine": "mine:mine",')
+    add_line(served_project, "stockpot/merging/registry.py", '        "mine": "mine:mine",')
     mine = code / "diagnostics" / "mine.py"
     mine.write_text("def mine(context):\n    pass\n", encoding="utf-8")
     for edited in ("workloads/causal_lm.py", "reporting/plots/shifts.py", "tracking/tracker.py"):
-        change_code(finished_project, f"stockpot/{edited}")
+        change_code(served_project, f"stockpot/{edited}")
 
-    status, repro = finished_project.dvc("status"), finished_project.dvc("repro")
+    status, repro = served_project.dvc("status"), served_project.dvc("repro")
 
     assert "modified:           stockpot" in status.output
     assert repro.code == 0, repro.output
     assert stages_run(repro.output) == ["code", "report"]
 
-    change_code(finished_project, "stockpot/judging/judge.py")
+    change_code(served_project, "stockpot/judging/judge.py")
 
-    repro = finished_project.dvc("repro")
+    repro = served_project.dvc("repro")
 
     assert stages_run(repro.output) == ["code", "evaluate", "report"]
-    assert not any(name.startswith("checkpoints/") for name in written(finished_project, before))
-    assert_up_to_date(finished_project)
+    assert not any(name.startswith("checkpoints/") for name in written(served_project, before))
+    assert_up_to_date(served_project)
 
 
 @pytest.mark.full
 def test_a_push_a_clone_and_a_pull_bring_everything_back(
-    finished_project: ProjectFolder, tmp_path: Path
+    served_project: ProjectFolder, tmp_path: Path
 ) -> None:
     remote = tmp_path / "remote"
-    finished_project.dvc("remote", "add", "--default", "local", str(remote))
-    push = finished_project.dvc("push")
-    finished_project.git("add", "--all")
-    finished_project.git("commit", "--quiet", "--message", "results")
+    served_project.dvc("remote", "add", "--default", "local", str(remote))
+    push = served_project.dvc("push")
+    served_project.git("add", "--all")
+    served_project.git("commit", "--quiet", "--message", "results")
     clone = ProjectFolder.around(tmp_path / "clone")
-    finished_project.git("clone", "--quiet", str(finished_project.root), str(clone.root))
+    served_project.git("clone", "--quiet", str(served_project.root), str(clone.root))
 
     pull = clone.dvc("pull")
 
     assert (push.code, pull.code) == (0, 0), push.output + pull.output
-    assert clone.digests() == finished_project.digests()
+    assert clone.digests() == served_project.digests()
     assert_up_to_date(clone)
 
 
 @pytest.mark.slow
 def test_an_experiment_without_tuning_is_whole_for_dvc_too(
-    finished_project: ProjectFolder,
+    served_project: ProjectFolder,
 ) -> None:
-    shutil.rmtree(finished_project.root / "checkpoints" / "tuned")
-    finished_project.change_params(tune=[])
+    shutil.rmtree(served_project.root / "checkpoints" / "tuned")
+    served_project.change_params(tune=[])
 
-    run = finished_project.stockpot("run")
+    run = served_project.stockpot("run")
 
     assert run.code == 0, run.output
-    assert finished_project.manifest("tune")["tuned"] == []
-    assert_up_to_date(finished_project)
+    assert served_project.manifest("tune")["tuned"] == []
+    assert_up_to_date(served_project)
 
 
 @pytest.mark.slow
-def test_overrides_leave_what_dvc_knows_alone(finished_project: ProjectFolder) -> None:
-    lock = (finished_project.root / "dvc.lock").read_bytes()
+def test_overrides_leave_what_dvc_knows_alone(served_project: ProjectFolder) -> None:
+    lock = (served_project.root / "dvc.lock").read_bytes()
 
-    run = finished_project.stockpot("run", "--set", "soups=[{name: top2, select: top_k, k: 2}]")
+    run = served_project.stockpot("run", "--set", "soups=[{name: top2, select: top_k, k: 2}]")
 
     assert run.code == 0, run.output
-    assert (finished_project.root / "dvc.lock").read_bytes() == lock
-    assert "top2" in finished_project.digests()
+    assert (served_project.root / "dvc.lock").read_bytes() == lock
+    assert "top2" in served_project.digests()
 
 
 @pytest.mark.slow
@@ -202,15 +196,15 @@ def test_a_whole_dvc_repro_makes_what_a_run_makes(
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [("stockpot", "run"), ("dvc", "repro")])
 def test_changed_training_code_makes_everything_anew(
-    finished_project: ProjectFolder, command: tuple[str, ...]
+    served_project: ProjectFolder, command: tuple[str, ...]
 ) -> None:
-    finished_project.own_code()
-    before = finished_project.times()
-    change_code(finished_project, "stockpot/ingredients/finetuning/loop.py")
+    served_project.own_code()
+    before = served_project.times()
+    change_code(served_project, "stockpot/ingredients/finetuning/loop.py")
 
-    finished = finished_project.finish(*command)
+    finished = served_project.finish(*command)
 
     assert finished.code == 0, finished.output
-    weights = {name for name in written(finished_project, before) if "ingredients/" in name}
+    weights = {name for name in written(served_project, before) if "ingredients/" in name}
     assert len([name for name in weights if name.endswith(".safetensors")]) == 4
-    assert_up_to_date(finished_project)
+    assert_up_to_date(served_project)

@@ -40,7 +40,10 @@ def test_the_example_is_short() -> None:
 
 
 @pytest.mark.full
-def test_the_example_is_checked_and_runs_with_no_change_to_stockpot(project: ProjectFolder) -> None:
+def test_the_example_is_checked_and_runs_with_no_change_to_stockpot(
+    project: ProjectFolder, prefect_url: str
+) -> None:
+    project.environment["PREFECT_API_URL"] = prefect_url
     checks = project.stockpot("check")
     run = project.stockpot("run", *REDUCED)
 

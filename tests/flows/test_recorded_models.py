@@ -11,14 +11,14 @@ from projects import ProjectFolder
 
 @pytest.mark.full
 def test_the_best_soup_is_champion_at_the_end_of_a_run_if_that_is_asked_for(
-    finished_project: ProjectFolder,
+    served_project: ProjectFolder,
 ) -> None:
-    finished_project.change_params(promote={"enabled": True})
+    served_project.change_params(promote={"enabled": True})
 
-    run = finished_project.stockpot("run")
-    again = finished_project.stockpot("promote")
+    run = served_project.stockpot("run")
+    again = served_project.stockpot("promote")
 
-    (newest, *_) = finished_project.parent_runs()
+    (newest, *_) = served_project.parent_runs()
     assert run.code == 0, run.output
     assert newest.tags["stockpot.promotion"].endswith("(version 1) is champion: there was none.")
     assert again.code == 0, again.output
@@ -27,17 +27,17 @@ def test_the_best_soup_is_champion_at_the_end_of_a_run_if_that_is_asked_for(
 
 @pytest.mark.full
 def test_models_are_made_again_and_one_that_differs_is_told_by_the_exit_code(
-    finished_project: ProjectFolder,
+    served_project: ProjectFolder,
 ) -> None:
     """The record of one of them is forged: its score on val was another."""
-    with closing(sqlite3.connect(finished_project.root / ".stockpot" / "mlflow.db")) as database:
+    with closing(sqlite3.connect(served_project.root / ".stockpot" / "mlflow.db")) as database:
         database.execute(
             "UPDATE latest_metrics SET value = 0.123 WHERE key = 'val/accuracy' AND run_uuid = "
             "(SELECT run_uuid FROM runs WHERE name = 'uniform')"
         )
         database.commit()
 
-    finished = finished_project.stockpot("reproduce", "greedy", "uniform")
+    finished = served_project.stockpot("reproduce", "greedy", "uniform")
 
     assert finished.code == 1, finished.output
     told = {line.split(" (run ")[0]: line for line in finished.output.splitlines()}

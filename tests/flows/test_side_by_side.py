@@ -14,14 +14,14 @@ def weights(project: ProjectFolder) -> dict[str, int]:
 
 @pytest.mark.full
 def test_a_second_run_says_for_whom_it_waits_and_then_finds_nothing_to_do(
-    finished_project: ProjectFolder,
+    served_project: ProjectFolder,
 ) -> None:
     """The first one trains the two ingredients that were added."""
-    before = weights(finished_project)
-    finished_project.change_params(sweep={"size": 6})
+    before = weights(served_project)
+    served_project.change_params(sweep={"size": 6})
 
-    first = finished_project.start("stockpot", "run")
-    second = finished_project.start("stockpot", "run")
+    first = served_project.start("stockpot", "run")
+    second = served_project.start("stockpot", "run")
     outputs = [first.communicate(timeout=120)[0], second.communicate(timeout=120)[0]]
 
     assert (first.returncode, second.returncode) == (0, 0), outputs
@@ -29,9 +29,9 @@ def test_a_second_run_says_for_whom_it_waits_and_then_finds_nothing_to_do(
     assert len(waited) == 1
     assert "(stockpot run, since " in waited[0]
     assert "Nothing to do: everything is up to date." in waited[0]
-    runs = finished_project.parent_runs()
+    runs = served_project.parent_runs()
     assert [run.status for run in runs] == ["FINISHED", "FINISHED"]  # the first one was before
-    assert len(finished_project.manifest("sweep")["ingredients"]) == 6
-    assert before.items() <= weights(finished_project).items()
-    assert len(weights(finished_project)) == len(before) + 2
-    assert finished_project.dvc("status").output.strip() == "Data and pipelines are up to date."
+    assert len(served_project.manifest("sweep")["ingredients"]) == 6
+    assert before.items() <= weights(served_project).items()
+    assert len(weights(served_project)) == len(before) + 2
+    assert served_project.dvc("status").output.strip() == "Data and pipelines are up to date."

@@ -7,12 +7,12 @@ from projects import ProjectFolder
 
 
 @pytest.mark.full
-def test_a_sweep_in_rounds_is_whole(finished_project: ProjectFolder) -> None:
-    finished_project.change_params(sweep={"search": "soup", "size": 10})
+def test_a_sweep_in_rounds_is_whole(served_project: ProjectFolder) -> None:
+    served_project.change_params(sweep={"search": "soup", "size": 10})
 
-    run = finished_project.stockpot("sweep")
+    run = served_project.stockpot("sweep")
 
     assert run.code == 0, run.output
-    ingredients = finished_project.manifest("sweep")["ingredients"]
+    ingredients = served_project.manifest("sweep")["ingredients"]
     assert [model["name"] for model in ingredients] == [f"ingredient-{n:02d}" for n in range(10)]
     assert len({model["digest"] for model in ingredients}) == 10

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from code_caches import forget
 from torch import Tensor, nn
 
 from stockpot.config import load_experiment
@@ -64,8 +63,10 @@ def _record(plan: Plan, stage: str, **made: Any) -> None:
     write_manifest(plan.project.root, stage, {"files": {}} | manifest)
 
 
-def _finish(plan: Plan) -> None:
-    """Do all stages, in order and in this process."""
+def _finish(root: Path, params: str) -> Plan:
+    """Do all stages but the report, in order and in this process; return the plan."""
+    (root / "params.yaml").write_text(params)
+    plan = _plan(root)
     _record(plan, "base", base=make_model(plan.base_job(), "cpu").to_json())
     ingredients = [make_model(job, "cpu") for job in plan.ingredient_jobs()]
     listed = [made.to_json() for made in ingredients]
@@ -83,38 +84,27 @@ def _finish(plan: Plan) -> None:
     for baseline in plan.evaluation().baseline_jobs():
         measure_baseline(baseline, "cpu")
     evaluation = judge_models(plan.evaluation().judging_job(), "cpu")
-    root = plan.project.root
     files = write_plot_files(root, evaluation)
     _record(plan, "evaluate", **evaluation, files=digests_of(root, files))
-    _record(
-        plan,
-        "report",
-        files=digests_of(root, write_report_files(plan, draw_figures(load_results(root)), {})),
-    )
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    """The plan of a finished experiment: look, do not change."""
-    root = tmp_path_factory.mktemp("finished")
-    (root / "params.yaml").write_text(PARAMS)
-    plan = _plan(root)
-    _finish(plan)
     return plan
 
 
 @pytest.fixture(scope="session")
+def finished(make_once: Callable[[str, Callable[[Path], None]], Path]) -> Plan:
+    """The plan of a finished experiment: look, do not change."""
+
+    def finish(root: Path) -> None:
+        plan = _finish(root, PARAMS)
+        files = write_report_files(plan, draw_figures(load_results(root)), {})
+        _record(plan, "report", files=digests_of(root, files))
+
+    return _plan(make_once("finished-in-process", finish))
+
+
+@pytest.fixture(scope="session")
 def finish_experiment(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Plan]:
-    """Return what does all stages of an experiment with the given params.yaml."""
-
-    def finish(params: str) -> Plan:
-        root = tmp_path_factory.mktemp("own")
-        (root / "params.yaml").write_text(params)
-        plan = _plan(root)
-        _finish(plan)
-        return plan
-
-    return finish
+    """Return what does all stages but the report of an experiment with the given params.yaml."""
+    return lambda params: _finish(tmp_path_factory.mktemp("own"), params)
 
 
 @pytest.fixture
@@ -155,7 +145,8 @@ def edit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 
     yield edit
     monkeypatch.undo()
-    forget()
+    # What was read of the sources stays true: reading all of them again takes a second.
+    code_keys.code_key.cache_clear()
 
 
 @pytest.fixture

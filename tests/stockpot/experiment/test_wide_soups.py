@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import torch
 
 from stockpot.config import load_experiment
 from stockpot.errors import InputError
+from stockpot.experiment.jobs.diagnosing import DiagnosticJob, diagnose_models
 from stockpot.experiment.plan import Plan
 from stockpot.scoring.predictions import load_outputs
 from stockpot.storage.manifests import models_of, read_manifest
@@ -28,7 +30,7 @@ soups:
   - {name: wide sum, select: greedy, method: concat, options: {reduce: sum}}
   - {name: grown, select: top_k, k: 2, method: concat, options: {epochs: 1}}
   - {name: boosted, select: top_k, k: 1, method: concat, options: {epochs: 1, stages: 1}}
-diagnose: all
+diagnose: []
 evaluate: {bootstrap: 100, random_soups: 2, repeats: {m: 0}}
 """
 
@@ -40,6 +42,12 @@ def plan(finish_experiment: Callable[[str], Plan]) -> Plan:
 
 def soups(plan: Plan) -> dict[str, Model]:
     return {model.name: model for model in models_of(read_manifest(plan.project.root, "soups"))}
+
+
+def diagnostics(plan: Plan) -> list[DiagnosticJob]:
+    """Return the jobs of all diagnostics."""
+    asked = load_experiment(plan.project.params_file, ["diagnose=all"])
+    return replace(plan, experiment=asked).diagnostic_jobs()
 
 
 @pytest.mark.parametrize(("name", "reduce"), [("wide", "mean"), ("wide sum", "sum")])
@@ -72,10 +80,17 @@ def test_it_is_the_best_soup_only_without_others_and_in_no_diagnostic(plan):
     evaluation = read_manifest(plan.project.root, "evaluate")
     assert evaluation["best_soup"] in soups(plan)
     assert evaluation["wise_ft"] == []
-    assert all(job.soups == () for job in plan.diagnostic_jobs())
+    assert diagnostics(plan)
+    assert all(job.soups == () for job in diagnostics(plan))
     scored = [model.scored({"val/accuracy": 1.0}) for model in soups(plan).values()]
     other = replace(scored[0], name="narrow", scores={"val/accuracy": 0.1}, details={})
     assert best_soup([*scored, other], "val/accuracy") == other
+
+
+@pytest.mark.full
+def test_every_diagnostic_can_do_without_soups(plan):
+    for job in diagnostics(plan):
+        json.dumps(diagnose_models(job, "cpu").to_json(), allow_nan=False)
 
 
 def test_grown_and_boosted_soups_say_what_was_trained(plan):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stockpot.config.diagnose import DIAGNOSTIC_NAMES
-from stockpot.reporting.figures import diagnostic_sections, plot_module
+from stockpot.reporting.figures import ReportFigures, diagnostic_sections, plot_module
 from stockpot.reporting.html import render_report
 from stockpot.reporting.plots.plot import Plot
 from stockpot.reporting.results import Results
@@ -58,7 +58,7 @@ def test_a_users_own_diagnostic_is_shown_with_its_sentence_and_numbers(
     results = replace(judged, diagnostics={"my_module:valley_width": OWN})
 
     [section] = diagnostic_sections(results)
-    page = render_report(results, experiment)
+    page = render_report(results, experiment, figures=ReportFigures([], [section]))
 
     assert (section.figure.title, section.figure.svg) == ("Valley width", None)
     assert "<h3>Valley width</h3>" in page

@@ -7,6 +7,7 @@ from typing import Any
 
 import judged_results
 
+from stockpot.reporting.figures import ReportFigures
 from stockpot.reporting.html import render_report
 from stockpot.reporting.results import Results
 
@@ -91,8 +92,9 @@ def test_hostile_settings_reasons_and_commands_are_escaped(
     results.sweep["failed"][0]["reason"] = ATTACK
     experiment["track"]["experiment"] = ATTACK
     experiment[ATTACK] = ATTACK
+    figures = ReportFigures([], [])  # no setting, reason or command is in a plot
 
-    page = _Page(render_report(results, experiment, commands=[ATTACK]))
+    page = _Page(render_report(results, experiment, figures=figures, commands=[ATTACK]))
 
     assert [tag for tag, _ in page.tags].count("script") == 1
 
@@ -136,7 +138,7 @@ def test_without_alerts_the_page_lists_the_checks(
     judged.sweep["precheck"]["failed"] = []
     del judged.diagnostics["barriers"]  # type: ignore[attr-defined]  # a dict in this fixture
 
-    html = render_report(judged, experiment)
+    html = render_report(judged, experiment, figures=ReportFigures([], []))
 
     assert "does not belong in a soup" not in html
     assert (

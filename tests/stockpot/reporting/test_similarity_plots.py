@@ -90,7 +90,7 @@ def _tips(svg: str) -> list[str]:
 
 
 @every_plot
-@pytest.mark.parametrize("count", [2, 3, 45])
+@pytest.mark.parametrize("count", [2, 3, 26])
 def test_a_plot_is_one_valid_element_in_the_pages_colours(
     plot: Plot, make: Callable[..., dict[str, Any]], count: int
 ) -> None:
@@ -98,7 +98,11 @@ def test_a_plot_is_one_valid_element_in_the_pages_colours(
 
     assert ElementTree.fromstring(svg).get("role") == "img"
     assert re.findall(r"#[0-9a-f]{6}\b", re.sub(r"var\(--[\w-]+, #[0-9a-f]{6}\)", "", svg)) == []
-    assert svg == _draw(plot, make(count))
+
+
+@every_plot
+def test_a_plot_is_the_same_each_time(plot: Plot, make: Callable[..., dict[str, Any]]) -> None:
+    assert _draw(plot, make()) == _draw(plot, make())
 
 
 def test_a_heat_map_has_a_cell_a_pair_and_numbers_where_there_is_room() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from judged_results import judged_results
 
+from stockpot.reporting.figures import ReportFigures
 from stockpot.reporting.html import render_report
 from stockpot.reporting.results import Results
 from stockpot.reporting.tables.phases_grid import phases_grid
@@ -48,5 +49,6 @@ def test_each_phase_has_its_density_and_val_scores() -> None:
 
 def test_the_report_shows_phases_only_where_there_are_some() -> None:
     assert phases_grid(judged_results()) is None
-    assert "<h3>Phases</h3>" in render_report(_with_phases(), {})
-    assert "<h3>Phases</h3>" not in render_report(judged_results(), {})
+    without_plots = ReportFigures([], [])
+    assert "<h3>Phases</h3>" in render_report(_with_phases(), {}, figures=without_plots)
+    assert "<h3>Phases</h3>" not in render_report(judged_results(), {}, figures=without_plots)
