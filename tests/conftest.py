@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -11,7 +12,7 @@ import urllib.request
 # Test processes share the cores: torch, when it is imported, uses one thread in each of them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,20 @@ from projects import PARAMS, ProjectFolder, wait_until
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("stockpot", deadline=None)
 hypothesis.settings.load_profile("stockpot")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Import all tests without looking for garbage: there is none, and it takes seconds.
+
+    What is there afterwards stays, and the collector need not visit it again.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from code_copy import copy_code
+
+pytestmark = pytest.mark.full
 
 ROOT = Path(__file__).parent.parent
 
@@ -20,9 +23,8 @@ class Copy:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.touched: set[str] = set()
-        ignored = shutil.ignore_patterns("__pycache__")
-        for name in ("stockpot", "tasks", "flows"):
-            shutil.copytree(ROOT / name, root / name, ignore=ignored)
+        root.mkdir()
+        copy_code(ROOT, root)
 
     def write(self, path: str, text: str) -> None:
         """Add a file."""

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from code_copy import CODE, copy_code
 
 REPOSITORY = Path(__file__).parents[2]
-CODE = ("stockpot", "tasks", "flows")
 GUARD = Path(__file__).parent / "network_guard"
 
 # All tools together: about 10 s a run.
@@ -103,8 +103,7 @@ class ProjectFolder:
         """Replace the links to the code under test by a copy, which is imported from now on."""
         for name in CODE:
             (self.root / name).unlink()
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(REPOSITORY / name, self.root / name, ignore=ignored)
+        copy_code(REPOSITORY, self.root)
         self.environment["PYTHONPATH"] = f"{self.root}:{GUARD}"
         # Python tells a changed module by its size and second: tests change code faster than that.
         self.environment["PYTHONDONTWRITEBYTECODE"] = "1"
