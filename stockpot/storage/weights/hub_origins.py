@@ -39,9 +39,9 @@ def stated_name(folder: Path | None) -> str | None:
 
 def repository(name: object) -> str | None:
     """Return a name if it has the form of a repository and is not a path on this disk."""
-    is_name = isinstance(name, str) and len(name) <= _LONGEST and _REPOSITORY.fullmatch(name)
-    is_name = is_name and not Path(str(name)).exists()
-    return str(name) if is_name else None
+    if not isinstance(name, str) or len(name) > _LONGEST or not _REPOSITORY.fullmatch(name):
+        return None
+    return None if Path(name).exists() else name
 
 
 def shown_name(path: Path) -> str:
