@@ -65,20 +65,20 @@ def test_after_a_run_there_is_nothing_to_do_for_dvc_or_another_run(
 
 @pytest.mark.full
 def test_another_mlflow_experiment_gets_all_models_that_its_soups_come_from(
-    finished_project: ProjectFolder,
+    served_project: ProjectFolder,
 ) -> None:
-    before = finished_project.times()
-    finished_project.change_params(
+    before = served_project.times()
+    served_project.change_params(
         track={"experiment": "another"}, soups=[{"name": "both", "select": "uniform"}]
     )
 
-    finished = finished_project.stockpot("soups")
+    finished = served_project.stockpot("soups")
 
     assert finished.code == 0, finished.output
-    assert not any("ingredients/" in name for name in written(finished_project, before))
-    runs = [run.tags.get("stockpot.key") for run in finished_project.mlflow_runs()]
-    assert {runs.count(m["key"]) for m in finished_project.manifest("sweep")["ingredients"]} == {2}
-    assert runs.count(finished_project.manifest("base")["base"]["key"]) == 2
+    assert not any("ingredients/" in name for name in written(served_project, before))
+    runs = [run.tags.get("stockpot.key") for run in served_project.mlflow_runs()]
+    assert {runs.count(m["key"]) for m in served_project.manifest("sweep")["ingredients"]} == {2}
+    assert runs.count(served_project.manifest("base")["base"]["key"]) == 2
 
 
 @pytest.mark.parametrize("command", COMMANDS)
