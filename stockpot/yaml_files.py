@@ -121,7 +121,7 @@ def read_documents(path: Path) -> list[dict[str, Any]]:
         nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
         _check_size(nodes)
         contents = list(yaml.load_all(text, Loader=_Loader))  # refuses keys that are lists
-        duplicates = [name for node in nodes for name in _duplicate_keys(node)]
+        duplicates = sorted(found for node in nodes for found in _duplicate_keys(node))
     except RecursionError:
         raise InputError(f"{path.name}: not readable as YAML: nested too deeply") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: an invalid date
@@ -132,7 +132,7 @@ def read_documents(path: Path) -> list[dict[str, Any]]:
         if not isinstance(content, dict):
             raise InputError(f"{path.name}: must be a mapping of sections, got {content!r}")
     if duplicates:
-        lines = (f"{path.name}: {duplicate}; keep one of them" for duplicate in duplicates)
+        lines = (f"{path.name}: line {line}: {error}" for line, error in duplicates)
         raise InputError("\n".join(lines))
     return contents
 
@@ -171,12 +171,12 @@ def _inner_nodes(node: yaml.Node) -> Iterable[yaml.Node]:
     return chain.from_iterable(item if isinstance(item, tuple) else [item] for item in inner)
 
 
-def _duplicate_keys(node: yaml.Node) -> Iterator[str]:
-    """Find keys that would silently override an earlier one."""
+def _duplicate_keys(node: yaml.Node) -> Iterator[tuple[int, str]]:
+    """Find keys that would silently override an earlier one: lines and errors."""
     seen = set()
     for key, _ in node.value if isinstance(node, yaml.MappingNode) else []:
         if key.value in seen:
-            yield f"line {key.start_mark.line + 1}: {key.value!r} is duplicated"
+            yield key.start_mark.line + 1, f"{key.value!r} is duplicated; keep one of them"
         seen.add(key.value)
     yield from chain.from_iterable(map(_duplicate_keys, _inner_nodes(node)))
 

@@ -113,7 +113,7 @@ def test_mergekits_slerp_starts_from_the_base(read: Read) -> None:
             "method: linear\nmodels: [{path: a, coefficient: [{filter: 3, value: 2}]}]",
             "a filter must be a part of names, got 3",
         ),
-        ("method: linear\nmodels: &m [a, *m]", "nested too deeply, or a part of itself"),
+        ("method: linear\nmodels: &m [a, *m]", "its aliases (`*name`) stand for more than"),
         (
             "method: linear\nmodels: [{path: a, coefficient: [{filter: mlp}]}]",
             "a filter must have a value, got {'filter': 'mlp'}",

@@ -221,7 +221,7 @@ def test_a_name_that_is_alike_is_suggested(tmp_path: Path) -> None:
     weight = torch.ones(2, 3)
     _save(tmp_path, a={"block.ffn.weight": weight}, b={"block.fnn.weight": weight})
 
-    expected = r"perhaps 'block.fnn.weight' in b is 'block.ffn.weight' in a"
+    expected = r"perhaps 'block.ffn.weight' in a is 'block.fnn.weight' in b"
     with pytest.raises(InputError, match=expected):
         read_job(tmp_path, "method: linear\nmodels: [a, b]").check()
 
