@@ -50,7 +50,7 @@ class OpenedMerge(RecordedMerge):
                     raise at_place(where, error) from error
         return opened
 
-    def beside(self, file: MergeFile, place: Path) -> Self:
+    def with_file(self, file: MergeFile, place: Path) -> Self:
         """Return a merge of the same models in another way, which are not opened again."""
         other = replace(self, file=file, place=place)
         opened = {"nested": self.nested, "sources": self.sources, "base": self.base}

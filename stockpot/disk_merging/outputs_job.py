@@ -46,7 +46,7 @@ class OutputsJob:
         places = [self.place / output.name for output in self.file.outputs]
         first = MergeJob(files[0], self.folder, places[0], self.force)
         others = zip(files[1:], places[1:], strict=True)
-        return [first, *(first.beside(file, place) for file, place in others)]
+        return [first, *(first.with_file(file, place) for file, place in others)]
 
     @cached_property
     def unfinished(self) -> list[MergeJob]:

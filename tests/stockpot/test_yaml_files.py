@@ -1,4 +1,4 @@
-"""What YAML means in the project's files."""
+"""The project's YAML files: numbers, aliases, documents and errors."""
 
 from __future__ import annotations
 

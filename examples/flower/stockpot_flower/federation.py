@@ -77,7 +77,7 @@ class Federation:
 
     @cached_property
     def settings(self) -> dict[str, str]:
-        """What clients need to know; a client may have another version of the file."""
+        """The settings that the server sends: a client may have another version of the file."""
         return {"experiment": self.experiment.model_dump_json(), "entry": self.recipe.name}
 
     @cached_property
@@ -129,7 +129,7 @@ class Federation:
 
 @dataclass(frozen=True)
 class Update:
-    """What a client sends after its local steps.
+    """The reply of a client after its local steps.
 
     Attributes:
         model: its weights.

@@ -1,4 +1,4 @@
-"""Paths in merge files: beside the file, or in the working directory."""
+"""Paths in merge files: next to the file, or in the working directory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "recipes"
 
 
-def test_a_model_is_found_beside_the_file_and_in_the_working_directory(folder: Path) -> None:
+def test_a_model_is_found_next_to_the_file_and_in_the_working_directory(folder: Path) -> None:
     (folder / "a").mkdir()
     Path("b").mkdir()
 
