@@ -20,7 +20,7 @@ from unittest.mock import patch
 import torch
 from safetensors.torch import save_file
 
-from stockpot.disk_merging.mergekit_form import load_merge
+from stockpot.disk_merging.merge_files.mergekit_form import load_merge
 from stockpot.disk_merging.outputs_job import OutputsJob
 from stockpot.storage.weights.sources import Source
 

@@ -14,7 +14,7 @@ from flows.options import Force
 from flows.terminal import ERR, OUT
 
 if TYPE_CHECKING:
-    from stockpot.disk_merging.lora_extraction import Truncation
+    from stockpot.disk_merging.adapters.lora_extraction import Truncation
 
 _DEFAULT_RANK = 32
 _NO_LIMIT = 2**31
@@ -54,7 +54,7 @@ def extract_lora(  # noqa: PLR0913, PLR0917 (one per option of the command)
     """
     import torch
 
-    from stockpot.disk_merging.lora_extraction import LoraExtraction
+    from stockpot.disk_merging.adapters.lora_extraction import LoraExtraction
     from stockpot.storage.hub import model_path
     from stockpot.storage.weights.naming import named_like
     from stockpot.storage.weights.opening import open_source
@@ -81,7 +81,7 @@ def extract_lora(  # noqa: PLR0913, PLR0917 (one per option of the command)
 
 def _show(found: Mapping[str, Truncation], place: Path) -> None:
     """Print the error of each change, or of the worst, and the total."""
-    from stockpot.disk_merging.lora_extraction import total_error
+    from stockpot.disk_merging.adapters.lora_extraction import total_error
 
     listed = sorted(found.items(), key=lambda item: -item[1].relative)
     table = Table("tensor", "rank", "relative error")

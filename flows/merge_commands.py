@@ -19,7 +19,7 @@ from flows.terminal import ERR, OUT
 from stockpot.errors import InputError, StageFailed
 
 if TYPE_CHECKING:
-    from stockpot.disk_merging.adapter_job import AdapterMergeJob
+    from stockpot.disk_merging.adapters.adapter_job import AdapterMergeJob
     from stockpot.disk_merging.job import MergeJob
     from stockpot.disk_merging.outputs_job import OutputsJob
     from stockpot.storage.weights.sources import Source
@@ -72,7 +72,7 @@ def merge(
     if config is None or place is None:
         raise InputError("merge: needs CONFIG and OUT; `stockpot merge --help` shows an example")
     job = _job(config, place, remove=remove, force=force, reads_ahead=not dry_run)
-    from stockpot.disk_merging.adapter_job import AdapterMergeJob
+    from stockpot.disk_merging.adapters.adapter_job import AdapterMergeJob
 
     if isinstance(job, AdapterMergeJob):
         _merge_adapters(job, dry_run=dry_run)
@@ -96,14 +96,14 @@ def _job(
     config: Path, place: Path, *, remove: bool, force: bool, reads_ahead: bool
 ) -> MergeJob | OutputsJob | AdapterMergeJob:
     """Read a merge file, and open what it names."""
-    from stockpot.disk_merging.mergekit_form import load_merge, model_paths
+    from stockpot.disk_merging.merge_files.mergekit_form import load_merge, model_paths
     from stockpot.storage.weights.model_files import digest_ahead
 
     if reads_ahead:
         digest_ahead(model_paths(config))  # while torch is being imported
     file = load_merge(config)  # before it is, so that errors are shown at once
     from stockpot.disk_merging.job_kinds import job_kind
-    from stockpot.disk_merging.signature_job import removing
+    from stockpot.disk_merging.signatures.signature_job import removing
 
     file = removing(file) if remove else file
     if file.outputs:
@@ -119,7 +119,7 @@ def explain(model: Model) -> None:
 
     stockpot explain merged
     """
-    from stockpot.disk_merging.merge_file import RULES
+    from stockpot.disk_merging.merge_files.merge_file import RULES
     from stockpot.disk_merging.pedigree import listed_models, read_pedigree
 
     pedigree = read_pedigree(model)
@@ -154,7 +154,7 @@ def verify(model: Model, inputs: Inputs = Path()) -> None:
 
     stockpot verify merged --inputs ~/models
     """
-    from stockpot.disk_merging.adapter_job import AdapterMergeJob
+    from stockpot.disk_merging.adapters.adapter_job import AdapterMergeJob
     from stockpot.disk_merging.job_kinds import job_kind
     from stockpot.disk_merging.pedigree import read_pedigree
     from stockpot.storage.weights.sources import open_files

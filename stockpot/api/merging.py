@@ -9,9 +9,9 @@ from typing import Any, overload
 from torch import Tensor
 
 from stockpot.api.arguments import finite_number, list_of_models
-from stockpot.disk_merging.depth_scaling import by_depth
 from stockpot.disk_merging.job import MergeJob
-from stockpot.disk_merging.merge_file import MergeFile
+from stockpot.disk_merging.merge_files.merge_file import MergeFile
+from stockpot.disk_merging.planning.depth_scaling import by_depth
 from stockpot.errors import InputError
 from stockpot.merging.engine import merge_states
 from stockpot.merging.recipe import Recipe

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator, model_validator
 
 from stockpot.config.custom_choices import accept_options, section_by_name
-from stockpot.disk_merging.rule_section import RuleSection
+from stockpot.disk_merging.merge_files.rule_section import RuleSection
 from stockpot.merging.masks import Masks
 from stockpot.merging.signature_layers import SIGNATURES, split_layers
 from stockpot.soups.concat.options import CONCAT

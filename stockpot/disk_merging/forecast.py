@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Sequence
 
-from stockpot.disk_merging.merged_source import MergedSource
-from stockpot.disk_merging.plan import TensorPlan
+from stockpot.disk_merging.planning.plan import TensorPlan
+from stockpot.disk_merging.streaming.merged_source import MergedSource
 from stockpot.storage.weights.output import ShardedOutput
 
 

@@ -15,13 +15,10 @@ from stockpot.disk_merging.configs.labels import check_labels
 from stockpot.disk_merging.configs.layer_fields import layer_order
 from stockpot.disk_merging.configs.truth import TrueConfig, true_configs
 from stockpot.disk_merging.forecast import forecast_of
-from stockpot.disk_merging.layer_slices import Sliced
 from stockpot.disk_merging.lost_changes import lost_changes
-from stockpot.disk_merging.merge_file import MergeFile
-from stockpot.disk_merging.merged_source import MergedSource, as_read
-from stockpot.disk_merging.mergekit_form import load_merge
-from stockpot.disk_merging.model_opening import open_or_empty
-from stockpot.disk_merging.model_paths import model_and_adapter
+from stockpot.disk_merging.merge_files.merge_file import MergeFile
+from stockpot.disk_merging.merge_files.mergekit_form import load_merge
+from stockpot.disk_merging.merge_files.model_paths import model_and_adapter
 from stockpot.disk_merging.notes import (
     different_configs,
     different_dtypes,
@@ -30,15 +27,18 @@ from stockpot.disk_merging.notes import (
     exceptions_taken,
     unused_tensors,
 )
-from stockpot.disk_merging.opened_merge import OpenedMerge
 from stockpot.disk_merging.pedigree import pedigree_metadata
-from stockpot.disk_merging.plan import Layout, TensorPlan, check_recipes, plan_merge
-from stockpot.disk_merging.recipes import TensorRecipes
+from stockpot.disk_merging.planning.layer_slices import Sliced
+from stockpot.disk_merging.planning.model_opening import open_or_empty
+from stockpot.disk_merging.planning.opened_merge import OpenedMerge
+from stockpot.disk_merging.planning.plan import Layout, TensorPlan, check_recipes, plan_merge
+from stockpot.disk_merging.planning.recipes import TensorRecipes
+from stockpot.disk_merging.planning.stacks import Stack
 from stockpot.disk_merging.side_files.cards import model_card
 from stockpot.disk_merging.side_files.companions import Companions, companions_of, copy_companions
 from stockpot.disk_merging.side_files.differences import companion_notes
-from stockpot.disk_merging.stacks import Stack
-from stockpot.disk_merging.stream import Output, merge_to_disk
+from stockpot.disk_merging.streaming.merged_source import MergedSource, as_read
+from stockpot.disk_merging.streaming.stream import Output, merge_to_disk
 from stockpot.errors import InputError
 from stockpot.merging.name_rules import check_matches
 from stockpot.merging.registry import METHODS

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from stockpot.disk_merging.adapter_job import AdapterMergeJob
+from stockpot.disk_merging.adapters.adapter_job import AdapterMergeJob
 from stockpot.disk_merging.job import MergeJob
-from stockpot.disk_merging.patch_job import PatchJob
-from stockpot.disk_merging.signature_job import SignatureJob
+from stockpot.disk_merging.signatures.patch_job import PatchJob
+from stockpot.disk_merging.signatures.signature_job import SignatureJob
 from stockpot.merging.signature_layers import SIGNATURES
 
 

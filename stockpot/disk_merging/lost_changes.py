@@ -19,7 +19,7 @@ from stockpot.storage.weights.hub_origins import shown_name
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stockpot.disk_merging.plan import TensorPlan
+    from stockpot.disk_merging.planning.plan import TensorPlan
 
 # Of eight runs one is measured: comparing all entries takes as long as a linear merge.
 _GROUP = 8 * MOST_ENTRIES

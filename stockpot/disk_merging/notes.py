@@ -8,7 +8,7 @@ import torch
 
 from stockpot.disk_merging.configs.differences import compare_models
 from stockpot.disk_merging.inspection import equal_models, other_starts
-from stockpot.disk_merging.plan import TensorPlan
+from stockpot.disk_merging.planning.plan import TensorPlan
 from stockpot.errors import some_of
 from stockpot.merging.methods.inner_products import cosines_of
 from stockpot.storage.weights.hub_origins import shown_name

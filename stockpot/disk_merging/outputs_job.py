@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from stockpot.disk_merging.job import MergeJob
-from stockpot.disk_merging.merge_file import MergeFile, as_entry
-from stockpot.disk_merging.output_section import OutputSection
+from stockpot.disk_merging.merge_files.merge_file import MergeFile, as_entry
+from stockpot.disk_merging.merge_files.output_section import OutputSection
 from stockpot.disk_merging.pedigree import read_pedigree
-from stockpot.disk_merging.plan import TensorPlan
-from stockpot.disk_merging.stream import merge_to_disk
+from stockpot.disk_merging.planning.plan import TensorPlan
+from stockpot.disk_merging.streaming.stream import merge_to_disk
 from stockpot.errors import InputError
 from stockpot.storage.digests import digest_in_background, remember_digests
 from stockpot.storage.weights.model_files import is_weights

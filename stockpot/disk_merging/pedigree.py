@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
-from stockpot.disk_merging.merge_file import RULES, MergeFile, NestedEntry
+from stockpot.disk_merging.merge_files.merge_file import RULES, MergeFile, NestedEntry
 from stockpot.errors import InputError
 from stockpot.storage.digests import (
     Algorithm,

@@ -10,7 +10,7 @@ SLOW = {"torch", "prefect", "mlflow", "pandas", "optuna", "sklearn", "stockpot.c
 
 def test_neither_help_nor_reading_a_merge_file_imports_what_takes_long() -> None:
     code = (
-        "import sys, flows.cli, stockpot.disk_merging.mergekit_form; "
+        "import sys, flows.cli, stockpot.disk_merging.merge_files.mergekit_form; "
         f"print(*sorted({SLOW!r} & sys.modules.keys()))"
     )
 

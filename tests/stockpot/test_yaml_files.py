@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stockpot.disk_merging.merge_file import MergeFile
+from stockpot.disk_merging.merge_files.merge_file import MergeFile
 from stockpot.errors import InputError
 from stockpot.yaml_files import parsed, read_yaml, validated
 

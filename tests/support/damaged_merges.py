@@ -12,7 +12,7 @@ from merge_damages import IN_BYTES, IN_TREE, OF_FILE, Damage, apply, remove
 from merge_inputs import MERGES, MODELS, write_models
 
 from flows import merge_commands
-from stockpot.disk_merging.mergekit_form import load_merge
+from stockpot.disk_merging.merge_files.mergekit_form import load_merge
 from stockpot.errors import InputError, StageFailed
 from stockpot.storage.weights.opening import open_source
 

@@ -14,7 +14,7 @@ from stockpot.storage.weights.model_config import read_config
 from stockpot.storage.weights.tensor_names import is_head
 
 if TYPE_CHECKING:
-    from stockpot.disk_merging.plan import TensorPlan
+    from stockpot.disk_merging.planning.plan import TensorPlan
 
 _GENERATED = re.compile(r"(LABEL_)?\d+")  # by transformers, for classes without names
 _NUM_CLASSES = 2  # its default

@@ -11,7 +11,7 @@ from stockpot.storage.weights.model_config import read_config
 from stockpot.storage.weights.tensor_names import stack_of
 
 if TYPE_CHECKING:
-    from stockpot.disk_merging.merge_file import MergeFile
+    from stockpot.disk_merging.merge_files.merge_file import MergeFile
     from stockpot.storage.weights.sources import Source
 
 LayerOrder = Sequence[tuple[Mapping[str, Any], int]]

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from stockpot.disk_merging.configs.differences import flattened, shown
 from stockpot.disk_merging.configs.labels import labels_of, set_labels
 from stockpot.disk_merging.configs.layer_fields import LayerOrder, set_layers
-from stockpot.disk_merging.tied_heads import TIE, declared_tie
+from stockpot.disk_merging.planning.tied_heads import TIE, declared_tie
 from stockpot.errors import InputError, some_of
 from stockpot.storage.weights.hub_origins import shown_name
 from stockpot.storage.weights.model_config import CONFIG, read_config

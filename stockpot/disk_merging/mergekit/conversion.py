@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from stockpot.disk_merging.merge_file import MergeFile
+from stockpot.disk_merging.merge_files.merge_file import MergeFile
 from stockpot.disk_merging.mergekit.fields import (
     Mergekit,
     Model,

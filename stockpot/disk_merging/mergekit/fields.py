@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from stockpot.disk_merging.merge_file import Dtype
+from stockpot.disk_merging.merge_files.merge_file import Dtype
 from stockpot.disk_merging.vocabulary.section import TokenizerSection
 from stockpot.yaml_files import Section
 

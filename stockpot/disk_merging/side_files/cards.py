@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from stockpot.disk_merging.merge_file import MergeFile
+from stockpot.disk_merging.merge_files.merge_file import MergeFile
 from stockpot.disk_merging.side_files.card_metadata import TAGS, front_matter, licences
 from stockpot.storage.digests import shortened
 from stockpot.storage.model_cards import markdown_list, markdown_table, render_card

@@ -12,7 +12,7 @@ from threading import Lock
 import torch
 from torch import Tensor
 
-from stockpot.disk_merging.origins import Origin, TensorInputs
+from stockpot.disk_merging.planning.origins import Origin, TensorInputs
 from stockpot.disk_merging.vocabulary.rows import ABSENT, Rows
 from stockpot.errors import InputError
 from stockpot.merging.runs import MOST_ENTRIES

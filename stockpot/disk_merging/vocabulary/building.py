@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from stockpot.disk_merging.inner_merges import inner_merges
-from stockpot.disk_merging.merge_file import MergeFile
-from stockpot.disk_merging.model_paths import model_and_adapter
+from stockpot.disk_merging.merge_files.inner_merges import inner_merges
+from stockpot.disk_merging.merge_files.merge_file import MergeFile
+from stockpot.disk_merging.merge_files.model_paths import model_and_adapter
 from stockpot.disk_merging.vocabulary.rows import ABSENT, ZEROS, Rows
 from stockpot.disk_merging.vocabulary.section import ModelToken, TokenizerSection
 from stockpot.disk_merging.vocabulary.tokenizers import (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stockpot.disk_merging.configs.truth import TrueConfig
-from stockpot.disk_merging.merge_file import MergeFile
+from stockpot.disk_merging.merge_files.merge_file import MergeFile
 from stockpot.disk_merging.side_files.companions import Companions
 from stockpot.disk_merging.vocabulary.building import Vocabulary, vocabulary_of
 from stockpot.disk_merging.vocabulary.chat_templates import chat_template_of, write_chat_template

@@ -185,7 +185,7 @@ class CandidateSoups(Merges):
         return is_plain and job.masks in (None, "none")
 
     def _recipes(self, members: Sequence[int], shares: Sequence[float]) -> Recipe | RecipeOf:
-        from stockpot.disk_merging.depth_scaling import by_depth
+        from stockpot.disk_merging.planning.depth_scaling import by_depth
         from stockpot.merging.name_rules import by_name, check_matches
 
         if self._job.rules:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from stockpot.disk_merging.adapter_job import check_mergeable
-from stockpot.disk_merging.core_space import cores_of, merge_cores
+from stockpot.disk_merging.adapters.adapter_job import check_mergeable
+from stockpot.disk_merging.adapters.core_space import cores_of, merge_cores
 from stockpot.errors import InputError
 from stockpot.merging.recipe import Recipe, RecipeOf
 from stockpot.merging.states import State, StateDict

@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stockpot.disk_merging import lost_changes, stream
+from stockpot.disk_merging import lost_changes
+from stockpot.disk_merging.streaming import stream
 from stockpot.merging import runs
 from tests.support.merge_files import read_job, save_model
 

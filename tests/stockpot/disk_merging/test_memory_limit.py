@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from stockpot.disk_merging.patches import open_patch
+from stockpot.disk_merging.signatures.patches import open_patch
 from stockpot.merging.engine import merge_states
 from stockpot.merging.methods.weight_signatures import weight_signatures
 from stockpot.merging.recipe import Recipe

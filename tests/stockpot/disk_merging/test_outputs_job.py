@@ -10,11 +10,11 @@ import torch
 from merge_files import language_model, merge, save_model
 from safetensors.torch import load_file
 
-from stockpot.disk_merging import planned_tensors, stream
 from stockpot.disk_merging.job import MergeJob
-from stockpot.disk_merging.mergekit_form import load_merge
+from stockpot.disk_merging.merge_files.mergekit_form import load_merge
 from stockpot.disk_merging.outputs_job import OutputsJob
 from stockpot.disk_merging.pedigree import read_pedigree
+from stockpot.disk_merging.streaming import planned_tensors, stream
 from stockpot.errors import InputError
 from stockpot.merging import runs
 from stockpot.storage.weights.sources import Source

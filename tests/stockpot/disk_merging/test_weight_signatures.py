@@ -13,11 +13,11 @@ from torch import Tensor
 
 from stockpot.disk_merging.job import MergeJob
 from stockpot.disk_merging.job_kinds import job_kind
-from stockpot.disk_merging.mergekit_form import load_merge
-from stockpot.disk_merging.patch_job import PatchJob
-from stockpot.disk_merging.patches import open_patch
+from stockpot.disk_merging.merge_files.mergekit_form import load_merge
 from stockpot.disk_merging.pedigree import read_pedigree
-from stockpot.disk_merging.signature_job import removing
+from stockpot.disk_merging.signatures.patch_job import PatchJob
+from stockpot.disk_merging.signatures.patches import open_patch
+from stockpot.disk_merging.signatures.signature_job import removing
 from stockpot.errors import InputError
 from stockpot.merging.methods.weight_signatures import weight_signatures
 from stockpot.storage.weights.opening import open_source

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from stockpot.config import load_experiment
-from stockpot.disk_merging.rule_section import RuleSection
+from stockpot.disk_merging.merge_files.rule_section import RuleSection
 from stockpot.errors import InputError
 from stockpot.experiment.run_checks import check_runs
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from stockpot.disk_merging import stream
-from stockpot.disk_merging.exceptions import Exceptions
-from stockpot.disk_merging.plan import plan_merge
-from stockpot.disk_merging.stream import Output, merge_to_disk
+from stockpot.disk_merging.merge_files.exceptions import Exceptions
+from stockpot.disk_merging.planning.plan import plan_merge
+from stockpot.disk_merging.streaming import stream
+from stockpot.disk_merging.streaming.stream import Output, merge_to_disk
 from stockpot.errors import InputError
 from stockpot.merging import runs
 from stockpot.merging.engine import merge_files, merge_states

@@ -16,9 +16,9 @@ from adapter_folders import factors, randn, save_adapter
 from huggingface_hub import constants
 from safetensors.torch import load_file, save, save_file
 
+from stockpot.disk_merging.adapters.lora_extraction import LoraExtraction
 from stockpot.disk_merging.job import MergeJob
-from stockpot.disk_merging.lora_extraction import LoraExtraction
-from stockpot.disk_merging.mergekit_form import load_merge
+from stockpot.disk_merging.merge_files.mergekit_form import load_merge
 from stockpot.disk_merging.pedigree import read_pedigree
 from stockpot.errors import InputError
 from stockpot.ingredients.importing.sources import find_sources

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stockpot.disk_merging.merge_file import MergeFile
-from stockpot.disk_merging.mergekit_form import load_merge, model_paths
+from stockpot.disk_merging.merge_files.merge_file import MergeFile
+from stockpot.disk_merging.merge_files.mergekit_form import load_merge, model_paths
 from stockpot.errors import InputError
 
 Read = Callable[[str], MergeFile]

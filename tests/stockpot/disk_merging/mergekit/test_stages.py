@@ -9,7 +9,7 @@ import torch
 from adapter_folders import factors, randn, save_adapter
 from merge_files import language_model, merge, save_model
 
-from stockpot.disk_merging.mergekit_form import load_merge, model_paths
+from stockpot.disk_merging.merge_files.mergekit_form import load_merge, model_paths
 from stockpot.errors import InputError
 
 STAGES = """

@@ -12,7 +12,7 @@ import yaml
 from adapter_folders import factors, randn, save_adapter
 from merge_files import language_model, merge, read_job, save_model
 
-from stockpot.disk_merging.adapter_job import AdapterMergeJob
+from stockpot.disk_merging.adapters.adapter_job import AdapterMergeJob
 from stockpot.disk_merging.side_files.card_metadata import front_matter, licences
 from stockpot.storage.weights.opening import open_source
 from stockpot.storage.weights.sources import Source

@@ -14,7 +14,7 @@ import yaml
 from torch import Tensor
 from torch.testing import assert_close
 
-from stockpot.disk_merging.adapter_job import AdapterMergeJob
+from stockpot.disk_merging.adapters.adapter_job import AdapterMergeJob
 from stockpot.disk_merging.job import MergeJob
 from stockpot.errors import InputError
 from stockpot.experiment.garbage import delete, find_garbage

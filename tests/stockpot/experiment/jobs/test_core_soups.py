@@ -14,8 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from stockpot.config.soups import SoupSection
-from stockpot.disk_merging.adapter_job import AdapterMergeJob
-from stockpot.disk_merging.merge_file import MergeFile
+from stockpot.disk_merging.adapters.adapter_job import AdapterMergeJob
+from stockpot.disk_merging.merge_files.merge_file import MergeFile
 from stockpot.errors import InputError
 from stockpot.experiment.jobs.job import make_model
 from stockpot.experiment.jobs.soups import SoupJob

@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from stockpot.disk_merging.adapter_job import AdapterMergeJob
+from stockpot.disk_merging.adapters.adapter_job import AdapterMergeJob
+from stockpot.disk_merging.adapters.lora_extraction import LoraExtraction, total_error
 from stockpot.disk_merging.job import MergeJob
-from stockpot.disk_merging.lora_extraction import LoraExtraction, total_error
 from stockpot.storage.weights.opening import open_source
 
 pytestmark = [

@@ -1,0 +1,1 @@
+"""LoRA adapters: merged, extracted from full models, and combined in a common space."""

@@ -1,0 +1,1 @@
+"""Merges by weight signatures: added, removed, and written to patches."""

@@ -1,0 +1,255 @@
+"""Merge models of any size on disk: each tensor is read once, merged and written in place.
+
+Memory holds one tensor of every model (and its float32 form), or, for elementwise methods, a run
+of elements. The result does not depend on the number of threads, bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from stockpot.disk_merging.lost_changes import ChangesOf, count_changes, total
+from stockpot.disk_merging.planning.plan import TensorPlan
+from stockpot.disk_merging.streaming.freed_memory import retain_freed_memory
+from stockpot.disk_merging.streaming.planned_tensors import (
+    Merged,
+    extra_rows,
+    is_elementwise,
+    is_large,
+    merge_run,
+    merge_whole,
+    read_run,
+    read_whole,
+    runs_of,
+    torch_threads,
+)
+from stockpot.merging.runs import run_bounds
+from stockpot.merging.whole_model import measure_models
+from stockpot.storage.weights.output import ShardedOutput, ShardWriter
+
+_PIECE = 2**21  # elements of a big tensor that one thread merges: several whole runs
+
+OnBytes = Callable[[int], None]
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One merged model that is written.
+
+    Attributes:
+        plans: one per tensor.
+        files: laid out for the tensors of `plans`.
+        key: identifies the work: an interrupted merge resumes under the same key.
+        complete_folder: called with the folder of the finished weights, before it is renamed.
+    """
+
+    plans: Sequence[TensorPlan]
+    files: ShardedOutput
+    key: str
+    complete_folder: Callable[[Path], None] = lambda _folder: None
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A tensor of one output.
+
+    Attributes:
+        plan: of the tensor.
+        writer: of the output's shard.
+        changes: how many of the models' changes the shard has, by piece of work.
+    """
+
+    plan: TensorPlan
+    writer: ShardWriter
+    changes: list[ChangesOf]
+
+    def write(self, first: int, merged: Merged) -> None:
+        """Write merged elements from position `first` on."""
+        self.writer.write(self.plan.name, merged.rounded, first)
+        self.changes.append(count_changes(self.plan, first, *merged))
+
+
+_Targets = Sequence[_Target]
+"""The same tensor of all outputs: their plans differ in the recipe alone."""
+
+
+def merge_to_disk(outputs: Sequence[Output], *, num_threads: int, on_bytes: OnBytes) -> None:
+    """Merge all tensors into the files of the outputs, which appear once all are complete.
+
+    Args:
+        outputs: at least one, of the same models and with the same files; each part of the models
+            is read once for all.
+        num_threads: number of tensors, or pieces of big ones, that are merged at once.
+        on_bytes: called with the number of input bytes after each piece of work.
+
+    Raises:
+        InputError: a value is not finite, in an input or after rounding to the output's dtype.
+    """
+    retain_freed_memory()
+    with ExitStack() as stack:
+        opened = [stack.enter_context(one.files.opened(one.key)) for one in outputs]
+        unfinished = {name for shards in opened for shard in shards for name in shard.tensors}
+        on_bytes(sum(p.num_input_bytes for p in outputs[0].plans if p.name not in unfinished))
+        plans = [
+            with_models_measured(one.plans, num_threads) if shards else {}
+            for one, shards in zip(outputs, opened, strict=True)
+        ]
+        for number, shard in enumerate(outputs[0].files.shards):
+            with ExitStack() as writers:
+                tensors: dict[str, list[_Target]] = {name: [] for name in shard.tensors}
+                for one, shards, by_name in zip(outputs, opened, plans, strict=True):
+                    if (own := one.files.shards[number]) in shards:
+                        writer = writers.enter_context(one.files.writing(own))
+                        changes: list[ChangesOf] = []
+                        for name, targets in tensors.items():
+                            targets.append(_Target(by_name[name], writer, changes))
+                _merge_shard([*filter(None, tensors.values())], num_threads, on_bytes)
+        for one in outputs:
+            one.complete_folder(one.files.work)
+
+
+def with_models_measured(plans: Sequence[TensorPlan], num_threads: int) -> dict[str, TensorPlan]:
+    """Return the plans by name, with the measurements of whole models that their methods need."""
+    by_name = {plan.name: plan for plan in plans}
+    with spreading(num_threads) as (_, spread):
+        recipes = measure_models(
+            {plan.name: plan.recipe for plan in plans if plan.is_weight},
+            lambda name: runs_of(by_name[name], spread),
+        )
+    return by_name | {n: replace(by_name[n], recipe=recipe) for n, recipe in recipes.items()}
+
+
+@contextmanager
+def spreading(
+    num_threads: int,
+) -> Iterator[tuple[ThreadPoolExecutor, Callable[..., Iterator[Any]]]]:
+    """Yield threads, in each of which torch uses one, and a function like `map` that uses them.
+
+    On an error or an interrupt, nothing more is started.
+    """
+    with (
+        torch_threads(1),
+        ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        try:
+            yield pool, partial(_in_order, pool, 2 * num_threads)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _merge_shard(tensors: Sequence[_Targets], num_threads: int, on_bytes: OnBytes) -> None:
+    """Merge the tensors of a shard, each in all outputs that lack it."""
+    for targets in tensors:
+        _copy_extra_rows(targets)
+    large = [targets for targets in tensors if is_large(targets[0].plan)]
+    whole = [targets for targets in large if not is_elementwise(targets[0].plan)]
+    for targets in whole:
+        _merge_whole(targets)
+        on_bytes(targets[0].plan.num_input_bytes)
+    # Of these, parts are computed from whole tensors: of one at a time, to bound memory.
+    apart = [
+        targets
+        for targets in large
+        if targets not in whole and any(o.bytes_to_compute for o in targets[0].plan.origins)
+    ]
+    together = [targets for targets in tensors if targets not in whole and targets not in apart]
+    with spreading(num_threads) as (pool, spread):
+        for group in (*([targets] for targets in apart), together):
+            # Measure all before merging any, so that no thread waits for another.
+            big = [targets for targets in group if _is_big(targets[0].plan)]
+            measured = {targets[0].plan.name: _measured(targets, spread) for targets in big}
+            futures = {
+                pool.submit(work): num_bytes
+                for targets in group
+                for work, num_bytes in _pieces(targets, measured.get(targets[0].plan.name, []))
+            }
+            for future in as_completed(futures):
+                future.result()
+                on_bytes(futures[future])
+    for target in tensors[0] if tensors else ():
+        changes = total(target.changes)  # of all tensors of the output's shard
+        target.writer.facts.update({path: c.as_list() for path, c in changes.items()})
+
+
+def _measured(targets: _Targets, spread: Any = map) -> list[Any]:
+    """Measure a tensor for each output; once for outputs with the same options."""
+    found: dict[str, Any] = {}
+    for target in targets:
+        recipe = target.plan.recipe
+        key = repr((recipe.options, recipe.seed))
+        if key not in found:
+            found[key] = recipe.measured(target.plan.name, runs_of(target.plan, spread))
+    return [found[repr((t.plan.recipe.options, t.plan.recipe.seed))] for t in targets]
+
+
+def _copy_extra_rows(targets: _Targets) -> None:
+    plan = targets[0].plan
+    if plan.extra_rows is not None:
+        first, last = plan.num_elements, math.prod(plan.type[1])
+        rows = extra_rows(plan, first, last)
+        for target in targets:
+            target.writer.write(plan.name, rows, first)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, num_ahead: int, function: Callable[[T], R], items: Iterable[T]
+) -> Iterator[R]:
+    """Map in threads, at most `num_ahead` items ahead of the consumer, to bound memory."""
+    begun: deque[Future[R]] = deque()
+    for item in items:
+        begun.append(pool.submit(function, item))
+        if len(begun) > num_ahead:
+            yield begun.popleft().result()
+    while begun:
+        yield begun.popleft().result()
+
+
+def _is_big(plan: TensorPlan) -> bool:
+    return is_elementwise(plan) and plan.num_elements > _PIECE
+
+
+def _pieces(targets: _Targets, measured: Sequence[Any]) -> Iterator[tuple[Callable[[], None], int]]:
+    """Split the work on a tensor, if its elements are merged independently."""
+    plan = targets[0].plan
+    if not _is_big(plan):
+        yield partial(_merge_whole, targets), plan.num_input_bytes
+        return
+    for first in range(0, plan.num_elements, _PIECE):
+        last = min(first + _PIECE, plan.num_elements)
+        before, after = (plan.num_input_bytes * n // plan.num_elements for n in (first, last))
+        yield partial(_merge_runs, targets, measured, first, last), after - before
+
+
+def _merge_whole(targets: _Targets) -> None:
+    plan = targets[0].plan
+    if is_elementwise(plan):
+        _merge_runs(targets, _measured(targets), 0, plan.num_elements)
+        return
+    inputs = read_whole(plan)
+    for target in targets:
+        target.write(0, merge_whole(target.plan, inputs))
+
+
+def _merge_runs(targets: _Targets, measured: Sequence[Any], first: int, last: int) -> None:
+    """Merge the elements [first, last) of flattened tensors, one run at a time."""
+    for run in run_bounds(first, last):
+        # In a function, so that a run's memory is freed before the next one is read.
+        _merge_run(targets, measured, *run)
+
+
+def _merge_run(targets: _Targets, measured: Sequence[Any], first: int, last: int) -> None:
+    inputs = read_run(targets[0].plan, first, last)
+    for target, own in zip(targets, measured, strict=True):
+        target.write(first, merge_run(target.plan, own, first, inputs))
