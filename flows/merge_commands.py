@@ -228,7 +228,7 @@ def inspect(
 
 
 def _show_sizes(sources: Sequence[Source]) -> None:
-    from stockpot.storage.weights.hub_origins import cached_name
+    from stockpot.storage.weights.hub_layout import cached_name
 
     table = Table("", "model", "tensors", "numbers", "GB")
     for number, source in enumerate(sources):

@@ -13,10 +13,10 @@ from stockpot.errors import InputError
 from stockpot.storage.local_paths import located
 from stockpot.storage.weights.adapter_config import CONFIG
 from stockpot.storage.weights.components import all_weights
+from stockpot.storage.weights.hub_layout import is_repository, snapshot
 
-_NAME = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
+_REVISION = re.compile(r"[\w./-]+")
 _FILE = re.compile(r"\.(safetensors|bin|pt|pth|ckpt|tar|gguf|h5|onnx|npz|ya?ml|json)$")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 _COMPANIONS = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py", "*.md")
 # The same weights in other formats.
@@ -41,10 +41,12 @@ class HubName:
 
         Names that end like files of weights are paths.
         """
-        found = _NAME.fullmatch(name)
-        if found is None or _FILE.search(found["repo"]) or ".." in name:
+        repo, at, revision = name.partition("@")
+        if not is_repository(repo) or _FILE.search(repo):
             return None
-        return cls(found["repo"], found["revision"] or "main")
+        if at and (".." in revision or not _REVISION.fullmatch(revision)):
+            return None
+        return cls(repo, revision or "main")
 
     @property
     def download_command(self) -> str:
@@ -115,17 +117,9 @@ def _snapshot(model: HubName, path: Path) -> Path:
 
 
 def _cached(model: HubName, cache: Path) -> Path | None:
-    """Return the folder in the cache that has all weights of a model.
-
-    Source: https://huggingface.co/docs/huggingface_hub/guides/manage-cache, the cache's layout.
-    """
-    folder = cache / f"models--{model.repo.replace('/', '--')}"
-    commit = model.revision
-    reference = folder / "refs" / commit
-    if reference.is_file():
-        commit = reference.read_text(encoding="utf-8").strip()
-    found = folder / "snapshots" / commit
-    return found if _COMMIT.fullmatch(commit) and _has_weights(found) else None
+    """Return the folder in the cache that has all weights of a model."""
+    found = snapshot(cache, model.repo, model.revision)
+    return found if found is not None and _has_weights(found) else None
 
 
 def _downloaded(model: HubName, where: str) -> Path:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from stockpot.errors import InputError, StageFailed
 from stockpot.storage.weights.adapters import is_adapter, open_adapter
-from stockpot.storage.weights.hub_origins import cache_blobs
+from stockpot.storage.weights.hub_layout import cache_blobs
 from stockpot.storage.weights.sources import open_files
 
 if TYPE_CHECKING:

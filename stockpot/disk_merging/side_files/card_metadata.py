@@ -14,7 +14,8 @@ import yaml
 from stockpot.disk_merging.side_files.companions import CARD
 from stockpot.errors import InputError
 from stockpot.storage.weights.components import MODULES, PIPELINE
-from stockpot.storage.weights.hub_origins import cached_name, repository, shown_name, stated_name
+from stockpot.storage.weights.hub_layout import cached_name
+from stockpot.storage.weights.hub_origins import repository, shown_name, stated_name
 from stockpot.storage.weights.model_config import read_config
 from stockpot.storage.weights.sources import Source
 

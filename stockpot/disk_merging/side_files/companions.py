@@ -18,7 +18,7 @@ from pathlib import Path
 from stockpot.errors import InputError
 from stockpot.storage.weights.adapter_config import CONFIG
 from stockpot.storage.weights.components import all_weights, weight_folders
-from stockpot.storage.weights.hub_origins import cache_blobs
+from stockpot.storage.weights.hub_layout import cache_blobs
 from stockpot.storage.weights.model_files import is_training_state, is_weights
 from stockpot.storage.weights.quantized.claims import SIDE_FILES
 

@@ -78,6 +78,7 @@ def test_names_of_the_hub_are_recognised(name: str, repo: str, revision: str) ->
     "name",
     [
         *("model", "./org/model", "/org/model", "a/b/c", "~/x", "../model", "org/.."),
+        *("org/my--model", "org/model-", f"org/{'m' * 97}"),
         *("org/model.safetensors", "org/m.gguf@v1", "org/model@", "org/model@../x", "org/m+org/n"),
     ],
 )
