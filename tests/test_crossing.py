@@ -164,6 +164,8 @@ REFUSED: Mapping[tuple[str, str], str] = {
     ("all", "arcee_fusion"): "merges 1 models",
     ("all", "passthrough"): "merges 1 models",
     ("all", "wise_ft"): "merges 1 models",
+    ("all", "pma_ema"): "merges checkpoints of one run",
+    ("all", "pma_wma"): "merges checkpoints of one run",
     ("all", "wsm"): "merges checkpoints of one run",
     ("two outputs", "select soce"): "needs two groups of val examples",
     ("llama", "select soce"): "needs two groups of val examples",

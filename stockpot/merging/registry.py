@@ -37,6 +37,8 @@ METHODS: Registry[Method] = Registry(
         "nuslerp": "stockpot.merging.methods.nuslerp:nuslerp",
         "nuslerp_rows": "stockpot.merging.methods.nuslerp:nuslerp_rows",
         "passthrough": "stockpot.merging.methods.passthrough:passthrough",
+        "pma_ema": "stockpot.merging.methods.pma:pma_ema",
+        "pma_wma": "stockpot.merging.methods.pma:pma_wma",
         "posterior_product": "stockpot.merging.methods.posterior_product:posterior_product",
         "ram": "stockpot.merging.methods.ram:ram",
         "ram_plus": "stockpot.merging.methods.ram:ram_plus",

@@ -63,8 +63,8 @@ def wsm(tensors: Sequence[Tensor], *, decay: str = "1-sqrt") -> Tensor:
     Raises:
         ValueError: `decay` is unknown.
 
-    Source: Theorem 3.1, for checkpoints at equal distances that end where the decay would reach
-    0. The simple mean of PMA (Li et al. 2025, https://arxiv.org/abs/2505.12082), which it found no
-    worse than weighted ones, is `linear`.
+    Source: Theorem 3.1 (equation 5), for checkpoints at equal distances that end where the decay
+    would reach 0, with the decay at j / M as in figure 2. The figure's fourth decay, 1 - 0.1^(1-x),
+    is `pma_ema` with alpha = 1 - 0.1^(1/M).
     """
     return linear(tensors, decay_coefficients(len(tensors), {"decay": decay}))

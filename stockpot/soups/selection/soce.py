@@ -19,16 +19,21 @@ def soce(
         Field(
             gt=-1,
             le=1,
-            description="groups of val examples whose scores over ingredients correlate at least "
-            "so much have one expert",
+            description="a group of val examples has an expert if its scores over ingredients "
+            "correlate less than this with those of another group",
         ),
     ] = 0.7,
     max_experts: Annotated[int, Field(ge=1, description="at most so many ingredients")] = 3,
     steps: Annotated[
-        int, Field(ge=1, le=100, description="coefficients are multiples of 1 / steps")
+        int, Field(ge=1, le=100, description="coefficients are multiples of 1 / steps, or equal")
     ] = 10,
 ) -> Selection:
-    """Merge the best ingredients on groups of val examples, with the coefficients best on val."""
+    """Merge the best ingredients on groups of val examples, with the coefficients best on val.
+
+    Source: Algorithm 1, except that a negative correlation counts as weak, as in the paper's text,
+    not by its magnitude; the sum over categories is the score on val; and several groups with one
+    expert give it one coefficient.
+    """
     if candidates.score_weighted is None:
         raise InputError(
             "select: soce needs a merge method with coefficients, which it searches; take linear "
@@ -54,27 +59,20 @@ def soce(
         return Selection(chosen, experts=experts)
     best, best_score = Selection(chosen), float("-inf")
     for shares in _grid(len(chosen), steps):
-        used = [place for place, share in enumerate(shares) if share > 0]
-        members, weights = [chosen[p] for p in used], [shares[p] for p in used]
-        score = candidates.score_weighted(members, weights).mean().item()
+        score = candidates.score_weighted(chosen, shares).mean().item()
         if score > best_score:
-            best, best_score = Selection(members, coefficients=weights, experts=experts), score
+            best, best_score = Selection(chosen, coefficients=shares, experts=experts), score
     return best
 
 
 def _experts(
     scores: Mapping[str, Sequence[float]], order: Sequence[int], threshold: float
 ) -> dict[str, int]:
-    """Return the best ingredient on each group; correlated groups have one together."""
-    from stockpot.statistics.correlated_groups import correlated_groups
+    """Return the best ingredient on each group that correlates weakly with another."""
+    from stockpot.statistics.weak_correlations import weakly_correlated
 
-    rank = {ingredient: place for place, ingredient in enumerate(order)}
-    experts: dict[str, int] = {}
-    for names in correlated_groups(scores, threshold):
-        totals = {one: sum(scores[name][one] for name in names) for one in order}
-        expert = max(order, key=lambda one: (totals[one], -rank[one]))
-        experts |= dict.fromkeys(names, expert)
-    return experts
+    weak = weakly_correlated(scores, threshold)
+    return {name: max(order, key=lambda one: scores[name][one]) for name in weak}
 
 
 def _most_often(experts: Mapping[str, int], order: Sequence[int]) -> list[int]:
@@ -83,20 +81,22 @@ def _most_often(experts: Mapping[str, int], order: Sequence[int]) -> list[int]:
     return sorted({*chosen}, key=lambda one: (-chosen.count(one), order.index(one)))
 
 
-def _grid(count: int, steps: int) -> list[list[float]]:
-    """Return the points of the simplex whose coordinates are multiples of 1 / steps.
+def _grid(count: int, steps: int) -> Iterator[list[float]]:
+    """Yield coefficients that sum to 1: equal ones, then positive multiples of 1 / steps.
 
     The most even ones come first, so that they are preferred among equal scores.
     """
-    whole = sorted(_compositions(count, steps), key=lambda parts: sum(p * p for p in parts))
-    return [[part / steps for part in parts] for parts in whole]
+    yield [1 / count] * count
+    for parts in sorted(_compositions(count, steps), key=lambda parts: sum(p * p for p in parts)):
+        if len({*parts}) > 1:
+            yield [part / steps for part in parts]
 
 
 def _compositions(count: int, total: int) -> Iterator[tuple[int, ...]]:
-    """Yield all ways to write a number as a sum of `count` whole numbers from 0, in order."""
+    """Yield all ways to write a number as a sum of `count` whole numbers from 1, in order."""
     if count == 1:
         yield (total,)
         return
-    for first in range(total, -1, -1):
+    for first in range(total - count + 1, 0, -1):
         for rest in _compositions(count - 1, total - first):
             yield (first, *rest)

@@ -36,7 +36,7 @@ def _candidates(skills: Mapping[str, Sequence[float]] = SKILLS) -> Candidates:
     return Candidates(order, means, _unscored, None, lambda: skills, _weighted)
 
 
-def test_each_group_of_correlated_scores_has_its_expert_and_their_weights_are_searched() -> None:
+def test_each_group_has_its_expert_and_their_coefficients_are_searched() -> None:
     chosen = soce(_candidates())
 
     assert chosen == Selection(
@@ -49,16 +49,15 @@ def test_each_group_of_correlated_scores_has_its_expert_and_their_weights_are_se
 def test_of_correlated_groups_alone_the_best_ingredient_is_chosen_without_a_search() -> None:
     skills = {"reading": SKILLS["reading"], "spelling": SKILLS["spelling"]}
 
-    assert soce(_candidates(skills)) == Selection([2], experts={"reading": 2, "spelling": 2})
+    assert soce(_candidates(skills)) == Selection([2])
 
 
-def test_a_threshold_of_one_takes_each_group_apart() -> None:
-    skills = {"a": [0.1, 0.2, 0.9], "b": [0.1, 0.3, 0.9], "c": [0.2, 0.4, 1.8]}
+def test_a_group_that_correlates_with_all_others_has_no_expert() -> None:
+    skills = {"a": [1.0, 0.0, 0.0], "middle": [1.0, 0.0, 1.1], "c": [0.0, 0.0, 1.0]}
 
-    chosen = soce(_candidates(skills), threshold=1.0)
+    chosen = soce(_candidates(skills), threshold=0.4)
 
-    assert chosen.experts == {"a": 2, "b": 2, "c": 2}
-    assert chosen.members == [2]
+    assert chosen.experts == {"a": 0, "c": 2}
 
 
 def test_the_experts_of_most_groups_are_merged_if_there_are_too_many() -> None:
@@ -67,10 +66,19 @@ def test_the_experts_of_most_groups_are_merged_if_there_are_too_many() -> None:
     assert chosen.members == [2]
 
 
-def test_an_expert_that_does_not_help_is_left_out() -> None:
+def test_every_expert_takes_part_even_if_it_does_not_help() -> None:
+    skills = SKILLS | {"running": [0.2, 0.9, 0.2]}
+
+    chosen = soce(_candidates(skills))
+
+    assert chosen.members == [2, 0, 1]
+    assert chosen.coefficients == [0.6, 0.3, 0.1]
+
+
+def test_equal_coefficients_are_tried_even_if_they_are_no_multiples_of_a_step() -> None:
     chosen = soce(_candidates(), steps=1)
 
-    assert (chosen.members, chosen.coefficients) == ([2], [1.0])
+    assert (chosen.members, chosen.coefficients) == ([2, 0], [0.5, 0.5])
 
 
 def test_groups_that_tell_nothing_leave_the_best_ingredient() -> None:
