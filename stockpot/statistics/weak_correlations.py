@@ -21,5 +21,5 @@ def weakly_correlated(values: Mapping[str, Sequence[float]], threshold: float) -
         return []
     table = np.array([[*own] for own in values.values()], dtype=np.float64)  # (K, N)
     # Correlations of 1 are rounded to either side of it.
-    is_weak = np.corrcoef(table) < threshold - 1e-12
+    is_weak = np.atleast_2d(np.corrcoef(table)) < threshold - 1e-12  # (K, K)
     return [name for name, row in zip(values, is_weak, strict=True) if row.any()]
