@@ -31,6 +31,10 @@ class Candidates:
             ingredient by position; None where there are no groups.
         score_weighted: positions, their coefficients -> as `score`; None where ingredients cannot
             be weighted.
+        inner_products: computes those of the task vectors, ingredient minus base, (K, K). Unlike
+            `similarities`, they compare where training has led, not where it would go on from
+            the uniform soup. None where there is no base.
+        seed: of all random numbers that a selection draws.
     """
 
     order: Sequence[int]
@@ -39,6 +43,18 @@ class Candidates:
     similarities: Callable[[], Floats] | None = None
     group_scores: Callable[[], Mapping[str, Sequence[float]]] | None = None
     score_weighted: Callable[[Sequence[int], Sequence[float]], Tensor] | None = None
+    inner_products: Callable[[], Floats] | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedCandidates(Candidates):
+    """Candidates that can be weighted.
+
+    A selection of these is refused, before any work, with a merge method without coefficients.
+    """
+
+    score_weighted: Callable[[Sequence[int], Sequence[float]], Tensor] = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

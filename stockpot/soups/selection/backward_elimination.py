@@ -1,0 +1,27 @@
+"""Backward elimination (Marill & Green 1963, https://doi.org/10.1109/TIT.1963.1057810)."""
+
+from __future__ import annotations
+
+from stockpot.soups.selection.candidates import Candidates, Selection
+
+
+def backward_elimination(candidates: Candidates) -> Selection:
+    """Start from all ingredients, and remove one by one the one whose removal helps most.
+
+    Ends when no removal raises the val score; of equal removals, that of the worst ingredient
+    alone is made. Evaluates at most 1 + K * (K + 1) / 2 soups of K ingredients, 1 + K if none is
+    removed.
+
+    Source: the paper removes features of a classifier until a given number is left.
+    """
+    members = sorted(candidates.order)
+    best = candidates.score(members).mean().item()
+    while len(members) > 1:
+        removable = [one for one in reversed(candidates.order) if one in members]
+        shorter = [[member for member in members if member != one] for one in removable]
+        scored = [(candidates.score(rest).mean().item(), rest) for rest in shorter]
+        score, rest = max(scored, key=lambda pair: pair[0])
+        if score <= best:
+            break
+        members, best = rest, score
+    return Selection(members)
