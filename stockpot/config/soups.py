@@ -14,6 +14,7 @@ from stockpot.merging.signature_layers import SIGNATURES, split_layers
 from stockpot.soups.concat.options import CONCAT
 from stockpot.soups.selection.registry import SELECTIONS
 from stockpot.soups.selection.rule import Rule
+from stockpot.soups.weighting import check_coefficients
 from stockpot.yaml_files import Name, Section
 
 
@@ -110,6 +111,12 @@ class MergedRecipe(SoupRecipe):
             if self.method == SIGNATURES:
                 return self._has_roles()
             Recipe(self.method, (1.0, 1.0), options).check(has_base=True)
+        return self
+
+    @model_validator(mode="after")
+    def _method_has_the_coefficients(self) -> MergedRecipe:
+        if self.rule.is_weighted:
+            check_coefficients(self.select, self.method)
         return self
 
     @model_validator(mode="after")

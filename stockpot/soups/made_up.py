@@ -59,6 +59,11 @@ class MadeUpModels:
         cosines: Floats = (units @ units.T).numpy()
         return cosines
 
+    def inner_products(self) -> Floats:
+        """Return the inner products (M, M) of the models."""
+        products: Floats = (self.models @ self.models.T).numpy()
+        return products
+
 
 def run_twice(run: Callable[[], T]) -> tuple[T, T]:
     """Return the results of two runs with different global random states."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from stockpot.merging.recipe import Recipe, RecipeOf
     from stockpot.merging.states import State, StateDict
     from stockpot.soups.concat.concatenate import WideNet
+    from stockpot.statistics.values import Floats
 
 # By name, not imported: the training is part of the keys only of the soups that it makes.
 GROWTH: Registry[Any] = Registry("growth", {"train": "stockpot.experiment.jobs.growing:Growth"})
@@ -89,6 +90,13 @@ class CandidateSoups(Merges):
         base, state = self._on_device[-1], self._on_device[ingredient]
         weights = merge_states([state], recipe, base)
         return self.scorer.val(self.finished(weights, {ingredient: alpha}, with_base=True))
+
+    def inner_products(self) -> Floats:
+        """Return the inner products (K, K) of the ingredients' task vectors."""
+        from stockpot.merging.methods.inner_products import task_vector_gram
+
+        products: Floats = task_vector_gram(self.states, self._base).numpy()
+        return products
 
     def save(
         self,

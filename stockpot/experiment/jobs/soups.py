@@ -24,8 +24,15 @@ from stockpot.scoring.key_parts import val_scores_key_parts
 from stockpot.soups.concat.options import CONCAT, is_trained
 from stockpot.soups.preparation.options import method_modules
 from stockpot.soups.preparation.registry import repair_modules
-from stockpot.soups.selection.candidates import Candidates, Paths, PathSelection, Selection
+from stockpot.soups.selection.candidates import (
+    Candidates,
+    Paths,
+    PathSelection,
+    Selection,
+    WeightedCandidates,
+)
 from stockpot.soups.selection.registry import SELECTIONS
+from stockpot.soups.weighting import check_coefficients, takes_coefficients
 from stockpot.storage.code_keys import code_key
 from stockpot.storage.keys import content_key
 from stockpot.storage.models import Model
@@ -111,6 +118,7 @@ class SoupJob(MethodJob):
 
         measures = {
             "similarities": similarities,
+            "inner_products": soups.inner_products,
             "group_scores": partial(group_scores, self.root, self.workload, self.ingredients),
             "score_weighted": soups.score if takes_coefficients(self.method) else None,
         }
@@ -152,7 +160,13 @@ class SoupJob(MethodJob):
             chosen = rule.choose(Paths(order, scores, score_on_path), **self.select_options)
         else:
             in_order = self._in_order_of_merge
-            candidates = Candidates(order, scores, lambda m: score(in_order(m)), **measures)
+            kind = Candidates
+            if rule.is_weighted:
+                check_coefficients(self.select, self.method)
+                kind = WeightedCandidates
+            candidates = kind(
+                order, scores, lambda m: score(in_order(m)), seed=self.seed, **measures
+            )
             chosen = rule.choose(candidates, **self.select_options)
         if not isinstance(chosen, PathSelection if rule.is_on_path else Selection):
             expected = "PathSelection" if rule.is_on_path else "Selection"
@@ -182,11 +196,7 @@ class SoupJob(MethodJob):
                 f"selection {self.select!r}: must return a coefficient per member, got "
                 f"{len(chosen.coefficients)} for {len(chosen.members)} members"
             )
-        if not takes_coefficients(self.method):
-            raise InputError(
-                f"selection {self.select!r}: needs a merge method with coefficients, got "
-                f"{self.method!r}; take linear or task_arithmetic"
-            )
+        check_coefficients(str(self.select), self.method)
 
     def _in_order_of_merge(self, members: Sequence[int]) -> Sequence[int]:
         """Return the positions of ingredients in the order in which the method merges them."""
@@ -224,15 +234,6 @@ def merges_along_run(method: str) -> bool:
     from stockpot.merging.registry import METHODS
 
     return METHODS[method].run_coefficients is not None
-
-
-def takes_coefficients(method: str) -> bool:
-    """Whether the coefficients of models have an effect on a merge."""
-    if method == "linear":  # looking up the others imports torch, which takes a second
-        return True
-    from stockpot.merging.registry import METHODS
-
-    return method not in (CONCAT, SIGNATURES) and METHODS[method].takes_coefficients
 
 
 def _may_group(select: str | None) -> bool:

@@ -9,7 +9,7 @@ def backward_elimination(candidates: Candidates) -> Selection:
     """Start from all ingredients, and remove one by one the one whose removal helps most.
 
     Ends when no removal raises the val score; of equal removals, that of the worst ingredient
-    alone is made. Evaluates at most 1 + K * (K + 1) / 2 soups of K ingredients, 1 + K if none is
+    alone is made. Evaluates at most K * (K + 1) / 2 soups of K ingredients, K + 1 if none is
     removed.
 
     Source: the paper removes features of a classifier until a given number is left.

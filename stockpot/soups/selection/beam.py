@@ -32,4 +32,4 @@ def beam(
             ]
         soups.sort(key=lambda soup: -soup[1])
         followed = soups[:width]
-    return Selection(followed[0][0])
+    return Selection([*followed[0][0]])

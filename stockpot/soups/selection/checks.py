@@ -13,7 +13,13 @@ from typing import Any
 
 from stockpot.plugins import Check, CheckResult, Skipped, check_options, run_checks
 from stockpot.soups.made_up import MadeUpModels, run_twice
-from stockpot.soups.selection.candidates import Candidates, Paths, PathSelection, Selection
+from stockpot.soups.selection.candidates import (
+    Candidates,
+    Paths,
+    PathSelection,
+    Selection,
+    WeightedCandidates,
+)
 from stockpot.soups.selection.rule import Rule
 
 _NUM_INGREDIENTS = 6
@@ -48,13 +54,14 @@ class CheckedRule:
 
         if self.rule.is_on_path:
             return Paths(made_up.order, made_up.scores, score_on_path)
-        return Candidates(
+        return WeightedCandidates(
             made_up.order,
             made_up.scores,
             made_up.score_members,
             made_up.similarities,
             made_up.group_scores,
-            made_up.score_weighted,
+            score_weighted=made_up.score_weighted,
+            inner_products=made_up.inner_products,
         )
 
 
@@ -112,7 +119,10 @@ def choice_is_deterministic(checked: CheckedRule) -> str | None:
     """Equal ingredients give the same choice, whatever the global random state."""
     first, second = run_twice(checked.choose)
     if first != second:
-        return "must choose the same for equal ingredients, got others; draw no random numbers"
+        return (
+            "must choose the same for equal ingredients, got others; draw no random numbers but "
+            "those of a generator with the seed candidates.seed"
+        )
     return None
 
 

@@ -56,7 +56,9 @@ def cross_validated_greedy(
     sums = [sum(each) for each in zip(*held_out, strict=True)]
     size = max(range(len(sums)), key=lambda place: (sums[place], place)) + 1
     sizes = accumulate(step.accepted for step in steps)
-    kept = [step for step, so_far in zip(steps, sizes, strict=True) if so_far - step.accepted < size]
+    kept = [
+        step for step, so_far in zip(steps, sizes, strict=True) if so_far - step.accepted < size
+    ]
     return Selection([step.ingredient for step in kept if step.accepted], kept)
 
 

@@ -8,11 +8,11 @@ from typing import Annotated
 from pydantic import Field
 
 from stockpot.errors import InputError
-from stockpot.soups.selection.candidates import Candidates, Selection
+from stockpot.soups.selection.candidates import Selection, WeightedCandidates
 
 
 def soce(
-    candidates: Candidates,
+    candidates: WeightedCandidates,
     *,
     threshold: Annotated[
         float,
@@ -34,11 +34,6 @@ def soce(
     not by its magnitude; the sum over categories is the score on val; and several groups with one
     expert give it one coefficient.
     """
-    if candidates.score_weighted is None:
-        raise InputError(
-            "select: soce needs a merge method with coefficients, which it searches; take linear "
-            "or task_arithmetic"
-        )
     if candidates.group_scores is None:
         raise InputError(
             "select: soce needs the scores of groups of examples, which are known in an experiment "

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from stockpot.config import Experiment, load_experiment
 from stockpot.errors import InputError
 from stockpot.merging.registry import METHODS
+from stockpot.soups.selection.registry import SELECTIONS
 from stockpot.workloads.registry import WORKLOADS
 
 Load = Callable[..., Experiment]
@@ -61,8 +62,9 @@ def test_a_field_of_another_recipe_is_not_suggested_for_itself(message: Message)
 
     assert said == (
         "params.yaml: soups.0.k: unknown field 'k', "
-        "choose from ['core_space', 'ingredients', 'masks', 'max_experts', 'max_groups', 'method', "
-        "'name', 'options', 'rank', 'rules', 'select', 'steps', 'threshold']"
+        "choose from ['additions', 'bags', 'by', 'core_space', 'folds', 'ingredients', 'masks', "
+        "'max_experts', 'max_groups', 'method', 'name', 'options', 'orders', 'rank', 'rules', "
+        "'select', 'steps', 'threshold', 'width']"
     )
 
 
@@ -81,9 +83,8 @@ def test_a_field_of_another_recipe_is_not_suggested_for_itself(message: Message)
         ),
         (
             "soups.0.select=greddy",
-            "soups.0: unknown select 'greddy', choose from "
-            "['gradient_group', 'greedy', 'soce', 'top_k', 'uniform', 'wise_ft']; did you mean "
-            "'greedy'?",
+            f"soups.0: unknown select 'greddy', choose from {sorted(SELECTIONS)}; "
+            "did you mean 'greedy'?",
         ),
         (
             "tune=[{name: t, sampler: tpee}]",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stockpot.errors import InputError
-from stockpot.soups.selection.candidates import Candidates, Selection
+from stockpot.soups.selection.candidates import Candidates, Selection, WeightedCandidates
 from stockpot.soups.selection.registry import SELECTIONS
 from stockpot.soups.selection.rule import rule_of
 
@@ -63,6 +63,18 @@ def test_selections_and_searches_are_known_without_torch() -> None:
     )
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def _of_weighted(candidates: WeightedCandidates) -> Selection: ...  # type: ignore[empty-body]
+
+
+def test_the_annotation_says_whether_ingredients_are_weighted() -> None:
+    assert rule_of("m:f", _of_weighted).is_weighted
+    assert [name for name in SELECTIONS if SELECTIONS[name].is_weighted] == [
+        "greedy_with_replacement",
+        "greedy_restarts",
+        "soce",
+    ]
 
 
 def _positional(candidates: Candidates, k: int) -> Selection: ...  # type: ignore[empty-body]
