@@ -160,7 +160,7 @@ class SoupJob(MethodJob):
             chosen = rule.choose(Paths(order, scores, score_on_path), **self.select_options)
         else:
             in_order = self._in_order_of_merge
-            kind = Candidates
+            kind: Callable[..., Candidates] = Candidates
             if rule.is_weighted:
                 check_coefficients(self.select, self.method)
                 kind = WeightedCandidates
