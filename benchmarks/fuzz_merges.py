@@ -3,8 +3,9 @@
     python benchmarks/fuzz_merges.py --executions 100000
 
 Every execution must succeed or end in an error for users (`InputError`, `StageFailed`) within
-seconds. Others are listed by kind with the first case of each; the exit code is then 1. A crash of
-the process leaves its case in --case.
+seconds, and what a merge, an extraction or an upload has written must be what it should be. Others
+are listed by kind with the first case of each; the exit code is then 1. A crash of the process
+leaves its case in --case.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from collections import Counter
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 from damaged_merges import CASES, Bench, Case
@@ -49,7 +51,7 @@ class Campaign:
         self.bench = bench
         self.case_file = case_file.open("w+", encoding="utf-8")
         self.outcomes: Counter[str] = Counter()
-        self.messages: set[str] = set()
+        self.starts: Counter[str] = Counter()  # executions per command, and per merge file
 
     def run(self, case: Case) -> None:
         """Run a case, and count it."""
@@ -71,6 +73,7 @@ class Campaign:
         finally:
             self._stop_clocks()
         self.outcomes[outcome] += 1
+        self.starts.update((case.command, case.merge))
 
     def _stop_clocks(self) -> None:
         for clock in (signal.ITIMER_PROF, signal.ITIMER_REAL):
@@ -111,6 +114,7 @@ def main() -> None:
                 + ", ".join(f"{n} {kind}" for kind, n in campaign.outcomes.most_common(40)),
                 flush=True,
             )
+    print(", ".join(f"{start}: {number}" for start, number in sorted(campaign.starts.items())))
     with contextlib.suppress(FileNotFoundError):
         arguments.case.unlink()
     sys.exit(bool(campaign.failed))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from adapter_folders import factors, randn, save_adapter
-from hub_server import Hub, Repository, serving
+from hub_server import Hub, Repository, logged_in, serving
 from merge_files import save_model
 
 Stockpot = Callable[..., tuple[int, str]]
@@ -18,15 +18,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationW
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """Serve as the Hub, and log in to it; files go by LFS, as where hf_xet is not installed."""
-    from huggingface_hub import constants
-
-    with serving() as served:
-        monkeypatch.setattr(constants, "ENDPOINT", served.url)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setenv("HF_TOKEN", served.token)
+def hub() -> Iterator[Hub]:
+    """Serve as the Hub, and log in to it."""
+    with serving() as served, logged_in(served):
         yield served
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hub_server import logged_in, serving
 from hypothesis import strategies as st
 from merge_damages import IN_BYTES, IN_TREE, OF_FILE, Damage, apply, remove
 from merge_inputs import MERGES, MODELS, write_models
 
 from flows import merge_commands
+from flows.extract_commands import extract_lora
+from flows.push_command import push
 from stockpot.disk_merging.merge_files.mergekit_form import load_merge
 from stockpot.errors import InputError, StageFailed
+from stockpot.storage.weights.adapters import open_adapter
 from stockpot.storage.weights.opening import open_source
 
 _WORDS = sorted(
@@ -66,7 +70,7 @@ class Case:
 
 # The more an execution does, the rarer it is.
 COMMANDS = (*("read",) * 24, *("open",) * 24, *("dry run",) * 8, *("merge",) * 2)
-COMMANDS += ("inspect", "explain", "verify")
+COMMANDS += ("inspect", "explain", "verify", "extract-lora", "push")
 _KINDS = (*IN_TREE * 3, *IN_BYTES, *OF_FILE)
 _NUM_BYTES = 7  # that decide on one damage
 
@@ -133,23 +137,45 @@ class Bench:
     def _command(self, command: str, merge: str, models: Sequence[str]) -> None:
         config, place = self.folder / "merge.yaml", self.folder / "out"
         place = place.with_suffix(".safetensors") if merge == "patch" else place
-        if command == "read":
-            load_merge(config)
-        elif command == "open":
-            for model in models:
-                open_source(self.folder / model, self._base)
-        elif command == "inspect":
-            merge_commands.inspect(
-                [str(self.folder / model) for model in models], None, weights=True
-            )
-        elif command == "explain":
-            merge_commands.explain(self.folder / "merged")
-        elif command == "verify":
-            merge_commands.verify(self.folder / "merged", self.folder)
-        else:
-            merge_commands.merge(config, place, dry_run=command == "dry run")
-            if command == "merge":
-                merge_commands.explain(place)
+        paths, merged = [str(self.folder / model) for model in models], self.folder / "merged"
+        commands: dict[str, Callable[[], object]] = {
+            "read": lambda: load_merge(config),
+            "open": lambda: [open_source(Path(path), self._base) for path in paths],
+            "dry run": lambda: merge_commands.merge(config, place, dry_run=True),
+            "merge": lambda: self._merge(config, place),
+            "inspect": lambda: merge_commands.inspect(paths, None, weights=True),
+            "explain": lambda: merge_commands.explain(merged),
+            "verify": lambda: merge_commands.verify(merged, self.folder),
+            "extract-lora": lambda: self._extract(paths[0], paths[-1], place),
+            "push": lambda: self._push(self.folder / models[0]),
+        }
+        commands[command]()
+
+    def _merge(self, config: Path, place: Path) -> None:
+        """Merge, and check that what was written is a model that can be made again."""
+        merge_commands.merge(config, place)
+        try:
+            for model in [place / output.name for output in load_merge(config).outputs] or [place]:
+                merge_commands.explain(model)
+                merge_commands.verify(model, self.folder)
+        except (InputError, StageFailed) as error:
+            raise AssertionError(f"a merge that succeeded cannot be made again: {error}") from error
+
+    def _extract(self, finetuned: str, base: str, place: Path) -> None:
+        """Extract an adapter, and check that it is one."""
+        extract_lora(finetuned, base, place, energy=0.9, save_rest=True)
+        try:
+            open_adapter(place)
+        except InputError as error:
+            raise AssertionError(f"what was extracted is no adapter: {error}") from error
+
+    def _push(self, model: Path) -> None:
+        """Push a model, and check that the server has its files as they are."""
+        with serving() as hub, logged_in(hub):
+            push(model, "org/pushed", private=True)
+            pushed = hub.repositories["org/pushed"].branches["main"]
+        files = [f for f in model.rglob("*") if f.is_file() and not f.name.startswith(".")]
+        assert pushed == {f.relative_to(model).as_posix(): f.read_bytes() for f in files}
 
     def _restore(self, changed: Sequence[str]) -> None:
         for path in self.folder.glob("*out*"):

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import pytest
+import yaml
 from typing_extensions import override
 
 OID = "0123456789abcdef0123456789abcdef01234567"
@@ -49,7 +51,7 @@ class Hub:
 
 
 class _Refused(Exception):
-    def __init__(self, status: int, message: str, **more: str) -> None:
+    def __init__(self, status: int, message: str, **more: Any) -> None:
         super().__init__(message)
         self.status = status
         self.content = {"error": message, **more}
@@ -83,7 +85,11 @@ class _Requests:
         return {"url": url, "name": name}
 
     def validate(self, body: bytes) -> Any:
-        assert json.loads(body)["content"].startswith("---\n")
+        _, begin, rest = json.loads(body)["content"].partition("---\n")
+        try:
+            yaml.safe_load(rest.partition("\n---")[0] if begin else "")
+        except yaml.YAMLError as error:
+            raise _Refused(400, "Invalid metadata", errors=[{"message": str(error)}]) from error
         return {"warnings": [], "errors": []}
 
     def info(self, _body: bytes, name: str) -> Any:
@@ -198,3 +204,16 @@ def serving() -> Iterator[Hub]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def logged_in(hub: Hub) -> Iterator[None]:
+    """Send the requests of this process to the server; files go by LFS, as where hf_xet is not."""
+    from huggingface_hub import constants
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(constants, "ENDPOINT", hub.url)
+        patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        patch.setattr(constants, "HF_HUB_OFFLINE", False)
+        patch.setenv("HF_TOKEN", hub.token)
+        yield

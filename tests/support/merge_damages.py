@@ -129,9 +129,11 @@ def _changed_tree(damage: Damage, path: Path, content: bytes) -> bytes | None:
     """Change what a file says: YAML, JSON, the header of safetensors, or the pickle in a zip."""
     try:
         if path.suffix == ".yaml":
-            return yaml.dump(
-                _mutated(yaml.load(content, Loader=yaml.CSafeLoader), damage), allow_unicode=True
-            ).encode()
+            documents = list(yaml.load_all(content, Loader=yaml.CSafeLoader))
+            several = len(documents) > 1
+            changed = _mutated(documents if several else documents[0], damage)
+            written = changed if several and isinstance(changed, list) else [changed]
+            return yaml.dump_all(written, allow_unicode=True).encode()
         if path.suffix == ".json":
             return json.dumps(_mutated(json.loads(content), damage)).encode()
         if path.suffix == ".safetensors":
@@ -139,7 +141,14 @@ def _changed_tree(damage: Damage, path: Path, content: bytes) -> bytes | None:
             header = json.dumps(_mutated(json.loads(content[8:end]), damage)).encode()
             return struct.pack("<Q", len(header)) + header + content[end:]
         return _changed_archive(damage, content) if path.suffix == ".bin" else None
-    except (ValueError, yaml.YAMLError, zipfile.BadZipFile, RecursionError, OverflowError):
+    except (
+        ValueError,
+        IndexError,
+        yaml.YAMLError,
+        zipfile.BadZipFile,
+        RecursionError,
+        OverflowError,
+    ):
         return None  # damaged before, or of a value that the format does not have
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from adapter_folders import factors, randn, save_adapter
 from merge_files import State, language_model, save_model
-from quantized_folders import codes, scales, write_quantized
+from quantized_folders import codes, integers, scales, write_quantized
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
+from word_tokenizers import write_tokenizer
 
 from flows import merge_commands
 
@@ -42,6 +43,56 @@ integer: first
 config_from: b
 """,
     "tokens": "{method: linear, models: [a, b], tokenizer: {source: union}, chat_template: auto}",
+    "rows": """
+method: linear
+models: [a, words]
+tokenizer:
+  source: words
+  pad_to_multiple_of: 4
+  tokens:
+    a: {source: a, force: true}
+    <x>: {source: {kind: model_token, model: words, token: c}}
+    b: {source: {kind: zero}}
+    c: {source: {kind: model_token, model: a, token_id: 1}, force: true}
+chat_template: "{{ messages }}"
+""",
+    "nested": """
+method: linear
+models:
+- merge: {method: slerp, models: [a, b], options: {t: 0.3}}
+- {path: shards, coefficient: 0.5}
+""",
+    "nested-base": """
+method: ties
+models:
+- a
+- merge: {method: dare_linear, models: [b, pickled], base: base, options: {density: 0.5}, seed: 1}
+  coefficient: [0, 1]
+base: {merge: {method: linear, models: [base, {merge: {method: linear, models: [a, b]}}]}}
+config_from: {merge: {method: passthrough, models: [adapter], base: base}}
+""",
+    "nested-layers": """
+method: passthrough
+layers:
+- merge: {method: linear, models: [a, b], rules: [{match: "*norm*", method: karcher}]}
+  range: [0, 2]
+- {path: b, range: [1, 3]}
+""",
+    "outputs": """
+method: task_arithmetic
+models: [a, {path: b, coefficient: 0.5}]
+base: base
+outputs:
+- {name: one, coefficients: [1, [0, 1]]}
+- {name: two, options: {lines_alpha: 0.5, lines_beta: 0.5}}
+""",
+    "outputs-seeds": """
+method: dare_ties
+models: [a, {path: b, options: {density: 0.3}}]
+base: base
+options: {density: 0.5}
+outputs: [{name: one, seed: 1}, {name: two, seed: 2, coefficients: [0.2, 0.8]}]
+""",
     "masks": "{method: linear, models: [a, b], masks: union}",
     "layers": """
 method: passthrough
@@ -52,6 +103,8 @@ layers: [{path: a, range: [0, 2]}, {models: [{path: b, range: [1, 2]}], options:
     "adapters": "{method: linear, models: [factors, factors], output: adapter, rank: 2}",
     "core-space": "{method: ties, models: [factors, factors], output: adapter, core_space: true}",
     "quantized": "{method: linear, models: [fp8, a]}",
+    "quantized-4-bits": "{method: slerp, models: [fp4, fp4], options: {t: 0.5}}",
+    "quantized-experts": "{method: linear, models: [experts, experts], dtype: float32}",
     "encoders": "{method: linear, models: [encoder, encoder2]}",
     "pipelines": "{method: linear, models: [pipeline, pipeline]}",
     "signatures": """
@@ -101,6 +154,31 @@ slices:
     layer_range: [1, 2]
     parameters: {scale: [{filter: o_proj, value: 0}, {value: 1}]}
 """,
+    "mergekit-multi": """
+name: first
+merge_method: slerp
+models: [{model: a}, {model: b}]
+base_model: a
+parameters: {t: 0.5}
+---
+name: second
+merge_method: passthrough
+slices:
+- sources: [{model: first, layer_range: [0, 2]}]
+- sources: [{model: shards, layer_range: [1, 3]}]
+---
+merge_method: linear
+models:
+- {model: first+adapter, parameters: {weight: 0.5}}
+- {model: base, parameters: {weight: 0.5}}
+""",
+    "mergekit-tokens": """
+merge_method: linear
+models: [{model: a, parameters: {weight: 1}}, {model: words, parameters: {weight: 1}}]
+tokenizer:
+  source: union
+  tokens: {c: {source: words}, a: {source: {kind: model_token, model: a, token: b}, force: true}}
+""",
     "mergekit-modules": """
 merge_method: linear
 modules: {text: {models: [{model: a}, {model: b}], parameters: {weight: 1}}}
@@ -110,7 +188,8 @@ modules: {text: {models: [{model: a}, {model: b}], parameters: {weight: 1}}}
 
 MODELS = (
     *("a", "b", "base", "shards", "pickled", "pickles", "adapter", "factors", "fp8"),
-    *("encoder", "encoder2", "pipeline", "signed.safetensors", "merged"),
+    *("words", "fp4", "experts", "encoder", "encoder2", "pipeline"),
+    *("signed.safetensors", "merged"),
 )
 
 _CONFIG = {
@@ -147,6 +226,9 @@ def write_models(folder: Path) -> None:
     coded = {f"{_PROJECTION}.weight": codes(4, 4), f"{_PROJECTION}.weight_scale_inv": scales(1, 1)}
     fp8 = {"quant_method": "fp8", "weight_block_size": [128, 128], "activation_scheme": "dynamic"}
     write_quantized(folder / "fp8", language_model(6) | coded, fp8, **_CONFIG)
+    _write_coded(folder)
+    save_model(folder / "words", language_model(7), **_CONFIG)
+    write_tokenizer(folder / "words", ["<s>", "c", "a"], added=["<x>", "<y>"])
     _write_encoders(folder)
     _write_pipeline(folder / "pipeline")
     for place, text in (("merged", MERGES["linear"]), ("signed.safetensors", MERGES["patch"])):
@@ -181,6 +263,18 @@ def _write_shards(
     (folder / f"{stem}.{suffix}.index.json").write_text(json.dumps(index))
 
 
+def _write_coded(folder: Path) -> None:
+    """Write models with codes of four bits: of a projection with two scales, and of experts."""
+    coded = {"weight_packed": integers(2, 8), "weight_scale": codes(2, 1).abs()}
+    held = {f"q.{name}": tensor for name, tensor in coded.items()}
+    held |= {"q.weight_global_scale": torch.tensor([2.0]), "norm.weight": randn(4)}
+    groups = {"group_0": {"weights": {"num_bits": 4, "group_size": 16}, "targets": ["Linear"]}}
+    packed = {"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized"}
+    write_quantized(folder / "fp4", held, packed | {"config_groups": groups}, **_CONFIG)
+    experts = {"e.down_proj_blocks": integers(2, 3, 2, 16), "e.down_proj_scales": integers(2, 3, 2)}
+    write_quantized(folder / "experts", experts, {"quant_method": "mxfp4"}, **_CONFIG)
+
+
 def _write_encoders(folder: Path) -> None:
     for seed, name in enumerate(("encoder", "encoder2")):
         save_model(folder / name, {"layer.0.w": randn(2, 3, seed=seed)}, model_type="bert")
@@ -188,10 +282,23 @@ def _write_encoders(folder: Path) -> None:
             folder / name / "2_Dense", {"linear.weight": randn(3, 2, seed=seed)}, in_features=2
         )
         modules = [
-            {"idx": n, "name": str(n), "path": p, "type": "x"}
-            for n, p in enumerate(("", "2_Dense"))
+            {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for n, (path, kind) in enumerate(
+                [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Dense", "Dense")]
+            )
         ]
-        (folder / name / "modules.json").write_text(json.dumps(modules))
+        (folder / name / "1_Pooling").mkdir()
+        contents = {
+            "modules.json": modules,
+            "sentence_bert_config.json": {"max_seq_length": 8},
+            "config_sentence_transformers.json": {"similarity_fn_name": "cosine", "prompts": {}},
+            "1_Pooling/config.json": {
+                "word_embedding_dimension": 3,
+                "pooling_mode_mean_tokens": True,
+            },
+        }
+        for file, content in contents.items():
+            (folder / name / file).write_text(json.dumps(content))
 
 
 def _write_pipeline(folder: Path) -> None:
