@@ -190,7 +190,7 @@ def inspect(
         bool, typer.Option("--weights", help="Also compare weights: norms, cosines, signs.")
     ] = False,
 ) -> None:
-    """Check from their headers whether models can be merged.
+    """Check from their headers whether models can be merged; exit code 1 if they cannot.
 
     stockpot inspect fine-tuned-a fine-tuned-b --base pretrained --weights
     """
@@ -223,8 +223,8 @@ def inspect(
             OUT.print(f"- {finding.text}")
     if any(finding.is_obstacle for finding in findings):
         OUT.print("These models cannot be merged as they are.")
-    else:
-        OUT.print("These models can be merged. Next: stockpot merge --methods")
+        raise typer.Exit(1)
+    OUT.print("These models can be merged. Next: stockpot merge --methods")
 
 
 def _show_sizes(sources: Sequence[Source]) -> None:

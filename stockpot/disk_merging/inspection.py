@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from stockpot.disk_merging.configs.differences import compare_models
+from stockpot.disk_merging.planning.tied_heads import uses_another
 from stockpot.errors import some_of
 from stockpot.merging.methods.inner_products import cosines_of
 from stockpot.storage.weights.sources import Source
@@ -155,17 +156,23 @@ def _split_groups(same_as: Sequence[int], rows: Tensor) -> list[int]:
 
 
 def _missing(first: Source, source: Source, number: int) -> Iterator[Finding]:
-    for lacking, names in (
-        (0, source.tensors.keys() - first.tensors.keys()),
-        (number, first.tensors.keys() - source.tensors.keys()),
-    ):
-        if not names:
-            continue
-        tied = " (a tied head is stored by some writers and not by others)"
-        hint = tied if all(is_head(name) for name in names) else ""
-        shown = some_of(sorted(names))
-        text = f"model {lacking} lacks {shown}, which model {number - lacking} has{hint}"
-        yield Finding(text, is_obstacle=True)
+    names = first.tensors.keys() | source.tensors.keys()
+    for lacking, model in ((0, first), (number, source)):
+        lacked = sorted(names - model.tensors.keys())
+        tied = [name for name in lacked if uses_another(model, name, names)]
+        others = [name for name in lacked if name not in tied]
+        if tied:
+            yield Finding(
+                f"model {lacking} ties {some_of(tied)}, which model {number - lacking} stores: "
+                "merged as if it were stored"
+            )
+        if others:
+            hint = "; if it is tied, its config.json must say so" * all(map(is_head, others))
+            yield Finding(
+                f"model {lacking} lacks {some_of(others)}, which model {number - lacking} has"
+                f"{hint}",
+                is_obstacle=True,
+            )
 
 
 def _different_types(first: Source, source: Source, number: int) -> Iterator[Finding]:

@@ -284,7 +284,7 @@ def test_inspect_says_whether_models_belong_together(stockpot: Stockpot, folder:
     assert fitting[0] == 0, fitting[1]
     assert "These models can be merged" in fitting[1]
     assert "1.00" in fitting[1]
-    assert strange[0] == 0, strange[1]
+    assert strange[0] == 1, strange[1]
     assert "model 1 lacks w, which model 0 has" in strange[1]
     assert "cannot be merged as they are" in strange[1]
 

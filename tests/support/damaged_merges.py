@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import typer
 from hub_server import logged_in, serving
 from hypothesis import strategies as st
 from merge_damages import IN_BYTES, IN_TREE, OF_FILE, Damage, apply, remove
@@ -128,7 +129,7 @@ class Bench:
                 changed.append(name)
                 apply(damage, self.folder / name, self.folder / listed[damage.at % len(listed)])
             self._command(case.command, case.merge, models)
-        except (InputError, StageFailed) as error:
+        except (InputError, StageFailed, typer.Exit) as error:
             return str(error)
         finally:
             self._restore(changed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from stockpot.merging.runs import run_bounds
 from stockpot.storage.weights.adapted import AdaptedSource
 from stockpot.storage.weights.model_config import read_config
 from stockpot.storage.weights.rearranged import RearrangedSource
+from stockpot.storage.weights.sources import Source
 from stockpot.storage.weights.tensor_names import stored_twice, tied_names
 
 TIE = "tie_word_embeddings"
@@ -35,7 +36,7 @@ def with_tied_heads(listed: Sequence[TensorInputs]) -> list[TensorInputs]:
         The same list with the head changed; each change has a note.
     """
     by_name = {inputs.name: inputs for inputs in listed}
-    for name, original in {**stored_twice(by_name), **dict(_head_and_embedding(by_name))}.items():
+    for name, original in _twins(by_name).items():
         inputs = by_name[name]
         tied = [origin for origin in inputs.origins if is_tied(origin, original)]
         if len(tied) == len(inputs.origins):
@@ -47,9 +48,27 @@ def with_tied_heads(listed: Sequence[TensorInputs]) -> list[TensorInputs]:
     return list(by_name.values())
 
 
-def _head_and_embedding(names: Iterable[str]) -> list[tuple[str, str]]:
+def uses_another(source: Source, name: str, names: Collection[str]) -> bool:
+    """Return whether a model uses another tensor in place of one that it does not store.
+
+    Args:
+        source: the model.
+        name: of a tensor that it lacks.
+        names: of the tensors of all models.
+
+    Raises:
+        InputError: its config.json is not readable.
+    """
+    original = _twins(names).get(name)
+    return original is not None and (
+        original in source.tensors and is_tied(Origin(source, name), original)
+    )
+
+
+def _twins(names: Collection[str]) -> dict[str, str]:
+    """Return the tensors that may be another one, stored twice, by name."""
     pair = tied_names(names)
-    return [pair[::-1]] if pair else []
+    return {**stored_twice(names), **({pair[1]: pair[0]} if pair else {})}
 
 
 def is_tied(twin: Origin, original: str) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from merge_files import save_model
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -44,15 +45,25 @@ def test_equal_headers_are_said_to_be_equal(saved: Saved) -> None:
     ]
 
 
-def test_a_head_that_only_one_stores_is_said_to_be_tied(saved: Saved) -> None:
-    tied = {name: tensor for name, tensor in weights().items() if name != "lm_head.weight"}
+def test_a_lacking_head_is_an_obstacle_unless_the_config_ties_it(
+    saved: Saved, tmp_path: Path
+) -> None:
+    unsaid = {"model.embed_tokens.weight": torch.ones(2, 2)}
+    untied = unsaid | {"lm_head.weight": torch.ones(2, 2)}
+    (tmp_path / "models").mkdir()
+    save_model(tmp_path / "models" / "tied", unsaid, tie_word_embeddings=True)
 
-    (finding,) = compare_headers([saved(weights()), saved(tied)])
+    (tied,) = compare_headers([saved(untied), open_source(tmp_path / "models" / "tied")])
+    (lacking,) = compare_headers([saved(unsaid), saved(untied)])
 
-    assert finding.is_obstacle
-    assert finding.text == (
-        "model 1 lacks lm_head.weight, which model 0 has "
-        "(a tied head is stored by some writers and not by others)"
+    assert not tied.is_obstacle
+    assert tied.text == (
+        "model 1 ties lm_head.weight, which model 0 stores: merged as if it were stored"
+    )
+    assert lacking.is_obstacle
+    assert lacking.text == (
+        "model 0 lacks lm_head.weight, which model 1 has; if it is tied, its config.json must say "
+        "so"
     )
 
 
