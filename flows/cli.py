@@ -17,7 +17,6 @@ from io import TextIOWrapper
 from typing import Annotated
 
 import typer
-from rich.panel import Panel
 
 from flows.compare_commands import compare
 from flows.dimension_commands import dimension
@@ -29,7 +28,7 @@ from flows.promote_commands import promote
 from flows.push_command import push
 from flows.reproduce_commands import reproduce
 from flows.sequence import sequence
-from flows.terminal import ERR, OUT
+from flows.terminal import ERR, OUT, show_error
 from stockpot.errors import InputError, StageFailed
 from stockpot.experiment.stages import STAGES
 
@@ -231,5 +230,5 @@ def _fail(title: str, error: Exception, code: int) -> None:
     if os.environ.get("STOCKPOT_DEBUG"):
         traceback.print_exc()
     hint = "" if code == 2 else "  (stockpot --debug shows where)"
-    ERR.print(Panel(f"{error}", title=f"{title}{hint}", title_align="left", style="red"))
+    show_error(f"{title}{hint}", f"{error}")
     sys.exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.options import Force
-from flows.terminal import ERR, OUT
+from flows.terminal import ERR, OUT, show_next
 from stockpot.errors import InputError, StageFailed
 
 if TYPE_CHECKING:
@@ -86,10 +87,8 @@ def merge(
     _run(job)
     example = place / job.file.outputs[0].name if job.file.outputs else place
     _show_notes([note for note in job.notes_on_contents if note not in job.notes])
-    OUT.print(
-        f"{place}: {job.summary} in {time.monotonic() - start:.1f} s. "
-        f"Next: stockpot explain {example}",
-    )
+    OUT.print(f"{place}: {job.summary} in {time.monotonic() - start:.1f} s.")
+    show_next(f"stockpot explain {shlex.quote(str(example))}")
 
 
 def _job(
@@ -224,7 +223,8 @@ def inspect(
     if any(finding.is_obstacle for finding in findings):
         OUT.print("These models cannot be merged as they are.")
         raise typer.Exit(1)
-    OUT.print("These models can be merged. Next: stockpot merge --methods")
+    OUT.print("These models can be merged.")
+    show_next("stockpot merge --methods")
 
 
 def _show_sizes(sources: Sequence[Source]) -> None:
@@ -258,7 +258,8 @@ def _merge_adapters(job: AdapterMergeJob, *, dry_run: bool) -> None:
         OUT.print("Nothing was merged (--dry-run).")
         return
     merged = job.run()
-    OUT.print(f"{job.place}: {merged.summary}. Next: stockpot explain {job.place}")
+    OUT.print(f"{job.place}: {merged.summary}.")
+    show_next(f"stockpot explain {shlex.quote(str(job.place))}")
 
 
 def _run(job: MergeJob | OutputsJob) -> None:

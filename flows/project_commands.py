@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from flows.options import Params
-from flows.terminal import OUT
+from flows.terminal import OUT, show_next
 from stockpot.errors import InputError
 from stockpot.experiment.plugin_checks import Kind, check_plugin, kind_of, parsed_options
 
@@ -38,7 +39,7 @@ def new(
 
     for path in write_project(Path(folder)):
         OUT.print(f"  {path}")
-    OUT.print(f"Next: cd {folder} && stockpot check && stockpot run")
+    show_next(f"cd {shlex.quote(folder)} && stockpot check && stockpot run")
 
 
 def check(  # noqa: PLR0913, PLR0917 (one per option of the command)

@@ -129,7 +129,9 @@ def read_pedigree(path: Path) -> dict[str, Any]:
 
     text = open_files(path).metadata.get(PEDIGREE)
     if text is None:
-        raise InputError(f"{path}: its header has no pedigree; `stockpot merge` writes one")
+        raise InputError(
+            f"{path}: its header has no pedigree, which stockpot writes into what it merges"
+        )
     pedigree: dict[str, Any] = json.loads(text)
     return pedigree
 

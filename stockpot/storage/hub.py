@@ -50,9 +50,9 @@ class HubName:
 
     @property
     def download_command(self) -> str:
-        """The command that downloads it."""
+        """The command that downloads it, in backticks."""
         more = "" if self.revision == "main" else f" --revision {self.revision}"
-        return f"hf download {self.repo}{more}"
+        return f"`hf download {self.repo}{more}`"
 
 
 def is_remote(folder: Path, name: str) -> bool:
@@ -103,7 +103,9 @@ def _snapshot(model: HubName, path: Path) -> Path:
     try:
         from huggingface_hub import constants
     except ImportError:
-        raise InputError(f"{where}, it needs pip install huggingface_hub") from None
+        raise InputError(
+            f"{where}, it needs huggingface_hub: `pip install huggingface_hub`"
+        ) from None
     cache = Path(constants.HF_HUB_CACHE)
     found = _cached(model, cache)
     if found is None:
@@ -139,19 +141,19 @@ def _downloaded(model: HubName, where: str) -> Path:
                 break
     except GatedRepoError as error:
         raise InputError(
-            f"{where}, {model.repo} needs permission: ask for it on its page, then hf auth login"
+            f"{where}, {model.repo} needs permission: ask for it on its page, then log in: `hf auth login`"
         ) from error
     except HfHubHTTPError as error:
         raise InputError(
             f"{where}, {model.repo} at {model.revision!r} cannot be downloaded (status "
-            f"{error.response.status_code}); check the name and the revision; a private one needs "
-            "hf auth login"
+            f"{error.response.status_code}); check the name and the revision; for a private one "
+            "log in: `hf auth login`"
         ) from error
     except OSError as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(
-            f"{where}, it cannot be downloaded ({reason}); check the network and the name, or run "
-            f"{model.download_command}"
+            f"{where}, it cannot be downloaded ({reason}); check the network and the name, or download "
+            f"it: {model.download_command}"
         ) from error
     return Path(found)  # without weights, opening it says what is there instead
 

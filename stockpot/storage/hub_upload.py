@@ -52,7 +52,7 @@ def push_model(
     try:
         from huggingface_hub import HfApi, constants, get_token
     except ModuleNotFoundError as error:
-        raise InputError("push: needs huggingface_hub; pip install huggingface_hub") from error
+        raise InputError("push: needs huggingface_hub: `pip install huggingface_hub`") from error
     if constants.HF_HUB_OFFLINE:
         raise InputError("HF_HUB_OFFLINE is set; unset it to upload a model")
     api = HfApi(library_name="stockpot")

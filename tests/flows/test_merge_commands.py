@@ -374,7 +374,7 @@ def test_errors_and_results_show_brackets_as_they_are(stockpot: Stockpot, folder
     assert missing[0] == 2
     assert "[/b]: no such file" in missing[1]
     assert merged[0] == 0, merged[1]
-    assert "Next: stockpot explain merged[v3]" in merged[1]
+    assert "Next: stockpot explain 'merged[v3]'" in merged[1]
     assert "a[v2].safetensors" in stockpot("explain", "merged[v3]")[1]
 
 

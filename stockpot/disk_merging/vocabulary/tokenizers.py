@@ -66,8 +66,8 @@ class ModelTokenizer:
         """
         if importlib.util.find_spec("transformers") is None:
             raise InputError(
-                "tokenizer: needs the package transformers, got none; install it: pip install "
-                "'stockpot[text]'"
+                "tokenizer: needs the package transformers, got none; install it: `pip install "
+                "'stockpot[text]'`"
             )
         from transformers import AutoTokenizer
 

@@ -17,16 +17,16 @@ _TAR_START, _TAR = 257, b"ustar"  # position and bytes of its signature
 
 _BY_TRANSFORMERS_4 = (
     "with transformers<5 and {library} installed: "
-    'python -c "from transformers import AutoModel as M; '
-    "M.from_pretrained('FOLDER', from_{flag}=True).save_pretrained('converted')\""
+    '`python -c "from transformers import AutoModel as M; '
+    "M.from_pretrained('FOLDER', from_{flag}=True).save_pretrained('converted')\"`"
 )
 
 
 def _saving(load: str, state: str, kind: str = "torch") -> str:
     """Return the command that saves arrays of a file as safetensors."""
     return (
-        f'python -c "{load}; from safetensors.{kind} import save_file; '
-        f"save_file({state}, 'model.safetensors')\""
+        f'convert it: `python -c "{load}; from safetensors.{kind} import save_file; '
+        f"save_file({state}, 'model.safetensors')\"`"
     )
 
 
@@ -52,18 +52,18 @@ class _Format:
 _FORMATS = (
     _Format(
         "a Git LFS pointer, not the file itself",
-        "download it: git lfs pull, or hf download",
+        "download it with `git lfs pull`, or `hf download`",
         starts=(b"version https://git-lfs", b"# xet version"),
     ),
     _Format(
         "a web page, not a file of weights",
-        "download it again: hf download",
+        "download it again with `hf download`",
         starts=(b"<!DOCTYPE", b"<!doctype", b"<html", b"<HTML"),
     ),
     _Format(
         "a GGUF file, of llama.cpp",
-        'python -c "from transformers import AutoModelForCausalLM as M; '
-        "M.from_pretrained('FOLDER', gguf_file='NAME').save_pretrained('converted')\"",
+        'convert it: `python -c "from transformers import AutoModelForCausalLM as M; '
+        "M.from_pretrained('FOLDER', gguf_file='NAME').save_pretrained('converted')\"`",
         (".gguf", ".ggml"),
         (b"GGUF", b"lmgg", b"tjgg", b"fmgg"),
     ),
@@ -111,7 +111,7 @@ _FORMATS = (
     ),
     _Format(
         "a NeMo archive",
-        "tar xf FILE, and name the model_weights.ckpt that is in it",
+        "unpack it with `tar xf FILE`, and name the model_weights.ckpt that is in it",
         (".nemo",),
     ),
     _Format(
@@ -149,12 +149,13 @@ _FORMATS = (
     ),
     _Format(
         "a part of a distributed checkpoint of PyTorch",
-        "python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER weights.pt",
+        "convert it: `python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER "
+        "weights.pt`",
         (".distcp",),
     ),
     _Format(
         "a part of a DeepSpeed checkpoint",
-        "python zero_to_fp32.py FOLDER converted, with the script next to it",
+        "convert it with the script next to it: `python zero_to_fp32.py FOLDER converted`",
         ("_model_states.pt", "_optim_states.pt"),
     ),
     _Format(
@@ -162,9 +163,9 @@ _FORMATS = (
         "convert it with convert_llama_weights_to_hf.py of transformers",
         ("consolidated.00.pth", "consolidated.01.pth"),
     ),
-    _Format("a compressed archive", "unpack it: tar xf FILE", (".gz", ".tgz"), (b"\x1f\x8b",)),
+    _Format("a compressed archive", "unpack it: `tar xf FILE`", (".gz", ".tgz"), (b"\x1f\x8b",)),
 )
-_ARCHIVE = _Format("a tar archive", "unpack it: tar xf FILE")  # torch's own files end in .tar too
+_ARCHIVE = _Format("a tar archive", "unpack it: `tar xf FILE`")  # torch's own files end in .tar too
 
 
 def refuse_foreign(file: Path) -> None:

@@ -61,9 +61,9 @@ def _reason(file: Path, error: Exception) -> str:
             "save its state dict as safetensors"
         )
     return (
-        f"(it is a pickled object of class {whole}); {others}: in the environment that wrote it, "
-        'python -c "import torch; from safetensors.torch import save_file; save_file(torch.load('
-        f"'{file}', weights_only=False).state_dict(), 'model.safetensors')\""
+        f"(it is a pickled object of class {whole}); {others}: run in the environment that wrote "
+        'it: `python -c "import torch; from safetensors.torch import save_file; save_file(torch.load('
+        f"'{file}', weights_only=False).state_dict(), 'model.safetensors')\"`"
     )
 
 

@@ -144,7 +144,7 @@ def check_installed(package: str) -> None:
     if importlib.util.find_spec(package) is None:
         raise InputError(
             f"workload: texts need the package {package}, got none; "
-            "install it: pip install 'stockpot[text]'"
+            "install it: `pip install 'stockpot[text]'`"
         )
 
 

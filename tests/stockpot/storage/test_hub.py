@@ -196,8 +196,8 @@ def test_what_is_not_in_the_cache_is_named_with_the_command_that_downloads_it(ca
             "org/other",
             r"other: no such file .* are not in the cache, .*cache, and HF_HUB_OFF",
         ),
-        ("org/other", r"HF_HUB_OFFLINE forbids a download: hf download org/other$"),
-        ("org/model@v2", r"'v2' are not in .*: hf download org/model --revision v2$"),
+        ("org/other", r"HF_HUB_OFFLINE forbids a download: `hf download org/other`$"),
+        ("org/model@v2", r"'v2' are not in .*: `hf download org/model --revision v2`$"),
         ("org/part", "its weights at 'main' are not in the cache"),
     ):
         with pytest.raises(InputError, match=expected):
@@ -297,7 +297,7 @@ def test_pickled_weights_are_downloaded_if_there_are_no_others(hub: type[_Hub]) 
 
 @pytest.mark.usefixtures("hub")
 def test_what_cannot_be_downloaded_says_why() -> None:
-    with pytest.raises(InputError, match=r"org/gated needs permission: .* hf auth login"):
+    with pytest.raises(InputError, match=r"org/gated needs permission: .* `hf auth login`"):
         model_path(Path(), "org/gated")
     with pytest.raises(InputError, match=r"org/none at 'main' cannot be downloaded \(status 404\)"):
         model_path(Path(), "org/none")

@@ -138,8 +138,8 @@ def check_not_quantized(stored: Source) -> None:
     if isinstance(source, DequantizedSource):
         raise InputError(
             f"{stored.path}: must be a model of floats, got a quantised one "
-            f"({source.notes[0]}); `stockpot merge` writes its floats, with method: passthrough "
-            "and this model alone"
+            f"({source.notes[0]}); stockpot writes its floats by a merge with method: "
+            "passthrough and this model alone"
         )
 
 

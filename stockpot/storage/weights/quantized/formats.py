@@ -69,7 +69,7 @@ class Format:
                     "quantised from, which its model card names"
                 )
         code = f"{code}.save_pretrained({place})"
-        return f"dequantise it first: python -c {shlex.quote(code)}"
+        return f"dequantise it first: `python -c {shlex.quote(code)}`"
 
 
 def _leaves(*variants: str) -> tuple[tuple[str, ...], ...]:

@@ -1,0 +1,54 @@
+"""What the commands print: lines that are to be copied stay whole."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from flows import terminal
+from stockpot.errors import InputError
+from stockpot.storage.weights.opening import open_source
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """Return what is printed on a terminal of 80 columns."""
+    text = io.StringIO()
+    console = Console(file=text, width=80, highlight=False, markup=False)
+    monkeypatch.setattr(terminal, "ERR", console)
+    monkeypatch.setattr(terminal, "OUT", console)
+    return text
+
+
+def test_commands_in_an_error_are_lines_of_their_own(printed: io.StringIO) -> None:
+    long = "stockpot reproduce " + "x" * 100
+
+    terminal.show_error("Failed", f"lost; run `stockpot run` first, or `{long}`, not `other x`")
+
+    lines = printed.getvalue().splitlines()
+    assert lines[-2:] == ["  stockpot run", f"  {long}"]
+    assert max(map(len, lines[:-1])) <= 80
+
+
+def test_a_command_at_the_end_of_an_error_is_shown_once(
+    printed: io.StringIO, tmp_path: Path
+) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    with pytest.raises(InputError) as error:
+        open_source(tmp_path / "model.gguf")
+
+    terminal.show_error("Cannot start", str(error.value))
+
+    *_, command = printed.getvalue().splitlines()
+    assert command.startswith('  python -c "from transformers import ')
+    assert command.endswith(".save_pretrained('converted')\"")
+    assert printed.getvalue().count("save_pretrained") == 1
+
+
+def test_the_next_command_is_not_wrapped(printed: io.StringIO) -> None:
+    terminal.show_next("stockpot explain " + "x" * 100)
+
+    assert printed.getvalue() == f"Next: stockpot explain {'x' * 100}\n"
