@@ -141,7 +141,8 @@ def _downloaded(model: HubName, where: str) -> Path:
                 break
     except GatedRepoError as error:
         raise InputError(
-            f"{where}, {model.repo} needs permission: ask for it on its page, then log in: `hf auth login`"
+            f"{where}, {model.repo} needs permission: ask for it on its page, then "
+            "log in: `hf auth login`"
         ) from error
     except HfHubHTTPError as error:
         raise InputError(
@@ -152,8 +153,8 @@ def _downloaded(model: HubName, where: str) -> Path:
     except OSError as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(
-            f"{where}, it cannot be downloaded ({reason}); check the network and the name, or download "
-            f"it: {model.download_command}"
+            f"{where}, it cannot be downloaded ({reason}); check the network and the name, or "
+            f"download it: {model.download_command}"
         ) from error
     return Path(found)  # without weights, opening it says what is there instead
 

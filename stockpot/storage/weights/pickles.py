@@ -62,7 +62,8 @@ def _reason(file: Path, error: Exception) -> str:
         )
     return (
         f"(it is a pickled object of class {whole}); {others}: run in the environment that wrote "
-        'it: `python -c "import torch; from safetensors.torch import save_file; save_file(torch.load('
+        'it: `python -c "import torch; from safetensors.torch import save_file; '
+        "save_file(torch.load("
         f"'{file}', weights_only=False).state_dict(), 'model.safetensors')\"`"
     )
 

@@ -67,7 +67,7 @@ def _exported(path: Path) -> None:
         (
             "mp_rank_00_model_states.pt",
             _bytes(b""),
-            "DeepSpeed checkpoint; .*: `python zero_to_fp32",
+            "DeepSpeed .*: `python zero_to_fp32",
         ),
         ("consolidated.00.pth", _bytes(b""), "Meta checkpoint"),
         (

@@ -127,7 +127,7 @@ def test_a_format_is_refused_by_name(tmp_path: Path, name: str) -> None:
     message = str(caught.value)
     assert message.startswith(f"{folder}: quantised in {name} (tensor 'model.layers.3.mlp.down_pr")
     assert f"config.json says {method!r})" in message
-    assert ("dequantise it first: python -c" in message) != ("no command of" in message)
+    assert ("dequantise it first: `python -c" in message) != ("no command of" in message)
     assert "integer:" not in message
     assert "missing:" not in message
 
@@ -242,7 +242,7 @@ def test_the_command_loads_the_class_that_the_config_names(tmp_path: Path) -> No
     with pytest.raises(InputError) as caught:
         open_source(folder)
 
-    command = str(caught.value).partition("dequantise it first: python -c ")[2]
+    command = str(caught.value).partition("dequantise it first: `python -c ")[2]
     assert "from transformers import BertModel as Model" in command
     assert "it'\"'\"'s a model" in command
 
