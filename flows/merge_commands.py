@@ -142,7 +142,7 @@ def explain(model: Model) -> None:
 
 def _shown_recipe(pedigree: Mapping[str, Any]) -> str:
     """Return the method and the settings of a merge within another one, in one line."""
-    from stockpot.disk_merging.pedigree import RECIPE_FIELDS
+    from stockpot.disk_merging.recorded_file import RECIPE_FIELDS
 
     settings = {name: pedigree.get(name) for name in RECIPE_FIELDS if pedigree.get(name)}
     return ", ".join(f"{name}: {value}" for name, value in settings.items())

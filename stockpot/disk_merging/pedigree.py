@@ -14,7 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
-from stockpot.disk_merging.merge_files.merge_file import RULES, MergeFile, NestedEntry
+from stockpot.disk_merging.merge_files.merge_file import MergeFile, NestedEntry
+from stockpot.disk_merging.recorded_file import recorded_file
 from stockpot.errors import InputError
 from stockpot.storage.digests import (
     Algorithm,
@@ -36,11 +37,6 @@ _OTHER_TOKENIZERS = (
 DigestOf = Callable[["Source"], str]
 
 PEDIGREE = "stockpot.merge"  # the key of the pedigree in a header's metadata
-
-RECIPE_FIELDS = (
-    *("method", "options", "seed", "dtype", "output", "rank", "core_space", "bits", "config_from"),
-    *RULES,
-)
 
 
 def pedigree_of(
@@ -123,7 +119,7 @@ def read_pedigree(path: Path) -> dict[str, Any]:
     """Read the pedigree of a merged model from the header of its weights.
 
     Raises:
-        InputError: the model was not made by `stockpot merge`.
+        InputError: the model was not made by `stockpot merge`, or the pedigree is damaged.
     """
     from stockpot.storage.weights.sources import open_files
 
@@ -132,29 +128,15 @@ def read_pedigree(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: its header has no pedigree, which stockpot writes into what it merges"
         )
-    pedigree: dict[str, Any] = json.loads(text)
+    try:
+        pedigree: dict[str, Any] = json.loads(text)
+        recorded_file(pedigree)
+    except (ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{path}: its pedigree is damaged, or of another version of stockpot ({reason})"
+        ) from error
     return pedigree
-
-
-def _recorded_file(pedigree: Mapping[str, Any]) -> MergeFile:
-    """Return the merge file that a pedigree records."""
-    base = pedigree["base"]
-    return MergeFile.model_validate(
-        {field: pedigree[field] for field in RECIPE_FIELDS if field in pedigree}
-        | {
-            "models": None if "layers" in pedigree else [*map(_recorded, pedigree["models"])],
-            "base": base and (base.get("path") or _recorded(base)),
-        }
-    )
-
-
-def _recorded(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entry of a model in a merge file."""
-    return {
-        name: _recorded_file(value) if name == "merge" else value
-        for name, value in model.items()
-        if name != "digest"
-    }
 
 
 def check_digests(
@@ -250,7 +232,7 @@ class RecordedMerge(ABC):
         """
         pedigree = read_pedigree(path)
         algorithm = algorithm_of(pedigree["models"][0]["digest"])
-        merge = cls(_recorded_file(pedigree), folder, place, algorithm=algorithm)
+        merge = cls(recorded_file(pedigree), folder, place, algorithm=algorithm)
         try:
             files = merge.files
         except InputError as error:
