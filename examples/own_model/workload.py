@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from stockpot.seeding import seeded_generator
+from stockpot.workloads.metric_ranges import values_in
 from stockpot.workloads.protocol import Batch, Shift
 
 SIZES = {"pretrain": 60, "train": 200, "val": 130, "test": 179}
@@ -110,6 +111,7 @@ class Tumours:
         )
 
 
+@values_in(0, 1)
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return 1.0 for each case that is classified correctly, else 0.0; (N,)."""
     return (outputs.argmax(dim=-1) == targets).float()

@@ -22,7 +22,8 @@ class Results:
         comparisons: one row per soup and place: the paired difference from the best ingredient
             with its interval, p, and p after Holm's correction.
         coefficients: one row per soup or tuned soup, one column per ingredient.
-        steps: one row per decision of the greedy soups.
+        steps: one row per decision of the greedy soups; a candidate whose evaluation was stopped
+            has no score, but `at_most` and the number of `examples` that were evaluated.
         trials: one row per trial of the coefficient searches.
         best_ingredient: the name of the best ingredient on val.
     """
@@ -65,7 +66,7 @@ def load_results(project: str | Path = ".") -> Results:
         {"name": m["name"], **m["hyperparameters"], **m["scores"]} for m in sweep["ingredients"]
     ]
     coefficients = [{"name": m["name"], **m["coefficients"]} for m in merged]
-    steps = [{"soup": m["name"], **step} for m in merged for step in m.get("steps", [])]
+    steps = [_step(m["name"], step) for m in merged for step in m.get("steps", [])]
     trials = [_trial(m["name"], trial) for m in merged for trial in m.get("trials", [])]
     return Results(
         models=_by_name(models),
@@ -80,6 +81,13 @@ def load_results(project: str | Path = ".") -> Results:
 
 def _by_name(rows: list[dict[str, object]]) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("name")
+
+
+def _step(soup: str, step: Mapping[str, Any]) -> dict[str, Any]:
+    whole = {name: value for name, value in step.items() if name != "stopped"}
+    stopped = step.get("stopped", {})
+    known = {name: stopped[name] for name in ("at_most", "examples") if stopped}
+    return {"soup": soup, **whole, **known}
 
 
 def _trial(study: str, trial: Mapping[str, Any]) -> dict[str, Any]:

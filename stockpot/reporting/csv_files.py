@@ -21,7 +21,7 @@ Cells = Sequence[Cell]
 _HEADERS = {
     "id_vs_shift": "model,kind,test,shift,metric",
     "shifts": "model,kind,shift,score,low,high,metric",
-    "greedy": "soup,step,ingredient,val,accepted,metric",
+    "greedy": "soup,step,ingredient,val,at_most,accepted,metric",
     "tuning": "study,trial,source,val,val_shift,best,metric",
     "pareto": "study,trial,val,val_shift,on_front,metric",
     "random_soups": "model,place,pool,size,mean,sd,improvement_percent,metric",
@@ -106,7 +106,8 @@ def _shifts(evaluation: Manifest) -> Iterator[Cells]:
 def _steps(soup: ModelEntry) -> Iterator[Cells]:
     for number, step in enumerate(soup["steps"], start=1):
         accepted = "true" if step["accepted"] else "false"
-        yield soup["name"], number, step["ingredient"], step["score"], accepted
+        at_most = step.get("stopped", {}).get("at_most")
+        yield soup["name"], number, step["ingredient"], step["score"], at_most, accepted
 
 
 def _trials(study: ModelEntry) -> Iterator[Cells]:

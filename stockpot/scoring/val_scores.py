@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
+from stockpot.errors import InputError
 from stockpot.scoring.predictions import (
     load_losses,
     load_outputs,
@@ -15,6 +16,7 @@ from stockpot.scoring.predictions import (
     val_sets,
 )
 from stockpot.storage.models import Model
+from stockpot.workloads.metric_ranges import range_of
 from stockpot.workloads.passes import Examples, empty_model, put_weights
 from stockpot.workloads.protocol import Workload
 from stockpot.workloads.spec import WorkloadSpec
@@ -34,6 +36,11 @@ class ValScorer:
             if shift.split == "val"
         ]
 
+    @property
+    def num_examples(self) -> int:
+        """The number of examples of val."""
+        return len(self._val.targets)
+
     def val(self, weights: Mapping[str, Tensor]) -> float:
         """Return the mean metric on val, in float64; higher is better."""
         return self.val_values(weights).mean().item()
@@ -42,6 +49,39 @@ class ValScorer:
         """Return the metric of each example of val, (N,), in float64; higher is better."""
         put_weights(self._model, weights)
         return self._values(self._val)
+
+    def val_values_in(
+        self, weights: Mapping[str, Tensor], blocks: Sequence[Tensor]
+    ) -> Iterator[Tensor]:
+        """Yield the metric of the examples of one block of val after the other, on the CPU.
+
+        A block is computed when it is read, with the weights of the last call.
+
+        Args:
+            weights: as of `val_values`.
+            blocks: indices of examples, (n,), in ascending order.
+
+        Yields:
+            Values (n,), float64; higher is better.
+
+        Raises:
+            InputError: a value is outside the range that the metric declares.
+        """
+        put_weights(self._model, weights)
+        return (self._block_values(indices) for indices in blocks)
+
+    def _block_values(self, indices: Tensor) -> Tensor:
+        outputs = self._val.outputs_of(self._model, indices)
+        targets = self._val.targets[indices.to(self._val.targets.device)]
+        values = self._metric(outputs, targets).double().cpu()
+        if declared := range_of(self._metric):
+            outside = values[(values < declared[0]) | (values > declared[1])]
+            if len(outside):
+                raise InputError(
+                    f"the workload's metric: declares values in {declared}, got "
+                    f"{outside[0].item():g}; correct the range, or do not declare one"
+                )
+        return values
 
     def val_shift(self, weights: Mapping[str, Tensor]) -> float:
         """Return the mean over the val shifts of the mean metric; higher is better."""

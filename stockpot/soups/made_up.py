@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from stockpot.soups.selection.candidates import Blocks
 from stockpot.statistics.values import Floats
 
 T = TypeVar("T")
@@ -39,6 +40,19 @@ class MadeUpModels:
     def score_members(self, members: Sequence[int]) -> Tensor:
         """Return the value of each example, (N,), for the mean of some models."""
         return self.values_of(self.models[list(members)].mean(dim=0))
+
+    def blocks(self, is_random: bool) -> Blocks:
+        """Return how `score_members` is computed in blocks, in order or in random order."""
+        order = torch.arange(_NUM_EXAMPLES)
+        if is_random:
+            order = torch.randperm(_NUM_EXAMPLES, generator=torch.Generator().manual_seed(0))
+        indices = order.split(50)
+
+        def values(members: Sequence[int]) -> Iterator[Tensor]:
+            found = self.score_members(members)
+            return (found[block] for block in indices)
+
+        return Blocks(indices, 0.0, 1.0, values)
 
     def score_weighted(self, members: Sequence[int], coefficients: Sequence[float]) -> Tensor:
         """Return the value of each example, (N,), for a weighted mean of some models."""

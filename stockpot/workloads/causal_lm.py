@@ -5,6 +5,7 @@ Importing this module, building a `CausalLanguageModel` and asking for its diges
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from stockpot.errors import InputError
+from stockpot.workloads.metric_ranges import values_in
 from stockpot.workloads.protocol import SPLITS, Batch, Metric, Task
 from stockpot.workloads.tables.reading import Table
 from stockpot.workloads.tables.table_formats import PLAIN
@@ -27,6 +29,7 @@ _NO_TOKEN = -100  # ignored in targets
 Sequences = list[list[int]]
 
 
+@values_in(-math.inf, 0)
 def log_likelihood(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the mean log-probability of each text's tokens, in nats; (N,).
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stockpot.workloads.metric_ranges import values_in
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 
+@values_in(0, 1)
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return 1.0 for each example whose largest output is its target, else 0.0; (N,)."""
     return (outputs.argmax(dim=-1) == targets).float()

@@ -44,6 +44,14 @@ class Examples:
         with torch.inference_mode():
             return self.map(lambda batch: self._workload.forward(model, batch))
 
+    def outputs_of(self, model: nn.Module, indices: Tensor) -> Tensor:
+        """Return the model's outputs (n, C) for the examples at `indices` (n,), ascending."""
+        batches = batches_by_length(self._dataset, indices, _BATCH)
+        with torch.inference_mode():
+            outputs = [self._workload.forward(model, self._batch(part)) for part in batches]
+        places = torch.cat(batches).argsort()  # texts are sorted by length
+        return torch.cat(outputs)[places.to(outputs[0].device)]
+
     def outputs_and_losses(self, model: nn.Module) -> tuple[Tensor, Tensor]:
         """Return the model's outputs (N, C) and the loss of each example (N,), in one pass."""
         outputs, losses = [], []

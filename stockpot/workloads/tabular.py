@@ -5,6 +5,7 @@ Importing this module, building a `Tabular` and asking for its digest import no 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from stockpot.errors import InputError, unknown_name
 from stockpot.workloads.classification import accuracy, cross_entropies
 from stockpot.workloads.files import project_path
+from stockpot.workloads.metric_ranges import values_in
 from stockpot.workloads.protocol import Batch, Metric, Task
 from stockpot.workloads.tables.reading import Table, find_splits, read_table
 from stockpot.workloads.tables.table_features import (
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 _NOISE = 0.2  # standard deviations of a feature
 
 
+@values_in(-math.inf, 0)
 def minus_error(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the negative absolute error of each example, in the target's unit; (N,)."""
     return -(outputs - targets).abs()

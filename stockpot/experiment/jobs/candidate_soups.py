@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from stockpot.experiment.jobs.soup_recipes import SoupRecipes
 from stockpot.merging.signature_layers import SIGNATURES
 from stockpot.plugins import Registry
 from stockpot.soups.concat.options import CONCAT, coefficients_of, is_trained
+from stockpot.soups.selection.candidates import Blocks
 from stockpot.storage.models import Model
 from stockpot.storage.store import Store
 
@@ -66,19 +67,52 @@ class CandidateSoups(Merges):
             members: positions of the ingredients.
             shares: their coefficients; equal ones by default.
         """
+        return self.scorer.val_values(self._candidate(members, shares))
+
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """The declared range of val values; None without one."""
+        from stockpot.workloads.metric_ranges import range_of
+
+        return range_of(next(iter(self.workload.build().metrics.values())))
+
+    def blocks(
+        self, is_random: bool, *, in_order: Callable[[Sequence[int]], Sequence[int]]
+    ) -> Blocks:
+        """Return how soups are scored on val in blocks; the metric has a range of values.
+
+        Args:
+            is_random: whether examples are in random order; otherwise, the hardest come first.
+            in_order: sorts the ingredients of a soup for the merge.
+        """
+        from stockpot.scoring import val_blocks
+
+        assert self.value_range is not None, "there is nothing to gain from blocks"
+        if is_random:
+            indices = val_blocks.in_random_order(self.scorer.num_examples, self._job.seed)
+        else:
+            indices = val_blocks.hardest_first(self.root, self.workload, self.ingredients)
+
+        def values(members: Sequence[int]) -> Iterator[Tensor]:
+            return self.scorer.val_values_in(self._candidate(in_order(members)), indices)
+
+        return Blocks(indices, *self.value_range, values)
+
+    def _candidate(self, members: Sequence[int], shares: Sequence[float] = ()) -> StateDict:
+        """Merge ingredients to a soup as it is saved, on the device."""
         from stockpot.merging.engine import merge_states
 
         if self._job.method == CONCAT:
-            return self.scorer.val_values(self.moved(self._side_by_side(members).weights))
+            return self.moved(self._side_by_side(members).weights)
         if self._is_plain_mean(members) and not shares:
-            return self.score_members(members)
+            return self.mean_of(members)
         if self._job.core_space:
             weights = self._in_core_space(members, shares)
         else:
             base = self._base if self._uses_base else None
             states = [self.states[member] for member in members]
             weights = merge_states(states, self._recipes(members, shares), base)
-        return self.scorer.val_values(self._finished(weights, _by_member(members, shares)))
+        return self._finished(weights, _by_member(members, shares))
 
     def score_on_path(self, ingredient: int, alpha: float) -> float:
         """Return the val score of a point between the base and an ingredient."""

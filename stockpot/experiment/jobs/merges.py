@@ -41,8 +41,11 @@ class Merges:
 
     def score_members(self, members: Sequence[int]) -> Tensor:
         """Return the val values (N,), in float64, of the mean of some ingredients."""
-        mean = self.stack.mean_of(members)
-        return self.scorer.val_values(self.finished(mean, dict.fromkeys(members, 1.0)))
+        return self.scorer.val_values(self.mean_of(members))
+
+    def mean_of(self, members: Sequence[int]) -> StateDict:
+        """Return the mean of some ingredients, as their soup is saved, on the device."""
+        return self.finished(self.stack.mean_of(members), dict.fromkeys(members, 1.0))
 
     def finished(
         self,

@@ -116,11 +116,13 @@ class SoupJob(MethodJob):
             found: Floats = OWN_TRAINING["gradients"](self, soups)
             return found
 
+        blocks = partial(soups.blocks, in_order=self._in_order_of_merge)
         measures = {
             "similarities": similarities,
             "inner_products": soups.inner_products,
             "group_scores": partial(group_scores, self.root, self.workload, self.ingredients),
             "score_weighted": soups.score if takes_coefficients(self.method) else None,
+            "blocks": blocks if soups.value_range else None,
         }
         chosen = self._choose(soups.score, soups.score_on_path, measures)
         if isinstance(chosen, PathSelection):

@@ -6,7 +6,7 @@ imported, so that reading params.yaml stays fast.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,42 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stockpot.statistics.values import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """How the val values of a soup are computed part by part, in the same parts for all soups.
+
+    Attributes:
+        indices: the examples of each block, (n,), int64; each of the N examples is in one.
+        lowest: no value is lower; -inf without a bound.
+        highest: no value is higher.
+        values: positions of ingredients -> the values of each block in turn, (n,), float64, on the
+            CPU; a block is computed when it is read. Those of a soup are read before those of the
+            next one are asked for.
+    """
+
+    indices: Sequence[Tensor]
+    lowest: float
+    highest: float
+    values: Callable[[Sequence[int]], Iterator[Tensor]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What is known of a soup whose evaluation was stopped because it loses.
+
+    Attributes:
+        at_most: its val score is not higher.
+        examples: number of examples of val that were evaluated.
+        of: number of examples of val.
+        is_certain: whether it loses for certain; otherwise, by a test with the stated risk.
+    """
+
+    at_most: float
+    examples: int
+    of: int
+    is_certain: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +71,9 @@ class Candidates:
             `similarities`, they compare where training has led, not where it would go on from
             the uniform soup. None where there is no base.
         seed: of all random numbers that a selection draws.
+        blocks: the same values in blocks, for evaluations that stop early: of the examples that
+            most ingredients get wrong first, or (True) of examples in random order. None where the
+            metric's values have no highest one.
     """
 
     order: Sequence[int]
@@ -45,6 +84,7 @@ class Candidates:
     score_weighted: Callable[[Sequence[int], Sequence[float]], Tensor] | None = None
     inner_products: Callable[[], Floats] | None = None
     seed: int = 0
+    blocks: Callable[[bool], Blocks] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +103,20 @@ class Step:
 
     Attributes:
         ingredient: position of the ingredient that was tried.
-        score: val score of the soup with it.
+        score: val score of the soup with it; None if its evaluation was stopped.
         accepted: whether it is added to the soup.
         best: val score of the soup after the decision.
-        values: val values (N,), one per example, of the soup with it; their mean is `score`.
+        values: val values (N,), one per example, of the soup with it; their mean is `score`. Those
+            of a stopped evaluation are None.
+        stopped: what is known after a stopped evaluation; None after a whole one.
     """
 
     ingredient: int
-    score: float
+    score: float | None
     accepted: bool
     best: float
-    values: Tensor = field(compare=False, repr=False)
+    values: Tensor | None = field(compare=False, repr=False)
+    stopped: Stopped | None = None
 
 
 @dataclass(frozen=True, slots=True)

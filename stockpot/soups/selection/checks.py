@@ -18,6 +18,7 @@ from stockpot.soups.selection.candidates import (
     Paths,
     PathSelection,
     Selection,
+    Step,
     WeightedCandidates,
 )
 from stockpot.soups.selection.rule import Rule
@@ -62,6 +63,7 @@ class CheckedRule:
             made_up.group_scores,
             score_weighted=made_up.score_weighted,
             inner_products=made_up.inner_products,
+            blocks=made_up.blocks,
         )
 
 
@@ -109,9 +111,18 @@ def recorded_scores_are_right(checked: CheckedRule) -> str | None:
         return None
     if not chosen.steps:
         raise Skipped("no steps are returned")
-    for step in chosen.steps:
-        if not math.isclose(step.score, step.values.mean().item()):
-            return f"the score of a step must be the mean of its values, got {step.score}"
+    return next(filter(None, map(_problem_of, chosen.steps)), None)
+
+
+def _problem_of(step: Step) -> str | None:
+    """Return what is wrong with the score and the values of a step."""
+    if step.stopped:
+        if (step.accepted, step.score, step.values) != (False, None, None):
+            return "a step that was `stopped` must be rejected, without a score and values"
+    elif step.score is None or step.values is None:
+        return "a step must have a score and values, or say in `stopped` what is known of it"
+    elif not math.isclose(step.score, step.values.mean().item()):
+        return f"the score of a step must be the mean of its values, got {step.score}"
     return None
 
 

@@ -41,7 +41,7 @@ def cross_validated_greedy(
     """
     score = cached_score(candidates.score)
     steps = greedy_steps(candidates.order, score)
-    num_examples = len(steps[0].values)
+    num_examples = len(score(candidates.order[:1]))
     if num_examples < folds:
         raise InputError(
             f"select: cross_validated_greedy: folds must be at most {num_examples}, the number of "

@@ -56,9 +56,9 @@ def test_greedy_has_one_row_per_step(tmp_path: Path, results: Results) -> None:
     write_csv_files(tmp_path, results)
 
     assert (tmp_path / "greedy.csv").read_text() == (
-        "soup,step,ingredient,val,accepted,metric\n"
-        "greedy,1,ingredient-01,0.96,true,accuracy\n"
-        "greedy,2,ingredient-00,0.955,false,accuracy\n"
+        "soup,step,ingredient,val,at_most,accepted,metric\n"
+        "greedy,1,ingredient-01,0.96,,true,accuracy\n"
+        "greedy,2,ingredient-00,0.955,,false,accuracy\n"
     )
 
 
@@ -92,7 +92,9 @@ def test_pareto_has_studies_with_two_objectives_alone(tmp_path: Path, results: R
 def test_a_plain_run_has_files_with_headers(tmp_path: Path, plain_results: Results) -> None:
     write_csv_files(tmp_path, plain_results)
 
-    assert (tmp_path / "greedy.csv").read_text() == "soup,step,ingredient,val,accepted,metric\n"
+    assert (
+        tmp_path / "greedy.csv"
+    ).read_text() == "soup,step,ingredient,val,at_most,accepted,metric\n"
     assert (tmp_path / "tuning.csv").read_text() == "study,trial,source,val,val_shift,best,metric\n"
     assert "uniform,soup,0.93,,accuracy\n" in (tmp_path / "id_vs_shift.csv").read_text()
 
@@ -116,7 +118,7 @@ def test_headers_are_those_of_every_workload_and_a_column_names_the_metric(
     assert {name: text[0] for name, text in lines.items()} == {
         "id_vs_shift": "model,kind,test,shift,metric",
         "shifts": "model,kind,shift,score,low,high,metric",
-        "greedy": "soup,step,ingredient,val,accepted,metric",
+        "greedy": "soup,step,ingredient,val,at_most,accepted,metric",
         "tuning": "study,trial,source,val,val_shift,best,metric",
         "pareto": "study,trial,val,val_shift,on_front,metric",
         "random_soups": "model,place,pool,size,mean,sd,improvement_percent,metric",

@@ -118,6 +118,16 @@ def test_the_greedy_path_tells_accepted_from_rejected(results: Results) -> None:
     assert "<title>ingredient-00: 95.5, rejected</title>" in svg
 
 
+def test_the_greedy_path_says_how_much_of_a_stopped_candidate_is_known(results: Results) -> None:
+    stopped = {"at_most": 0.9525, "examples": 96, "of": 400, "is_certain": True}
+    results.soups["soups"][1]["steps"][1] |= {"score": None, "stopped": stopped}
+    svg = _draw(PLOTS["greedy_path"], results)
+
+    known = "at most 95.25, stopped after 96 of 400 examples"
+    assert f"<title>ingredient-00: {known}, rejected</title>" in svg
+    assert "rejected, at most" in _words(svg)
+
+
 def test_the_history_marks_warm_starts_and_counts_what_lies_below(results: Results) -> None:
     step = {"number": 3, "values": [0.96], "source": "sampler"}
     results.tune["tuned"][0]["trials"] += [{**step, "number": n} for n in range(3, 20)]

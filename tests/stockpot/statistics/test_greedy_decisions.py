@@ -50,3 +50,11 @@ def test_a_p_at_the_level_is_within_the_noise() -> None:
     decisions = greedy_decisions([_step("a", True, None), _step("b", True, 0.05)], 0.95)
 
     assert decisions[0]["within_noise"]
+
+
+def test_a_stopped_candidate_has_no_p() -> None:
+    _, decision = greedy_decisions(
+        [_step("a", True, None), _step("b", True, 0.3), _step("c", False, None)], 0.95
+    )
+
+    assert (decision["p"], decision["within_noise"], decision["accepted"]) == (None, None, False)

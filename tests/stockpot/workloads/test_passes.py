@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from toy_workload import Toy
 
+from stockpot.workloads.batches import TokenDataset
 from stockpot.workloads.passes import Examples, empty_model, put_weights
 
 
@@ -32,6 +33,18 @@ def test_outputs_in_parts_are_those_of_one_pass(num_examples: int) -> None:
 
     torch.testing.assert_close(examples.outputs(model), points @ model.weight.t())
     assert torch.equal(examples.targets, targets)
+
+
+def test_outputs_of_some_texts_are_in_the_order_of_their_indices() -> None:
+    lengths = torch.tensor([3, 1, 2, 1])
+    dataset = TokenDataset(torch.arange(4.0)[:, None].repeat(1, 2), torch.zeros(4), lengths=lengths)
+    workload = Toy(0, [], [])
+    model = empty_model(workload, "cpu")
+    put_weights(model, {"weight": torch.eye(2)})
+
+    found = Examples(workload, dataset, "cpu").outputs_of(model, torch.tensor([0, 2, 3]))
+
+    assert found[:, 0].tolist() == [0, 2, 3]
 
 
 def test_the_loss_is_the_mean_over_all_examples() -> None:

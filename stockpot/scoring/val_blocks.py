@@ -1,0 +1,56 @@
+"""The blocks of val in which candidates are evaluated, those that tell them apart first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stockpot.scoring.predictions import load_outputs, load_targets, predict
+from stockpot.seeding import seeded_generator
+from stockpot.storage.models import Model
+from stockpot.workloads.spec import WorkloadSpec
+
+_FIRST = 32  # examples; in smaller batches, a forward pass costs as much per batch
+_LARGEST = 1024  # examples; a larger batch is not faster
+
+
+def hardest_first(root: Path, workload: WorkloadSpec, models: Sequence[Model]) -> list[Tensor]:
+    """Return blocks of val, those examples first on which the models have the lowest values.
+
+    They depend on the weights of the models and on val alone, so a resumed choice has the same.
+
+    Args:
+        root: the project root, with cached predictions; missing ones are computed.
+        workload: its val split and first metric.
+        models: the models to choose from.
+    """
+    compute = next(iter(workload.build().metrics.values()))
+    total = 0.0
+    for model in models:
+        predict(root, workload, model.checkpoint, "cpu", ["val"])
+        outputs = load_outputs(root, workload, model.digest, "val")
+        total = total + compute(outputs, load_targets(root, workload, "val")).double()
+    assert isinstance(total, Tensor), "there is no model"
+    return in_blocks(total.argsort(stable=True))
+
+
+def in_random_order(size: int, seed: int) -> list[Tensor]:
+    """Return blocks of random examples."""
+    return in_blocks(torch.randperm(size, generator=seeded_generator(seed, "random val")))
+
+
+def in_blocks(order: Tensor) -> list[Tensor]:
+    """Divide an order of examples (N,) into blocks; each doubles the number of examples so far.
+
+    So at most twice as many examples are evaluated as needed, and whole evaluations have few
+    passes. The examples of a block are in ascending order.
+    """
+    ends, size = [], len(order)
+    end = _FIRST
+    while end < size:
+        ends.append(end)
+        end += min(end, _LARGEST)
+    return [block.sort().values for block in torch.tensor_split(order, ends)]

@@ -1,0 +1,81 @@
+"""Evaluations of candidates that stop as soon as the decision is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+from stockpot.errors import InputError
+from stockpot.soups.selection.candidates import Blocks, Candidates, Stopped
+from stockpot.statistics.sequential import FallTest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Evaluate: TypeAlias = "Callable[[Sequence[int], Tensor | None], Tensor | Stopped]"
+"""Positions of ingredients, the val values (N,) of the soup to reach -> those of their soup, or
+what is known of it once it loses. None: there is no soup to reach, and all values are computed."""
+
+
+def evaluation(candidates: Candidates, *, risk: float = 0.0) -> Evaluate:
+    """Return the evaluation of the soups of a selection that compares each with the best so far.
+
+    A soup loses if its score is lower; an equal one does not.
+
+    Args:
+        candidates: the ingredients. Without `blocks`, every soup is evaluated whole.
+        risk: probability, over the random order of val, that any of the decisions differs from
+            that on all of val, where the selection compares at most as many soups as there are
+            ingredients. 0: no decision differs.
+
+    Raises:
+        InputError: there is a risk, and the metric has no range of values.
+    """
+    blocks = candidates.blocks(risk > 0) if candidates.blocks else None
+    if risk > 0 and (blocks is None or math.isinf(blocks.lowest)):
+        raise InputError(
+            f"select: risk must be 0 for a metric whose values have no lowest and highest one, got "
+            f"{risk}; declare the range of your metric by stockpot.workloads.metric_ranges"
+        )
+    if blocks is None:
+        return lambda members, _: candidates.score(members)
+    in_blocks, of_each = blocks, risk / max(1, len(candidates.order) - 1)  # the union bound
+    return lambda members, best: values_or_stopped(in_blocks, members, best, risk=of_each)
+
+
+def values_or_stopped(
+    blocks: Blocks, members: Sequence[int], best: Tensor | None, *, risk: float = 0.0
+) -> Tensor | Stopped:
+    """Evaluate a soup until it is known to score lower than the best one so far.
+
+    The bound is exact: it is the mean of the values, with the highest possible ones in place of
+    those that are unknown. Rounding is monotone, so in the same order of additions it is not below
+    the mean that a whole evaluation computes, to the last bit.
+
+    Args:
+        blocks: how values are computed.
+        members: positions of the ingredients.
+        best: val values (N,) of the soup to reach; None to compute all.
+        risk: probability of stopping a soup that reaches it; needs blocks in random order.
+
+    Returns:
+        The val values (N,), float64, unless it was stopped.
+    """
+    size = sum(map(len, blocks.indices))
+    values = blocks.indices[0].new_full((size,), blocks.highest).double()
+    target = -math.inf if best is None else best.mean().item()
+    test = None
+    if best is not None and risk > 0:
+        test = FallTest(size, width=blocks.highest - blocks.lowest, risk=risk)
+    evaluated = 0
+    for indices, found in zip(blocks.indices, blocks.values(members), strict=True):
+        values[indices] = found
+        evaluated += len(indices)
+        if evaluated == size:
+            break
+        if (at_most := values.mean().item()) < target:
+            return Stopped(at_most, evaluated, size)
+        if test and best is not None and test.rejects((found - best[indices]).numpy()):
+            return Stopped(at_most, evaluated, size, is_certain=False)
+    return values
