@@ -28,13 +28,12 @@ def hardest_first(root: Path, workload: WorkloadSpec, models: Sequence[Model]) -
         models: the models to choose from.
     """
     compute = next(iter(workload.build().metrics.values()))
-    total = 0.0
+    rows = []
     for model in models:
         predict(root, workload, model.checkpoint, "cpu", ["val"])
         outputs = load_outputs(root, workload, model.digest, "val")
-        total = total + compute(outputs, load_targets(root, workload, "val")).double()
-    assert isinstance(total, Tensor), "there is no model"
-    return in_blocks(total.argsort(stable=True))
+        rows.append(compute(outputs, load_targets(root, workload, "val")).double())
+    return in_blocks(torch.stack(rows).sum(dim=0).argsort(stable=True))
 
 
 def in_random_order(size: int, seed: int) -> list[Tensor]:

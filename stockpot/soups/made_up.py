@@ -46,7 +46,7 @@ class MadeUpModels:
         order = torch.arange(_NUM_EXAMPLES)
         if is_random:
             order = torch.randperm(_NUM_EXAMPLES, generator=torch.Generator().manual_seed(0))
-        indices = order.split(50)
+        indices = torch.split(order, 50)
 
         def values(members: Sequence[int]) -> Iterator[Tensor]:
             found = self.score_members(members)

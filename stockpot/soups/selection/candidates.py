@@ -40,7 +40,7 @@ class Stopped:
     """What is known of a soup whose evaluation was stopped because it loses.
 
     Attributes:
-        at_most: its val score is not higher.
+        at_most: its val score is not higher; the score may be NaN, which loses as well.
         examples: number of examples of val that were evaluated.
         of: number of examples of val.
         is_certain: whether it loses for certain; otherwise, by a test with the stated risk.
