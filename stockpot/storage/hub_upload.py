@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _HIDDEN = [".*", "*/.*"]
 # Those of an earlier model in the repository would be loaded with the new ones.
-_OLD_WEIGHTS = ["*.safetensors", "*.bin", "*.index.json"]
+_OLD_WEIGHTS = ["*.safetensors", "*.bin", "*.index.json", "*.index.*.json"]
 _LOG_IN = "log in with `hf auth login`, or set HF_TOKEN to a token with write access"
 
 
@@ -123,7 +123,9 @@ def _in_words(repository: str, endpoint: str) -> Iterator[None]:
                 f"{endpoint}: cannot be reached ({reason}); check the connection, and HF_ENDPOINT "
                 "if it is set"
             ) from error
-        raise StageFailed(f"{repository}: the upload failed: {reason or error}") from error
+        said = str(reason or error)
+        hint = "; HF_HUB_DISABLE_XET=1 uploads without Xet" if "xet" in said.lower() else ""
+        raise StageFailed(f"{repository}: the upload failed: {said}{hint}") from error
 
 
 def _refused(error: HfHubHTTPError, repository: str, endpoint: str) -> Exception:

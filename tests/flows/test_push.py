@@ -74,6 +74,22 @@ def test_a_branch_gets_the_new_weights_alone_and_main_is_unchanged(
     assert repository.messages == ["TIES"]
 
 
+def test_a_server_without_xet_is_refused_with_the_setting_that_avoids_it(
+    stockpot: Stockpot, hub: Hub, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    pytest.importorskip("hf_xet")
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+
+    code, said = stockpot("push", model.name, "org/soup")
+
+    assert code == 1, said
+    assert "xet-write-token" in said
+    assert "HF_HUB_DISABLE_XET=1" in " ".join(said.split())
+    assert hub.repositories["org/soup"].messages == []
+
+
 def test_an_adapter_is_uploaded_too(stockpot: Stockpot, hub: Hub, tmp_path: Path) -> None:
     save_adapter(tmp_path / "lora", factors("w", randn(2, 2), randn(2, 2)))
 

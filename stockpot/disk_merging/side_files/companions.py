@@ -25,6 +25,7 @@ from stockpot.storage.weights.quantized.claims import SIDE_FILES
 CARD = "README.md"
 
 _TRAINING_FOLDER = re.compile(r"^(checkpoint-\d+|global_step\d+|runs|logs|wandb|eval|__pycache__)$")
+_INDEX = re.compile(r"\.index(\.\w+)?\.json$")  # of shards, of a variant such as fp16 too
 _EXPORTS = ("onnx", "openvino", "coreml", "original")
 _OF_ORIGIN = ("mergekit_config.yml", "mergekit_config.yaml", CONFIG)
 
@@ -119,7 +120,7 @@ class _Search:
         above = (*above, folder.resolve())
         for path in sorted(folder.iterdir()):
             name = path.relative_to(self._folder).as_posix()
-            if path in self._merged or path.name.endswith(".index.json"):
+            if path in self._merged or _INDEX.search(path.name):
                 continue
             if reason := self._reason_against(path, name):
                 self.left_out.setdefault(reason, []).append(name)

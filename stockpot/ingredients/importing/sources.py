@@ -13,7 +13,12 @@ from pathlib import Path
 from stockpot.errors import InputError
 from stockpot.ingredients.importing.hyperparameters import Values, find_hyperparameters
 from stockpot.storage.hub import is_remote, model_path
-from stockpot.storage.weights.model_files import SHARD_SUFFIXES, index_of, is_index, locate_weights
+from stockpot.storage.weights.model_files import (
+    index_of,
+    is_index,
+    locate_weights,
+    shard_suffix,
+)
 
 PREFIX = "imported-"
 
@@ -112,7 +117,7 @@ def _whole(path: Path) -> Path:
     """Return a model's folder if the path is one of its shards or adapter files; else the path."""
     folder = path.parent
     index = index_of(folder)
-    is_part = is_index(path) or (index is not None and path.suffix == SHARD_SUFFIXES[index.name])
+    is_part = is_index(path) or (index is not None and path.suffix == shard_suffix(index))
     return folder if is_part or (path.name in _ADAPTER_WEIGHTS and _is_adapter(folder)) else path
 
 

@@ -22,14 +22,6 @@ _LONGEST_NAME = 255  # bytes, of a file on common systems
 
 DIFFUSERS_STEM = "diffusion_pytorch_model"  # where transformers has `model`
 
-SHARD_SUFFIXES = {
-    INDEX: ".safetensors",
-    PICKLE_INDEX: ".bin",
-    f"{DIFFUSERS_STEM}.safetensors.index.json": ".safetensors",
-    f"{DIFFUSERS_STEM}.bin.index.json": ".bin",
-}
-"""The suffix of the shards by the name of their index."""
-
 # Of each format the shards before the single file; safetensors first.
 _NAMES = (
     INDEX,
@@ -42,6 +34,10 @@ _NAMES = (
     f"{DIFFUSERS_STEM}.bin",
 )
 _SHARD = re.compile(r"-\d+-of-(\d+)\.(safetensors|bin)$")
+# Variants, such as fp16, have their name in that of the index: model.safetensors.index.fp16.json.
+_INDEX = re.compile(
+    rf"^(?:model|pytorch_model|{DIFFUSERS_STEM})\.(safetensors|bin)\.index(?:\.\w+)?\.json$"
+)
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 # Weights of any library, by the end of the name; the checks of a merge name those it cannot read.
 _WEIGHTS = re.compile(
@@ -97,10 +93,17 @@ def _check_no_shard(folder: Path) -> None:
     """Refuse shards whose index is missing: they may be a part of the model."""
     shards = sorted(file.name for file in folder.iterdir() if _is_one_of_several(file.name))
     if shards:
-        index = INDEX if shards[0].endswith(".safetensors") else PICKLE_INDEX
         raise InputError(
-            f"{folder}: has shards ({shards[0]!r}) without an index; download {index} to it"
+            f"{folder}: has shards ({shards[0]!r}) without an index; download "
+            f"{_index_name(shards[0])} to it"
         )
+
+
+def _index_name(shard: str) -> str:
+    """Return the name of the index of a shard, such as model.fp16-00001-of-00002.safetensors."""
+    kind, _, suffix = shard.rpartition(".")
+    stem, _, variant = re.sub(r"-\d+-of-\d+$", "", kind).partition(".")
+    return ".".join([stem, suffix, "index", *([variant] if variant else []), "json"])
 
 
 def _is_one_of_several(name: str) -> bool:
@@ -109,9 +112,25 @@ def _is_one_of_several(name: str) -> bool:
 
 
 def index_of(folder: Path) -> Path | None:
-    """Return the index of a folder's shards; None if its weights are in one file."""
+    """Return the index of a folder's shards; None if its weights are in one file.
+
+    The index of a variant is taken where there are no weights without one.
+
+    Raises:
+        InputError: there are several variants.
+    """
     found = next((folder / name for name in _NAMES if (folder / name).is_file()), None)
-    return found if found is not None and is_index(found) else None
+    if found is not None:
+        return found if is_index(found) else None
+    variants = (
+        sorted(path for path in folder.iterdir() if is_index(path)) if folder.is_dir() else []
+    )
+    if len(variants) > 1:
+        raise InputError(
+            f"{folder}: has shards of several variants, {[path.name for path in variants]}; keep "
+            "those of one"
+        )
+    return variants[0] if variants else None
 
 
 def is_weights(name: str) -> bool:
@@ -126,7 +145,14 @@ def is_training_state(name: str) -> bool:
 
 def is_index(path: Path) -> bool:
     """Return whether a file has the name of an index of shards."""
-    return path.name in SHARD_SUFFIXES
+    return bool(_INDEX.search(path.name))
+
+
+def shard_suffix(index: Path) -> str:
+    """Return the suffix of the shards of an index: `.safetensors` or `.bin`."""
+    found = _INDEX.search(index.name)
+    assert found is not None, "the name is that of an index"
+    return f".{found[1]}"
 
 
 def read_index(index: Path) -> dict[str, str]:

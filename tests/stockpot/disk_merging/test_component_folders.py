@@ -161,6 +161,31 @@ def test_components_of_a_pipeline_keep_the_names_of_their_files_and_have_an_inde
     assert open_files(merged).tensors.keys() == {"unet/a", "unet/b", "text_encoder/a"}
 
 
+def test_a_pipeline_of_a_variant_alone_is_merged_without_its_index(tmp_path: Path) -> None:
+    for name, value in (("a", 1.0), ("b", 3.0)):
+        _pipeline(tmp_path / name, value)
+        unet = tmp_path / name / "unet"
+        whole = unet / "diffusion_pytorch_model.safetensors"
+        shard_of = {}
+        for number, (tensor, own) in enumerate(load_file(whole).items(), start=1):
+            shard_of[tensor] = f"{whole.stem}.fp16-0000{number}-of-00002.safetensors"
+            save_file({tensor: own.half()}, unet / shard_of[tensor])
+        whole.unlink()
+        index = json.dumps({"metadata": {}, "weight_map": shard_of})
+        (unet / f"{whole.name}.index.fp16.json").write_text(index)
+        text = tmp_path / name / "text_encoder" / "model.safetensors"
+        text.rename(text.with_name("model.fp16.safetensors"))
+
+    merged = _merged(read_job(tmp_path, "method: linear\nmodels: [a, b]"))
+
+    files = sorted(p.name for p in (merged / "unet").iterdir())
+    assert files == ["diffusion_pytorch_model.safetensors"]
+    unet_weights = load_file(merged / "unet" / files[0])
+    assert {n: t.tolist() for n, t in unet_weights.items()} == {"a": [2.0] * 4, "b": [2.0] * 4}
+    assert {tensor.dtype for tensor in unet_weights.values()} == {torch.float16}
+    assert load_file(merged / "text_encoder" / "model.safetensors")["a"].tolist() == [4.0] * 2
+
+
 def test_an_interrupted_merge_continues_after_the_folders_that_are_finished(
     tmp_path: Path,
 ) -> None:

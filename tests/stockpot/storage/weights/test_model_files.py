@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,40 @@ def test_shards_come_in_the_order_of_their_names_and_others_are_left_out(tmp_pat
     _index(tmp_path, x="b.safetensors", y="a.safetensors", z="b.safetensors")
 
     assert locate_weights(tmp_path) == (tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+
+
+def test_shards_of_a_variant_are_taken_where_there_are_no_others(tmp_path: Path) -> None:
+    shard = _written(tmp_path / "model.fp16-00001-of-00001.safetensors")
+    for variant in ("fp16", "bf16"):
+        index = tmp_path / f"model.safetensors.index.{variant}.json"
+        index.write_text(json.dumps({"weight_map": {"x": shard.name}}))
+
+    with pytest.raises(InputError, match=r"shards of several variants, .*bf16.*; keep those"):
+        locate_weights(tmp_path)
+    index.unlink()
+    assert locate_weights(tmp_path) == (shard,)
+    plain = _written(tmp_path / "model.safetensors")
+    assert locate_weights(tmp_path) == (plain,)
+
+
+@pytest.mark.parametrize(
+    ("shard", "index"),
+    [
+        ("model-00001-of-00002.safetensors", "model.safetensors.index.json"),
+        (
+            "diffusion_pytorch_model.fp16-00001-of-00002.safetensors",
+            "diffusion_pytorch_model.safetensors.index.fp16.json",
+        ),
+        ("pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json"),
+    ],
+)
+def test_shards_without_an_index_are_refused_with_its_name(
+    tmp_path: Path, shard: str, index: str
+) -> None:
+    _written(tmp_path / shard)
+
+    with pytest.raises(InputError, match=f"without an index; download {re.escape(index)} to it"):
+        locate_weights(tmp_path)
 
 
 def test_a_folder_of_several_files_without_an_index_is_refused_with_their_names(
