@@ -5,6 +5,7 @@ The models are `base`, `a`, `b` and `c`, with 8 layers.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from merge_files import language_model, save_model
@@ -81,25 +82,125 @@ parameters:
 dtype: bfloat16
 """
 
+
+def _flat(method: str, models: Mapping[str, str], base: str = "", more: str = "") -> str:
+    """Return the recipe of a list of models, each with its parameters.
+
+    Args:
+        method: its name in mergekit.
+        models: the parameters of each model, in YAML without braces.
+        base: the base model, if there is one.
+        more: further lines.
+    """
+    listed = [
+        f"  - {{model: {name}, parameters: {{{own}}}}}" if own else f"  - {{model: {name}}}"
+        for name, own in models.items()
+    ]
+    lines = ["models:", *listed, f"merge_method: {method}", more]
+    return "\n".join([*lines, f"base_model: {base}"] if base else lines)
+
+
+ALL = dict.fromkeys("abc", "")
+TWO = dict.fromkeys("ab", "")
+
+FLAT = {
+    "linear with weights": _flat(
+        "linear",
+        {"a": "weight: 1.0", "b": "weight: 0.3", "c": "weight: 0.5"},
+        more="dtype: float16",
+    ),
+    "linear without normalisation": _flat(
+        "linear",
+        {"a": "weight: 0.7", "b": "weight: 0.7"},
+        more="parameters: {normalize: false, int8_mask: true}",
+    ),
+    "ties without normalisation": _flat(
+        "ties",
+        dict.fromkeys("ab", "density: 0.5, weight: 0.5"),
+        "base",
+        "parameters: {normalize: false, int8_mask: true}\ndtype: float16",
+    ),
+    "slerp of models by parts of a layer": _flat("slerp", TWO, "a", SLERP_PARTS),
+    "slerp towards the base that is not listed": _flat(
+        "slerp", {"a": ""}, "base", "parameters: {t: [0, 1, 0]}"
+    ),
+    "arcee_fusion": _flat("arcee_fusion", TWO, "a", "dtype: bfloat16"),
+    "dare_ties without densities": _flat(
+        "dare_ties", {"base": "weight: 1", "a": "weight: 0.4", "b": "weight: 0.6"}, "base"
+    ),
+    "dare_linear, normalized and not rescaled": _flat(
+        "dare_linear",
+        {"a": "density: 0.9, weight: [0.2, 0.8]", "b": "density: [0.1, 1], weight: 0.5"},
+        "base",
+        "parameters: {normalize: true, rescale: false}",
+    ),
+    "task arithmetic with a negative weight": _flat(
+        "task_arithmetic",
+        {"a": "weight: 1.0", "b": "weight: -0.5"},
+        "base",
+        "parameters: {normalize: false, lambda: 0.8}\ndtype: bfloat16",
+    ),
+    "della with epsilon and lambda": _flat(
+        "della",
+        {
+            "a": "density: 0.7, weight: 0.6, epsilon: 0.1",
+            "b": "density: [0.5, 0.4], weight: 0.4, epsilon: 0.2",
+        },
+        "base",
+        "parameters: {lambda: 1.1, normalize: true, int8_mask: true}",
+    ),
+    "della_linear with densities from 0 to 1": _flat(
+        "della_linear",
+        {"a": "density: 1, weight: 0.6, epsilon: 0", "b": "density: 0, weight: 0.4"},
+        "base",
+    ),
+    "breadcrumbs": _flat(
+        "breadcrumbs",
+        {
+            "a": "density: 0.9, gamma: 0.01, weight: 0.5",
+            "b": "density: 0.7, gamma: 0.05, weight: 0.5",
+        },
+        "base",
+        "parameters: {normalize: true}",
+    ),
+    "breadcrumbs_ties": _flat(
+        "breadcrumbs_ties",
+        {"a": "density: [0, 0.9], weight: 0.5", "b": "gamma: [0.1, 0.0], weight: 0.5"},
+        "base",
+        "parameters: {density: 0.8, gamma: 0.01, normalize: true, int8_mask: true}",
+    ),
+    "model_stock": _flat(
+        "model_stock",
+        {"base": "", **ALL},
+        "base",
+        "parameters: {filter_wise: false}\ndtype: bfloat16\ntokenizer_source: base",
+    ),
+    "nuslerp of task vectors by rows": _flat(
+        "nuslerp",
+        dict.fromkeys("ab", "weight: 0.5"),
+        "base",
+        "parameters: {nuslerp_flatten: false, nuslerp_row_wise: false}",
+    ),
+    "sce": _flat("sce", ALL, "base", "parameters: {select_topk: 0.1}"),
+    "karcher": _flat(
+        "karcher", ALL, more="parameters: {max_iter: 20, tol: 1e-6}\ntokenizer_source: b"
+    ),
+    "multislerp": _flat(
+        "multislerp",
+        {"a": "weight: [0.1, 0.9]", "b": "weight: 0.5", "c": "weight: 0.25"},
+        "base",
+        "parameters: {normalize_weights: true, eps: 1e-8}",
+    ),
+    "nearswap": _flat("nearswap", {"base": "", "a": ""}, "base", "parameters: {t: [1e-3, 2e-2]}"),
+    "ram": _flat("ram", TWO, "base"),
+    "ramplus_tl": _flat(
+        "ramplus_tl", TWO, "base", "parameters: {r: 0.1, alpha: 0.2, epsilon: 1e-5}"
+    ),
+}
+
 RECIPES = {
-    "linear with weights": """
-models:
-  - {model: a, parameters: {weight: 1.0}}
-  - {model: b, parameters: {weight: 0.3}}
-  - {model: c, parameters: {weight: 0.5}}
-merge_method: linear
-dtype: float16
-""",
+    **FLAT,
     "ties with densities and weights over depth": TIES_OVER_DEPTH,
-    "ties without normalisation": """
-models:
-  - {model: a, parameters: {density: 0.5, weight: 0.5}}
-  - {model: b, parameters: {density: 0.5, weight: 0.5}}
-merge_method: ties
-base_model: base
-parameters: {normalize: false, int8_mask: true}
-dtype: float16
-""",
     "slerp of slices by parts of a layer": f"""
 slices:
   - sources:
@@ -108,17 +209,6 @@ slices:
 merge_method: slerp
 base_model: a
 {SLERP_PARTS}""",
-    "slerp of models by parts of a layer": f"""
-models: [{{model: a}}, {{model: b}}]
-merge_method: slerp
-base_model: a
-{SLERP_PARTS}""",
-    "slerp towards the base that is not listed": """
-models: [{model: a}]
-merge_method: slerp
-base_model: base
-parameters: {t: [0, 1, 0]}
-""",
     "passthrough of two stacks": f"""
 slices:
   - sources: [{{model: a, layer_range: [0, 6]}}]
@@ -141,12 +231,6 @@ slices:
 merge_method: passthrough
 dtype: bfloat16
 """,
-    "arcee_fusion": """
-models: [{model: a}, {model: b}]
-merge_method: arcee_fusion
-base_model: a
-dtype: bfloat16
-""",
     "dare_ties with densities per model": """
 models:
   - model: base
@@ -160,77 +244,6 @@ parameters: {int8_mask: true}
 dtype: bfloat16
 random_seed: 7
 """,
-    "dare_ties without densities": """
-models:
-  - {model: base, parameters: {weight: 1}}
-  - {model: a, parameters: {weight: 0.4}}
-  - {model: b, parameters: {weight: 0.6}}
-merge_method: dare_ties
-base_model: base
-""",
-    "dare_linear, normalized and not rescaled": """
-models:
-  - {model: a, parameters: {density: 0.9, weight: [0.2, 0.8]}}
-  - {model: b, parameters: {density: [0.1, 1], weight: 0.5}}
-merge_method: dare_linear
-base_model: base
-parameters: {normalize: true, rescale: false}
-""",
-    "task arithmetic with a negative weight": """
-models:
-  - {model: a, parameters: {weight: 1.0}}
-  - {model: b, parameters: {weight: -0.5}}
-merge_method: task_arithmetic
-base_model: base
-parameters: {normalize: false, lambda: 0.8}
-dtype: bfloat16
-""",
-    "della with epsilon and lambda": """
-models:
-  - {model: a, parameters: {density: 0.7, weight: 0.6, epsilon: 0.1}}
-  - {model: b, parameters: {density: [0.5, 0.4], weight: 0.4, epsilon: 0.2}}
-merge_method: della
-base_model: base
-parameters: {lambda: 1.1, normalize: true, int8_mask: true}
-""",
-    "della_linear with densities from 0 to 1": """
-models:
-  - {model: a, parameters: {density: 1, weight: 0.6, epsilon: 0}}
-  - {model: b, parameters: {density: 0, weight: 0.4}}
-merge_method: della_linear
-base_model: base
-""",
-    "breadcrumbs": """
-models:
-  - {model: a, parameters: {density: 0.9, gamma: 0.01, weight: 0.5}}
-  - {model: b, parameters: {density: 0.7, gamma: 0.05, weight: 0.5}}
-merge_method: breadcrumbs
-base_model: base
-parameters: {normalize: true}
-""",
-    "breadcrumbs_ties": """
-models:
-  - {model: a, parameters: {density: [0, 0.9], weight: 0.5}}
-  - {model: b, parameters: {gamma: [0.1, 0.0], weight: 0.5}}
-merge_method: breadcrumbs_ties
-base_model: base
-parameters: {density: 0.8, gamma: 0.01, normalize: true, int8_mask: true}
-""",
-    "model_stock": """
-models: [{model: base}, {model: a}, {model: b}, {model: c}]
-merge_method: model_stock
-base_model: base
-parameters: {filter_wise: false}
-dtype: bfloat16
-tokenizer_source: base
-""",
-    "linear without normalisation": """
-models:
-  - {model: a, parameters: {weight: 0.7}}
-  - {model: b, parameters: {weight: 0.7}}
-merge_method: linear
-parameters: {normalize: false, int8_mask: true}
-""",
     "nuslerp with filters": """
 models:
   - model: a
@@ -240,48 +253,6 @@ models:
 merge_method: nuslerp
 dtype: float32
 out_dtype: bfloat16
-""",
-    "nuslerp of task vectors by rows": """
-models:
-  - {model: a, parameters: {weight: 0.5}}
-  - {model: b, parameters: {weight: 0.5}}
-merge_method: nuslerp
-base_model: base
-parameters: {nuslerp_flatten: false, nuslerp_row_wise: false}
-""",
-    "sce": """
-models: [{model: a}, {model: b}, {model: c}]
-merge_method: sce
-base_model: base
-parameters: {select_topk: 0.1}
-""",
-    "karcher": """
-models: [{model: a}, {model: b}, {model: c}]
-merge_method: karcher
-parameters: {max_iter: 20, tol: 1e-6}
-tokenizer_source: b
-""",
-    "multislerp": """
-models:
-  - {model: a, parameters: {weight: [0.1, 0.9]}}
-  - {model: b, parameters: {weight: 0.5}}
-  - {model: c, parameters: {weight: 0.25}}
-merge_method: multislerp
-base_model: base
-parameters: {normalize_weights: true, eps: 1e-8}
-""",
-    "nearswap": """
-models: [{model: base}, {model: a}]
-merge_method: nearswap
-base_model: base
-parameters: {t: [1e-3, 2e-2]}
-""",
-    "ram": "models: [{model: a}, {model: b}]\nmerge_method: ram\nbase_model: base",
-    "ramplus_tl": """
-models: [{model: a}, {model: b}]
-merge_method: ramplus_tl
-base_model: base
-parameters: {r: 0.1, alpha: 0.2, epsilon: 1e-5}
 """,
     "evolved, one slice per layer": EVOLVED,
     "slices with bases of their own": """

@@ -53,7 +53,8 @@ def cat(
 
     Source: Algorithm 1, with features of each model on the same inputs. Only directions and
     scales whose removal is a gain are removed (positive eigenvalues), which may be fewer than
-    `rank`. Models remove in their order, which matters for more than two.
+    `rank`. Models remove in their order, which matters for more than two. As in the paper's
+    equations, what is left of a task vector is not scaled back to its former length.
     """
     if not rank >= 1:
         raise ValueError(f"cat: rank must be at least 1, got {rank}")

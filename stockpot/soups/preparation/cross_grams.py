@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stockpot.merging.states import State, StateDict
-from stockpot.soups.preparation.gram_matrices import GramMatrices, is_linear
+from stockpot.soups.preparation.gram_matrices import GramMatrices, is_linear, layers_by_weight
 from stockpot.soups.preparation.option_checks import check_whole_numbers
 from stockpot.soups.preparation.protocol import JointPreparation, MergeOf
 from stockpot.soups.preparation.train_examples import train_batches
@@ -66,7 +66,8 @@ class CrossGrams(JointPreparation):
             blocks are single layers, the matrices of all models are equal, since they see the same
             examples.
 
-        Source: the paper's algorithm 1. Its models see examples of their own tasks.
+        Source: the paper's algorithm 1. Its models see examples of their own tasks; its code merges
+        the layers of a stack alone and keeps the pretrained ones after it.
         """
         kept = GramMatrices(self.n, self.max_in)
         batches = list(train_batches(workload, self.n, seed=seed, device=device))
@@ -90,11 +91,7 @@ def _blocks(
     """Return the names of weights, block by block in the order of the forward pass."""
     put_weights(net, weights)
     order: list[str] = []
-    layers = {
-        f"{name}.weight".removeprefix("."): module
-        for name, module in net.named_modules()
-        if is_linear(module)
-    }
+    layers = layers_by_weight(net, is_linear)
     with torch.no_grad(), observed(layers, lambda name, *_: order.append(name)):
         for batch in batches:
             workload.forward(net, batch)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -66,11 +66,7 @@ class GramMatrices(Preparation):
         """
         model = empty_model(workload, device)
         model.load_state_dict(weights)
-        layers = {
-            f"{name}.weight".removeprefix("."): module
-            for name, module in model.named_modules()
-            if self.is_measured(module)
-        }
+        layers = layers_by_weight(model, self.is_measured)
         batches = train_batches(workload, self.n, seed=seed, device=device)
         return self.means(workload, model, layers, batches)
 
@@ -109,6 +105,17 @@ class GramMatrices(Preparation):
         rows = layer_inputs(layer, inputs).double()  # (G, R, D)
         own = rows.mT @ rows if rows.shape[-1] <= self.max_in else rows.square().sum(dim=1)
         return own, rows.shape[1]
+
+
+def layers_by_weight(
+    model: nn.Module, is_measured: Callable[[nn.Module], bool]
+) -> dict[str, nn.Module]:
+    """Return the layers of a model that are measured, by the names of their weights."""
+    return {
+        f"{name}.weight".removeprefix("."): module
+        for name, module in model.named_modules()
+        if is_measured(module)
+    }
 
 
 def layer_inputs(module: nn.Module, inputs: Tensor) -> Tensor:

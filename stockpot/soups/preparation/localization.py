@@ -82,8 +82,9 @@ class Localization(Preparation):
             InputError: the loss is not finite.
 
         Source: the paper's localization, equation 3, for the initial mask of its code. Its code
-        takes plain gradient steps (of 1e7), which suit one model and loss, and keeps the entries
-        above 1/2, whose number depends on both.
+        takes plain gradient steps (of 1e7), which suit one model and loss, keeps the entries above
+        1/2, whose number depends on both, and pushes entries away from 1/2 (`l1_strength`), where
+        the equation pushes all towards 0.
         """
         assert base is not None, "a preparation that uses the base is given it"
         net = empty_model(workload, device)
