@@ -29,11 +29,11 @@ from stockpot_flower.federation import Federation
 from stockpot.config import load_experiment
 from stockpot.experiment.jobs.job import make_model
 from stockpot.experiment.plan import Plan
+from stockpot.scoring.val_scores import val_score
 from stockpot.storage.checkpoints import load_tensors
 from stockpot.storage.manifests import write_manifest
 from stockpot.storage.models import Model
 from stockpot.storage.project import Project
-from stockpot.workloads.passes import val_score
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent

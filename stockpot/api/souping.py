@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -147,7 +148,9 @@ def _listed(models: Sequence[State]) -> tuple[list[State], IngredientStack]:
     listed = list_of_models(models)
     if not all(isinstance(model, Mapping) for model in listed):
         raise InputError("models must be state dicts, got a path; `stockpot.merge` takes paths")
-    return listed, IngredientStack([dict(model) for model in listed], "cpu")
+    # Copies: a score function may load weights into the net that a model is the state dict of.
+    copies = [copy.deepcopy({n: t.detach() for n, t in model.items()}) for model in listed]
+    return listed, IngredientStack(copies, "cpu")
 
 
 def _shares(members: Sequence[int], count: int) -> tuple[float, ...]:

@@ -23,6 +23,7 @@ from stockpot.storage.checkpoints import load_tensors, verify
 from stockpot.storage.models import Model
 from stockpot.storage.ranking import rank
 from stockpot.workloads.batches import num_examples, take, to_device
+from stockpot.workloads.open_sets import open_examples
 from stockpot.workloads.passes import Examples, empty_model, put_weights
 from stockpot.workloads.protocol import Batch, Workload
 from stockpot.workloads.spec import WorkloadSpec
@@ -91,13 +92,13 @@ class DiagnosticContext:
     @cached_property
     def val(self) -> Examples:
         """The val split, on the device."""
-        return Examples(self.workload, self.workload.dataset("val"), self.device)
+        return open_examples(self.workload, "val", self.device)
 
     @cached_property
     def val_shifts(self) -> Mapping[str, Examples]:
         """The shifts of val by name, on the device."""
         return {
-            name: Examples(self.workload, shift.dataset(), self.device)
+            name: open_examples(self.workload, f"val_shift/{name}", self.device)
             for name, shift in self.workload.shifts().items()
             if shift.split == "val"
         }

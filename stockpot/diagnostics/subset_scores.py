@@ -130,7 +130,7 @@ def _measure(
     totals: list[Floats] = []
     for subset, column in weights.items():
         rows = [row for row, place in enumerate(by_digest) if place in subset]
-        merged = stack.mean_of(rows) if rows else context.base.weights
+        merged = stack.mean_of(rows, reuse=True) if rows else context.base.weights
         parents = [members[by_digest[row]].weights for row in rows]
         merged = context.finished(merged, parents, (1.0,) * len(rows))
         values = _values(context, merged)

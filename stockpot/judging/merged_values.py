@@ -48,7 +48,8 @@ def cache_values(
         workload: its sets and its first metric are used.
         merges: recipe of each model as JSON; part of the cache key.
         merged: by each recipe the model's tensors, on the device, and the number of models that
-            they are made of, 1 if they are repaired already; read only if values are missing.
+            they are made of, 1 if they are repaired already; read only if values are missing. The
+            next one may overwrite the memory of the tensors.
         device: for forward passes.
     """
     paths = {name: values_path(root, workload, merges, name) for name in judged_sets(workload)}

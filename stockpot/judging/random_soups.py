@@ -134,7 +134,10 @@ def measure_random_soups(job: RandomSoupsJob, device: str) -> None:
         finished = Finishing(job.workload.build(), device, aligned)
         for row in job.coefficients:
             used = [position for position, value in enumerate(row) if value]
-            soup = stack.merge(row) if job.pool == "dirichlet" else stack.mean_of(used)
+            if job.pool == "dirichlet":
+                soup = stack.merge(row, reuse=True)
+            else:
+                soup = stack.mean_of(used, reuse=True)
             shares = [row[place] for place in used]
             if finished.repairs(shares):
                 yield finished(soup, [states[place] for place in used], shares), 1

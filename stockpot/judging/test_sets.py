@@ -28,12 +28,9 @@ test_sets.__test__ = False  # type: ignore[attr-defined]  # pytest would take it
 
 def open_set(workload: WorkloadSpec, set_name: str, device: str) -> Examples:
     """Open any set, test and its shifts included, on a device."""
-    from stockpot.workloads.passes import Examples
+    from stockpot.workloads.open_sets import open_examples
 
-    built = workload.build()
-    split, _, shift = set_name.partition("_shift/")
-    dataset = built.shifts()[shift].dataset() if shift else built.dataset(split)
-    return Examples(built, dataset, device)
+    return open_examples(workload.build(), set_name, device)
 
 
 def predict_on_sets(

@@ -43,7 +43,7 @@ def merge_states(
     """
     readers = [state.__getitem__ for state in states]
     base_reader = None if base is None else base.__getitem__
-    first_of = _first_names(states, base)
+    first_of = first_names(states, base)
     measured = _measured(_recipes(recipe, first_of.values()), readers, base_reader)
     merged = {n: _merge_named(n, readers, base_reader, one) for n, one in measured.items()}
     return {name: merged[first] for name, first in first_of.items()}
@@ -67,14 +67,18 @@ def measure_states(
         InputError: names differ.
     """
     readers = [state.__getitem__ for state in states]
-    recipes = _recipes(recipe, _first_names(states, base).values())
+    recipes = _recipes(recipe, first_names(states, base).values())
     return _measured(recipes, readers, None if base is None else base.__getitem__)
 
 
-def _first_names(
-    states: Sequence[Mapping[str, Tensor]], base: Mapping[str, Tensor] | None
+def first_names(
+    states: Sequence[Mapping[str, Tensor]], base: Mapping[str, Tensor] | None = None
 ) -> dict[str, str]:
-    """Return, for each name, the first name under which all models hold the same tensor."""
+    """Return, for each name, the first name under which all models hold the same tensor.
+
+    Raises:
+        InputError: names differ.
+    """
     names = common_names([state.keys() for state in (*states, *([] if base is None else [base]))])
     first_name: dict[Any, str] = {}
     return {

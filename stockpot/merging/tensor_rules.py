@@ -35,7 +35,7 @@ def merge_tensor(
     first = tensors[0]
     if not first.is_floating_point():
         return _merge_integers(name, tensors)
-    _check_finite(name, with_base)
+    check_finite(name, with_base)
     dtype = reduce(torch.promote_types, (t.dtype for t in with_base), torch.float32)
     wide = [tensor.to(dtype) for tensor in tensors]
     # Statistics are averaged by every method: they describe activations, not weights.
@@ -57,7 +57,7 @@ def merge_running_vars(
         InputError: shapes differ, a value is not finite, or the coefficients sum to 0.
     """
     check_shapes(name, [tensor.shape for tensor in (*variances, *means)])
-    _check_finite(name, variances)
+    check_finite(name, variances)
     shares = statistics_shares(name, coefficients)
     mean = linear([mean.double() for mean in means], shares)
     # Mean of v + m^2 minus squared mean would be equal, but loses digits where m^2 >> v.
@@ -99,7 +99,12 @@ def statistics_shares(name: str, coefficients: Sequence[float]) -> list[float]:
     return shares
 
 
-def _check_finite(name: str, tensors: Sequence[Tensor]) -> None:
+def check_finite(name: str, tensors: Sequence[Tensor]) -> None:
+    """Require finite values.
+
+    Raises:
+        InputError: the first model with one that is not.
+    """
     for position, tensor in enumerate(tensors):
         if not torch.isfinite(tensor).all():
             raise InputError(f"tensor {name!r} of model {position}: has a value that is not finite")

@@ -58,13 +58,11 @@ def open_val_set(workload: WorkloadSpec, set_name: str, device: str) -> Examples
     Raises:
         ValueError: the set is neither; `stockpot.judging` alone opens test.
     """
-    from stockpot.workloads.passes import Examples
+    from stockpot.workloads.open_sets import open_examples
 
     if set_name not in val_sets(workload):
         raise ValueError(f"open_val_set: must be one of {val_sets(workload)}, got {set_name!r}")
-    built, shift = workload.build(), set_name.removeprefix("val").removeprefix("_shift/")
-    dataset = built.shifts()[shift].dataset() if shift else built.dataset("val")
-    return Examples(built, dataset, device)
+    return open_examples(workload.build(), set_name, device)
 
 
 def predict(

@@ -17,6 +17,7 @@ from stockpot.scoring.predictions import (
 )
 from stockpot.storage.models import Model
 from stockpot.workloads.metric_ranges import range_of
+from stockpot.workloads.open_sets import open_examples
 from stockpot.workloads.passes import Examples, empty_model, put_weights
 from stockpot.workloads.protocol import Workload
 from stockpot.workloads.spec import WorkloadSpec
@@ -29,10 +30,10 @@ class ValScorer:
         """Open val and the val shifts, and no other data of the workload."""
         self._metric = next(iter(workload.metrics.values()))
         self._model = empty_model(workload, device)
-        self._val = Examples(workload, workload.dataset("val"), device)
+        self._val = open_examples(workload, "val", device)
         self._shifts = [
-            Examples(workload, shift.dataset(), device)
-            for shift in workload.shifts().values()
+            open_examples(workload, f"val_shift/{name}", device)
+            for name, shift in workload.shifts().items()
             if shift.split == "val"
         ]
 
@@ -91,6 +92,11 @@ class ValScorer:
 
     def _values(self, examples: Examples) -> Tensor:
         return self._metric(examples.outputs(self._model), examples.targets).double()
+
+
+def val_score(workload: Workload, weights: Mapping[str, Tensor], device: str) -> float:
+    """Return the mean of the workload's first metric on val."""
+    return ValScorer(workload, device).val(weights)
 
 
 def score_on_val(root: Path, workload: WorkloadSpec, model: Model, device: str) -> Model:

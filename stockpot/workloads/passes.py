@@ -10,34 +10,37 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from stockpot.seeding import seeded_generator
-from stockpot.workloads.batches import (
-    batches_by_length,
-    in_order,
-    num_examples,
-    take,
-    to_device,
-)
+from stockpot.workloads.batches import batches_by_length, in_order, num_examples
 from stockpot.workloads.protocol import Batch, Workload
+from stockpot.workloads.resident import ResidentBatches
 from stockpot.workloads.wide_nets import fit_widths
 
 _BATCH = 1024
 
 
 class Examples:
-    """A dataset on a device, for repeated forward passes."""
+    """A dataset on a device, for repeated forward passes.
+
+    Attributes:
+        targets: the targets of all examples, (N, ...), on the device.
+    """
 
     def __init__(self, workload: Workload, dataset: Dataset[Any], device: str) -> None:
-        """Move `dataset` to `device` if it consists of tensors; else read it batch by batch."""
+        """Read `dataset` into batches on `device`; one that does not fit is read in each pass."""
         self._workload = workload
-        self._dataset = to_device(dataset, device)
-        self._device = device
         indices = torch.arange(num_examples(dataset))
-        self._batch_indices = batches_by_length(self._dataset, indices, _BATCH)
-        self.targets = self.map(lambda batch: batch[-1])  # (N,)
+        self._batch_indices = batches_by_length(dataset, indices, _BATCH)
+        self._batches = ResidentBatches(dataset, self._batch_indices, device)
+        self.targets = self.map(lambda batch: batch[-1])
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that the examples take."""
+        return self._batches.nbytes + self.targets.nbytes
 
     def map(self, compute: Callable[[Batch], Tensor]) -> Tensor:
         """Apply a function batch by batch on the device; results in the order of examples."""
-        return self._joined([compute(self._batch(indices)) for indices in self._batch_indices])
+        return self._joined([compute(batch) for batch in self._batches])
 
     def outputs(self, model: nn.Module) -> Tensor:
         """Return the model's outputs (N, C), on the device."""
@@ -46,9 +49,9 @@ class Examples:
 
     def outputs_of(self, model: nn.Module, indices: Tensor) -> Tensor:
         """Return the model's outputs (n, C) for the examples at `indices` (n,), ascending."""
-        batches = batches_by_length(self._dataset, indices, _BATCH)
+        batches = batches_by_length(self._batches.dataset, indices, _BATCH)
         with torch.inference_mode():
-            outputs = [self._workload.forward(model, self._batch(part)) for part in batches]
+            outputs = [self._workload.forward(model, self._batches.take(part)) for part in batches]
         places = torch.cat(batches).argsort()  # texts are sorted by length
         return torch.cat(outputs)[places.to(outputs[0].device)]
 
@@ -56,8 +59,7 @@ class Examples:
         """Return the model's outputs (N, C) and the loss of each example (N,), in one pass."""
         outputs, losses = [], []
         with torch.inference_mode():
-            for indices in self._batch_indices:
-                batch = self._batch(indices)
+            for batch in self._batches:
                 outputs.append(self._workload.forward(model, batch))
                 losses.append(self._workload.loss(outputs[-1], batch))
         return self._joined(outputs), self._joined(losses)
@@ -65,8 +67,8 @@ class Examples:
     def losses(self, outputs: Tensor) -> Tensor:
         """Return the loss of each example (N,) for outputs (N, C)."""
         losses = [
-            self._workload.loss(outputs[indices.to(outputs.device)], self._batch(indices))
-            for indices in self._batch_indices
+            self._workload.loss(outputs[indices.to(outputs.device)], batch)
+            for indices, batch in zip(self._batch_indices, self._batches, strict=True)
         ]
         return self._joined(losses)
 
@@ -77,9 +79,6 @@ class Examples:
     def _joined(self, values: Sequence[Tensor]) -> Tensor:
         return in_order(torch.cat(list(values)), self._batch_indices)
 
-    def _batch(self, indices: Tensor) -> tuple[Tensor, ...]:
-        return tuple(tensor.to(self._device) for tensor in take(self._dataset, indices))
-
 
 def empty_model(workload: Workload, device: str) -> nn.Module:
     """Build a model in eval mode, whose weights are to be replaced."""
@@ -88,18 +87,22 @@ def empty_model(workload: Workload, device: str) -> nn.Module:
 
 def put_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Make `model` use `weights` without copying them; it is as wide as they are."""
+    if _has_weights(model, weights):
+        return
     fit_widths(model, weights)
     # As a plain dict: in the metadata of a state dict, torch notes that later loads assign as well.
     model.load_state_dict(dict(weights), assign=True)
 
 
-def val_score(workload: Workload, weights: Mapping[str, Tensor], device: str) -> float:
-    """Return the mean of the workload's first metric on val."""
-    model = empty_model(workload, device)
-    put_weights(model, weights)
-    examples = Examples(workload, workload.dataset("val"), device)
-    metric = next(iter(workload.metrics.values()))
-    return metric(examples.outputs(model), examples.targets).double().mean().item()
+def _has_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> bool:
+    """Whether the tensors of `model` are already views of these, which were written again."""
+    own = model.state_dict(keep_vars=True)
+    return own.keys() == weights.keys() and all(
+        tensor.data_ptr() == weights[name].data_ptr() != 0
+        and (tensor.shape, tensor.stride()) == (weights[name].shape, weights[name].stride())
+        and tensor.dtype == weights[name].dtype
+        for name, tensor in own.items()
+    )
 
 
 class CalledModel(nn.Module):

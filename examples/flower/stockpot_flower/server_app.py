@@ -11,7 +11,7 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
 from stockpot.errors import InputError
-from stockpot.workloads.passes import val_score
+from stockpot.scoring.val_scores import val_score
 from stockpot_flower.federation import Federation, Server
 from stockpot_flower.strategy import RoundsStrategy
 

@@ -44,8 +44,12 @@ class Merges:
         return self.scorer.val_values(self.mean_of(members))
 
     def mean_of(self, members: Sequence[int]) -> StateDict:
-        """Return the mean of some ingredients, as their soup is saved, on the device."""
-        return self.finished(self.stack.mean_of(members), dict.fromkeys(members, 1.0))
+        """Return the mean of some ingredients, as their soup is saved, on the device.
+
+        The next call overwrites its memory.
+        """
+        mean = self.stack.mean_of(members, reuse=True)
+        return self.finished(mean, dict.fromkeys(members, 1.0))
 
     def finished(
         self,

@@ -18,12 +18,12 @@ from stockpot.ingredients.finetuning.loop import fine_tune
 from stockpot.ingredients.finetuning.partial_state import PartialState
 from stockpot.ingredients.shards import class_counts, labels_of, split_into_shards
 from stockpot.merging.states import State
+from stockpot.scoring.val_scores import val_score
 from stockpot.seeding import seeded_generator
 from stockpot.soups.rounds.rule import Merged, Round
 from stockpot.soups.rounds.seeds import client_seed
 from stockpot.storage.checkpoints import load_tensors, verify
 from stockpot.workloads.batches import num_examples
-from stockpot.workloads.passes import val_score
 from stockpot.workloads.protocol import Workload
 from stockpot.workloads.spec import WorkloadSpec
 

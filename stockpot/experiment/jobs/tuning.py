@@ -182,7 +182,7 @@ class _OnVal(Merges):
     def values(self, coefficients: Sequence[float], objectives: Sequence[str]) -> tuple[float, ...]:
         """Score a weighted average of the models, once per objective."""
         scorers = {"val": self.scorer.val, "val_shift": self.scorer.val_shift}
-        merged = self.stack.merge(coefficients)
+        merged = self.stack.merge(coefficients, reuse=True)
         shares = {place: value for place, value in enumerate(coefficients) if value != 0}
         weights = self.finished(merged, shares)
         return tuple(scorers[name](weights) for name in objectives)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stockpot.ingredients.finetuning.name_prefixes import with_prefix, without_prefix
 from stockpot.merging.states import StateDict
-from stockpot.workloads.passes import Examples
+from stockpot.workloads.open_sets import open_examples
 from stockpot.workloads.protocol import Workload
 
 
@@ -33,7 +33,7 @@ class EarlyStopping:
             patience: epochs without a better score after which the run ends, at least 1.
             device: where the model is.
         """
-        self._val, self._device = Examples(workload, workload.dataset("val"), device), device
+        self._val, self._device = open_examples(workload, "val", device), device
         self._metric = next(iter(workload.metrics.values()))
         self._net = copy.deepcopy(model).eval()
         self._patience, self._waited = patience, 0
