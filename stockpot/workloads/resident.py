@@ -71,7 +71,7 @@ def _in_memory(dataset: Dataset[Any]) -> Dataset[Any]:
         return dataset
     most = _FRACTION * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     read: list[Batch] = []
-    for indices in torch.arange(num_examples(dataset)).split(_READ):
+    for indices in torch.split(torch.arange(num_examples(dataset)), _READ):
         read.append(take(dataset, indices))
         most -= sum(tensor.nbytes for tensor in read[-1])
         has_other_shapes = any(
