@@ -13,10 +13,16 @@ from safetensors import safe_open
 from torch import Tensor
 
 from stockpot.errors import InputError
+from stockpot.merging.measurements import Asked, Measurements
 from stockpot.merging.recipe import Recipe, RecipeOf
 from stockpot.merging.runs import Run, Runs
-from stockpot.merging.tensor_rules import check_shapes, merge_running_vars, merge_tensor
-from stockpot.merging.whole_model import is_of_model, measure_models
+from stockpot.merging.tensor_rules import (
+    check_finite,
+    check_shapes,
+    merge_running_vars,
+    merge_tensor,
+)
+from stockpot.merging.whole_model import joined, measure_models
 
 _VAR, _MEAN = "running_var", "running_mean"
 
@@ -30,9 +36,6 @@ def merge_states(
 ) -> dict[str, Tensor]:
     """Merge state dicts in memory; inputs are not changed.
 
-    A tensor that all models hold under several names, such as a head tied to its embedding, is
-    merged once, by the first name, and tied again.
-
     Args:
         states: M models.
         recipe: the recipe, with M coefficients; or a function from tensor names to recipes.
@@ -41,34 +44,102 @@ def merge_states(
     Raises:
         InputError: names, shapes or values do not fit; the message names the tensor.
     """
-    readers = [state.__getitem__ for state in states]
-    base_reader = None if base is None else base.__getitem__
-    first_of = first_names(states, base)
-    measured = _measured(_recipes(recipe, first_of.values()), readers, base_reader)
-    merged = {n: _merge_named(n, readers, base_reader, one) for n, one in measured.items()}
-    return {name: merged[first] for name, first in first_of.items()}
+    return StateMerger(states, base).merge(recipe)
 
 
-def measure_states(
-    states: Sequence[Mapping[str, Tensor]],
-    recipe: Recipe | RecipeOf,
-    base: Mapping[str, Tensor] | None = None,
-) -> dict[str, Recipe]:
-    """Return the recipe of each tensor, with measurements of the whole models.
+class StateMerger:
+    """Merges of M models in memory, for many candidates: nothing is measured or checked twice.
 
-    Merges by these recipes, also with other coefficients, do not measure again.
-
-    Args:
-        states: M models.
-        recipe: as for `merge_states`.
-        base: the model that they were fine-tuned from, for methods that use it.
-
-    Raises:
-        InputError: names differ.
+    The models must not be changed meanwhile.
     """
-    readers = [state.__getitem__ for state in states]
-    recipes = _recipes(recipe, first_names(states, base).values())
-    return _measured(recipes, readers, None if base is None else base.__getitem__)
+
+    def __init__(
+        self, states: Sequence[Mapping[str, Tensor]], base: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Hold the models.
+
+        Args:
+            states: M models.
+            base: the model that they were fine-tuned from, for methods that use it.
+        """
+        self._states, self._base = states, base
+        self._measurements = Measurements()
+        self._finite: set[tuple[int, str]] = set()
+
+    def merge(
+        self, recipe: Recipe | RecipeOf, models: Sequence[int] | None = None
+    ) -> dict[str, Tensor]:
+        """Merge some of the models.
+
+        A tensor that these hold under several names, such as a head tied to its embedding, is
+        merged once, by the first name, and tied again.
+
+        Args:
+            recipe: the recipe, with a coefficient per model; or a function from tensor names to
+                recipes.
+            models: positions of models, in the order of the merge; None for all.
+
+        Raises:
+            InputError: names, shapes or values do not fit; the message names the tensor.
+        """
+        chosen = range(len(self._states)) if models is None else models
+        states = [self._states[model] for model in chosen]
+        readers = [state.__getitem__ for state in states]
+        base_reader = None if self._base is None else self._base.__getitem__
+        first_of = first_names(states, self._base)
+        recipes = _recipes(recipe, first_of.values())
+
+        def runs_of(name: str, places: Sequence[int]) -> Runs:
+            return _runs_of([readers[place] for place in places], base_reader, name)
+
+        def of_model(one: Recipe, names: Sequence[str]) -> Any:
+            def all_runs(places: Sequence[int]) -> Runs:
+                return joined([runs_of(name, places) for name in names])
+
+            return self._measurements.of(Asked(tuple(names), one, chosen, all_runs))
+
+        def of_tensor(name: str, one: Recipe) -> Any:
+            draws, own = one.draws(name), partial(runs_of, name)
+            return self._measurements.of(Asked(name, one, chosen, own, draws))
+
+        weights = _weights(recipes, readers[0])
+        every = range(len(chosen))
+        recipes |= measure_models(weights, lambda name: runs_of(name, every), of_model)
+        merged = {}
+        for name, one in recipes.items():
+            if name in weights and _merges_in_runs(one) and _is_in_ram(states, name):
+                self._check(name, chosen)
+                measured = one.of_model.measured if one.of_model else of_tensor(name, one)
+                runs = runs_of(name, every)
+                merged[name] = _merge_runs(name, one, runs, measured, states[0][name])
+            else:
+                merged[name] = _merge_named(name, readers, base_reader, one)
+        return {name: merged[first] for name, first in first_of.items()}
+
+    def _check(self, name: str, chosen: Sequence[int]) -> None:
+        """Check the values of a tensor, unless it was done for all of these models."""
+        if any((model, name) not in self._finite for model in chosen):
+            base = [] if self._base is None else [self._base[name]]
+            check_finite(name, [*(self._states[model][name] for model in chosen), *base])
+            self._finite |= {(model, name) for model in chosen}
+
+
+def _merge_runs(name: str, recipe: Recipe, runs: Runs, measured: Any, first: Tensor) -> Tensor:
+    """Merge a tensor run by run, whose temporaries fit into the cache; in the dtype of `first`."""
+    merged = torch.empty(runs.size, dtype=first.dtype)
+    for start, end in runs.bounds:
+        merged[start:end] = recipe.merge_run(name, runs.read(start, end), measured)
+    return merged.view(first.shape)
+
+
+def _merges_in_runs(recipe: Recipe) -> bool:
+    return recipe.is_elementwise and recipe.method_itself.side_information is None
+
+
+def _is_in_ram(states: Sequence[Mapping[str, Tensor]], name: str) -> bool:
+    """Whether runs of a tensor are views; on an accelerator, few large operations are faster."""
+    tensors = [state[name] for state in states]
+    return all(tensor.device.type == "cpu" and tensor.is_contiguous() for tensor in tensors)
 
 
 def first_names(
@@ -131,12 +202,17 @@ def _recipes(recipe: Recipe | RecipeOf, names: Iterable[str]) -> dict[str, Recip
 def _measured(
     recipes: Mapping[str, Recipe], readers: Sequence[Reader], base_reader: Reader | None
 ) -> dict[str, Recipe]:
-    weights = {
+    weights = _weights(recipes, readers[0])
+    return {**recipes, **measure_models(weights, partial(_runs_of, readers, base_reader))}
+
+
+def _weights(recipes: Mapping[str, Recipe], reader: Reader) -> dict[str, Recipe]:
+    """Return the recipes of what methods merge: neither integers nor BatchNorm statistics."""
+    return {
         name: recipe
         for name, recipe in recipes.items()
-        if is_of_model(recipe) and "running_" not in name and readers[0](name).is_floating_point()
+        if "running_" not in name and reader(name).is_floating_point()
     }
-    return {**recipes, **measure_models(weights, partial(_runs_of, readers, base_reader))}
 
 
 def _runs_of(readers: Sequence[Reader], base_reader: Reader | None, name: str) -> Runs:

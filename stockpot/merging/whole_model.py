@@ -6,10 +6,10 @@ A model is then one long vector: its weights, flattened and concatenated.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -22,13 +22,16 @@ Scope = Literal["tensor", "model"]
 
 
 def measure_models(
-    recipes: Mapping[str, Recipe], runs_of: Callable[[str], Runs]
+    recipes: Mapping[str, Recipe],
+    runs_of: Callable[[str], Runs],
+    measure: Callable[[Recipe, Sequence[str]], Any] | None = None,
 ) -> dict[str, Recipe]:
     """Measure the models, for recipes with scope `model`.
 
     Args:
         recipes: recipes of all weights, by tensor name.
         runs_of: name of a tensor -> all of its entries.
+        measure: recipe, names of tensors -> the measurements of these together, if they are cached.
 
     Returns:
         The recipes; those with scope `model` include the measurements.
@@ -44,7 +47,10 @@ def measure_models(
     runs = {name: runs_of(name) for name in sorted(own)}
     starts = accumulate((one.size for one in runs.values()), initial=0)
     first = next(iter(own.values()))
-    measured = first.method_itself.measured(joined(list(runs.values())), [], first.options)
+    if measure is None:
+        measured = first.method_itself.measured(joined(list(runs.values())), [], first.options)
+    else:
+        measured = measure(first, list(runs))
     of_model = OfModel(measured, dict(zip(runs, starts, strict=False)))
     return dict(recipes) | {name: replace(r, of_model=of_model) for name, r in own.items()}
 

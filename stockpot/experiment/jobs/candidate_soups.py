@@ -22,6 +22,7 @@ from stockpot.storage.store import Store
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from stockpot.merging.engine import StateMerger
     from stockpot.merging.recipe import Recipe, RecipeOf
     from stockpot.merging.states import State, StateDict
     from stockpot.soups.concat.concatenate import WideNet
@@ -100,8 +101,6 @@ class CandidateSoups(Merges):
 
     def _candidate(self, members: Sequence[int], shares: Sequence[float] = ()) -> StateDict:
         """Merge ingredients to a soup as it is saved, on the device."""
-        from stockpot.merging.engine import merge_states
-
         if self._job.method == CONCAT:
             return self.moved(self._side_by_side(members).weights)
         if self._is_plain_mean(members) and not shares:
@@ -109,10 +108,8 @@ class CandidateSoups(Merges):
         if self._job.core_space:
             weights = self._in_core_space(members, shares)
         else:
-            base = self._base if self._uses_base else None
-            states = [self.states[member] for member in members]
-            weights = merge_states(states, self._recipes(members, shares), base)
-        return self._finished(weights, _by_member(members, shares))
+            weights = self._merger.merge(self._recipes(members, shares), members)
+        return self._finished(self.moved(weights), _by_member(members, shares))
 
     def score_on_path(self, ingredient: int, alpha: float) -> float:
         """Return the val score of a point between the base and an ingredient."""
@@ -266,6 +263,12 @@ class CandidateSoups(Merges):
 
     def _finished(self, weights: State, shares: Mapping[int, float]) -> StateDict:
         return self.finished(weights, shares, self._uses_base)
+
+    @cached_property
+    def _merger(self) -> StateMerger:
+        from stockpot.merging.engine import StateMerger
+
+        return StateMerger(self.states, self._base if self._uses_base else None)
 
     @cached_property
     def _base(self) -> StateDict:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stockpot.merging.measurements import depends_on
 from stockpot.merging.methods.inner_products import gram_of_runs
 from stockpot.merging.runs import Runs
 
@@ -18,6 +19,7 @@ _ZERO = 1e-30  # relative to the greatest length: shorter vectors have no direct
 _CANCELLED = 1e-6  # float32 inputs have a relative precision of about 1e-7
 
 
+@depends_on()
 def measure_directions(runs: Runs, *_: object) -> Tensor | None:
     """Return the inner products (M, M) of the vectors; None for vectors of one entry."""
     return gram_of_runs(runs) if runs.size > 1 else None

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from stockpot.merging.measurements import depends_on
 from stockpot.merging.method import method
 from stockpot.merging.methods.linear import linear
 from stockpot.merging.methods.shares import positive_shares
@@ -21,6 +22,7 @@ _BLOCK = 2**16  # entries; blocks of a few models in float64 fit into the cache
 _TIE = 1e-9  # relative; pulls that balance a model's own weight up to it are a tie
 
 
+@depends_on()
 def measure_distances(runs: Runs, *_: object) -> Tensor:
     """Return the squared distances between M models; (M, M), float64."""
     parts = list(runs.map(_squared_distances))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from stockpot.merging.measurements import depends_on
 from stockpot.merging.runs import Runs
 
 _BLOCK = 2**16  # entries; blocks of a few models in float64 fit into the cache
@@ -63,6 +64,7 @@ def cosines_of(gram: Tensor) -> Tensor:
     return cosines.fill_diagonal_(1)
 
 
+@depends_on()
 def gram_of_runs(runs: Runs, *_: object) -> Tensor:
     """Return the inner products of M models' task vectors; without a base, of the models.
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from stockpot.merging.draws import Draws
+from stockpot.merging.measurements import depends_on
 from stockpot.merging.methods.magnitude_cuts import Cut, find_cuts, keep_largest, num_kept
 from stockpot.merging.per_model import PerModel, each
 from stockpot.merging.runs import Run, Runs
@@ -56,6 +57,7 @@ def normalized(method: str, coefficients: Sequence[float]) -> list[float]:
     return [coefficient / total for coefficient in coefficients]
 
 
+@depends_on("density", "gamma", of_each=True)
 def measure_middle(
     runs: Runs, _draws: Sequence[Draws], options: Mapping[str, Any]
 ) -> list[list[Cut]]:
@@ -172,6 +174,7 @@ def drop(task_vector: Tensor, keep_probability: float | Tensor, draws: Draws) ->
     return draws.kept(keep_probability, task_vector).mul_(task_vector)
 
 
+@depends_on("density", "rescale", of_each=True)
 def measure_l1(
     runs: Runs, draws: Sequence[Draws], options: Mapping[str, Any]
 ) -> Sequence[float | None]:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from stockpot.merging.draws import Draws
+from stockpot.merging.measurements import depends_on
 from stockpot.merging.method import method
 from stockpot.merging.methods.magnitude_cuts import Cut, find_cuts, keep_largest, num_kept
 from stockpot.merging.methods.task_vectors import (
@@ -21,6 +22,7 @@ from stockpot.merging.runs import Runs
 from stockpot.merging.whole_model import Scope
 
 
+@depends_on("density", of_each=True)
 def measure_largest(runs: Runs, _draws: Sequence[Draws], options: Mapping[str, Any]) -> list[Cut]:
     """Return the cut below the fraction `density` of largest entries of each task vector."""
     densities = each(options["density"], runs.num_models)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from stockpot.merging.draws import Draws
+from stockpot.merging.measurements import depends_on
 from stockpot.merging.method import method
 from stockpot.merging.methods.inner_products import gram
 from stockpot.merging.methods.task_vectors import check_scale, sum_weighted
@@ -21,6 +22,7 @@ from stockpot.merging.runs import Run, Runs
 _ROUNDING = 1e-12  # of differences of inner products in float64
 
 
+@depends_on()
 def measure_shares(
     runs: Runs, _draws: Sequence[Draws] = (), _options: Mapping[str, Any] | None = None
 ) -> list[float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from statistics import fmean
 from types import MappingProxyType
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stockpot.merging.engine import measure_states, merge_states
+from stockpot.merging.engine import StateMerger
 from stockpot.merging.masks import Masks
 from stockpot.merging.methods.elected_sum import elected_sum
 from stockpot.merging.recipe import Recipe, RecipeOf
@@ -127,13 +126,11 @@ class Mixture:
         if elected is not None:
             assert base is not None, "an election is among task vectors"
             self._method, self._vectors = "elected_sum", _elected(states, base, elected)
-        ones = self.rows(torch.ones(self.shape))
         keeps_union = base is not None and any(mask is not None for mask in self._masks)
         self._union = _union(states) if keeps_union else {}
-        kept: Masks | None = "union" if keeps_union else None
-        self._measured = measure_states(
-            states, recipes(self._method, per, ones, elected or {}, kept), base
-        )
+        self._kept: Masks | None = "union" if keeps_union else None
+        self._options = elected or {}
+        self._merger = StateMerger(self._states, base)
 
     def rows(self, coefficients: Tensor) -> dict[str, tuple[float, ...]]:
         """Return coefficients (L, M) as plain numbers by group."""
@@ -141,12 +138,8 @@ class Mixture:
 
     def weights(self, rows: Rows) -> StateDict:
         """Merge the models, as a soup of these coefficients is saved."""
-        merged = merge_states(
-            self._states,
-            lambda name: replace(
-                self._measured[name], coefficients=_row(name, rows[GROUPS[self._per](name)])
-            ),
-            self._base,
+        merged = self._merger.merge(
+            recipes(self._method, self._per, rows, self._options, self._kept)
         )
         used = used_models(rows, len(self._states), self._method)
         trained = self._states if self._is_trained else None
@@ -183,6 +176,7 @@ class Mixture:
             for state, rate, mask in zip(self._states, row, self._masks, strict=True):
                 step = slope if mask is None or name not in mask else slope * mask[name]
                 state[name] = state[name] - rate * step
+        self._merger = StateMerger(self._states, self._base)  # which knows nothing of the old ones
 
     def _part(self, model: int, name: str) -> Tensor:
         """Return the factor of a model's coefficient."""
@@ -207,10 +201,6 @@ def _elected(
     names = [n for n, t in base.items() if t.is_floating_point() and "running_" not in n]
     zeros = {name: torch.zeros_like(base[name]) for name in names}
     vectors = [{name: state[name] - base[name] for name in names} for state in states]
-    all_vote = Recipe.of(elected_sum, (1.0,) * len(states), options)
-    measured = measure_states(vectors, all_vote, zeros)
-
-    def of_one(row: tuple[float, ...]) -> StateDict:
-        return merge_states(vectors, lambda n: replace(measured[n], coefficients=row), zeros)
-
-    return [of_one(tuple(row)) for row in torch.eye(len(states)).tolist()]
+    merger = StateMerger(vectors, zeros)
+    alone = torch.eye(len(states)).tolist()  # all vote
+    return [merger.merge(Recipe.of(elected_sum, tuple(row), options)) for row in alone]
