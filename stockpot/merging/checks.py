@@ -213,15 +213,16 @@ def pieces_give_the_whole(checked: CheckedMethod) -> str | None:
     method = checked.method
     if not method.is_elementwise:
         raise Skipped("not declared as is_elementwise=True")
-    tensors, base = checked.tensors((64,)), _base((64,))
+    tensors, base = checked.tensors((16, 4)), _base((16, 4))
     coefficients, draws = _coefficients(len(tensors)), [Draws(n) for n in range(len(tensors))]
-    runs = Runs.of(tensors, base if method.takes_base else None)
+    row = method.row_length and method.row_length((16, 4), {**method.options, **checked.options})
+    runs = Runs.of(tensors, base if method.takes_base else None, row)
     measured = method.measured(runs, draws, checked.options)
     pieces = [
         method.merge_run(runs.read(*bounds), coefficients, draws, measured, checked.options)
         for bounds in ((0, 20), (20, 64))
     ]
-    if not _close(torch.cat(pieces), checked.merge(tensors, base)):
+    if not _close(torch.cat(pieces).view(16, 4), checked.merge(tensors, base)):
         return (
             "must give the same result in pieces, got another; declare is_elementwise=False, or "
             "take what it needs of whole tensors from an argument `measured`"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,32 +46,40 @@ class Draws:
         kept = np.empty(last - first, dtype=np.bool_)
         each = None
         if not isinstance(probability, float | int):
-            each = probability.reshape(-1).double().cpu().numpy()
+            each = probability.reshape(-1).cpu().numpy()
         for block in range(first // _BLOCK, -(-last // _BLOCK)):
             low, high = max(first, block * _BLOCK), min(last, (block + 1) * _BLOCK)
             own = probability if each is None else each[low - first : high - first]
-            kept[low - first : high - first] = self._decided(block, low, high, own)
+            self._decide(block, low, high, own, kept[low - first : high - first])
         bytes_of_1 = torch.from_numpy(kept.view(np.uint8))
         return bytes_of_1.to(like.device).to(like.dtype).view(like.shape)
 
-    def _decided(self, block: int, first: int, last: int, probability: Any) -> NDArray[np.bool_]:
-        """Return the mask of the entries from `first` to `last` of a block.
+    def _decide(
+        self, block: int, first: int, last: int, probability: Any, kept: NDArray[np.bool_]
+    ) -> None:
+        """Write the mask of the entries from `first` to `last` of a block to `kept`.
 
-        The 16 leading bits of a random number nearly always decide; further bits are drawn only
-        where they do not, for one entry in 65536.
+        The 8 leading bits of a random number nearly always decide; further bits are drawn only
+        where they do not, for one entry in 256.
         """
-        bits = np.random.SFC64([self.seed, block]).random_raw(_BLOCK // 4).view(np.uint16)
+        bits = np.random.SFC64([self.seed, block]).random_raw(_BLOCK // 8).view(np.uint8)
         leading = bits[first - block * _BLOCK : last - block * _BLOCK]
-        scaled = np.multiply(probability, 65536.0)
-        # An int is compared as 16 bits.
-        whole = scaled.astype(np.int32) if scaled.ndim else int(scaled)
-        decided: NDArray[np.bool_] = leading < whole
-        for entry in np.flatnonzero(leading == whole):
-            rest = (scaled - whole).flat[entry if scaled.ndim else 0]
-            decided[entry] = self._further(first + int(entry)) < rest
-        return decided
+        scaled = np.multiply(probability, 256)  # exact
+        whole = np.minimum(scaled, 255).astype(np.uint8)  # of probability 1, the rest is 1
+        np.less(leading, whole, out=kept)
+        undecided = np.flatnonzero(leading == whole)
+        rest = np.broadcast_to(scaled - whole, leading.shape)[undecided]
+        kept[undecided] = self._further(undecided + first) < rest
 
-    def _further(self, position: int) -> float:
-        """Return the further bits of an entry's random number, as a number in [0, 1)."""
-        digest = hashlib.blake2b(f"{self.seed} {position}".encode(), digest_size=8).digest()
-        return int.from_bytes(digest, "big") / 2**64
+    def _further(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the further bits of entries' random numbers, as numbers in [0, 1).
+
+        The generator is SplitMix64 (Steele et al. 2014, https://doi.org/10.1145/2660193.2660195),
+        whose n-th number is computed from n alone.
+        """
+        with np.errstate(over="ignore"):
+            mixed = positions.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+            mixed += np.uint64(self.seed)
+            mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)) / 2.0**53

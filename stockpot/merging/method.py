@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from stockpot.errors import InputError
 from stockpot.merging.lines import LINES, check_lines
-from stockpot.merging.per_model import is_per_model
+from stockpot.merging.per_model import check_per_model, is_per_model
 from stockpot.plugins import Option, check_options
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     # Same-named tensors of all models, float32 or wider -> one of their shape and dtype.
     MergeFunction = Callable[..., Tensor]
     MeasureFunction = Callable[[Runs, Sequence[Draws], Mapping[str, Any]], Any]
+    RowLength = Callable[[Sequence[int], Mapping[str, Any]], int | None]
 
 _LARGEST = 3.4e38  # in float32
 _NO_OPTIONS = {"draws", "measured", "name", "start"}
@@ -45,6 +46,9 @@ class Method:
         is_symmetric: whether the order of (tensor, coefficient) pairs has no effect.
         is_elementwise: whether an entry of the result depends only on that entry of the inputs
             and on `measured`, so that a big tensor can be merged in parts.
+        row_length: (shape, options) -> the number of entries of a row, for an elementwise method
+            whose result depends on the whole row of an entry; None where it does not. Parts then
+            are of whole rows, and the tensors that it gets have the shape (rows, row).
         is_sum: whether it is elementwise and a weighted sum, so that an entry that is not finite in
             any model is not finite in the result either; it also takes tensors of other
             floating-point dtypes, which it converts to float32 itself, one at a time.
@@ -60,6 +64,7 @@ class Method:
     num_models: tuple[int, int | None] = (1, None)
     is_symmetric: bool = True
     is_elementwise: bool = False
+    row_length: RowLength | None = None
     is_sum: bool = False
     measure: MeasureFunction | None = None
     check_names: Callable[[Collection[str], Mapping[str, Any]], None] | None = None
@@ -203,24 +208,9 @@ class Method:
         check_options(self.name, known, options)
         for name, value in options.items():
             if isinstance(value, list | tuple):
-                self._check_per_model(name, value, num_models)
+                check_per_model(self.name, name, value, num_models, self.per_model)
         check_lines(self.name, options)
         self._try(coefficients, options, has_base=has_base)
-
-    def _check_per_model(self, name: str, values: Sequence[Any], num_models: int) -> None:
-        if name not in self.per_model:
-            able = f"; only {self.per_model} may differ between models" if self.per_model else ""
-            raise InputError(
-                f"{self.name}: {name} must be one value for all models, got {[*values]}{able}"
-            )
-        if len(values) != num_models:
-            raise InputError(
-                f"{self.name}: {name} must be a number, or one per model ({num_models}), got "
-                f"{[*values]}"
-            )
-        for value in values:
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise InputError(f"{self.name}: {name} must be numbers, got {value!r}")
 
     def _try(
         self, coefficients: Sequence[float], options: Mapping[str, Any], *, has_base: bool
@@ -256,6 +246,7 @@ def method(
     num_models: tuple[int, int | None] = (1, None),
     is_symmetric: bool = True,
     is_elementwise: bool = False,
+    row_length: RowLength | None = None,
     is_sum: bool = False,
     measure: MeasureFunction | None = None,
     check_names: Callable[[Collection[str], Mapping[str, Any]], None] | None = None,
@@ -273,6 +264,7 @@ def method(
             num_models,
             is_symmetric,
             is_elementwise,
+            row_length,
             is_sum,
             measure,
             check_names,

@@ -128,6 +128,11 @@ class Recipe:
         """Whether big tensors can be merged in parts."""
         return self.metric is None and self.method_itself.is_elementwise
 
+    def row(self, shape: Sequence[int]) -> int | None:
+        """Return the number of entries of a row, if parts of tensors must be of whole rows."""
+        method = self.method_itself
+        return method.row_length and method.row_length(shape, {**method.options, **self.options})
+
     def merge(self, name: str, tensors: Sequence[Tensor], base: Tensor | None) -> Tensor:
         """Merge the tensors called `name`, in float32 or wider, by the method.
 

@@ -2,7 +2,7 @@
 
 A run in float32 fits into the cache of a core, and its temporaries reuse memory. Measurements are
 summed in the order of the runs, so that tensors in memory and in files give the same bits, for any
-number of threads.
+number of threads. For methods that treat rows, a run consists of whole rows.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Run:
-    """Consecutive entries of the tensors, flattened.
+    """Consecutive entries of the tensors, flattened; whole rows as matrices.
 
     Attributes:
         start: position of the first entry.
-        tensors: M tensors, one per model, float32 or float64.
+        tensors: M tensors, one per model, float32 or float64; (entries,), or (rows, row).
         base: the base's entries; None without a base.
     """
 
@@ -51,24 +51,28 @@ class Runs:
         size: the number of entries of each tensor.
         read: (first, last) -> the run of these entries; `last` is not included.
         spread: like the built-in `map`; may use threads, which does not change results.
+        row: the number of entries of a row, if runs are of whole rows.
     """
 
     num_models: int
     size: int
     read: Callable[[int, int], Run]
     spread: Callable[..., Iterator[Any]] = map
+    row: int | None = None
 
     @classmethod
-    def of(cls, tensors: Sequence[Tensor], base: Tensor | None = None) -> Runs:
+    def of(
+        cls, tensors: Sequence[Tensor], base: Tensor | None = None, row: int | None = None
+    ) -> Runs:
         """Return the runs of tensors in memory."""
         flat = [tensor.reshape(-1) for tensor in tensors]
         flat_base = None if base is None else base.reshape(-1)
 
         def read(first: int, last: int) -> Run:
-            cut_base = None if flat_base is None else flat_base[first:last]
-            return Run(first, [tensor[first:last] for tensor in flat], cut_base)
+            cut_base = None if flat_base is None else in_rows(flat_base[first:last], row)
+            return Run(first, [in_rows(tensor[first:last], row) for tensor in flat], cut_base)
 
-        return cls(len(flat), flat[0].numel(), read)
+        return cls(len(flat), flat[0].numel(), read, row=row)
 
     def map(self, function: Callable[[Run], T]) -> Iterator[T]:
         """Apply a function to all runs; yield the results in order."""
@@ -77,16 +81,28 @@ class Runs:
     @property
     def bounds(self) -> list[tuple[int, int]]:
         """The first and the last entry (exclusive) of each run."""
-        return run_bounds(0, self.size)
+        return run_bounds(0, self.size, self.row)
 
 
-def run_bounds(first: int, last: int) -> list[tuple[int, int]]:
+def in_rows(entries: Tensor, row: int | None) -> Tensor:
+    """Return flattened entries of whole rows as a matrix; unchanged for entries of no row."""
+    return entries if row is None else entries.view(-1, row)
+
+
+def run_size(row: int | None) -> int:
+    """Return the number of entries of a run: of as many whole rows as fit, but at least one."""
+    row = row or 1
+    return max(1, MOST_ENTRIES // row) * row
+
+
+def run_bounds(first: int, last: int, row: int | None = None) -> list[tuple[int, int]]:
     """Split the entries from `first`, itself a bound, to `last` (exclusive) into runs."""
-    return [(start, min(start + MOST_ENTRIES, last)) for start in range(first, last, MOST_ENTRIES)]
+    size = run_size(row)
+    return [(start, min(start + size, last)) for start in range(first, last, size)]
 
 
-def runs_with(first: int, last: int, size: int) -> list[tuple[int, int]]:
+def runs_with(first: int, last: int, size: int, row: int | None = None) -> list[tuple[int, int]]:
     """Return the runs of a tensor of `size` entries that have any of the entries [first, last)."""
-    start = first // MOST_ENTRIES * MOST_ENTRIES
-    end = -(-last // MOST_ENTRIES) * MOST_ENTRIES
-    return run_bounds(start, min(end, size))
+    step = run_size(row)
+    start, end = first // step * step, -(-last // step) * step
+    return run_bounds(start, min(end, size), row)

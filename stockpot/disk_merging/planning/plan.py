@@ -51,6 +51,11 @@ class TensorPlan(TensorInputs):
         return self.inputs[0].stored.num_elements
 
     @property
+    def row(self) -> int | None:
+        """The number of entries of a row, if parts of the tensor must be of whole rows."""
+        return self.recipe.row(self.inputs[0].stored.shape)
+
+    @property
     def num_input_bytes(self) -> int:
         """The number of bytes that are read for it."""
         return sum(origin.stored.num_bytes for origin in self.origins)

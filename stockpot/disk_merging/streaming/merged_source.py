@@ -182,7 +182,7 @@ class MergedSource(Source):
             whole = self._computed.get(plan.name, lambda: _whole(plan))
             return cast("Tensor", whole[first:last])
         runs = []
-        for start, end in runs_with(first, last, plan.num_elements):
+        for start, end in runs_with(first, last, plan.num_elements, plan.row):
             run = self._run(plan, start, end, is_kept=start < first or last < end)
             runs.append(run[max(first - start, 0) : last - start])
         return torch.cat(runs) if len(runs) > 1 else runs[0]

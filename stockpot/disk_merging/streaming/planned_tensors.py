@@ -17,7 +17,7 @@ from torch import Tensor
 from stockpot.disk_merging.planning.plan import TensorPlan
 from stockpot.errors import InputError
 from stockpot.merging.masks import check_agreement
-from stockpot.merging.runs import MOST_ENTRIES, Run, Runs
+from stockpot.merging.runs import Run, Runs, in_rows, run_size
 from stockpot.merging.tensor_rules import merge_running_vars, merge_tensor
 
 _ALONE = 2**22  # larger tensors are merged one at a time, by torch's threads
@@ -61,9 +61,14 @@ def is_elementwise(plan: TensorPlan) -> bool:
     return plan.recipe.is_elementwise and plan.is_weight
 
 
+def measures_masks(plan: TensorPlan) -> bool:
+    """Whether what is measured of a tensor grows with it: the masks of a random method by rows."""
+    return is_elementwise(plan) and plan.row is not None and plan.recipe.method_itself.is_random
+
+
 def runs_of(plan: TensorPlan, spread: Any = map) -> Runs:
     """Return the entries of a tensor in all models, read run by run; `spread` is as in `Runs`."""
-    return Runs(len(plan.inputs), plan.num_elements, partial(_run, plan), spread)
+    return Runs(len(plan.inputs), plan.num_elements, partial(_run, plan), spread, plan.row)
 
 
 def read_run(plan: TensorPlan, first: int, last: int) -> list[Tensor]:
@@ -171,7 +176,7 @@ def check_finite(plan: TensorPlan) -> None:
 def _check_run(plan: TensorPlan, run: Run) -> None:
     """Check a run that was read: a method might drop values that are not finite."""
     # A few zeros of a short last run are no mask.
-    if _may_be_pruned(plan) and (run.start == 0 or len(run.tensors[0]) == MOST_ENTRIES):
+    if _may_be_pruned(plan) and (run.start == 0 or run.tensors[0].numel() == run_size(plan.row)):
         check_agreement(plan.name, run.tensors, run.base, plan.recipe.masks)
     if plan.recipe.method_itself.is_sum and plan.recipe.masks in (None, "none"):
         return  # they are seen in the result
@@ -202,6 +207,7 @@ def _read_run(plan: TensorPlan, first: int, last: int) -> list[Tensor]:
 
 
 def _run_of(plan: TensorPlan, first: int, entries: Sequence[Tensor]) -> Run:
+    entries = [in_rows(each, plan.row) for each in entries]
     if plan.base is None:
         return Run(first, entries, None)
     *models, base = entries

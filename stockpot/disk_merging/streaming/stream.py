@@ -26,6 +26,7 @@ from stockpot.disk_merging.streaming.planned_tensors import (
     extra_rows,
     is_elementwise,
     is_large,
+    measures_masks,
     merge_run,
     merge_whole,
     read_run,
@@ -33,11 +34,12 @@ from stockpot.disk_merging.streaming.planned_tensors import (
     runs_of,
     torch_threads,
 )
-from stockpot.merging.runs import run_bounds
+from stockpot.merging.runs import run_bounds, run_size
 from stockpot.merging.whole_model import measure_models
 from stockpot.storage.weights.output import ShardedOutput, ShardWriter
 
 _PIECE = 2**21  # elements of a big tensor that one thread merges: several whole runs
+_BATCH = 2**25  # elements of tensors whose measurements, if they are large, are held at once
 
 OnBytes = Callable[[int], None]
 T = TypeVar("T")
@@ -166,7 +168,7 @@ def _merge_shard(tensors: Sequence[_Targets], num_threads: int, on_bytes: OnByte
     ]
     together = [targets for targets in tensors if targets not in whole and targets not in apart]
     with spreading(num_threads) as (pool, spread):
-        for group in (*([targets] for targets in apart), together):
+        for group in (*([targets] for targets in apart), *_batches(together)):
             # Measure all before merging any, so that no thread waits for another.
             big = [targets for targets in group if _is_big(targets[0].plan)]
             measured = {targets[0].plan.name: _measured(targets, spread) for targets in big}
@@ -181,6 +183,18 @@ def _merge_shard(tensors: Sequence[_Targets], num_threads: int, on_bytes: OnByte
     for target in tensors[0] if tensors else ():
         changes = total(target.changes)  # of all tensors of the output's shard
         target.writer.facts.update({path: c.as_list() for path, c in changes.items()})
+
+
+def _batches(tensors: Sequence[_Targets]) -> Iterator[list[_Targets]]:
+    """Split the tensors of a shard where the measurements of all would take too much memory."""
+    batch: list[_Targets] = []
+    for targets in tensors:
+        batch.append(targets)
+        held = (one for one in batch if measures_masks(one[0].plan))
+        if sum(one[0].plan.num_elements for one in held) > _BATCH:
+            yield batch
+            batch = []
+    yield batch
 
 
 def _measured(targets: _Targets, spread: Any = map) -> list[Any]:
@@ -226,8 +240,10 @@ def _pieces(targets: _Targets, measured: Sequence[Any]) -> Iterator[tuple[Callab
     if not _is_big(plan):
         yield partial(_merge_whole, targets), plan.num_input_bytes
         return
-    for first in range(0, plan.num_elements, _PIECE):
-        last = min(first + _PIECE, plan.num_elements)
+    size = run_size(plan.row)
+    step = max(1, _PIECE // size) * size
+    for first in range(0, plan.num_elements, step):
+        last = min(first + step, plan.num_elements)
         before, after = (plan.num_input_bytes * n // plan.num_elements for n in (first, last))
         yield partial(_merge_runs, targets, measured, first, last), after - before
 
@@ -244,7 +260,7 @@ def _merge_whole(targets: _Targets) -> None:
 
 def _merge_runs(targets: _Targets, measured: Sequence[Any], first: int, last: int) -> None:
     """Merge the elements [first, last) of flattened tensors, one run at a time."""
-    for run in run_bounds(first, last):
+    for run in run_bounds(first, last, targets[0].plan.row):
         # In a function, so that a run's memory is freed before the next one is read.
         _merge_run(targets, measured, *run)
 

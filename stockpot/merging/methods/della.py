@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from stockpot.merging.draws import Draws
 from stockpot.merging.method import method
+from stockpot.merging.methods.measured_masks import MeasuredMask, apply_masks, measure_mask
 from stockpot.merging.methods.task_vectors import (
     Rescale,
     check_choice,
@@ -20,9 +23,30 @@ from stockpot.merging.methods.task_vectors import (
     sum_weighted,
 )
 from stockpot.merging.per_model import PerModel, each
+from stockpot.merging.runs import Run, Runs
 
 
-@method("della")
+def last_axis(shape: Sequence[int], _options: Mapping[str, Any]) -> int:
+    """Return the number of entries of a row: the last dimension."""
+    return shape[-1] if shape else 1
+
+
+def measure_masks(
+    runs: Runs, draws: Sequence[Draws], options: Mapping[str, Any]
+) -> list[MeasuredMask] | None:
+    """Draw the mask of each task vector, with the factor of `l1`; None for other `rescale`.
+
+    Masks are kept, an eighth of a byte per entry and model, since sorting all rows again would take
+    as long as all else.
+    """
+    if options["rescale"] != "l1":
+        return None
+    densities = each(options["density"], runs.num_models)
+    epsilons = each(options["epsilon"], runs.num_models)
+    return _drawn(runs, draws, list(zip(densities, epsilons, strict=True)))
+
+
+@method("della", is_elementwise=True, row_length=last_axis, measure=measure_masks)
 def della(
     tensors: Sequence[Tensor],
     base: Tensor,
@@ -34,6 +58,8 @@ def della(
     scale: float = 1.0,
     normalize: bool = True,
     draws: Sequence[Draws],
+    measured: Sequence[MeasuredMask] | None = None,
+    start: int = 0,
 ) -> Tensor:
     """Drop smaller entries with higher probability, and average those that agree in sign.
 
@@ -50,6 +76,8 @@ def della(
         scale: finite factor on the merged task vector (the paper's lambda).
         normalize: whether agreeing entries are averaged (the paper) or summed.
         draws: random numbers, M.
+        measured: the masks of `l1`, where the tensors are parts of larger ones.
+        start: position of the part's first entry.
 
     Returns:
         The merged tensor; shape and dtype of the inputs. Equal to the base where all entries are
@@ -65,11 +93,15 @@ def della(
     check_choice("della", "rescale", rescale, Rescale)
     check_scale("della", scale)
     ranges = _checked_ranges("della", density, epsilon, len(tensors))
-    dropped = _dropped(tensors, base, draws, ranges, rescale)
+    if rescale == "l1":
+        masks = measured or _masks(tensors, base, draws, ranges)
+        dropped = apply_masks(masks, tensors, base, start)
+    else:
+        dropped = _dropped(tensors, base, draws, ranges, rescale)
     return base + scale * merge_agreeing(dropped, coefficients, normalize=normalize)
 
 
-@method("della_linear")
+@method("della_linear", is_elementwise=True, row_length=last_axis, measure=measure_masks)
 def della_linear(
     tensors: Sequence[Tensor],
     base: Tensor,
@@ -81,6 +113,8 @@ def della_linear(
     scale: float = 1.0,
     normalize: bool = False,
     draws: Sequence[Draws],
+    measured: Sequence[MeasuredMask] | None = None,
+    start: int = 0,
 ) -> Tensor:
     """Drop smaller entries of task vectors with higher probability, and add the sum to the base.
 
@@ -95,6 +129,8 @@ def della_linear(
         scale: finite factor on the sum (the paper's lambda).
         normalize: whether coefficients are divided by their sum.
         draws: random numbers, M.
+        measured: the masks of `l1`, where the tensors are parts of larger ones.
+        start: position of the part's first entry.
 
     Returns:
         The merged tensor; shape and dtype of the inputs. Epsilon 0 is `dare_linear`.
@@ -108,7 +144,11 @@ def della_linear(
     check_choice("della_linear", "rescale", rescale, Rescale)
     check_scale("della_linear", scale)
     ranges = _checked_ranges("della_linear", density, epsilon, len(tensors))
-    dropped = _dropped(tensors, base, draws, ranges, rescale)
+    if rescale == "l1":
+        masks = measured or _masks(tensors, base, draws, ranges)
+        dropped = apply_masks(masks, tensors, base, start)
+    else:
+        dropped = _dropped(tensors, base, draws, ranges, rescale)
     if normalize:
         coefficients = normalized("della_linear", coefficients)
     return base + scale * sum_weighted(dropped, coefficients)
@@ -128,6 +168,30 @@ def _checked_ranges(
                 f"(0, 1), got {distance} with density {own}"
             )
     return ranges
+
+
+def _masks(
+    tensors: Sequence[Tensor],
+    base: Tensor,
+    draws: Sequence[Draws],
+    ranges: Sequence[tuple[float, float]],
+) -> list[MeasuredMask]:
+    """Draw the masks of whole tensors."""
+    runs = Runs.of(tensors, base, last_axis(base.shape, {}))
+    return _drawn(runs, draws, ranges)
+
+
+def _drawn(
+    runs: Runs, draws: Sequence[Draws], ranges: Sequence[tuple[float, float]]
+) -> list[MeasuredMask]:
+    def masked(run: Run, model: int) -> tuple[Tensor, Tensor]:
+        vector, (density, epsilon) = run.vectors[model], ranges[model]
+        if density in (0, 1):
+            return vector, torch.full_like(vector, density)
+        probabilities = keep_probabilities(vector, density, epsilon)
+        return vector, draws[model].at(run.start).kept(probabilities, vector)
+
+    return measure_mask(runs, masked)
 
 
 def _dropped(

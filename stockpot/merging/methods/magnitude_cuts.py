@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +14,8 @@ from torch.nn.functional import hardshrink
 
 from stockpot.merging.runs import Run, Runs
 
-B = TypeVar("B", Tensor, NDArray[Any])
-
-_BINS = 2**15  # by the leading 16 bits of magnitudes, whose sign bit is 0
+_DIGIT = 16  # bits that one pass over the entries finds
+_BINS = 2 ** (_DIGIT - 1)  # by the leading bits of magnitudes, whose sign bit is 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,85 +57,151 @@ def keep_largest(task_vector: Tensor, cut: Cut, start: int = 0) -> Tensor:
     return kept
 
 
-def find_cuts(runs: Runs, counts: Sequence[Sequence[int]]) -> list[list[Cut]]:
+Counts = Sequence[Sequence[int]]
+"""For each model, numbers of its largest entries."""
+
+
+def find_cuts(runs: Runs, counts: Counts | Callable[[Sequence[int]], Counts]) -> list[list[Cut]]:
     """Find the lower bound of the largest entries of each task vector.
 
-    The bits of floats >= 0, read as integers, are ordered as the floats: a histogram of the leading
-    bits tells which bin the bound is in, and only its entries are read again.
+    The bits of floats >= 0, read as integers, are ordered as the floats. A histogram of their
+    leading 16 bits tells those of the bound; one of the next 16 bits, over the entries that share
+    them, the next. Memory does not depend on the size, whatever the values are.
 
     Args:
         runs: M models, with or without a base.
         counts: for each model, numbers of largest entries; of equal ones, the first in flat order.
-            Zeros are not included, even if there are fewer other entries.
+            Zeros are not included, even if there are fewer other entries. Or a function that
+            returns them for the numbers of entries, M, that are not 0.
 
     Returns:
         A cut per count, for each model.
     """
-    totals = _histograms(runs).flip(1).cumsum(1)  # (M, bins), cumulative from the largest
-    cuts: list[list[Cut]] = [[] for _ in range(runs.num_models)]
-    asked = [(model, count) for model, own in enumerate(counts) for count in own]
-    bins = [_bin_of(totals[model], count) for model, count in asked]
-    found = list(
-        runs.map(
-            # A copy after the temporaries are freed: a result that is allocated between them
-            # would fragment the heap by some MB per run.
-            lambda run: [
-                _bits_in(run.vectors[model], chosen).copy()
-                for (model, _), chosen in zip(asked, bins, strict=True)
-            ]
-        )
-    )
-    for number, (model, count) in enumerate(asked):
-        above = int(totals[model, _BINS - 2 - bins[number]]) if bins[number] < _BINS - 1 else 0
-        bits_per_run = [bits[number] for bits in found]
-        cuts[model].append(_cut(runs, model, bits_per_run, count - above))
-    return cuts
+    histograms, nonzero, width = _leading_histograms(runs)
+    counts = counts(nonzero) if callable(counts) else counts
+    searches = [[_Search(model, n, width) for n in own] for model, own in enumerate(counts)]
+    begun = [one for own in searches for one in own if 0 < one.count <= nonzero[one.model]]
+    for one in begun:
+        one.narrow(histograms[one.model])
+    while begun and begun[0].known < width:
+        _narrow(runs, begun)
+    _find_last(runs, [one for one in begun if one.count < one.num_equal])
+    return [[one.cut for one in own] for own in searches]
 
 
-def _histograms(runs: Runs) -> Tensor:
-    def of_run(run: Run) -> Tensor:
-        return torch.stack([_leading(_bits(v)).bincount(minlength=_BINS) for v in run.vectors])
+@dataclass(slots=True)
+class _Search:
+    """The search for the bits of the `count`-th largest magnitude of a model.
 
-    none = torch.zeros(runs.num_models, _BINS, dtype=torch.int64)
-    return sum((histogram.cpu() for histogram in runs.map(of_run)), none)
+    Attributes:
+        model: its position.
+        count: the number of largest entries; of those with the prefix, once that is known.
+        width: the number of bits of a magnitude.
+        prefix: the leading bits that are known.
+        known: their number.
+        num_equal: the number of entries with the prefix.
+        last: as in `Cut`.
+    """
+
+    model: int
+    count: int
+    width: int
+    prefix: int = 0
+    known: int = 0
+    num_equal: int = 0
+    last: int = -1
+
+    def digits(self, bits: NDArray[Any]) -> NDArray[np.uint16]:
+        """Return the next bits of the entries that share the prefix."""
+        held = bits[bits >> (self.width - self.known) == self.prefix]
+        return (held >> (self.width - self.known - _DIGIT)).astype(np.uint16)
+
+    def narrow(self, histogram: NDArray[np.int64]) -> None:
+        """Extend the prefix, by the histogram of the next bits of the entries that share it."""
+        from_largest = histogram[::-1].cumsum()
+        place = int(np.searchsorted(from_largest, self.count))
+        self.num_equal = int(histogram[::-1][place])
+        self.count -= int(from_largest[place]) - self.num_equal
+        self.prefix = self.prefix << _DIGIT | len(histogram) - 1 - place
+        self.known += _DIGIT
+
+    @property
+    def cut(self) -> Cut:
+        """The bound, once the search has ended."""
+        if not self.known:  # none are asked for, or at least all that are not 0
+            return Cut(torch.inf if self.count <= 0 else 0.0)
+        if self.last < 0:  # all equal ones are kept
+            return Cut(_float_of(self.prefix - 1, self.width))
+        return Cut(_float_of(self.prefix, self.width), self.last)
 
 
-def _bin_of(totals: Tensor, count: int) -> int:
-    """Return the bin of the `count`-th largest entry."""
-    return _BINS - 1 - min(_BINS - 1, int(torch.searchsorted(totals, count)))
+def _leading_histograms(runs: Runs) -> tuple[NDArray[np.int64], list[int], int]:
+    """Return the numbers of entries of each model by their leading bits, (M, bins).
+
+    Also the numbers of entries that are not 0, and the number of bits of one.
+    """
+
+    def of_run(run: Run) -> list[tuple[NDArray[Any], int, int]]:
+        found = []
+        for bits in map(_bits, run.vectors):
+            leading = (bits >> (8 * bits.itemsize - _DIGIT)).bincount(minlength=_BINS)
+            number = int(np.count_nonzero(bits.cpu().numpy()))
+            found.append((leading.cpu().numpy(), number, 8 * bits.itemsize))
+        return found
+
+    total = np.zeros((runs.num_models, _BINS), np.int64)
+    nonzero, width = [0] * runs.num_models, 0
+    for found in runs.map(of_run):
+        for model, (leading, number, own_width) in enumerate(found):
+            total[model] += leading
+            nonzero[model] += number
+            width = own_width
+    return total, nonzero, width
+
+
+def _narrow(runs: Runs, searches: Sequence[_Search]) -> None:
+    """Extend the prefixes by one digit, in one pass over all entries."""
+
+    def of_run(run: Run) -> list[NDArray[np.uint16]]:
+        bits = _bits_of_models(run, searches)
+        return [one.digits(bits[one.model]) for one in searches]
+
+    totals = np.zeros((len(searches), 2**_DIGIT), np.int64)
+    for found in runs.map(of_run):
+        totals += [np.bincount(digits, minlength=2**_DIGIT) for digits in found]
+    for one, total in zip(searches, totals, strict=True):
+        one.narrow(total)
+
+
+def _find_last(runs: Runs, searches: Sequence[_Search]) -> None:
+    """Find the position of the last entry that is kept, where not all equal ones are."""
+    if not searches:
+        return
+
+    def numbers(run: Run) -> list[int]:
+        bits = _bits_of_models(run, searches)
+        return [int(np.count_nonzero(bits[one.model] == one.prefix)) for one in searches]
+
+    for one, of_runs in zip(searches, zip(*runs.map(numbers), strict=True), strict=True):
+        until = np.cumsum(of_runs)
+        place = int(np.searchsorted(until, one.count))
+        run = runs.read(*runs.bounds[place])
+        # By bits, since NaN equals nothing; such a value is refused when its run is merged.
+        equal = np.flatnonzero(_bits(run.vectors[one.model]).cpu().numpy() == one.prefix)
+        one.last = run.start + int(equal[one.count - 1 - (int(until[place]) - of_runs[place])])
+
+
+def _bits_of_models(run: Run, searches: Sequence[_Search]) -> dict[int, NDArray[Any]]:
+    """Return the bits of the models that are searched; numpy selects several times as fast."""
+    return {m: _bits(run.vectors[m]).cpu().numpy() for m in {one.model for one in searches}}
 
 
 def _bits(values: Tensor) -> Tensor:
     return values.abs().view({4: torch.int32, 8: torch.int64}[values.itemsize])
 
 
-def _leading(bits: B) -> B:
-    return bits >> (8 * bits.itemsize - 16)
-
-
-def _bits_in(values: Tensor, chosen: int) -> NDArray[Any]:
-    """Return the bits of the entries in a bin, without zeros."""
-    bits = _bits(values).cpu().numpy()  # boolean indexing takes a fifth of torch's time
-    held: NDArray[Any] = bits[_leading(bits) == chosen]
-    return held if chosen else held[held > 0]
-
-
-def _cut(runs: Runs, model: int, bits_per_run: Sequence[NDArray[Any]], count: int) -> Cut:
-    """Return the cut below the `count` largest of the entries whose bits are given, run by run."""
-    if count <= 0:
-        return Cut(torch.inf)
-    if count > sum(len(bits) for bits in bits_per_run):
-        return Cut(0.0)  # all entries that are not 0
-    bits = torch.from_numpy(np.concatenate(bits_per_run))
-    smallest = bits.topk(count, sorted=False).values.amin()
-    magnitude = float(smallest.view({4: torch.float32, 8: torch.float64}[bits.itemsize]))
-    equal_ones = count - int((bits > smallest).count_nonzero())
-    for bounds, own in zip(runs.bounds, bits_per_run, strict=True):
-        in_run = int(np.count_nonzero(own == int(smallest)))
-        if equal_ones <= in_run:
-            run = runs.read(*bounds)
-            # By bits, since NaN equals nothing; such a value is refused when its run is merged.
-            positions = (_bits(run.vectors[model]) == smallest).nonzero()
-            return Cut(magnitude, run.start + int(positions[equal_ones - 1]))
-        equal_ones -= in_run
-    raise AssertionError("the smallest of the largest entries is one of them")
+def _float_of(bits: int, width: int) -> float:
+    """Return the float >= 0 with these bits."""
+    if width == 32:
+        return float(np.array(bits, np.int32).view(np.float32))
+    return float(np.array(bits, np.int64).view(np.float64))

@@ -2,18 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from stockpot.merging.draws import Draws
 from stockpot.merging.method import method
-from stockpot.merging.methods.magnitude_cuts import find_cuts, keep_largest, num_kept
-from stockpot.merging.runs import Runs
+from stockpot.merging.methods.magnitude_cuts import Cut, find_cuts, keep_largest, num_kept
+from stockpot.merging.runs import Run, Runs
 
 
-@method("sce")
-def sce(tensors: Sequence[Tensor], base: Tensor, *, select_topk: float = 1.0) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What is measured of whole tensors.
+
+    Attributes:
+        cut: the lower bound of the variances that are selected; None if all entries are.
+        weights: of the models, M, up to a common factor; the largest is 1. All 0 if no selected
+            entry differs from the base.
+    """
+
+    cut: Cut | None
+    weights: Sequence[float]
+
+
+def measure_selection(runs: Runs, _draws: Sequence[Draws], options: Mapping[str, Any]) -> Selection:
+    """Find the entries of largest variance, then the sums of squares of the models there."""
+    share = options["select_topk"]
+    cut = None if share == 1 else _find_cut(runs, share)
+
+    def squares(run: Run) -> list[float]:
+        selected = _selected(run.vectors, cut, run.start)
+        kept = run.vectors if selected is None else [v * selected for v in run.vectors]
+        return [float(torch.linalg.vector_norm(v, dtype=torch.float64)) ** 2 for v in kept]
+
+    sums = [sum(of_model) for of_model in zip(*runs.map(squares), strict=True)]
+    largest = max(sums, default=0.0)
+    return Selection(cut, [one / largest if largest else 0.0 for one in sums])
+
+
+@method("sce", is_elementwise=True, measure=measure_selection)
+def sce(
+    tensors: Sequence[Tensor],
+    base: Tensor,
+    *,
+    select_topk: float = 1.0,
+    measured: Selection | None = None,
+    start: int = 0,
+) -> Tensor:
     """Average task vectors by their energy, in entries where models differ and agree in sign.
 
     Args:
@@ -22,6 +61,8 @@ def sce(tensors: Sequence[Tensor], base: Tensor, *, select_topk: float = 1.0) ->
         select_topk: fraction of the entries with variance over models that is selected, those of
             largest variance, in [0, 1]; 1 selects all entries, also those without variance, and 0
             none, which gives the base.
+        measured: the selection in the whole tensors, where the tensors are parts of larger ones.
+        start: position of the part's first entry.
 
     Returns:
         The merged tensor; shape and dtype of the inputs. With `select_topk` below 1, equal
@@ -37,37 +78,50 @@ def sce(tensors: Sequence[Tensor], base: Tensor, *, select_topk: float = 1.0) ->
     """
     if not 0 <= select_topk <= 1:
         raise ValueError(f"sce: select_topk must be in [0, 1], got {select_topk}")
-    selected = _select(tensors, base, select_topk)
-    sizes, votes = [], torch.zeros_like(base)
-    for tensor in tensors:
-        task_vector = (tensor - base).where(selected, 0)
-        votes += task_vector
-        sizes.append(float(torch.linalg.vector_norm(task_vector, dtype=torch.float64)))
-    largest = max(sizes)
-    if largest == 0:
+    options = {"select_topk": select_topk}
+    found = measured or measure_selection(Runs.of(tensors, base), [], options)
+    if not any(found.weights):
         return base.clone()
+    task_vectors = [tensor - base for tensor in tensors]
+    elected = task_vectors[0].clone()
+    for task_vector in task_vectors[1:]:
+        elected += task_vector
+    elected.sign_()
+    selected = _selected(task_vectors, found.cut, start)
+    if selected is not None:
+        elected *= selected
 
     merged, total = torch.zeros_like(base), torch.zeros_like(base)
-    for tensor, size in zip(tensors, sizes, strict=True):
-        weight = (size / largest) ** 2  # up to a factor that cancels with the total below
-        task_vector = tensor - base
-        agrees = task_vector.sign() == votes.sign()  # votes are 0 where nothing is selected
-        merged += (task_vector * weight).where(agrees, 0)
-        total += agrees.to(base.dtype) * weight
-    return base + merged / total.where(total > 0, 1)
+    for task_vector, weight in zip(task_vectors, found.weights, strict=True):
+        agreeing = task_vector.mul_(elected).clamp_(min=0)  # magnitudes; 0 for the others
+        merged.add_(agreeing * weight)
+        total.add_(agreeing.sign_(), alpha=weight)
+    return base + merged.mul_(elected).div_(total.add_(total == 0))
 
 
-def _select(tensors: Sequence[Tensor], base: Tensor, share: float) -> Tensor:
-    """Return the mask of the fraction of entries with the largest variance over the models."""
-    if share == 1:
-        return torch.ones_like(base, dtype=torch.bool)
-    mean, variance = torch.zeros_like(base), torch.zeros_like(base)  # up to the factor M
-    for count, tensor in enumerate(tensors, start=1):
-        task_vector = tensor - base
+def _find_cut(runs: Runs, share: float) -> Cut:
+    """Return the lower bound of the fraction of varying entries with the largest variance."""
+
+    def variances(first: int, last: int) -> Run:
+        return Run(first, [_variance(runs.read(first, last).vectors)], None)
+
+    of_variance = Runs(1, runs.size, variances, runs.spread)
+    ((cut,),) = find_cuts(of_variance, lambda varying: [[num_kept(varying[0], share)]])
+    return cut
+
+
+def _selected(task_vectors: Sequence[Tensor], cut: Cut | None, start: int) -> Tensor | None:
+    """Return 1 for each selected entry and 0 for the others; None if all are selected."""
+    return None if cut is None else keep_largest(_variance(task_vectors), cut, start).sign_()
+
+
+def _variance(task_vectors: Sequence[Tensor]) -> Tensor:
+    """Return the variance of each entry over the models, up to the factor M."""
+    mean, variance = task_vectors[0].clone(), torch.zeros_like(task_vectors[0])
+    other = torch.empty_like(mean)  # one for all models: new memory takes longer
+    for count, task_vector in enumerate(task_vectors[1:], start=2):
         step = task_vector - mean
-        mean += step / count
-        variance += step * (task_vector - mean)  # Welford: exactly 0 for equal models
-    variance.clamp_(min=0)
-    num_varying = int(variance.count_nonzero())
-    ((cut,),) = find_cuts(Runs.of([variance]), [[num_kept(num_varying, share)]])
-    return keep_largest(variance, cut) > 0
+        mean += torch.div(step, count, out=other)
+        variance += step.mul_(torch.sub(task_vector, mean, out=other))
+        # Welford's algorithm: exactly 0 for equal models
+    return variance.clamp_(min=0)

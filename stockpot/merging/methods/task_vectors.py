@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -132,10 +133,13 @@ def _order(rows: Tensor) -> Tensor:
         return rows.abs().argsort(dim=-1, stable=True)
     # The bits of floats >= 0 are ordered as the floats, and positions break ties; sorting 64-bit
     # integers takes less than half the time of a stable argsort of floats.
-    bits = rows.abs().view(torch.int32).long() << 32
-    keys = (bits | torch.arange(rows.shape[-1], device=rows.device)).cpu().numpy()
+    bits = rows.contiguous().cpu().numpy().view(np.int32) & 0x7FFFFFFF  # without the sign
+    keys = bits.astype(np.int64)
+    keys <<= 32
+    keys |= np.arange(rows.shape[-1])
     keys.sort(axis=-1)
-    return (torch.from_numpy(keys) & (2**32 - 1)).to(rows.device)
+    keys &= 0xFFFFFFFF
+    return torch.from_numpy(keys).to(rows.device)
 
 
 def drop_and_rescale(
@@ -143,7 +147,7 @@ def drop_and_rescale(
     keep_probability: float | Tensor,
     draws: Draws,
     rescale: Rescale,
-    l1_ratio: float | None = None,
+    ratio: float | None = None,
 ) -> Tensor:
     """Drop random entries, and rescale the others.
 
@@ -154,7 +158,7 @@ def drop_and_rescale(
         draws: one random number per entry.
         rescale: `inverse` divides by the probability, which preserves the expectation; `l1`
             preserves the sum of magnitudes; `none` leaves them unchanged.
-        l1_ratio: the factor of `l1`; None if `task_vector` is a whole one, to compute it.
+        ratio: the factor of `l1`; None if `task_vector` is a whole one, to compute it.
 
     Returns:
         A tensor of the task vector's shape and dtype.
@@ -165,7 +169,7 @@ def drop_and_rescale(
     if rescale == "inverse":
         return kept.div_(keep_probability)
     if rescale == "l1":
-        return kept.mul_(l1_ratio or _ratio(_l1_norm(task_vector), _l1_norm(kept)))
+        return kept.mul_(ratio or l1_ratio(l1_norm(task_vector), l1_norm(kept)))
     return kept
 
 
@@ -189,16 +193,17 @@ def measure_l1(
 
     def norms(run: Run) -> Tensor:
         pairs = [
-            (_l1_norm(vector), _l1_norm(drop(vector, density, own.at(run.start))))
+            (l1_norm(vector), l1_norm(drop(vector, density, own.at(run.start))))
             for vector, density, own in zip(run.vectors, densities, draws, strict=True)
         ]
         return torch.tensor(pairs, dtype=torch.float64)
 
     total = sum(runs.map(norms), torch.zeros(runs.num_models, 2, dtype=torch.float64))
-    return [_ratio(before, after) for before, after in total.tolist()]
+    return [l1_ratio(before, after) for before, after in total.tolist()]
 
 
-def _ratio(before: float, after: float) -> float:
+def l1_ratio(before: float, after: float) -> float:
+    """Return the factor that restores a sum of magnitudes; 1 if nothing is left to rescale."""
     return before / after if after > 0 else 1.0
 
 
@@ -241,5 +246,6 @@ def merge_agreeing(
     return merged.div_(shares) if normalize else merged
 
 
-def _l1_norm(tensor: Tensor) -> float:
+def l1_norm(tensor: Tensor) -> float:
+    """Return the sum of magnitudes."""
     return float(tensor.abs().sum())  # pairwise summation: float32 is enough

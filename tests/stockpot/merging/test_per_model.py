@@ -87,17 +87,21 @@ def test_values_belong_to_their_models(method: Method) -> None:
     torch.testing.assert_close(_merge(method, turned, order), merged)
 
 
+@pytest.mark.parametrize("rescale", ["inverse", "l1"])
 @pytest.mark.parametrize("method", ELEMENTWISE, ids=[method.name for method in ELEMENTWISE])
-def test_parts_of_a_tensor_are_merged_as_the_whole(method: Method) -> None:
-    options = {"density": (0.9, 0.5, 0.0)}
+def test_parts_of_a_tensor_are_merged_as_the_whole(method: Method, rescale: str) -> None:
+    options: dict[str, Any] = {"density": (0.8, 0.5, 0.0)}
+    if "rescale" in method.options:
+        options["rescale"] = rescale
     *tensors, base = _tensors()
     draws = [Draws(number) for number in range(3)]
-    runs = Runs.of(tensors, base)
+    row = Recipe(method.name, (1.0,) * 3, options).row(base.shape)
+    runs = Runs.of(tensors, base, row)
 
     measured = method.measured(runs, draws, options)
     parts = [
         method.merge_run(runs.read(*bounds), COEFFICIENTS, draws, measured, options)
-        for bounds in ((0, 50), (50, 120))
+        for bounds in ((0, 40), (40, 120))
     ]
 
     assert torch.equal(torch.cat(parts).view_as(base), _merge(method, options))

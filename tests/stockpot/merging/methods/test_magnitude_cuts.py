@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import pytest
 import torch
@@ -139,7 +140,33 @@ def test_each_model_has_cuts_of_its_own_task_vector() -> None:
 
     cuts = find_cuts(Runs.of([first, second], base), [[1, 2], [1, 2]])
 
-    assert cuts == [[Cut(3.0, 1), Cut(1.0, 0)], [Cut(3.0, 3), Cut(1.0, 2)]]
+    kept = [
+        [keep_largest(tensor - base, cut).tolist() for cut in own]
+        for tensor, own in zip((first, second), cuts, strict=True)
+    ]
+    assert kept == [[[0, 3, 0, 0], [1, 3, 0, 0]], [[0, 0, 0, -3], [0, 0, -1, -3]]]
+
+
+def test_counts_may_depend_on_the_number_of_entries_that_are_not_0() -> None:
+    values = torch.tensor([0.0, 3.0, 1.0, 2.0, 0.0])
+
+    ((cut,),) = find_cuts(Runs.of([values]), lambda nonzero: [[nonzero[0] - 1]])
+
+    assert keep_largest(values, cut).tolist() == [0, 3, 0, 2, 0]
+
+
+def test_memory_is_bounded_where_all_magnitudes_are_equal() -> None:
+    # Allocations of numpy are counted; 4 bytes per entry would be collected.
+    runs = Runs.of([torch.full((3_000_000,), 0.5)])
+    tracemalloc.start()
+    try:
+        ((cut,),) = find_cuts(runs, [[1_000_000]])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert cut == Cut(0.5, 999_999)
+    assert peak < 4 * 3_000_000 / 2
 
 
 @pytest.mark.parametrize("values", [[math.nan] * 4, [1.0, math.nan, -math.nan, 2.0]])
