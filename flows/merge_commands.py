@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.filesize import decimal
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 from rich.table import Table
 from rich.text import Text
@@ -253,7 +254,10 @@ def _show_matrix(title: str, values: list[list[float]]) -> None:
 
 def _merge_adapters(job: AdapterMergeJob, *, dry_run: bool) -> None:
     job.check()
-    OUT.print(f"{job.file.method}: {len(job.inputs)} adapters, {len(job.modules)} modules")
+    OUT.print(
+        f"{job.file.method}: {_counted(len(job.inputs), 'adapter')}, "
+        f"{_counted(len(job.modules), 'module')}"
+    )
     if dry_run:
         OUT.print("Nothing was merged (--dry-run).")
         return
@@ -271,10 +275,14 @@ def _run(job: MergeJob | OutputsJob) -> None:
 
 
 def _show_forecast(job: MergeJob | OutputsJob) -> None:
-    listed = ", ".join(f"{value:.2f} {name}" for name, value in job.forecast.items())
-    models = "1 model" if len(job.sources) == 1 else f"{len(job.sources)} models"
-    OUT.print(f"{job.file.method}: {models}, {len(job.plans)} tensors; {listed}")
+    listed = ", ".join(f"{decimal(size)} {name}" for name, size in job.forecast.items())
+    models, tensors = _counted(len(job.sources), "model"), _counted(len(job.plans), "tensor")
+    OUT.print(f"{job.file.method}: {models}, {tensors}; {listed}")
     _show_notes(job.notes)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _show_notes(notes: Sequence[str]) -> None:

@@ -12,8 +12,8 @@ from stockpot.storage.weights.output import ShardedOutput
 
 def forecast_of(
     plans: Sequence[TensorPlan], output: ShardedOutput, nested: Iterable[MergedSource] = ()
-) -> dict[str, float]:
-    """Return disk and memory in GB, from headers alone, by what they are.
+) -> dict[str, int]:
+    """Return disk and memory in bytes, from headers alone, by what they are.
 
     Args:
         plans: one per tensor.
@@ -24,10 +24,10 @@ def forecast_of(
     # The folder of several outputs may not exist yet.
     folder = next(path for path in output.place.absolute().parents if path.exists())
     return {
-        "GB to read": sum(plan.num_input_bytes for plan in plans) / 1e9,
-        "GB to write": output.num_bytes / 1e9,
-        "GB of memory at most": held / 1e9,
-        "GB free on the disk": shutil.disk_usage(folder).free / 1e9,
+        "to read": sum(plan.num_input_bytes for plan in plans),
+        "to write": output.num_bytes,
+        "of memory at most": held,
+        "free on the disk": shutil.disk_usage(folder).free,
     }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.filesize import decimal
 
 from stockpot.disk_merging.configs.labels import check_labels
 from stockpot.disk_merging.configs.layer_fields import layer_order
@@ -131,14 +132,14 @@ class MergeJob(OpenedMerge):
         return pedigree_metadata(pedigree)
 
     @property
-    def forecast(self) -> dict[str, float]:
-        """The resources that the merge needs, from headers alone: disk and memory in GB."""
+    def forecast(self) -> dict[str, int]:
+        """The resources that the merge needs, from headers alone: disk and memory in bytes."""
         return forecast_of(self.plans, self.output, self.nested.values())
 
     @property
     def summary(self) -> str:
         """The size of the output."""
-        return f"{self.output.num_bytes / 1e9:.2f} GB"
+        return decimal(self.output.num_bytes)
 
     def check(self) -> None:
         """Refuse a merge that is not possible, before any weight is read.

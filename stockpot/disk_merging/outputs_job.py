@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from rich.filesize import decimal
+
 from stockpot.disk_merging.job import MergeJob
 from stockpot.disk_merging.merge_files.merge_file import MergeFile, as_entry
 from stockpot.disk_merging.merge_files.output_section import OutputSection
@@ -64,24 +66,24 @@ class OutputsJob:
         return self.unfinished[0].plans if self.unfinished else []
 
     @property
-    def forecast(self) -> dict[str, float]:
-        """The resources that the merges need, from headers alone: disk and memory in GB."""
+    def forecast(self) -> dict[str, int]:
+        """The resources that the merges need, from headers alone: disk and memory in bytes."""
         if not self.unfinished:
             return {}
         one = self.unfinished[0].forecast
         # Another merged tensor, before and after rounding.
-        more = 2 * max((4 * plan.num_elements for plan in self.plans), default=0) / 1e9
+        more = 2 * max((4 * plan.num_elements for plan in self.plans), default=0)
         return one | {
-            "GB to write": sum(job.output.num_bytes for job in self.unfinished) / 1e9,
-            "GB of memory at most": one["GB of memory at most"]
-            + (more if len(self.jobs) > 1 else 0),
+            "to write": sum(job.output.num_bytes for job in self.unfinished),
+            "of memory at most": one["of memory at most"] + (more if len(self.jobs) > 1 else 0),
         }
 
     @property
     def summary(self) -> str:
         """The number of the outputs, and their size."""
         size = sum(job.output.num_bytes for job in self.unfinished)
-        return f"{len(self.unfinished)} outputs, {size / 1e9:.2f} GB"
+        number = len(self.unfinished)
+        return f"{number} output{'s' * (number != 1)}, {decimal(size)}"
 
     @property
     def notes(self) -> list[str]:
@@ -146,8 +148,8 @@ class OutputsJob:
         free = shutil.disk_usage(self.place).free
         if free < needed:
             raise InputError(
-                f"{self.place}: {needed / 1e9:.2f} GB are needed for {len(files)} outputs, "
-                f"{free / 1e9:.2f} GB are free; name fewer outputs"
+                f"{self.place}: {decimal(needed)} are needed for {len(files)} outputs, "
+                f"{decimal(free)} are free; name fewer outputs"
             )
 
 

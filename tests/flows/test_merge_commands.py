@@ -37,7 +37,7 @@ def test_merge_explain_and_verify_follow_each_other(stockpot: Stockpot, folder: 
     verified = stockpot("verify", "merged")
 
     assert merged[0] == 0, merged[1]
-    assert "linear: 2 models, 1 tensors" in merged[1]
+    assert "linear: 2 models, 1 tensor;" in merged[1]
     assert "Next: stockpot explain merged" in merged[1]
     assert load_file(folder / "merged" / "model.safetensors")["w"].unique().tolist() == [2.0]
     assert explained[0] == 0, explained[1]

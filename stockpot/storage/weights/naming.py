@@ -71,7 +71,8 @@ def named_like(model: Source, reference: Source) -> Source:
     }
     example = renamed[0]
     note = (
-        f"{len(renamed)} tensors are named as in {shown_name(reference.path)}: {example!r} is "
+        f"{'1 tensor is' if len(renamed) == 1 else f'{len(renamed)} tensors are'} named as in "
+        f"{shown_name(reference.path)}: {example!r} is "
         f"read from {parts[example][0].name!r}"
     ) + (f"; {len(shapes)} hold or are parts of fused experts" if shapes else "")
     return rearranged(model, parts | rest, shapes, note)

@@ -19,6 +19,7 @@ from pathlib import Path
 from threading import Event
 
 import torch
+from rich.filesize import decimal
 from torch import Tensor
 
 from stockpot.errors import InputError
@@ -93,7 +94,7 @@ class ShardedOutput:
         free = shutil.disk_usage(parent).free + self.num_bytes_held
         if free < self.num_bytes:
             raise InputError(
-                f"{parent}: {self.num_bytes / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free"
+                f"{parent}: {decimal(self.num_bytes)} are needed, {decimal(free)} are free"
             )
 
     @contextmanager

@@ -127,8 +127,7 @@ def test_notes_name_models_as_on_the_hub(cache: Path) -> None:
     notes = MergeJob.read(Path("merge.yaml"), Path("merged")).notes
 
     assert (
-        "org/wrapped: 1 tensors are named as in org/model: 'w.weight' is read from "
-        "'module.w.weight'"
+        "org/wrapped: 1 tensor is named as in org/model: 'w.weight' is read from 'module.w.weight'"
     ) in notes
 
 
