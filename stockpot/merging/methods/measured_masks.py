@@ -64,8 +64,11 @@ def measure_mask(
             found.append((l1_norm(vector), l1_norm(mask.mul_(vector)), bits))
         return found
 
+    found = list(runs.map(of_run))
     masks = []
-    for of_model in zip(*runs.map(of_run), strict=True):
-        before, after, bits = zip(*of_model, strict=True)
-        masks.append(MeasuredMask(l1_ratio(sum(before), sum(after)), bits, run_size(runs.row)))
+    for model in range(runs.num_models):
+        of_model = [of_models[model] for of_models in found]
+        before, after = (sum(one[norm] for one in of_model) for norm in (0, 1))
+        bits = [one[2] for one in of_model]
+        masks.append(MeasuredMask(l1_ratio(before, after), bits, run_size(runs.row)))
     return masks

@@ -53,6 +53,7 @@ LLAMA = {
     "lm_head.weight": (29, 8),
     "logit_scale": (),
     "nothing": (0, 3),
+    "no_columns": (3, 0),
 }
 
 
@@ -180,6 +181,37 @@ def test_every_method_gives_the_bits_of_a_merge_in_memory(tmp_path: Path, method
         merged = _merge(tmp_path / f"{dtype}.safetensors", paths, recipe, base_path, num_threads=1)
 
         assert _equal(merged, merge_states(states, recipe, base)), dtype
+
+
+@pytest.mark.usefixtures("_tiny_pieces")
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe("model_stock", (1.0, 1.0, 1.0), {"filter_wise": True}),
+        Recipe("della", (0.5, 0.3, 0.2), {"rescale": "l1", "density": (0.5, 0.0, 1.0)}),
+        Recipe("della_linear", (0.5, 0.3, 0.2), {"rescale": "inverse"}),
+        Recipe("sce", (1.0, 1.0, 1.0), {"select_topk": 0.3}),
+    ],
+    ids=lambda recipe: recipe.method,
+)
+@pytest.mark.parametrize(("most_entries", "dtype"), [(7, torch.bfloat16), (30, torch.float16)])
+def test_rows_masks_and_variances_give_the_bits_of_a_merge_in_memory_in_runs(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    recipe: Recipe,
+    most_entries: int,
+    dtype: torch.dtype,
+) -> None:
+    monkeypatch.setattr(runs, "MOST_ENTRIES", most_entries)  # less than a row, and some rows
+    recipe = replace(recipe, masks="none")
+    states, base = _states(recipe, dtype), _state(99, dtype)
+    for state in (*states, base):  # many equal magnitudes, of both signs, and zeros
+        state["lm_head.weight"] = (4 * state["lm_head.weight"]).round() / 4
+    [*paths, base_path] = _save(tmp_path, [*states, base])
+
+    merged = _merge(tmp_path / "soup.safetensors", paths, recipe, base_path, num_threads=2)
+
+    assert _equal(merged, merge_states(states, recipe, base))
 
 
 @PATHS
