@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.options import Force
-from flows.terminal import ERR, OUT, show_next
+from flows.terminal import ERR, OUT, counted, show_next
 from stockpot.errors import InputError, StageFailed
 
 if TYPE_CHECKING:
@@ -231,11 +231,10 @@ def inspect(
 def _show_sizes(sources: Sequence[Source]) -> None:
     from stockpot.storage.weights.hub_layout import cached_name
 
-    table = Table("", "model", "tensors", "numbers", "GB")
+    table = Table("", "model", "tensors", "numbers", "size")
     for number, source in enumerate(sources):
         num_params = sum(tensor.num_elements for tensor in source.tensors.values())
-        size = f"{source.num_bytes / 1e9:.3f}"
-        named = cached_name(source.path) or str(source.path)
+        named, size = cached_name(source.path) or str(source.path), decimal(source.num_bytes)
         table.add_row(str(number), named, str(len(source.tensors)), f"{num_params:,}", size)
     OUT.print(table)
 
@@ -254,10 +253,8 @@ def _show_matrix(title: str, values: list[list[float]]) -> None:
 
 def _merge_adapters(job: AdapterMergeJob, *, dry_run: bool) -> None:
     job.check()
-    OUT.print(
-        f"{job.file.method}: {_counted(len(job.inputs), 'adapter')}, "
-        f"{_counted(len(job.modules), 'module')}"
-    )
+    adapters, modules = counted(job.inputs, "adapter"), counted(job.modules, "module")
+    OUT.print(f"{job.file.method}: {adapters}, {modules}")
     if dry_run:
         OUT.print("Nothing was merged (--dry-run).")
         return
@@ -276,13 +273,9 @@ def _run(job: MergeJob | OutputsJob) -> None:
 
 def _show_forecast(job: MergeJob | OutputsJob) -> None:
     listed = ", ".join(f"{decimal(size)} {name}" for name, size in job.forecast.items())
-    models, tensors = _counted(len(job.sources), "model"), _counted(len(job.plans), "tensor")
+    models, tensors = counted(job.sources, "model"), counted(job.plans, "tensor")
     OUT.print(f"{job.file.method}: {models}, {tensors}; {listed}")
     _show_notes(job.notes)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _show_notes(notes: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sized
 
 from rich.console import Console
 from rich.panel import Panel
@@ -13,6 +14,11 @@ OUT = Console(highlight=False, markup=False)
 ERR = Console(stderr=True, highlight=False, markup=False)
 
 _COMMAND = re.compile(r"`((?:dvc|git|hf|mlflow|pip|prefect|python|stockpot|tar) [^`]+)`")
+
+
+def counted(items: Sized, noun: str) -> str:
+    """Return their number and the noun, in the plural unless it is one."""
+    return f"{len(items)} {noun}{'s' * (len(items) != 1)}"
 
 
 def show_next(command: str) -> None:

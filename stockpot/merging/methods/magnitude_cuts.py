@@ -114,7 +114,8 @@ class _Search:
     def digits(self, bits: NDArray[Any]) -> NDArray[np.uint16]:
         """Return the next bits of the entries that share the prefix."""
         held = bits[bits >> (self.width - self.known) == self.prefix]
-        return (held >> (self.width - self.known - _DIGIT)).astype(np.uint16)
+        digits: NDArray[np.uint16] = held >> (self.width - self.known - _DIGIT)
+        return digits.astype(np.uint16)  # without the bits before them
 
     def narrow(self, histogram: NDArray[np.int64]) -> None:
         """Extend the prefix, by the histogram of the next bits of the entries that share it."""
