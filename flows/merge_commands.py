@@ -253,8 +253,7 @@ def _show_matrix(title: str, values: list[list[float]]) -> None:
 
 def _merge_adapters(job: AdapterMergeJob, *, dry_run: bool) -> None:
     job.check()
-    adapters, modules = counted(job.inputs, "adapter"), counted(job.modules, "module")
-    OUT.print(f"{job.file.method}: {adapters}, {modules}")
+    OUT.print(f"{job.file.method}: {counted(job.inputs, 'adapter')}")
     if dry_run:
         OUT.print("Nothing was merged (--dry-run).")
         return
@@ -273,8 +272,8 @@ def _run(job: MergeJob | OutputsJob) -> None:
 
 def _show_forecast(job: MergeJob | OutputsJob) -> None:
     listed = ", ".join(f"{decimal(size)} {name}" for name, size in job.forecast.items())
-    models, tensors = counted(job.sources, "model"), counted(job.plans, "tensor")
-    OUT.print(f"{job.file.method}: {models}, {tensors}; {listed}")
+    what = f"{counted(job.sources, 'model')}, {counted(job.plans, 'tensor')}"
+    OUT.print(f"{job.file.method}: {what}; {listed}")
     _show_notes(job.notes)
 
 

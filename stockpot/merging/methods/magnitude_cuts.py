@@ -114,8 +114,9 @@ class _Search:
     def digits(self, bits: NDArray[Any]) -> NDArray[np.uint16]:
         """Return the next bits of the entries that share the prefix."""
         held = bits[bits >> (self.width - self.known) == self.prefix]
-        digits: NDArray[np.uint16] = held >> (self.width - self.known - _DIGIT)
-        return digits.astype(np.uint16)  # without the bits before them
+        shifted = held >> (self.width - self.known - _DIGIT)
+        digits: NDArray[np.uint16] = shifted.astype(np.uint16)  # without the bits before them
+        return digits
 
     def narrow(self, histogram: NDArray[np.int64]) -> None:
         """Extend the prefix, by the histogram of the next bits of the entries that share it."""
