@@ -217,10 +217,8 @@ def inspect(
         _show_matrix(f"cosine between {what}", compared.cosines)
         _show_matrix(f"share of equal signs in {what}", compared.sign_agreement)
     for finding in findings:
-        if finding.is_obstacle:
-            OUT.print(f"✗ {finding.text}", style="red")
-        else:
-            OUT.print(f"- {finding.text}")
+        mark, style = ("✗", "red") if finding.is_obstacle else ("-", None)
+        OUT.print(f"{mark} {finding.text}", style=style)
     if any(finding.is_obstacle for finding in findings):
         OUT.print("These models cannot be merged as they are.")
         raise typer.Exit(1)
@@ -253,7 +251,8 @@ def _show_matrix(title: str, values: list[list[float]]) -> None:
 
 def _merge_adapters(job: AdapterMergeJob, *, dry_run: bool) -> None:
     job.check()
-    OUT.print(f"{job.file.method}: {counted(job.inputs, 'adapter')}")
+    what = f"{counted(job.inputs, 'adapter')}, {counted(job.modules, 'module')}"
+    OUT.print(f"{job.file.method}: {what}")
     if dry_run:
         OUT.print("Nothing was merged (--dry-run).")
         return

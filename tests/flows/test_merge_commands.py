@@ -305,9 +305,9 @@ def test_adapters_are_merged_explained_and_verified(
     verify(Path("merged"))
 
     said = capsys.readouterr().out
-    assert said.count("linear: 2 adapters, 1 modules") == 2
+    assert said.count("linear: 2 adapters, 1 module\n") == 2
     assert "Nothing was merged (--dry-run)." in said
-    assert "1 modules, rank 3, Frobenius error" in said
+    assert "1 module, rank 3, Frobenius error" in said
     assert "output: adapter\nrank: 3" in said
     assert "equal byte for byte" in said
 

@@ -54,7 +54,8 @@ class MergedAdapter:
         exactness = (
             f"Frobenius error {self.error:.4g} of {self.norm:.4g}" if self.error else "exact"
         )
-        return f"{len(self.ranks)} modules, {ranks}, {exactness}"
+        modules = "1 module" if len(self.ranks) == 1 else f"{len(self.ranks)} modules"
+        return f"{modules}, {ranks}, {exactness}"
 
 
 class AdapterMergeJob(RecordedMerge):
