@@ -84,7 +84,7 @@ def test_names_of_one_architecture_follow_the_reference(
     _assert_same(_read(named_like(other, one)), _state(BERT, 9))
     _assert_same(_read(named_like(one, other)), _renamed(plain, rename))
     assert named_like(other, one).digest == other.digest
-    assert "tensors are named as in one" in named_like(other, one).notes[0]
+    assert "named as in one" in named_like(other, one).notes[0]
 
 
 def test_one_prefix_may_stand_for_another(tmp_path: Path) -> None:
