@@ -109,9 +109,9 @@ def _job(
     if file.outputs:
         from stockpot.disk_merging.outputs_job import OutputsJob
 
-        return OutputsJob(file, config.parent, place, force)
+        return OutputsJob(file, config.parent, place, force, file_name=config.name)
     kind = job_kind(file.method, file.output)
-    return kind(file, config.parent, place, force)
+    return kind(file, config.parent, place, force, file_name=config.name)
 
 
 def explain(model: Model) -> None:

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sized
+from typing import Any
 
 from rich.console import Console
 from rich.panel import Panel
+from rich.text import Text
+
+# Also those that change the direction of what follows.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+class _Terminal(Console):
+    """A console that shows the control characters in names, which a terminal would obey."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(_CONTROL.sub(lambda one: ascii(one[0])[1:-1], text), **options)
+
 
 # No markup unless a call asks for it: in "pip install 'stockpot[text]'", in a path, or in a line of
 # YAML that is quoted, rich would take the part in brackets for a style.
-OUT = Console(highlight=False, markup=False)
-ERR = Console(stderr=True, highlight=False, markup=False)
+OUT = _Terminal(highlight=False, markup=False)
+ERR = _Terminal(stderr=True, highlight=False, markup=False)
 
 _COMMAND = re.compile(r"`((?:dvc|git|hf|mlflow|pip|prefect|python|stockpot|tar) [^`]+)`")
 

@@ -18,6 +18,12 @@ class StageFailed(RuntimeError):
     """A stage cannot complete; the message names the reason and a remedy."""
 
 
+def at_place(place: str, error: InputError) -> InputError:
+    """Return an error that begins with a place, unless it does already or the place is empty."""
+    is_named = not place or str(error).startswith((f"{place}.", f"{place}:"))
+    return error if is_named else InputError(f"{place}: {error}")
+
+
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> InputError:
     """Return the error for a name that is not registered, with the nearest name suggested."""
     known = sorted(choices)

@@ -195,13 +195,13 @@ def _describe_all(
         if any(_is_nearer(other, place, detail["type"]) for other in placed):
             continue
         rule, found = _rule_and_found(detail, place, kind)
-        line = (".".join(map(str, place)) or "the file", found)
+        line = (".".join(map(str, place)), found)
         rules.setdefault(line, []).append(rule)
         if detail["type"] == "literal_error":
             hints[line] = nearest_hint(str(detail["input"]), _quoted(detail["ctx"]["expected"]))
     # A field of several allowed types has one error per type: the rules are alternatives.
     return [
-        f"{where}: {' or '.join(dict.fromkeys(rules[where, found]))}{found}"
+        f"{where + ': ' * bool(where)}{' or '.join(dict.fromkeys(rules[where, found]))}{found}"
         f"{hints.get((where, found), '')}"
         for where, found in rules
     ]

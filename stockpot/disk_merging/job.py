@@ -45,10 +45,11 @@ from stockpot.merging.name_rules import check_matches
 from stockpot.merging.registry import METHODS
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.digests import FileState, digest_in_background, remember_digests
+from stockpot.storage.weights.adapters import is_adapter
 from stockpot.storage.weights.hub_origins import shown_name
 from stockpot.storage.weights.naming import named_like
 from stockpot.storage.weights.output import ShardedOutput
-from stockpot.storage.weights.places import check_place
+from stockpot.storage.weights.places import check_apart
 
 _MAX_SHARD_BYTES = 5_000_000_000
 
@@ -63,7 +64,7 @@ class MergeJob(OpenedMerge):
         Raises:
             InputError: it is not valid.
         """
-        return cls(load_merge(config), config.parent, place)
+        return cls(load_merge(config), config.parent, place, file_name=config.name)
 
     def within_it(self, merge: MergeFile, place: str) -> MergedSource:
         """Return the result of a merge within this one, as a model."""
@@ -115,7 +116,7 @@ class MergeJob(OpenedMerge):
         layout = Layout(sliced, self.tokens.rows)
         plans = plan_merge(self.sources, self.base, recipes, dtype, file, layout)
         check_matches(recipes.rules, [plan.name for plan in plans])
-        check_recipes(plans, has_base=self.base is not None)
+        check_recipes(plans, recipes.place_of, has_base=self.base is not None)
         return plans
 
     @cached_property
@@ -141,17 +142,10 @@ class MergeJob(OpenedMerge):
         """The size of the output."""
         return decimal(self.output.num_bytes)
 
-    def check(self) -> None:
-        """Refuse a merge that is not possible, before any weight is read.
-
-        Raises:
-            InputError: with the reason.
-        """
-        check_place(self.place, self.protected)
-        self.check_models()
-
     def check_models(self) -> None:
         """Refuse models that cannot be merged, as `check` does."""
+        adapters = [file.parent for file in self.files if is_adapter(file.parent)]
+        check_apart(self.place, [*adapters, *(leaf.folder for leaf in self.leaves)])
         # Their errors are raised when they are computed.
         assert [self.plans, self.companions, self._configs]
         check_labels(self.plans)

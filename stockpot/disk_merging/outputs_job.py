@@ -18,7 +18,7 @@ from stockpot.disk_merging.merge_files.output_section import OutputSection
 from stockpot.disk_merging.pedigree import read_pedigree
 from stockpot.disk_merging.planning.plan import TensorPlan
 from stockpot.disk_merging.streaming.stream import merge_to_disk
-from stockpot.errors import InputError
+from stockpot.errors import InputError, at_place
 from stockpot.storage.digests import digest_in_background, remember_digests
 from stockpot.storage.weights.model_files import is_weights
 from stockpot.storage.weights.places import check_place
@@ -34,12 +34,14 @@ class OutputsJob:
         folder: the folder to which paths in it are relative.
         place: the folder of the outputs; if it exists, they are added to what it has.
         force: whether models that earlier merges have written to the outputs' places are replaced.
+        file_name: of the merge file, for errors.
     """
 
     file: MergeFile
     folder: Path
     place: Path
     force: bool = False
+    file_name: str = ""
 
     @cached_property
     def jobs(self) -> list[MergeJob]:
@@ -118,6 +120,12 @@ class OutputsJob:
             raise InputError(
                 f"{self.place}: is a model, got it as the folder of the outputs; choose another one"
             )
+        try:
+            self._check_outputs()
+        except InputError as error:
+            raise at_place(self.file_name, error) from error
+
+    def _check_outputs(self) -> None:
         for number, job in enumerate(self.jobs):
             try:
                 if job in self.unfinished and self.place.exists():

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from stockpot.disk_merging.merge_files.merge_file import MergeFile, NestedEntry
 from stockpot.disk_merging.recorded_file import recorded_file
-from stockpot.errors import InputError
+from stockpot.errors import InputError, at_place
 from stockpot.storage.digests import (
     Algorithm,
     algorithm_of,
@@ -24,6 +24,7 @@ from stockpot.storage.digests import (
     shortened,
     text_digest,
 )
+from stockpot.storage.weights.places import check_place
 
 if TYPE_CHECKING:
     from stockpot.storage.weights.adapters import Adapter
@@ -184,6 +185,7 @@ class RecordedMerge(ABC):
         force: whether a model that an earlier merge has written to that place is replaced.
         algorithm: of the digests of the models; those of a merge that is rebuilt are compared.
         within: where in a merge file it is, if it is part of another merge; else empty.
+        file_name: of the merge file, for errors; empty if there is none.
     """
 
     file: MergeFile
@@ -192,6 +194,27 @@ class RecordedMerge(ABC):
     force: bool = False
     algorithm: Algorithm = "blake3"
     within: str = ""
+    file_name: str = ""
+
+    def check(self) -> None:
+        """Refuse a merge that is not possible, before any weight is read.
+
+        Raises:
+            InputError: with the merge file and the reason, or with the place.
+        """
+        try:
+            protected = self.protected
+        except InputError as error:
+            raise at_place(self.file_name, error) from error
+        check_place(self.place, protected)
+        try:
+            self.check_models()
+        except InputError as error:
+            raise at_place(self.file_name, error) from error
+
+    @abstractmethod
+    def check_models(self) -> None:
+        """Refuse models that cannot be merged, as `check` does."""
 
     @property
     def protected(self) -> list[Path] | None:

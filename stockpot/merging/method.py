@@ -196,7 +196,7 @@ class Method:
             limit = f"{least}" if largest == least else f"{least} to {largest or 'any number of'}"
             raise InputError(f"{self.name}: merges {limit} models, got {num_models}")
         if self.needs_base and not has_base:
-            raise InputError(f"{self.name}: needs a base, the model that the others started from")
+            raise InputError(f"{self.name}: needs a base, which the models started from, got none")
         lines = LINES if self.needs_base else {}
         defaults = {**self.options, **lines}
         for coefficient in coefficients:
@@ -226,10 +226,10 @@ class Method:
         draws, nothing = [Draws(0)] * len(tensors), [None] * len(tensors)
         try:
             self(tensors, coefficients, base, draws, options, nothing)
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             raise InputError(str(error)) from error
-        except OverflowError as error:
-            raise InputError(f"{self.name}: an option is too large ({error})") from error
+        except (TypeError, OverflowError) as error:
+            raise InputError(f"{self.name}: bad options {dict(options)} ({error})") from error
 
     @cached_property  # reading a signature takes longer than merging a run
     def _parameters(self) -> Mapping[str, inspect.Parameter]:

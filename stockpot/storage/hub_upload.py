@@ -94,6 +94,8 @@ def check_model(folder: Path) -> None:
     blobs = cache_blobs(folder)
     allowed = [folder.resolve(), *([blobs] if blobs else [])]
     for path in sorted(folder.rglob("*")):
+        if not path.exists():
+            raise InputError(f"{path}: is a link that leads nowhere; remove it")
         if not any(path.resolve().is_relative_to(place) for place in allowed):
             raise InputError(
                 f"{path}: is a link to {path.resolve()}, outside the model; replace it by a copy"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -455,3 +456,65 @@ def test_names_are_shown_as_they_are(
     assert output.count("[red]m: ") == 3
     assert output.count("[red]\\xe9.safetensors") == 2
     assert "unknown merge method '[/x]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{method: linaer, models: [a]}", "method: unknown merge method 'linaer', choose from"),
+        ("{method: ties, models: [a]}", "ties: needs a base, which the models started from, got"),
+        ("{method: slerp, models: [a]}", "slerp: merges 2 models, got 1"),
+        ("{method: linear, models: [a, c]}", "c: no such file"),
+        ("{method: linear, models: ['']}", "models.0: must have at least 1 character, got ''"),
+        ("{method: linear, models: [a], base: ''}", "base: must have at least 1 character, got ''"),
+        ("{method: linear, models: [a], options: {x: 1}}", "linear: unknown option 'x'"),
+        ("{method: linear, models: [a], exclude: [x]}", "exclude: 'x' must be a part of the name"),
+        (
+            "{method: linear, models: [a, b], rules: [{match: '*', method: ties}]}",
+            "rules.0: ties: needs a base",
+        ),
+        (
+            "{method: geometric_median, models: [a, b], options: {tol: x}}",
+            "geometric_median: bad options {'tol': 'x'}",
+        ),
+        (
+            "{method: linear, models: [a, {merge: {method: slerp, models: [b]}}]}",
+            "models.1.merge: slerp: merges 2 models, got 1",
+        ),
+        (
+            "{method: linear, models: [a], outputs: [{name: x, options: {d: 1}}]}",
+            "outputs.0 (x): linear: unknown option 'd'",
+        ),
+        ("{method: linear, models: [a, b], output: adapter}", "a.safetensors: must be an adapter"),
+        ("{merge_method: tis, models: [{model: a}]}", "merge_method: unknown merge method 'tis'"),
+        ("{merge_method: ties, models: [{model: a}]}", "ties: needs a base"),
+    ],
+)
+def test_errors_of_a_merge_file_begin_with_its_name(
+    stockpot: Stockpot, folder: Path, text: str, expected: str
+) -> None:
+    for name in ("a", "b"):
+        text = re.sub(rf"(?<=[ \[]){name}(?=[,}}\]])", f"{name}.safetensors", text)
+    (folder / "merge.yaml").write_text(text)
+
+    code, said = stockpot("merge", "merge.yaml", "merged", "--dry-run")
+
+    assert code == 2
+    assert said.startswith(f"merge.yaml: {expected}")
+
+
+@pytest.mark.parametrize("flags", [[], ["--force"]])
+def test_places_that_contain_an_input_or_are_in_one_are_refused(
+    stockpot: Stockpot, folder: Path, flags: list[str]
+) -> None:
+    (folder / "model").mkdir()
+    (folder / "a.safetensors").rename(folder / "model" / "model.safetensors")
+    (folder / "merge.yaml").write_text("{method: linear, models: [model, b.safetensors]}")
+    before = sorted(folder.rglob("*"))
+
+    for place in ("model/merged", "model/x.safetensors"):
+        code, said = stockpot("merge", "merge.yaml", place, *flags)
+
+        assert code == 2
+        assert said.startswith(f"merge.yaml: {place}: is in the folder of model, which is an input")
+    assert sorted(folder.rglob("*")) == before

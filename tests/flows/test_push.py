@@ -166,6 +166,10 @@ def test_what_is_not_a_model_is_refused_before_any_request(
     assert "must be the folder of a model" in stockpot("push", "missing", "org/soup")[1]
     assert "not the name of a repository" in stockpot("push", "merged", "a/b/c")[1]
 
+    (model / "vocab.json").symlink_to("vocab.json")
+    assert "vocab.json: is a link that leads nowhere" in stockpot("push", "merged", "org/soup")[1]
+    (model / "vocab.json").unlink()
+
     (tmp_path / "key").write_text("secret")
     (model / "tokenizer.json").symlink_to(tmp_path / "key")
     code, said = stockpot("push", "merged", "org/soup")

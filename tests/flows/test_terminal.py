@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 
 import pytest
-from rich.console import Console
+from rich.table import Table
 
 from flows import terminal
 from stockpot.errors import InputError
@@ -17,7 +17,7 @@ from stockpot.storage.weights.opening import open_source
 def printed(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """Return what is printed on a terminal of 80 columns."""
     text = io.StringIO()
-    console = Console(file=text, width=80, highlight=False, markup=False)
+    console = type(terminal.OUT)(file=text, width=80, highlight=False, markup=False)
     monkeypatch.setattr(terminal, "ERR", console)
     monkeypatch.setattr(terminal, "OUT", console)
     return text
@@ -52,3 +52,15 @@ def test_the_next_command_is_not_wrapped(printed: io.StringIO) -> None:
     terminal.show_next("stockpot explain " + "x" * 100)
 
     assert printed.getvalue() == f"Next: stockpot explain {'x' * 100}\n"
+
+
+def test_control_characters_in_names_are_shown(printed: io.StringIO) -> None:
+    table = Table("model")
+    table.add_row("a\x1b[2Jb")
+
+    terminal.OUT.print(table)
+    terminal.OUT.print("a\x1b]0;title\x07\u202eb")
+    terminal.show_error("Failed", "no such file: \x9b1m\rc")
+
+    for shown in ("a\\x1b[2Jb", "a\\x1b]0;title\\x07\\u202eb", "\\x9b1m\\rc"):
+        assert shown in printed.getvalue()

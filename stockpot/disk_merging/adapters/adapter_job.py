@@ -29,7 +29,7 @@ from stockpot.storage.hub import model_path
 from stockpot.storage.weights.adapter_config import CONFIG, config_for_peft
 from stockpot.storage.weights.adapters import WEIGHTS, Adapter, is_adapter, open_adapter
 from stockpot.storage.weights.hub_origins import repository
-from stockpot.storage.weights.places import check_place, publish, sole_place
+from stockpot.storage.weights.places import check_apart, publish, sole_place
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +91,11 @@ class AdapterMergeJob(RecordedMerge):
         more: dict[str, Any] = {"core_space": True} if self.file.core_space else {}
         return pedigree_of(self.file, digests, output="adapter", rank=self.file.rank, **more)
 
-    def check(self) -> None:
-        """Refuse a merge that is not possible, before any factor is read.
-
-        Raises:
-            InputError: with the reason.
-        """
-        check_place(self.place, self.protected)
+    def check_models(self) -> None:
+        """Refuse adapters that cannot be merged, before any factor is read."""
         if self.place.suffix == ".safetensors":
             raise InputError(f"{self.place}: an adapter is a folder; name one")
+        check_apart(self.place, [adapter.path for adapter in self.inputs])
         for adapter in self.inputs:
             check_mergeable(adapter, self.inputs[0])
         for module in self.modules:

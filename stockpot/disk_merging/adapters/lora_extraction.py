@@ -28,7 +28,7 @@ from stockpot.storage.weights.adapter_config import CONFIG, AdapterConfig, confi
 from stockpot.storage.weights.adapters import PREFIX, WEIGHTS
 from stockpot.storage.weights.hub_origins import shown_name
 from stockpot.storage.weights.model_config import read_config
-from stockpot.storage.weights.places import check_place, publish, sole_place
+from stockpot.storage.weights.places import check_apart, check_place, publish, sole_place
 from stockpot.storage.weights.sources import Source
 from stockpot.storage.weights.tensor_names import is_head, is_token_embedding, layer_of, tied_names
 
@@ -105,6 +105,7 @@ class LoraExtraction:
         check_place(self.place, inputs)
         if self.place.suffix == ".safetensors":
             raise InputError(f"{self.place}: an adapter is a folder; name one")
+        check_apart(self.place, [self.finetuned.folder, self.base.folder])
         _check_alike(self.finetuned, self.base)
         if not self.linear:
             raise InputError(

@@ -85,9 +85,13 @@ def _differing(configs: Mapping[str, Config]) -> dict[str, dict[str, Any]]:
 def _distinct(values: Iterable[Any]) -> list[Any]:
     distinct: list[Any] = []
     for value in values:  # lists cannot be hashed
-        if not any(value == other and type(value) is type(other) for other in distinct):
+        if not any(_are_equal(value, other) for other in distinct):
             distinct.append(value)
     return distinct
+
+
+def _are_equal(value: Any, other: Any) -> bool:
+    return value is other or (value == other and type(value) is type(other))  # NaN is not NaN
 
 
 def _is_set_in_some(field: str, values: Mapping[str, Any]) -> bool:

@@ -156,9 +156,11 @@ def _changes(former: Config, config: Config) -> Iterator[str]:
     before, after = flattened(former), flattened(config)
     removed = [field for field in before if _QUANTIZATION.match(field) and field not in after]
     for field in dict.fromkeys([*before, *after]):
-        if field not in removed and before.get(field) != after.get(field):
+        value = after.get(field)
+        is_same = before.get(field) is value or before.get(field) == value  # NaN is not NaN
+        if field not in removed and not is_same:
             yield (
-                f"config.json: {field} is {shown(after.get(field))}, as the weights are, instead "
+                f"config.json: {field} is {shown(value)}, as the weights are, instead "
                 f"of {shown(before.get(field))}"
             )
     for section in dict.fromkeys(

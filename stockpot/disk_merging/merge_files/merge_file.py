@@ -61,13 +61,10 @@ def _form(value: Any) -> str:
     return "section" if isinstance(value, dict | Section) else "text"
 
 
+_Path = Annotated[str, Field(min_length=1), Tag("text")]
 # Of a mapping, the errors are those of a mapping alone.
-EntryOrPath = Annotated[
-    Annotated[NestedEntry, Tag("section")] | Annotated[str, Tag("text")], Discriminator(_form)
-]
-NestedOrPath = Annotated[
-    Annotated[Nested, Tag("section")] | Annotated[str, Tag("text")], Discriminator(_form)
-]
+EntryOrPath = Annotated[Annotated[NestedEntry, Tag("section")] | _Path, Discriminator(_form)]
+NestedOrPath = Annotated[Annotated[Nested, Tag("section")] | _Path, Discriminator(_form)]
 
 
 class LayerSource(NestedEntry):

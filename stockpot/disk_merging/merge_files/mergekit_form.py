@@ -10,6 +10,7 @@ from stockpot.disk_merging.merge_files.merge_file import LayerSource, MergeFile
 from stockpot.disk_merging.merge_files.model_paths import model_and_adapter
 from stockpot.disk_merging.mergekit.conversion import from_mergekit, is_mergekit
 from stockpot.disk_merging.mergekit.stages import from_stages
+from stockpot.errors import InputError, at_place
 from stockpot.storage.hub import is_remote
 from stockpot.yaml_files import read_documents, validated
 
@@ -34,7 +35,10 @@ def load_merge(path: Path) -> MergeFile:
         if is_mergekit(content):
             content, notes = from_mergekit(content, path.name)
     file = validated(MergeFile, _expanded(content), path.name).ignoring(notes)
-    return with_commits(file, path.parent)
+    try:
+        return with_commits(file, path.parent)
+    except InputError as error:
+        raise at_place(path.name, error) from error
 
 
 def model_paths(path: Path) -> list[Path]:

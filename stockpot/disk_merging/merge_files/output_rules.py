@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
+from stockpot.errors import unknown_name
+from stockpot.merging.registry import METHODS
 from stockpot.merging.signature_layers import SIGNATURES
 
 _EXACT_WITHOUT_BASE = ("linear", "task_arithmetic")  # the sum of changes is the change
@@ -65,11 +67,13 @@ def checked_method(method: str) -> str:
     """Return a method that merges tensors.
 
     Raises:
-        ValueError: it merges nets.
+        ValueError: there is none of this name, or it merges nets.
     """
     if method == "concat":
         raise ValueError(
             "concat puts nets side by side, which takes their code; use it in an experiment: "
             "params.yaml, soups.N.method"
         )
+    if method not in METHODS:
+        raise unknown_name("merge method", method, METHODS)
     return method

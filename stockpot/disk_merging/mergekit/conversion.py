@@ -14,7 +14,7 @@ from stockpot.disk_merging.mergekit.fields import (
     unknown_fields,
 )
 from stockpot.disk_merging.mergekit.parameters import Settings, method_of, settings_of
-from stockpot.errors import InputError
+from stockpot.errors import InputError, unknown_name
 from stockpot.merging.registry import METHODS
 from stockpot.yaml_files import validated
 
@@ -56,6 +56,8 @@ class _Conversion:
         theirs = self._theirs
         self._check_supported()
         self._method = method_of(theirs.merge_method, theirs.parameters)
+        if self._method not in METHODS:
+            raise InputError(f"merge_method: {unknown_name('merge method', self._method, METHODS)}")
         ours: dict[str, Any] = {
             "method": self._method,
             "base": theirs.base_model if self._takes_base else None,

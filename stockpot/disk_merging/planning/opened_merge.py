@@ -13,9 +13,9 @@ from stockpot.disk_merging.merge_files.inner_merges import inner_merges
 from stockpot.disk_merging.merge_files.merge_file import MergeFile, NestedEntry
 from stockpot.disk_merging.pedigree import RecordedMerge, pedigree_of
 from stockpot.disk_merging.planning.model_opening import open_named
-from stockpot.disk_merging.streaming.merged_source import MergedSource, at_place
+from stockpot.disk_merging.streaming.merged_source import MergedSource
 from stockpot.disk_merging.vocabulary.output import OutputTokens
-from stockpot.errors import InputError
+from stockpot.errors import InputError, at_place
 from stockpot.storage.digests import NO_DIGEST, FileState
 from stockpot.storage.keys import content_key
 from stockpot.storage.weights.naming import named_like

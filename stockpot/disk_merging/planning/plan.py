@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import reduce
 
@@ -19,7 +19,7 @@ from stockpot.disk_merging.planning.unequal_models import (
 )
 from stockpot.disk_merging.vocabulary.aligned import aligned
 from stockpot.disk_merging.vocabulary.rows import Rows
-from stockpot.errors import InputError
+from stockpot.errors import InputError, at_place
 from stockpot.merging.methods.passthrough import passthrough
 from stockpot.merging.recipe import Recipe, RecipeOf
 from stockpot.merging.tensor_rules import statistics_shares
@@ -184,16 +184,26 @@ def different_recipes(plans: Sequence[TensorPlan]) -> list[TensorPlan]:
     return [*by_recipe.values()]
 
 
-def check_recipes(plans: Sequence[TensorPlan], *, has_base: bool) -> None:
+def check_recipes(
+    plans: Sequence[TensorPlan], place_of: Callable[[str], str], *, has_base: bool
+) -> None:
     """Check the recipes of all tensors.
+
+    Args:
+        plans: of the tensors.
+        place_of: returns where in the merge file the recipe of a tensor is; empty for its own.
+        has_base: whether the merge has a base.
 
     Raises:
         InputError: the method cannot merge them.
     """
     names = [plan.name for plan in plans]
     for plan in different_recipes(plans):
-        _check_recipe(plan, has_base=has_base)
-        plan.recipe.check_names(names)
+        try:
+            _check_recipe(plan, has_base=has_base)
+            plan.recipe.check_names(names)
+        except InputError as error:
+            raise at_place(place_of(plan.name), error) from error
 
 
 def _check_recipe(plan: TensorPlan, *, has_base: bool) -> None:

@@ -58,9 +58,20 @@ class TensorRecipes:
         recipe = Recipe(
             file.method, coefficients, options, file.seed, self._ids(models), masks=file.masks
         )
-        rule = next((rule for rule in self.rules if fnmatchcase(name, rule.match)), None)
+        number = self._rule_of(name)
+        rule = None if number is None else self.rules[number]
         known = {name: self._depth(name)} if file.layers else self._depths
         return at_depth(recipe if rule is None else rule.of(recipe), name, known)
+
+    def place_of(self, name: str) -> str:
+        """Return where in the merge file the method of a tensor is; empty for the file's own."""
+        number = self._rule_of(name)
+        return "" if number is None else f"rules.{number}"
+
+    def _rule_of(self, name: str) -> int | None:
+        """Return the index of the first rule that applies to a tensor; None if none does."""
+        matching = (n for n, rule in enumerate(self.rules) if fnmatchcase(name, rule.match))
+        return next(matching, None)
 
     def _per_model(
         self, models: Sequence[ModelEntry], options: Mapping[str, Any], name: str, depth: float

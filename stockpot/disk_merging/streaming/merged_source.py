@@ -36,7 +36,7 @@ from stockpot.disk_merging.streaming.planned_tensors import (
     torch_threads,
 )
 from stockpot.disk_merging.streaming.stream import spreading, with_models_measured
-from stockpot.errors import InputError
+from stockpot.errors import InputError, at_place
 from stockpot.merging.runs import runs_with
 from stockpot.storage.digests import Algorithm, FileState
 from stockpot.storage.weights.safetensors_format import StoredTensor
@@ -206,12 +206,6 @@ class MergedSource(Source):
             None, lambda: with_models_measured([*self.plans.values()], num_threads)
         )
         return ready
-
-
-def at_place(place: str, error: InputError) -> InputError:
-    """Return an error with the place of a merge, unless a merge within it has named its own."""
-    is_named = str(error).startswith((f"{place}.", f"{place}:"))
-    return error if is_named else InputError(f"{place}: {error}")
 
 
 def _whole(plan: TensorPlan) -> Tensor:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from stockpot.errors import InputError
 
 CONFIG = "config.json"
+_CONSTANTS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _MAX_DEPTH = 50  # far more than models have, far less than Python can recurse
 
 
@@ -40,7 +42,9 @@ def read_json_mapping(path: Path) -> dict[str, Any]:
         InputError: it is missing, or its content is something else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        # One object for each: NaN is not equal to another NaN.
+        content = json.loads(text, parse_constant=_CONSTANTS.__getitem__)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(content, dict):

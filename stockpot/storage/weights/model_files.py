@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from stockpot.errors import InputError
 from stockpot.storage.digests import digest_in_background
@@ -162,7 +164,8 @@ def read_index(index: Path) -> dict[str, str]:
         InputError: the index is damaged, or names a file outside its folder or a missing one.
     """
     try:
-        shard_of: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        text = index.read_text(encoding="utf-8")
+        shard_of: dict[str, str] = json.loads(text, object_pairs_hook=_once)["weight_map"]
         shards = sorted(set(shard_of.values()))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{index}: not an index of shards ({error})") from error
@@ -176,6 +179,15 @@ def read_index(index: Path) -> dict[str, str]:
             f"shards in {index.name} are missing: {missing[:3]}"
         )
     return shard_of
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a mapping; a name that is there twice would be in two shards."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        (name, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"{name!r} is in it twice")
+    return content
 
 
 def digest_ahead(models: Iterable[Path]) -> None:

@@ -6,7 +6,7 @@ import ctypes
 import errno
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from stockpot.storage.weights.model_files import is_weights
 from stockpot.storage.weights.sources import open_files
 
 _MADE_HERE = "stockpot."  # how the keys of the metadata begin that stockpot writes
+_MOST_NAME_BYTES = 255 - len("..replaced")  # the longest that is put around a name
 _KEPT = (".git", ".hg", ".svn", ".dvc")
 _EXCHANGE = 2  # RENAME_EXCHANGE of renameat2
 _AT_FDCWD = -100
@@ -31,8 +32,8 @@ def check_place(place: Path, inputs: Sequence[Path] | None = None) -> None:
             None refuses an existing place.
 
     Raises:
-        InputError: it exists already and may not be replaced, or its parent folder is missing or
-            not writable.
+        InputError: it exists already and may not be replaced, its parent folder is missing or
+            not writable, or no path can be as long.
     """
     if place.name in ("", ".."):
         raise InputError(f"{place}: must end in the name of the model")
@@ -41,7 +42,7 @@ def check_place(place: Path, inputs: Sequence[Path] | None = None) -> None:
             f"{place}: must be a folder, or a file that ends in .safetensors; other formats are "
             "not written"
         )
-    if place.exists() or place.is_symlink():
+    if _is_there(place):
         if inputs is None:
             raise InputError(
                 f"{place}: exists already; remove it, choose another place, or replace it with "
@@ -53,6 +54,25 @@ def check_place(place: Path, inputs: Sequence[Path] | None = None) -> None:
         raise InputError(f"{parent}: no such folder")
     if not os.access(parent, os.W_OK):
         raise InputError(f"{parent}: the folder is not writable; change its permissions")
+
+
+def check_apart(place: Path, folders: Iterable[Path | None]) -> None:
+    """Refuse a place inside the folder of a model that is read: it would become a part of it.
+
+    Args:
+        place: of the model that is to be written.
+        folders: those of the models; None for a single file.
+
+    Raises:
+        InputError: it is in one of them.
+    """
+    own = Path(os.path.realpath(place))
+    for folder in folders:
+        if folder is not None and own.is_relative_to(folder.resolve()):
+            raise InputError(
+                f"{place}: is in the folder of {folder}, which is an input; choose a place outside "
+                "it"
+            )
 
 
 @contextmanager
@@ -88,6 +108,23 @@ def publish(work: Path, place: Path) -> None:
     place.rename(aside)
     work.rename(place)
     shutil.rmtree(aside)
+
+
+def _is_there(place: Path) -> bool:
+    """Return whether there is something at a place.
+
+    Raises:
+        InputError: nothing can be there.
+    """
+    num_bytes = len(os.fsencode(place.name))
+    if num_bytes > _MOST_NAME_BYTES:
+        raise InputError(
+            f"{place}: its name must have at most {_MOST_NAME_BYTES} bytes, got {num_bytes}"
+        )
+    try:
+        return place.exists() or place.is_symlink()
+    except OSError as error:  # of the whole path
+        raise InputError(f"{place}: cannot be a path ({error.strerror})") from error
 
 
 def _check_replaceable(place: Path, inputs: Sequence[Path]) -> None:

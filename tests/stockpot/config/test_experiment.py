@@ -38,7 +38,7 @@ def load(tmp_path: Path) -> Load:
         ),
         (
             ["workload.val_shifts=[]", "tune=[{name: t, objectives: [val_shift]}]"],
-            "the file: tune 't' needs workload.val_shifts, got none; mark a shift as val or drop "
+            "tune 't' needs workload.val_shifts, got none; mark a shift as val or drop "
             "the objective",
         ),
         (
@@ -154,7 +154,7 @@ def load(tmp_path: Path) -> Load:
         ),
         (
             ["tune=[{name: mean}]"],
-            "the file: names of soups and tune must differ from each other, got ['mean']",
+            "names of soups and tune must differ from each other, got ['mean']",
         ),
     ],
 )
@@ -175,8 +175,7 @@ def test_a_soup_cannot_have_the_name_of_another_model(load: Load, name: str) -> 
         load(f"soups.0.name={name}")
 
     assert str(caught.value) == (
-        "params.yaml: the file: names of soups and tune must not be those of other models, "
-        f"got [{name!r}]"
+        f"params.yaml: names of soups and tune must not be those of other models, got [{name!r}]"
     )
 
 

@@ -130,7 +130,7 @@ def test_an_unknown_name_gets_the_nearest_one_suggested(
         ("soups.0={name: x}", "soups.0: must have the field 'select', got {'name': 'x'}"),
         ("soups=[{name: x, select: top_k}]", "soups.0.k: is required, got nothing"),
         ("sweep.size=true", "sweep: size must not be true or false, got true"),
-        ("seed=no", "the file: seed must not be true or false, got false"),
+        ("seed=no", "seed must not be true or false, got false"),
         (
             "workload.val_shifts=[blur, blur]",
             "workload: val_shifts must name each shift once, got ['blur', 'blur']",

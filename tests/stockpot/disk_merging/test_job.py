@@ -163,7 +163,7 @@ def test_a_name_with_a_plus_is_the_model_of_that_name_if_there_is_one(
 
 
 def test_what_comes_after_a_plus_must_be_an_adapter(job: Callable[..., MergeJob]) -> None:
-    with pytest.raises(InputError, match=r"^a\+b: the part after '\+' must be the folder of a L"):
+    with pytest.raises(InputError, match=r"^merge.yaml: a\+b: the part after '\+' must be the"):
         job("method: linear\nmodels: [a+b]").check()
 
 

@@ -112,7 +112,9 @@ def test_checkpoints_of_two_runs_are_told_apart_in_messages(folder: Path) -> Non
         save_model(folder / run / "checkpoint-500", state)
     job = read_job(folder, "method: linear\nmodels: [one/checkpoint-500, two/checkpoint-500]")
 
-    with pytest.raises(InputError, match=r"^one/checkpoint-500: lacks x, which two/checkpoint-500"):
+    with pytest.raises(
+        InputError, match=r"^merge.yaml: one/checkpoint-500: lacks x, which two/checkpoint-500"
+    ):
         job.check()
 
 

@@ -338,3 +338,14 @@ def test_a_stack_of_layers_has_a_configuration_for_each(tmp_path: Path) -> None:
     )
 
     assert config == {"num_hidden_layers": 4, "layer_types": ["a1", "a2", "b0", "b1"]}
+
+
+def test_a_value_that_is_not_a_number_does_not_differ_from_itself(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        save_model(tmp_path / name, language_model(0), model_type="llama")
+        content = '{"model_type": "llama", "x": NaN, "y": [Infinity, NaN]}'
+        (tmp_path / name / "config.json").write_text(content)
+
+    notes = read_job(tmp_path, "{method: linear, models: [a, b]}").notes
+
+    assert not [note for note in notes if "config.json" in note]

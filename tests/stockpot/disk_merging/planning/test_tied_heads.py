@@ -67,7 +67,7 @@ def test_a_base_that_ties_its_head_is_untied_for_models_with_their_own(folder: P
 def test_a_head_that_is_missing_and_not_tied_is_an_error(folder: Path) -> None:
     save_model(folder / "lost", language_model(5, head=False), tie_word_embeddings=False)
 
-    with pytest.raises(InputError, match=r"^lost: lacks lm_head.weight, which own has"):
+    with pytest.raises(InputError, match=r"^merge.yaml: lost: lacks lm_head.weight, which own has"):
         read_job(folder, "method: linear\nmodels: [own, lost]").check()
 
 

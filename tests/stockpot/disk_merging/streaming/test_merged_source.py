@@ -179,7 +179,10 @@ def test_rows_that_a_model_lacks_are_those_of_the_inner_merge(folder: Path) -> N
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("merge: {method: lineer, models: [a]}", "models.1.merge: unknown merge method 'lineer'"),
+        (
+            "merge: {method: lineer, models: [a]}",
+            "models.1.merge.method: unknown merge method 'lineer'",
+        ),
         ("merge: {method: linear, models: [{pth: a}]}", "models.1.merge.models.0.pth: unknown"),
         ("merge: {method: linear, models: [a, q]}", "models.1.merge: "),
         (

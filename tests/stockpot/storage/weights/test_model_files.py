@@ -174,3 +174,10 @@ def test_an_index_may_not_name_what_no_file_can_be_named(tmp_path: Path) -> None
         _index(tmp_path, w=name)
         with pytest.raises(InputError, match="which is not a file of its folder"):
             locate_weights(tmp_path)
+
+
+def test_an_index_that_names_a_tensor_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / INDEX).write_text('{"weight_map": {"w": "a.safetensors", "w": "b.safetensors"}}')
+
+    with pytest.raises(InputError, match=r"not an index of shards \('w' is in it twice\)"):
+        locate_weights(tmp_path)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from stockpot.errors import InputError
 from stockpot.storage.weights import places
 from stockpot.storage.weights.output import ShardedOutput
-from stockpot.storage.weights.places import check_place, publish, sole_place
+from stockpot.storage.weights.places import check_apart, check_place, publish, sole_place
 
 METADATA = {"stockpot.merge": "{}"}
 
@@ -140,3 +140,21 @@ def test_a_place_with_an_input_or_the_working_directory_is_not_replaced(
     monkeypatch.chdir(place)
     with pytest.raises(InputError, match="is in use, as"):
         check_place(place, inputs=[])
+
+
+def test_a_place_that_no_file_system_takes_is_refused(tmp_path: Path) -> None:
+    check_place(tmp_path / ("x" * 245))
+
+    for name in ("x" * 246, "\u00e9" * 123, "/".join(["x" * 200] * 30)):
+        with pytest.raises(InputError, match=r"must have at most 245 bytes|cannot be a path"):
+            check_place(tmp_path / name)
+
+
+def test_a_place_in_the_folder_of_a_model_that_is_read_is_refused(tmp_path: Path) -> None:
+    model = _model(tmp_path / "model", 1.0)
+    (tmp_path / "link").symlink_to(model)
+
+    check_apart(tmp_path / "model-2", [model, None])
+    for place in (model / "merged", tmp_path / "link" / "x.safetensors", model):
+        with pytest.raises(InputError, match=r"is in the folder of .*model, which is an input"):
+            check_apart(place, [None, model])
