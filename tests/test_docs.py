@@ -12,6 +12,7 @@ from stockpot.config import json_schema, load_experiment
 from stockpot.config.reference import reference_page
 from stockpot.experiment.stages import STAGES, UPSTREAM
 from stockpot.merging.registry import METHODS
+from stockpot.soups.selection.registry import SELECTIONS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -47,6 +48,11 @@ def test_every_command_is_documented_and_has_help_with_an_example(command: str) 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_merge_method_is_documented(method: str) -> None:
     assert f"`{method}`" in (DOCS / "reference" / "methods.md").read_text()
+
+
+@pytest.mark.parametrize("selection", SELECTIONS)
+def test_every_selection_is_documented(selection: str) -> None:
+    assert f"| `{selection}` |" in (DOCS / "reference" / "methods.md").read_text()
 
 
 @pytest.mark.parametrize("file", ["dvc.yaml", "flows/project_template/dvc_stages.yaml"])

@@ -48,8 +48,9 @@ class MadeUpModels:
             order = torch.randperm(_NUM_EXAMPLES, generator=torch.Generator().manual_seed(0))
         indices = torch.split(order, 50)
 
-        def values(members: Sequence[int]) -> Iterator[Tensor]:
-            found = self.score_members(members)
+        def values(members: Sequence[int], shares: Sequence[float]) -> Iterator[Tensor]:
+            equal = [1.0] * len(members)
+            found = self.score_weighted(members, shares or equal)
             return (found[block] for block in indices)
 
         return Blocks(indices, 0.0, 1.0, values)

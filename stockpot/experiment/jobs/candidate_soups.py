@@ -94,8 +94,9 @@ class CandidateSoups(Merges):
         else:
             indices = val_blocks.hardest_first(self.root, self.workload, self.ingredients)
 
-        def values(members: Sequence[int]) -> Iterator[Tensor]:
-            return self.scorer.val_values_in(self._candidate(in_order(members)), indices)
+        def values(members: Sequence[int], shares: Sequence[float]) -> Iterator[Tensor]:
+            in_turn = members if shares else in_order(members)
+            return self.scorer.val_values_in(self._candidate(in_turn, shares), indices)
 
         return Blocks(indices, *self.value_range, values)
 

@@ -20,7 +20,8 @@ _MAX_NAMES = 24  # with more steps, only the accepted ones are named
 @plot(
     title="Greedy selection",
     caption=(
-        "Ingredients are tried in the order of their val score, best first. An ingredient is "
+        "Ingredients are tried one by one, the best on val first, and then in the order of their "
+        "val score or, in a diverse greedy soup, of their difference from it. An ingredient is "
         "accepted if the soup with it scores at least as well on val. An evaluation stops as soon "
         "as this is known to fail, and the plot then shows the most that the score can be."
     ),

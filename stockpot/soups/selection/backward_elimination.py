@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stockpot.soups.selection.candidates import Candidates, Selection
+from stockpot.soups.selection.stopping import best_of, evaluation
 
 
 def backward_elimination(candidates: Candidates) -> Selection:
@@ -14,14 +15,14 @@ def backward_elimination(candidates: Candidates) -> Selection:
 
     Source: the paper removes features of a classifier until a given number is left.
     """
-    members = sorted(candidates.order)
-    best = candidates.score(members).mean().item()
+    evaluate = evaluation(candidates)
+    members: list[int] = sorted(candidates.order)
+    values = candidates.score(members)
     while len(members) > 1:
         removable = [one for one in reversed(candidates.order) if one in members]
         shorter = [[member for member in members if member != one] for one in removable]
-        scored = [(candidates.score(rest).mean().item(), rest) for rest in shorter]
-        score, rest = max(scored, key=lambda pair: pair[0])
-        if score <= best:
+        found = best_of(shorter, evaluate, to_exceed=values)
+        if found is None:
             break
-        members, best = rest, score
+        members, values = found
     return Selection(members)

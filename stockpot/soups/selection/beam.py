@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from stockpot.soups.selection.candidates import Candidates, Selection
+from stockpot.soups.selection.candidates import Candidates, Selection, Stopped
+from stockpot.soups.selection.stopping import evaluation
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def beam(
@@ -21,15 +27,30 @@ def beam(
     2 ** K finds the best of all soups of K ingredients. A soup is only tried with the ingredients
     that come later in the order. Evaluates at most K * width soups.
     """
-    followed: list[tuple[tuple[int, ...], float]] = [((), -math.inf)]
+    evaluate = evaluation(candidates)
+    followed = [_Followed((), -math.inf, None)]
     for ingredient in candidates.order:
-        soups = []
-        for members, score in followed:
-            extended = (*members, ingredient)
-            soups += [
-                (extended, candidates.score(extended).mean().item()),
-                (members, score),
-            ]
-        soups.sort(key=lambda soup: -soup[1])
-        followed = soups[:width]
-    return Selection([*followed[0][0]])
+        soups = [*followed]  # without the ingredient
+        for soup in followed:
+            last = _best_first(soups)[width - 1 : width]  # who scores lower is not followed
+            extended = (*soup.members, ingredient)
+            values = evaluate(extended, last[0].values if last else None)
+            if not isinstance(values, Stopped) and not values.isnan().any():
+                with_it = _Followed(extended, values.mean().item(), values)
+                soups.insert(soups.index(soup), with_it)
+        followed = _best_first(soups)[:width]
+    return Selection([*(followed[0].members or candidates.order[:1])])  # all may be NaN
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Followed:
+    """A soup with its val score and values (N,); the empty one has no values."""
+
+    members: tuple[int, ...]
+    score: float
+    values: Tensor | None
+
+
+def _best_first(soups: Sequence[_Followed]) -> list[_Followed]:
+    """Sort soups by score; equal ones stay in their order."""
+    return sorted(soups, key=lambda soup: -soup.score)

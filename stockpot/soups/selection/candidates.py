@@ -24,15 +24,15 @@ class Blocks:
         indices: the examples of each block, (n,), int64; each of the N examples is in one.
         lowest: no value is lower; -inf without a bound.
         highest: no value is higher.
-        values: positions of ingredients -> the values of each block in turn, (n,), float64, on the
-            CPU; a block is computed when it is read. Those of a soup are read before those of the
-            next one are asked for.
+        values: positions of ingredients and their coefficients, none for equal ones -> the values
+            of each block in turn, (n,), float64, on the CPU; a block is computed when it is read.
+            Those of a soup are read before those of the next one are asked for.
     """
 
     indices: Sequence[Tensor]
     lowest: float
     highest: float
-    values: Callable[[Sequence[int]], Iterator[Tensor]]
+    values: Callable[[Sequence[int], Sequence[float]], Iterator[Tensor]]
 
 
 @dataclass(frozen=True, slots=True)

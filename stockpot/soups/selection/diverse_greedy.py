@@ -10,7 +10,8 @@ from pydantic import Field
 from stockpot.errors import InputError
 from stockpot.soups.selection.cached_score import cached_score
 from stockpot.soups.selection.candidates import Candidates, Selection
-from stockpot.soups.selection.greedy import Next, greedy_steps
+from stockpot.soups.selection.greedy import Next, greedy_steps, greedy_steps_until_known
+from stockpot.soups.selection.stopping import evaluation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,17 +38,17 @@ def diverse_greedy(
     Raises:
         InputError: `by` is task_vectors, and there are none.
     """
-    score = cached_score(candidates.score)
     if by == "errors":
-        following = _by_values(score)
+        score = cached_score(candidates.score)
+        steps = greedy_steps(candidates.order, score, _by_values(score))
     elif candidates.inner_products is not None:
         following = _by_cosine(candidates.inner_products())
+        steps = greedy_steps_until_known(candidates.order, evaluation(candidates), following)
     else:
         raise InputError(
             "select: diverse_greedy by task_vectors needs the base of the ingredients, which is "
             "known in an experiment alone; take by: errors"
         )
-    steps = greedy_steps(candidates.order, score, following)
     return Selection([step.ingredient for step in steps if step.accepted], steps)
 
 

@@ -9,13 +9,17 @@ import math
 import random
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from stockpot.seeding import derive_seed
-from stockpot.soups.selection.candidates import Selection, WeightedCandidates
-from stockpot.soups.selection.shares import mean_shares, score_shares, select_shares
+from stockpot.soups.selection.candidates import Selection, Stopped, WeightedCandidates
+from stockpot.soups.selection.shares import coefficients_of, mean_shares, select_shares
+from stockpot.soups.selection.stopping import EvaluateWeighted, best_of, weighted_evaluation
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def greedy_with_replacement(
@@ -40,36 +44,41 @@ def greedy_with_replacement(
     bags, the mean of their soups is not scored. Evaluates at most 1 + K * (additions - 1) soups of
     K ingredients, and half as many per bag.
 
-    Source: sections 2.1 (with replacement), 2.2 (starts with the best model) and 2.3 (bags of half
-    the models; 20 in the paper).
+    Source: the paper's selection with replacement, sorted initialization (with one model) and
+    bagged selection, of ensembles whose predictions are averaged.
     """
-    order = candidates.order
+    order, evaluate = candidates.order, weighted_evaluation(candidates)
     if bags == 1:
-        return select_shares(_best_shares(candidates, order, additions))
+        return select_shares(_best_shares(evaluate, order, additions))
     drawn = random.Random(derive_seed(candidates.seed, "bags"))
     half = math.ceil(len(order) / 2)
     places = [sorted(drawn.sample(range(len(order)), half)) for _ in range(bags)]
     halves = [[order[place] for place in bag] for bag in places]
-    return select_shares(mean_shares([_best_shares(candidates, h, additions) for h in halves]))
+    return select_shares(mean_shares([_best_shares(evaluate, h, additions) for h in halves]))
 
 
 def _best_shares(
-    candidates: WeightedCandidates, order: Sequence[int], additions: int
+    evaluate: EvaluateWeighted, order: Sequence[int], additions: int
 ) -> dict[int, float]:
     """Return the shares of the best soup on the way; of equal ones, the first.
 
     Of equal additions, that of the best ingredient alone is made.
     """
-    counts = Counter([order[0]])
-    best = _shares_of(counts)
-    best_score = score_shares(candidates, best).mean().item()
-    for _ in range(additions - 1):
-        tried = [counts + Counter([ingredient]) for ingredient in order]
-        scored = [(score_shares(candidates, _shares_of(t)).mean().item(), t) for t in tried]
-        score, counts = max(scored, key=lambda pair: pair[0])
-        if score > best_score:
-            best, best_score = _shares_of(counts), score
-    return best
+
+    def evaluated(counts: Counter[int], reached: Tensor | None) -> Tensor | Stopped:
+        shares = _shares_of(counts)
+        return evaluate([*shares], coefficients_of(shares), reached)
+
+    soup, best, best_score = Counter[int](), Counter(order[:1]), -math.inf
+    for _ in range(additions):
+        tried = [soup + Counter([ingredient]) for ingredient in (order if soup else order[:1])]
+        found = best_of(tried, evaluated)
+        if found is None:  # all scores are NaN
+            break
+        soup, values = found
+        if (score := values.mean().item()) > best_score:
+            best, best_score = soup, score
+    return _shares_of(best)
 
 
 def _shares_of(counts: Counter[int]) -> dict[int, float]:

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from stockpot.soups.selection.candidates import Selection, WeightedCandidates
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from stockpot.soups.selection.candidates import Selection
 
 
-def score_shares(candidates: WeightedCandidates, shares: Mapping[int, float]) -> Tensor:
-    """Return the val values (N,) of the soup in which ingredients have these shares, by position.
+def coefficients_of(shares: Mapping[int, float]) -> Sequence[float]:
+    """Return the shares of ingredients as coefficients; none if they are equal.
 
-    Equal shares give the bits of the soup without coefficients.
+    Equal ones then give the bits of the soup without coefficients.
     """
-    members, coefficients = [*shares], [*shares.values()]
-    if _are_equal(coefficients):
-        return candidates.score(members)
-    return candidates.score_weighted(members, coefficients)
+    return [*shares.values()] if len({*shares.values()}) > 1 else ()
 
 
 def select_shares(shares: Mapping[int, float]) -> Selection:
     """Return the soup in which ingredients have these shares, by position; none of them is 0."""
-    members, coefficients = [*shares], [*shares.values()]
-    return Selection(members, coefficients=() if _are_equal(coefficients) else coefficients)
+    return Selection([*shares], coefficients=coefficients_of(shares))
 
 
 def mean_shares(soups: Sequence[Mapping[int, float]]) -> dict[int, float]:
@@ -39,7 +31,3 @@ def mean_shares(soups: Sequence[Mapping[int, float]]) -> dict[int, float]:
 def equal_shares(members: Sequence[int]) -> dict[int, float]:
     """Return the shares of the ingredients of a soup without coefficients."""
     return dict.fromkeys(members, 1 / len(members))
-
-
-def _are_equal(coefficients: Sequence[float]) -> bool:
-    return len({*coefficients}) == 1

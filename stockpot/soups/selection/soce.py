@@ -9,6 +9,7 @@ from pydantic import Field
 
 from stockpot.errors import InputError
 from stockpot.soups.selection.candidates import Selection, WeightedCandidates
+from stockpot.soups.selection.stopping import best_of, weighted_evaluation
 
 
 def soce(
@@ -52,12 +53,9 @@ def soce(
     chosen = _most_often(experts, candidates.order)[:max_experts] or [candidates.order[0]]
     if len(chosen) == 1:
         return Selection(chosen, experts=experts)
-    best, best_score = Selection(chosen), float("-inf")
-    for shares in _grid(len(chosen), steps):
-        score = candidates.score_weighted(chosen, shares).mean().item()
-        if score > best_score:
-            best, best_score = Selection(chosen, coefficients=shares, experts=experts), score
-    return best
+    evaluate = weighted_evaluation(candidates)
+    found = best_of(_grid(len(chosen), steps), lambda shares, best: evaluate(chosen, shares, best))
+    return Selection(chosen, coefficients=found[0] if found else (), experts=experts)
 
 
 def _experts(

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from stockpot.errors import InputError
-from stockpot.soups.selection.candidates import Blocks, Candidates, Stopped
+from stockpot.soups.selection.candidates import Blocks, Candidates, Stopped, WeightedCandidates
 from stockpot.statistics.sequential import FallTest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+T = TypeVar("T")
+
 Evaluate: TypeAlias = "Callable[[Sequence[int], Tensor | None], Tensor | Stopped]"
 """Positions of ingredients, the val values (N,) of the soup to reach -> those of their soup, or
 what is known of it once it loses. None: there is no soup to reach, and all values are computed."""
+
+EvaluateWeighted: TypeAlias = (
+    "Callable[[Sequence[int], Sequence[float], Tensor | None], Tensor | Stopped]"
+)
+"""As `Evaluate`, with the coefficients of the ingredients; none for equal ones."""
 
 
 def evaluation(candidates: Candidates, *, risk: float = 0.0) -> Evaluate:
@@ -44,8 +51,57 @@ def evaluation(candidates: Candidates, *, risk: float = 0.0) -> Evaluate:
     return lambda members, best: values_or_stopped(in_blocks, members, best, risk=of_each)
 
 
+def weighted_evaluation(candidates: WeightedCandidates) -> EvaluateWeighted:
+    """Return the evaluation of soups with coefficients; no decision differs."""
+    blocks = candidates.blocks(False) if candidates.blocks else None
+
+    def evaluate(
+        members: Sequence[int], coefficients: Sequence[float], best: Tensor | None
+    ) -> Tensor | Stopped:
+        if blocks is not None:
+            return values_or_stopped(blocks, members, best, coefficients)
+        if coefficients:
+            return candidates.score_weighted(members, coefficients)
+        return candidates.score(members)
+
+    return evaluate
+
+
+def best_of(
+    soups: Iterable[T],
+    evaluate: Callable[[T, Tensor | None], Tensor | Stopped],
+    to_exceed: Tensor | None = None,
+) -> tuple[T, Tensor] | None:
+    """Return the soup of the highest score with its val values (N,); of equal ones, the first.
+
+    Args:
+        soups: in any form.
+        evaluate: evaluates one of them, given the values of the best so far.
+        to_exceed: val values (N,) of a soup whose score must be exceeded, unless it is NaN; None:
+            there is none.
+
+    Returns:
+        None if no score exceeds it, or all are NaN.
+    """
+    best = None
+    values, highest = to_exceed, -math.inf
+    if to_exceed is not None and not to_exceed.isnan().any():
+        highest = to_exceed.mean().item()
+    for soup in soups:
+        found = evaluate(soup, values)
+        if not isinstance(found, Stopped) and found.mean().item() > highest:
+            best = soup, found
+            values, highest = found, found.mean().item()
+    return best
+
+
 def values_or_stopped(
-    blocks: Blocks, members: Sequence[int], best: Tensor | None, *, risk: float = 0.0
+    blocks: Blocks,
+    members: Sequence[int],
+    best: Tensor | None,
+    coefficients: Sequence[float] = (),
+    *,
+    risk: float = 0.0,
 ) -> Tensor | Stopped:
     """Evaluate a soup until it is known to score lower than the best one so far.
 
@@ -57,6 +113,7 @@ def values_or_stopped(
         blocks: how values are computed.
         members: positions of the ingredients.
         best: val values (N,) of the soup to reach; None to compute all.
+        coefficients: of the ingredients; none for equal ones.
         risk: probability of stopping a soup that reaches it; needs blocks in random order.
 
     Returns:
@@ -69,7 +126,7 @@ def values_or_stopped(
     if best is not None and risk > 0:
         test = FallTest(size, width=blocks.highest - blocks.lowest, risk=risk)
     evaluated = 0
-    for indices, found in zip(blocks.indices, blocks.values(members), strict=True):
+    for indices, found in zip(blocks.indices, blocks.values(members, coefficients), strict=True):
         values[indices] = found
         evaluated += len(indices)
         if evaluated == size:

@@ -63,8 +63,8 @@ def test_a_field_of_another_recipe_is_not_suggested_for_itself(message: Message)
     assert said == (
         "params.yaml: soups.0.k: unknown field 'k', "
         "choose from ['additions', 'bags', 'by', 'core_space', 'folds', 'ingredients', 'masks', "
-        "'max_experts', 'max_groups', 'method', 'name', 'options', 'orders', 'rank', 'rules', "
-        "'select', 'steps', 'threshold', 'width']"
+        "'max_experts', 'max_groups', 'method', 'name', 'options', 'orders', 'rank', 'risk', "
+        "'rules', 'select', 'steps', 'threshold', 'width']"
     )
 
 

@@ -38,15 +38,6 @@ def test_orders_that_agree_give_a_soup_without_coefficients() -> None:
     assert greedy_restarts(soups.candidates(), orders=3) == Selection([0, 1])
 
 
-def test_no_set_of_ingredients_is_scored_twice() -> None:
-    soups = PointSoups([0.0, 1.0, 4.0, -3.0], aims=[0.4, 0.6])
-
-    greedy_restarts(soups.candidates(), orders=6)
-
-    sets = [frozenset(members) for members, _ in soups.scored]
-    assert len(sets) == len({*sets})
-
-
 def test_orders_depend_on_the_seed_alone() -> None:
     soups = PointSoups([0.0, 1.0, 4.0, -3.0, 7.0], aims=[0.4])
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,8 +12,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stockpot.errors import InputError
-from stockpot.soups.selection.candidates import Blocks, Candidates, Step, Stopped
+from stockpot.soups.selection.beam import beam
+from stockpot.soups.selection.candidates import (
+    Blocks,
+    Candidates,
+    Step,
+    Stopped,
+    WeightedCandidates,
+)
 from stockpot.soups.selection.greedy import greedy, greedy_steps
+from stockpot.soups.selection.registry import SELECTIONS
 from stockpot.soups.selection.stopping import values_or_stopped
 
 NAN, INF = math.nan, math.inf
@@ -38,9 +47,12 @@ class Problem:
         ]
         self.evaluated = 0
 
-    def score(self, members: Sequence[int]) -> Tensor:
-        """Return values that depend on the members alone."""
+    def score(self, members: Sequence[int], shares: Sequence[float] = ()) -> Tensor:
+        """Return values that depend on the members and their shares alone."""
         code = sum(2**member for member in members)
+        code += sum(
+            round(720 * share) * 10**member for member, share in zip(members, shares, strict=False)
+        )
         generator = torch.Generator().manual_seed(1000 * self.seed + code)
         return self.draw(generator)
 
@@ -48,8 +60,8 @@ class Problem:
         """Return the same values in blocks."""
         del is_random  # they are random as they are
 
-        def values(members: Sequence[int]) -> Iterator[Tensor]:
-            whole = self.score(members)
+        def values(members: Sequence[int], shares: Sequence[float]) -> Iterator[Tensor]:
+            whole = self.score(members, shares)
             for block in self.indices:
                 self.evaluated += len(block)
                 yield whole[block]
@@ -57,9 +69,12 @@ class Problem:
         return Blocks(self.indices, *self.bounds, values)
 
     @property
-    def candidates(self) -> Candidates:
+    def candidates(self) -> WeightedCandidates:
         """The argument of a selection."""
-        return Candidates(self.order, [0.0] * len(self.order), self.score, blocks=self.blocks)
+        scores = [0.0] * len(self.order)
+        return WeightedCandidates(
+            self.order, scores, self.score, score_weighted=self.score, blocks=self.blocks
+        )
 
 
 def _right(share: float, size: int) -> Callable[[torch.Generator], Tensor]:
@@ -123,8 +138,49 @@ def test_decisions_and_scores_are_those_of_whole_evaluations(
     assert problem.evaluated <= size * count
 
 
-def _table(rows: dict[tuple[int, ...], list[float]]) -> Callable[[Sequence[int]], Tensor]:
-    return lambda members: torch.tensor(rows[tuple(members)], dtype=torch.float64)
+STOPPING: dict[str, dict[str, int]] = {
+    "backward_elimination": {},
+    "beam": {"width": 3},
+    "greedy_restarts": {"orders": 3},
+    "greedy_with_replacement": {"additions": 4},
+}
+
+
+@pytest.mark.parametrize("name", STOPPING)
+@pytest.mark.parametrize("kind", ["accuracy", "thirds", "nan"])
+def test_other_selections_choose_as_with_whole_evaluations(name: str, kind: str) -> None:
+    choose, options = SELECTIONS[name].choose, STOPPING[name]
+    for seed in range(15):
+        size, count = 40 + seed, 1 + seed % 6
+        draws = {
+            "accuracy": (_right(0.8, size), (0.0, 1.0)),
+            "thirds": (_thirds(size), (0.0, 1.0)),
+            "nan": (_minus_losses(size, 0.002), (-INF, 0.0)),
+        }
+        problem = Problem(count, size, *draws[kind], block=7, seed=seed)
+
+        whole = choose(replace(problem.candidates, blocks=None), **options)
+
+        assert choose(problem.candidates, **options).members == whole.members
+        assert choose(problem.candidates, **options).coefficients == whole.coefficients
+
+
+def test_a_beam_stops_soups_that_would_not_be_followed() -> None:
+    values = {(0,): [1.0, 1, 1, 0], (1,): [0.0, 0, 1, 1], (0, 1): [0.0, 1, 1, 1]}
+    problem = Problem(2, 4, lambda _: torch.zeros(4), block=1)
+    problem.indices = [torch.tensor([place]) for place in range(4)]
+    problem.score = _table(values)  # type: ignore[method-assign]
+
+    assert beam(problem.candidates, width=1).members == [0, 1]
+    assert problem.evaluated == 8
+    assert beam(problem.candidates, width=2).members == [0, 1]
+    # 0 and nothing are followed. 0 and 1 are evaluated, which leaves 1 to reach 3 of 4, and it
+    # cannot after 2 examples.
+    assert problem.evaluated == 8 + 4 + 4 + 2
+
+
+def _table(rows: dict[tuple[int, ...], list[float]]) -> Callable[..., Tensor]:
+    return lambda members, _=(): torch.tensor(rows[tuple(members)], dtype=torch.float64)
 
 
 def test_the_count_of_evaluated_examples_by_hand() -> None:
@@ -170,7 +226,7 @@ def test_the_bound_is_exact_where_means_differ_in_their_last_bit() -> None:
         best = torch.randint(0, 11, (23,), generator=draw).double() / 10
         candidate = best[torch.randperm(23, generator=draw)]  # an equal sum before rounding
         order = torch.randperm(23, generator=draw).split(block)
-        blocks = Blocks(order, 0.0, 1.0, lambda _, c=candidate, o=order: (c[i] for i in o))  # type: ignore[misc]
+        blocks = Blocks(order, 0.0, 1.0, lambda _, __, c=candidate, o=order: (c[i] for i in o))  # type: ignore[misc]
 
         found = values_or_stopped(blocks, [0], best)
 
@@ -192,7 +248,7 @@ def test_a_risk_needs_values_with_both_bounds() -> None:
 def test_racing_stops_a_clear_loser_early_and_says_that_it_is_a_test() -> None:
     problem = Problem(2, 4000, _right(0.5, 4000), block=100)
     rows = {(0,): torch.ones(4000).double(), (0, 1): problem.score([1])}
-    problem.score = lambda members: rows[tuple(members)]  # type: ignore[method-assign]
+    problem.score = lambda members, _=(): rows[tuple(members)]  # type: ignore[method-assign]
 
     [_, exact], [_, raced] = (greedy(problem.candidates, risk=r).steps for r in (0.0, 0.01))
 
