@@ -242,7 +242,7 @@ def test_every_merge_method(kitchen: Kitchen) -> None:
 
 
 def test_every_selection(kitchen: Kitchen) -> None:
-    options = {"top_k": {"k": 2}}
+    options = {"given": {"members": ["ingredient-00"]}, "top_k": {"k": 2}}
     refusals = {}
     for name in SELECTIONS:
         soup = {"name": "made", "select": name, **options.get(name, {})}

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,7 +17,13 @@ from stockpot.errors import InputError
 from stockpot.merging.stack import IngredientStack
 from stockpot.merging.states import State
 from stockpot.soups.selection.greedy import greedy_steps
-from stockpot.soups.tuning.study import tune_coefficients
+from stockpot.soups.tuning.budget import Budget
+from stockpot.soups.tuning.method_space import MethodSpace
+from stockpot.soups.tuning.objectives import Scored, best_of
+from stockpot.soups.tuning.study import StudyPlan, run_study
+
+if TYPE_CHECKING:
+    from optuna.trial import BaseTrial
 
 Score: TypeAlias = Callable[[dict[str, Tensor]], float]
 
@@ -109,7 +115,7 @@ def tune(
         models: M state dicts with the same tensor names and shapes.
         score: weights -> a number, higher is better; on validation data, never on the test set.
         trials: how many candidates, the first ones included.
-        sampler: tpe, gp, cmaes, nsga2 or random.
+        sampler: tpe, gp, cmaes, nsga2, nsga3, random or qmc.
         seed: of the sampler.
 
     Raises:
@@ -126,22 +132,32 @@ def tune(
     if trials < 1:
         raise InputError(f"tune: trials must be at least 1, got {trials}")
     models, stack = _listed(models)
-    every = range(len(models))
-    starts = {"uniform": [1.0 for _ in every]}
-    starts |= {f"model {one}": [float(one == position) for position in every] for one in every}
+    space, every = MethodSpace.of("linear", None), range(len(models))
+
+    def proposed(trial: BaseTrial) -> tuple[float, ...]:
+        return space.ask(trial, "", len(models))[0]
+
+    def scored(coefficients: tuple[float, ...]) -> Scored:
+        return Scored((finite_number("score", score(stack.merge(coefficients))),))
+
+    starts = {"uniform": space.start("", every, len(models))}
+    starts |= {f"model {one}": space.start("", [one], len(models)) for one in every}
     with tempfile.TemporaryDirectory() as folder:
-        found = tune_coefficients(
-            Path(folder) / "study.log",
-            lambda coefficients: (finite_number("score", score(stack.merge(coefficients))),),
-            starts,
-            num_objectives=1,
+        plan = StudyPlan(
+            name="tune",
+            journal=Path(folder) / "study.log",
+            directions=["maximize"],
+            propose=proposed,
+            evaluate=lambda candidates: map(scored, candidates),
+            starts=starts,
             sampler=sampler,
-            trials=trials,
             seed=seed,
         )
-    best = found.best
-    history = tuple((trial.coefficients, trial.values[0]) for trial in found.trials)
-    return Soup(stack.merge(best.coefficients), best.coefficients, best.values[0], history)
+        found = run_study(plan, Budget(trials=trials))
+    best, _ = best_of(found, ["val"], lambda trial: trial.scored)
+    history = tuple((trial.candidate, trial.scored.values[0]) for trial in found)
+    weights = stack.merge(best.candidate)
+    return Soup(weights, best.candidate, best.scored.values[0], history)
 
 
 def _listed(models: Sequence[State]) -> tuple[list[State], IngredientStack]:

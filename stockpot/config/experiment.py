@@ -172,7 +172,8 @@ class Experiment(Section):
                 f"names of soups and tune must not be those of other models, got {taken}"
             )
         for study in self.tune:
-            needs_shifts = "val_shift" in study.settings.get("objectives", ())
+            named = [study.settings.get(name) or () for name in ("objectives", "floor")]
+            needs_shifts = any("val_shift" in names for names in named)
             if needs_shifts and not self.workload.val_shifts:
                 raise ValueError(
                     f"tune {study.name!r} needs workload.val_shifts, got none; "

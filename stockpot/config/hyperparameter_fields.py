@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 from pydantic import Field, create_model
 
+from stockpot.distributions.values import Choice, Drawn
 from stockpot.errors import unknown_name
 from stockpot.ingredients.finetuning.field_rules import Base, BaseOnly
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters, Value
-from stockpot.ingredients.points import Choice, Drawn
 from stockpot.yaml_files import Section
 
 S = TypeVar("S", bound=Section)

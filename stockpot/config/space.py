@@ -7,10 +7,11 @@ from typing import Any
 
 from pydantic import field_validator, model_validator
 
-from stockpot.config.distributions import as_distribution, names_field, number_field
 from stockpot.config.hyperparameter_fields import OfferedField, offered_fields, with_fields
+from stockpot.distributions.fields import as_distribution, names_field, number_field
+from stockpot.distributions.values import Choice, Constant, Distribution
 from stockpot.ingredients.finetuning.hyperparameters import TECHNIQUES, Value
-from stockpot.ingredients.points import Choice, Constant, Distribution, Point
+from stockpot.ingredients.points import Point
 from stockpot.yaml_files import Section
 
 _OFFERED = offered_fields("space")

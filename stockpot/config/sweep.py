@@ -13,7 +13,8 @@ from stockpot.config.rounds import RoundsSection
 from stockpot.config.space import SpaceSection
 from stockpot.config.sweep_phases import PhaseSection
 from stockpot.config.sweep_reference import ReferenceSection
-from stockpot.ingredients.points import Constant, Point, Value, available, plan_points
+from stockpot.distributions.values import Constant, Value
+from stockpot.ingredients.points import Point, available, plan_points
 from stockpot.yaml_files import Section
 
 P = TypeVar("P", bound=str | Sequence[str])

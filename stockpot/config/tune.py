@@ -18,7 +18,9 @@ class TuneRecipe(Section):
     """A tuned soup: ingredients to mix, and the search for their coefficients."""
 
     name: Name
-    top_k: int | None = Field(None, ge=2, description="use only the k best on val; null: all")
+    top_k: int | None = Field(
+        None, ge=1, description="use only the k best on val; null: all; 2 for slerp, for example"
+    )
     search: str
 
     @property
@@ -30,11 +32,18 @@ class TuneRecipe(Section):
         """Return the search.
 
         Raises:
-            ValueError: its options do not fit together.
+            ValueError: its options do not fit together, or are not for so many ingredients.
         """
         settings = self.settings
         lists = {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}
-        return SEARCHES[self.search].build(**settings | lists)
+        search = SEARCHES[self.search].build(**settings | lists)
+        least, most = getattr(search, "num_models", (2, None))
+        if self.top_k is None and most is not None:
+            raise ValueError(f"top_k: must be {most} for a method that merges {most}, got null")
+        if self.top_k is not None and not least <= self.top_k <= (most or self.top_k):
+            limit = f"{least}" if least == most else f"at least {least}"
+            raise ValueError(f"top_k: must be {limit}, got {self.top_k}")
+        return search
 
 
 class _BuiltInTuning(TuneRecipe):

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from stockpot.config import Experiment
 from stockpot.config.space import SpaceSection
+from stockpot.distributions.values import Constant
 from stockpot.errors import InputError
 from stockpot.ingredients.finetuning.anchor_rules import check_anchor, compares_with_anchor
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
-from stockpot.ingredients.points import Constant, Point
+from stockpot.ingredients.points import Point
 from stockpot.workloads.protocol import REFERENCE, Workload, has_reference
 
 _NAMES = ("anchor", "anchor_loss", "anchor_data", "adapter")

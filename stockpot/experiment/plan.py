@@ -12,6 +12,7 @@ from typing import TypedDict
 
 from stockpot.config import Experiment, SoupRecipe
 from stockpot.config.diagnose import chosen_diagnostics
+from stockpot.distributions.values import Constant
 from stockpot.errors import InputError
 from stockpot.experiment.jobs.diagnosing import DiagnosticJob
 from stockpot.experiment.jobs.imports import Imports
@@ -25,7 +26,7 @@ from stockpot.experiment.jobs.tuning import TuningJob
 from stockpot.experiment.stages import MODEL_STAGES
 from stockpot.ingredients.finetuning.hyperparameters import TECHNIQUES, Hyperparameters, Value
 from stockpot.ingredients.finetuning.large_batches import adapted
-from stockpot.ingredients.points import Constant, Point
+from stockpot.ingredients.points import Point
 from stockpot.seeding import derive_seed, phase_seed
 from stockpot.storage.manifests import existing_manifests, models_of, read_manifest
 from stockpot.storage.models import Model

@@ -7,6 +7,7 @@ from typing import Any
 
 from stockpot.errors import InputError
 from stockpot.experiment.jobs.tuning import TuningJob
+from stockpot.soups.tuning.merge import Merge
 from stockpot.soups.tuning.registry import SEARCHES
 from stockpot.soups.tuning.search import Found, Search, SearchContext
 from stockpot.storage.models import Model
@@ -60,6 +61,9 @@ class _RecordedSearch:
 
     def find(self, context: SearchContext) -> Found:
         details, recipe = self.model.details, self.recipe
+        if recorded := details.get("merge"):
+            merge = Merge.from_json(recorded)
+            return Found(merge.method, "model", {}, [], {}, merge.options, merge=merge)
         named = details.get("layer_coefficients", {"model": details["coefficients"]})
         rows = {group: [row[name] for name in context.names] for group, row in named.items()}
         per, options = recipe.get("per", "model"), recipe.get("options", {})

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stockpot.config.sweep_reference import ReferenceSection
+from stockpot.distributions.values import Constant
 from stockpot.experiment.jobs.soups import SoupJob
 from stockpot.experiment.jobs.training import TrainingJob
 from stockpot.experiment.plan import Plan
 from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
-from stockpot.ingredients.points import Constant, Point, plan_points
+from stockpot.ingredients.points import Point, plan_points
 from stockpot.seeding import derive_seed
 from stockpot.storage.checkpoints import Checkpoint
 from stockpot.storage.models import Model

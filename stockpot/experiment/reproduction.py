@@ -173,7 +173,7 @@ def _needed(provenance: Provenance) -> list[Checkpoint]:
     ingredients = [reference for _, reference in provenance.ingredients]
     ingredients += [provenance.anchor] if provenance.anchor else []
     recipe = provenance.model.details.get("recipe", {})
-    is_unused = provenance.model.kind == "tuned" and not METHODS[recipe["method"]].needs_base
+    is_unused = provenance.model.kind == "tuned" and not METHODS[recipe["method"]].takes_base
     # A search of the user's own that trains may read the base, whatever its method.
     is_unused = is_unused and not (":" in recipe["search"] and trains(recipe))
     return ingredients if provenance.base is None or is_unused else [provenance.base, *ingredients]

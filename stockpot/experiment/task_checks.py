@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stockpot.config import Experiment
-from stockpot.errors import InputError
+from stockpot.errors import InputError, unknown_name
 from stockpot.soups.preparation.options import check_preparation
+from stockpot.soups.tuning.objectives import OBJECTIVES
+from stockpot.soups.tuning.optuna_search import OptunaSearch
 from stockpot.workloads.protocol import TASKS, Workload
 
 
@@ -23,9 +25,29 @@ def check_tasks(experiment: Experiment, workload: Workload) -> None:
         except InputError as error:
             raise InputError(f"soups: {recipe.name!r}: {error}") from error
     for study in experiment.tune:
-        tasks: Sequence[str] = getattr(study.build(), "tasks", TASKS)
+        search = study.build()
+        if isinstance(search, OptunaSearch):
+            _check_search(study.name, search, workload)
+        tasks: Sequence[str] = getattr(search, "tasks", TASKS)
         if workload.task not in tasks:
             raise InputError(
                 f"tune: {study.name!r}: {study.search} must have a workload of "
                 f"{' or '.join(tasks)}, got the task {workload.task!r}; use search: optuna"
             )
+
+
+def _check_search(name: str, search: OptunaSearch, workload: Workload) -> None:
+    """Check that the workload has the objectives and what the merge methods need.
+
+    Raises:
+        InputError: it does not.
+    """
+    known = [*OBJECTIVES, *workload.metrics]
+    for objective in (*search.objectives, *(search.floor or {})):
+        if objective not in known:
+            raise InputError(f"tune: {name!r}: {unknown_name('objective', objective, known)}")
+    for method in search.methods:
+        try:
+            check_preparation(method, {}, workload)
+        except InputError as error:
+            raise InputError(f"tune: {name!r}: {error}") from error

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from stockpot.errors import InputError
 from stockpot.merging.lines import LINES, check_lines
+from stockpot.merging.option_types import types_of
 from stockpot.merging.per_model import check_per_model, is_per_model
 from stockpot.plugins import Option, check_options
 
@@ -112,7 +113,7 @@ class Method:
     @property
     def per_model(self) -> list[str]:
         """The options that may differ between models: those annotated as `PerModel`."""
-        return [name for name in self.options if is_per_model(self._parameters[name].annotation)]
+        return [n for n, kind in types_of(self.merge, self.options).items() if is_per_model(kind)]
 
     @property
     def summary(self) -> str:

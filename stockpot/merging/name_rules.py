@@ -20,22 +20,40 @@ class NameRule:
         metric: for symmetric positive definite tensors, see `stockpot.merging.methods.spd_means`.
         method: name of a merge method; None with a metric.
         options: of the method.
+        coefficients: one per model, instead of those of the other tensors; empty: the same ones.
     """
 
     match: str
     metric: str | None = None
     method: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    coefficients: tuple[float, ...] = ()
 
     def of(self, recipe: Recipe) -> Recipe:
-        """Return the recipe of a matching tensor, with the coefficients of the others."""
+        """Return the recipe of a matching tensor, from that of the others.
+
+        Raises:
+            InputError: the rule has coefficients, but not one per model.
+        """
+        if self.coefficients:
+            if len(self.coefficients) != len(recipe.coefficients):
+                raise InputError(
+                    f"rules: {self.match!r}: coefficients must be one per model "
+                    f"({len(recipe.coefficients)}), got {len(self.coefficients)}"
+                )
+            recipe = replace(recipe, coefficients=tuple(self.coefficients))
         if self.method is None:
             return replace(recipe, metric=self.metric)
         return replace(recipe, method=self.method, options=dict(self.options), side_information=())
 
     def to_json(self) -> dict[str, Any]:
         """Return the form in manifests and merge files."""
-        given = {"metric": self.metric, "method": self.method, "options": dict(self.options)}
+        given = {
+            "metric": self.metric,
+            "method": self.method,
+            "options": dict(self.options),
+            "coefficients": [*self.coefficients],
+        }
         return {"match": self.match} | {name: value for name, value in given.items() if value}
 
 

@@ -6,7 +6,7 @@ A method says so in its signature: `density: PerModel = 0.2`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias, get_args, get_origin
 
 from stockpot.errors import InputError
 
@@ -15,8 +15,9 @@ PerModel: TypeAlias = float | Sequence[float]
 
 
 def is_per_model(annotation: Any) -> bool:
-    """Return whether the annotation of an option is `PerModel`, evaluated or not."""
-    return annotation in ("PerModel", "float | Sequence[float]") or annotation == PerModel
+    """Return whether the type of an option is `PerModel`."""
+    is_annotated = get_origin(annotation) is Annotated
+    return bool((get_args(annotation)[0] if is_annotated else annotation) == PerModel)
 
 
 def each(value: PerModel, num_models: int) -> list[float]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from stockpot.reporting.results import Manifest, ModelEntry, Results, main_models, objective_values
+from stockpot.reporting.words.objectives import better
 from stockpot.storage.atomic_files import write_text
 
 Cell = str | int | float | None  # None is written as an empty cell
@@ -112,10 +114,11 @@ def _steps(soup: ModelEntry) -> Iterator[Cells]:
 
 def _trials(study: ModelEntry) -> Iterator[Cells]:
     """Yield the trials, with the best value so far of the study's first objective."""
-    best = float("-inf")
-    for trial in study["trials"]:
+    bests = accumulate(
+        (trial["values"][0] for trial in study["trials"]), better(study["recipe"]["objectives"][0])
+    )
+    for trial, best in zip(study["trials"], bests, strict=True):
         values = objective_values(study, trial["values"])
-        best = max(best, trial["values"][0])
         objectives = (values.get("val"), values.get("val_shift"))
         yield study["name"], trial["number"], trial["source"], *objectives, best
 
@@ -127,7 +130,7 @@ def _pareto(study: ModelEntry) -> Iterator[Cells]:
     for trial in study["trials"]:
         values = objective_values(study, trial["values"])
         on_front = "true" if trial["number"] in front else "false"
-        yield study["name"], trial["number"], values["val"], values["val_shift"], on_front
+        yield study["name"], trial["number"], *map(values.get, ("val", "val_shift")), on_front
 
 
 def _random_soups(evaluation: Manifest) -> Iterator[Cells]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stockpot.reporting.figures import ReportFigures, draw_figures
+from stockpot.reporting.found_recipes import found_recipes
 from stockpot.reporting.pages import page_template
 from stockpot.reporting.results import Results
 from stockpot.reporting.tables import model_grids, score_grids
@@ -56,8 +57,9 @@ def render_report(
         diagnostics=figures.diagnostics,
         tables=_tables(results, runs or {}, latency_ms),
         fronts=[study for study in results.tune["tuned"] if study["front"]],
-        front_grid=lambda study: model_grids.front_grid(study, results.unit),
+        front_grid=lambda study: model_grids.front_grid(study, results),
         best=_best(results, runs or {}),
+        found=found_recipes(results),
         protocol=protocol(results, experiment),
         settings=settings(experiment),
         commands=commands,

@@ -15,6 +15,7 @@ from stockpot.scoring.predictions import (
     predict,
     val_sets,
 )
+from stockpot.storage.density import density_of
 from stockpot.storage.models import Model
 from stockpot.workloads.metric_ranges import range_of
 from stockpot.workloads.open_sets import open_examples
@@ -28,6 +29,7 @@ class ValScorer:
 
     def __init__(self, workload: Workload, device: str) -> None:
         """Open val and the val shifts, and no other data of the workload."""
+        self._metrics = workload.metrics
         self._metric = next(iter(workload.metrics.values()))
         self._model = empty_model(workload, device)
         self._val = open_examples(workload, "val", device)
@@ -84,9 +86,36 @@ class ValScorer:
                 )
         return values
 
+    def objectives(self, weights: Mapping[str, Tensor], names: Sequence[str]) -> tuple[float, ...]:
+        """Return what a search compares candidates by; all but `loss` is better the higher.
+
+        Args:
+            weights: of a candidate.
+            names: `val` and `val_shift`, means of the workload's first metric; `loss`, the mean on
+                val; `sparsity`, the share of weights that are 0; or metrics of the workload, on
+                val.
+        """
+        put_weights(self._model, weights)
+        outputs = self._val.outputs(self._model) if {*names} - {"val_shift", "sparsity"} else None
+        return tuple(self._objective(name, weights, outputs) for name in names)
+
+    def _objective(self, name: str, weights: Mapping[str, Tensor], outputs: Tensor | None) -> float:
+        if name == "sparsity":
+            return 1 - density_of(weights)
+        if name == "val_shift":
+            return self._shift_score()
+        assert outputs is not None
+        if name == "loss":
+            return self._val.losses(outputs).double().mean().item()
+        metric = self._metric if name == "val" else self._metrics[name]
+        return metric(outputs, self._val.targets).double().mean().item()
+
     def val_shift(self, weights: Mapping[str, Tensor]) -> float:
         """Return the mean over the val shifts of the mean metric; higher is better."""
         put_weights(self._model, weights)
+        return self._shift_score()
+
+    def _shift_score(self) -> float:
         scores = [self._values(shift).mean().item() for shift in self._shifts]
         return sum(scores) / len(scores)
 

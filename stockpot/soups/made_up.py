@@ -22,6 +22,7 @@ class MadeUpModels:
         models: the M points; (M, 3), float64.
         scores: the score of each model, by position; higher is better.
         order: positions of the models, best score first.
+        names: of the models, by position.
     """
 
     def __init__(self, chosen: Sequence[int]) -> None:
@@ -29,6 +30,7 @@ class MadeUpModels:
         generator = torch.Generator().manual_seed(0)
         shape = (_NUM_MODELS + _NUM_EXAMPLES, 3)
         points = torch.randn(shape, generator=generator, dtype=torch.float64)
+        self.names = [f"ingredient-{number:02d}" for number in chosen]
         self.models, self._examples = points[list(chosen)], points[_NUM_MODELS:] / 4
         self.scores = [self.values_of(model).mean().item() for model in self.models]
         self.order = sorted(range(len(self.scores)), key=lambda place: -self.scores[place])

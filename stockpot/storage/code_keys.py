@@ -28,6 +28,7 @@ from stockpot.storage.keys import content_key
 # nor what they import is part of a key.
 _BOOKKEEPING = (
     "stockpot.config",
+    "stockpot.distributions.fields",
     "stockpot.errors",
     "stockpot.experiment.jobs.job",
     "stockpot.experiment.provenance",

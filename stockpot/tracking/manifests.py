@@ -113,7 +113,9 @@ def _curves(model: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
     trials = model.get("trials", [])
     objectives = model.get("recipe", {}).get("objectives", []) if trials else []
     return {
-        f"tuning/best_{objective}": tuple(accumulate((t["values"][n] for t in trials), max))
+        f"tuning/best_{objective}": tuple(
+            accumulate((t["values"][n] for t in trials), min if objective == "loss" else max)
+        )
         for n, objective in enumerate(objectives)
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from stockpot.errors import InputError
 from stockpot.merging.signature_layers import SIGNATURES
@@ -20,6 +20,15 @@ class RuleSection(Section):
     )
     method: str | None = Field(None, description="or a merge method, without side information")
     options: dict[str, int | float | bool | str] = Field({}, description="the method's own")
+    coefficients: list[float] = Field(
+        [], description="one per model, in their order; []: those of the other tensors"
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out empty coefficients, so that older pedigrees do not change."""
+        content: dict[str, Any] = handler(self)
+        return {name: v for name, v in content.items() if v or name != "coefficients"}
 
     @model_validator(mode="after")
     def _says_one_way(self) -> RuleSection:
@@ -59,4 +68,6 @@ class RuleSection(Section):
         """The rule, as `stockpot.merging.name_rules.NameRule`."""
         from stockpot.merging.name_rules import NameRule
 
-        return NameRule(self.match, self.metric, self.method, self.options)
+        return NameRule(
+            self.match, self.metric, self.method, self.options, tuple(self.coefficients)
+        )

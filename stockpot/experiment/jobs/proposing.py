@@ -12,17 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stockpot.distributions.values import Constant, Distribution, Integer, LogUniform, Uniform
 from stockpot.experiment.jobs.job import ExperimentJob
 from stockpot.experiment.jobs.merges import Merges
-from stockpot.ingredients.points import (
-    Constant,
-    Distribution,
-    Integer,
-    LogUniform,
-    Point,
-    Uniform,
-    ingredient_seed,
-)
+from stockpot.ingredients.points import Point, ingredient_seed
 from stockpot.seeding import derive_seed
 from stockpot.storage.models import Model
 from stockpot.storage.ranking import rank

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from stockpot.experiment.jobs.side_information import SideInformation
 
 if TYPE_CHECKING:
     from stockpot.experiment.jobs.method_job import MethodJob
     from stockpot.merging.recipe import Recipe
-    from stockpot.soups.preparation.protocol import JointPreparation, Preparation
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,6 @@ class SoupRecipes:
 
     job: MethodJob
     device: str
-    _prepared: dict[int, Mapping[str, Any]] = field(default_factory=dict)
 
     def recipe(self, members: Sequence[int], shares: Sequence[float]) -> Recipe:
         """Return the recipe of a soup, by the method of the job.
@@ -45,24 +46,11 @@ class SoupRecipes:
         recipe = Recipe(job.method, coefficients, options, job.seed, digests)
         if preparation is None:
             return recipe
-        return replace(recipe, side_information=self._known(preparation, members, recipe))
+        side = self._side_information.of(preparation, members, recipe)
+        return replace(recipe, side_information=side)
 
-    def _known(
-        self, preparation: Preparation | JointPreparation, members: Sequence[int], recipe: Recipe
-    ) -> tuple[Mapping[str, Any], ...]:
-        """Return the side information about some ingredients."""
-        from stockpot.soups.preparation.cache import prepare, prepare_together
-        from stockpot.soups.preparation.protocol import JointPreparation
-
+    @cached_property
+    def _side_information(self) -> SideInformation:
         job = self.job
-        models = [job.ingredients[member] for member in members]
-        if isinstance(preparation, JointPreparation):
-            return prepare_together(
-                job.root, job.workload, models, preparation, recipe, self.device
-            )
-        where: dict[str, Any] = {"base": job.base, "seed": job.seed, "device": self.device}
-        for member, model in zip(members, models, strict=True):
-            if member not in self._prepared:
-                found = prepare(job.root, job.workload, model, preparation, **where)
-                self._prepared[member] = found
-        return tuple(self._prepared[member] for member in members)
+        setting = (job.root, job.workload, job.ingredients)
+        return SideInformation(*setting, job.base, job.seed, self.device)

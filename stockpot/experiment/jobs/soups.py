@@ -162,12 +162,13 @@ class SoupJob(MethodJob):
             chosen = rule.choose(Paths(order, scores, score_on_path), **self.select_options)
         else:
             in_order = self._in_order_of_merge
+            names = [model.name for model in self.ingredients]
             kind: Callable[..., Candidates] = Candidates
             if rule.is_weighted:
                 check_coefficients(self.select, self.method)
                 kind = WeightedCandidates
             candidates = kind(
-                order, scores, lambda m: score(in_order(m)), seed=self.seed, **measures
+                order, scores, lambda m: score(in_order(m)), seed=self.seed, names=names, **measures
             )
             chosen = rule.choose(candidates, **self.select_options)
         if not isinstance(chosen, PathSelection if rule.is_on_path else Selection):
@@ -198,7 +199,8 @@ class SoupJob(MethodJob):
                 f"selection {self.select!r}: must return a coefficient per member, got "
                 f"{len(chosen.coefficients)} for {len(chosen.members)} members"
             )
-        check_coefficients(str(self.select), self.method)
+        if len({*chosen.coefficients}) > 1:  # equal ones are those of a method without any
+            check_coefficients(str(self.select), self.method)
 
     def _in_order_of_merge(self, members: Sequence[int]) -> Sequence[int]:
         """Return the positions of ingredients in the order in which the method merges them."""

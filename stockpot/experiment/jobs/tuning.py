@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from stockpot.errors import InputError
 from stockpot.experiment.jobs.job import MergingJob
-from stockpot.experiment.jobs.merges import Merges
+from stockpot.experiment.jobs.method_merges import MethodMerges
 from stockpot.scoring.key_parts import val_scores_key_parts
 from stockpot.soups.preparation.options import method_modules
 from stockpot.soups.preparation.registry import repair_modules
+from stockpot.soups.tuning.merge import Merge
 from stockpot.soups.tuning.registry import SEARCHES
 from stockpot.soups.tuning.search import Found, Search, SearchContext
 from stockpot.storage.code_keys import code_key
@@ -85,6 +86,8 @@ class TuningJob(MergingJob):
 
         context = _OnVal(self, device)
         found = self._found(context)
+        if found.merge is not None:
+            return self._save_merge(found, found.merge, context)
         uses_base = METHODS[found.method].needs_base
         is_pruned = any(not model.is_dense for model in self.ingredients)
         # Averages have the union of the masks by themselves; a base would fill it.
@@ -101,7 +104,7 @@ class TuningJob(MergingJob):
             merged = {name: tensor.cpu() for name, tensor in found.weights.items()}
         models = [self.ingredients[position] for position in used]
         details = {
-            "recipe": self.recipe,
+            "recipe": self._recipe_of(found),
             "coefficients": {
                 self.ingredients[place].name: share for place, share in shares.items()
             },
@@ -116,6 +119,30 @@ class TuningJob(MergingJob):
             table = {group: dict(zip(names, row, strict=True)) for group, row in rows.items()}
             details["layer_coefficients"] = table
         return Store(self.root).save("tuned", self.key, self.name, merged, details)
+
+    def _recipe_of(self, found: Found) -> dict[str, Any]:
+        """Return the recipe for the record, with the one method that was found."""
+        tried = self.recipe["method"]
+        several = {} if isinstance(tried, str) else {"methods": [*tried]}
+        return {**self.recipe, **several, "method": found.method}
+
+    def _save_merge(self, found: Found, merge: Merge, context: _OnVal) -> Model:
+        """Merge all ingredients from their files, as a candidate was merged in memory."""
+        names = [model.name for model in self.ingredients]
+        uses_base = context.uses_base(merge)
+        shares = dict(enumerate(merge.shares))
+        weights = context.finished(context.merged_files(merge), shares, uses_base)
+        details = {
+            "recipe": self._recipe_of(found),
+            "merge": merge.to_json(names) | context.needs_of(merge),
+            "coefficients": dict(zip(names, merge.shares, strict=True)),
+            "inputs": {model.name: model.digest for model in self.ingredients},
+            "trials": found.trials,
+            **context.masks_of(merge),
+            **context.repair_details(shares, uses_base),
+            **found.details,
+        }
+        return Store(self.root).save("tuned", self.key, self.name, weights, details)
 
     def _found(self, context: SearchContext) -> Found:
         """Run the search.
@@ -152,17 +179,21 @@ class TuningJob(MergingJob):
 def tuning_modules(search: Search) -> tuple[str, ...]:
     """Return the modules that make a soup by a search for coefficients."""
     recipe = search.recipe
-    return (__name__, SEARCHES.module_of(recipe["search"]), *method_modules(recipe["method"]))
+    methods = [recipe["method"]] if isinstance(recipe["method"], str) else recipe["method"]
+    of_methods = dict.fromkeys(module for each in methods for module in method_modules(each))
+    sampler = str(recipe.get("sampler", ""))
+    users = (sampler.partition(":")[0],) if ":" in sampler else ()
+    return (__name__, SEARCHES.module_of(recipe["search"]), *of_methods, *users)
 
 
-class _OnVal(Merges):
+class _OnVal(MethodMerges):
     """The `SearchContext` of a job."""
 
     def __init__(self, job: TuningJob, device: str) -> None:
-        super().__init__(job.root, job.workload, job.ingredients, device)
+        super().__init__(job.root, job.workload, job.ingredients, device, job.base, job.seed)
         self._job = job
+        self.name = job.name
         self.names = [model.name for model in job.ingredients]
-        self.seed = job.seed
 
     @property
     def scores(self) -> list[float]:
@@ -181,11 +212,9 @@ class _OnVal(Merges):
 
     def values(self, coefficients: Sequence[float], objectives: Sequence[str]) -> tuple[float, ...]:
         """Score a weighted average of the models, once per objective."""
-        scorers = {"val": self.scorer.val, "val_shift": self.scorer.val_shift}
-        merged = self.stack.merge(coefficients, reuse=True)
-        shares = {place: value for place, value in enumerate(coefficients) if value != 0}
-        weights = self.finished(merged, shares)
-        return tuple(scorers[name](weights) for name in objectives)
+        average = Merge("linear", tuple(coefficients))
+        [values] = self.score_merges([average], objectives)
+        return values
 
     def score_weights(self, weights: StateDict) -> float:
         """Score weights on val."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Annotated
 
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from stockpot.merging.methods.task_vectors import (
 )
 from stockpot.merging.per_model import PerModel, each
 from stockpot.merging.runs import Runs
+from stockpot.merging.search_ranges import Density, Scale, SearchRange
 
 
 @method("breadcrumbs", is_elementwise=True, measure=measure_middle)
@@ -28,9 +30,9 @@ def breadcrumbs(
     base: Tensor,
     coefficients: Sequence[float],
     *,
-    density: PerModel = 0.9,
-    gamma: PerModel = 0.01,
-    scale: float = 1.0,
+    density: Density = 0.9,
+    gamma: Annotated[PerModel, SearchRange(0.0, 0.1)] = 0.01,
+    scale: Scale = 1.0,
     normalize: bool = False,
     measured: Sequence[Sequence[Cut]] | None = None,
     start: int = 0,
@@ -77,9 +79,9 @@ def breadcrumbs_rows(
     base: Tensor,
     coefficients: Sequence[float],
     *,
-    density: PerModel = 0.9,
-    gamma: PerModel = 0.01,
-    scale: float = 1.0,
+    density: Density = 0.9,
+    gamma: Annotated[PerModel, SearchRange(0.0, 0.1)] = 0.01,
+    scale: Scale = 1.0,
     normalize: bool = False,
 ) -> Tensor:
     """Mask outliers and smallest entries in each row of task vectors, and add the sum to the base.
@@ -121,9 +123,9 @@ def breadcrumbs_ties(
     base: Tensor,
     coefficients: Sequence[float],
     *,
-    density: PerModel = 0.9,
-    gamma: PerModel = 0.01,
-    scale: float = 1.0,
+    density: Density = 0.9,
+    gamma: Annotated[PerModel, SearchRange(0.0, 0.1)] = 0.01,
+    scale: Scale = 1.0,
     normalize: bool = False,
     measured: Sequence[Sequence[Cut]] | None = None,
     start: int = 0,
@@ -166,9 +168,9 @@ def breadcrumbs_ties_rows(
     base: Tensor,
     coefficients: Sequence[float],
     *,
-    density: PerModel = 0.9,
-    gamma: PerModel = 0.01,
-    scale: float = 1.0,
+    density: Density = 0.9,
+    gamma: Annotated[PerModel, SearchRange(0.0, 0.1)] = 0.01,
+    scale: Scale = 1.0,
     normalize: bool = False,
 ) -> Tensor:
     """Mask the rows of task vectors as `breadcrumbs_rows` does, and sum those that agree in sign.

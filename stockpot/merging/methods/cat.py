@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from stockpot.merging.method import method
 from stockpot.merging.methods.task_vectors import check_scale, sum_weighted
+from stockpot.merging.search_ranges import Scale, SearchRange
 
 _NOISE = 1e-12  # of the largest eigenvalue; smaller ones are rounding errors
 
@@ -21,8 +23,8 @@ def cat(
     coefficients: Sequence[float],
     *,
     rank: int = 2,
-    balance: float = 5.0,
-    scale: float = 1.0,
+    balance: Annotated[float, SearchRange(0.5, 50.0, is_log=True)] = 5.0,
+    scale: Scale = 1.0,
 ) -> Tensor:
     """Remove from each task vector what disturbs the other models' features, and sum the rest.
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from stockpot.merging.method import method
 from stockpot.merging.methods.task_vectors import check_scale, sum_weighted
+from stockpot.merging.search_ranges import Scale, SearchRange
 
 
 @method("consensus_ta", num_models=(2, None), is_elementwise=True)
@@ -17,9 +19,9 @@ def consensus_ta(
     base: Tensor,
     coefficients: Sequence[float],
     *,
-    mask_ratio: float = 0.4,
+    mask_ratio: Annotated[float, SearchRange(0.1, 1.0)] = 0.4,
     min_models: int = 2,
-    scale: float = 1.0,
+    scale: Scale = 1.0,
 ) -> Tensor:
     """Sum the task vectors in the entries that are relevant to several models.
 

@@ -21,6 +21,7 @@ from stockpot.merging.methods.task_vectors import (
 )
 from stockpot.merging.per_model import PerModel
 from stockpot.merging.runs import Runs
+from stockpot.merging.search_ranges import Density, Scale
 
 
 @method("dare_linear", is_elementwise=True, measure=measure_l1)
@@ -29,9 +30,9 @@ def dare_linear(
     base: Tensor,
     coefficients: Sequence[float],
     *,
-    density: PerModel = 0.5,
+    density: Density = 0.5,
     rescale: Rescale = "inverse",
-    scale: float = 1.0,
+    scale: Scale = 1.0,
     normalize: bool = False,
     draws: Sequence[Draws],
     measured: Sequence[float | None] | None = None,
@@ -73,9 +74,9 @@ def dare_ties(
     base: Tensor,
     coefficients: Sequence[float],
     *,
-    density: PerModel = 0.5,
+    density: Density = 0.5,
     rescale: Rescale = "inverse",
-    scale: float = 1.0,
+    scale: Scale = 1.0,
     normalize: bool = False,
     draws: Sequence[Draws],
     measured: Sequence[float | None] | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from stockpot.merging.methods.task_vectors import (
 )
 from stockpot.merging.per_model import PerModel, each
 from stockpot.merging.runs import Run, Runs
+from stockpot.merging.search_ranges import Scale, SearchRange
 
 
 def last_axis(shape: Sequence[int], _options: Mapping[str, Any]) -> int:
@@ -52,10 +53,10 @@ def della(
     base: Tensor,
     coefficients: Sequence[float],
     *,
-    density: PerModel = 0.5,
-    epsilon: PerModel = 0.15,
+    density: Annotated[PerModel, SearchRange(0.3, 0.7)] = 0.5,
+    epsilon: Annotated[PerModel, SearchRange(0.0, 0.25)] = 0.15,
     rescale: Rescale = "inverse",
-    scale: float = 1.0,
+    scale: Scale = 1.0,
     normalize: bool = True,
     draws: Sequence[Draws],
     measured: Sequence[MeasuredMask] | None = None,
@@ -107,10 +108,10 @@ def della_linear(
     base: Tensor,
     coefficients: Sequence[float],
     *,
-    density: PerModel = 0.5,
-    epsilon: PerModel = 0.15,
+    density: Annotated[PerModel, SearchRange(0.3, 0.7)] = 0.5,
+    epsilon: Annotated[PerModel, SearchRange(0.0, 0.25)] = 0.15,
     rescale: Rescale = "inverse",
-    scale: float = 1.0,
+    scale: Scale = 1.0,
     normalize: bool = False,
     draws: Sequence[Draws],
     measured: Sequence[MeasuredMask] | None = None,

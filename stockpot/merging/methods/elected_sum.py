@@ -15,8 +15,8 @@ from stockpot.merging.methods.task_vectors import (
     sum_weighted,
 )
 from stockpot.merging.methods.ties import measure_largest
-from stockpot.merging.per_model import PerModel
 from stockpot.merging.runs import Runs
+from stockpot.merging.search_ranges import Density, Scale
 from stockpot.merging.whole_model import Scope
 
 
@@ -26,8 +26,8 @@ def elected_sum(
     base: Tensor,
     coefficients: Sequence[float],
     *,
-    density: PerModel = 0.2,
-    scale: float = 1.0,
+    density: Density = 0.2,
+    scale: Scale = 1.0,
     scope: Scope = "tensor",
     measured: Sequence[Cut] | None = None,
     start: int = 0,

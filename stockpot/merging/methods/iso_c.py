@@ -10,10 +10,11 @@ from torch import Tensor
 from stockpot.merging.method import method
 from stockpot.merging.methods.singular_vectors import svd_on_support
 from stockpot.merging.methods.task_vectors import check_scale
+from stockpot.merging.search_ranges import Scale
 
 
 @method("iso_c")
-def iso_c(tensors: Sequence[Tensor], base: Tensor, *, scale: float = 1.0) -> Tensor:
+def iso_c(tensors: Sequence[Tensor], base: Tensor, *, scale: Scale = 1.0) -> Tensor:
     """Sum the task vectors and replace all singular values of the sum by their mean.
 
     Tensors that are not matrices get the mean of the task vectors.

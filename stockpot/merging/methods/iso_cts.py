@@ -6,6 +6,7 @@ https://arxiv.org/abs/2502.04959
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -13,11 +14,16 @@ from torch import Tensor
 from stockpot.merging.method import method
 from stockpot.merging.methods.singular_vectors import polar_factor, svd_on_support
 from stockpot.merging.methods.task_vectors import check_scale
+from stockpot.merging.search_ranges import Scale, SearchRange
 
 
 @method("iso_cts")
 def iso_cts(
-    tensors: Sequence[Tensor], base: Tensor, *, common: float = 0.8, scale: float = 1.0
+    tensors: Sequence[Tensor],
+    base: Tensor,
+    *,
+    common: Annotated[float, SearchRange(0.1, 1.0)] = 0.8,
+    scale: Scale = 1.0,
 ) -> Tensor:
     """Merge common and task-specific directions of the task vectors, with equal singular values.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from stockpot.merging.methods.task_vectors import check_choice, check_density
 from stockpot.merging.methods.ties import measure_largest
 from stockpot.merging.per_model import PerModel
 from stockpot.merging.runs import Runs
+from stockpot.merging.search_ranges import SearchRange
 from stockpot.merging.whole_model import Scope
 
 
@@ -58,7 +60,7 @@ def localize_and_stitch_dataless(
     base: Tensor,
     coefficients: Sequence[float],
     *,
-    density: PerModel = 0.05,
+    density: Annotated[PerModel, SearchRange(0.01, 0.5, is_log=True)] = 0.05,
     scope: Scope = "model",
     measured: Sequence[Cut] | None = None,
     start: int = 0,

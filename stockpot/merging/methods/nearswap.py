@@ -6,9 +6,10 @@ https://huggingface.co/alchemonaut/QuartetAnemoi-70B-t0.0001
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from stockpot.merging.method import method
+from stockpot.merging.search_ranges import SearchRange
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +18,9 @@ _SMALLEST_DISTANCE = 1e-6
 
 
 @method("nearswap", num_models=(2, 2), is_symmetric=False, is_elementwise=True)
-def nearswap(tensors: Sequence[Tensor], *, t: float) -> Tensor:
+def nearswap(
+    tensors: Sequence[Tensor], *, t: Annotated[float, SearchRange(1e-4, 1e-1, is_log=True)]
+) -> Tensor:
     """Move each entry of the first model towards the second's; further, the nearer they are.
 
     Args:

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from stockpot.merging.method import method
 from stockpot.merging.methods.task_vectors import check_scale
+from stockpot.merging.search_ranges import Scale
 
 
 @method("passthrough", num_models=(1, 1), is_elementwise=True)
-def passthrough(tensors: Sequence[Tensor], *, scale: float = 1.0) -> Tensor:
+def passthrough(tensors: Sequence[Tensor], *, scale: Scale = 1.0) -> Tensor:
     """Copy the model, its weights times a factor.
 
     Args:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from stockpot.merging.method import method
+from stockpot.merging.search_ranges import Share
 
 
 @method("ram", is_elementwise=True)
@@ -40,8 +41,8 @@ def ram_plus(
     tensors: Sequence[Tensor],
     base: Tensor,
     *,
-    r: float = 0.1,
-    alpha: float = 0.2,
+    r: Share = 0.1,
+    alpha: Share = 0.2,
     epsilon: float = 1e-5,
 ) -> Tensor:
     """Merge as `ram`, and amplify changes that only one model made.

@@ -10,6 +10,7 @@ from torch import Tensor
 from stockpot.merging.method import method
 from stockpot.merging.methods.linear import linear
 from stockpot.merging.methods.shares import positive_shares
+from stockpot.merging.search_ranges import Share
 
 
 @method("regmean")
@@ -18,7 +19,7 @@ def regmean(
     grams: Sequence[Tensor | None],
     coefficients: Sequence[float],
     *,
-    reduce: float = 0.9,
+    reduce: Share = 0.9,
     ridge: float = 1e-6,
 ) -> Tensor:
     """Find the layer whose outputs are nearest to those of each model on that model's inputs.

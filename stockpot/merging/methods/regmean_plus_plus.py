@@ -8,6 +8,7 @@ from torch import Tensor
 
 from stockpot.merging.method import method
 from stockpot.merging.methods.regmean import closest_outputs
+from stockpot.merging.search_ranges import Share
 
 
 @method("regmean_plus_plus")
@@ -16,7 +17,7 @@ def regmean_plus_plus(
     cross_grams: Sequence[Tensor | None],
     coefficients: Sequence[float],
     *,
-    reduce: float = 0.95,
+    reduce: Share = 0.95,
     ridge: float = 1e-6,
 ) -> Tensor:
     """Find the layer whose outputs are nearest to each model's on what the merged net passes to it.

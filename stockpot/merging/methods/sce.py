@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from stockpot.merging.draws import Draws
 from stockpot.merging.method import method
 from stockpot.merging.methods.magnitude_cuts import Cut, find_cuts, keep_largest, num_kept
 from stockpot.merging.runs import Run, Runs
+from stockpot.merging.search_ranges import SearchRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def sce(
     tensors: Sequence[Tensor],
     base: Tensor,
     *,
-    select_topk: float = 1.0,
+    select_topk: Annotated[float, SearchRange(0.1, 1.0)] = 1.0,
     measured: Selection | None = None,
     start: int = 0,
 ) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from stockpot.merging.method import method
 from stockpot.merging.methods.inner_products import gram, gram_of_runs
 from stockpot.merging.methods.task_vectors import check_choice
+from stockpot.merging.search_ranges import Share
 from stockpot.merging.whole_model import Scope
 
 _LARGEST_COSINE = 0.9995  # above it, the sine is too small to divide by
@@ -19,7 +20,7 @@ _LARGEST_COSINE = 0.9995  # above it, the sine is too small to divide by
 def slerp(
     tensors: Sequence[Tensor],
     *,
-    t: float,
+    t: Share,
     scope: Scope = "tensor",
     measured: Tensor | None = None,
 ) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from stockpot.merging.method import method
 from stockpot.merging.methods.task_vectors import check_scale, normalized, sum_weighted
+from stockpot.merging.search_ranges import Scale
 
 
 @method("task_arithmetic", is_elementwise=True)
@@ -16,7 +17,7 @@ def task_arithmetic(
     base: Tensor,
     coefficients: Sequence[float],
     *,
-    scale: float = 1.0,
+    scale: Scale = 1.0,
     normalize: bool = False,
 ) -> Tensor:
     """Add the sum of the task vectors, times a scale, to the base.

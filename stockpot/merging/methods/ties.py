@@ -17,8 +17,9 @@ from stockpot.merging.methods.task_vectors import (
     check_scale,
     merge_agreeing,
 )
-from stockpot.merging.per_model import PerModel, each
+from stockpot.merging.per_model import each
 from stockpot.merging.runs import Runs
+from stockpot.merging.search_ranges import Density, Scale
 from stockpot.merging.whole_model import Scope
 
 
@@ -35,8 +36,8 @@ def ties(
     base: Tensor,
     coefficients: Sequence[float],
     *,
-    density: PerModel = 0.2,
-    scale: float = 1.0,
+    density: Density = 0.2,
+    scale: Scale = 1.0,
     normalize: bool = True,
     scope: Scope = "tensor",
     measured: Sequence[Cut] | None = None,

@@ -10,10 +10,11 @@ from torch import Tensor
 from stockpot.merging.method import method
 from stockpot.merging.methods.singular_vectors import polar_factor, svd_on_support
 from stockpot.merging.methods.task_vectors import check_scale
+from stockpot.merging.search_ranges import Scale
 
 
 @method("tsv")
-def tsv(tensors: Sequence[Tensor], base: Tensor, *, scale: float = 1.0) -> Tensor:
+def tsv(tensors: Sequence[Tensor], base: Tensor, *, scale: Scale = 1.0) -> Tensor:
     """Merge the leading singular vectors of the task vectors after making them orthogonal.
 
     Each of M models keeps 1/M of its singular vectors. Tensors that are not matrices get the

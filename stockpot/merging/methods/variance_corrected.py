@@ -13,6 +13,7 @@ from torch import Tensor
 from stockpot.merging.method import method
 from stockpot.merging.methods.linear import linear
 from stockpot.merging.methods.shares import positive_shares
+from stockpot.merging.search_ranges import Share
 
 _CONSTANT = 1e-30  # variances below it are 0
 
@@ -24,7 +25,7 @@ def variance_corrected(
     *,
     eps: float = 1e-12,
     min_ndim: int = 2,
-    own_share: float = 0.0,
+    own_share: Share = 0.0,
 ) -> Tensor:
     """Average the tensors, then rescale the entries about their mean to the models' variance.
 

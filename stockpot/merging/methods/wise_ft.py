@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from stockpot.merging.method import method
+from stockpot.merging.search_ranges import Share
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @method("wise_ft", num_models=(1, 1), is_elementwise=True)
-def wise_ft(tensors: Sequence[Tensor], base: Tensor, *, alpha: float = 0.5) -> Tensor:
+def wise_ft(tensors: Sequence[Tensor], base: Tensor, *, alpha: Share = 0.5) -> Tensor:
     """Interpolate linearly from the base to a model fine-tuned from it.
 
     Args:

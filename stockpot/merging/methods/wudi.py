@@ -9,6 +9,7 @@ from torch import Tensor
 
 from stockpot.merging.method import method
 from stockpot.merging.methods.task_vectors import check_scale
+from stockpot.merging.search_ranges import Scale
 
 
 @method("wudi")
@@ -16,7 +17,7 @@ def wudi(
     tensors: Sequence[Tensor],
     base: Tensor,
     *,
-    scale: float = 1.0,
+    scale: Scale = 1.0,
     steps: int = 300,
     learning_rate: float = 1e-5,
 ) -> Tensor:

@@ -14,6 +14,7 @@ from stockpot.metric_units import Unit
 from stockpot.reporting.plots.series import Series
 from stockpot.reporting.plots.svg import tip
 from stockpot.reporting.words.estimates import Estimate, typeset
+from stockpot.reporting.words.objectives import MINIMIZED
 
 WIDTH = 6.2  # inches; narrow enough to be read on a phone, where the page shrinks it
 
@@ -105,13 +106,13 @@ def stacked_panels(heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
 
 
 def score_plane(
-    unit: Unit, x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str
+    units: tuple[Unit, Unit], x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str
 ) -> tuple[Figure, Axes]:
-    """Return a figure with one panel, in which both axes hold these scores."""
+    """Return a figure with one panel, in which the axes hold these scores."""
     figure, axes = one_panel(4.6)
     axes.set(xlim=limits(x), ylim=limits(y), xlabel=xlabel, ylabel=ylabel)
-    score_axis(axes.xaxis, unit)
-    score_axis(axes.yaxis, unit)
+    score_axis(axes.xaxis, units[0])
+    score_axis(axes.yaxis, units[1])
     return figure, axes
 
 
@@ -146,9 +147,10 @@ def limits(values: Sequence[float], margin: float = 0.06) -> tuple[float, float]
     return low - room, high + room
 
 
-def without_lowest(values: Sequence[float], share: float = 0.1) -> list[float]:
-    """Drop the lowest values, so that failed trials of a search do not stretch the axis."""
-    return sorted(values)[int(share * len(values)) :]
+def without_worst(values: Sequence[float], objective: str, share: float = 0.1) -> list[float]:
+    """Drop the worst values, so that failed trials of a search do not stretch the axis."""
+    is_minimized = objective in MINIMIZED
+    return sorted(values, reverse=is_minimized)[int(share * len(values)) :]
 
 
 def interval_ends(estimate: Estimate) -> list[float]:

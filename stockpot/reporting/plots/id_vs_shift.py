@@ -45,7 +45,7 @@ def id_vs_shift(evaluation: Manifest) -> Figure | None:
     others = [_point(m, unit.metric) for m in evaluation["models"] if m["kind"] != "base"]
     x, y = ([end for point in others for end in interval_ends(point[side])] for side in (0, 1))
     labels = (f"{unit.metric} on test", f"mean {unit.metric} under shift")
-    figure, axes = score_plane(unit, x, y, *labels)
+    figure, axes = score_plane((unit, unit), x, y, *labels)
     for model in models_of(evaluation, "ingredient"):
         if model["name"] != best:
             _mark(axes, model, (QUIET, "o"), 4.5, "other ingredients", unit)

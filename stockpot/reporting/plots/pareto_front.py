@@ -1,19 +1,24 @@
-"""A study with two objectives: val against val shifts, and the Pareto front of its trials."""
+"""A study with several objectives: the first two, and the Pareto front of its trials."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stockpot.metric_units import Unit
-from stockpot.reporting.plots.axes import legend_below, mark, score_plane, without_lowest
+from stockpot.reporting.plots.axes import legend_below, mark, score_plane, without_worst
 from stockpot.reporting.plots.plot import plot
 from stockpot.reporting.plots.series import Series, main_series
 from stockpot.reporting.plots.svg import INK, QUIET
 from stockpot.reporting.results import ModelEntry, Results, objective_values
+from stockpot.reporting.words.objectives import (
+    MINIMIZED,
+    model_score,
+    objective_label,
+    objective_unit,
+)
 
 Point = tuple[float, float]
 
@@ -21,13 +26,12 @@ Point = tuple[float, float]
 @plot(
     title="Pareto front",
     caption=(
-        "Scores on val and val shifts, not on test. The line joins the trials that no other "
-        "trial beats in both; below and to the left of it, some trial is at least as good in "
-        "both."
+        "Scores on val and val shifts, not on test. The line joins the trials that no other trial "
+        "beats in all objectives. Of more than two objectives the first two are drawn."
     ),
     description=(
-        "Scatter plot of trials: score on val against mean score on val shifts; the line "
-        "joins the trials that no other trial beats in both."
+        "Scatter plot of trials: the first objective against the second; the line joins the trials "
+        "that no other trial beats in all."
     ),
     left_out="Left out: no study had two objectives.",
 )
@@ -38,27 +42,35 @@ def pareto_front(study: ModelEntry, results: Results) -> Figure | None:
 
     Args:
         study: from the tune manifest.
-        results: the run; its ingredients and soups are drawn for comparison.
+        results: the run; its ingredients and soups are drawn for comparison, if they were scored
+            by both objectives.
     """
-    if len(study["recipe"]["objectives"]) < 2:
+    objectives = study["recipe"]["objectives"]
+    if len(objectives) < 2:
         return None
-    unit = results.unit
-    places = (f"val/{unit.metric}", f"val_shift/mean/{unit.metric}")
+    first, second = objectives[:2]
+    metric = results.unit.metric
     trials, front = (_points(study, study[name]) for name in ("trials", "front"))
     models = [*results.sweep["ingredients"], *results.merged]
-    compared = [(model["scores"][places[0]], model["scores"][places[1]]) for model in models]
+    scored = [(m, [model_score(m, one, metric) for one in (first, second)]) for m in models]
+    compared = [(m, (x, y)) for m, (x, y) in scored if x is not None and y is not None]
+    held = [*front, *(point for _, point in compared)]
     x, y = (
-        [*(point[side] for point in [*front, *compared]), *without_lowest(_columns(trials)[side])]
-        for side in (0, 1)
+        [*(point[side] for point in held), *without_worst(_columns(trials)[side], objective)]
+        for side, objective in enumerate((first, second))
     )
-    labels = (f"{unit.metric} on val", f"mean {unit.metric} on val shifts")
-    figure, axes = score_plane(unit, x, y, *labels)
+    units = (objective_unit(first, results), objective_unit(second, results))
+    labels = (objective_label(first, metric), objective_label(second, metric))
+    figure, axes = score_plane(units, x, y, *labels)
     series = {one.model["name"]: one for one in main_series(results.evaluation)}
-    for model, point in zip(models, compared, strict=True):
-        _draw_model(axes, series.get(model["name"]), model, point, unit)
+    for model, point in compared:
+        values = zip((first, second), units, point, strict=True)
+        note = ", ".join(f"{name} {unit.score(value)}" for name, unit, value in values)
+        _draw_model(axes, series.get(model["name"]), model, point, note)
     _draw_trials(axes, trials)
-    steps = _columns(sorted(front))
-    axes.plot(*steps, color=INK, linewidth=1.2, drawstyle="steps-pre", zorder=1.8)
+    is_staircase = not {*objectives} & {*MINIMIZED} and len(objectives) == 2
+    drawstyle: Literal["steps-pre", "default"] = "steps-pre" if is_staircase else "default"
+    axes.plot(*_columns(sorted(front)), color=INK, linewidth=1.2, zorder=1.8, drawstyle=drawstyle)
     label = f"front ({len(front)})"
     axes.plot(*_columns(front), "o", color=INK, markersize=4, zorder=1.9, label=label)
     legend_below(figure, axes)
@@ -66,8 +78,9 @@ def pareto_front(study: ModelEntry, results: Results) -> Figure | None:
 
 
 def _points(study: ModelEntry, trials: Sequence[ModelEntry]) -> list[Point]:
+    first, second = study["recipe"]["objectives"][:2]
     values = [objective_values(study, trial["values"]) for trial in trials]
-    return [(found["val"], found["val_shift"]) for found in values]
+    return [(found[first], found[second]) for found in values]
 
 
 def _columns(points: Sequence[Point]) -> tuple[list[float], list[float]]:
@@ -75,8 +88,8 @@ def _columns(points: Sequence[Point]) -> tuple[list[float], list[float]]:
 
 
 def _draw_trials(axes: Axes, trials: Sequence[Point]) -> None:
-    (left, _), (bottom, _) = axes.get_xlim(), axes.get_ylim()
-    num_outside = sum(x < left or y < bottom for x, y in trials)
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    num_outside = sum(not (left <= x <= right and bottom <= y <= top) for x, y in trials)
     outside = f", {num_outside} outside" if num_outside else ""
     label = f"trials ({len(trials)}{outside})"
     hollow: dict[str, Any] = {
@@ -88,9 +101,9 @@ def _draw_trials(axes: Axes, trials: Sequence[Point]) -> None:
 
 
 def _draw_model(
-    axes: Axes, series: Series | None, model: ModelEntry, point: Point, unit: Unit
+    axes: Axes, series: Series | None, model: ModelEntry, point: Point, scores: str
 ) -> None:
-    note = f"{model['name']}: val {unit.score(point[0])}, val shifts {unit.score(point[1])}"
+    note = f"{model['name']}: {scores.replace('_', ' ')}"
     if series is None or model["kind"] == "ingredient":
         mark(axes, point, (QUIET, "+"), 7, note, label="ingredients")
     else:

@@ -15,6 +15,7 @@ from stockpot.reporting.plots.random_soups import random_soups
 from stockpot.reporting.plots.reliability import reliability
 from stockpot.reporting.plots.shifts import shifts
 from stockpot.reporting.plots.tuning_history import tuning_history
+from stockpot.reporting.plots.tuning_slices import tuning_slices
 from stockpot.reporting.plots.wise_ft import wise_ft
 from stockpot.reporting.results import ModelEntry, Results
 
@@ -28,6 +29,7 @@ def score_figures(results: Results) -> Iterator[PageFigure]:
     yield from _figure_per_model(greedy_path, results.soups["soups"], results)
     yield from _figure_per_model(pareto_front, results.tune["tuned"], results)
     yield from _figure_per_model(tuning_history, results.tune["tuned"], results)
+    yield from _figure_per_model(tuning_slices, results.tune["tuned"], results)
 
 
 def _figure_per_model(

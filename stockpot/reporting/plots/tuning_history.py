@@ -15,12 +15,12 @@ from stockpot.reporting.plots.axes import (
     mark,
     new_figure,
     score_axis,
-    without_lowest,
+    without_worst,
 )
 from stockpot.reporting.plots.plot import plot
-from stockpot.reporting.plots.series import VAL_PLACES
 from stockpot.reporting.plots.svg import INK, QUIET, SOUPS
 from stockpot.reporting.results import ModelEntry, Results, objective_values
+from stockpot.reporting.words.objectives import better, objective_label, objective_unit
 
 # Sources of trials that the search itself proposed; all others are warm starts.
 _PROPOSED = {"sampler": "sampled", "epoch": "epoch"}
@@ -51,12 +51,13 @@ def tuning_history(study: ModelEntry, results: Results) -> Figure | None:
     """
     if not study["trials"]:
         return None
-    objectives, unit = study["recipe"]["objectives"], results.unit
+    objectives = study["recipe"]["objectives"]
     figure = new_figure(1.0 + 2.3 * len(objectives))
     panels = figure.subplots(len(objectives), 1, sharex=True, squeeze=False)[:, 0]
     for axes, objective in zip(panels, objectives, strict=True):
+        unit = objective_unit(objective, results)
         _draw_panel(axes, study, objective, unit)
-        axes.set_ylabel(f"{unit.metric} {VAL_PLACES[objective][0]}")
+        axes.set_ylabel(objective_label(objective, results.unit.metric))
         score_axis(axes.yaxis, unit)
     panels[-1].set_xlabel("trial")
     legend_below(figure, panels[0])
@@ -70,8 +71,8 @@ def _draw_panel(axes: Axes, study: ModelEntry, objective: str, unit: Unit) -> No
     ]
     numbers, sources, values = zip(*trials, strict=True)
     starts = [value for _, source, value in trials if source not in _PROPOSED]
-    axes.set_ylim(*limits([*starts, *without_lowest(values)]))
-    best = [*accumulate(values, max)]
+    axes.set_ylim(*limits([*starts, *without_worst(values, objective)]))
+    best = [*accumulate(values, better(objective))]
     axes.step(numbers, best, where="post", color=INK, linewidth=1.2, label="best so far")
     # The warm starts come last, so that they lie on top.
     for source in dict.fromkeys([*_PROPOSED, *sources]):
@@ -80,11 +81,12 @@ def _draw_panel(axes: Axes, study: ModelEntry, objective: str, unit: Unit) -> No
 
 
 def _draw_trials(axes: Axes, source: str, values: Mapping[int, float], unit: Unit) -> None:
-    """Draw the trials of one source; those below the axis are counted in the legend."""
-    bottom, _ = axes.get_ylim()
-    inside = {number: value for number, value in values.items() if value >= bottom}
-    below = f" ({len(values) - len(inside)} below)" if len(inside) < len(values) else ""
-    label = f"{_PROPOSED.get(source, f'start: {source}')}{below}"
+    """Draw the trials of one source; those outside of the axis are counted in the legend."""
+    bottom, top = axes.get_ylim()
+    inside = {number: value for number, value in values.items() if bottom <= value <= top}
+    where = "below" if any(value < bottom for value in values.values()) else "above"
+    outside = f" ({len(values) - len(inside)} {where})" if len(inside) < len(values) else ""
+    label = f"{_PROPOSED.get(source, f'start: {source}')}{outside}"
     look, size = _LOOKS.get(source, _OTHER_LOOK), 4 if source in _PROPOSED else 8
     for number, value in inside.items():
         note = f"trial {number}, {source}: {unit.score(value)}"

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from stockpot.ingredients.finetuning.used_techniques import with_common_names
-from stockpot.metric_units import Unit
 from stockpot.reporting.results import ModelEntry, Results, models_of, objective_values, unit_of
 from stockpot.reporting.tables import cells
 from stockpot.reporting.tables.cells import Cell, Grid, grid
 from stockpot.reporting.words.estimates import short_text, typeset
+from stockpot.reporting.words.objectives import objective_label, objective_unit
 from stockpot.reporting.words.recipes import used
 
 Columns = dict[str, Callable[[ModelEntry], Cell]]
@@ -110,11 +110,15 @@ def recipes_grid(results: Results) -> Grid:
     return grid(columns, results.merged)
 
 
-def front_grid(study: ModelEntry, unit: Unit) -> Grid:
+def front_grid(study: ModelEntry, results: Results) -> Grid:
     """Build the table of a Pareto front: the trade-offs that could have been chosen."""
+    metric = results.unit.metric
 
-    def value_of(point: ModelEntry, objective: str) -> Cell:
-        return cells.number(objective_values(study, point["values"])[objective], unit.score)
+    def column(objective: str) -> Callable[[ModelEntry], Cell]:
+        unit = objective_unit(objective, results)
+        return lambda point: cells.number(
+            objective_values(study, point["values"])[objective], unit.score
+        )
 
     def coefficients(point: ModelEntry) -> Cell:
         largest = sorted(point["coefficients"].items(), key=lambda item: -abs(item[1]))
@@ -123,10 +127,13 @@ def front_grid(study: ModelEntry, unit: Unit) -> Grid:
 
     columns: Columns = {
         "trial": lambda point: Cell(str(point["number"])),
-        "val": lambda point: value_of(point, "val"),
-        "val shifts": lambda point: value_of(point, "val_shift"),
+        **{objective_label(one, metric): column(one) for one in study["recipe"]["objectives"]},
         "coefficients, largest first": coefficients,
     }
+    if any("merge" in point for point in study["front"]):
+        columns["method"] = lambda point: Cell(
+            short_text({n: v for n, v in point["merge"].items() if n in ("method", "options")})
+        )
     return grid(columns, study["front"])
 
 

@@ -66,7 +66,11 @@ def settings(experiment: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _guided_studies(results: Results) -> list[str]:
     """Return the names of the studies that val shifts guided."""
     tuned = results.tune["tuned"]
-    return [study["name"] for study in tuned if "val_shift" in study["recipe"]["objectives"]]
+    return [
+        study["name"]
+        for study in tuned
+        if "val_shift" in (*study["recipe"]["objectives"], *study["recipe"].get("floor", ()))
+    ]
 
 
 def _val_shifts_use(results: Results) -> str:

@@ -74,6 +74,7 @@ class Candidates:
         blocks: the same values in blocks, for evaluations that stop early: of the examples that
             most ingredients get wrong first, or (True) of examples in random order. None where the
             metric's values have no highest one.
+        names: of the ingredients, by position.
     """
 
     order: Sequence[int]
@@ -85,6 +86,7 @@ class Candidates:
     inner_products: Callable[[], Floats] | None = None
     seed: int = 0
     blocks: Callable[[bool], Blocks] | None = None
+    names: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,7 @@ class CheckedRule:
             score_weighted=made_up.score_weighted,
             inner_products=made_up.inner_products,
             blocks=made_up.blocks,
+            names=made_up.names,
         )
 
 

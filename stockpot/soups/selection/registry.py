@@ -23,6 +23,7 @@ SELECTIONS: Registry[Rule] = Registry(
         "backward_elimination": (
             "stockpot.soups.selection.backward_elimination:backward_elimination"
         ),
+        "given": "stockpot.soups.selection.given:given",
         "gradient_group": "stockpot.soups.selection.gradient_group:gradient_group",
         "soce": "stockpot.soups.selection.soce:soce",
         "wise_ft": "stockpot.soups.selection.wise_ft:wise_ft",

@@ -18,6 +18,7 @@ import torch
 from stockpot.plugins import Check, CheckResult, Skipped, check_options, run_checks
 from stockpot.soups.made_up import MadeUpModels, run_twice
 from stockpot.soups.tuning.custom_search import SearchKind
+from stockpot.soups.tuning.merge import Merge
 from stockpot.soups.tuning.search import Found, problem_of
 
 _NUM_INGREDIENTS = 4
@@ -31,14 +32,22 @@ class MadeUpContext(MadeUpModels):
 
     def __init__(self, journal: Path) -> None:
         super().__init__(range(_NUM_INGREDIENTS))
-        self.journal, self.seed = journal, 0
-        self.names = [f"ingredient-{place:02d}" for place in range(_NUM_INGREDIENTS)]
+        self.journal, self.seed, self.name = journal, 0, "made up"
 
     def values(self, coefficients: Sequence[float], objectives: Sequence[str]) -> tuple[float, ...]:
         """Score a weighted mean of the points; val shifts score less."""
         shares = torch.tensor(coefficients, dtype=torch.float64)
         score = self.values_of(shares @ self.models / shares.sum()).mean().item()
         return tuple(score if name == "val" else 0.9 * score for name in objectives)
+
+    def score_merges(
+        self, merges: Sequence[Merge], objectives: Sequence[str]
+    ) -> Iterator[tuple[float, ...]]:
+        """Score averages; other merges are not made up."""
+        for merge in merges:
+            if not merge.is_average:
+                raise Skipped("it merges by other methods than linear, which is not made up")
+            yield self.values(merge.coefficients, objectives)
 
     def __getattr__(self, name: str) -> Any:
         raise Skipped(f"it uses `{name}` of the context, which is not made up")

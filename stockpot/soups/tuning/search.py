@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stockpot.merging.states import StateDict
+    from stockpot.soups.tuning.merge import Merge
     from stockpot.soups.tuning.mixtures import Mixture, Rows
 
     Objective = Callable[[StateDict, float], tuple[float, StateDict, float]]
@@ -58,6 +59,16 @@ class SearchContext(Protocol):
     """The ingredients of a search, and scores of their mixtures on val; higher is better."""
 
     @property
+    def name(self) -> str:
+        """The name of the soup that is searched for."""
+        ...
+
+    @property
+    def tensor_names(self) -> Sequence[str]:
+        """Names of the tensors of the ingredients."""
+        ...
+
+    @property
     def names(self) -> Sequence[str]:
         """Names of the M ingredients, by position."""
         ...
@@ -88,6 +99,17 @@ class SearchContext(Protocol):
         Args:
             coefficients: weights of the models; their sum is not 0.
             objectives: `val`, `val_shift` or both.
+        """
+        ...
+
+    def score_merges(
+        self, merges: Sequence[Merge], objectives: Sequence[str]
+    ) -> Iterable[tuple[float, ...]]:
+        """Score merges of all ingredients, lazily and in order, once per objective.
+
+        Args:
+            merges: the candidates.
+            objectives: `val`, `val_shift`, `loss`, `sparsity`, or metrics of the workload.
         """
         ...
 
@@ -129,6 +151,7 @@ class Found:
         trials: all candidates, in order, for the manifest.
         details: further results of this kind of search, for the manifest.
         options: options of the merge method.
+        merge: the merge itself, where it is not by rows: of any method, with rules.
         weights: of the soup, if the search has changed the ingredients, so that no merge gives
             them; None for a merge.
     """
@@ -140,6 +163,7 @@ class Found:
     details: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     weights: StateDict | None = None
+    merge: Merge | None = None
 
 
 class Search(Protocol):

@@ -7,8 +7,9 @@ import pytest
 
 from stockpot.config import Experiment, load_experiment
 from stockpot.config.hyperparameter_fields import offered_fields
+from stockpot.distributions.values import Choice, Constant
 from stockpot.errors import InputError
-from stockpot.ingredients.points import Choice, Constant, plan_points
+from stockpot.ingredients.points import plan_points
 
 PARAMS = """
 sweep:

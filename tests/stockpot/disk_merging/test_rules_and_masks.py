@@ -106,3 +106,19 @@ def test_models_without_fields_have_no_product_of_posteriors(folder):
 def test_nets_side_by_side_take_an_experiment(folder):
     with pytest.raises(InputError, match="use it in an experiment"):
         merge(folder, method="concat")
+
+
+def test_a_rule_may_have_coefficients_of_its_own(folder: Path) -> None:
+    rule = {"match": "*.bias", "method": "linear", "coefficients": [3, 1]}
+
+    merged = merge(folder, rules=[rule], masks="none")
+
+    assert merged["layer.bias"].tolist() == [0.25, 0.25]
+    assert merged["layer.weight"][0].tolist() == [1.5, 1.5, 0.5]
+
+
+def test_coefficients_of_a_rule_are_one_per_model(folder: Path) -> None:
+    rule = {"match": "*.bias", "method": "linear", "coefficients": [3]}
+
+    with pytest.raises(InputError, match=r"'\*.bias': coefficients must be one per model \(2\)"):
+        merge(folder, rules=[rule], masks="none")

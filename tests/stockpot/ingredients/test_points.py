@@ -7,16 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stockpot.distributions.values import Choice, Distribution, Integer, LogUniform, Uniform
 from stockpot.errors import InputError
-from stockpot.ingredients.points import (
-    Choice,
-    Distribution,
-    Integer,
-    LogUniform,
-    Uniform,
-    available,
-    plan_points,
-)
+from stockpot.ingredients.points import available, plan_points
 
 SPACE = {
     "learning_rate": LogUniform(1e-4, 1e-1),

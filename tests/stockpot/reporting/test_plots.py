@@ -20,6 +20,7 @@ from stockpot.reporting.plots.random_soups import random_soups
 from stockpot.reporting.plots.reliability import reliability
 from stockpot.reporting.plots.shifts import shifts
 from stockpot.reporting.plots.tuning_history import tuning_history
+from stockpot.reporting.plots.tuning_slices import tuning_slices
 from stockpot.reporting.plots.wise_ft import wise_ft
 from stockpot.reporting.results import Results
 
@@ -33,6 +34,30 @@ PLOTS: dict[str, Callable[[Results], str | None]] = {
     "pareto_front": lambda results: pareto_front(results.tune["tuned"][1], results),
     "tuning_history": lambda results: tuning_history(results.tune["tuned"][0], results),
     "tuning_history_of_two": lambda results: tuning_history(results.tune["tuned"][1], results),
+    "tuning_slices": lambda results: tuning_slices(STUDY, results),
+}
+
+# A search for a density, its scale and whether to normalise, by the loss.
+STUDY: dict[str, Any] = {
+    "name": "ties",
+    "recipe": {"objectives": ["loss"]},
+    "order": ["ingredient-01", "ingredient-00"],
+    "chosen": 1,
+    "importances": {"density": 0.75, "weight 1": 0.25},
+    "trials": [
+        {
+            "number": number,
+            "values": [loss],
+            "source": "sampler",
+            "parameters": {
+                "density": density,
+                "weight 1": 0.5 * number,
+                "scale": 0.3 * 4**number,
+                "normalize": number == 1,
+            },
+        }
+        for number, (loss, density) in enumerate([(0.5, 0.2), (0.3, 0.4), (0.4, 0.9)])
+    ],
 }
 
 
@@ -251,3 +276,11 @@ def test_the_point_of_a_line_that_is_best_on_val_is_ringed(judged: Results) -> N
     ringed = re.findall(r"fill-opacity: 0[^<]*", svg)
     assert "<title>uniform: alpha 0.9, 97.9</title>" in svg
     assert len(ringed) >= 6 or "fill: none" in svg
+
+
+def test_slices_name_ingredients_and_come_in_the_order_of_importance() -> None:
+    words = _words(_draw(PLOTS["tuning_slices"], small_results()))
+
+    titles = [word for word in words if word.endswith("%)") or word in ("scale", "normalize")]
+    assert titles == ["density (75%)", "ingredient-00 (25%)", "scale", "normalize"]
+    assert "loss on val" in words

@@ -8,17 +8,11 @@ from dataclasses import replace
 
 import pytest
 
+from stockpot.distributions.values import Choice, Constant, Integer, LogUniform, Uniform
 from stockpot.experiment.jobs import proposing as soup_search
 from stockpot.experiment.jobs.proposing import ProposalJob, propose
 from stockpot.experiment.plan import Plan
-from stockpot.ingredients.points import (
-    Choice,
-    Constant,
-    Integer,
-    LogUniform,
-    Uniform,
-    plan_points,
-)
+from stockpot.ingredients.points import plan_points
 
 SPACE = {
     "learning_rate": LogUniform(1e-5, 1e-1),

@@ -135,6 +135,9 @@ def test_options_must_be_those_of_the_selection(options: dict[str, Any], message
 def test_a_built_in_selection_fails_no_check(name: str) -> None:
     rule = SELECTIONS[name]
 
-    results = list(check_selection(rule, {"k": 3} if "k" in rule.options else {}))
+    needed = {"k": 3, "members": ["ingredient-00"]}
+    options = {name: value for name, value in needed.items() if name in rule.options}
+
+    results = list(check_selection(rule, options))
 
     assert [result for result in results if result.outcome == "failed"] == []

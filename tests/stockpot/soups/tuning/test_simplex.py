@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stockpot.soups.tuning.study import to_simplex
+from stockpot.soups.tuning.method_space import to_simplex
 
 boxes = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 

@@ -4,25 +4,38 @@ import itertools
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple
 
 import pytest
+from optuna.trial import BaseTrial
 
 from stockpot.errors import InputError
-from stockpot.soups.tuning.registry import SEARCHES
+from stockpot.soups.tuning.budget import Budget
+from stockpot.soups.tuning.method_space import MethodSpace
+from stockpot.soups.tuning.objectives import Scored, best_of
+from stockpot.soups.tuning.samplers import SAMPLERS as BUILT_IN
 from stockpot.soups.tuning.samplers import make_sampler
-from stockpot.soups.tuning.study import Trial, TunedCoefficients, tune_coefficients
+from stockpot.soups.tuning.study import StudyPlan, Trial, run_study
 
-SAMPLERS = get_args(SEARCHES["optuna"].options["sampler"].annotation)
+SAMPLERS = [*BUILT_IN]
+Coefficients = tuple[float, ...]
 
-WARM_STARTS = {"uniform": [1.0, 1.0, 1.0], "greedy": [1.0, 0.0, 1.0], "best single": [0, 0, 1.0]}
+WARM_STARTS = {"uniform": [0, 1, 2], "greedy": [0, 2], "best single": [2]}
 
 # Past each sampler's random start: 10 trials, or a population of 20.
-TRIALS = {"tpe": 16, "gp": 13, "cmaes": 16, "nsga2": 43, "random": 8}
+TRIALS = {"tpe": 16, "gp": 13, "cmaes": 16, "nsga2": 43, "nsga3": 43, "random": 8, "qmc": 8}
 
-FRONT_TRIALS = {"tpe": 14, "gp": 12, "nsga2": 43, "random": 8}
+FRONT_TRIALS = {"tpe": 14, "gp": 12, "nsga2": 43, "nsga3": 43, "random": 8, "qmc": 8}
+
+
+class Tuned(NamedTuple):
+    """The outcome of a search."""
+
+    best: Trial[Coefficients]
+    trials: list[Trial[Coefficients]]
+    front: list[Trial[Coefficients]]
 
 
 class Stopped(Exception):
@@ -47,17 +60,34 @@ class Scores:
 
 
 def _tune(
-    journal: Path, sampler: str, trials: int, scores: Scores, num_objectives: int = 1
-) -> TunedCoefficients:
-    return tune_coefficients(
-        journal,
-        scores,
-        WARM_STARTS,
-        num_objectives=num_objectives,
+    journal: Path,
+    sampler: str,
+    trials: int,
+    scores: Callable[[Sequence[float]], tuple[float, ...]],
+    num_objectives: int = 1,
+    *,
+    batch: int = 1,
+    seed: int = 5,
+) -> Tuned:
+    space = MethodSpace.of("linear", None)
+
+    def propose(trial: BaseTrial) -> Coefficients:
+        return space.ask(trial, "", 3)[0]
+
+    plan = StudyPlan(
+        name="toy",
+        journal=journal,
+        directions=["maximize", "maximize"][:num_objectives],
+        propose=propose,
+        evaluate=lambda candidates: (Scored(scores(one)) for one in candidates),
+        starts={name: space.start("", members, 3) for name, members in WARM_STARTS.items()},
         sampler=sampler,
-        trials=trials,
-        seed=5,
+        seed=seed,
+        batch=batch,
     )
+    done = run_study(plan, Budget(trials=trials))
+    best, front = best_of(done, ["val", "val_shift"][:num_objectives], lambda trial: trial.scored)
+    return Tuned(best, done, front)
 
 
 def test_every_sampler_of_params_yaml_is_tested() -> None:
@@ -75,15 +105,47 @@ def test_an_interrupted_search_ends_like_one_that_was_not(
     whole = _tune(tmp_path / "whole", sampler, trials, Scores(num_objectives), num_objectives)
 
     journal = tmp_path / "interrupted"
-    stops = [0, 1, 4, trials * 2 // 3, trials - 1]
-    for done, stop in itertools.pairwise(stops):
-        with pytest.raises(Stopped):
-            _tune(journal, sampler, trials, Scores(num_objectives, stop - done), num_objectives)
-    rest = Scores(num_objectives)
-    resumed = _tune(journal, sampler, trials, rest, num_objectives)
+    resumed = _until_done(
+        lambda scores: _tune(journal, sampler, trials, scores, num_objectives), num_objectives
+    )
 
     assert resumed == whole
-    assert len(rest.calls) == 1
+
+
+def _until_done(tune: Callable[[Scores], Tuned], num_objectives: int = 1) -> Tuned:
+    """Run a search that ends in the middle of a trial again and again, until it is done."""
+    for stop_after in itertools.cycle((1, 3, 11)):
+        try:
+            return tune(Scores(num_objectives, stop_after))
+        except Stopped:
+            continue
+    raise AssertionError("unreachable")
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_search_in_batches_that_is_interrupted_ends_like_one_that_was_not(
+    tmp_path: Path, sampler: str
+) -> None:
+    trials = TRIALS[sampler] - 1  # the last batch is cut off
+    whole = _tune(tmp_path / "whole", sampler, trials, Scores(), batch=4)
+
+    journal = tmp_path / "interrupted"
+    resumed = _until_done(lambda scores: _tune(journal, sampler, trials, scores, batch=4))
+
+    assert resumed == whole
+
+
+def test_the_proposals_of_a_batch_do_not_depend_on_its_scores(tmp_path: Path) -> None:
+    first = _tune(tmp_path / "first", "tpe", 16, Scores(), batch=8)
+
+    calls = itertools.count()
+
+    def other_scores_from_trial_8(coefficients: Sequence[float]) -> tuple[float, ...]:
+        return (Scores()(coefficients)[0] if next(calls) < 8 else 1.0,)
+
+    second = _tune(tmp_path / "second", "tpe", 16, other_scores_from_trial_8, batch=8)
+
+    assert [t.parameters for t in first.trials] == [t.parameters for t in second.trials]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -107,7 +169,7 @@ def test_a_shorter_search_reads_the_start_of_a_longer_one(tmp_path: Path) -> Non
     shorter = _tune(tmp_path / "journal", "random", 5, none_needed)
 
     assert shorter.trials == longer.trials[:5]
-    assert shorter.best == max(longer.trials[:5], key=lambda trial: trial.values)
+    assert shorter.best == max(longer.trials[:5], key=lambda trial: trial.scored.values)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -119,7 +181,7 @@ def test_warm_starts_come_first_and_exactly(tmp_path: Path, sampler: str) -> Non
     assert scores.calls[:3] == [[1 / 3, 1 / 3, 1 / 3], [0.5, 0.0, 0.5], [0.0, 0.0, 1.0]]
     assert [trial.source for trial in tuned.trials] == [*WARM_STARTS, "sampler"]
     assert [trial.number for trial in tuned.trials] == [0, 1, 2, 3]
-    assert [list(trial.coefficients) for trial in tuned.trials] == scores.calls
+    assert [list(trial.candidate) for trial in tuned.trials] == scores.calls
 
 
 def test_fewer_trials_than_warm_starts_try_the_first_ones(tmp_path: Path) -> None:
@@ -134,7 +196,7 @@ def test_every_candidate_is_on_the_simplex(tmp_path: Path, sampler: str) -> None
 
     _tune(tmp_path / "journal", sampler, TRIALS[sampler], scores)
 
-    assert len(scores.calls) == TRIALS[sampler]
+    assert len(scores.calls) <= TRIALS[sampler]  # equal candidates are scored once
     assert all(sum(coefficients) == pytest.approx(1) for coefficients in scores.calls)
     assert all(value >= 0 for coefficients in scores.calls for value in coefficients)
 
@@ -143,21 +205,13 @@ def test_every_candidate_is_on_the_simplex(tmp_path: Path, sampler: str) -> None
 def test_the_best_is_the_highest_of_all_trials(tmp_path: Path, sampler: str) -> None:
     tuned = _tune(tmp_path / "journal", sampler, TRIALS[sampler], Scores())
 
-    assert tuned.best.values == max(trial.values for trial in tuned.trials)
-    assert tuned.best.values >= max(trial.values for trial in tuned.trials[:3])
+    assert tuned.best.scored.values == max(trial.scored.values for trial in tuned.trials)
+    assert tuned.best.scored.values >= max(trial.scored.values for trial in tuned.trials[:3])
     assert tuned.front == []
 
 
 def test_a_warm_start_stays_where_nothing_better_is_found(tmp_path: Path) -> None:
-    tuned = tune_coefficients(
-        tmp_path / "journal",
-        lambda coefficients: (round(coefficients[2]) * 0.0 + 1.0,),
-        WARM_STARTS,
-        num_objectives=1,
-        sampler="random",
-        trials=6,
-        seed=0,
-    )
+    tuned = _tune(tmp_path / "journal", "random", 6, lambda _coefficients: (1.0,), seed=0)
 
     assert tuned.best == tuned.trials[0]
 
@@ -172,18 +226,7 @@ def test_no_candidate_is_drawn_twice(tmp_path: Path, sampler: str) -> None:
 
 
 def test_another_seed_searches_elsewhere(tmp_path: Path) -> None:
-    found = [
-        tune_coefficients(
-            tmp_path / str(seed),
-            Scores(),
-            WARM_STARTS,
-            num_objectives=1,
-            sampler="random",
-            trials=5,
-            seed=seed,
-        )
-        for seed in (0, 1)
-    ]
+    found = [_tune(tmp_path / str(seed), "random", 5, Scores(), seed=seed) for seed in (0, 1)]
 
     assert found[0].trials[3:] != found[1].trials[3:]
 
@@ -191,15 +234,15 @@ def test_another_seed_searches_elsewhere(tmp_path: Path) -> None:
 def test_two_objectives_give_a_front_and_its_highest_sum_is_used(tmp_path: Path) -> None:
     tuned = _tune(tmp_path / "journal", "nsga2", 30, Scores(2), num_objectives=2)
 
-    assert tuned.front == sorted(tuned.front, key=lambda trial: trial.values)
-    assert {trial.values for trial in tuned.front} == _front_by_brute_force(tuned.trials)
+    assert tuned.front == sorted(tuned.front, key=lambda trial: trial.scored.values)
+    assert {trial.scored.values for trial in tuned.front} == _front_by_brute_force(tuned.trials)
     assert len(tuned.front) > 1
-    assert sum(tuned.best.values) == max(sum(trial.values) for trial in tuned.trials)
+    assert sum(tuned.best.scored.values) == max(sum(trial.scored.values) for trial in tuned.trials)
 
 
-def _front_by_brute_force(trials: Sequence[Trial]) -> set[tuple[float, ...]]:
+def _front_by_brute_force(trials: Sequence[Trial[Coefficients]]) -> set[tuple[float, ...]]:
     """Keep each value that no other one is as good as in both and better in one."""
-    values = {trial.values for trial in trials}
+    values = {(trial.scored.values[0], trial.scored.values[1]) for trial in trials}
     return {
         (first, second)
         for first, second in values
@@ -214,15 +257,7 @@ def test_of_equal_trials_the_first_is_in_the_front(tmp_path: Path) -> None:
     values = [(0, 3), (1, 1), (0, 2), (3, 0), (1, 1), (0, 3), (2, 0)]
     left = iter(values)
 
-    tuned = tune_coefficients(
-        tmp_path / "journal",
-        lambda _coefficients: next(left),
-        WARM_STARTS,
-        num_objectives=2,
-        sampler="random",
-        trials=len(values),
-        seed=0,
-    )
+    tuned = _tune(tmp_path / "journal", "random", len(values), lambda _one: next(left), 2, seed=0)
 
     assert [trial.number for trial in tuned.front] == [0, 1, 3]
 
@@ -244,21 +279,32 @@ def test_a_line_cut_off_by_a_full_disk_is_dropped(tmp_path: Path, kept_bytes: in
 KILLED_IN_A_TRIAL = """
 import os, signal, sys
 from pathlib import Path
-from stockpot.soups.tuning.study import tune_coefficients
+from stockpot.soups.tuning.budget import Budget
+from stockpot.soups.tuning.method_space import MethodSpace
+from stockpot.soups.tuning.objectives import Scored
+from stockpot.soups.tuning.study import StudyPlan, run_study
 
-calls = []
+space, calls = MethodSpace.of("linear", None), []
 
-def scores(coefficients):
+def scored(coefficients):
     calls.append(coefficients)
     if len(calls) == 12:
         os.kill(os.getpid(), signal.SIGKILL)
     first, second, third = coefficients
-    return (-((first - 0.5) ** 2) - (second - 0.3) ** 2,)
+    return Scored((-((first - 0.5) ** 2) - (second - 0.3) ** 2,))
 
-starts = {"uniform": [1.0, 1.0, 1.0], "greedy": [1.0, 0.0, 1.0], "best single": [0, 0, 1.0]}
-tune_coefficients(
-    Path(sys.argv[1]), scores, starts, num_objectives=1, sampler="tpe", trials=16, seed=5
+members = {"uniform": [0, 1, 2], "greedy": [0, 2], "best single": [2]}
+plan = StudyPlan(
+    name="toy",
+    journal=Path(sys.argv[1]),
+    directions=["maximize"],
+    propose=lambda trial: space.ask(trial, "", 3)[0],
+    evaluate=lambda candidates: map(scored, candidates),
+    starts={name: space.start("", own, 3) for name, own in members.items()},
+    sampler="tpe",
+    seed=5,
 )
+run_study(plan, Budget(trials=16))
 """
 
 
@@ -280,6 +326,7 @@ def test_an_unknown_sampler_is_refused_with_the_nearest() -> None:
         make_sampler("cmeas", 0)
 
     assert str(caught.value) == (
-        "unknown sampler 'cmeas', choose from ['cmaes', 'gp', 'nsga2', 'random', 'tpe']; "
+        "unknown sampler 'cmeas', choose from ['cmaes', 'gp', 'nsga2', 'nsga3', 'qmc', "
+        "'random', 'tpe']; "
         "did you mean 'cmaes'?"
     )

@@ -1,4 +1,4 @@
-"""The values of a field of the search space in params.yaml: a distribution, or a constant."""
+"""Fields of params.yaml that are drawn or searched: a distribution, or a constant."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pydantic import (
     create_model,
 )
 
+from stockpot.distributions.values import Choice, Drawn, Integer, LogUniform, Uniform
 from stockpot.errors import unknown_name
-from stockpot.ingredients.points import Choice, Drawn, Integer, LogUniform, Uniform
 from stockpot.yaml_files import Section
 
 
@@ -51,6 +51,12 @@ class NamesField(Section):
     choice: list[str] = Field(min_length=1)
 
 
+class ValuesField(Section):
+    """One of a list of numbers, texts, or true and false."""
+
+    choice: list[bool | int | float | str] = Field(min_length=1)
+
+
 _KINDS: Mapping[str, Callable[..., Drawn]] = {
     "choice": lambda *choices: Choice(choices),
     "integer": Integer,
@@ -74,6 +80,19 @@ def number_field(number: Any) -> Any:
         | Annotated[IntegerField, Tag("integer")]
         | Annotated[ChoiceField, Tag("choice")]
         | constant,
+        Discriminator(_kind),
+        BeforeValidator(_one_distribution),
+    ]
+
+
+def value_field() -> Any:
+    """Return the type of a field for any plain value, a distribution of such included."""
+    return Annotated[
+        Annotated[LogUniformField, Tag("log_uniform")]
+        | Annotated[UniformField, Tag("uniform")]
+        | Annotated[IntegerField, Tag("integer")]
+        | Annotated[ValuesField, Tag("choice")]
+        | Annotated[bool | int | float | str, Tag("constant")],
         Discriminator(_kind),
         BeforeValidator(_one_distribution),
     ]

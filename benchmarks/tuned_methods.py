@@ -1,0 +1,168 @@
+"""Tuned TIES and a tuned profile of slerp against their defaults and against tuned averages.
+
+    python benchmarks/tuned_methods.py digits FOLDER 0 6           seeds 0 to 5
+    python benchmarks/tuned_methods.py fashion_mnist FOLDER 0 5    Debian's dataset-fashion-mnist
+    python benchmarks/tuned_methods.py digits FOLDER               the table of the seeds in FOLDER
+
+A seed changes the splits, the base, the sweep and the samplers. Its ingredients are trained once
+and kept in FOLDER; a seed that is done is skipped. All searches have 60 trials of TPE and see val;
+test and its shifts are opened when all soups are made.
+
+Printed is a Markdown table of mean paired differences over seeds in points of accuracy, with 95 %
+intervals (Student), on val, on test and on average over five shifts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from library_run import ThisProcess, plan_in, run_library
+from over_seeds import over_seeds, verdict, with_interval
+
+from stockpot.experiment.jobs.job import make_model
+from stockpot.experiment.plan import Plan
+from stockpot.judging.test_sets import cached_values, predict_on_sets, test_sets
+from stockpot.storage.atomic_files import write_json
+from stockpot.storage.models import Model
+
+SWEEPS = {
+    "digits": """
+base: {epochs: 60, augmentation: 0.7}
+sweep:
+  size: 16
+  min_ingredients: 2
+  space:
+    learning_rate: {log_uniform: [1.0e-4, 3.0e-2]}
+    epochs: {integer: [2, 14]}
+    weight_decay: {log_uniform: [1.0e-5, 1.0e-1]}
+    augmentation: {uniform: [0.0, 1.0]}
+    mixup: {uniform: [0.0, 1.0]}
+    label_smoothing: {uniform: [0.0, 0.2]}
+    batch_size: 32
+""",
+    "fashion_mnist": """
+workload:
+  name: fashion_mnist
+  val_shifts: [blur, scale]
+  test_shifts: [noise, rotate, translate, contrast, occlude]
+  options: {pretrain_size: 6000, train_size: 8000, val_size: 2000}
+base: {learning_rate: 0.002, weight_decay: 0.01, epochs: 8, augmentation: 0.3, schedule: cosine}
+sweep:
+  size: 10
+  min_ingredients: 2
+  space:
+    learning_rate: {log_uniform: [5.0e-4, 2.0e-3]}
+    epochs: {integer: [2, 4]}
+    batch_size: 64
+    augmentation: {uniform: [0.1, 0.5]}
+""",
+}
+RECIPES = """
+soups:
+  - {name: uniform, select: uniform}
+  - {name: greedy, select: greedy}
+  - {name: ties, select: uniform, method: ties}
+  - {name: slerp, select: top_k, k: 2, method: slerp, options: {t: 0.5}}
+tune:
+  - {name: tuned linear, trials: 60}
+  - name: tuned ties
+    method: ties
+    space: {density: {uniform: [0.1, 1]}, scale: {log_uniform: [0.3, 3]}}
+    trials: 60
+  - {name: tuned ties and weights, method: ties, trials: 60}
+  - {name: tuned slerp profile, method: slerp, top_k: 2, per: {layer_group: 3}, trials: 60}
+"""
+PAIRS = (
+    ("tuned ties", "ties"),
+    ("tuned ties and weights", "ties"),
+    ("tuned slerp profile", "slerp"),
+    ("tuned ties", "tuned linear"),
+    ("tuned ties and weights", "tuned linear"),
+    ("tuned slerp profile", "tuned linear"),
+    ("tuned linear", "greedy"),
+)
+PLACES = ("val", "test", "shifts")
+
+
+def main() -> None:
+    """Run the seeds on the command line and print the table of all that are done."""
+    given = arguments()
+    torch.set_num_threads(1)
+    folder = given.folder / given.workload
+    for seed in range(*given.seeds):
+        results = folder / f"tuned-{seed}.json"
+        if not results.exists():
+            write_json(results, of_seed(folder / str(seed), SWEEPS[given.workload], seed))
+            print(f"seed {seed} is done", flush=True)
+    found = [json.loads(path.read_text()) for path in sorted(folder.glob("tuned-*.json"))]
+    if len(found) < 2:
+        print(f"{len(found)} seeds are done; a table needs 2 or more")
+        return
+    print("\n".join(table(found)))
+
+
+def arguments() -> argparse.Namespace:
+    """Return the workload, the folder, and the first seed and the one after the last."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("workload", choices=SWEEPS)
+    parser.add_argument("folder", type=Path, help="of the models and the results")
+    parser.add_argument("seeds", nargs="*", type=int, metavar="SEED", help="first, and end")
+    given = parser.parse_args()
+    if len(given.seeds) not in (0, 2):
+        parser.error(f"SEED: must be the first and the one after the last, got {given.seeds}")
+    given.seeds = given.seeds or [0, 0]
+    return given
+
+
+def of_seed(root: Path, sweep: str, seed: int) -> dict[str, dict[str, float]]:
+    """Train the ingredients, make the soups, then measure them; accuracies by soup and place."""
+    root.mkdir(parents=True, exist_ok=True)
+    params = root / "params.yaml"
+    fixed = yaml.safe_dump({"seed": seed, "diagnose": []})
+    params.write_text(sweep + RECIPES + fixed, encoding="utf-8")
+    plan = plan_in(root, params, ())
+    if not (root / "results" / "sweep.json").exists():
+        run_library(plan, ThisProcess(), last="sweep")
+    made = [make_model(job, "cpu") for job in (*plan.soup_jobs(), *plan.tuning_jobs())]
+    soups = [soup for soup in made if isinstance(soup, Model)]
+    return {soup.name: accuracies(plan, soup) for soup in soups}
+
+
+def accuracies(plan: Plan, model: Model) -> dict[str, float]:
+    """Return a model's accuracies on val, on test and on average over the shifts, in %."""
+    root, workload, sets = plan.project.root, plan.workload, test_sets(plan.workload)
+    predict_on_sets(root, workload, model.checkpoint, "cpu", sets)
+    test, *shifts = (
+        100 * float(cached_values(root, workload, model.digest, one).mean()) for one in sets
+    )
+    val = 100 * model.scores[plan.metric]
+    return {"val": val, "test": test, "shifts": sum(shifts) / len(shifts)}
+
+
+def table(found: Sequence[Mapping[str, Mapping[str, float]]]) -> list[str]:
+    """Return the lines of the table, from the results of each seed."""
+    lines = [
+        f"{len(found)} seeds\n",
+        "| soup | minus | val | test | under shift | on test |",
+        "|---|---|---|---|---|---|",
+    ]
+    for soup, other in PAIRS:
+        shown: dict[str, Any] = {
+            place: over_seeds([seed[soup][place] - seed[other][place] for seed in found])
+            for place in PLACES
+        }
+        cells = [with_interval(estimate, digits=2) for estimate in shown.values()]
+        lines.append(f"| {soup} | {other} | {' | '.join(cells)} | {verdict(shown['test'])} |")
+    means = {soup: sum(seed[soup]["test"] for seed in found) / len(found) for soup in found[0]}
+    lines += ["", "mean on test: " + ", ".join(f"{s} {m:.2f} %" for s, m in means.items())]
+    return lines
+
+
+if __name__ == "__main__":
+    main()

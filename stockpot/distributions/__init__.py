@@ -1,0 +1,1 @@
+"""Distributions of values, and the fields of params.yaml that name them."""
