@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import importlib.metadata
 import logging
 import os
@@ -223,7 +224,16 @@ def main() -> None:
             os._exit(130)
         raise
     except Exception as error:  # noqa: BLE001 (the last resort: no traceback unless asked for)
-        _fail(f"Failed with {type(error).__name__}", error, code=1)
+        _fail(*_in_words(error), code=1)
+
+
+def _in_words(error: Exception) -> tuple[str, Exception]:
+    """Return the title and the text of an error that no part of stockpot expects."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        where = error.filename2 or error.filename or "the place of the output"
+        text = f"{where}: the disk is full; free some space, and run the same command again"
+        return "Failed", StageFailed(text)
+    return f"Failed with {type(error).__name__}", error
 
 
 def _fail(title: str, error: Exception, code: int) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import sys
 from pathlib import Path
 
 import pytest
 from rich.table import Table
 
-from flows import terminal
+from flows import cli, terminal
+from flows.__main__ import main
 from stockpot.errors import InputError
 from stockpot.storage.weights.opening import open_source
 
@@ -64,3 +68,33 @@ def test_control_characters_in_names_are_shown(printed: io.StringIO) -> None:
 
     for shown in ("a\\x1b[2Jb", "a\\x1b]0;title\\x07\\u202eb", "\\x9b1m\\rc"):
         assert shown in printed.getvalue()
+
+
+def test_a_full_disk_is_named_with_a_remedy(
+    printed: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def copy() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a/x", None, "out/x")
+
+    monkeypatch.setattr(cli, "app", copy)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+
+    assert end.value.code == 1
+    assert "out/x: the disk is full; free some space, and run" in printed.getvalue()
+
+
+def test_an_interrupt_while_the_command_is_imported_shows_no_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Interrupting:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "flows.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "flows.cli")
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
+    with pytest.raises(SystemExit) as end:
+        main()
+
+    assert end.value.code == 130
