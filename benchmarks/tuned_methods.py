@@ -24,45 +24,12 @@ import torch
 import yaml
 from library_run import ThisProcess, plan_in, run_library
 from over_seeds import over_seeds, verdict, with_interval
+from selections import SWEEPS, accuracies
 
 from stockpot.experiment.jobs.job import make_model
-from stockpot.experiment.plan import Plan
-from stockpot.judging.test_sets import cached_values, predict_on_sets, test_sets
 from stockpot.storage.atomic_files import write_json
 from stockpot.storage.models import Model
 
-SWEEPS = {
-    "digits": """
-base: {epochs: 60, augmentation: 0.7}
-sweep:
-  size: 16
-  min_ingredients: 2
-  space:
-    learning_rate: {log_uniform: [1.0e-4, 3.0e-2]}
-    epochs: {integer: [2, 14]}
-    weight_decay: {log_uniform: [1.0e-5, 1.0e-1]}
-    augmentation: {uniform: [0.0, 1.0]}
-    mixup: {uniform: [0.0, 1.0]}
-    label_smoothing: {uniform: [0.0, 0.2]}
-    batch_size: 32
-""",
-    "fashion_mnist": """
-workload:
-  name: fashion_mnist
-  val_shifts: [blur, scale]
-  test_shifts: [noise, rotate, translate, contrast, occlude]
-  options: {pretrain_size: 6000, train_size: 8000, val_size: 2000}
-base: {learning_rate: 0.002, weight_decay: 0.01, epochs: 8, augmentation: 0.3, schedule: cosine}
-sweep:
-  size: 10
-  min_ingredients: 2
-  space:
-    learning_rate: {log_uniform: [5.0e-4, 2.0e-3]}
-    epochs: {integer: [2, 4]}
-    batch_size: 64
-    augmentation: {uniform: [0.1, 0.5]}
-""",
-}
 RECIPES = """
 soups:
   - {name: uniform, select: uniform}
@@ -132,17 +99,6 @@ def of_seed(root: Path, sweep: str, seed: int) -> dict[str, dict[str, float]]:
     made = [make_model(job, "cpu") for job in (*plan.soup_jobs(), *plan.tuning_jobs())]
     soups = [soup for soup in made if isinstance(soup, Model)]
     return {soup.name: accuracies(plan, soup) for soup in soups}
-
-
-def accuracies(plan: Plan, model: Model) -> dict[str, float]:
-    """Return a model's accuracies on val, on test and on average over the shifts, in %."""
-    root, workload, sets = plan.project.root, plan.workload, test_sets(plan.workload)
-    predict_on_sets(root, workload, model.checkpoint, "cpu", sets)
-    test, *shifts = (
-        100 * float(cached_values(root, workload, model.digest, one).mean()) for one in sets
-    )
-    val = 100 * model.scores[plan.metric]
-    return {"val": val, "test": test, "shifts": sum(shifts) / len(shifts)}
 
 
 def table(found: Sequence[Mapping[str, Mapping[str, float]]]) -> list[str]:
