@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
 import judged_results
+import yaml
 
 from stockpot.reporting.figures import ReportFigures
 from stockpot.reporting.html import render_report
@@ -59,6 +61,34 @@ def test_the_protocol_describes_the_use_of_each_split(page: str) -> None:
     assert "1,397 examples; reporting only, read after all choices were made" in texts
     assert "ingredient-01, the highest accuracy on val of 2" in texts
     assert any(text.startswith("95 %, bootstrap over examples, 2,000 resamples") for text in texts)
+
+
+def test_what_a_search_has_found_is_printed_to_be_pasted(results: Results) -> None:
+    study = {
+        **results.tune["tuned"][0],
+        "floor": {"values": {"val": 0.99}, "is_met": False},
+        "merge": {
+            "method": "ties",
+            "members": ["ingredient-01", "ingredient-00"],
+            "coefficients": [0.1, 0.9],
+            "options": {"density": 1e-05},
+            "uses_base": True,
+            "needs_data": False,
+            "is_random": False,
+        },
+    }
+    with_merge = replace(results, tune={"tuned": [study]})
+
+    html = render_report(with_merge, {}, figures=ReportFigures([], []))
+
+    soup, merge_file = (
+        yaml.safe_load(text) for text in _Page(html).texts if "method: ties" in text
+    )
+    assert soup[0]["select"] == "given"
+    assert soup[0]["coefficients"] == [0.1, 0.9]
+    assert merge_file["options"] == {"density": 1e-05}
+    assert merge_file["base"] == results.base["base"]["path"]
+    assert "No trial reached the floor (val 0.99); this one missed it least." in html
 
 
 def test_nothing_is_fetched(page: str) -> None:
