@@ -43,7 +43,7 @@ sweep:
     batch_size: 32
 soups: [{{name: greedy, select: greedy}}]
 """
-RACES = ((1000, False, 0.05), (1000, True, 0.05), (1000, True, 0.2), (5000, True, 0.05))
+RACES = ((1000, False, 0.05), (1000, True, 0.05), (1000, True, 0.2), (10000, True, 0.05))
 """Numbers of examples, whether values are probabilities, stated risks."""
 HEAD = f"{'':34s} {'K':>4s} {'N':>6s} {'accepted':>8s} {'naive / stopped':>15s} {'limit':>7s}"
 

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from stockpot.config import Experiment
 from stockpot.errors import InputError, unknown_name
 from stockpot.soups.preparation.options import check_preparation
+from stockpot.soups.selection.stopping import check_risk
 from stockpot.soups.tuning.objectives import OBJECTIVES
 from stockpot.soups.tuning.optuna_search import OptunaSearch
+from stockpot.workloads.metric_ranges import range_of
 from stockpot.workloads.protocol import TASKS, Workload
 
 
@@ -16,12 +18,15 @@ def check_tasks(experiment: Experiment, workload: Workload) -> None:
     """Check before any work what would otherwise end a stage.
 
     Raises:
-        InputError: a soup's preparation or a search is for other tasks; the message has the name
-            of the soup.
+        InputError: a soup's preparation or a search is for other tasks, or its risk for other
+            metrics; the message has the name of the soup.
     """
+    value_range = range_of(next(iter(workload.metrics.values())))
     for recipe in experiment.soups:
         try:
             check_preparation(recipe.merge_method, recipe.merge_options, workload)
+            if recipe.select == "greedy":
+                check_risk(recipe.settings["risk"], value_range)
         except InputError as error:
             raise InputError(f"soups: {recipe.name!r}: {error}") from error
     for study in experiment.tune:

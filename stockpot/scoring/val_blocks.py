@@ -17,7 +17,9 @@ _FIRST = 32  # examples; in smaller batches, a forward pass costs as much per ba
 _LARGEST = 1024  # examples; a larger batch is not faster
 
 
-def hardest_first(root: Path, workload: WorkloadSpec, models: Sequence[Model]) -> list[Tensor]:
+def hardest_first(
+    root: Path, workload: WorkloadSpec, models: Sequence[Model], device: str
+) -> list[Tensor]:
     """Return blocks of val, those examples first on which the models have the lowest values.
 
     They depend on the weights of the models and on val alone, so a resumed choice has the same.
@@ -26,11 +28,12 @@ def hardest_first(root: Path, workload: WorkloadSpec, models: Sequence[Model]) -
         root: the project root, with cached predictions; missing ones are computed.
         workload: its val split and first metric.
         models: the models to choose from.
+        device: where missing predictions are computed.
     """
     compute = next(iter(workload.build().metrics.values()))
     rows = []
     for model in models:
-        predict(root, workload, model.checkpoint, "cpu", ["val"])
+        predict(root, workload, model.checkpoint, device, ["val"])
         outputs = load_outputs(root, workload, model.digest, "val")
         rows.append(compute(outputs, load_targets(root, workload, "val")).double())
     return in_blocks(torch.stack(rows).sum(dim=0).argsort(stable=True))

@@ -92,7 +92,9 @@ class CandidateSoups(Merges):
         if is_random:
             indices = val_blocks.in_random_order(self.scorer.num_examples, self._job.seed)
         else:
-            indices = val_blocks.hardest_first(self.root, self.workload, self.ingredients)
+            indices = val_blocks.hardest_first(
+                self.root, self.workload, self.ingredients, self.device
+            )
 
         def values(members: Sequence[int], shares: Sequence[float]) -> Iterator[Tensor]:
             in_turn = members if shares else in_order(members)

@@ -40,11 +40,7 @@ def evaluation(candidates: Candidates, *, risk: float = 0.0) -> Evaluate:
         InputError: there is a risk, and the metric has no range of values.
     """
     blocks = candidates.blocks(risk > 0) if candidates.blocks else None
-    if risk > 0 and (blocks is None or math.isinf(blocks.lowest)):
-        raise InputError(
-            f"select: risk must be 0 for a metric whose values have no lowest and highest one, got "
-            f"{risk}; declare the range of your metric by stockpot.workloads.metric_ranges"
-        )
+    check_risk(risk, (blocks.lowest, blocks.highest) if blocks else None)
     if blocks is None:
         return lambda members, _: candidates.score(members)
     in_blocks, of_each = blocks, risk / max(1, len(candidates.order) - 1)  # the union bound
@@ -93,6 +89,23 @@ def best_of(
             best = soup, found
             values, highest = found, found.mean().item()
     return best
+
+
+def check_risk(risk: float, value_range: tuple[float, float] | None) -> None:
+    """Check that racing knows how far two values can differ.
+
+    Args:
+        risk: of the selection.
+        value_range: the lowest and highest value of the metric; None if it declares none.
+
+    Raises:
+        InputError: there is a risk, and a bound is missing.
+    """
+    if risk > 0 and (value_range is None or math.isinf(value_range[0])):
+        raise InputError(
+            f"select: risk must be 0 for a metric whose values have no lowest and highest one, got "
+            f"{risk}; declare the range of your metric by stockpot.workloads.metric_ranges"
+        )
 
 
 def values_or_stopped(

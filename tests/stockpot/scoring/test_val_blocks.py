@@ -38,8 +38,8 @@ def test_examples_that_most_models_get_wrong_come_first(
     scorer = ValScorer(SPEC.build(), "cpu")
     right = sum(scorer.val_values({"weight": weight}) for weight in (FIRST, SECOND))
 
-    blocks = hardest_first(tmp_path, SPEC, models)
-    again = hardest_first(tmp_path, SPEC, models[::-1])
+    blocks = hardest_first(tmp_path, SPEC, models, "cpu")
+    again = hardest_first(tmp_path, SPEC, models[::-1], "cpu")
 
     of_blocks = [right[block] for block in blocks]  # type: ignore[index]
     for block, later in itertools.pairwise(of_blocks):
