@@ -43,11 +43,11 @@ def folder(tmp_path: Path) -> Path:
     [
         (
             "models: [a, b, less]",
-            r"^less: lacks .*up_proj.*, which a has; .* `missing: skip`",
+            r"^merge.yaml: less: lacks .*up_proj.*, which a has; .* `missing: skip`",
         ),
-        ("models: [less, a]", "^less: lacks .*up_proj.*, which a has"),
-        ("models: [a, more]", "^a: lacks extra, which more has.*`exclude`"),
-        ("models: [a, b]\nbase: less", "^less: lacks .*up_proj.*, which a has"),
+        ("models: [less, a]", "^merge.yaml: less: lacks .*up_proj.*, which a has"),
+        ("models: [a, more]", "^merge.yaml: a: lacks extra, which more has.*`exclude`"),
+        ("models: [a, b]\nbase: less", "^merge.yaml: less: lacks .*up_proj.*, which a has"),
         (
             "models: [a, wide]",
             r"has shape \(5, 4\) in wide, \(4, 4\) in a; .*`mismatch: skip` or `base`, or",
