@@ -168,7 +168,10 @@ def _flat(tensors: Sequence[Tensor]) -> Tensor:
 def _sum(total: Tensor, terms: Sequence[tuple[Tensor, float]], product: Tensor) -> None:
     """Write the sum of tensors times their coefficients; `product` is memory for one product."""
     (first, coefficient), *others = terms
-    if first.data_ptr() != total.data_ptr():
+    is_plain = [c == 1 and tensor.dtype == total.dtype for tensor, c in terms[:2]]
+    if is_plain == [True, True]:
+        torch.add(first, others.pop(0)[0], out=total)  # without writing a copy of the first one
+    elif first.data_ptr() != total.data_ptr():
         total.copy_(first)
     if coefficient != 1:
         total.mul_(coefficient)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from stockpot.errors import InputError
 from stockpot.scoring.predictions import load_outputs, load_targets, predict
 from stockpot.seeding import seeded_generator
 from stockpot.storage.models import Model
@@ -31,12 +32,19 @@ def hardest_first(
         device: where missing predictions are computed.
     """
     compute = next(iter(workload.build().metrics.values()))
-    rows = []
-    for model in models:
-        predict(root, workload, model.checkpoint, device, ["val"])
-        outputs = load_outputs(root, workload, model.digest, "val")
-        rows.append(compute(outputs, load_targets(root, workload, "val")).double())
+    outputs = [_outputs(root, workload, model, device) for model in models]
+    targets = load_targets(root, workload, "val")
+    rows = [compute(own, targets).double() for own in outputs]
     return in_blocks(torch.stack(rows).sum(dim=0).argsort(stable=True))
+
+
+def _outputs(root: Path, workload: WorkloadSpec, model: Model, device: str) -> Tensor:
+    """Return a model's outputs on val; cached ones are read once."""
+    try:
+        return load_outputs(root, workload, model.digest, "val")
+    except InputError:
+        predict(root, workload, model.checkpoint, device, ["val"])
+        return load_outputs(root, workload, model.digest, "val")
 
 
 def in_random_order(size: int, seed: int) -> list[Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -125,6 +125,7 @@ class Digits(ImageWorkload):
         return {n: TensorDataset(images[part], targets[part]) for n, part in parts.items()}
 
 
+@cache  # a search of all import paths
 def _data_file() -> Path:
     """Find the data file of scikit-learn without importing it."""
     found = importlib.util.find_spec("sklearn")

@@ -47,11 +47,13 @@ def keep_largest(task_vector: Tensor, cut: Cut, start: int = 0) -> Tensor:
         cut: the lower bound of the largest entries.
         start: position of the first entry in the whole task vector.
     """
-    kept = hardshrink(task_vector.contiguous(), cut.magnitude)
     num_before = cut.last + 1 - start  # first entries, of which equal ones are kept too
+    limit = torch.tensor(cut.magnitude, dtype=task_vector.dtype)
+    below = float(limit.nextafter(torch.zeros_like(limit)))
+    if num_before >= task_vector.numel():
+        return hardshrink(task_vector.contiguous(), below)
+    kept = hardshrink(task_vector.contiguous(), cut.magnitude)
     if num_before > 0:
-        limit = torch.tensor(cut.magnitude, dtype=task_vector.dtype)
-        below = float(limit.nextafter(torch.zeros_like(limit)))
         flat = kept.view(-1)  # a view of the result
         flat[:num_before] = hardshrink(task_vector.reshape(-1)[:num_before], below)
     return kept

@@ -8,6 +8,7 @@ from toy_workload import Toy
 
 from stockpot.workloads.batches import TokenDataset
 from stockpot.workloads.passes import Examples, empty_model, put_weights
+from stockpot.workloads.texts.tied_weights import hold_tied_weights_once
 
 
 class Listed(Dataset[tuple[Tensor, Tensor]]):
@@ -100,6 +101,38 @@ def test_put_weights_copies_nothing() -> None:
     put_weights(model, {"weight": weight})
 
     assert model.weight.data_ptr() == weight.data_ptr()
+
+
+def test_weights_that_are_written_again_are_not_loaded_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workload = Toy(0, [], [])
+    model, weights = empty_model(workload, "cpu"), {"weight": torch.ones(2, 2)}
+    examples = Examples(workload, workload.dataset("val"), "cpu")
+    put_weights(model, weights)
+    before = examples.outputs(model).clone()
+    weights["weight"].mul_(3)
+    monkeypatch.setattr(model, "load_state_dict", None)
+
+    put_weights(model, weights)
+
+    torch.testing.assert_close(examples.outputs(model), 3 * before)
+    with pytest.raises(TypeError):  # other memory is loaded, also with equal values
+        put_weights(model, {"weight": weights["weight"].clone()})
+
+
+def test_tied_weights_that_are_written_again_stay_tied() -> None:
+    net = torch.nn.ModuleDict({"embed": torch.nn.Embedding(5, 3), "head": torch.nn.Linear(3, 5)})
+    net["head"].weight = net["embed"].weight
+    hold_tied_weights_once(net)
+    weights = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    put_weights(net, weights)
+    weights["embed.weight"].fill_(7)
+
+    put_weights(net, weights)
+
+    assert net["head"].weight is net["embed"].weight
+    assert torch.equal(net["head"].weight, torch.full((5, 3), 7.0))
 
 
 def test_put_weights_refuses_other_names() -> None:
