@@ -15,7 +15,7 @@ from torch import Tensor
 from stockpot.errors import InputError
 from stockpot.merging.measurements import Asked, Measurements
 from stockpot.merging.recipe import Recipe, RecipeOf
-from stockpot.merging.runs import Run, Runs
+from stockpot.merging.runs import Run, Runs, in_rows
 from stockpot.merging.tensor_rules import (
     check_finite,
     check_shapes,
@@ -90,7 +90,9 @@ class StateMerger:
         recipes = _recipes(recipe, first_of.values())
 
         def runs_of(name: str, places: Sequence[int]) -> Runs:
-            return _runs_of([readers[place] for place in places], base_reader, name)
+            one = recipes[name]
+            row_of = one.row if one.of_model is None else _no_row
+            return _runs_of([readers[place] for place in places], base_reader, name, row_of)
 
         def of_model(one: Recipe, names: Sequence[str]) -> Any:
             def all_runs(places: Sequence[int]) -> Runs:
@@ -128,7 +130,7 @@ def _merge_runs(name: str, recipe: Recipe, runs: Runs, measured: Any, first: Ten
     """Merge a tensor run by run, whose temporaries fit into the cache; in the dtype of `first`."""
     merged = torch.empty(runs.size, dtype=first.dtype)
     for start, end in runs.bounds:
-        merged[start:end] = recipe.merge_run(name, runs.read(start, end), measured)
+        merged[start:end] = recipe.merge_run(name, runs.read(start, end), measured).reshape(-1)
     return merged.view(first.shape)
 
 
@@ -215,19 +217,36 @@ def _weights(recipes: Mapping[str, Recipe], reader: Reader) -> dict[str, Recipe]
     }
 
 
-def _runs_of(readers: Sequence[Reader], base_reader: Reader | None, name: str) -> Runs:
-    """Return all entries of a tensor, read again for each run, so that none stays in memory."""
+def _no_row(_shape: Sequence[int]) -> None:
+    """Return no row: runs are of any entries."""
+
+
+def _runs_of(
+    readers: Sequence[Reader],
+    base_reader: Reader | None,
+    name: str,
+    row_of: Callable[[Sequence[int]], int | None] = _no_row,
+) -> Runs:
+    """Return all entries of a tensor, read again for each run, so that none stays in memory.
+
+    Args:
+        readers: of M models.
+        base_reader: of the base, if there is one.
+        name: the tensor's name.
+        row_of: its shape -> the entries of a row, if runs must be of whole rows.
+    """
 
     def read(first: int, last: int) -> Run:
         parts = [reader(name).reshape(-1)[first:last] for reader in all_readers]
         dtype = reduce(torch.promote_types, (part.dtype for part in parts), torch.float32)
-        wide = [part.to(dtype) for part in parts]
+        wide = [in_rows(part.to(dtype), row) for part in parts]
         return Run(first, wide[: len(readers)], wide[-1] if base_reader else None)
 
     all_readers = [*readers, *([base_reader] if base_reader else [])]
     shapes = [reader(name).shape for reader in all_readers]
     check_shapes(name, shapes)
-    return Runs(len(readers), shapes[0].numel(), read)
+    row = row_of(shapes[0])
+    return Runs(len(readers), shapes[0].numel(), read, row=row)
 
 
 def _merge_named(

@@ -23,6 +23,8 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "ties": [{"density": 0.5}, {"density": 0.5, "scale": 2.0}, {"scope": "model"}],
     "dare_linear": [{"density": 0.5, "rescale": "l1"}, {"density": 0.5, "rescale": "none"}],
     "breadcrumbs": [{"density": 0.6, "gamma": 0.1}, {"density": 0.6, "gamma": 0.2}],
+    "della": [{}, {"rescale": "l1"}, {"density": 0.7}],
+    "model_stock": [{"filter_wise": True}, {}],
     "nearswap": [{"t": 0.1}],
     "slerp": [{"t": 0.2}, {"t": 0.7}],
 }
