@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,7 @@ def of_seed(root: Path, sweep: str, seed: int) -> dict[str, dict[str, float]]:
     params.write_text(sweep + yaml.safe_dump(fixed), encoding="utf-8")
     plan = plan_in(root, params, ())
     run_library(plan, ThisProcess(), last="sweep")
+    shutil.rmtree(root / "checkpoints" / "soups", ignore_errors=True)  # to count their evaluations
     made = {}
     for name, job in zip(SELECTIONS, plan.soup_jobs(), strict=True):
         with Evaluations() as evaluations:
