@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from stockpot.diagnostics.states import finished_mean
 from stockpot.merging.states import State
 from stockpot.metric_units import Unit, unit_of_scores
+from stockpot.scoring.kept_passes import KeptPasses
 from stockpot.scoring.predictions import load_outputs, predict
+from stockpot.scoring.val_scores import ValScorer
 from stockpot.seeding import seeded_generator
 from stockpot.soups.preparation.finishing import Finishing
 from stockpot.statistics.values import are_fractions
@@ -134,14 +136,25 @@ class DiagnosticContext:
 
     def net(self, weights: State) -> nn.Module:
         """Return the workload's model with these weights, in eval mode, on the device."""
-        put_weights(self._net, {name: tensor.to(self.device) for name, tensor in weights.items()})
+        put_weights(self._net, self.on_device(weights))
         return self._net
+
+    def on_device(self, weights: State) -> State:
+        """Return weights on the device."""
+        return {name: tensor.to(self.device) for name, tensor in weights.items()}
+
+    @cached_property
+    def scorer(self) -> ValScorer:
+        """Scores of weights on val and its shifts; no pass that a project has run is repeated."""
+        if self.spec is None:
+            return ValScorer(self.workload, self.device)
+        passes = KeptPasses(self.base.root, self.spec, self.device)
+        return ValScorer(self.workload, self.device, passes)
 
     def val_scores(self, weights: State) -> tuple[float, float]:
         """Return the mean metric (higher is better) and the mean loss of weights on val, finite."""
-        outputs = self.val.outputs(self.net(weights))
-        loss = finite_loss(self.val.loss(outputs))
-        return self.values(outputs, self.val.targets).mean().item(), loss
+        done = self.scorer.run(self.on_device(weights), "val")
+        return done.values.mean().item(), finite_loss(done.losses.mean().item())
 
     def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the metric of each example (N,) by outputs (N, ...) and targets, in float64."""

@@ -32,7 +32,6 @@ from stockpot.statistics.values import Floats
 from stockpot.storage.checkpoints import load_tensors, save_checkpoint
 from stockpot.storage.keys import content_key
 from stockpot.storage.locks import file_lock
-from stockpot.workloads.passes import Examples
 
 PLACES = {"val": "val", "val_shift": "val shifts"}
 """Place -> its name in sentences; `val_shift` is the mean over the val shifts."""
@@ -143,16 +142,17 @@ def _measure(
 
 def _values(context: DiagnosticContext, weights: Mapping[str, Tensor]) -> list[Floats]:
     """Return per-example values, (N,) per place; those of shifts are averaged by example."""
-    net = context.net(weights)
+    on_device = context.on_device(weights)
 
-    def measured(examples: Examples) -> Floats:
-        values: Floats = context.values(examples.outputs(net), examples.targets).cpu().numpy()
+    def measured(set_name: str) -> Floats:
+        values: Floats = context.scorer.values(on_device, set_name).numpy()
         return values
 
-    values = [measured(context.val)]
+    values = [measured("val")]
     if shifts := context.val_shifts:
         are_copies = [context.workload.shifts()[name].is_copy for name in shifts]
-        values.append(mean_over_shifts([measured(e) for e in shifts.values()], are_copies))
+        on_shifts = [measured(f"val_shift/{name}") for name in shifts]
+        values.append(mean_over_shifts(on_shifts, are_copies))
     return values
 
 

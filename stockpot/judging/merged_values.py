@@ -6,6 +6,7 @@ Neither weights nor outputs of such models are stored.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from stockpot.errors import InputError
 from stockpot.judging.test_sets import open_set, test_sets
+from stockpot.scoring.kept_passes import KeptPasses, run_pass
 from stockpot.scoring.key_parts import outputs_key_parts
 from stockpot.scoring.predictions import MERGED
 from stockpot.scoring.shift_means import are_copies, mean_over_shifts
@@ -57,7 +59,7 @@ def cache_values(
     if not missing:
         return
     built = workload.build()
-    metric = next(iter(built.metrics.values()))
+    passes = KeptPasses(root, workload, device)
     model, recalibrated = empty_model(built, device), Recalibration(built, device)
     opened = {name: open_set(workload, name, device) for name in missing}
     values: dict[str, list[Tensor]] = {name: [] for name in missing}
@@ -67,9 +69,11 @@ def cache_values(
             for measured in values.values():
                 measured.append(measured[first])
             continue
-        put_weights(model, recalibrated(weights, num_models))
+        finished = recalibrated(weights, num_models)
+        put_weights(model, finished)
         for name, examples in opened.items():
-            values[name].append(metric(examples.outputs(model), examples.targets).float().cpu())
+            done = passes.get_or_run(name, finished, partial(run_pass, built, examples, model))
+            values[name].append(done.values.float())
     for name, path in missing.items():
         save_checkpoint(path, {"values": torch.stack(values[name])}, {})
 

@@ -7,21 +7,15 @@ Importing this module imports no torch.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stockpot.errors import InputError
 from stockpot.scoring.key_parts import outputs_key_parts
-from stockpot.storage.checkpoints import (
-    Checkpoint,
-    load_tensors,
-    read_metadata,
-    save_checkpoint,
-    verify,
-)
+from stockpot.scoring.stored_tensors import read_intact, write_tensors
+from stockpot.storage.checkpoints import Checkpoint, load_tensors, verify
 from stockpot.storage.keys import content_key
 from stockpot.workloads.spec import WorkloadSpec
 
@@ -98,10 +92,31 @@ def predict(
             continue
         examples = open_set(workload, name, device)
         if not is_predicted:
-            predicted = examples.outputs_and_losses(model())
+            predicted = _predicted(root, workload, model(), examples, name, device)
             cache_outputs(root, workload, checkpoint.digest, name, predicted)
         if not has_targets:
             write_tensors(targets_path(root, workload, name), {TARGETS: examples.targets})
+
+
+def _predicted(
+    root: Path,
+    workload: WorkloadSpec,
+    model: nn.Module,
+    examples: Examples,
+    set_name: str,
+    device: str,
+) -> tuple[Tensor, Tensor]:
+    """Return outputs and losses on a set, also from a pass over candidates with these weights."""
+    from stockpot.scoring.kept_passes import KeptPasses, run_pass
+
+    done = KeptPasses(root, workload, device).get_or_run(
+        set_name,
+        model.state_dict(),
+        lambda: run_pass(workload.build(), examples, model),
+        with_outputs=True,
+    )
+    assert done.outputs is not None
+    return done.outputs, done.losses
 
 
 def cache_outputs(
@@ -115,7 +130,7 @@ def cache_outputs(
 
 def has_outputs(root: Path, workload: WorkloadSpec, digest: str, set_name: str) -> bool:
     """Return whether intact outputs on a set are cached for this digest."""
-    return _read(predictions_path(root, workload, digest, set_name)) is not None
+    return read_intact(predictions_path(root, workload, digest, set_name)) is not None
 
 
 def load_outputs(root: Path, workload: WorkloadSpec, digest: str, set_name: str) -> Tensor:
@@ -145,12 +160,6 @@ def load_targets(root: Path, workload: WorkloadSpec, set_name: str) -> Tensor:
     return _load(targets_path(root, workload, set_name), set_name)[TARGETS]
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors with a digest of their values; half precision is stored as float32."""
-    wide = {name: _at_least_float32(tensor.cpu()) for name, tensor in tensors.items()}
-    save_checkpoint(path, wide, {"sha256": _digest(wide)})
-
-
 def load_model(
     root: Path, workload: WorkloadSpec, checkpoint: Checkpoint, device: str
 ) -> nn.Module:
@@ -163,33 +172,11 @@ def load_model(
     return model
 
 
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    is_narrow = tensor.is_floating_point() and tensor.itemsize < 4
-    return tensor.float() if is_narrow else tensor
-
-
 def _load(path: Path, set_name: str) -> dict[str, Tensor]:
-    tensors = _read(path)
+    tensors = read_intact(path)
     if tensors is None:
         raise InputError(
             f"predictions on {set_name}: must be cached and intact, got no such file {path.name}; "
             "run `stockpot evaluate`"
         )
     return tensors
-
-
-def _read(path: Path) -> dict[str, Tensor] | None:
-    """Return cached tensors; None if they are missing or damaged."""
-    try:
-        tensors = load_tensors(path)
-        is_intact = read_metadata(path).get("sha256") == _digest(tensors)
-    except InputError:
-        return None
-    return tensors if is_intact else None
-
-
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for _, tensor in sorted(tensors.items()):
-        digest.update(tensor.contiguous().numpy().data)
-    return digest.hexdigest()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
 from stockpot.errors import InputError
+from stockpot.scoring.kept_passes import KeptPasses, Pass, run_pass
 from stockpot.scoring.predictions import (
     load_losses,
     load_outputs,
@@ -27,17 +29,24 @@ from stockpot.workloads.spec import WorkloadSpec
 class ValScorer:
     """Scores of candidates on val and its shifts, with the data on the device."""
 
-    def __init__(self, workload: Workload, device: str) -> None:
-        """Open val and the val shifts, and no other data of the workload."""
+    def __init__(self, workload: Workload, device: str, passes: KeptPasses | None = None) -> None:
+        """Open val and the val shifts, and no other data of the workload.
+
+        Args:
+            workload: its first metric is used.
+            device: where forward passes run.
+            passes: those that were run before, and are not run again; None: all are run.
+        """
         self._metrics = workload.metrics
+        self._workload, self._passes = workload, passes
         self._metric = next(iter(workload.metrics.values()))
         self._model = empty_model(workload, device)
         self._val = open_examples(workload, "val", device)
-        self._shifts = [
-            open_examples(workload, f"val_shift/{name}", device)
+        self._shifts = {
+            f"val_shift/{name}": open_examples(workload, f"val_shift/{name}", device)
             for name, shift in workload.shifts().items()
             if shift.split == "val"
-        ]
+        }
 
     @property
     def num_examples(self) -> int:
@@ -50,15 +59,36 @@ class ValScorer:
 
     def val_values(self, weights: Mapping[str, Tensor]) -> Tensor:
         """Return the metric of each example of val, (N,), in float64; higher is better."""
+        return self.values(weights, "val")
+
+    def values(self, weights: Mapping[str, Tensor], set_name: str) -> Tensor:
+        """Return the metric of each example of a set, (N,), float64, on the CPU."""
+        if self._passes and self._passes.is_worthwhile(set_name):
+            return self.run(weights, set_name).values
+        examples = self._examples(set_name)
         put_weights(self._model, weights)
-        return self._values(self._val)
+        return self._metric(examples.outputs(self._model), examples.targets).double().cpu()
+
+    def run(
+        self, weights: Mapping[str, Tensor], set_name: str, *, with_outputs: bool = False
+    ) -> Pass:
+        """Return the values and losses on val or one of its shifts, `val_shift/<name>`."""
+
+        def run() -> Pass:
+            put_weights(self._model, weights)
+            return run_pass(self._workload, self._examples(set_name), self._model)
+
+        if self._passes is None:
+            return run()
+        return self._passes.get_or_run(set_name, weights, run, with_outputs=with_outputs)
 
     def val_values_in(
         self, weights: Mapping[str, Tensor], blocks: Sequence[Tensor]
     ) -> Iterator[Tensor]:
         """Yield the metric of the examples of one block of val after the other, on the CPU.
 
-        A block is computed when it is read, with the weights of the last call.
+        A block is computed when it is read, with the weights of the last call; if all of val was
+        evaluated before, none is.
 
         Args:
             weights: as of `val_values`.
@@ -70,13 +100,26 @@ class ValScorer:
         Raises:
             InputError: a value is outside the range that the metric declares.
         """
+        if self._passes and self._passes.is_worthwhile("val"):
+            known = self._passes.find("val", weights)
+            if known is not None:
+                values = self._in_range(known.values)
+                return (values[indices] for indices in blocks)
         put_weights(self._model, weights)
         return (self._block_values(indices) for indices in blocks)
 
     def _block_values(self, indices: Tensor) -> Tensor:
+        start = time.perf_counter()
         outputs = self._val.outputs_of(self._model, indices)
         targets = self._val.targets[indices.to(self._val.targets.device)]
         values = self._metric(outputs, targets).double().cpu()
+        if self._passes:
+            seconds = time.perf_counter() - start
+            self._passes.took("val", seconds * self.num_examples / len(indices))
+        return self._in_range(values)
+
+    def _in_range(self, values: Tensor) -> Tensor:
+        """Return values (n,); they must be in the range that the metric declares."""
         if declared := range_of(self._metric):
             outside = values[(values < declared[0]) | (values > declared[1])]
             if len(outside):
@@ -95,32 +138,35 @@ class ValScorer:
                 val; `sparsity`, the share of weights that are 0; or metrics of the workload, on
                 val.
         """
-        put_weights(self._model, weights)
-        outputs = self._val.outputs(self._model) if {*names} - {"val_shift", "sparsity"} else None
-        return tuple(self._objective(name, weights, outputs) for name in names)
+        on_val = {*names} - {"val_shift", "sparsity"}
+        if on_val <= {"val"}:  # values alone take less time
+            return tuple(self._objective(name, weights) for name in names)
+        done = self.run(weights, "val", with_outputs=bool(on_val - {"val", "loss"}))
+        return tuple(self._objective(name, weights, done) for name in names)
 
-    def _objective(self, name: str, weights: Mapping[str, Tensor], outputs: Tensor | None) -> float:
+    def _objective(
+        self, name: str, weights: Mapping[str, Tensor], done: Pass | None = None
+    ) -> float:
         if name == "sparsity":
             return 1 - density_of(weights)
         if name == "val_shift":
-            return self._shift_score()
-        assert outputs is not None
+            return self.val_shift(weights)
+        if done is None:
+            return self.val(weights)
         if name == "loss":
-            return self._val.losses(outputs).double().mean().item()
-        metric = self._metric if name == "val" else self._metrics[name]
-        return metric(outputs, self._val.targets).double().mean().item()
+            return done.losses.double().mean().item()
+        if name == "val":
+            return done.values.mean().item()
+        assert done.outputs is not None
+        return self._metrics[name](done.outputs, self._val.targets.cpu()).double().mean().item()
 
     def val_shift(self, weights: Mapping[str, Tensor]) -> float:
         """Return the mean over the val shifts of the mean metric; higher is better."""
-        put_weights(self._model, weights)
-        return self._shift_score()
-
-    def _shift_score(self) -> float:
-        scores = [self._values(shift).mean().item() for shift in self._shifts]
+        scores = [self.values(weights, name).mean().item() for name in self._shifts]
         return sum(scores) / len(scores)
 
-    def _values(self, examples: Examples) -> Tensor:
-        return self._metric(examples.outputs(self._model), examples.targets).double()
+    def _examples(self, set_name: str) -> Examples:
+        return self._val if set_name == "val" else self._shifts[set_name]
 
 
 def val_score(workload: Workload, weights: Mapping[str, Tensor], device: str) -> float:

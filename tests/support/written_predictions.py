@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stockpot.scoring.predictions import predictions_path, targets_path, write_tensors
+from stockpot.scoring.predictions import predictions_path, targets_path
+from stockpot.scoring.stored_tensors import write_tensors
 from stockpot.storage.models import Model
 from stockpot.workloads.spec import WorkloadSpec
 

@@ -98,9 +98,11 @@ class Merges:
     @cached_property
     def scorer(self) -> ValScorer:
         """Scores of weights on val and its shifts."""
+        from stockpot.scoring.kept_passes import KeptPasses
         from stockpot.scoring.val_scores import ValScorer
 
-        return ValScorer(self.workload.build(), self.device)
+        passes = KeptPasses(self.root, self.workload, self.device)
+        return ValScorer(self.workload.build(), self.device, passes)
 
     @cached_property
     def _finishing(self) -> Finishing:

@@ -12,7 +12,6 @@ from stockpot.experiment.jobs.job import ExperimentJob
 from stockpot.plugins import Registry
 from stockpot.storage.models import Model
 from stockpot.storage.ranking import rank
-from stockpot.workloads.spec import WorkloadSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +72,7 @@ def check_ingredients(job: PrecheckJob, device: str) -> dict[str, Any]:
         base_score=job.base.scores[job.metric],
         mean=finished_mean(Finishing(job.workload.build(), device, aligned)),
     )
-    values = _values(job.workload, device)
+    values = _values(job, device)
     limit = largest_fall(job.max_barrier, values(base), job.workload.build().task)
     checks, bound = run_checks(candidates, values, limit, job.delta)
     failed = _reasons(checks)
@@ -166,11 +165,13 @@ def require_enough(
     return dict(result)
 
 
-def _values(workload: WorkloadSpec, device: str) -> Callable[[State], Tensor]:
+def _values(job: PrecheckJob, device: str) -> Callable[[State], Tensor]:
     """Return the function from a state on the CPU to the metric of each example of val."""
+    from stockpot.scoring.kept_passes import KeptPasses
     from stockpot.scoring.val_scores import ValScorer
 
-    scorer = ValScorer(workload.build(), device)
+    passes = KeptPasses(job.root, job.workload, device)
+    scorer = ValScorer(job.workload.build(), device, passes)
     return lambda state: scorer.val_values({n: tensor.to(device) for n, tensor in state.items()})
 
 

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from stockpot.errors import InputError
+from stockpot.experiment import garbage
 from stockpot.experiment.garbage import delete, find_garbage
 from stockpot.experiment.plan import Plan
 from stockpot.storage.manifests import manifest_path, read_manifest, write_manifest
@@ -58,6 +61,23 @@ def test_predictions_of_a_model_that_no_manifest_names_are_garbage(plan: Plan) -
     left.write_text("")
 
     assert find_garbage(plan.project) == [left]
+
+
+def test_of_passes_the_oldest_are_garbage_beyond_a_size(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = plan.project.state / "passes"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    files = [folder / f"{name}.safetensors" for name in "bca"]
+    for age, file in enumerate(files):
+        file.write_bytes(b"x" * 10)
+        os.utime(file, (1e9 - age, 1e9 - age))
+    assert find_garbage(plan.project) == []
+
+    monkeypatch.setattr(garbage, "_KEPT_BYTES", 25)
+
+    assert find_garbage(plan.project) == files[2:]
 
 
 def test_the_record_of_a_failure_that_a_manifest_names_is_kept(plan: Plan) -> None:

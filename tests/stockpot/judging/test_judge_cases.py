@@ -23,7 +23,8 @@ from stockpot.errors import InputError
 from stockpot.experiment.jobs.judging import judge_models
 from stockpot.judging.job import JudgingJob
 from stockpot.scoring.metrics import TASK_METRICS
-from stockpot.scoring.predictions import predictions_path, targets_path, write_tensors
+from stockpot.scoring.predictions import predictions_path, targets_path
+from stockpot.scoring.stored_tensors import write_tensors
 from stockpot.storage.models import Model
 from stockpot.workloads.protocol import Task
 from stockpot.workloads.spec import WorkloadSpec
