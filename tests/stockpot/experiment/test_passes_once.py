@@ -26,9 +26,9 @@ soups:
   - {name: greedy, select: greedy}
   - {name: top 2, select: top_k, k: 2}
 tune:
-  - {name: tuned, trials: 4}
-diagnose: [barriers, contributions, soup_size, diversity]
-evaluate: {bootstrap: 200}
+  - {name: tuned, trials: 3}
+diagnose: [barriers, contributions, diversity]
+evaluate: {bootstrap: 200, random_soups: 3}
 """
 
 
