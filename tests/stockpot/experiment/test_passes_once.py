@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-import torch
 from torch import Tensor, nn
 
 from stockpot.experiment.plan import Plan
@@ -52,10 +51,10 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, str]]:
     return passes
 
 
+@pytest.mark.full
 def test_no_weights_are_evaluated_twice_on_a_set(
     counted: Counter[tuple[str, str]], finish_experiment: Callable[[str], Plan]
 ) -> None:
-    torch.manual_seed(0)
     finish_experiment(PARAMS)
 
     assert len(counted) > 40
