@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from stockpot.diagnostics.context import DiagnosticContext, LoadedModel, finite_loss
 from stockpot.diagnostics.finding import Finding
@@ -20,10 +21,11 @@ from stockpot.merging.states import State
 from stockpot.statistics.values import Floats
 from stockpot.workloads.protocol import Batch
 
-_SIDE = 21  # points
+_SIDES = (21, 17, 13, 11)  # points; fewer for large models
 _MARGIN = 0.25  # of the three points' extent, on each side
 _FLAT = 0.02  # height / length: with less, three models count as lying on a line
-_PROBE = 256  # examples of val
+_PROBES = (256, 128, 64)  # examples of val; fewer where the smallest grid takes too long
+_MOST_WORK = 4e11  # points x examples x weights, some minutes on one core
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,8 @@ def loss_plane(context: DiagnosticContext) -> Finding:
     """Measure the loss on a grid in the plane through base, best ingredient and best soup.
 
     If these lie on one line, as with a soup of one ingredient, another ingredient replaces the
-    soup. BatchNorm's statistics are recalibrated, as in any soup.
+    soup. BatchNorm's statistics are recalibrated, as in any soup. Large models are evaluated at
+    fewer points and on fewer examples; the finding has the standard error of its losses.
 
     Source: Garipov et al. 2018, https://arxiv.org/abs/1802.10026, on the plane through three nets.
     """
@@ -91,8 +94,9 @@ def loss_plane(context: DiagnosticContext) -> Finding:
     plane, second, third = chosen
     corners = [context.base.weights, models[second].weights, models[third].weights]
     places = [plane.place(gram[[second, third], place]) for place in range(len(models))]
-    x, y = _axes([(0.0, 0.0), places[second], places[third]])
-    batch = context.probe("val", _PROBE)
+    side, probe = grid_size(sum(tensor.numel() for tensor in context.base.weights.values()))
+    x, y = _axes([(0.0, 0.0), places[second], places[third]], side)
+    batch = context.probe("val", probe)
     loss_of = partial(_loss, context, batch)
 
     def loss_at(a: float, b: float) -> float:
@@ -107,6 +111,7 @@ def loss_plane(context: DiagnosticContext) -> Finding:
     data: dict[str, Any] = {
         "corners": [context.base.name, models[second].name, models[third].name],
         "probe": len(batch[-1]),
+        "standard_error": round(_standard_error(_losses(context, batch, corners[2])), 5),
         "x": [round(value, 5) for value in x],
         "y": [round(value, 5) for value in y],
         "losses": [[round(value, 5) for value in row] for row in losses],
@@ -117,6 +122,13 @@ def loss_plane(context: DiagnosticContext) -> Finding:
     lowest = min(min(row) for row in losses)
     metrics = {"lowest_loss": lowest, "loss_of_third_corner": at_corners[2]}
     return Finding(_sentence(data, at_corners, lowest), metrics, data)
+
+
+def grid_size(num_weights: int) -> tuple[int, int]:
+    """Return the points on each side of the grid, and the examples of val, for a size of models."""
+    sizes = [*((side, _PROBES[0]) for side in _SIDES), *((_SIDES[-1], n) for n in _PROBES[1:])]
+    fitting = (each for each in sizes if each[0] ** 2 * each[1] * num_weights <= _MOST_WORK)
+    return next(fitting, sizes[-1])
 
 
 def _corners(
@@ -133,20 +145,32 @@ def _corners(
     return None
 
 
-def _axes(corners: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+def _axes(corners: Sequence[tuple[float, float]], side: int) -> tuple[list[float], list[float]]:
     """Return the coordinates of a grid around the corners, along both axes."""
     extent: Floats = np.array(corners)
     low, high = extent.min(axis=0), extent.max(axis=0)
     room = _MARGIN * (high - low)
-    grid: Floats = np.linspace(low - room, high + room, _SIDE)
+    grid: Floats = np.linspace(low - room, high + room, side)
     return grid[:, 0].tolist(), grid[:, 1].tolist()
 
 
 def _loss(context: DiagnosticContext, batch: Batch, weights: State) -> float:
     """Return the mean loss of weights on a batch."""
+    return finite_loss(_losses(context, batch, weights).mean().item())
+
+
+def _losses(context: DiagnosticContext, batch: Batch, weights: State) -> Tensor:
+    """Return the loss of weights on each example of a batch, (N,)."""
     with torch.inference_mode():
         outputs = context.workload.forward(context.net(weights), batch)
-        return finite_loss(context.workload.loss(outputs, batch).mean().item())
+        return context.workload.loss(outputs, batch)
+
+
+def _standard_error(losses: Tensor) -> float:
+    """Return the standard error of the mean of losses (N,); 0 for one example."""
+    if len(losses) < 2:
+        return 0.0
+    return finite_loss((losses.double().std() / len(losses) ** 0.5).item())
 
 
 def _shown(
@@ -171,7 +195,8 @@ def _sentence(data: Mapping[str, Any], losses: Sequence[float], lowest: float) -
     first, second, third = data["corners"]
     seen = (
         f"The loss of {first}, {second} and {third} on {data['probe']} examples of val is "
-        f"{losses[0]:.3g}, {losses[1]:.3g} and {losses[2]:.3g}; on the plane through them it is "
+        f"{losses[0]:.3g}, {losses[1]:.3g} and {losses[2]:.3g} (standard error of the last: "
+        f"{data['standard_error']:.2g}); on the plane through them it is "
         f"{lowest:.3g} at the lowest"
     )
     if losses[2] <= 1.1 * lowest:

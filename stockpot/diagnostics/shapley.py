@@ -18,7 +18,8 @@ Members = tuple[int, ...]
 Order = list[int]
 """All members, in the order in which they join."""
 
-_SUBSETS = 512  # approximate number that random orders pass through
+NUM_SUBSETS = 512
+"""The approximate number that random orders pass through."""
 
 
 def every_subset(num_members: int) -> list[Members]:
@@ -27,12 +28,19 @@ def every_subset(num_members: int) -> list[Members]:
     return [subset for size in sizes for subset in combinations(range(num_members), size)]
 
 
-def random_orders(num_members: int, generator: Generator) -> list[list[Order]]:
+def random_orders(
+    num_members: int, generator: Generator, num_subsets: int = NUM_SUBSETS
+) -> list[list[Order]]:
     """Draw orders in groups: Latin squares for up to 16 members, else one order per group.
 
     In a Latin square of orders each member has each place once, so that its gains as the first
     and as the last one, which differ most, are always included. On nets for the digits the errors
     were 0.58 times those of as many antithetic pairs (12 members, 24 orders, two data sets).
+
+    Args:
+        num_members: M.
+        generator: of the orders.
+        num_subsets: approximate number that the orders pass through.
 
     Returns:
         At least two squares of M orders, or at least eight orders; fewer the more members.
@@ -43,9 +51,9 @@ def random_orders(num_members: int, generator: Generator) -> list[list[Order]]:
         return drawn
 
     if num_members > 16:
-        return [[shuffled()] for _ in range(max(8, _SUBSETS // num_members))]
+        return [[shuffled()] for _ in range(max(8, num_subsets // num_members))]
     squares = []
-    for _ in range(max(2, _SUBSETS // num_members**2)):
+    for _ in range(max(2, num_subsets // num_members**2)):
         members, places = shuffled(), shuffled()
         starts = range(num_members)
         squares.append([[members[(s + p) % num_members] for p in places] for s in starts])

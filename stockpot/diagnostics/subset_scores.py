@@ -16,6 +16,7 @@ from torch import Tensor
 
 from stockpot.diagnostics.context import DiagnosticContext, LoadedModel
 from stockpot.diagnostics.shapley import (
+    NUM_SUBSETS,
     Members,
     Order,
     every_subset,
@@ -37,13 +38,16 @@ PLACES = {"val": "val", "val_shift": "val shifts"}
 """Place -> its name in sentences; `val_shift` is the mean over the val shifts."""
 
 _MAX_EXACT = 8  # members: all 256 subsets are scored
+_FEW_SUBSETS = 32  # of five members: orders would pass about as many
+_MOST_WORK = 2e12  # subsets x examples x weights; beyond, as few orders as have a standard error
 
 
 @dataclass(frozen=True)
 class Survey:
     """Scores of subsets of M members, with per-example statistics.
 
-    Up to eight members, all subsets are scored; else those that random orders pass.
+    Up to eight members, all subsets are scored; else, and if that would take too long with large
+    models, those that random orders pass.
 
     Attributes:
         scores: the mean metric by subset, (places,); that of the empty subset is the base's.
@@ -76,7 +80,7 @@ def survey(context: DiagnosticContext, members: Sequence[LoadedModel]) -> Survey
         members: ingredients, at least two.
     """
     by_digest = sorted(range(len(members)), key=lambda place: members[place].model.digest)
-    groups = _orders(context.seed, by_digest)
+    groups = _orders(context, by_digest)
     subsets, weights = _subsets_and_weights(len(members), groups)
 
     def measure() -> list[Floats]:
@@ -156,11 +160,16 @@ def _values(context: DiagnosticContext, weights: Mapping[str, Tensor]) -> list[F
     return values
 
 
-def _orders(seed: int, by_digest: Sequence[int]) -> list[list[Order]]:
+def _orders(context: DiagnosticContext, by_digest: Sequence[int]) -> list[list[Order]]:
     """Draw the orders; none if all subsets are scored."""
-    if len(by_digest) <= _MAX_EXACT:
+    num_members = len(by_digest)
+    num_examples = sum(len(e.targets) for e in (context.val, *context.val_shifts.values()))
+    of_subset = num_examples * sum(tensor.numel() for tensor in context.base.weights.values())
+    affordable = int(_MOST_WORK / max(of_subset, 1))
+    if num_members <= _MAX_EXACT and 2**num_members <= max(affordable, _FEW_SUBSETS):
         return []
-    drawn = random_orders(len(by_digest), seeded_generator(seed, "subset scores"))
+    generator = seeded_generator(context.seed, "subset scores")
+    drawn = random_orders(num_members, generator, min(NUM_SUBSETS, affordable))
     return [[[by_digest[row] for row in order] for order in group] for group in drawn]
 
 

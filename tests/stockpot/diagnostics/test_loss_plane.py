@@ -11,7 +11,7 @@ from made_context import initial_state, make_context, moved
 from poisoned_sweep import make_digits, quick_sweep
 
 from stockpot.diagnostics.finding import Finding
-from stockpot.diagnostics.loss_plane import Plane, loss_plane
+from stockpot.diagnostics.loss_plane import Plane, grid_size, loss_plane
 from stockpot.diagnostics.states import mean_state
 
 
@@ -60,6 +60,23 @@ def test_three_points_on_a_line_span_no_plane(
     assert _plane(second, third) is None
 
 
+@pytest.mark.parametrize(
+    ("num_weights", "expected"),
+    [
+        (3_000, (21, 256)),
+        (3_500_000, (21, 256)),
+        (3_600_000, (17, 256)),
+        (12_000_000, (11, 256)),
+        (22_700_000, (11, 128)),
+        (7_000_000_000, (11, 64)),
+    ],
+)
+def test_large_models_have_a_coarser_grid_then_fewer_examples(
+    num_weights: int, expected: tuple[int, int]
+) -> None:
+    assert grid_size(num_weights) == expected
+
+
 @pytest.fixture(scope="module")
 def finding(tmp_path_factory: pytest.TempPathFactory) -> Finding:
     """Of the uniform soup of three good ingredients."""
@@ -78,6 +95,11 @@ def test_the_grid_is_around_the_corners_and_names_them(finding: Finding) -> None
     assert corners["ingredient-00"]["y"] == pytest.approx(0, abs=1e-4)
     assert "uniform is at the minimum" in finding.sentence
     json.dumps(finding.to_json(), allow_nan=False)
+
+
+def test_the_standard_error_is_that_of_the_third_corner(finding: Finding) -> None:
+    assert 0 < finding.data["standard_error"] < 0.1
+    assert f"error of the last: {finding.data['standard_error']:.2g}" in finding.sentence
 
 
 def test_the_losses_around_a_corner_enclose_that_of_the_model_there(finding: Finding) -> None:

@@ -10,6 +10,7 @@ import torch
 from made_context import make_context_of, mean_state
 from torch import Tensor
 
+from stockpot.diagnostics import subset_scores
 from stockpot.diagnostics.context import DiagnosticContext
 from stockpot.diagnostics.subset_scores import Survey, places, survey
 from stockpot.workloads.spec import WorkloadSpec
@@ -150,3 +151,28 @@ def test_without_val_shifts_val_alone_is_scored(tmp_path: Path) -> None:
     assert places(context) == ("val",)
     assert surveyed.scores[0, 1].shape == (1,)
     assert len(surveyed.shapley) == 1
+
+
+def test_of_large_models_few_orders_are_scored_and_values_still_add_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subset_scores, "_MOST_WORK", 4 * 180 * 40)  # of 40 subsets
+    context = _subjects(tmp_path, 6)
+
+    surveyed = survey(context, context.ingredients)
+
+    assert 20 < len(surveyed.scores) < 64
+    everyone = surveyed.scores[0, 1, 2, 3, 4, 5]
+    for place in range(2):
+        gained = everyone[place] - surveyed.scores[()][place]
+        assert surveyed.shapley[place].mean(axis=1).sum() == pytest.approx(gained)
+    assert (surveyed.order_errors > 0).any()
+
+
+def test_few_subsets_are_all_scored_however_large_the_models_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subset_scores, "_MOST_WORK", 1.0)
+    context = _subjects(tmp_path, 4)
+
+    assert len(survey(context, context.ingredients).scores) == 16
