@@ -22,7 +22,8 @@ import typer
 from flows.compare_commands import compare
 from flows.dimension_commands import dimension
 from flows.extract_commands import extract_lora
-from flows.merge_commands import explain, inspect, merge, verify
+from flows.inspect_command import inspect
+from flows.merge_commands import explain, merge, verify
 from flows.options import Overrides, Params
 from flows.project_commands import check, new
 from flows.promote_commands import promote

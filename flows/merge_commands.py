@@ -14,7 +14,6 @@ import typer
 from rich.filesize import decimal
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 from rich.table import Table
-from rich.text import Text
 
 from flows.options import Force
 from flows.terminal import ERR, OUT, counted, show_next
@@ -24,15 +23,21 @@ if TYPE_CHECKING:
     from stockpot.disk_merging.adapters.adapter_job import AdapterMergeJob
     from stockpot.disk_merging.job import MergeJob
     from stockpot.disk_merging.outputs_job import OutputsJob
-    from stockpot.storage.weights.sources import Source
 
 Model = Annotated[Path, typer.Argument(help="A model made by `stockpot merge`.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        help="Where weights are merged: cpu, cuda, cuda:N, or auto (CUDA if it is there).",
+    ),
+]
 Inputs = Annotated[
     Path, typer.Option("--inputs", help="The folder that paths in its pedigree are relative to.")
 ]
 
 
-def merge(
+def merge(  # noqa: PLR0913, PLR0917 (one per option of the command)
     config: Annotated[
         Path | None, typer.Argument(help="The merge file, in stockpot's or mergekit's format.")
     ] = None,
@@ -52,6 +57,7 @@ def merge(
         typer.Option("--remove", help="Subtract the weight signatures that the file adds."),
     ] = False,
     force: Force = False,
+    device: Device = "cpu",
 ) -> None:
     r"""Merge models on disk: folders, shards, safetensors, PyTorch weights, adapters.
 
@@ -73,7 +79,7 @@ def merge(
         return
     if config is None or place is None:
         raise InputError("merge: needs CONFIG and OUT; `stockpot merge --help` shows an example")
-    job = _job(config, place, remove=remove, force=force, reads_ahead=not dry_run)
+    job = _job(config, place, device, remove=remove, force=force, reads_ahead=not dry_run)
     from stockpot.disk_merging.adapters.adapter_job import AdapterMergeJob
 
     if isinstance(job, AdapterMergeJob):
@@ -93,7 +99,7 @@ def merge(
 
 
 def _job(
-    config: Path, place: Path, *, remove: bool, force: bool, reads_ahead: bool
+    config: Path, place: Path, device: str, *, remove: bool, force: bool, reads_ahead: bool
 ) -> MergeJob | OutputsJob | AdapterMergeJob:
     """Read a merge file, and open what it names."""
     from stockpot.disk_merging.merge_files.mergekit_form import load_merge, model_paths
@@ -104,14 +110,22 @@ def _job(
     file = load_merge(config)  # before it is, so that errors are shown at once
     from stockpot.disk_merging.job_kinds import job_kind
     from stockpot.disk_merging.signatures.signature_job import removing
+    from stockpot.disk_merging.streaming.devices import device_named
 
     file = removing(file) if remove else file
     if file.outputs:
         from stockpot.disk_merging.outputs_job import OutputsJob
 
-        return OutputsJob(file, config.parent, place, force, file_name=config.name)
+        chosen = device_named(device)
+        return OutputsJob(file, config.parent, place, force, file_name=config.name, device=chosen)
     kind = job_kind(file.method, file.output)
-    return kind(file, config.parent, place, force, file_name=config.name)
+    if not kind.merges_on_devices and device not in ("auto", "cpu"):
+        raise InputError(
+            f"--device: an output of kind {file.output!r} is written on the CPU, got {device}; "
+            "leave it out"
+        )
+    chosen = device_named(device if kind.merges_on_devices else "cpu")
+    return kind(file, config.parent, place, force, file_name=config.name, device=chosen)
 
 
 def explain(model: Model) -> None:
@@ -136,7 +150,7 @@ def explain(model: Model) -> None:
             OUT.print(f"options of {each.get('path', place)}: {each['options']}")
     for part in pedigree.get("layers", []):
         OUT.print(f"layers: {part}")
-    for name in ("output", "rank", "bits", "options", "seed", "dtype", *RULES[1:]):
+    for name in ("output", "rank", "bits", "options", "seed", "dtype", "device", *RULES[1:]):
         if pedigree.get(name) not in (None, {}):
             OUT.print(f"{name}: {pedigree[name]}")
 
@@ -157,13 +171,16 @@ def verify(model: Model, inputs: Inputs = Path()) -> None:
     from stockpot.disk_merging.adapters.adapter_job import AdapterMergeJob
     from stockpot.disk_merging.job_kinds import job_kind
     from stockpot.disk_merging.pedigree import read_pedigree
+    from stockpot.disk_merging.streaming.devices import device_named
     from stockpot.storage.weights.sources import open_files
 
     pedigree = read_pedigree(model)
     kind = job_kind(pedigree["method"], pedigree.get("output", "model"))
     with tempfile.TemporaryDirectory(dir=model.absolute().parent) as folder:
         place = Path(folder) / f"again{model.suffix}"
-        job = kind.rebuilding(model, place, inputs)
+        # On CUDA only if it was merged there: the CPU gives the same bits on any machine.
+        device = device_named("auto" if "device" in pedigree else "cpu")
+        job = kind.rebuilding(model, place, inputs, device)
         job.check()
         if isinstance(job, AdapterMergeJob):
             job.run()
@@ -172,81 +189,15 @@ def verify(model: Model, inputs: Inputs = Path()) -> None:
         # SHA-256, which is formed anew: a digest kept from a merge would hide damage to the disk.
         found, again = (open_files(path).digest_by("sha256") for path in (model, place))
     if found != again:
+        where = ""
+        if "device" in pedigree:
+            here = device.label or "the CPU"
+            where = f"; merged on {pedigree['device']} and rebuilt on {here}: last bits may differ"
         raise StageFailed(
             f"{model}: its weights differ from those of its pedigree: digest {found[:12]}, "
-            f"rebuilt {again[:12]}"
+            f"rebuilt {again[:12]}{where}"
         )
     OUT.print(f"{model}: rebuilt from its inputs, equal byte for byte ({found[:12]})")
-
-
-def inspect(
-    models: Annotated[
-        list[str], typer.Argument(help="Two or more models: paths, or owner/name on the Hub.")
-    ],
-    base: Annotated[
-        str | None, typer.Option("--base", help="The model that they were fine-tuned from.")
-    ] = None,
-    weights: Annotated[
-        bool, typer.Option("--weights", help="Also compare weights: norms, cosines, signs.")
-    ] = False,
-) -> None:
-    """Check from their headers whether models can be merged; exit code 1 if they cannot.
-
-    stockpot inspect fine-tuned-a fine-tuned-b --base pretrained --weights
-    """
-    from stockpot.disk_merging.inspection import (
-        compare_configurations,
-        compare_headers,
-        compare_weights,
-    )
-    from stockpot.storage.hub import model_path
-    from stockpot.storage.weights.naming import named_like
-    from stockpot.storage.weights.opening import open_source
-
-    base_source = None if base is None else open_source(model_path(Path(), base))
-    opened = [open_source(model_path(Path(), name), base_source) for name in models]
-    sources = [named_like(source, base_source or opened[0]) for source in opened]
-    _show_sizes(sources)
-    all_models = [*sources, *([base_source] if base_source else [])]
-    findings = [*compare_configurations(all_models), *compare_headers(all_models)]
-    if weights:
-        compared = compare_weights(sources, base_source)
-        findings += compared.findings
-        what = "task vectors" if base else "models"
-        OUT.print(f"norms of {what}: " + ", ".join(f"{norm:.3g}" for norm in compared.norms))
-        _show_matrix(f"cosine between {what}", compared.cosines)
-        _show_matrix(f"share of equal signs in {what}", compared.sign_agreement)
-    for finding in findings:
-        mark, style = ("✗", "red") if finding.is_obstacle else ("-", None)
-        OUT.print(f"{mark} {finding.text}", style=style)
-    if any(finding.is_obstacle for finding in findings):
-        OUT.print("These models cannot be merged as they are.")
-        raise typer.Exit(1)
-    OUT.print("These models can be merged.")
-    show_next("stockpot merge --methods")
-
-
-def _show_sizes(sources: Sequence[Source]) -> None:
-    from stockpot.storage.weights.hub_layout import cached_name
-
-    table = Table("", "model", "tensors", "numbers", "size")
-    for number, source in enumerate(sources):
-        num_params = sum(tensor.num_elements for tensor in source.tensors.values())
-        named, size = cached_name(source.path) or str(source.path), decimal(source.num_bytes)
-        table.add_row(str(number), named, str(len(source.tensors)), f"{num_params:,}", size)
-    OUT.print(table)
-
-
-def _show_matrix(title: str, values: list[list[float]]) -> None:
-    """Print a heat map; higher values are greener."""
-    table = Table("", *map(str, range(len(values))), title=title, title_justify="left")
-    for number, row in enumerate(values):
-        cells = [
-            Text(f" {value:5.2f} ", style=f"on rgb(0,{int(110 * max(value, 0.0))},40)")
-            for value in row
-        ]
-        table.add_row(str(number), *cells)
-    OUT.print(table)
 
 
 def _merge_adapters(job: AdapterMergeJob, *, dry_run: bool) -> None:

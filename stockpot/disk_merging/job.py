@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -68,8 +67,8 @@ class MergeJob(OpenedMerge):
 
     def within_it(self, merge: MergeFile, place: str) -> MergedSource:
         """Return the result of a merge within this one, as a model."""
-        inner = MergeJob(merge, self.folder, Path(place), algorithm=self.algorithm, within=place)
-        return inner.as_model()
+        more: dict[str, Any] = {"algorithm": self.algorithm, "device": self.device}
+        return MergeJob(merge, self.folder, Path(place), within=place, **more).as_model()
 
     def as_model(self) -> MergedSource:
         """Return the result as a model that is merged while it is read, to be merged further.
@@ -91,6 +90,7 @@ class MergeJob(OpenedMerge):
             leaves=self.leaves,
             record=self._pedigree,
             output_dtypes={plan.name: plan.type[0] for plan in self.plans},
+            device=self.device,
         )
         if self.companions is not None:
             merged.add_side_files(self._write_side_files)
@@ -157,7 +157,7 @@ class MergeJob(OpenedMerge):
             InputError: the output cannot be written, or a value is not finite.
         """
         digest_in_background(self.files, self.algorithm)
-        merge_to_disk([self.written()], num_threads=os.cpu_count() or 1, on_bytes=on_bytes)
+        merge_to_disk([self.written()], device=self.device, on_bytes=on_bytes)
         remember_digests()
 
     def written(self) -> Output:
@@ -181,7 +181,7 @@ class MergeJob(OpenedMerge):
     @cached_property
     def notes(self) -> list[str]:
         """Exceptions that the merge makes, from headers and a small part of the heads."""
-        return [*self._notes_on_models, *self.companion_notes]
+        return [*self._notes_on_models, *self.companion_notes, *self.device.notes]
 
     @cached_property
     def _notes_on_models(self) -> list[str]:
@@ -212,6 +212,7 @@ class MergeJob(OpenedMerge):
         return [
             *self._equal_inputs([each.digest_by(self.algorithm) for each in self.inputs]),
             *lost_changes(self.plans, self.output.facts.values()),
+            *self.device.notes,
         ]
 
     @property

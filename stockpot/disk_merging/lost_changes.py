@@ -103,15 +103,19 @@ def count_changes(
 def _count(
     models: Sequence[Tensor], base: Tensor, merged: Tensor, rounded: Tensor
 ) -> list[Changes]:
-    # numpy counts booleans several times as fast as torch.
-    is_merged = (merged != base).numpy()
-    is_written = (rounded != base.to(rounded.dtype)).numpy()
+    is_merged = merged != base
+    is_written = rounded != base.to(rounded.dtype)
     counts = []
     for model in models:
-        differs = (model != base).numpy()
+        differs = model != base
         masks = (differs, differs & is_merged, differs & is_written)
-        counts.append(Changes(*(int(np.count_nonzero(mask)) for mask in masks)))
+        counts.append(Changes(*map(_number_true, masks)))
     return counts
+
+
+def _number_true(mask: Tensor) -> int:
+    # On the CPU, numpy counts booleans several times as fast as torch.
+    return int(np.count_nonzero(mask.numpy()) if mask.is_cpu else mask.count_nonzero())
 
 
 def lost_changes(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from rich.filesize import decimal
 from stockpot.disk_merging.job import MergeJob
 from stockpot.disk_merging.merge_files.merge_file import MergeFile, as_entry
 from stockpot.disk_merging.merge_files.output_section import OutputSection
-from stockpot.disk_merging.pedigree import read_pedigree
+from stockpot.disk_merging.pedigree import read_pedigree, without_device
 from stockpot.disk_merging.planning.plan import TensorPlan
+from stockpot.disk_merging.streaming.devices import CPU, Device
 from stockpot.disk_merging.streaming.stream import merge_to_disk
 from stockpot.errors import InputError, at_place
 from stockpot.storage.digests import digest_in_background, remember_digests
@@ -35,6 +35,7 @@ class OutputsJob:
         place: the folder of the outputs; if it exists, they are added to what it has.
         force: whether models that earlier merges have written to the outputs' places are replaced.
         file_name: of the merge file, for errors.
+        device: on which weights are merged.
     """
 
     file: MergeFile
@@ -42,13 +43,14 @@ class OutputsJob:
     place: Path
     force: bool = False
     file_name: str = ""
+    device: Device = CPU
 
     @cached_property
     def jobs(self) -> list[MergeJob]:
         """The merges, which share the models that are opened."""
         files = [file_of(self.file, output) for output in self.file.outputs]
         places = [self.place / output.name for output in self.file.outputs]
-        first = MergeJob(files[0], self.folder, places[0], self.force)
+        first = MergeJob(files[0], self.folder, places[0], self.force, device=self.device)
         others = zip(files[1:], places[1:], strict=True)
         return [first, *(first.with_file(file, place) for file, place in others)]
 
@@ -147,7 +149,7 @@ class OutputsJob:
         first = self.unfinished[0]
         digest_in_background(first.files, first.algorithm)
         outputs = [job.written() for job in self.unfinished]
-        merge_to_disk(outputs, num_threads=os.cpu_count() or 1, on_bytes=on_bytes)
+        merge_to_disk(outputs, device=self.device, on_bytes=on_bytes)
         remember_digests()
 
     def _check_space(self) -> None:
@@ -179,6 +181,7 @@ def _is_made(job: MergeJob) -> bool:
     if not job.place.is_dir():
         return False
     try:
-        return read_pedigree(job.place) == job.pedigree
+        made = read_pedigree(job.place)
+        return without_device(made) == without_device(job.pedigree)
     except InputError:
         return False

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from stockpot.disk_merging.merge_files.merge_file import MergeFile, NestedEntry
 from stockpot.disk_merging.recorded_file import recorded_file
+from stockpot.disk_merging.streaming.devices import CPU, Device
 from stockpot.errors import InputError, at_place
 from stockpot.storage.digests import (
     Algorithm,
@@ -94,6 +95,11 @@ def digest_of_pedigree(pedigree: Mapping[str, Any], algorithm: Algorithm) -> str
         return [without_paths(one) for one in content] if isinstance(content, list) else content
 
     return text_digest(json.dumps(without_paths(pedigree), sort_keys=True), algorithm)
+
+
+def without_device(pedigree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a pedigree without the device on which it was merged."""
+    return {name: value for name, value in pedigree.items() if name != "device"}
 
 
 def listed_models(pedigree: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
@@ -186,6 +192,8 @@ class RecordedMerge(ABC):
         algorithm: of the digests of the models; those of a merge that is rebuilt are compared.
         within: where in a merge file it is, if it is part of another merge; else empty.
         file_name: of the merge file, for errors; empty if there is none.
+        device: on which weights are merged.
+        recorded_device: in the pedigree, if it is not `device`; "" for the CPU.
     """
 
     file: MergeFile
@@ -195,6 +203,9 @@ class RecordedMerge(ABC):
     algorithm: Algorithm = "blake3"
     within: str = ""
     file_name: str = ""
+    device: Device = CPU
+    recorded_device: str | None = None
+    merges_on_devices: ClassVar[bool] = True  # besides the CPU
 
     def check(self) -> None:
         """Refuse a merge that is not possible, before any weight is read.
@@ -242,20 +253,29 @@ class RecordedMerge(ABC):
         return {}
 
     @classmethod
-    def rebuilding(cls, path: Path, place: Path, folder: Path) -> Self:
+    def rebuilding(cls, path: Path, place: Path, folder: Path, device: Device = CPU) -> Self:
         """Return the merge that made a model, to rebuild it.
 
         Args:
             path: the merged model.
             place: the path of the rebuilt model.
             folder: the folder to which the paths of its inputs are relative.
+            device: on which it is rebuilt.
 
         Raises:
             InputError: an input is missing or has changed.
         """
         pedigree = read_pedigree(path)
         algorithm = algorithm_of(pedigree["models"][0]["digest"])
-        merge = cls(recorded_file(pedigree), folder, place, algorithm=algorithm)
+        file = recorded_file(pedigree)
+        merge = cls(
+            file,
+            folder,
+            place,
+            algorithm=algorithm,
+            device=device,
+            recorded_device=pedigree.get("device", ""),
+        )
         try:
             files = merge.files
         except InputError as error:

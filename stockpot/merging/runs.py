@@ -52,6 +52,7 @@ class Runs:
         read: (first, last) -> the run of these entries; `last` is not included.
         spread: like the built-in `map`; may use threads, which does not change results.
         row: the number of entries of a row, if runs are of whole rows.
+        at_once: the number of runs that are read as one.
     """
 
     num_models: int
@@ -59,6 +60,7 @@ class Runs:
     read: Callable[[int, int], Run]
     spread: Callable[..., Iterator[Any]] = map
     row: int | None = None
+    at_once: int = 1
 
     @classmethod
     def of(
@@ -81,7 +83,12 @@ class Runs:
     @property
     def bounds(self) -> list[tuple[int, int]]:
         """The first and the last entry (exclusive) of each run."""
-        return run_bounds(0, self.size, self.row)
+        return run_bounds(0, self.size, self.row, self.at_once)
+
+    @property
+    def run_size(self) -> int:
+        """The number of entries of each run but the last."""
+        return run_size(self.row, self.at_once)
 
 
 def in_rows(entries: Tensor, row: int | None) -> Tensor:
@@ -89,15 +96,17 @@ def in_rows(entries: Tensor, row: int | None) -> Tensor:
     return entries if row is None else entries.view(-1, row)
 
 
-def run_size(row: int | None) -> int:
+def run_size(row: int | None, at_once: int = 1) -> int:
     """Return the number of entries of a run: of as many whole rows as fit, but at least one."""
     row = row or 1
-    return max(1, MOST_ENTRIES // row) * row
+    return max(1, at_once * MOST_ENTRIES // row) * row
 
 
-def run_bounds(first: int, last: int, row: int | None = None) -> list[tuple[int, int]]:
+def run_bounds(
+    first: int, last: int, row: int | None = None, at_once: int = 1
+) -> list[tuple[int, int]]:
     """Split the entries from `first`, itself a bound, to `last` (exclusive) into runs."""
-    size = run_size(row)
+    size = run_size(row, at_once)
     return [(start, min(start + size, last)) for start in range(first, last, size)]
 
 

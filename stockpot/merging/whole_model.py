@@ -107,4 +107,4 @@ def joined(parts: list[Runs]) -> Runs:
         bases = [run.base for run in found if run.base is not None]
         return Run(first, tensors, torch.cat(bases) if bases else None)
 
-    return Runs(parts[0].num_models, starts[-1], read, parts[0].spread)
+    return Runs(parts[0].num_models, starts[-1], read, parts[0].spread, at_once=parts[0].at_once)

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from flows.cli import main
 from flows.merge_commands import explain, merge, verify
+from stockpot.disk_merging.streaming.devices import Device
 from stockpot.errors import InputError
 
 Stockpot: TypeAlias = Callable[..., tuple[int, str]]
@@ -518,3 +519,36 @@ def test_places_that_contain_an_input_or_are_in_one_are_refused(
         assert code == 2
         assert said.startswith(f"merge.yaml: {place}: is in the folder of model, which is an input")
     assert sorted(folder.rglob("*")) == before
+
+
+def test_a_device_that_is_not_there_is_refused_before_any_work(
+    stockpot: Stockpot, folder: Path
+) -> None:
+    code, said = stockpot("merge", "merge.yaml", "merged", "--device", "cuda:7")
+
+    assert code == 2
+    assert "--device: " in said
+    assert not (folder / "merged").exists()
+    assert stockpot("merge", "merge.yaml", "merged", "--device", "auto")[0] == 0
+
+
+def test_verify_says_that_a_merge_on_another_device_may_differ(
+    stockpot: Stockpot, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Device, "label", "Some GPU, PyTorch 2.99")
+    stockpot("merge", "merge.yaml", "merged")
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    explained = stockpot("explain", "merged")
+    verified = stockpot("verify", "merged")
+    weights = folder / "merged" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+
+    code, said = stockpot("verify", "merged")
+
+    assert "device: Some GPU, PyTorch 2.99" in explained[1]
+    assert verified[0] == 0, verified[1]
+    assert code == 1
+    assert "merged on Some GPU, PyTorch 2.99 and rebuilt on the CPU" in said

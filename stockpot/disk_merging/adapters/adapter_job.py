@@ -61,6 +61,8 @@ class MergedAdapter:
 class AdapterMergeJob(RecordedMerge):
     """One merge of adapters into the folder of an adapter."""
 
+    merges_on_devices = False
+
     @cached_property
     def inputs(self) -> list[Adapter]:
         """The adapters, opened.

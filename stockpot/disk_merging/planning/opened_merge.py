@@ -138,6 +138,10 @@ class OpenedMerge(RecordedMerge):
         base_digest = None if self.base is None else digest_of(self.base)
         nested = {key: inner.record(digest_of) for key, inner in self.nested.items()}
         more = self.file.exceptions | self.tokens.record
+        recorded = self.recorded_device
+        label = self.device.label if recorded is None else recorded
+        if label and not self.within:
+            more |= {"device": label}
         return pedigree_of(self.file, digests, base_digest, nested, **more)
 
     def _states(self) -> list[FileState]:

@@ -59,6 +59,8 @@ class Coded:
 class PatchJob(SignatureJob):
     """One patch: the sum of the signatures, each times its coefficient and the scale."""
 
+    merges_on_devices = False
+
     @property
     def reference(self) -> Source:
         """The clean model."""

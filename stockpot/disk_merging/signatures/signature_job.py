@@ -73,7 +73,7 @@ class SignatureJob(MergeJob):
         signed = f"signatures in {len(names)} of {count} tensors: {some_of(names)}"
         none = "no tensor has a signature: the corrupted models equal the clean one"
         differences = [*self._notes_on_configs, *self.companion_notes]
-        return [*differences, signed if names else none]
+        return [*differences, *self.device.notes, signed if names else none]
 
     @property
     def notes_on_contents(self) -> list[str]:
@@ -85,7 +85,7 @@ class SignatureJob(MergeJob):
             f"{entry.key} equals the clean model: its signature is 0"
             for entry, source in pairs
             if entry.role == "corrupted" and digests[id(source)] in clean
-        ]
+        ] + self.device.notes
 
     @property
     def _signatures(self) -> SignaturePlans:

@@ -7,7 +7,6 @@ otherwise it is computed whole, once, and kept while its runs are read.
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import tempfile
 import weakref
@@ -24,7 +23,9 @@ from torch import Tensor
 
 from stockpot.disk_merging.pedigree import DigestOf, digest_of_pedigree
 from stockpot.disk_merging.planning.plan import TensorPlan
+from stockpot.disk_merging.streaming.devices import CPU, Device
 from stockpot.disk_merging.streaming.planned_tensors import (
+    Merged,
     extra_rows,
     is_elementwise,
     is_large,
@@ -96,6 +97,7 @@ class MergedSource(Source):
         leaves: the models on disk that it is made of.
         record: returns the pedigree of the merge with the digests of a function.
         output_dtypes: of its tensors, if they were written.
+        device: on which they are merged.
     """
 
     plans: Mapping[str, TensorPlan]
@@ -104,6 +106,7 @@ class MergedSource(Source):
     leaves: Sequence[Source]
     record: Callable[[DigestOf], dict[str, Any]]
     output_dtypes: Mapping[str, torch.dtype]
+    device: Device = CPU
     _side_files: Path | None = None
     _computed: _Kept = field(default_factory=lambda: _Kept(_KEPT_BYTES))
     _measured: _Kept = field(default_factory=_Kept)
@@ -179,7 +182,7 @@ class MergedSource(Source):
     def _elements(self, plan: TensorPlan, first: int, last: int) -> Tensor:
         """Return merged elements: of the whole tensor, or of the runs that they are in."""
         if not is_elementwise(plan):
-            whole = self._computed.get(plan.name, lambda: _whole(plan))
+            whole = self._computed.get(plan.name, lambda: self._whole(plan))
             return cast("Tensor", whole[first:last])
         runs = []
         for start, end in runs_with(first, last, plan.num_elements, plan.row):
@@ -191,32 +194,33 @@ class MergedSource(Source):
         """Return a run of merged elements; kept if only some are used now."""
 
         def merge() -> Tensor:
-            measured = self._measured.get(plan.name, lambda: _measured(plan))
+            measured = self._measured.get(plan.name, lambda: self._measure(plan))
             with torch_threads(1):
-                inputs = read_run(plan, start, end)
-                return merge_run(plan, measured, start, inputs).rounded.reshape(-1)
+                inputs = read_run(plan, start, end, self.device)()
+                return self._fetched(merge_run(plan, measured, start, inputs))
 
         return self._computed.get((plan.name, start), merge) if is_kept else merge()
+
+    def _whole(self, plan: TensorPlan) -> Tensor:
+        return self._fetched(merge_whole(plan, read_whole(plan), self.device))
+
+    def _fetched(self, merged: Merged) -> Tensor:
+        return self.device.fetch(merged.rounded)().reshape(-1)
+
+    def _measure(self, plan: TensorPlan) -> Any:
+        if not is_large(plan):
+            return plan.recipe.measured(plan.name, runs_of(plan, device=self.device))
+        with spreading(self.device.num_threads) as (_, spread):
+            return plan.recipe.measured(plan.name, runs_of(plan, spread, self.device))
 
     @property
     def _ready(self) -> Mapping[str, TensorPlan]:
         """The plans with measurements of whole models."""
-        num_threads = os.cpu_count() or 1
+        num_threads = self.device.num_threads
         ready: Mapping[str, TensorPlan] = self._measured.get(
-            None, lambda: with_models_measured([*self.plans.values()], num_threads)
+            None, lambda: with_models_measured([*self.plans.values()], num_threads, self.device)
         )
         return ready
-
-
-def _whole(plan: TensorPlan) -> Tensor:
-    return merge_whole(plan, read_whole(plan)).rounded.reshape(-1)
-
-
-def _measured(plan: TensorPlan) -> Any:
-    if not is_large(plan):
-        return plan.recipe.measured(plan.name, runs_of(plan))
-    with spreading(os.cpu_count() or 1) as (_, spread):
-        return plan.recipe.measured(plan.name, runs_of(plan, spread))
 
 
 def as_read(plan: TensorPlan, path: Path, is_rounded: bool) -> tuple[TensorPlan, StoredTensor]:

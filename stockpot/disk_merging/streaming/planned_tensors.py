@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from stockpot.disk_merging.planning.plan import TensorPlan
+from stockpot.disk_merging.streaming.devices import CPU, Arrival, Device
 from stockpot.errors import InputError
 from stockpot.merging.masks import check_agreement
 from stockpot.merging.runs import Run, Runs, in_rows, run_size
@@ -32,7 +32,7 @@ class Merged(NamedTuple):
         inputs: the models' entries, then the base's if there is one, in the working dtype or as
             they are stored; empty for BatchNorm variances.
         merged: before rounding.
-        rounded: in the output's dtype.
+        rounded: in the output's dtype; all on the device on which they were merged.
     """
 
     inputs: Sequence[Tensor]
@@ -66,20 +66,36 @@ def measures_masks(plan: TensorPlan) -> bool:
     return is_elementwise(plan) and plan.row is not None and plan.recipe.method_itself.is_random
 
 
-def runs_of(plan: TensorPlan, spread: Any = map) -> Runs:
-    """Return the entries of a tensor in all models, read run by run; `spread` is as in `Runs`."""
-    return Runs(len(plan.inputs), plan.num_elements, partial(_run, plan), spread, plan.row)
+def runs_of(plan: TensorPlan, spread: Any = map, device: Device = CPU) -> Runs:
+    """Return the entries of a tensor in all models, read run by run to a device.
 
-
-def read_run(plan: TensorPlan, first: int, last: int) -> list[Tensor]:
-    """Read the elements [first, last) of the models, then of the base, in the working dtype.
-
-    Raises:
-        InputError: a value is not finite.
+    `spread` is as in `Runs`.
     """
-    inputs = _read_run(plan, first, last)
-    _check_run(plan, _run_of(plan, first, inputs))
-    return inputs
+
+    def read(first: int, last: int) -> Run:
+        return _run_of(plan, first, _sent_run(plan, first, last, device)())
+
+    at_once = device.runs_at_once(len(plan.origins))
+    return Runs(len(plan.inputs), plan.num_elements, read, spread, plan.row, at_once)
+
+
+def read_run(
+    plan: TensorPlan, first: int, last: int, device: Device = CPU
+) -> Arrival[Sequence[Tensor]]:
+    """Read the elements [first, last) of the models, then of the base, and send them to a device.
+
+    Returns:
+        The elements in the working dtype, once they have arrived; or an InputError is raised then,
+        if a value is not finite.
+    """
+    sent = _sent_run(plan, first, last, device)
+
+    def arrived() -> Sequence[Tensor]:
+        inputs = sent()
+        _check_run(plan, _run_of(plan, first, inputs))
+        return inputs
+
+    return arrived
 
 
 def merge_run(plan: TensorPlan, measured: Any, first: int, inputs: Sequence[Tensor]) -> Merged:
@@ -109,16 +125,29 @@ def read_whole(plan: TensorPlan) -> list[Tensor]:
     return [origin.read().to(plan.working_dtype) for origin in plan.origins]
 
 
-def merge_whole(plan: TensorPlan, inputs: Sequence[Tensor]) -> Merged:
+def merge_whole(plan: TensorPlan, inputs: Sequence[Tensor], device: Device = CPU) -> Merged:
     """Merge a tensor as a whole.
+
+    It is merged on the CPU if the device lacks the memory, and if it is an integer or a statistic
+    of BatchNorm, which are small.
 
     Args:
         plan: of the tensor.
         inputs: as from `read_whole`.
+        device: on which it is merged.
 
     Raises:
         InputError: as for `merge_run`.
     """
+    if plan.is_weight:
+        try:
+            return _merge_whole(plan, device.send(inputs)())
+        except torch.OutOfMemoryError:  # which devices raise
+            device.lacks_memory_for(plan.name)
+    return _merge_whole(plan, inputs)
+
+
+def _merge_whole(plan: TensorPlan, inputs: Sequence[Tensor]) -> Merged:
     with torch_threads(_TORCH_THREADS if is_large(plan) else 1):
         try:
             if plan.inputs[0].is_variance:
@@ -176,7 +205,7 @@ def check_finite(plan: TensorPlan) -> None:
 def _check_run(plan: TensorPlan, run: Run) -> None:
     """Check a run that was read: a method might drop values that are not finite."""
     # A few zeros of a short last run are no mask.
-    if _may_be_pruned(plan) and (run.start == 0 or run.tensors[0].numel() == run_size(plan.row)):
+    if _may_be_pruned(plan) and (run.start == 0 or run.tensors[0].numel() >= run_size(plan.row)):
         check_agreement(plan.name, run.tensors, run.base, plan.recipe.masks)
     if plan.recipe.method_itself.is_sum and plan.recipe.masks in (None, "none"):
         return  # they are seen in the result
@@ -193,17 +222,13 @@ def _may_be_pruned(plan: TensorPlan) -> bool:
     return len(plan.type[1]) >= 2 and not rounded
 
 
-def _run(plan: TensorPlan, first: int, last: int) -> Run:
-    return _run_of(plan, first, _read_run(plan, first, last))
-
-
-def _read_run(plan: TensorPlan, first: int, last: int) -> list[Tensor]:
-    """Read the entries of the models, then those of the base if there is one."""
-    stored = [o.source.read_run(o.name, first, last) for o in plan.origins]
+def _sent_run(plan: TensorPlan, first: int, last: int, device: Device) -> Arrival[Sequence[Tensor]]:
+    """Send the entries of the models, then those of the base if there is one."""
+    sent = device.send([o.source.read_run(o.name, first, last) for o in plan.origins])
     if plan.reads_stored:
-        return stored
+        return sent
     dtype = plan.working_dtype
-    return [entries.to(dtype) for entries in stored]
+    return lambda: [entries.to(dtype) for entries in sent()]
 
 
 def _run_of(plan: TensorPlan, first: int, entries: Sequence[Tensor]) -> Run:

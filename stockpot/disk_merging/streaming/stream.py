@@ -20,6 +20,7 @@ import torch
 
 from stockpot.disk_merging.lost_changes import ChangesOf, count_changes, total
 from stockpot.disk_merging.planning.plan import TensorPlan
+from stockpot.disk_merging.streaming.devices import CPU, Arrival, Device, ahead
 from stockpot.disk_merging.streaming.freed_memory import retain_freed_memory
 from stockpot.disk_merging.streaming.planned_tensors import (
     Merged,
@@ -71,41 +72,54 @@ class _Target:
         plan: of the tensor.
         writer: of the output's shard.
         changes: how many of the models' changes the shard has, by piece of work.
+        device: on which it is merged.
     """
 
     plan: TensorPlan
     writer: ShardWriter
     changes: list[ChangesOf]
+    device: Device
 
-    def write(self, first: int, merged: Merged) -> None:
-        """Write merged elements from position `first` on."""
-        self.writer.write(self.plan.name, merged.rounded, first)
+    def take(self, first: int, merged: Merged) -> Callable[[], None]:
+        """Take merged elements from position `first` on; return what writes them."""
+        arrival = self.device.fetch(merged.rounded)
         self.changes.append(count_changes(self.plan, first, *merged))
+        return lambda: self.writer.write(self.plan.name, arrival(), first)
 
 
 _Targets = Sequence[_Target]
 """The same tensor of all outputs: their plans differ in the recipe alone."""
 
 
-def merge_to_disk(outputs: Sequence[Output], *, num_threads: int, on_bytes: OnBytes) -> None:
+def merge_to_disk(
+    outputs: Sequence[Output],
+    *,
+    device: Device = CPU,
+    num_threads: int | None = None,
+    on_bytes: OnBytes,
+) -> None:
     """Merge all tensors into the files of the outputs, which appear once all are complete.
 
     Args:
         outputs: at least one, of the same models and with the same files; each part of the models
             is read once for all.
-        num_threads: number of tensors, or pieces of big ones, that are merged at once.
+        device: on which weights are merged.
+        num_threads: tensors, or pieces of big ones, that are merged at once; None: the device's.
         on_bytes: called with the number of input bytes after each piece of work.
 
     Raises:
-        InputError: a value is not finite, in an input or after rounding to the output's dtype.
+        InputError: a value is not finite, in an input or after rounding to the output's dtype; or
+            the device lacks the memory for a run of all models.
     """
     retain_freed_memory()
+    num_threads = num_threads or device.num_threads
     with ExitStack() as stack:
+        stack.enter_context(device.memory_errors())
         opened = [stack.enter_context(one.files.opened(one.key)) for one in outputs]
         unfinished = {name for shards in opened for shard in shards for name in shard.tensors}
         on_bytes(sum(p.num_input_bytes for p in outputs[0].plans if p.name not in unfinished))
         plans = [
-            with_models_measured(one.plans, num_threads) if shards else {}
+            with_models_measured(one.plans, num_threads, device) if shards else {}
             for one, shards in zip(outputs, opened, strict=True)
         ]
         for number, shard in enumerate(outputs[0].files.shards):
@@ -116,19 +130,21 @@ def merge_to_disk(outputs: Sequence[Output], *, num_threads: int, on_bytes: OnBy
                         writer = writers.enter_context(one.files.writing(own))
                         changes: list[ChangesOf] = []
                         for name, targets in tensors.items():
-                            targets.append(_Target(by_name[name], writer, changes))
+                            targets.append(_Target(by_name[name], writer, changes, device))
                 _merge_shard([*filter(None, tensors.values())], num_threads, on_bytes)
         for one in outputs:
             one.complete_folder(one.files.work)
 
 
-def with_models_measured(plans: Sequence[TensorPlan], num_threads: int) -> dict[str, TensorPlan]:
+def with_models_measured(
+    plans: Sequence[TensorPlan], num_threads: int, device: Device = CPU
+) -> dict[str, TensorPlan]:
     """Return the plans by name, with the measurements of whole models that their methods need."""
     by_name = {plan.name: plan for plan in plans}
     with spreading(num_threads) as (_, spread):
         recipes = measure_models(
             {plan.name: plan.recipe for plan in plans if plan.is_weight},
-            lambda name: runs_of(by_name[name], spread),
+            lambda name: runs_of(by_name[name], spread, device),
         )
     return by_name | {n: replace(by_name[n], recipe=recipe) for n, recipe in recipes.items()}
 
@@ -204,7 +220,8 @@ def _measured(targets: _Targets, spread: Any = map) -> list[Any]:
         recipe = target.plan.recipe
         key = repr((recipe.options, recipe.seed))
         if key not in found:
-            found[key] = recipe.measured(target.plan.name, runs_of(target.plan, spread))
+            runs = runs_of(target.plan, spread, target.device)
+            found[key] = recipe.measured(target.plan.name, runs)
     return [found[repr((t.plan.recipe.options, t.plan.recipe.seed))] for t in targets]
 
 
@@ -240,8 +257,9 @@ def _pieces(targets: _Targets, measured: Sequence[Any]) -> Iterator[tuple[Callab
     if not _is_big(plan):
         yield partial(_merge_whole, targets), plan.num_input_bytes
         return
-    size = run_size(plan.row)
-    step = max(1, _PIECE // size) * size
+    at_once = targets[0].device.runs_at_once(len(plan.origins))
+    size = run_size(plan.row, at_once)
+    step = max(1, at_once * _PIECE // size) * size
     for first in range(0, plan.num_elements, step):
         last = min(first + step, plan.num_elements)
         before, after = (plan.num_input_bytes * n // plan.num_elements for n in (first, last))
@@ -255,17 +273,28 @@ def _merge_whole(targets: _Targets) -> None:
         return
     inputs = read_whole(plan)
     for target in targets:
-        target.write(0, merge_whole(target.plan, inputs))
+        target.take(0, merge_whole(target.plan, inputs, target.device))()
 
 
 def _merge_runs(targets: _Targets, measured: Sequence[Any], first: int, last: int) -> None:
-    """Merge the elements [first, last) of flattened tensors, one run at a time."""
-    for run in run_bounds(first, last, targets[0].plan.row):
-        # In a function, so that a run's memory is freed before the next one is read.
-        _merge_run(targets, measured, *run)
+    """Merge the elements [first, last) of flattened tensors, one run at a time.
+
+    On a device, while a run is merged, the next one is sent and the previous one is fetched.
+    """
+    plan, device = targets[0].plan, targets[0].device
+    bounds = run_bounds(first, last, plan.row, device.runs_at_once(len(plan.origins)))
+    sent = ahead(((run[0], read_run(plan, *run, device)) for run in bounds), device.num_ahead)
+    for write in ahead(_merged_runs(targets, measured, sent), device.num_ahead):
+        write()
+        del write  # so that its memory is free before the next run is merged
 
 
-def _merge_run(targets: _Targets, measured: Sequence[Any], first: int, last: int) -> None:
-    inputs = read_run(targets[0].plan, first, last)
-    for target, own in zip(targets, measured, strict=True):
-        target.write(first, merge_run(target.plan, own, first, inputs))
+def _merged_runs(
+    targets: _Targets, measured: Sequence[Any], sent: Iterable[tuple[int, Arrival[Any]]]
+) -> Iterator[Callable[[], None]]:
+    """Yield what writes a merged run, for each run and target."""
+    for first, arrived in sent:
+        inputs = arrived()
+        for target, own in zip(targets, measured, strict=True):
+            yield target.take(first, merge_run(target.plan, own, first, inputs))
+        del inputs, arrived  # so that their memory is free before the next run is read

@@ -64,7 +64,7 @@ def cat(
         raise ValueError(f"cat: balance must be finite and at least 0, got {balance}")
     check_scale("cat", scale)
     task_vectors = [tensor - base for tensor in tensors]
-    known = [one for one in features if one is not None]
+    known = [one.to(base.device) for one in features if one is not None]
     if base.numel() and len(known) == len(tensors) and base.ndim > 1:
         task_vectors = _projected(task_vectors, known, int(rank), balance)
     elif base.numel() and base.ndim == 1:
@@ -107,7 +107,6 @@ def _conflicts(
 
 
 def _times(matrix: Tensor, gram: Tensor) -> Tensor:
-    gram = gram.to(matrix.device)
     return matrix @ gram if gram.ndim == 3 else matrix * gram[:, None]
 
 

@@ -72,7 +72,7 @@ def fisher(
     posteriors = []
     for position, (tensor, own, part) in enumerate(zip(tensors, known, parts, strict=True)):
         least = floor if position == 0 or not favor_target else 0.0
-        precision = own.diagonal.double().clamp(min=least) * part
+        precision = own.diagonal.to(tensor.device).double().clamp(min=least) * part
         posteriors.append(gaussian(tensor.double(), precision))
     return gaussian_mean(product(posteriors), mean).to(tensors[0].dtype)
 

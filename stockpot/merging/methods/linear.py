@@ -42,7 +42,8 @@ def linear(tensors: Sequence[Tensor], coefficients: Sequence[float]) -> Tensor:
         # Not a fused `add(alpha=...)`: whether it rounds once or twice depends on an entry's
         # place in the vectorized loop, so a flattened model would differ in bits.
         merged += product.copy_(tensor).mul_(coefficient)
-    return merged.div_(total)
+    # By a tensor: dividing by a number, CUDA multiplies by its reciprocal, which rounds twice.
+    return merged.div_(merged.new_full((), total))
 
 
 def _wide(tensors: Sequence[Tensor]) -> Tensor:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stockpot.merging.methods.task_vectors import l1_norm, l1_ratio
-from stockpot.merging.runs import Run, Runs, run_size
+from stockpot.merging.runs import Run, Runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,5 +70,5 @@ def measure_mask(
         of_model = [of_models[model] for of_models in found]
         before, after = (sum(one[norm] for one in of_model) for norm in (0, 1))
         bits = [one[2] for one in of_model]
-        masks.append(MeasuredMask(l1_ratio(before, after), bits, run_size(runs.row)))
+        masks.append(MeasuredMask(l1_ratio(before, after), bits, runs.run_size))
     return masks

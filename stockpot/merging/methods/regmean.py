@@ -69,7 +69,7 @@ def closest_outputs(
     if not 0 <= ridge < float("inf"):
         raise ValueError(f"{method}: ridge must be finite and at least 0, got {ridge}")
     parts = positive_shares(method, coefficients)
-    known = [gram for gram in grams if gram is not None]
+    known = [gram.to(tensors[0].device) for gram in grams if gram is not None]
     if len(known) < len(tensors) or not tensors[0].numel():
         return linear(tensors, parts)
     num_groups, num_inputs = known[0].shape[:2]

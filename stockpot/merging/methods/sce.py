@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import torch
@@ -106,7 +106,7 @@ def _find_cut(runs: Runs, share: float) -> Cut:
     def variances(first: int, last: int) -> Run:
         return Run(first, [_variance(runs.read(first, last).vectors)], None)
 
-    of_variance = Runs(1, runs.size, variances, runs.spread)
+    of_variance = replace(runs, num_models=1, read=variances)
     ((cut,),) = find_cuts(of_variance, lambda varying: [[num_kept(varying[0], share)]])
     return cut
 

@@ -167,6 +167,9 @@ def drop_and_rescale(
         return torch.zeros_like(task_vector)
     kept = drop(task_vector, keep_probability, draws)
     if rescale == "inverse":
+        if isinstance(keep_probability, float | int):
+            # Dividing by a number, CUDA multiplies by its reciprocal, which rounds twice.
+            keep_probability = kept.new_full((), keep_probability)
         return kept.div_(keep_probability)
     if rescale == "l1":
         return kept.mul_(ratio or l1_ratio(l1_norm(task_vector), l1_norm(kept)))
