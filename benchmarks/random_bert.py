@@ -12,7 +12,7 @@ from stockpot.workloads.classification import accuracy
 from stockpot.workloads.protocol import Batch, Metric, Shift, Task
 from stockpot.workloads.texts.tokens import inputs_of
 
-_SIZES = {"pretrain": 2, "train": 2, "val": 96, "test": 2}
+_SIZES = {"pretrain": 2, "train": 2, "val": 64, "test": 2}
 _LENGTHS = (6, 60)
 _VOCABULARY, _CLASSES = 30522, 4
 
