@@ -92,7 +92,8 @@ class StateMerger:
         def runs_of(name: str, places: Sequence[int]) -> Runs:
             one = recipes[name]
             row_of = one.row if one.of_model is None else _no_row
-            return _runs_of([readers[place] for place in places], base_reader, name, row_of)
+            own_base = base_reader if one.method_itself.takes_base else None
+            return _runs_of([readers[place] for place in places], own_base, name, row_of)
 
         def of_model(one: Recipe, names: Sequence[str]) -> Any:
             def all_runs(places: Sequence[int]) -> Runs:
