@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from stockpot.diagnostics.states import finished_mean
 from stockpot.merging.states import State
 from stockpot.metric_units import Unit, unit_of_scores
-from stockpot.scoring.kept_passes import KeptPasses
+from stockpot.scoring.cached_passes import CachedPasses
 from stockpot.scoring.predictions import load_outputs, predict
 from stockpot.scoring.val_scores import ValScorer
 from stockpot.seeding import seeded_generator
@@ -148,7 +148,7 @@ class DiagnosticContext:
         """Scores of weights on val and its shifts; no pass that a project has run is repeated."""
         if self.spec is None:
             return ValScorer(self.workload, self.device)
-        passes = KeptPasses(self.base.root, self.spec, self.device)
+        passes = CachedPasses(self.base.root, self.spec, self.device)
         return ValScorer(self.workload, self.device, passes)
 
     def val_scores(self, weights: State) -> tuple[float, float]:

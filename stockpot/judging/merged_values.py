@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stockpot.errors import InputError
 from stockpot.judging.test_sets import open_set, test_sets
-from stockpot.scoring.kept_passes import KeptPasses, run_pass
+from stockpot.scoring.cached_passes import CachedPasses, run_pass
 from stockpot.scoring.key_parts import outputs_key_parts
 from stockpot.scoring.predictions import MERGED
 from stockpot.scoring.shift_means import are_copies, mean_over_shifts
@@ -59,7 +59,7 @@ def cache_values(
     if not missing:
         return
     built = workload.build()
-    passes = KeptPasses(root, workload, device)
+    passes = CachedPasses(root, workload, device)
     model, recalibrated = empty_model(built, device), Recalibration(built, device)
     opened = {name: open_set(workload, name, device) for name in missing}
     values: dict[str, list[Tensor]] = {name: [] for name in missing}

@@ -45,7 +45,7 @@ def depends_on(*options: str, of_each: bool = False) -> Callable[[M], M]:
 
 
 class Measurements:
-    """What merge methods have measured of models."""
+    """A cache of what merge methods have measured of models."""
 
     def __init__(self) -> None:
         self._known: dict[Hashable, Any] = {}
@@ -71,7 +71,7 @@ class Measurements:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be measured.
+    """A request for a measurement.
 
     Attributes:
         what: identifies the entries, such as a tensor's name.

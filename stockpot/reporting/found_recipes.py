@@ -1,4 +1,4 @@
-"""What searches have found, as recipes for `soups` of params.yaml and for `stockpot merge`."""
+"""Results of searches as recipes for `soups` of params.yaml and for `stockpot merge`."""
 
 from __future__ import annotations
 

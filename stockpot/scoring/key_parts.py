@@ -25,5 +25,5 @@ def val_scores_key_parts(workload: WorkloadSpec) -> dict[str, Any]:
 
 def pass_key_parts(workload: WorkloadSpec, set_name: str) -> dict[str, Any]:
     """Return the key parts of a pass over a set: its examples, the code, and the metric's."""
-    code = code_key("stockpot.scoring.kept_passes", *workload.modules)
+    code = code_key("stockpot.scoring.cached_passes", *workload.modules)
     return {**workload.set_key_parts(set_name), "code": code}

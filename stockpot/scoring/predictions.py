@@ -107,9 +107,9 @@ def _predicted(
     device: str,
 ) -> tuple[Tensor, Tensor]:
     """Return outputs and losses on a set, also from a pass over candidates with these weights."""
-    from stockpot.scoring.kept_passes import KeptPasses, run_pass
+    from stockpot.scoring.cached_passes import CachedPasses, run_pass
 
-    done = KeptPasses(root, workload, device).get_or_run(
+    done = CachedPasses(root, workload, device).get_or_run(
         set_name,
         model.state_dict(),
         lambda: run_pass(workload.build(), examples, model),

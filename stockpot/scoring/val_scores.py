@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from stockpot.errors import InputError
-from stockpot.scoring.kept_passes import KeptPasses, Pass, run_pass
+from stockpot.scoring.cached_passes import CachedPasses, Pass, run_pass
 from stockpot.scoring.predictions import (
     load_losses,
     load_outputs,
@@ -29,7 +29,7 @@ from stockpot.workloads.spec import WorkloadSpec
 class ValScorer:
     """Scores of candidates on val and its shifts, with the data on the device."""
 
-    def __init__(self, workload: Workload, device: str, passes: KeptPasses | None = None) -> None:
+    def __init__(self, workload: Workload, device: str, passes: CachedPasses | None = None) -> None:
         """Open val and the val shifts, and no other data of the workload.
 
         Args:

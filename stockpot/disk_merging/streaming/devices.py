@@ -53,7 +53,7 @@ class Device:
 
     @property
     def notes(self) -> list[str]:
-        """What a user should know of a merge on the device."""
+        """Notes on a merge on the device, for the terminal and the card."""
         return []
 
     def send(self, tensors: Sequence[Tensor]) -> Arrival[Sequence[Tensor]]:
@@ -92,7 +92,7 @@ class CudaDevice(Device):
     num_ahead = 1
 
     def __init__(self, device: torch.device) -> None:
-        """Take a device that exists; its memory is used as far as it is free now."""
+        """Use a device that exists, and as much of its memory as is free now."""
         import torch
 
         self._device = device
@@ -188,7 +188,7 @@ class CudaDevice(Device):
 
 
 def ahead(items: Iterable[T], number: int) -> Iterator[T]:
-    """Yield items once this many after them have been made; 0: each as it is made."""
+    """Yield items with a delay of this many items; 0: at once."""
     made: deque[T] = deque()
     for item in items:
         made.append(item)

@@ -103,7 +103,7 @@ class CandidateSoups(Merges):
         return Blocks(indices, *self.value_range, values)
 
     def _candidate(self, members: Sequence[int], shares: Sequence[float] = ()) -> StateDict:
-        """Merge ingredients to a soup as it is saved, on the device."""
+        """Merge ingredients to the weights that the saved soup has, on the device."""
         if self._job.method == CONCAT:
             return self.moved(self._side_by_side(members).weights)
         if self._is_plain_mean(members) and not shares:

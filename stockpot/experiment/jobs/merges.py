@@ -98,10 +98,10 @@ class Merges:
     @cached_property
     def scorer(self) -> ValScorer:
         """Scores of weights on val and its shifts."""
-        from stockpot.scoring.kept_passes import KeptPasses
+        from stockpot.scoring.cached_passes import CachedPasses
         from stockpot.scoring.val_scores import ValScorer
 
-        passes = KeptPasses(self.root, self.workload, self.device)
+        passes = CachedPasses(self.root, self.workload, self.device)
         return ValScorer(self.workload.build(), self.device, passes)
 
     @cached_property

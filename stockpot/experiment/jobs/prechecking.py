@@ -167,10 +167,10 @@ def require_enough(
 
 def _values(job: PrecheckJob, device: str) -> Callable[[State], Tensor]:
     """Return the function from a state on the CPU to the metric of each example of val."""
-    from stockpot.scoring.kept_passes import KeptPasses
+    from stockpot.scoring.cached_passes import CachedPasses
     from stockpot.scoring.val_scores import ValScorer
 
-    passes = KeptPasses(job.root, job.workload, device)
+    passes = CachedPasses(job.root, job.workload, device)
     scorer = ValScorer(job.workload.build(), device, passes)
     return lambda state: scorer.val_values({n: tensor.to(device) for n, tensor in state.items()})
 

@@ -1,4 +1,4 @@
-"""What merge methods need to know about ingredients besides their weights."""
+"""The side information of merge methods: facts on ingredients other than their weights."""
 
 from __future__ import annotations
 

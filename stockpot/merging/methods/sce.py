@@ -18,7 +18,7 @@ from stockpot.merging.search_ranges import SearchRange
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is measured of whole tensors.
+    """Measurements of whole tensors.
 
     Attributes:
         cut: the lower bound of the variances that are selected; None if all entries are.

@@ -37,7 +37,7 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """What is known of a soup whose evaluation was stopped because it loses.
+    """A soup whose evaluation was stopped because it loses.
 
     Attributes:
         at_most: its val score is not higher; the score may be NaN, which loses as well.

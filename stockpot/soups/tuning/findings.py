@@ -1,4 +1,4 @@
-"""What a study by Optuna has found, in the form of manifests."""
+"""The results of an Optuna study, in the form of manifests."""
 
 from __future__ import annotations
 

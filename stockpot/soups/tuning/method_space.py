@@ -24,7 +24,7 @@ WEIGHT = "weight"
 
 @dataclass(frozen=True)
 class MethodSpace:
-    """What is searched of one method, for one group of tensors.
+    """The part of the search space of one method and one group of tensors.
 
     Attributes:
         method: the merge method.

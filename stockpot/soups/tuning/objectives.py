@@ -1,4 +1,4 @@
-"""What a search compares candidates by: objectives, floors, and the choice of the best."""
+"""How a search compares candidates: objectives, floors, and the choice of the best."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ class OptunaSearch:
 
     @property
     def spaces(self) -> dict[str, MethodSpace]:
-        """What is searched of each method."""
+        """The search space of each method."""
         return {method: MethodSpace.of(method, self.space) for method in self.methods}
 
     @property

@@ -10,8 +10,8 @@ import pytest
 from torch import Tensor, nn
 
 from stockpot.experiment.plan import Plan
-from stockpot.scoring import kept_passes
-from stockpot.scoring.kept_passes import weights_digest
+from stockpot.scoring import cached_passes
+from stockpot.scoring.cached_passes import weights_digest
 from stockpot.workloads.passes import Examples
 
 PARAMS = """
@@ -47,7 +47,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, str]]:
 
     for name in ("outputs", "outputs_and_losses"):
         monkeypatch.setattr(Examples, name, count(getattr(Examples, name)))
-    monkeypatch.setattr(kept_passes, "_WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(cached_passes, "_WORTH_SECONDS", 0.0)
     return passes
 
 

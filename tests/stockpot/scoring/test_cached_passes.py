@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stockpot.scoring import kept_passes
-from stockpot.scoring.kept_passes import KeptPasses, weights_digest
+from stockpot.scoring import cached_passes
+from stockpot.scoring.cached_passes import CachedPasses, weights_digest
 from stockpot.scoring.predictions import load_losses, load_outputs, predict
 from stockpot.scoring.val_scores import ValScorer
 from stockpot.storage.models import Model
@@ -24,11 +24,11 @@ SETS = ("val", "val_shift/near")
 
 @pytest.fixture(autouse=True)
 def _all_are_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_passes, "_WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(cached_passes, "_WORTH_SECONDS", 0.0)
 
 
 def _scorer(root: Path, spec: WorkloadSpec) -> ValScorer:
-    return ValScorer(spec.build(), "cpu", KeptPasses(root, spec, "cpu"))
+    return ValScorer(spec.build(), "cpu", CachedPasses(root, spec, "cpu"))
 
 
 def _files(root: Path) -> list[Path]:
@@ -81,7 +81,7 @@ def test_outputs_that_are_too_large_to_keep_are_computed_for_a_saved_model(
     passes: list[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(kept_passes, "_MAX_OUTPUTS", 8)
+    monkeypatch.setattr(cached_passes, "_MAX_OUTPUTS", 8)
     spec, saved = make_spec(), save_model(WEIGHTS["weight"])
     for _ in range(2):
         _scorer(tmp_path, spec).val(WEIGHTS)
@@ -114,10 +114,10 @@ def test_a_damaged_pass_is_run_again(
 def test_a_short_pass_is_not_kept_and_its_weights_are_not_digested(
     tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept_passes, "_WORTH_SECONDS", 60.0)
+    monkeypatch.setattr(cached_passes, "_WORTH_SECONDS", 60.0)
     scorer = _scorer(tmp_path, make_spec())
     first = scorer.val(WEIGHTS)
-    monkeypatch.setattr(kept_passes, "weights_digest", None)
+    monkeypatch.setattr(cached_passes, "weights_digest", None)
 
     assert scorer.val(WEIGHTS) == first
     assert not (tmp_path / ".stockpot" / "passes").exists()
@@ -126,10 +126,10 @@ def test_a_short_pass_is_not_kept_and_its_weights_are_not_digested(
 def test_a_block_shows_how_long_a_pass_takes(
     tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept_passes, "_WORTH_SECONDS", 60.0)
+    monkeypatch.setattr(cached_passes, "_WORTH_SECONDS", 60.0)
     scorer = _scorer(tmp_path, make_spec())
     next(scorer.val_values_in(WEIGHTS, [torch.arange(3)]))
-    monkeypatch.setattr(kept_passes, "weights_digest", None)
+    monkeypatch.setattr(cached_passes, "weights_digest", None)
 
     assert [len(part) for part in scorer.val_values_in(WEIGHTS, [torch.arange(3)])] == [3]
 

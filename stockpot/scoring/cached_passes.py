@@ -1,7 +1,7 @@
 """Forward passes that are never repeated, whoever asks for them.
 
 The check before merging, selections, searches, diagnostics and the evaluation score many of the
-same weights. Each pass is kept in a file of `.stockpot/passes`, by the digest of the weights, the
+same weights. Each pass is cached in a file of `.stockpot/passes`, by the digest of the weights, the
 set and the code. Files are written once, and appear under their final names when they are complete,
 so any number of processes may use them. They hold a digest of their values; a damaged one is
 computed again.
@@ -28,17 +28,17 @@ from stockpot.workloads.protocol import Workload
 from stockpot.workloads.spec import WorkloadSpec
 
 _WORTH_SECONDS = 0.02  # of a pass; a shorter one costs less than the digest of weights and a file
-_MAX_OUTPUTS = 2**22  # bytes; larger outputs are not kept
+_MAX_OUTPUTS = 2**22  # bytes; larger outputs are not cached
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What one forward pass over a set gives, on the CPU.
+    """The results of one forward pass over a set, on the CPU.
 
     Attributes:
         values: the first metric of each example, (N,), float64; higher is better.
         losses: the loss of each example, (N,).
-        outputs: the outputs (N, C); None in a pass that was kept without them.
+        outputs: the outputs (N, C); None in a pass that was cached without them.
     """
 
     values: Tensor
@@ -54,7 +54,7 @@ def run_pass(workload: Workload, examples: Examples, model: nn.Module) -> Pass:
     return Pass(values.cpu(), losses.cpu(), outputs.cpu())
 
 
-class KeptPasses:
+class CachedPasses:
     """The passes that a project has run."""
 
     def __init__(self, root: Path, workload: WorkloadSpec, device: str) -> None:
@@ -65,7 +65,7 @@ class KeptPasses:
         self._seconds: dict[str, float] = {}  # of the last pass over each set
 
     def is_worthwhile(self, set_name: str) -> bool:
-        """Return whether a pass over a set takes long enough to be kept, as far as is known."""
+        """Return whether a pass over a set takes long enough to be cached, as far as is known."""
         return self._seconds.get(set_name, _WORTH_SECONDS) >= _WORTH_SECONDS
 
     def took(self, set_name: str, seconds: float) -> None:
@@ -73,7 +73,7 @@ class KeptPasses:
         self._seconds[set_name] = seconds
 
     def find(self, set_name: str, weights: Mapping[str, Tensor]) -> Pass | None:
-        """Return the pass of weights over a set, maybe without outputs, if it was kept."""
+        """Return the pass of weights over a set, maybe without outputs, if it is cached."""
         return _read(self._path(set_name, weights))
 
     def get_or_run(
@@ -84,20 +84,20 @@ class KeptPasses:
         *,
         with_outputs: bool = False,
     ) -> Pass:
-        """Return the pass of weights over a set; it is run if it was not kept.
+        """Return the pass of weights over a set; it is run if it is not cached.
 
         Args:
             set_name: as of `predict`.
             weights: of the model that `run` uses.
             run: runs the pass.
-            with_outputs: whether outputs are needed, which are kept only if they are small.
+            with_outputs: whether outputs are needed, which are cached only if they are small.
         """
         if not self.is_worthwhile(set_name):
             return run()
         path = self._path(set_name, weights)
-        kept = _read(path)
-        if kept is not None and not (with_outputs and kept.outputs is None):
-            return kept
+        cached = _read(path)
+        if cached is not None and not (with_outputs and cached.outputs is None):
+            return cached
         start = time.perf_counter()
         done = run()
         self.took(set_name, time.perf_counter() - start)
@@ -119,8 +119,10 @@ class KeptPasses:
 
 
 def _read(path: Path) -> Pass | None:
-    kept = read_intact(path)
-    return None if kept is None else Pass(kept["values"], kept["losses"], kept.get("outputs"))
+    cached = read_intact(path)
+    return (
+        None if cached is None else Pass(cached["values"], cached["losses"], cached.get("outputs"))
+    )
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:
