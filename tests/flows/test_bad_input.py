@@ -26,7 +26,11 @@ SET = {
     "size 0": ("sweep.size=0", "sweep: size must be at least 1 without import or rounds, got 0"),
     "an unknown workload": ("workload.name=digit", "unknown workload 'digit', .* mean 'digits'"),
     "an unknown method": ("soups.0.method=liner", "unknown merge method 'liner', .* mean 'linear'"),
-    "an unknown sampler": ("tune.0.sampler=tpee", "tune.0.sampler: .* got 'tpee'; .* mean 'tpe'"),
+    "an unknown sampler": ("tune.0.sampler=tpee", "tune.0: unknown sampler 'tpee', .* mean 'tpe'"),
+    "an unknown objective": (
+        "tune.0.objectives=[val_shft]",
+        "tune: .*: unknown objective 'val_shft', .* mean 'val_shift'",
+    ),
     "an unknown shift": ("workload.val_shifts=[blurr]", "unknown shift 'blurr', .* mean 'blur'"),
     "a shift of val and test": ("workload.val_shifts=[noise]", r"never both, got \['noise'\]"),
     "no such module": ("workload.name=nowhere:Own", "module 'nowhere' cannot be imported"),

@@ -314,7 +314,7 @@ def test_the_default_search_is_optuna(load: Load) -> None:
         "tune=[{name: a}, {name: b, search: gradient}, {name: c, search: entropy}]"
     ).tune
 
-    assert (first.search, first.trials) == ("optuna", 60)
+    assert (first.search, first.build().recipe["trials"]) == ("optuna", 60)
     assert (second.search, second.per, second.epochs) == ("gradient", "layer", 5)
     assert (third.search, third.init, third.steps) == ("entropy", 0.3, 500)
 

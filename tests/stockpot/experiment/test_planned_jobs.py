@@ -100,7 +100,7 @@ def test_soups_are_made_of_all_ingredients(plan: Plan) -> None:
 
     assert [(job.name, job.select, job.select_options) for job in jobs] == [
         ("uniform", "uniform", {}),
-        ("greedy", "greedy", {}),
+        ("greedy", "greedy", {"risk": 0.0}),
         ("top 2", "top_k", {"k": 2}),
     ]
     assert all(job.ingredients == plan.ingredients() for job in jobs)

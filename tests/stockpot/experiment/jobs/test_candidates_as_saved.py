@@ -257,7 +257,7 @@ def test_points_of_the_loss_plane_are_soups(
         return call(self, weights, num_models)
 
     monkeypatch.setattr(Recalibration, "__call__", counted)
-    monkeypatch.setattr("stockpot.diagnostics.loss_plane._SIDE", 3)
+    monkeypatch.setattr("stockpot.diagnostics.loss_plane._SIDES", (3,))
 
     loss_plane(kitchen.context())
 
