@@ -162,17 +162,21 @@ def test_a_metric_is_one_file(copy: Copy) -> None:
     assert len(copy.touched) == 1
 
 
-def test_a_sampler_is_two_lines(copy: Copy) -> None:
+def test_a_sampler_is_a_function_and_its_name_in_two_lists(copy: Copy) -> None:
     copy.replace(
         "stockpot/soups/tuning/samplers.py",
-        '    "random": lambda',
-        '    "qmc": lambda seed: samplers.QMCSampler(seed=seed),\n    "random": lambda',
+        "def _users(",
+        "def partial(seed: int, **_unused: Any) -> samplers.BaseSampler:\n"
+        '    """Return random sampling with a constant."""\n'
+        "    return samplers.PartialFixedSampler({}, samplers.RandomSampler(seed))\n\n\n"
+        "def _users(",
     )
-    copy.replace("stockpot/soups/tuning/optuna_search.py", '"random"]', '"random", "qmc"]')
+    copy.replace("stockpot/soups/tuning/samplers.py", '"qmc")}', '"qmc", "partial")}')
+    copy.replace("stockpot/soups/tuning/optuna_search.py", '"qmc")\n', '"qmc", "partial")\n')
 
     copy.python(
-        "from stockpot.config import json_schema\nassert '\"qmc\"' in json_schema()\n"
-        "from stockpot.soups.tuning.samplers import make_sampler\nmake_sampler('qmc', 0)\n"
+        "from stockpot.config import json_schema\nassert '\"partial\"' in json_schema()\n"
+        "from stockpot.soups.tuning.samplers import make_sampler\nmake_sampler('partial', 0)\n"
     )
     assert len(copy.touched) == 2
 
