@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from merge_damages import IN_BYTES, IN_TREE, OF_FILE, Damage, apply, remove
 from merge_inputs import MERGES, MODELS, write_models
 
-from flows import merge_commands
+from flows import inspect_command, merge_commands
 from flows.extract_commands import extract_lora
 from flows.push_command import push
 from stockpot.disk_merging.merge_files.mergekit_form import load_merge
@@ -144,7 +144,7 @@ class Bench:
             "open": lambda: [open_source(Path(path), self._base) for path in paths],
             "dry run": lambda: merge_commands.merge(config, place, dry_run=True),
             "merge": lambda: self._merge(config, place),
-            "inspect": lambda: merge_commands.inspect(paths, None, weights=True),
+            "inspect": lambda: inspect_command.inspect(paths, None, weights=True),
             "explain": lambda: merge_commands.explain(merged),
             "verify": lambda: merge_commands.verify(merged, self.folder),
             "extract-lora": lambda: self._extract(paths[0], paths[-1], place),
