@@ -163,6 +163,8 @@ def read_index(index: Path) -> dict[str, str]:
     Raises:
         InputError: the index is damaged, or names a file outside its folder or a missing one.
     """
+    if index.exists() and not index.is_file():  # reading a pipe would wait for ever
+        raise InputError(f"{index}: must be an index of shards, got a folder, pipe or device")
     try:
         text = index.read_text(encoding="utf-8")
         shard_of: dict[str, str] = json.loads(text, object_pairs_hook=_once)["weight_map"]

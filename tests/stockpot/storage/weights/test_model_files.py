@@ -181,3 +181,10 @@ def test_an_index_that_names_a_tensor_twice_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=r"not an index of shards \('w' is in it twice\)"):
         locate_weights(tmp_path)
+
+
+def test_a_pipe_in_the_place_of_an_index_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / INDEX)
+
+    with pytest.raises(InputError, match="must be an index of shards, got a folder, pipe"):
+        locate_weights(tmp_path)
