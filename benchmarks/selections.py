@@ -19,25 +19,20 @@ some of them out. That of Fashion-MNIST is narrow.
 
 from __future__ import annotations
 
-import argparse
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from library_run import ThisProcess, plan_in, run_library
 from over_seeds import over_seeds, with_interval
 from scipy.stats import ttest_1samp
+from swept_seeds import accuracies, run_seeds
 
 from stockpot.experiment.jobs.candidate_soups import CandidateSoups
 from stockpot.experiment.jobs.job import make_model
-from stockpot.experiment.plan import Plan
-from stockpot.judging.test_sets import cached_values, predict_on_sets, test_sets
 from stockpot.statistics.holm import holm
-from stockpot.storage.atomic_files import write_json
 from stockpot.storage.models import Model
 from stockpot.storage.ranking import best
 
@@ -63,69 +58,6 @@ SELECTIONS: Mapping[str, Mapping[str, Any]] = {
     "soce": {"select": "soce"},
 }
 PLACES = ("test", "shifts")
-
-DIGITS = """
-base: {epochs: 60, augmentation: 0.7}
-sweep:
-  size: 16
-  min_ingredients: 2
-  space:
-    learning_rate: {log_uniform: [1.0e-4, 3.0e-2]}
-    epochs: {integer: [2, 14]}
-    weight_decay: {log_uniform: [1.0e-5, 1.0e-1]}
-    augmentation: {uniform: [0.0, 1.0]}
-    mixup: {uniform: [0.0, 1.0]}
-    label_smoothing: {uniform: [0.0, 0.2]}
-    batch_size: 32
-"""
-FASHION_MNIST = """
-workload:
-  name: fashion_mnist
-  val_shifts: [blur, scale]
-  test_shifts: [noise, rotate, translate, contrast, occlude]
-  options: {pretrain_size: 6000, train_size: 8000, val_size: 2000}
-base: {learning_rate: 0.002, weight_decay: 0.01, epochs: 8, augmentation: 0.3, schedule: cosine}
-sweep:
-  size: 10
-  min_ingredients: 2
-  space:
-    learning_rate: {log_uniform: [5.0e-4, 2.0e-3]}
-    epochs: {integer: [2, 4]}
-    batch_size: 64
-    augmentation: {uniform: [0.1, 0.5]}
-"""
-SWEEPS = {"digits": DIGITS, "fashion_mnist": FASHION_MNIST}
-
-
-def main() -> None:
-    """Run the seeds on the command line and print the table of all that are done."""
-    given = arguments()
-    torch.set_num_threads(1)
-    folder = given.folder / given.workload
-    for seed in range(*given.seeds):
-        results = folder / f"{seed}.json"
-        if not results.exists():
-            measured = of_seed(folder / str(seed), SWEEPS[given.workload], seed)
-            write_json(results, measured)
-            print(f"seed {seed} is done", flush=True)
-    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    if len(found) < 2:
-        print(f"{len(found)} seeds are done; a table needs 2 or more")
-        return
-    print("\n".join(table(found)))
-
-
-def arguments() -> argparse.Namespace:
-    """Return the workload, the folder, and the first seed and the one after the last."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("workload", choices=SWEEPS)
-    parser.add_argument("folder", type=Path, help="of the models and the results")
-    parser.add_argument("seeds", nargs="*", type=int, metavar="SEED", help="first, and end")
-    given = parser.parse_args()
-    if len(given.seeds) not in (0, 2):
-        parser.error(f"SEED: must be the first and the one after the last, got {given.seeds}")
-    given.seeds = given.seeds or [0, 0]
-    return given
 
 
 def of_seed(root: Path, sweep: str, seed: int) -> dict[str, dict[str, float]]:
@@ -173,17 +105,6 @@ class Evaluations:
         CandidateSoups._candidate = self._merge  # type: ignore[method-assign]
 
 
-def accuracies(plan: Plan, model: Model) -> dict[str, float]:
-    """Return a model's accuracies on val, on test and on average over the shifts, in %."""
-    root, workload, sets = plan.project.root, plan.workload, test_sets(plan.workload)
-    predict_on_sets(root, workload, model.checkpoint, "cpu", sets)
-    test, *shifts = (
-        100 * float(cached_values(root, workload, model.digest, one).mean()) for one in sets
-    )
-    val = 100 * model.scores[plan.metric]
-    return {"val": val, "test": test, "shifts": sum(shifts) / len(shifts)}
-
-
 def table(found: Sequence[Mapping[str, Mapping[str, float]]]) -> list[str]:
     """Return the lines of the table, from the results of each seed."""
     others = [name for name in (*SELECTIONS, BEST) if name != REFERENCE]
@@ -218,4 +139,4 @@ def _counts(mean: Any, name: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_seeds(__doc__, of_seed, table)

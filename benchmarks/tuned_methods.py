@@ -14,20 +14,16 @@ intervals (Student), on val, on test and on average over five shifts.
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from library_run import ThisProcess, plan_in, run_library
 from over_seeds import over_seeds, verdict, with_interval
-from selections import SWEEPS, accuracies
+from swept_seeds import accuracies, run_seeds
 
 from stockpot.experiment.jobs.job import make_model
-from stockpot.storage.atomic_files import write_json
 from stockpot.storage.models import Model
 
 RECIPES = """
@@ -55,36 +51,6 @@ PAIRS = (
     ("tuned linear", "greedy"),
 )
 PLACES = ("val", "test", "shifts")
-
-
-def main() -> None:
-    """Run the seeds on the command line and print the table of all that are done."""
-    given = arguments()
-    torch.set_num_threads(1)
-    folder = given.folder / given.workload
-    for seed in range(*given.seeds):
-        results = folder / f"tuned-{seed}.json"
-        if not results.exists():
-            write_json(results, of_seed(folder / str(seed), SWEEPS[given.workload], seed))
-            print(f"seed {seed} is done", flush=True)
-    found = [json.loads(path.read_text()) for path in sorted(folder.glob("tuned-*.json"))]
-    if len(found) < 2:
-        print(f"{len(found)} seeds are done; a table needs 2 or more")
-        return
-    print("\n".join(table(found)))
-
-
-def arguments() -> argparse.Namespace:
-    """Return the workload, the folder, and the first seed and the one after the last."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("workload", choices=SWEEPS)
-    parser.add_argument("folder", type=Path, help="of the models and the results")
-    parser.add_argument("seeds", nargs="*", type=int, metavar="SEED", help="first, and end")
-    given = parser.parse_args()
-    if len(given.seeds) not in (0, 2):
-        parser.error(f"SEED: must be the first and the one after the last, got {given.seeds}")
-    given.seeds = given.seeds or [0, 0]
-    return given
 
 
 def of_seed(root: Path, sweep: str, seed: int) -> dict[str, dict[str, float]]:
@@ -121,4 +87,4 @@ def table(found: Sequence[Mapping[str, Mapping[str, float]]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    run_seeds(__doc__, of_seed, table, prefix="tuned-")

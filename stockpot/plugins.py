@@ -10,7 +10,7 @@ import importlib
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -128,6 +128,19 @@ class Option(NamedTuple):
     default: Any
 
 
+def types_of(plugin: Callable[..., Any], names: Iterable[str]) -> dict[str, Any]:
+    """Return the types of some arguments of a function or class, with what `Annotated` adds.
+
+    Raises:
+        NameError: an annotation cannot be resolved, e.g. since it is imported for type checkers
+            only.
+    """
+    parameters = inspect.signature(plugin).parameters
+    annotated = SimpleNamespace(__annotations__={n: parameters[n].annotation for n in names})
+    scope = vars(sys.modules[plugin.__module__])
+    return get_type_hints(annotated, globalns=scope, include_extras=True)
+
+
 def options_of(place: str, plugin: Callable[..., Any]) -> dict[str, Option]:
     """Return the keyword-only arguments of a function or class, by name.
 
@@ -139,10 +152,8 @@ def options_of(place: str, plugin: Callable[..., Any]) -> dict[str, Option]:
     for name, parameter in options.items():
         if parameter.annotation is parameter.empty:
             raise InputError(f"{place}: option {name!r} must have a type annotation")
-    annotated = SimpleNamespace(__annotations__={n: p.annotation for n, p in options.items()})
     try:
-        scope = vars(sys.modules[plugin.__module__])
-        types = get_type_hints(annotated, globalns=scope, include_extras=True)
+        types = types_of(plugin, options)
     except NameError as error:
         raise InputError(
             f"{place}: a type annotation cannot be resolved ({error}); import it at run time"

@@ -162,7 +162,7 @@ def test_a_metric_is_one_file(copy: Copy) -> None:
     assert len(copy.touched) == 1
 
 
-def test_a_sampler_is_a_function_and_its_name_in_two_lists(copy: Copy) -> None:
+def test_a_sampler_is_a_function_and_its_name_in_a_list(copy: Copy) -> None:
     copy.replace(
         "stockpot/soups/tuning/samplers.py",
         "def _users(",
@@ -171,8 +171,7 @@ def test_a_sampler_is_a_function_and_its_name_in_two_lists(copy: Copy) -> None:
         "    return samplers.PartialFixedSampler({}, samplers.RandomSampler(seed))\n\n\n"
         "def _users(",
     )
-    copy.replace("stockpot/soups/tuning/samplers.py", '"qmc")}', '"qmc", "partial")}')
-    copy.replace("stockpot/soups/tuning/optuna_search.py", '"qmc")\n', '"qmc", "partial")\n')
+    copy.replace("stockpot/soups/tuning/sampler_names.py", '"qmc")\n', '"qmc", "partial")\n')
 
     copy.python(
         "from stockpot.config import json_schema\nassert '\"partial\"' in json_schema()\n"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from stockpot.errors import InputError
 from stockpot.merging.lines import LINES, check_lines
-from stockpot.merging.option_types import types_of
+from stockpot.merging.option_types import option_types
 from stockpot.merging.per_model import check_per_model, is_per_model
 from stockpot.plugins import Option, check_options
 
@@ -110,10 +110,12 @@ class Method:
             if parameter.kind is parameter.KEYWORD_ONLY and name not in _NO_OPTIONS
         }
 
-    @property
+    @cached_property  # it is asked for with each measurement
     def per_model(self) -> list[str]:
         """The options that may differ between models: those annotated as `PerModel`."""
-        return [n for n, kind in types_of(self.merge, self.options).items() if is_per_model(kind)]
+        return [
+            n for n, kind in option_types(self.merge, self.options).items() if is_per_model(kind)
+        ]
 
     @property
     def summary(self) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
-import sys
 from collections.abc import Callable, Iterable
-from types import SimpleNamespace
-from typing import Any, get_type_hints
+from typing import Any
+
+from stockpot.plugins import types_of
 
 
-def types_of(merge: Callable[..., Any], names: Iterable[str]) -> dict[str, Any]:
+def option_types(merge: Callable[..., Any], names: Iterable[str]) -> dict[str, Any]:
     """Return the types of some arguments of a function, with what `Annotated` adds.
 
     Args:
@@ -20,14 +19,11 @@ def types_of(merge: Callable[..., Any], names: Iterable[str]) -> dict[str, Any]:
         Name -> type; Any for one that cannot be resolved, such as one that was imported for type
         checkers only.
     """
-    parameters = inspect.signature(merge).parameters
-    scope = vars(sys.modules[merge.__module__])
-    return {name: _resolved(parameters[name].annotation, scope) for name in names}
+    return {name: _type_of(merge, name) for name in names}
 
 
-def _resolved(annotation: Any, scope: dict[str, Any]) -> Any:
-    holder = SimpleNamespace(__annotations__={"option": annotation})
+def _type_of(merge: Callable[..., Any], name: str) -> Any:
     try:
-        return get_type_hints(holder, globalns=scope, include_extras=True)["option"]
+        return types_of(merge, [name])[name]
     except NameError:
         return Any

@@ -1,4 +1,4 @@
-"""What the commands print: lines that are to be copied stay whole."""
+"""Output in the terminal: commands to copy are not wrapped."""
 
 from __future__ import annotations
 

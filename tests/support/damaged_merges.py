@@ -153,7 +153,7 @@ class Bench:
         commands[command]()
 
     def _merge(self, config: Path, place: Path) -> None:
-        """Merge, and check that what was written is a model that can be made again."""
+        """Merge, and check that what was written is a model that can be rebuilt."""
         merge_commands.merge(config, place)
         try:
             for model in [place / output.name for output in load_merge(config).outputs] or [place]:
@@ -163,7 +163,7 @@ class Bench:
             # What a rebuild copies is that of the base or the first model, not of `config_from`.
             if "remove it from the model" in str(error):
                 raise
-            raise AssertionError(f"a merge that succeeded cannot be made again: {error}") from error
+            raise AssertionError(f"a merge that succeeded cannot be rebuilt: {error}") from error
 
     def _extract(self, finetuned: str, base: str, place: Path) -> None:
         """Extract an adapter, and check that it is one."""

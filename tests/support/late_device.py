@@ -84,7 +84,7 @@ _DIVISIONS = {
     torch.ops.aten.div.Tensor: torch.ops.aten.mul.Tensor,
     torch.ops.aten.div_.Tensor: torch.ops.aten.mul_.Tensor,
 }
-"""What divides by a number, and by what it is replaced."""
+"""Operators that divide by a number, each with its replacement."""
 
 
 class OnDevice(Tensor):

@@ -199,12 +199,12 @@ def record_of(method: str) -> Method:
 def _own_space(
     method: Method,
 ) -> tuple[Literal["simplex"] | None, dict[str, Drawn], dict[str, Any]]:
-    from stockpot.merging.option_types import types_of
+    from stockpot.merging.option_types import option_types
     from stockpot.merging.search_ranges import SearchRange
 
     ranges = {
         name: found
-        for name, kind in types_of(method.merge, method.options).items()
+        for name, kind in option_types(method.merge, method.options).items()
         for found in getattr(kind, "__metadata__", ())
         if isinstance(found, SearchRange)
     }

@@ -13,6 +13,7 @@ from stockpot.soups.tuning.budget import Budget
 from stockpot.soups.tuning.method_space import MethodSpace, check_spaces, record_of
 from stockpot.soups.tuning.objectives import BEST_INGREDIENT, MINIMIZED, Scored, best_of, violations
 from stockpot.soups.tuning.proposals import Proposals
+from stockpot.soups.tuning.sampler_names import BUILT_IN_SAMPLERS
 from stockpot.soups.tuning.search import Found, SearchContext
 from stockpot.soups.tuning.tensor_groups import Per, groups_of
 from stockpot.yaml_files import Section
@@ -23,12 +24,13 @@ else:
     SpaceValue = value_field()
 
 _TRIALS = 60
-_BUILT_IN = ("tpe", "gp", "cmaes", "nsga2", "nsga3", "random", "qmc")
 _PLUGIN = r"^[\w.]+:\w+$"
 
 Sampler: TypeAlias = Annotated[
     str,
-    WithJsonSchema({"anyOf": [{"enum": [*_BUILT_IN]}, {"type": "string", "pattern": _PLUGIN}]}),
+    WithJsonSchema(
+        {"anyOf": [{"enum": [*BUILT_IN_SAMPLERS]}, {"type": "string", "pattern": _PLUGIN}]}
+    ),
 ]
 _ChosenMethod = str | Annotated[list[str], Field(min_length=1)]
 _NEVER_TUNED = ("concat", "weight_signatures")
@@ -158,7 +160,7 @@ class OptunaSearch:
             raise ValueError(f"per must be model where scope is that of {method!r}, {scope!r}")
 
     def _check_sampler(self, spaces: Sequence[MethodSpace]) -> None:
-        if ":" in self.sampler or self.sampler not in _BUILT_IN:
+        if ":" in self.sampler or self.sampler not in BUILT_IN_SAMPLERS:
             from stockpot.soups.tuning.samplers import SAMPLERS
 
             SAMPLERS[self.sampler]  # imports the user's module

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial
 
 from stockpot.errors import InputError
 from stockpot.plugins import Registry
+from stockpot.soups.tuning.sampler_names import BUILT_IN_SAMPLERS
 
 _POPULATION = 20
 
@@ -120,7 +121,7 @@ def _users(place: str, found: Any) -> Callable[..., samplers.BaseSampler]:
 _HERE = "stockpot.soups.tuning.samplers"
 SAMPLERS: Registry[Callable[..., samplers.BaseSampler]] = Registry(
     "sampler",
-    {n: f"{_HERE}:{n}" for n in ("tpe", "gp", "cmaes", "nsga2", "nsga3", "random", "qmc")},
+    {name: f"{_HERE}:{name}" for name in BUILT_IN_SAMPLERS},
     _users,
 )
 """Name, or `module:Class` -> the function that builds the sampler of one trial."""

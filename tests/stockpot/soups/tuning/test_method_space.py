@@ -1,4 +1,4 @@
-"""What is searched of a merge method, and what trials and known soups mean in it."""
+"""Search spaces of merge methods, and the positions of trials and known soups in them."""
 
 from __future__ import annotations
 
