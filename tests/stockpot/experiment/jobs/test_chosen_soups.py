@@ -7,34 +7,23 @@ from dataclasses import replace
 
 import pytest
 import torch
+from made_models import made, soup_job
 
 from stockpot.errors import InputError
 from stockpot.experiment.jobs.job import make_model
-from stockpot.experiment.jobs.soups import SoupJob
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.reproduction import rebuild
 from stockpot.merging.methods.inner_products import cosines_of, task_vector_gram
 from stockpot.storage.checkpoints import load_tensors
-from stockpot.storage.models import Model
 from stockpot.storage.ranking import rank
 
 MakePlan = Callable[..., Plan]
 
 
-def _job(make_plan: MakePlan, soup: str) -> SoupJob:
-    return make_plan(f"soups=[{{name: s, {soup}}}]").soup_jobs()[0]
-
-
-def _made(job: SoupJob) -> Model:
-    soup = make_model(job, "cpu")
-    assert isinstance(soup, Model)
-    return soup
-
-
 def test_a_soup_by_counts_is_the_weighted_mean_and_can_be_rebuilt(make_plan: MakePlan) -> None:
-    job = _job(make_plan, "select: greedy_restarts, orders: 4")
+    job = soup_job(make_plan, "select: greedy_restarts, orders: 4")
 
-    soup = _made(job)
+    soup = made(job)
 
     shares = soup.details["coefficients"]
     states = {m.name: load_tensors(job.root / m.path) for m in job.ingredients}
@@ -48,12 +37,12 @@ def test_a_soup_by_counts_is_the_weighted_mean_and_can_be_rebuilt(make_plan: Mak
 
 
 def test_the_lowest_cosine_of_task_vectors_is_tried_second(make_plan: MakePlan) -> None:
-    job = _job(make_plan, "select: diverse_greedy, by: task_vectors")
+    job = soup_job(make_plan, "select: diverse_greedy, by: task_vectors")
     states = [load_tensors(job.root / m.path) for m in job.ingredients]
     base = load_tensors(job.root / job.base.path)
     best = rank(job.ingredients, job.metric)[0]
 
-    steps = _made(job).details["steps"]
+    steps = made(job).details["steps"]
 
     cosines = cosines_of(task_vector_gram(states, base))[best]
     assert [step["ingredient"] for step in steps[:2]] == [
@@ -72,4 +61,4 @@ def test_weights_are_refused_for_a_method_without_coefficients(
     with pytest.raises(InputError, match=rf"soups\.0.*{message}"):
         make_plan(f"soups=[{{name: s, select: {select}, method: model_stock}}]")
     with pytest.raises(InputError, match=message):
-        make_model(replace(_job(make_plan, f"select: {select}"), method="model_stock"), "cpu")
+        make_model(replace(soup_job(make_plan, f"select: {select}"), method="model_stock"), "cpu")

@@ -8,35 +8,25 @@ from pathlib import Path
 import pytest
 import torch
 from custom_merging import entrywise_median
+from made_models import made, soup_job
 
 from stockpot.errors import InputError
 from stockpot.experiment.jobs.job import make_model
-from stockpot.experiment.jobs.soups import SoupJob, soup_modules
+from stockpot.experiment.jobs.soups import soup_modules
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.reproduction import rebuild
 from stockpot.experiment.state import stage_modules
 from stockpot.storage.checkpoints import load_tensors
-from stockpot.storage.models import Model
 from stockpot.storage.ranking import rank
 
 MakePlan = Callable[..., Plan]
 
 
-def _job(make_plan: MakePlan, soup: str) -> SoupJob:
-    return make_plan(f"soups=[{{name: s, {soup}}}]").soup_jobs()[0]
-
-
-def _made(job: SoupJob) -> Model:
-    soup = make_model(job, "cpu")
-    assert isinstance(soup, Model)
-    return soup
-
-
 def test_a_selection_of_ones_own_chooses_with_its_options(make_plan: MakePlan) -> None:
-    job = _job(make_plan, "select: custom_merging:best_and, place: 2")
+    job = soup_job(make_plan, "select: custom_merging:best_and, place: 2")
     order = rank(job.ingredients, job.metric)
 
-    soup = _made(job)
+    soup = made(job)
 
     names = [job.ingredients[p].name for p in (order[0], order[2])]
     assert set(soup.details["coefficients"]) == set(names)
@@ -49,28 +39,28 @@ def test_a_selection_of_ones_own_chooses_with_its_options(make_plan: MakePlan) -
 
 
 def test_defaults_of_options_are_recorded(make_plan: MakePlan) -> None:
-    assert _job(make_plan, "select: custom_merging:best_and").recipe["place"] == 1
+    assert soup_job(make_plan, "select: custom_merging:best_and").recipe["place"] == 1
 
 
 def test_a_selection_of_ones_own_may_score_soups(make_plan: MakePlan) -> None:
-    job = _job(make_plan, "select: custom_merging:best_pair")
+    job = soup_job(make_plan, "select: custom_merging:best_pair")
     order = rank(job.ingredients, job.metric)
     pairs = [(b, a) for n, a in enumerate(order) for b in order[n + 1 :]]
 
-    soup = _made(job)
+    soup = made(job)
 
     scores = []
     for pair in pairs:
         chosen = ",".join(job.ingredients[p].name for p in pair)
-        other = _job(make_plan, f"select: uniform, ingredients: [{chosen}]")
-        scores.append(_made(other).scores["val/accuracy"])
+        other = soup_job(make_plan, f"select: uniform, ingredients: [{chosen}]")
+        scores.append(made(other).scores["val/accuracy"])
     assert soup.scores["val/accuracy"] == max(scores)
 
 
 def test_a_selection_of_ones_own_on_paths(make_plan: MakePlan) -> None:
-    job = _job(make_plan, "select: custom_merging:halfway, alpha: 0.25")
+    job = soup_job(make_plan, "select: custom_merging:halfway, alpha: 0.25")
 
-    soup = _made(job)
+    soup = made(job)
 
     best = job.ingredients[rank(job.ingredients, job.metric)[0]]
     assert soup.details["coefficients"] == {best.name: 0.25}
@@ -79,12 +69,12 @@ def test_a_selection_of_ones_own_on_paths(make_plan: MakePlan) -> None:
 
 
 def test_a_merge_method_of_ones_own(make_plan: MakePlan) -> None:
-    job = _job(
+    job = soup_job(
         make_plan,
         "select: uniform, method: custom_merging:entrywise_median, options: {shift: 0.5}",
     )
 
-    soup = _made(job)
+    soup = made(job)
 
     states = [load_tensors(job.root / model.path) for model in job.ingredients]
     weights = load_tensors(job.root / soup.path)
@@ -107,8 +97,8 @@ def test_a_merge_method_of_ones_own(make_plan: MakePlan) -> None:
 def test_a_soup_by_code_of_ones_own_is_reproduced(
     make_plan: MakePlan, tmp_path: Path, soup: str
 ) -> None:
-    job = _job(make_plan, soup)
-    model = _made(job)
+    job = soup_job(make_plan, soup)
+    model = made(job)
 
     again = rebuild(job.provenance(model), job.root, tmp_path, (), "cpu")
 
@@ -176,7 +166,7 @@ def test_code_that_cannot_make_a_soup_is_refused_when_it_is_planned(
     make_plan: MakePlan, soup: str, problem: str
 ) -> None:
     with pytest.raises(InputError) as caught:
-        _job(make_plan, soup)
+        soup_job(make_plan, soup)
 
     assert str(caught.value) == f"params.yaml: {problem}"
 
@@ -197,7 +187,7 @@ def test_an_option_that_cannot_be_recorded_is_refused(
     monkeypatch.syspath_prepend(tmp_path)
 
     with pytest.raises(InputError, match="'place' must be a value that JSON can") as caught:
-        _job(make_plan, f"select: {module}:rule")
+        soup_job(make_plan, f"select: {module}:rule")
 
     assert str(caught.value).endswith(f"got {value}")
 
@@ -212,7 +202,7 @@ def test_an_option_that_cannot_be_recorded_is_refused(
 def test_a_selection_that_chooses_no_ingredients_is_refused(
     make_plan: MakePlan, select: str, problem: str
 ) -> None:
-    job = _job(make_plan, f"select: custom_merging:{select}")
+    job = soup_job(make_plan, f"select: custom_merging:{select}")
 
     with pytest.raises(InputError) as caught:
         make_model(job, "cpu")

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from made_models import made
 
 from stockpot.errors import InputError
 from stockpot.experiment.federation import Federation, rounds_modules
@@ -26,7 +27,7 @@ from stockpot.ingredients.finetuning.hyperparameters import Hyperparameters
 from stockpot.soups.rounds.registry import ROUND_RULES
 from stockpot.storage.checkpoints import load_tensors
 from stockpot.storage.code_keys import imported_code
-from stockpot.storage.models import Failure, Model
+from stockpot.storage.models import Failure
 from stockpot.storage.store import Store
 from stockpot.workloads.spec import WorkloadSpec
 
@@ -81,12 +82,6 @@ def _diverging(*_: object, **__: object) -> None:
     raise Diverged(1, 2, float("nan"))
 
 
-def _made(job: RoundsJob) -> Model:
-    model = make_model(job, "cpu")
-    assert isinstance(model, Model)
-    return model
-
-
 def test_one_local_step_of_all_clients_is_sgd_on_all_their_examples(tmp_path: Path) -> None:
     whole = replace(SGD, batch_size=8)
     settings = {"local_steps": 1, "hyperparameters": whole, "probabilities": (1.0, 1.0, 1.0)}
@@ -94,7 +89,7 @@ def test_one_local_step_of_all_clients_is_sgd_on_all_their_examples(tmp_path: Pa
     points, targets = workload.dataset("train").tensors  # type: ignore[attr-defined]
     weight = load_tensors(tmp_path / job.federation.base.path)["weight"].requires_grad_()
 
-    model = _made(job)
+    model = made(job)
     for _ in range(10):
         loss = torch.nn.functional.cross_entropy(points @ weight.T, targets)
         (gradient,) = torch.autograd.grad(loss, weight)
@@ -107,7 +102,7 @@ def test_one_local_step_of_all_clients_is_sgd_on_all_their_examples(tmp_path: Pa
 def test_scaffold_keeps_the_mean_of_the_control_variates(tmp_path: Path) -> None:
     job = _job(tmp_path, rounds=6, rule="scaffold")
 
-    _made(job)
+    made(job)
 
     files = job.federation.files
     own = [files.own().get(client, {"weight": torch.zeros(2, 2)})["weight"] for client in range(3)]
@@ -119,10 +114,10 @@ def test_scaffold_keeps_the_mean_of_the_control_variates(tmp_path: Path) -> None
 def test_every_rule_makes_a_model_that_can_be_repeated_elsewhere(rule: str, tmp_path: Path) -> None:
     job = _job(tmp_path / "first", rule=rule, is_random=rule == "gossip")
 
-    model = _made(job)
+    model = made(job)
     recorded = Provenance.from_text(job.provenance(model).to_text())
     _job(tmp_path / "second")  # the base
-    again = _made(repeated(recorded, tmp_path / "second"))
+    again = made(repeated(recorded, tmp_path / "second"))
 
     assert again == model
     assert model.details["rounds"]["rule"] == rule
@@ -134,7 +129,7 @@ def test_a_rule_of_ones_own_is_part_of_the_key(tmp_path: Path) -> None:
     rule = "custom_rounds:Part"
     whole, half = (_job(tmp_path, rule=rule, options={"share": part}) for part in (1.0, 0.5))
 
-    one, other = (load_tensors(tmp_path / _made(job).path)["weight"] for job in (whole, half))
+    one, other = (load_tensors(tmp_path / made(job).path)["weight"] for job in (whole, half))
 
     assert not torch.equal(one, other)
     assert "custom_rounds" in imported_code(*rounds_modules(rule))
@@ -143,16 +138,16 @@ def test_a_rule_of_ones_own_is_part_of_the_key(tmp_path: Path) -> None:
 def test_more_rounds_continue_those_that_are_done(tmp_path: Path) -> None:
     job = _job(tmp_path / "some")
 
-    _made(job)
+    made(job)
     trained = round_steps.begin_rounds(job.federation, 5, "cpu")
-    longer = _made(replace(job, rounds=5))
-    whole = _made(_job(tmp_path / "whole", rounds=5))
-    shorter = _made(replace(job, rounds=2))
+    longer = made(replace(job, rounds=5))
+    whole = made(_job(tmp_path / "whole", rounds=5))
+    shorter = made(replace(job, rounds=2))
 
     assert trained == 3
     assert longer == whole
-    assert longer.key != _made(job).key
-    assert shorter == _made(_job(tmp_path / "whole", rounds=2))
+    assert longer.key != made(job).key
+    assert shorter == made(_job(tmp_path / "whole", rounds=2))
 
 
 def test_another_setting_makes_other_weights_and_another_key(tmp_path: Path) -> None:
@@ -184,7 +179,7 @@ def test_a_client_that_diverges_is_left_out_of_the_round(
     for other in others:
         round_steps.train_client(other, "cpu")
 
-    _made(job)
+    made(job)
 
     [record] = job.federation.files.records()
     assert record["participants"] == 2
@@ -200,7 +195,7 @@ def test_a_client_whose_worker_is_lost_is_left_out_of_that_round_alone(tmp_path:
     before = job.key
     job.federation.files.save_lost(1, {0: "killed"})
 
-    model, undisturbed = _made(job), _made(whole)
+    model, undisturbed = made(job), made(whole)
     records = job.federation.files.records()
 
     assert [record["participants"] for record in records] == [2, 3, 3]
@@ -217,13 +212,13 @@ def test_rounds_with_lost_clients_resume_and_are_repeated_without_them(tmp_path:
     for each in (job, killed):
         each.federation.files.save_lost(2, {1: "killed"})
 
-    model = _made(job)
+    model = made(job)
     round_steps.begin_rounds(killed.federation, 3, "cpu")
     round_steps.train_client(killed.federation.client_jobs(1)[0], "cpu")
-    shorter = _made(replace(killed, rounds=1))
-    resumed = _made(killed)
+    shorter = made(replace(killed, rounds=1))
+    resumed = made(killed)
     _job(tmp_path / "again")  # the base
-    again = _made(
+    again = made(
         repeated(Provenance.from_text(job.provenance(model).to_text()), tmp_path / "again")
     )
 
@@ -239,7 +234,7 @@ def test_a_client_that_has_finished_or_was_merged_is_never_lost(tmp_path: Path) 
         round_steps.train_client(client, "cpu")
 
     job.federation.files.save_lost(1, {0: "killed after it had saved its model"})
-    _made(job)
+    made(job)
     job.federation.files.save_lost(1, {1: "killed after the merge"})
 
     assert job.lost == {}
@@ -248,7 +243,7 @@ def test_a_client_that_has_finished_or_was_merged_is_never_lost(tmp_path: Path) 
 def test_rounds_without_participants_return_the_base(tmp_path: Path) -> None:
     job = _job(tmp_path, probabilities=(0.0, 0.0, 0.0))
 
-    model = _made(job)
+    model = made(job)
 
     base = load_tensors(tmp_path / job.federation.base.path)
     assert torch.equal(load_tensors(tmp_path / model.path)["weight"], base["weight"])
@@ -318,17 +313,17 @@ def test_a_kill_at_any_of_twenty_moments_changes_no_bit(rule: str, tmp_path: Pat
     def job_in(folder: str) -> RoundsJob:
         return _job(tmp_path / folder, rule=rule, save_every_seconds=0.0)
 
-    _made(job_in("warm"))  # imports everything
+    made(job_in("warm"))  # imports everything
     _in_child(_write_count, job_in("count"), tmp_path / "count.json")
     num_writes = json.loads((tmp_path / "count.json").read_text())
-    whole = _made(job_in("whole"))
+    whole = made(job_in("whole"))
     moments = sorted({round(num_writes * moment / 20) for moment in range(20)})
 
     ends = []
     for moment in moments:
         killed = job_in(f"killed-{moment}")
         ends.append(_in_child(_killed_at, moment, killed))
-        assert _made(killed) == whole
+        assert made(killed) == whole
         assert killed.federation.files.records() == job_in("whole").federation.files.records()
 
     assert len(moments) == 20

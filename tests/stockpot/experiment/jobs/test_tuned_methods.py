@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from made_models import made
 
 from stockpot.config.soups import SoupSection
 from stockpot.disk_merging.job import MergeJob
@@ -31,12 +32,6 @@ def _job(plan: Plan, top_k: int | None = None, **options: Any) -> TuningJob:
     return replace(job, name="found", search=search, ingredients=job.ingredients[:top_k])
 
 
-def _made(job: TuningJob) -> Model:
-    made = make_model(job, "cpu")
-    assert isinstance(made, Model)
-    return made
-
-
 _SEARCHES: dict[str, dict[str, Any]] = {
     "ties": {"method": "ties"},
     "slerp by depth": {"method": "slerp", "per": LayerGroups(layer_group=2), "top_k": 2},
@@ -52,7 +47,7 @@ def test_the_soup_has_the_score_of_its_trial_and_its_recipe_makes_it_again(
 ) -> None:
     job = _job(plan, **_SEARCHES[name])
 
-    soup = _made(job)
+    soup = made(job)
 
     best = soup.details["trials"][soup.details["chosen"]]
     assert soup.scores["val/accuracy"] == best["values"][0]
@@ -65,7 +60,7 @@ def test_the_soup_has_the_score_of_its_trial_and_its_recipe_makes_it_again(
     [recipe] = found_recipes(results)
     pasted = _pasted(job, yaml.safe_load(recipe.soup)[0])
     weights = load_tensors(job.root / soup.path)
-    again = load_tensors(job.root / _made_soup(pasted).path)
+    again = load_tensors(job.root / made(pasted).path)
     assert all(torch.equal(tensor, again[name]) for name, tensor in weights.items())
     if recipe.merge_file and not soup.details["merge"]["is_random"]:
         on_disk = _merged(job.root, recipe.merge_file)
@@ -105,25 +100,19 @@ def _pasted(job: TuningJob, content: dict[str, Any]) -> SoupJob:
     )
 
 
-def _made_soup(job: SoupJob) -> Model:
-    made = make_model(job, "cpu")
-    assert isinstance(made, Model)
-    return made
-
-
 def test_an_average_that_was_tuned_is_pasted_too(plan: Plan) -> None:
     job = _job(plan, trials=6)
 
-    soup = _made(job)
+    soup = made(job)
 
     entry = {"kind": "tuned", "name": "found", **soup.details}
     ingredients = [{"name": each.name, "path": each.path} for each in job.ingredients]
     results = Results({}, {"ingredients": ingredients}, {}, {"tuned": [entry]}, {})
     [recipe] = found_recipes(results)
-    again = _made_soup(_pasted(job, yaml.safe_load(recipe.soup)[0]))
+    again = made(_pasted(job, yaml.safe_load(recipe.soup)[0]))
     assert _weights(job, again).keys() == _weights(job, soup).keys()
-    for made in (_weights(job, again), _merged(job.root, recipe.merge_file)):
-        assert all(torch.equal(made[n], tensor) for n, tensor in _weights(job, soup).items())
+    for weights in (_weights(job, again), _merged(job.root, recipe.merge_file)):
+        assert all(torch.equal(weights[n], tensor) for n, tensor in _weights(job, soup).items())
 
 
 def _weights(job: TuningJob, model: Model) -> dict[str, torch.Tensor]:
@@ -139,7 +128,7 @@ def test_objectives_are_scores_of_the_soup_and_a_floor_is_kept(plan: Plan) -> No
         sampler="nsga2",
     )
 
-    soup = _made(job)
+    soup = made(job)
 
     best_ingredient = max(model.scores["val/accuracy"] for model in job.ingredients)
     chosen = soup.details["trials"][soup.details["chosen"]]
@@ -151,7 +140,7 @@ def test_objectives_are_scores_of_the_soup_and_a_floor_is_kept(plan: Plan) -> No
 
 
 def test_a_floor_that_no_trial_reaches_is_said(plan: Plan) -> None:
-    soup = _made(_job(plan, floor={"val": 1.1}))
+    soup = made(_job(plan, floor={"val": 1.1}))
 
     assert soup.details["floor"] == {"values": {"val": 1.1}, "is_met": False}
     assert all(trial["misses_floor"] for trial in soup.details["trials"])
@@ -161,9 +150,9 @@ def test_evaluations_count_different_candidates_and_seconds_end_a_search_once(pl
     from stockpot.distributions.fields import ValuesField
 
     space = {"density": ValuesField(choice=[0.1, 0.2])}
-    few = _made(_job(plan, method="ties", space=space, trials=None, evaluations=2))
+    few = made(_job(plan, method="ties", space=space, trials=None, evaluations=2))
     timed = _job(plan, method="ties", space=space, trials=None, seconds=0.01)
-    first = _made(timed)
+    first = made(timed)
     (timed.root / first.path).unlink()
 
     assert len({str(trial["parameters"]) for trial in few.details["trials"]}) == 2
