@@ -21,6 +21,7 @@ import typer
 
 from flows.compare_commands import compare
 from flows.dimension_commands import dimension
+from flows.doctor_command import doctor
 from flows.extract_commands import extract_lora
 from flows.inspect_command import inspect
 from flows.merge_commands import explain, merge, verify
@@ -29,6 +30,7 @@ from flows.project_commands import check, new
 from flows.promote_commands import promote
 from flows.push_command import push
 from flows.reproduce_commands import reproduce
+from flows.send_command import send, send_and_report
 from flows.sequence import sequence
 from flows.terminal import ERR, OUT, show_error
 from stockpot.errors import InputError, StageFailed
@@ -143,7 +145,9 @@ def code(params: Params = None, overrides: Overrides = None) -> None:
     from stockpot.experiment.opening import make_plan
     from stockpot.experiment.state import write_code_keys
 
-    write_code_keys(make_plan(params, overrides or []))
+    plan = make_plan(params, overrides or [])
+    write_code_keys(plan)
+    send_and_report(plan)
 
 
 def gc(
@@ -167,13 +171,14 @@ def gc(
         if garbage and (yes or typer.confirm("Delete them?")):
             delete(garbage)
             OUT.print("Deleted. DVC's cache has its own command: dvc gc --workspace")
+    send_and_report(plan)
 
 
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Models on disk": (merge, inspect, explain, verify, extract_lora, push),
     "Results": (compare, promote, reproduce, dimension),
-    "Experiment": (sequence,),
-    "Project": (new, check, gc),
+    "Experiment": (sequence, send),
+    "Project": (new, check, doctor, gc),
 }
 for _panel, _commands in _PANELS.items():
     for _command in _commands:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.options import Params
+from flows.send_command import send_and_report
 from flows.terminal import OUT
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def compare(
     write_text(path, render_comparison(compared))
     _show(compared)
     OUT.print(f"\nPage: {path}", soft_wrap=True)
+    send_and_report(plan)
 
 
 def _finished(plan: Plan, run: str) -> FinishedRun:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.options import Overrides, Params
+from flows.send_command import send_and_report
 from flows.terminal import OUT
 from stockpot.errors import StageFailed
 
@@ -64,6 +65,7 @@ def dimension(
             )
         found = search(score_of, base.scores[plan.metric], full, total - 1, of_gain=gain)
     OUT.print(_sentence(found, total), highlight=False, soft_wrap=True)
+    send_and_report(plan)
 
 
 def _sentence(found: IntrinsicDimension, total: int) -> str:

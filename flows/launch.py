@@ -10,6 +10,7 @@ from types import FrameType
 
 from rich.console import Console
 
+from flows.send_command import send_and_report
 from flows.server import prefect_server
 from stockpot.experiment.opening import hold_run_lock, make_plan, record_in_dvc
 from stockpot.experiment.plan import Plan
@@ -46,6 +47,7 @@ def launch(
         if all(is_done(plan, stage) for stage in stages):
             write_code_keys(plan)
             _record_in_dvc(plan, overrides, stages, console)
+            send_and_report(plan, console)
             return False
         if len(stages) == 1:
             require_before(plan, stages[0])

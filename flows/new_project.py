@@ -16,6 +16,7 @@ _TEMPLATES = {
     "params.yaml": "params.yaml",
     "dvc.yaml": "dvc_stages.yaml",
     "prefect.yaml": "prefect.yaml",
+    "prefect.toml": "prefect.toml",
     "README.md": "README.md",
     "tests/test_workload.py": "tests/test_workload.py",
     ".gitignore": "gitignore",

@@ -19,13 +19,23 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from stockpot.errors import InputError, StageFailed
 from stockpot.storage.atomic_files import write_text
+from stockpot.storage.locks import file_lock, try_lock
 from stockpot.storage.project import Project
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 _RECORD = "prefect-server.url"
 _START_SECONDS = 120
+_POLL_SECONDS = 0.05
+_DATABASE_SETTINGS = {
+    "PREFECT_SERVER_DATABASE_CONNECTION_URL",
+    "PREFECT_API_DATABASE_CONNECTION_URL",
+}
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -48,17 +58,30 @@ def prefect_server(project: Project) -> Iterator[Callable[[], None]]:
             )
         yield lambda: None
         return
-    if url := _running(project.state / _RECORD):
-        with _api_url(url):
-            yield lambda: None
-        return
-    with project_server(project, with_ui=False) as wait:
-        yield wait
+    lock = server_lock(project)
+    while not try_lock(lock):
+        if url := _running(project.state / _RECORD):
+            with _api_url(url):
+                yield lambda: None
+            return
+        time.sleep(_POLL_SECONDS)  # it is starting or ending
+    try:
+        with project_server(project, with_ui=False) as wait:
+            yield wait
+    finally:
+        lock.release()
+
+
+def server_lock(project: Project) -> FileLock:
+    """Return the lock of whoever starts the project's server: its database must have one alone."""
+    return file_lock(project.state / "prefect-server.lock")
 
 
 @contextmanager
 def project_server(project: Project, *, with_ui: bool) -> Iterator[Callable[[], None]]:
     """Start the project's own server; once it is up, publish its address to other processes.
+
+    The caller holds `server_lock`.
 
     Yields:
         A function to call before the server is used; it waits until the server is up, and raises
@@ -78,6 +101,12 @@ def project_server(project: Project, *, with_ui: bool) -> Iterator[Callable[[], 
         # A new server writes Prefect's block types to its database; only the UI needs them.
         "PREFECT_API_BLOCKS_REGISTER_ON_START": str(with_ui),
     }
+    if not _DATABASE_SETTINGS & os.environ.keys():
+        # Not prefect.db: that is the database of `prefect server start` in the project's folder,
+        # which may run at the same time.
+        project.prefect_home.mkdir(exist_ok=True)
+        database = project.prefect_home / "stockpot.db"
+        settings["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = f"sqlite+aiosqlite:///{database}"
     record = project.state / _RECORD
     with start_server(project, "prefect", command, f"{url}/health", settings) as wait_until_up:
 
@@ -187,7 +216,7 @@ def _wait_until_up(
                 f"the {name} server did not start: {lines[-1] if lines else 'no output'}; "
                 f"see {log.relative_to(project.root)}"
             )
-        time.sleep(0.05)
+        time.sleep(_POLL_SECONDS)
 
 
 def _log_path(project: Project, name: str) -> Path:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from rich.console import Console
 from rich.table import Table
 
+from flows.send_command import waiting_notes
 from stockpot.errors import InputError
 from stockpot.experiment.jobs.diagnosing import read_finding_files
 from stockpot.experiment.plan import Plan
@@ -63,7 +64,7 @@ def show_findings(results: Results, console: Console) -> None:
 
 
 def show_status(plan: Plan, console: Console) -> None:
-    """Print the state of each stage and the command to continue."""
+    """Print the state of each stage, records that wait, and the command to continue."""
     table = Table("stage", "state", "models", box=None)
     stale = False
     for stage in STAGES:
@@ -73,6 +74,8 @@ def show_status(plan: Plan, console: Console) -> None:
     for imports in plan.imports.values():
         for line in imports.listed():
             console.print(f"  {line}", markup=False)
+    for note in waiting_notes(plan):
+        console.print(note, style="yellow", markup=False, soft_wrap=True)
     following = "Next: [bold]stockpot run[/bold]" if stale else "Everything is up to date."
     console.print(f"\n{following}", markup=True)
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from flows.server import free_port, project_server, start_server
+from flows.server import free_port, project_server, server_lock, start_server
 from stockpot.experiment.opening import open_tracker
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.promotion import CHAMPION, registered_name
+from stockpot.storage.locks import try_lock
 from stockpot.tracking.addresses import (
     compare_url,
     experiment_url,
@@ -20,6 +23,9 @@ from stockpot.tracking.addresses import (
     registered_model_url,
     run_url,
 )
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 # Title of each page that compares runs -> the stages whose models it shows. For ingredients, the
 # page's parallel coordinates show which hyperparameters go with good scores.
@@ -37,15 +43,32 @@ def serve(plan: Plan, console: Console) -> None:
         KeyboardInterrupt: on Ctrl-C, after both servers have stopped.
     """
     with ExitStack() as stack:
-        wait_for_prefect = stack.enter_context(project_server(plan.project, with_ui=True))
+        lock = server_lock(plan.project)
+        is_free = try_lock(lock)
+        wait_for_prefect = _prefect(plan, stack, lock) if is_free else None
         mlflow = _mlflow(plan, stack)
+        _show(_mlflow_links(plan, mlflow), console)
+        if wait_for_prefect is None:
+            console.print("Prefect: a run has the project's server, without UI. Waiting for it.")
+            lock.acquire()
+            wait_for_prefect = _prefect(plan, stack, lock)
         wait_for_prefect()
         prefect = os.environ["PREFECT_API_URL"].removesuffix("/api")
-        for title, link in _links(plan, mlflow, prefect).items():
-            console.print(f"{title:<28} {link}", soft_wrap=True)
+        _show({"Prefect, all runs": f"{prefect}/runs"}, console)
         console.print("\nCtrl-C stops both.")
         while True:
             time.sleep(3600)
+
+
+def _prefect(plan: Plan, stack: ExitStack, lock: FileLock) -> Callable[[], None]:
+    """Start the project's Prefect server, whose lock is held; return what waits until it is up."""
+    stack.callback(lock.release)
+    return stack.enter_context(project_server(plan.project, with_ui=True))
+
+
+def _show(links: dict[str, str], console: Console) -> None:
+    for title, link in links.items():
+        console.print(f"{title:<28} {link}", soft_wrap=True)
 
 
 def _mlflow(plan: Plan, stack: ExitStack) -> str:
@@ -64,14 +87,13 @@ def _mlflow(plan: Plan, stack: ExitStack) -> str:
     return address
 
 
-def _links(plan: Plan, mlflow: str, prefect: str) -> dict[str, str]:
-    """Collect the pages to open first: title -> URL."""
+def _mlflow_links(plan: Plan, mlflow: str) -> dict[str, str]:
+    """Collect the pages of MLflow to open first: title -> URL."""
     tracker = open_tracker(plan)
-    links = {"Prefect, all runs": f"{prefect}/runs"}
     experiment = tracker.store.experiment_id
     if experiment is None:
-        return links
-    links["MLflow, all models"] = experiment_url(mlflow, experiment)
+        return {}
+    links = {"MLflow, all models": experiment_url(mlflow, experiment)}
     for title, stages in _COMPARED.items():
         keys = [model.key for model in plan.recorded_models(*stages)]
         if run_ids := [run_id for key in keys if (run_id := tracker.run_id(key))]:

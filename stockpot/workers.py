@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
 
-from stockpot.storage.locks import any_lock
+from stockpot.storage.device_slots import DeviceSlots
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -74,9 +74,8 @@ class WorkersStopped(RuntimeError):
 class WorkerPool:
     """A fixed number of worker processes, each assigned to a device.
 
-    A job takes a worker of this pool and a slot of its device. A slot is a file lock shared by all
-    projects of this user on this machine, so that two experiments do not train on one GPU at the
-    same time; the kernel releases it if its holder dies.
+    A job takes a worker of this pool and a slot of its device. All projects of this user on this
+    machine share the slots, so that two experiments do not train on one GPU at the same time.
     """
 
     def __init__(self, devices: Sequence[str], threads: int) -> None:
@@ -85,8 +84,12 @@ class WorkerPool:
         Args:
             devices: such as `["cuda:0", "cuda:1"]` or `["cpu", "cpu"]`; one worker each.
             threads: torch threads per worker.
+
+        Raises:
+            InputError: the folder of the slots is not this user's.
         """
         self.devices = list(devices)
+        self._slots = DeviceSlots(devices, self._check)
         self._threads = threads
         self._stopped = threading.Event()
         self._workers: dict[int, _Worker] = {}
@@ -117,7 +120,7 @@ class WorkerPool:
         """
         with self._idle_position() as position:
             device = self.devices[position]
-            with any_lock(self._slots(device), self._check):
+            with self._slots.hold(device):
                 worker = self._workers.get(position) or self._start_worker(position)
                 try:
                     error, result = worker.call(function, (*arguments, device), timeout_seconds)
@@ -176,12 +179,6 @@ class WorkerPool:
     def _check(self) -> None:
         if self._stopped.is_set():
             raise WorkersStopped("the run is being stopped")
-
-    def _slots(self, device: str) -> list[Path]:
-        """List the slots of a device: one per worker that this pool has on it."""
-        folder = Path(tempfile.gettempdir()) / f"stockpot-slots-{os.getuid()}"
-        name = device.replace(":", "-")
-        return [folder / f"{name}-{slot}.lock" for slot in range(self.devices.count(device))]
 
 
 class _Worker:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prefect.artifacts import create_link_artifact, create_table_artifact
-
 from stockpot.experiment.report_files import (
     load_results,
     table_columns,
@@ -16,6 +14,7 @@ from stockpot.experiment.report_files import (
 from stockpot.reporting.figures import draw_figures
 from stockpot.reporting.results import unit_of
 from stockpot.tracking.manifests import log_results
+from tasks.artifacts import publish_report, publish_results
 from tasks.session import current_session
 from tasks.task_kinds import local_task
 
@@ -48,8 +47,7 @@ def publish_table(report: Path) -> None:
     session = current_session()
     evaluation = load_results(session.root).evaluation
     columns = table_columns(evaluation)
-    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     description = f"Models, judged: {unit_of(evaluation).scores}"
-    create_table_artifact(rows, key="results", description=description)
-    create_link_artifact(report.as_uri(), "report.html", key="report", description="The report")
+    publish_results(session, columns, description)
+    publish_report(session, report)
     session.tracker.log_table("results.json", columns)

@@ -31,6 +31,17 @@ def file_lock(path: Path) -> FileLock:
     return FileLock(path, poll_interval=_POLL_SECONDS, thread_local=False, fallback_to_soft=False)
 
 
+def try_lock(lock: FileLock) -> bool:
+    """Acquire a lock if it is free."""
+    from filelock import Timeout
+
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return False
+    return True
+
+
 @contextmanager
 def run_lock(path: Path, purpose: str, waiting: Callable[[str], None]) -> Iterator[None]:
     """Hold the lock of a whole run; re-entrant within a process.
@@ -44,11 +55,11 @@ def run_lock(path: Path, purpose: str, waiting: Callable[[str], None]) -> Iterat
         yield
         return
     lock = file_lock(path)
-    if not _try(lock):
-        waiting(_holder(path))
+    if not try_lock(lock):
+        waiting(holder(path))
         lock.acquire()
     try:
-        _sign(path, purpose)
+        sign(path, purpose)
         _held_run_locks.add(path)
         yield
     finally:
@@ -68,13 +79,11 @@ def sole_writer(place: Path) -> Iterator[None]:
     """
     path = place.with_name(f".{place.name}.lock")
     lock = file_lock(path)
-    while not _try(lock):
+    while not try_lock(lock):
         with suppress(FileNotFoundError):  # the holder is just about to finish
-            raise InputError(
-                f"{place}: {_holder(path)} writes to it; wait, or choose another place"
-            )
+            raise InputError(f"{place}: {holder(path)} writes to it; wait, or choose another place")
     try:
-        _sign(path, "stockpot merge")
+        sign(path, "stockpot merge")
         yield
     finally:
         path.unlink(missing_ok=True)
@@ -92,7 +101,7 @@ def any_lock(paths: Sequence[Path], check: Callable[[], None]) -> Iterator[int]:
     locks = [file_lock(path) for path in paths]
     while True:
         check()
-        taken = next((index for index, lock in enumerate(locks) if _try(lock)), None)
+        taken = next((index for index, lock in enumerate(locks) if try_lock(lock)), None)
         if taken is not None:
             break
         time.sleep(_POLL_SECONDS)
@@ -102,26 +111,15 @@ def any_lock(paths: Sequence[Path], check: Callable[[], None]) -> Iterator[int]:
         locks[taken].release()
 
 
-def _try(lock: FileLock) -> bool:
-    """Acquire a lock if it is free."""
-    from filelock import Timeout
-
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return False
-    return True
-
-
-def _sign(path: Path, purpose: str) -> None:
+def sign(path: Path, purpose: str) -> None:
     """Write into a lock file who holds it."""
     since = time.strftime("%H:%M:%S")
     path.write_text(f"process {os.getpid()} ({purpose}, since {since})", encoding="utf-8")
 
 
-def _holder(path: Path) -> str:
+def holder(path: Path) -> str:
     """Return who holds a lock; a process that has just acquired it gets time to sign."""
     deadline = time.monotonic() + _MAX_SECONDS_TO_SIGN
-    while not (holder := path.read_text(encoding="utf-8")) and time.monotonic() < deadline:
+    while not (text := path.read_text(encoding="utf-8")) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
-    return holder or "another process"
+    return text or "another process"

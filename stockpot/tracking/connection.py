@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from stockpot.errors import InputError
@@ -85,13 +85,31 @@ def must_answer(uri: str) -> Iterator[None]:
         ) from away
 
 
-def _probe_server(uri: str) -> None:
+class Answer(NamedTuple):
+    """The answer of a server: HTTP status, text, and the header `Date` if it has one."""
+
+    status: int
+    text: str
+    date: str | None
+
+
+def ask_server(uri: str, path: str) -> Answer:
+    """Get a page of an MLflow server with the credentials of the environment; one attempt.
+
+    Raises:
+        OSError, MlflowException: it does not answer.
+    """
     from mlflow.utils import credentials, rest_utils
 
     request: Any = rest_utils.http_request  # untyped in MLflow, like the next one
     host: Any = credentials.get_default_host_creds
     limits = {"max_retries": 0, "timeout": _PROBE_SECONDS, "raise_on_status": False}
-    status = request(host(uri), "/health", "GET", **limits).status_code
+    answer = request(host(uri), path, "GET", **limits)
+    return Answer(answer.status_code, answer.text, answer.headers.get("Date"))
+
+
+def _probe_server(uri: str) -> None:
+    status = ask_server(uri, "/health").status
     if status in _GATEWAY_STATUS:
         raise ConnectionError(f"HTTP status {status}")
 

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from stockpot.errors import StageFailed
@@ -17,8 +18,38 @@ from stockpot.tracking.records import Record
 from stockpot.tracking.store import MlflowStore
 from stockpot.tracking.writes import ACTIONS, give_up
 
+_REFUSED = "refused"  # folder for the records that the store refused
 _PAUSE_SECONDS = 30.0  # the store is not contacted for this long after it did not answer
 _log = logging.getLogger("stockpot")
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Numbers of records that are not in the store that they were written for.
+
+    Attributes:
+        here: records for this store and experiment.
+        elsewhere: records for another store or experiment.
+        refused: records that a store has refused; they are not sent again.
+    """
+
+    here: int
+    elsewhere: int
+    refused: int
+
+
+def count_waiting(folder: Path, uri: str, experiment: str) -> Waiting:
+    """Count the records in an outbox, without opening a store.
+
+    Args:
+        folder: of the outbox; it need not exist.
+        uri: address of the store, as `addresses.checked_uri` returns it.
+        experiment: MLflow's experiment.
+    """
+    own = _destination(uri, experiment)
+    destinations = [_destination_of(path) for path in _files(folder)]
+    here = destinations.count(own)
+    return Waiting(here, len(destinations) - here, len([*(folder / _REFUSED).glob("*.json")]))
 
 
 class Outbox:
@@ -32,26 +63,26 @@ class Outbox:
     def __init__(self, store: MlflowStore, folder: Path) -> None:
         self._store = store
         self._folder = folder
-        destination = f"{redacted(store.uri)} {store.experiment}"
-        self._destination = hashlib.sha256(destination.encode()).hexdigest()[:8]
+        self._destination = _destination(store.uri, store.experiment)
         self._threads = threading.Lock()
         self._next_try = 0.0  # 0 while the store answers
         folder.mkdir(parents=True, exist_ok=True)
 
     def put(self, record: Record) -> Path:
         """Append a record; once this returns, the record survives the process."""
-        number = 1 + max((_sequence(path) for path in self._files()), default=0)
+        number = 1 + max((_sequence(path) for path in _files(self._folder)), default=0)
         path = self._folder / f"{number:06d}-{self._destination}-{record.id[:8]}.json"
         write_text(path, record.to_text())
         return path
 
     def pending(self) -> list[Path]:
         """List the records of this destination, oldest first."""
-        return [path for path in self._files() if path.name.split("-")[1] == self._destination]
+        files = _files(self._folder)
+        return [path for path in files if _destination_of(path) == self._destination]
 
     def num_elsewhere(self) -> int:
         """Count the records for another store or experiment."""
-        return len(self._files()) - len(self.pending())
+        return len(_files(self._folder)) - len(self.pending())
 
     def send(self, record: Record | None = None, *, at_once: bool = False) -> None:
         """Append a record, then send everything that is pending.
@@ -103,16 +134,27 @@ class Outbox:
                 with self._store.answering():
                     give_up(self._store, record, reason)
             title = "a record" if record is None else record.title
-            refused = self._folder / "refused" / path.name
+            refused = self._folder / _REFUSED / path.name
             refused.parent.mkdir(exist_ok=True)
             path.rename(refused)
             return [f"tracking: the store refused {title}: {reason}; it is stored in {refused}"]
         path.unlink()
         return []
 
-    def _files(self) -> list[Path]:
-        return sorted(self._folder.glob("[0-9]*-*-*.json"), key=_sequence)
+
+def _files(folder: Path) -> list[Path]:
+    """List the records in an outbox, oldest first."""
+    return sorted(folder.glob("[0-9]*-*-*.json"), key=_sequence)
 
 
 def _sequence(path: Path) -> int:
     return int(path.name.split("-")[0])
+
+
+def _destination(uri: str, experiment: str) -> str:
+    """Name a store and an experiment in 8 hex digits; the password does not count."""
+    return hashlib.sha256(f"{redacted(uri)} {experiment}".encode()).hexdigest()[:8]
+
+
+def _destination_of(path: Path) -> str:
+    return path.name.split("-")[1]

@@ -24,6 +24,7 @@ from stockpot.tracking.records import Dataset, ModelRecord, Record, Scalar
 from stockpot.tracking.registry import ModelRegistry
 from stockpot.tracking.store import KEY, PIPELINE, MlflowStore
 
+OUTBOX = "outbox"  # folder in the state of a project, for records that are not sent yet
 _log = logging.getLogger("stockpot")
 
 
@@ -77,7 +78,7 @@ class Tracker:
         uri = checked_uri(uri)
         state_dir = state_dir.resolve()
         store = MlflowStore(uri, experiment_name, state_dir)
-        outbox = Outbox(store, state_dir / "outbox")
+        outbox = Outbox(store, state_dir / OUTBOX)
         if not offline:
             with must_answer(uri):
                 store.refresh()
@@ -94,6 +95,12 @@ class Tracker:
     def pending(self) -> int:
         """Number of records that are not yet sent."""
         return len(self._outbox.pending())
+
+    @property
+    def parent_run_id(self) -> str | None:
+        """MLflow's id of this pipeline's parent run; None until the store has it."""
+        run = self.store.known.by_tag[PIPELINE].get(self.pipeline)
+        return None if run is None else run.run_id
 
     @property
     def newest_run_id(self) -> str | None:
@@ -162,7 +169,10 @@ class Tracker:
         """End the parent run and send what is pending, even if the store was away just now."""
         self._submit("finish", at_once=True, status=status)
         if self.pending:
-            _log.warning("%d tracking records are not sent; the next run sends them", self.pending)
+            _log.warning(
+                "%d tracking records wait; the next run or `stockpot send` sends them",
+                self.pending,
+            )
 
     def mark_killed(self, run: str) -> None:
         """End a parent run that a dead process left running.

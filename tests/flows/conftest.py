@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
+from unittest.mock import patch
 
 import pytest
+import yaml
+from projects import PARAMS
 from typer.testing import CliRunner
 
 from stockpot.errors import InputError, StageFailed
@@ -39,3 +43,15 @@ def stockpot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stockp
     for name in set(sys.modules) - before:
         if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
             del sys.modules[name]
+
+
+@pytest.fixture
+def params_file(tmp_path: Path) -> Iterator[Path]:
+    """Write the params file of a project in this test's folder, with the environment its own."""
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(PARAMS, sort_keys=False), encoding="utf-8")
+    with patch.dict(os.environ):
+        for name in [*os.environ]:
+            if name.startswith(("PREFECT_", "MLFLOW_", "STOCKPOT_", "DVC_")):
+                del os.environ[name]
+        yield path

@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 from flows.cli import app
 
 PANELS = {
-    "Experiment": ["run", "status", "ui", "sequence"],
+    "Experiment": ["run", "status", "ui", "sequence", "send"],
     "Stages": ["base", "sweep", "soups", "tune", "diagnose", "evaluate", "report", "code"],
     "Models on disk": ["merge", "inspect", "explain", "verify", "extract-lora", "push"],
     "Results": ["compare", "promote", "reproduce", "dimension"],
-    "Project": ["new", "check", "gc"],
+    "Project": ["new", "check", "doctor", "gc"],
 }
 
 

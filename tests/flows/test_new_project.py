@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,16 @@ def test_the_pipeline_is_that_of_the_repository_but_for_the_code(tmp_path: Path)
     assert code == of_repository
     assert own == repository
     assert list(own) == list(UPSTREAM)
+
+
+def test_prefect_has_the_settings_of_the_repository_with_telemetry_off(tmp_path: Path) -> None:
+    write_project(tmp_path / "spirals")
+
+    settings = tomllib.loads((tmp_path / "spirals" / "prefect.toml").read_text())
+
+    repository = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["prefect"]
+    assert settings == repository
+    assert settings["server"]["analytics_enabled"] is False
 
 
 def test_a_name_that_yaml_takes_for_a_number_stays_a_name(tmp_path: Path) -> None:

@@ -18,6 +18,14 @@ def test_a_run_writes_nothing_outside_its_project(finished_once: ProjectFolder) 
     assert all(name.startswith("stockpot-slots-") for name in temporary), temporary
 
 
+def test_a_run_does_not_use_the_database_of_a_server_that_people_start_in_the_project(
+    finished_once: ProjectFolder,
+) -> None:
+    databases = {path.name for path in (finished_once.root / ".prefect").glob("*.db")}
+
+    assert databases == {"stockpot.db"}
+
+
 def test_a_run_asks_for_no_address_outside_this_machine(finished_once: ProjectFolder) -> None:
     guard = finished_once.finish("python", "-c", "import socket; socket.getaddrinfo('a.test', 1)")
 

@@ -193,7 +193,7 @@ class ProjectFolder:
         A run's tags are the number of its tries, the name of its state and the state's message.
         """
         rows = _rows(
-            self.root / ".prefect" / "prefect.db",
+            self.root / ".prefect" / "stockpot.db",
             "SELECT run.name, run.state_type, run.run_count, state.name, state.message "
             f"FROM {kind}_run run LEFT JOIN {kind}_run_state state ON state.id = run.state_id "
             "ORDER BY run.created DESC",
