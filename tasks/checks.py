@@ -35,5 +35,5 @@ def check_before_merging(ingredients: Sequence[Mapping[str, Any]]) -> dict[str, 
     """
     session = current_session()
     job = session.plan.precheck_job([Model.from_json(entry) for entry in ingredients])
-    result = session.workers.run(check_ingredients, job)
+    result = session.run_in_steps("check before merging", check_ingredients, job)
     return require_enough(job, result, session.plan.experiment.sweep.min_ingredients)

@@ -14,7 +14,7 @@ from tasks.task_kinds import local_task, worker_task
 @worker_task("diagnose", "diagnose-{job.name}")
 def diagnose(job: DiagnosticJob) -> Finding:
     """Run one diagnostic, unless its finding is cached."""
-    return current_session().workers.run(diagnose_models, job)
+    return current_session().run_in_steps(job.name, diagnose_models, job)
 
 
 @local_task("write-findings")

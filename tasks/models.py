@@ -53,7 +53,7 @@ def make_in_worker(job: ModelJob, timeout_seconds: float | None = None) -> Model
     session = current_session()
     is_stored = job.find() is not None
     start = time.monotonic()
-    made = session.workers.run(make_model, job, timeout_seconds=timeout_seconds)
+    made = session.run_in_steps(job.name, make_model, job, timeout_seconds=timeout_seconds)
     provenance = "" if isinstance(made, Failure) else job.provenance(made).to_text()
     seconds = 0.0 if is_stored else time.monotonic() - start
     session.log(made, job.parents, seconds, provenance)

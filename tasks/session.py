@@ -7,11 +7,11 @@ an experiment, or a flow of the `stockpot` command) uses the open one.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 
@@ -22,10 +22,13 @@ from stockpot.storage.dvc import pipeline_around
 from stockpot.storage.manifests import models_of, read_manifest
 from stockpot.storage.models import Failure, Model
 from stockpot.workers import WorkerPool, choose_devices
+from tasks.progress import step_progress
 
 if TYPE_CHECKING:
     from stockpot.tracking.records import Dataset
     from stockpot.tracking.tracker import Tracker
+
+T = TypeVar("T")
 
 _TRAINED_ON = {"base": ("pretrain",), "ingredient": ("train",)}
 _open: list[Session] = []
@@ -53,6 +56,26 @@ class Session:
     def root(self) -> Path:
         """The project root."""
         return self.plan.project.root
+
+    def run_in_steps(
+        self,
+        name: str,
+        function: Callable[..., T],
+        *arguments: object,
+        timeout_seconds: float | None = None,
+    ) -> T:
+        """Call `function(*arguments, device)` in a worker process and show its progress.
+
+        Args:
+            name: of the job, as shown.
+            function: reports its steps if it is long.
+            arguments: of the function, but the last one.
+            timeout_seconds: after which its worker is killed.
+        """
+        with step_progress(self.console, name) as on_step:
+            return self.workers.run(
+                function, *arguments, timeout_seconds=timeout_seconds, on_step=on_step
+            )
 
     def log(
         self,

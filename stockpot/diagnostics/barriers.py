@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import combinations, combinations_with_replacement
 from statistics import median, median_high, median_low
 from typing import Any, TypeAlias
@@ -18,11 +19,13 @@ from stockpot.merging.methods.inner_products import task_vector_gram
 from stockpot.merging.states import State
 from stockpot.metric_units import Unit, unit_in
 from stockpot.statistics.values import Floats
+from stockpot.workers.inside import in_steps
 
 Score: TypeAlias = Callable[[State], tuple[float, float]]
 """The mean metric and the mean loss of weights on val."""
 
 _MAX_INGREDIENTS = 32  # 496 pairs
+_POINTS = 11  # of a line
 _SAFE = 0.02  # of a fraction, or of a usual score: a loss without a warning
 _APART = 0.05  # likewise: a model that loses more with most others raises an alert
 
@@ -32,18 +35,20 @@ def barriers(context: DiagnosticContext) -> Finding:
 
     The lines are those from the base to the best soup and between the two ingredients that are
     furthest apart. BatchNorm's statistics are recalibrated, or averages repaired, as in any soup.
+    Large models are evaluated on a random sample of val; the finding has its standard error.
 
     Source: as of `score_line`.
     """
     chosen, (first, second) = _furthest(context)
-    metrics, losses = midpoints(
-        [one.weights for one in chosen], context.val_scores, context.mean_of
-    )
+    num_pairs = len(chosen) * (len(chosen) + 1) // 2
+    val, *_ = context.val_sets_for(num_pairs + 2 * (_POINTS - 2))
+    score = partial(context.val_scores, set_name=val)
+    metrics, losses = midpoints([one.weights for one in chosen], score, context.mean_of)
     lines = []
     if context.soups:
-        lines.append(_line("base_to_soup", context.base, context.best_soup, context))
+        lines.append(_line("base_to_soup", context.base, context.best_soup, context, score))
     if len(chosen) > 1:
-        lines.append(_line("furthest_two", first, second, context))
+        lines.append(_line("furthest_two", first, second, context, score))
     names = [one.name for one in chosen]
     alerts = apart(names, metrics, context.unit)
     data = {
@@ -55,6 +60,9 @@ def barriers(context: DiagnosticContext) -> Finding:
         "midpoint_metrics": _rounded(metrics),
         "lines": lines,
     }
+    if val != "val":
+        error = _standard_error([one.weights for one in chosen], context, val)
+        data |= {"sample": context.num_examples(val), "standard_error": round(error, 6)}
     return Finding(_sentence(data, alerts), _metrics(data), data, tuple(alerts))
 
 
@@ -66,10 +74,25 @@ def midpoints(states: Sequence[State], score: Score, mean: Mean) -> tuple[Floats
     """
     size = len(states)
     scores: Floats = np.empty((2, size, size))
-    for i, j in combinations_with_replacement(range(size), 2):
+    for i, j in in_steps([*combinations_with_replacement(range(size), 2)]):
         state = states[i] if i == j else mean([states[i], states[j]])
         scores[:, i, j] = scores[:, j, i] = score(state)
     return scores[0], scores[1]
+
+
+def _standard_error(states: Sequence[State], context: DiagnosticContext, val: str) -> float:
+    """Return the largest standard error, over pairs, of the change of the metric by averaging."""
+
+    def values(state: State) -> Floats:  # no pass is repeated
+        scored: Floats = context.scorer.values(context.on_device(state), val).numpy()
+        return scored
+
+    own = [values(state) for state in states]
+    changed = (
+        values(context.mean_of([states[i], states[j]])) - (own[i] + own[j]) / 2
+        for i, j in combinations(range(len(states)), 2)
+    )
+    return max((float(one.std(ddof=1) / len(one) ** 0.5) for one in changed), default=0.0)
 
 
 def changes(scores: Floats) -> Floats:
@@ -121,12 +144,12 @@ def _furthest(
 
 
 def _line(
-    kind: str, first: LoadedModel, second: LoadedModel, context: DiagnosticContext
+    kind: str, first: LoadedModel, second: LoadedModel, context: DiagnosticContext, score: Score
 ) -> dict[str, Any]:
     on_metric: list[float] = []
 
     def loss_of(state: State) -> float:
-        metric, loss = context.val_scores(state)
+        metric, loss = score(state)
         on_metric.append(metric)
         return loss
 
@@ -135,7 +158,9 @@ def _line(
             return context.finished.recalibrated(state, 2)
         return context.finished(state, (first.weights, second.weights), (1 - share, share))
 
-    losses = score_line(first.weights, second.weights, loss_of, correct=finished)
+    losses = score_line(
+        first.weights, second.weights, loss_of, num_points=_POINTS, correct=finished
+    )
     metrics = LineScores(losses.shares, tuple(on_metric))
     return {
         "kind": kind,
@@ -172,6 +197,13 @@ def _metrics(data: Mapping[str, Any]) -> dict[str, float]:
     return metrics
 
 
+def _on_sample(data: Mapping[str, Any], unit: Unit) -> str:
+    if "sample" not in data:
+        return ""
+    error = unit.finely(data["standard_error"]).removeprefix("+")
+    return f"; on {data['sample']} random examples of val, standard error up to {error}"
+
+
 def _sentence(data: Mapping[str, Any], alerts: Sequence[Alert]) -> str:
     names, all_of = data["ingredients"], data["num_ingredients"]
     if len(names) == 1:
@@ -182,7 +214,7 @@ def _sentence(data: Mapping[str, Any], alerts: Sequence[Alert]) -> str:
     seen = (
         f"The mean of two of {which} ingredients scores {unit.signed(min(gains))} to "
         f"{unit.signed(max(gains))} {unit.points_of_metric} relative to the average score of the "
-        f"two (loss {min(rises):+.3g} to {max(rises):+.3g})"
+        f"two (loss {min(rises):+.3g} to {max(rises):+.3g}{_on_sample(data, unit)})"
     )
     if alerts:
         named = ", ".join(alert.model for alert in alerts)

@@ -28,9 +28,12 @@ from stockpot.workloads.batches import num_examples, take, to_device
 from stockpot.workloads.open_sets import open_examples
 from stockpot.workloads.passes import Examples, empty_model, put_weights
 from stockpot.workloads.protocol import Batch, Workload
+from stockpot.workloads.samples import sample_of, whole_and_size
 from stockpot.workloads.spec import WorkloadSpec
 
 _WORST = 1e6  # nats
+MOST_WORK = 4e11  # passes x examples x weights, two minutes on one core; beyond, sets are sampled
+_LEAST_SAMPLE = 128  # examples
 
 
 @dataclass(frozen=True)
@@ -151,9 +154,39 @@ class DiagnosticContext:
         passes = CachedPasses(self.base.root, self.spec, self.device)
         return ValScorer(self.workload, self.device, passes)
 
-    def val_scores(self, weights: State) -> tuple[float, float]:
+    def val_sets_for(self, num_passes: int) -> list[str]:
+        """Return the names of val and its shifts as they are evaluated in so many passes.
+
+        With large models these are random samples, so that all passes take a few minutes. A
+        finding that uses them states its errors, and decides nothing.
+
+        Args:
+            num_passes: over each of the sets.
+        """
+        names = ("val", *(f"val_shift/{name}" for name in self.val_shifts))
+        sizes = {name: self.num_examples(name) for name in names}
+        examples = MOST_WORK / max(num_passes * self.num_weights, 1)
+        if examples >= sum(sizes.values()):
+            return [*sizes]
+        most = max(_LEAST_SAMPLE, int(examples / len(sizes)))
+        return [name if size <= most else sample_of(name, most) for name, size in sizes.items()]
+
+    def num_examples(self, set_name: str) -> int:
+        """Return the number of examples of val, one of its shifts, or a sample of one."""
+        whole, size = whole_and_size(set_name)
+        if size is not None:
+            return size
+        _, _, shift = whole.partition("_shift/")
+        return len((self.val_shifts[shift] if shift else self.val).targets)
+
+    @cached_property
+    def num_weights(self) -> int:
+        """The number of weights of a model."""
+        return sum(tensor.numel() for tensor in self.base.weights.values())
+
+    def val_scores(self, weights: State, set_name: str = "val") -> tuple[float, float]:
         """Return the mean metric (higher is better) and the mean loss of weights on val, finite."""
-        done = self.scorer.run(self.on_device(weights), "val")
+        done = self.scorer.run(self.on_device(weights), set_name)
         return done.values.mean().item(), finite_loss(done.losses.mean().item())
 
     def values(self, outputs: Tensor, targets: Tensor) -> Tensor:

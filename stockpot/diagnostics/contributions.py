@@ -9,7 +9,7 @@ import numpy as np
 
 from stockpot.diagnostics.context import DiagnosticContext, LoadedModel
 from stockpot.diagnostics.finding import Alert, Finding
-from stockpot.diagnostics.subset_scores import PLACES, places, survey
+from stockpot.diagnostics.subset_scores import PLACES, about_sample, places, survey
 from stockpot.metric_units import Unit
 from stockpot.statistics.holm import holm
 from stockpot.statistics.paired import paired_test
@@ -40,7 +40,7 @@ def contributions(context: DiagnosticContext) -> Finding:
         "places": list(places(context)),
         "groups": groups,
     }
-    sentence = " ".join(_about(group, unit) for group in groups)
+    sentence = " ".join(_about(group, unit) for group in groups) + about_sample(groups[0])
     return Finding(sentence, _metrics(groups[0]), data, _alerts(groups, unit))
 
 
@@ -72,7 +72,7 @@ def _group(context: DiagnosticContext, name: str, members: Sequence[LoadedModel]
         for row, member in enumerate(members)
     ]
     score, base = by_place(surveyed.scores[everyone]), by_place(surveyed.scores[()])
-    return {"name": name, "score": score, "base": base, "rows": rows}
+    return {"name": name, "score": score, "base": base, "rows": rows, **surveyed.sampled}
 
 
 def standard_errors(values: Floats) -> Floats:

@@ -19,6 +19,7 @@ from stockpot.merging.methods.linear import linear
 from stockpot.merging.recipe import Recipe
 from stockpot.merging.states import State
 from stockpot.statistics.values import Floats
+from stockpot.workers.inside import in_steps
 from stockpot.workloads.protocol import Batch
 
 _SIDES = (21, 17, 13, 11)  # points; fewer for large models
@@ -94,7 +95,7 @@ def loss_plane(context: DiagnosticContext) -> Finding:
     plane, second, third = chosen
     corners = [context.base.weights, models[second].weights, models[third].weights]
     places = [plane.place(gram[[second, third], place]) for place in range(len(models))]
-    side, probe = grid_size(sum(tensor.numel() for tensor in context.base.weights.values()))
+    side, probe = grid_size(context.num_weights)
     x, y = _axes([(0.0, 0.0), places[second], places[third]], side)
     batch = context.probe("val", probe)
     loss_of = partial(_loss, context, batch)
@@ -105,7 +106,7 @@ def loss_plane(context: DiagnosticContext) -> Finding:
         num_models = sum(value != 0 for value in coefficients)
         return loss_of(context.finished.recalibrated(merged, num_models))
 
-    losses = [[loss_at(a, b) for a in x] for b in y]
+    losses = [[loss_at(a, b) for a in x] for b in in_steps(y)]
     squared: list[float] = gram.diagonal().tolist()
     placed = [(context.base, (0.0, 0.0), 0.0), *zip(models, places, squared, strict=True)]
     data: dict[str, Any] = {

@@ -12,7 +12,7 @@ from scipy.stats import t
 from stockpot.diagnostics.context import DiagnosticContext
 from stockpot.diagnostics.finding import Finding
 from stockpot.diagnostics.shapley import Members
-from stockpot.diagnostics.subset_scores import PLACES, Survey, places, survey
+from stockpot.diagnostics.subset_scores import PLACES, Survey, about_sample, places, survey
 from stockpot.metric_units import Unit
 from stockpot.statistics.values import Floats, snapped
 
@@ -43,8 +43,10 @@ def soup_size(context: DiagnosticContext) -> Finding:
         **context.described,
         "num_ingredients": num,
         "curves": curves,
+        **surveyed.sampled,
     }
-    return Finding(_sentence(num, curves, context.unit), metrics, data)
+    sentence = _sentence(num, curves, context.unit) + about_sample(surveyed.sampled)
+    return Finding(sentence, metrics, data)
 
 
 def _curve(surveyed: Survey, place: int, num: int) -> dict[str, Any]:

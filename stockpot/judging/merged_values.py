@@ -19,6 +19,7 @@ from stockpot.judging.test_sets import open_set, test_sets
 from stockpot.scoring.cached_passes import CachedPasses, run_pass
 from stockpot.scoring.key_parts import outputs_key_parts
 from stockpot.scoring.predictions import MERGED
+from stockpot.scoring.shared_passes import SharedSet
 from stockpot.scoring.shift_means import are_copies, mean_over_shifts
 from stockpot.soups.preparation.recalibration import Recalibration
 from stockpot.statistics.values import Floats
@@ -72,7 +73,9 @@ def cache_values(
         finished = recalibrated(weights, num_models)
         put_weights(model, finished)
         for name, examples in opened.items():
-            done = passes.get_or_run(name, finished, partial(run_pass, built, examples, model))
+            shared = SharedSet(workload, name, open_set)
+            run = partial(run_pass, built, examples, model, shared)
+            done = passes.get_or_run(name, finished, run)
             values[name].append(done.values.float())
     for name, path in missing.items():
         save_checkpoint(path, {"values": torch.stack(values[name])}, {})

@@ -21,6 +21,7 @@ from blake3 import blake3
 from torch import Tensor, nn
 
 from stockpot.scoring.key_parts import PASSES, pass_key_parts
+from stockpot.scoring.shared_passes import SharedSet
 from stockpot.scoring.stored_tensors import read_intact, write_tensors
 from stockpot.storage.keys import content_key
 from stockpot.workloads.passes import Examples
@@ -46,10 +47,20 @@ class Pass:
     outputs: Tensor | None
 
 
-def run_pass(workload: Workload, examples: Examples, model: nn.Module) -> Pass:
-    """Run a model on a set."""
+def run_pass(
+    workload: Workload, examples: Examples, model: nn.Module, shared: SharedSet | None = None
+) -> Pass:
+    """Run a model on a set.
+
+    Args:
+        workload: the built workload.
+        examples: the set.
+        model: in eval mode, on the device of the examples.
+        shared: the same set, for idle workers that help; None: none may.
+    """
     metric = next(iter(workload.metrics.values()))
-    outputs, losses = examples.outputs_and_losses(model)
+    run = examples.outputs_and_losses
+    outputs, losses = shared.outputs_and_losses(examples, model) if shared else run(model)
     values = metric(outputs, examples.targets).double()
     return Pass(values.cpu(), losses.cpu(), outputs.cpu())
 
@@ -60,7 +71,7 @@ class CachedPasses:
     def __init__(self, root: Path, workload: WorkloadSpec, device: str) -> None:
         """Read and write the passes of one workload on one kind of device."""
         self._folder = root / ".stockpot" / PASSES
-        self._workload = workload
+        self.workload = workload
         self._device = torch.device(device).type
         self._seconds: dict[str, float] = {}  # of the last pass over each set
 
@@ -111,7 +122,7 @@ class CachedPasses:
     def _path(self, set_name: str, weights: Mapping[str, Tensor]) -> Path:
         # The number of threads changes the last bits of matrix products.
         key = content_key(
-            **pass_key_parts(self._workload, set_name),
+            **pass_key_parts(self.workload, set_name),
             device=self._device,
             threads=torch.get_num_threads(),
         )

@@ -17,11 +17,13 @@ from stockpot.scoring.key_parts import outputs_key_parts
 from stockpot.scoring.stored_tensors import read_intact, write_tensors
 from stockpot.storage.checkpoints import Checkpoint, load_tensors, verify
 from stockpot.storage.keys import content_key
+from stockpot.workloads.samples import whole_and_size
 from stockpot.workloads.spec import WorkloadSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from stockpot.scoring.shared_passes import SharedSet
     from stockpot.workloads.passes import Examples
 
 TARGETS = "targets"
@@ -47,14 +49,14 @@ def targets_path(root: Path, workload: WorkloadSpec, set_name: str) -> Path:
 
 
 def open_val_set(workload: WorkloadSpec, set_name: str, device: str) -> Examples:
-    """Open val or one of its shifts on a device.
+    """Open val or one of its shifts, or a sample of one, on a device.
 
     Raises:
         ValueError: the set is neither; `stockpot.judging` alone opens test.
     """
     from stockpot.workloads.open_sets import open_examples
 
-    if set_name not in val_sets(workload):
+    if whole_and_size(set_name)[0] not in val_sets(workload):
         raise ValueError(f"open_val_set: must be one of {val_sets(workload)}, got {set_name!r}")
     return open_examples(workload.build(), set_name, device)
 
@@ -84,6 +86,8 @@ def predict(
     Raises:
         InputError: a forward pass is needed, and the weights are missing or damaged.
     """
+    from stockpot.scoring.shared_passes import SharedSet
+
     model = cache(lambda: load_model(root, workload, checkpoint, device))
     for name in sets:
         is_predicted = has_outputs(root, workload, checkpoint.digest, name)
@@ -92,27 +96,23 @@ def predict(
             continue
         examples = open_set(workload, name, device)
         if not is_predicted:
-            predicted = _predicted(root, workload, model(), examples, name, device)
+            shared = SharedSet(workload, name, open_set)
+            predicted = _predicted(root, shared, model(), examples, device)
             cache_outputs(root, workload, checkpoint.digest, name, predicted)
         if not has_targets:
             write_tensors(targets_path(root, workload, name), {TARGETS: examples.targets})
 
 
 def _predicted(
-    root: Path,
-    workload: WorkloadSpec,
-    model: nn.Module,
-    examples: Examples,
-    set_name: str,
-    device: str,
+    root: Path, shared: SharedSet, model: nn.Module, examples: Examples, device: str
 ) -> tuple[Tensor, Tensor]:
     """Return outputs and losses on a set, also from a pass over candidates with these weights."""
     from stockpot.scoring.cached_passes import CachedPasses, run_pass
 
-    done = CachedPasses(root, workload, device).get_or_run(
-        set_name,
+    done = CachedPasses(root, shared.workload, device).get_or_run(
+        shared.name,
         model.state_dict(),
-        lambda: run_pass(workload.build(), examples, model),
+        lambda: run_pass(shared.workload.build(), examples, model, shared),
         with_outputs=True,
     )
     assert done.outputs is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -14,15 +15,18 @@ from stockpot.scoring.predictions import (
     load_losses,
     load_outputs,
     load_targets,
+    open_val_set,
     predict,
     val_sets,
 )
+from stockpot.scoring.shared_passes import SharedSet
 from stockpot.storage.density import density_of
 from stockpot.storage.models import Model
 from stockpot.workloads.metric_ranges import range_of
 from stockpot.workloads.open_sets import open_examples
 from stockpot.workloads.passes import Examples, empty_model, put_weights
 from stockpot.workloads.protocol import Workload
+from stockpot.workloads.samples import whole_and_size
 from stockpot.workloads.spec import WorkloadSpec
 
 
@@ -38,7 +42,7 @@ class ValScorer:
             passes: those that were run before, and are not run again; None: all are run.
         """
         self._metrics = workload.metrics
-        self._workload, self._passes = workload, passes
+        self._workload, self._device, self._passes = workload, device, passes
         self._metric = next(iter(workload.metrics.values()))
         self._model = empty_model(workload, device)
         self._val = open_examples(workload, "val", device)
@@ -72,15 +76,18 @@ class ValScorer:
     def run(
         self, weights: Mapping[str, Tensor], set_name: str, *, with_outputs: bool = False
     ) -> Pass:
-        """Return the values and losses on val or one of its shifts, `val_shift/<name>`."""
+        """Return values and losses on val or a shift, `val_shift/<name>`, or a sample of one."""
 
-        def run() -> Pass:
+        def run(shared: SharedSet | None) -> Pass:
             put_weights(self._model, weights)
-            return run_pass(self._workload, self._examples(set_name), self._model)
+            return run_pass(self._workload, self._examples(set_name), self._model, shared)
 
         if self._passes is None:
-            return run()
-        return self._passes.get_or_run(set_name, weights, run, with_outputs=with_outputs)
+            return run(None)
+        shared = SharedSet(self._passes.workload, set_name, open_val_set)
+        return self._passes.get_or_run(
+            set_name, weights, partial(run, shared), with_outputs=with_outputs
+        )
 
     def val_values_in(
         self, weights: Mapping[str, Tensor], blocks: Sequence[Tensor]
@@ -166,7 +173,11 @@ class ValScorer:
         return sum(scores) / len(scores)
 
     def _examples(self, set_name: str) -> Examples:
-        return self._val if set_name == "val" else self._shifts[set_name]
+        whole, size = whole_and_size(set_name)
+        examples = self._val if whole == "val" else self._shifts[whole]
+        if size is None:
+            return examples
+        return open_examples(self._workload, set_name, self._device)
 
 
 def val_score(workload: Workload, weights: Mapping[str, Tensor], device: str) -> float:

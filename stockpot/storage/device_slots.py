@@ -79,15 +79,25 @@ class DeviceSlots:
         self._purpose = f"{Path(sys.argv[0]).name} in {Path.cwd()}"
 
     @contextmanager
-    def hold(self, device: str) -> Iterator[None]:
-        """Hold a slot of a device; wait until one is free."""
+    def hold(self, device: str, check_needed: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Hold a slot of a device; wait until one is free.
+
+        Args:
+            device: its name.
+            check_needed: called while waiting, too; ends the wait by raising.
+        """
         slots = self._slots[device]
+
+        def check_wait() -> None:
+            self._check()
+            check_needed()
+
         with ExitStack() as stack:
-            with self._turn(device):
+            with self._turn(device, check_wait):
                 start = time.monotonic()
 
                 def check() -> None:
-                    self._check()
+                    check_wait()
                     if time.monotonic() - start > _SECONDS_TO_SHOW:
                         self._show_wait(device)
 
@@ -96,13 +106,13 @@ class DeviceSlots:
             yield
 
     @contextmanager
-    def _turn(self, device: str) -> Iterator[None]:
+    def _turn(self, device: str, check: Callable[[], None]) -> Iterator[None]:
         """Be the first in the queue of a device."""
         turn = self._turns[device]
         while not turn.acquire(timeout=_POLL_SECONDS):
-            self._check()
+            check()
         try:
-            with _queue(self._slots[device][0].with_suffix(".queue"), self._check):
+            with _queue(self._slots[device][0].with_suffix(".queue"), check):
                 yield
         finally:
             turn.release()

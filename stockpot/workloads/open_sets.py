@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 
+from stockpot.workloads.batches import num_examples, subset
 from stockpot.workloads.passes import Examples
 from stockpot.workloads.protocol import Workload
+from stockpot.workloads.samples import sample_indices, whole_and_size
 
 _FRACTION = 1 / 16  # of the machine's memory
 _MOST = 32  # sets: small ones too hold their workload
@@ -22,13 +24,16 @@ def open_examples(workload: Workload, set_name: str, device: str) -> Examples:
 
     Args:
         workload: the workload; `WorkloadSpec.build` returns the same one for equal specs.
-        set_name: a split, or `<split>_shift/<name>`.
+        set_name: a split, or `<split>_shift/<name>`; or a sample of one, `val[256]`.
         device: where the examples are.
     """
     key = (id(workload), set_name, device)  # the workload is stored, so its id stays its own
     if key not in _opened:
-        split, _, shift = set_name.partition("_shift/")
+        whole, size = whole_and_size(set_name)
+        split, _, shift = whole.partition("_shift/")
         dataset = workload.shifts()[shift].dataset() if shift else workload.dataset(split)
+        if size is not None:
+            dataset = subset(dataset, sample_indices(num_examples(dataset), size))
         _opened[key] = workload, Examples(workload, dataset, device)
     _opened.move_to_end(key)
     most = _FRACTION * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

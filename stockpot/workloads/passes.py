@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,12 @@ from stockpot.workloads.resident import ResidentBatches
 from stockpot.workloads.wide_nets import fit_widths
 
 _BATCH = 1024
+
+BatchResult: TypeAlias = tuple[Tensor, Tensor]
+"""The outputs (n, C) and losses (n,) for one batch."""
+
+MapBatches: TypeAlias = Callable[[Callable[[int], BatchResult], range], Iterable[BatchResult]]
+"""A function like `map`, over the places of batches; its results are in their order."""
 
 
 class Examples:
@@ -55,14 +62,26 @@ class Examples:
         places = torch.cat(batches).argsort()  # texts are sorted by length
         return torch.cat(outputs)[places.to(outputs[0].device)]
 
-    def outputs_and_losses(self, model: nn.Module) -> tuple[Tensor, Tensor]:
-        """Return the model's outputs (N, C) and the loss of each example (N,), in one pass."""
-        outputs, losses = [], []
-        with torch.inference_mode():
-            for batch in self._batches:
-                outputs.append(self._workload.forward(model, batch))
-                losses.append(self._workload.loss(outputs[-1], batch))
+    def outputs_and_losses(
+        self, model: nn.Module, map_batches: MapBatches | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the model's outputs (N, C) and the loss of each example (N,), in one pass.
+
+        Args:
+            model: in eval mode, on the device of the examples.
+            map_batches: applies the pass to the batches; None: one after the other.
+        """
+        compute = partial(self.of_batch, model)
+        results = (map_batches or map)(compute, range(len(self._batches)))
+        outputs, losses = zip(*results, strict=True)
         return self._joined(outputs), self._joined(losses)
+
+    def of_batch(self, model: nn.Module, place: int) -> BatchResult:
+        """Return the model's outputs (n, C) and losses (n,) for the examples of one batch."""
+        batch = self._batches[place]
+        with torch.inference_mode():
+            outputs = self._workload.forward(model, batch)
+            return outputs, self._workload.loss(outputs, batch)
 
     def losses(self, outputs: Tensor) -> Tensor:
         """Return the loss of each example (N,) for outputs (N, C)."""

@@ -50,15 +50,20 @@ class ResidentBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield each batch."""
+        return map(self.__getitem__, range(len(self)))
+
+    def __len__(self) -> int:
+        """The number of batches."""
+        return len(self._indices)
+
+    def __getitem__(self, place: int) -> Batch:
+        """Return one batch; the places are 0 to `len(self)` - 1."""
         if self._views is None:
-            yield from map(self.take, self._indices)
-            return
-        for batch in self._views:
-            if isinstance(self.dataset, PixelDataset):  # bytes take a quarter of the memory
-                images, targets = batch
-                yield as_numbers(images), targets.clone()
-            else:
-                yield tuple(tensor.clone() for tensor in batch)
+            return self.take(self._indices[place])
+        if isinstance(self.dataset, PixelDataset):  # bytes take a quarter of the memory
+            images, targets = self._views[place]
+            return as_numbers(images), targets.clone()
+        return tuple(tensor.clone() for tensor in self._views[place])
 
     def take(self, indices: Tensor) -> Batch:
         """Return any examples as a batch, by their indices in the dataset."""

@@ -11,6 +11,7 @@ from stockpot.storage.keys import content_key
 from stockpot.workloads.building import build_workload
 from stockpot.workloads.protocol import SPLITS, Workload
 from stockpot.workloads.registry import WORKLOADS
+from stockpot.workloads.samples import whole_and_size
 
 _IS_CODE = re.compile(r"[\w.]+:\w+")
 
@@ -77,9 +78,11 @@ class WorkloadSpec:
         """Return the key parts of the examples of one set, which are independent of other sets.
 
         Args:
-            set_name: pretrain, train, val, test, `val_shift/<name>` or `test_shift/<name>`.
+            set_name: pretrain, train, val, test, `val_shift/<name>` or `test_shift/<name>`; or a
+                sample of one, `val[256]`.
         """
-        split, _, shift = set_name.partition("_shift/")
+        whole, _ = whole_and_size(set_name)
+        split, _, shift = whole.partition("_shift/")
         file = self.shift_files(split).get(shift)
         return {
             **self.training_key_parts(),

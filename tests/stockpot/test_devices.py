@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stockpot import workers as devices
-from stockpot.workers import choose_devices
+from stockpot.workers import choose_devices, devices
 
 CORES = len(os.sched_getaffinity(0))
 

@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 import worker_jobs
 
-from stockpot import workers
-from stockpot.workers import WorkerLost, WorkerPool, WorkersStopped
+from stockpot.workers import WorkerLost, WorkerPool, WorkersStopped, process
 
 SUPPORT = Path(worker_jobs.__file__).parent
 
@@ -218,7 +217,7 @@ def test_stop_ends_the_start_of_a_worker_that_waits_for_slow_imports(
     """Under load torch takes long to import; an interrupt does not wait for it."""
     (tmp_path / "slow_import.py").write_text("import time\n\ntime.sleep(60)\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(workers, "_IMPORTED_ONCE", ["slow_import"])
+    monkeypatch.setattr(process, "_IMPORTED_ONCE", ["slow_import"])
     _end_forking_process()
     stopped = WorkerPool(["cpu"], threads=1)
     starting = threads.submit(stopped.run, worker_jobs.process_id)

@@ -6,7 +6,11 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+
+from stockpot.workers.inside import idle_workers, in_steps, share
 
 
 class OddError(Exception):
@@ -64,3 +68,47 @@ def sleep(seconds: float, started: Path, device: str) -> tuple[float, float]:  #
     started.write_text(str(os.getpid()))
     time.sleep(seconds)
     return start, time.monotonic()
+
+
+def square(folder: Path, item: int, device: str) -> int:  # noqa: ARG001 (the form of a job)
+    """Leave a file named for this process, which others can wait for."""
+    (folder / f"{item} {os.getpid()}").touch()
+    return item * item
+
+
+def kill_helper(folder: Path, item: int, device: str) -> int:
+    square(folder, item, device)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
+def fail_elsewhere(folder: Path, item: int, device: str) -> int:
+    square(folder, item, device)
+    raise OddError(str(item))
+
+
+def share_squares(
+    elsewhere: Callable[[Path, int, str], int], folder: Path, device: str
+) -> list[int]:
+    """Square five numbers; wait with the first until an idle worker has taken one."""
+
+    def here(item: int) -> int:
+        square(folder, item, device)
+        deadline = time.monotonic() + 20
+        while len({file.name.split()[1] for file in folder.iterdir()}) < 2:
+            if time.monotonic() > deadline:
+                raise TimeoutError("no other worker came")
+            time.sleep(0.01)
+        return item * item
+
+    return share([3, 5, 7, 9, 11], here, partial(elsewhere, folder))
+
+
+def count_idle(device: str) -> int:  # noqa: ARG001 (the form of a job)
+    return idle_workers()
+
+
+def do_steps(device: str) -> str:
+    for _ in in_steps("abc"):
+        pass
+    return device

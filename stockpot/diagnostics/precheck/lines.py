@@ -18,6 +18,7 @@ from stockpot.diagnostics.precheck.check import Check, rounded
 from stockpot.diagnostics.states import Mean
 from stockpot.merging.methods.inner_products import cosines_of, task_vector_gram
 from stockpot.merging.states import State
+from stockpot.workers.inside import note_step
 
 _SPREADS = 6.0  # robust standard deviations below the median: more than chance
 _ROBUST = 1.4826  # standard deviation / median absolute deviation, of a normal distribution
@@ -115,6 +116,7 @@ def running_lines(
             lines[name] = line_to(states[name], members, base, score, mean)
             if lines[name].fall <= limit:
                 accepted.append(name)
+            note_step(len(lines), len(order) - 1)
     return lines
 
 

@@ -11,6 +11,7 @@ from stockpot.seeding import derive_seed
 from stockpot.soups.tuning.budget import Budget
 from stockpot.soups.tuning.objectives import Scored
 from stockpot.soups.tuning.samplers import make_sampler
+from stockpot.workers.inside import note_step
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -79,6 +80,8 @@ def run_study(plan: StudyPlan[C], budget: Budget) -> list[Trial[C]]:
         most = left.most_trials
         size = plan.batch if most is None else min(plan.batch, most - len(running.trials))
         running.do_batch(size)
+        if most is not None:
+            note_step(len(running.trials), most)
     if budget.seconds is not None:
         running.note_end(budget)
     return running.trials

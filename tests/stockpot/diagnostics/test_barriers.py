@@ -10,6 +10,7 @@ import torch
 from made_context import make_context
 from poisoned_sweep import State, Sweep, hyperparameters, make_digits, quick_sweep
 
+from stockpot.diagnostics import context
 from stockpot.diagnostics.barriers import apart, barriers, changes, midpoints
 from stockpot.diagnostics.states import mean_state
 from stockpot.ingredients.finetuning.loop import fine_tune
@@ -126,3 +127,21 @@ def test_one_ingredient_without_soups_has_nothing_to_compare(tmp_path: Path, swe
 
     assert finding.sentence.startswith("There is only one ingredient")
     assert finding.metrics == {}
+
+
+def test_large_models_are_scored_on_a_sample_whose_error_is_stated(
+    tmp_path: Path, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subjects = make_context(tmp_path, sweep.base, sweep.good[:3])
+    monkeypatch.setattr(context, "MOST_WORK", 1.0)
+
+    finding = barriers(subjects)
+
+    error = finding.data["standard_error"]
+    assert finding.data["sample"] == 128
+    assert 0 <= error < 0.05
+    assert f"on 128 random examples of val, standard error up to {100 * error:.2f}" in (
+        finding.sentence
+    )
+    scored = np.array(finding.data["midpoint_metrics"]) * 128
+    np.testing.assert_allclose(scored, scored.round(), atol=1e-4)

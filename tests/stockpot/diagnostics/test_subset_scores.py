@@ -10,9 +10,11 @@ import torch
 from made_context import make_context_of, mean_state
 from torch import Tensor
 
+from stockpot.diagnostics import context as context_module
 from stockpot.diagnostics import subset_scores
 from stockpot.diagnostics.context import DiagnosticContext
-from stockpot.diagnostics.subset_scores import Survey, places, survey
+from stockpot.diagnostics.subset_scores import Survey, about_sample, places, survey
+from stockpot.workloads.samples import sample_indices
 from stockpot.workloads.spec import WorkloadSpec
 
 SPEC = WorkloadSpec("toy_workload:Toy", 0, ("near", "further"), (), (("sizes", "60,4"),))
@@ -153,10 +155,15 @@ def test_without_val_shifts_val_alone_is_scored(tmp_path: Path) -> None:
     assert len(surveyed.shapley) == 1
 
 
+def _allow(monkeypatch: pytest.MonkeyPatch, work: float) -> None:
+    for module in (context_module, subset_scores):
+        monkeypatch.setattr(module, "MOST_WORK", work)
+
+
 def test_of_large_models_few_orders_are_scored_and_values_still_add_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subset_scores, "_MOST_WORK", 4 * 180 * 40)  # of 40 subsets
+    _allow(monkeypatch, 4 * 180 * 40)  # of 40 subsets
     context = _subjects(tmp_path, 6)
 
     surveyed = survey(context, context.ingredients)
@@ -172,7 +179,26 @@ def test_of_large_models_few_orders_are_scored_and_values_still_add_up(
 def test_few_subsets_are_all_scored_however_large_the_models_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subset_scores, "_MOST_WORK", 1.0)
+    _allow(monkeypatch, 1.0)
     context = _subjects(tmp_path, 4)
 
     assert len(survey(context, context.ingredients).scores) == 16
+
+
+def test_large_models_are_scored_on_equal_samples_of_val_and_its_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = _subjects(tmp_path, 3)
+    whole = survey(context, context.ingredients)
+    monkeypatch.setattr(context_module, "_LEAST_SAMPLE", 10)
+    _allow(monkeypatch, 4 * 8 * 3 * 20)  # 8 subsets of 3 sets of 20 examples
+
+    sampled = survey(context, context.ingredients)
+
+    examples = sample_indices(60, 20).numpy()
+    assert (whole.sample, sampled.sample) == (None, 20)
+    assert whole.sampled == {}
+    for place in range(2):
+        np.testing.assert_allclose(sampled.shapley[place], whole.shapley[place][:, examples])
+        np.testing.assert_allclose(sampled.by_size[place], whole.by_size[place][:, examples])
+    assert "20 random examples of each set" in about_sample(sampled.sampled)

@@ -37,11 +37,11 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, str]]:
     passes: Counter[tuple[str, str]] = Counter()
 
     def count(run: Callable[..., object]) -> Callable[..., object]:
-        def counting(examples: Examples, model: nn.Module) -> object:
+        def counting(examples: Examples, model: nn.Module, *others: object) -> object:
             inputs: Tensor = examples.map(lambda batch: batch[0])
             data = hashlib.sha256(inputs.contiguous().numpy().tobytes()).hexdigest()
             passes[weights_digest(model.state_dict()), data] += 1
-            return run(examples, model)
+            return run(examples, model, *others)
 
         return counting
 
