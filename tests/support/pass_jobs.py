@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from stockpot.scoring import shared_passes
+from stockpot.experiment.jobs.tuning import TuningJob
+from stockpot.scoring import cached_passes, shared_passes, val_scores
 from stockpot.scoring.shared_passes import SharedSet
 from stockpot.scoring.shared_weights import SentTensor
+from stockpot.storage.models import Model
 from stockpot.workloads import passes
 from stockpot.workloads.open_sets import open_examples
 from stockpot.workloads.passes import Examples, empty_model
 from stockpot.workloads.spec import WorkloadSpec
 
+T = TypeVar("T")
+BATCH = 20
+
 
 def open_in_small_batches(spec: WorkloadSpec, set_name: str, device: str) -> Examples:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(passes, "_BATCH", 20)
+        patch.setattr(passes, "_BATCH", BATCH)
         return open_examples(spec.build(), set_name, device)
 
 
-def pass_over_val(spec: WorkloadSpec, is_shared: bool, device: str) -> tuple[bytes, bytes, bool]:
-    """Return the outputs and losses of one model, and whether another worker computed some."""
-    examples = open_in_small_batches(spec, "val", device)
-    model = empty_model(spec.build(), device)
-    shared = SharedSet(spec, "val", open_in_small_batches)
+def in_small_batches(
+    function: Callable[..., T], job: object, seconds: float, device: str
+) -> tuple[T, int]:
+    """Do a job whose passes are shared; return its result, and the batches done elsewhere.
+
+    Each batch that is done here takes some seconds more, so that other workers can come.
+    """
     came: list[SentTensor] = []
 
     def noted(sent: SentTensor, device: torch.device) -> Tensor:
@@ -35,13 +44,27 @@ def pass_over_val(spec: WorkloadSpec, is_shared: bool, device: str) -> tuple[byt
         return unpack(sent, device)
 
     def slow(examples: Examples, model: nn.Module, place: int) -> tuple[Tensor, Tensor]:
-        time.sleep(0.02 * is_shared)  # so that the other worker can come
+        time.sleep(seconds)
         return compute(examples, model, place)
 
     unpack, compute = SentTensor.on, Examples.of_batch
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shared_passes, "_WORTH_SECONDS", 0.0 if is_shared else 1e9)
         patch.setattr(SentTensor, "on", noted)
         patch.setattr(Examples, "of_batch", slow)
-        outputs, losses = shared.outputs_and_losses(examples, model)
-    return outputs.numpy().tobytes(), losses.numpy().tobytes(), bool(came)
+        for module in (cached_passes, shared_passes):
+            patch.setattr(module, "_WORTH_SECONDS", 0.0)
+        patch.setattr(passes, "_BATCH", BATCH)
+        patch.setattr(val_scores, "open_val_set", open_in_small_batches)
+        return function(job, device), len(came) // 2
+
+
+def pass_over_val(spec: WorkloadSpec, device: str) -> tuple[bytes, bytes]:
+    """Return the outputs and losses of one model on val."""
+    examples = open_in_small_batches(spec, "val", device)
+    shared = SharedSet(spec, "val", open_in_small_batches)
+    outputs, losses = shared.outputs_and_losses(examples, empty_model(spec.build(), device))
+    return outputs.numpy().tobytes(), losses.numpy().tobytes()
+
+
+def search(job: TuningJob, device: str) -> Model:
+    return job.work(device)
