@@ -72,9 +72,7 @@ def main() -> None:
     print(f"| stage | {' | '.join(f'{name} [s] | CPU [s]' for name in measured)} |")
     print(f"|---|{'---|---|' * len(measured)}")
     for stage in ("check", *STAGES, "together"):
-        cells = [
-            " | ".join(f"{number:.0f}" for number in times[stage]) for times in measured.values()
-        ]
+        cells = [f"{number:.0f}" for times in measured.values() for number in times[stage]]
         print(f"| {stage} | {' | '.join(cells)} |", flush=True)
     first, *others = found.values()
     for key, value in first.items():
@@ -88,7 +86,7 @@ def _import_into(place: Path, project: Path) -> Path:
     shutil.copytree(project, place, symlinks=True, ignore=shutil.ignore_patterns(*keep_out))
     params = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
     checkpoints = project / "checkpoints"
-    params["base"] = {"import": [str(next(checkpoints.glob("base/*.safetensors")))]}
+    params["base"] = {"import": str(next(checkpoints.glob("base/*.safetensors")))}
     files = [str(path) for path in sorted(checkpoints.glob("ingredients/*.safetensors"))]
     params["sweep"] = {"import": files, "size": 0, "min_ingredients": 2}
     (place / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
