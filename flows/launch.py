@@ -12,7 +12,13 @@ from rich.console import Console
 
 from flows.send_command import send_and_report
 from flows.server import prefect_server
-from stockpot.experiment.opening import hold_run_lock, make_plan, record_in_dvc
+from stockpot.experiment.opening import (
+    hold_run_lock,
+    make_plan,
+    open_store,
+    record_in_dvc,
+    share_models,
+)
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.stages import STAGES
 from stockpot.experiment.state import is_done, require_before, write_code_keys
@@ -44,7 +50,9 @@ def launch(
     """
     plan = make_plan(params, overrides)
     with hold_run_lock(plan.project, console):
+        open_store(plan)
         if all(is_done(plan, stage) for stage in stages):
+            share_models(plan, stages)
             write_code_keys(plan)
             _record_in_dvc(plan, overrides, stages, console)
             send_and_report(plan, console)

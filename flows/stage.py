@@ -8,6 +8,7 @@ from collections.abc import Callable
 from prefect import Flow, State, flow
 from prefect.states import Completed
 
+from stockpot.experiment.opening import share_models
 from stockpot.experiment.stages import all_before
 from stockpot.experiment.state import is_done, require_before
 from tasks.run_settings import flow_session
@@ -31,7 +32,8 @@ def stage(name: str) -> Callable[[Callable[[Session], None]], StageFlow]:
     The flow does nothing if the stage is up to date and all its models are in MLflow, and refuses
     to start on results of earlier stages that are not up to date. A stage whose models MLflow
     lacks, since it was run in another MLflow experiment or on another machine, is run again: it
-    finds the models in the store, and records them.
+    finds the models in the store, and records them. Models of a finished stage that a shared store
+    lacks are uploaded.
     """
 
     def decorate(work: Callable[[Session], None]) -> StageFlow:
@@ -39,6 +41,7 @@ def stage(name: str) -> Callable[[Callable[[Session], None]], StageFlow]:
             with flow_session(params, overrides) as session:
                 require_before(session.plan, name)
                 if is_done(session.plan, name) and session.has_recorded(name):
+                    share_models(session.plan, [name])
                     return Completed(name="Skipped", message="up to date")
                 for earlier in all_before(name):
                     if not session.has_recorded(earlier):

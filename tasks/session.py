@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 
-from stockpot.experiment.opening import hold_run_lock, make_plan, open_tracker, run_tags
+from stockpot.experiment.opening import (
+    hold_run_lock,
+    make_plan,
+    open_store,
+    open_tracker,
+    run_tags,
+)
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.state import write_code_keys
 from stockpot.storage.dvc import pipeline_around
@@ -138,7 +144,9 @@ def open_session(params: str | None, overrides: Sequence[str] = ()) -> Iterator[
         overrides: `field.subfield=value` each.
 
     Raises:
-        InputError: the experiment is not valid, or the tracking server does not answer.
+        InputError: the experiment is not valid, the tracking server does not answer, or the shared
+            store cannot be used.
+        StageFailed: the shared store does not answer.
     """
     if _open:
         yield _open[-1]
@@ -147,6 +155,7 @@ def open_session(params: str | None, overrides: Sequence[str] = ()) -> Iterator[
     console = Console(stderr=True)
     with ExitStack() as stack:
         stack.enter_context(hold_run_lock(plan.project, console))
+        open_store(plan)
         write_code_keys(plan)
         workers = WorkerPool(
             choose_devices(plan.experiment.run.devices, plan.experiment.run.workers),

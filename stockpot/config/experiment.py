@@ -17,6 +17,7 @@ from stockpot.config.sweep import BaseSection, SweepSection
 from stockpot.config.tune import TuneSection
 from stockpot.errors import unknown_name
 from stockpot.soups.concat.options import CONCAT
+from stockpot.storage.remote.opening import check_address
 from stockpot.workloads import shift_names
 from stockpot.yaml_files import Fraction, Name, Section
 
@@ -150,6 +151,16 @@ class Experiment(Section):
     promote: PromoteSection = PromoteSection()
     track: TrackSection = TrackSection()
     run: RunSection = RunSection()
+    store: str | None = Field(
+        None,
+        description="a folder, or a URL of fsspec such as s3://bucket/prefix, where models are "
+        "shared with other machines; null: checkpoints/ alone",
+    )
+
+    @field_validator("store")
+    @classmethod
+    def _store_is_an_address(cls, store: str | None) -> str | None:
+        return None if store is None else check_address(store)
 
     @field_validator("diagnose")
     @classmethod

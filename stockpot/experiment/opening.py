@@ -23,7 +23,10 @@ from stockpot.experiment.task_checks import check_tasks
 from stockpot.experiment.technique_checks import check_techniques
 from stockpot.storage.dvc import adopt_outputs, describe_commit
 from stockpot.storage.locks import run_lock
+from stockpot.storage.manifests import made_models, read_manifest
 from stockpot.storage.project import Project, export_settings, find_project
+from stockpot.storage.remote.opening import use_store
+from stockpot.storage.store import Store
 
 if TYPE_CHECKING:
     from stockpot.tracking.tracker import Tracker
@@ -76,6 +79,30 @@ def hold_run_lock(project: Project, console: Console) -> AbstractContextManager[
             markup=False,
         ),
     )
+
+
+def open_store(plan: Plan) -> None:
+    """Let all processes of a run use the store of params.yaml; under the run lock.
+
+    Raises:
+        InputError: it cannot be used: no such bucket, no permission, another format.
+        StageFailed: it does not answer.
+    """
+    use_store(plan.project.root, plan.experiment.store)
+
+
+def share_models(plan: Plan, stages: Sequence[str]) -> None:
+    """Upload the models of finished stages that a shared store lacks, if there is one.
+
+    Raises:
+        InputError: a request is not permitted, or a local file is damaged.
+        StageFailed: the store does not answer.
+    """
+    if plan.experiment.store is None:
+        return
+    root = plan.project.root
+    for stage in stages:
+        Store(root).share(made_models(read_manifest(root, stage)))
 
 
 def record_in_dvc(plan: Plan, overrides: Sequence[str], stages: Sequence[str]) -> str | None:

@@ -83,7 +83,7 @@ def write_report_files(plan: Plan, figures: ReportFigures, runs: Mapping[str, st
         The report, then the model card.
     """
     results, folder = load_results(plan.project.root), plan.project.results
-    experiment = plan.experiment.model_dump(mode="json")
+    experiment = plan.experiment.model_dump(mode="json", exclude={"store"})  # another per machine
     report, card = folder / "report.html", folder / "model_card.md"
     page = render_report(
         results,

@@ -170,6 +170,7 @@ def _params(plan: Plan, stage: str) -> Mapping[str, Any]:
     content = plan.experiment.model_dump(mode="json")
     for field in ("retries", "timeout_seconds", "save_every_seconds"):
         del content["sweep"][field]
+    del content["store"]  # where models are, which does not change what they are
     content["run"] = {"threads": content["run"]["threads"]}
     content["test_shifts"] = content["workload"]["test_shifts"]
     if files := plan.workload.shift_files("test"):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from stockpot.errors import InputError
 from stockpot.storage.atomic_files import atomic_path
 from stockpot.storage.digests import file_digest
+from stockpot.storage.remote.opening import store_of
 from stockpot.storage.weights.safetensors_header import read_json_header, reading
 
 if TYPE_CHECKING:
@@ -88,10 +89,15 @@ def read_metadata(path: Path) -> dict[str, str]:
 def verify(root: Path, checkpoint: Checkpoint) -> Path:
     """Return the file of `checkpoint` after verifying its digest.
 
+    A file that is missing is fetched from the shared store, if the project has one.
+
     Raises:
-        InputError: the file is missing or its digest differs.
+        InputError: the file is missing or its digest differs, or it cannot be fetched.
+        StageFailed: the shared store does not answer.
     """
     path = root / checkpoint.path
+    if not path.exists() and (shared := store_of(root)):
+        shared.fetch_weights(checkpoint.digest, path)
     if not path.exists():
         raise InputError(f"{checkpoint.path}: no such checkpoint; run `dvc pull` or `stockpot run`")
     found = file_digest(path)

@@ -4,14 +4,18 @@ A model has two files, `checkpoints/<folder>/<key>.safetensors` and a record `<k
 written last: without it, the model does not exist. A record may also hold the reason why a model
 cannot be made, so that no later run tries again. An adapter that was merged into the weights is a
 folder in PEFT's format next to them, `<key>.adapter`, written before the record.
+
+A project may share its models with other machines through a store at an address (`remote`). Then
+these files are copies: a model that is not here is fetched, and one that is made is uploaded.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +24,7 @@ from stockpot.storage.checkpoints import save_checkpoint
 from stockpot.storage.density import density_of
 from stockpot.storage.locks import file_lock
 from stockpot.storage.models import Model
+from stockpot.storage.remote.opening import store_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +53,22 @@ class Store:
     root: Path
 
     def find(self, kind: str, key: str, name: str) -> Model | None:
-        """Return the model, named `name`; None unless its weights are in the store and whole."""
+        """Return the model, named `name`; None unless its weights are in the store and whole.
+
+        Raises:
+            InputError, StageFailed: the shared store cannot be used.
+        """
+        model, shared = self._local(kind, key, name), store_of(self.root)
+        if shared is None:
+            return model
+        path = self._weights(kind, key)
+        if model is not None:
+            shared.share(path, self._files(path))
+        elif "failed" not in (self._record(kind, key) or {}):
+            shared.fetch(path)
+        return self._local(kind, key, name)
+
+    def _local(self, kind: str, key: str, name: str) -> Model | None:
         record = self._record(kind, key)
         if record is None or "failed" in record:
             return None
@@ -63,6 +83,10 @@ class Store:
     def failure(self, kind: str, key: str) -> str | None:
         """Return the recorded reason why the model cannot be made; None if there is none."""
         record = self._record(kind, key)
+        if record is None and (shared := store_of(self.root)):
+            if reason := shared.failure(self._weights(kind, key)):
+                self._write_record(kind, key, {"failed": reason})
+            return reason
         return None if record is None else record.get("failed")
 
     def save(
@@ -84,7 +108,9 @@ class Store:
             "details": details,
         }
         self._write_record(kind, key, record)
-        model = self.find(kind, key, name)
+        if shared := store_of(self.root):
+            shared.share(path, self._files(path), is_new=True)
+        model = self._local(kind, key, name)
         assert model is not None
         return model
 
@@ -106,6 +132,20 @@ class Store:
     def save_failure(self, kind: str, key: str, reason: str) -> None:
         """Record why a model cannot be made, so that no later run tries again."""
         self._write_record(kind, key, {"failed": reason})
+        if shared := store_of(self.root):
+            shared.share_failure(self._weights(kind, key), reason)
+
+    def share(self, models: Iterable[Model]) -> None:
+        """Upload those local models that the shared store lacks, if the project has one."""
+        shared = store_of(self.root)
+        if shared is None:
+            return
+        paths = {self.root / model.path for model in models}
+        for folder, group in groupby(sorted(paths), key=lambda path: path.parent.name):
+            known = shared.keys(folder)
+            for path in group:
+                if path.stem not in known:
+                    shared.share(path, self._files(path))
 
     def lock(self, key: str) -> AbstractContextManager[object]:
         """Lock a key, so that no other process makes the same model, such as a leftover stage."""
@@ -121,6 +161,9 @@ class Store:
         folder = self.root / "checkpoints"
         found = (*folder.glob("*/*"), *folder.glob(f"*/*{_ADAPTER}/*"))
         return sorted(path for path in found if path.is_file())
+
+    def _files(self, weights: Path) -> list[Path]:
+        return [weights, *self.adapter_files(weights)]
 
     def _weights(self, kind: str, key: str) -> Path:
         return self.root / "checkpoints" / FOLDERS[kind] / f"{key}.safetensors"
