@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import cycle
 from threading import Lock, Thread
 from typing import Any
 from urllib.request import Request, urlopen
@@ -90,7 +91,7 @@ class FaultyProxy(ThreadingHTTPServer):
     Attributes:
         counts: how many requests ended in which way.
         share: of requests that fail.
-        faults: ways to fail: a reset before or after the server has done its work, an answer 503,
+        faults: ways to fail, in turn: a reset before or after the server has done its work, an answer 503,
             a delay, an answer that is cut; also `no conditions`, a server without If-None-Match.
     """
 
@@ -99,7 +100,7 @@ class FaultyProxy(ThreadingHTTPServer):
     def __init__(self, behind: str, share: float, faults: tuple[str, ...] = FAULTS) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.behind = behind.removeprefix("http://")
-        self.share, self.faults = share, faults
+        self.share, self._next = share, cycle(faults)
         self.counts: Counter[str] = Counter()
         self._random, self._lock = random.Random(0), Lock()
 
@@ -111,7 +112,7 @@ class FaultyProxy(ThreadingHTTPServer):
         """Choose what becomes of the next request."""
         with self._lock:
             fails = self._random.random() < self.share
-            fault = self._random.choice(self.faults) if fails else "passed"
+            fault = next(self._next) if fails else "passed"
             self.counts[fault] += 1
             return fault
 

@@ -6,6 +6,7 @@ make the same model at the same moment, the first decides, and the others use it
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
@@ -22,7 +23,8 @@ from stockpot.storage.remote.objects import Damaged, Objects
 from stockpot.storage.remote.retries import retried
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_SUFFIXES = (".safetensors", ".adapter/adapter_model.safetensors", ".adapter/adapter_config.json")
+_WEIGHTS = ".safetensors"
+_SUFFIXES = (_WEIGHTS, ".adapter/adapter_model.safetensors", ".adapter/adapter_config.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,27 +40,36 @@ class SharedRecord:
     files: Mapping[str, str]
 
     def to_bytes(self) -> bytes:
-        """Return the form in the store."""
+        """Return the form in the store, with a checksum."""
         content = {"record": dict(self.record), "files": dict(self.files)}
-        return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+        checked = {**content, "sha256": _checksum(content)}
+        return (json.dumps(checked, indent=2, sort_keys=True) + "\n").encode()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> SharedRecord:
         """Read the form in the store.
 
         Raises:
-            Damaged: it has another form.
+            Damaged: it has another form, or another checksum.
         """
         try:
             found = json.loads(content)
+            checksum = found.pop("sha256")
             record, files = dict(found["record"]), dict(found["files"])
-        except (ValueError, LookupError, TypeError) as error:
-            raise Damaged(f"no record of a model ({error})") from error
-        is_whole = "failed" in record or {"digest", "bytes", "num_params", "details"} <= set(record)
+            is_whole = checksum == _checksum(found) and (
+                "failed" in record or record["digest"] == files[_WEIGHTS]
+            )
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise Damaged("no record of a model") from error
         is_known = set(files) <= set(_SUFFIXES) and all(map(_DIGEST.fullmatch, files.values()))
-        if not is_whole or not is_known or not (files or "failed" in record):
-            raise Damaged("no record of a model")
+        if not is_whole or not is_known:
+            raise Damaged("no record of a model, or damaged")
         return cls(record, files)
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class SharedModels:
@@ -88,17 +99,28 @@ class SharedModels:
             StageFailed: the store does not answer.
         """
         found = self._find(weights)
-        return found is not None and bool(found.files) and self._bring(weights, found)
+        if found is None or not found.files:
+            return False
+        try:
+            self._bring(weights, found)
+        except Damaged as error:
+            _warn(weights, str(error))
+            return False
+        return True
 
     def fetch_weights(self, digest: str, weights: Path) -> None:
-        """Download weights by their digest alone, as a machine does that was sent a job.
+        """Download weights that a job names by their digest, with the model's other files.
 
         Raises:
             InputError: the store does not have them whole, or see `fetch`.
             StageFailed: the store does not answer.
         """
+        found = self._find(weights)
         try:
-            self._objects.fetch(digest, weights)
+            if found is not None and found.files.get(_WEIGHTS) == digest:
+                self._bring(weights, found)
+            else:
+                self._objects.fetch(digest, weights)
         except Damaged as error:
             raise InputError(
                 f"{weights.name}: not here, and in the store {error}; run `stockpot run` where it "
@@ -161,18 +183,13 @@ class SharedModels:
         """Whether a record has files, all whole."""
         return bool(found.files) and all(map(self._objects.is_intact, found.files.values()))
 
-    def _bring(self, weights: Path, found: SharedRecord) -> bool:
+    def _bring(self, weights: Path, found: SharedRecord) -> None:
         """Download the files of a model; its local record disappears first and comes last."""
         local = weights.with_suffix(".json")
-        try:
-            local.unlink(missing_ok=True)
-            for suffix, digest in found.files.items():
-                self._objects.fetch(digest, _file(weights, suffix))
-        except Damaged as error:
-            _warn(weights, str(error))
-            return False
+        local.unlink(missing_ok=True)
+        for suffix, digest in found.files.items():
+            self._objects.fetch(digest, _file(weights, suffix))
         write_text(local, json.dumps(found.record, indent=2, sort_keys=True) + "\n")
-        return True
 
     def _upload(self, weights: Path, ours: SharedRecord) -> None:
         for suffix, digest in ours.files.items():

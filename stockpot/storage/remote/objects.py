@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from stockpot.errors import InputError
+from stockpot.errors import InputError, StageFailed
 from stockpot.storage.digests import file_digest
 from stockpot.storage.locks import file_lock
 from stockpot.storage.remote.files import SharedFiles
@@ -27,7 +27,7 @@ _PIECES_AT_ONCE = 4
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-class Damaged(Exception):
+class Damaged(StageFailed):
     """An object is missing, or its content is not what its name says."""
 
 

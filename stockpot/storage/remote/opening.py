@@ -16,6 +16,7 @@ from stockpot.storage.remote.retries import reason_of, retried
 _MARKER = "stockpot-store.json"
 _FORMAT = b'{"format": 1}\n'
 _TRIES_TO_OPEN = 3
+_CREDENTIALS = re.compile(r"://[^/]*:[^/]*@|\?")  # a container may be named before an @
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)(://|::)")
 
 
@@ -28,7 +29,7 @@ def check_address(address: str) -> str:
     scheme = _SCHEME.match(address)
     if not address.strip() or "\0" in address:
         raise ValueError(f"must be a folder or a URL such as s3://bucket/prefix, got {address!r}")
-    if scheme and ("@" in address or "?" in address):
+    if scheme and _CREDENTIALS.search(address):
         raise ValueError(
             f"must hold no credentials and no query, got a {scheme[1]} URL with one; set them "
             "in the environment, see docs/how-to/shared-store.md"
@@ -58,7 +59,10 @@ def use_store(root: Path, address: str | None) -> None:
     if address is None:
         note.unlink(missing_ok=True)
         return
-    url = address if _SCHEME.match(address) else str((root / Path(address).expanduser()).resolve())
+    # A queued DVC experiment runs in a copy, which shares this folder with the project.
+    project = note.parent.resolve().parent
+    is_url = _SCHEME.match(address) is not None
+    url = address if is_url else str((project / Path(address).expanduser()).resolve())
     _check(_files(url))
     write_json(note, {"address": url})
 

@@ -45,7 +45,7 @@ def _finish(root: Path) -> list[Model]:
 def test_another_machine_takes_all_models_from_the_store_and_trains_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with s3_server() as s3, faulty_proxy(s3, share=0.1) as proxy:
+    with s3_server() as s3, faulty_proxy(s3, share=0.2) as proxy:
         for name, value in (s3.environment | {"AWS_ENDPOINT_URL": proxy.endpoint}).items():
             monkeypatch.setenv(name, value)
         s3.files().mkdir("models")

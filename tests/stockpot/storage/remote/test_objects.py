@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,23 @@ def test_a_full_disk_is_named_before_anything_is_read(
         objects.fetch(DIGEST, tmp_path / "copy")
 
     assert files.bytes_read == 0
+
+
+def test_a_disk_that_fills_up_meanwhile_is_named_and_keeps_nothing(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = Objects(FolderFiles(tmp_path / "store"), tmp_path / "locks")
+    objects.put(file, DIGEST)
+
+    def full(*_: object) -> Iterator[bytes]:
+        yield CONTENT[:PART]
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(objects, "_pieces", full)
+    with pytest.raises(InputError, match=r"the disk needs space for objects/"):
+        objects.fetch(DIGEST, tmp_path / "copy")
+
+    assert not [*tmp_path.glob("*copy*")]
 
 
 def test_a_store_that_does_not_answer_is_named_without_credentials(

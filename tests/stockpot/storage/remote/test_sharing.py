@@ -19,6 +19,7 @@ from stockpot.errors import InputError
 from stockpot.storage.checkpoints import Checkpoint, verify
 from stockpot.storage.digests import file_digest
 from stockpot.storage.models import Model
+from stockpot.storage.remote.models import SharedRecord
 from stockpot.storage.remote.opening import use_store
 from stockpot.storage.store import Store
 
@@ -119,7 +120,7 @@ def test_a_job_finds_weights_by_their_digest_alone(shared: Shared) -> None:
     file = verify(b.root, made.checkpoint)
 
     assert file == b.root / made.path
-    assert file.read_bytes() == (a.root / made.path).read_bytes()
+    assert _files(b) == _files(a)
     missing = Checkpoint("checkpoints/base/other.safetensors", "other", "0" * 64)
     with pytest.raises(InputError, match=f"objects/00/{'0' * 64} is missing"):
         verify(b.root, missing)
@@ -206,9 +207,10 @@ def test_weights_that_a_job_names_are_refused_if_they_are_damaged(in_folder: Sha
     [
         lambda content: content[: len(content) // 2],
         lambda _: b"{}",
-        lambda content: content.replace(b".safetensors", b"/../../.bashrc"),
+        lambda content: content.replace(b'"epochs": 3', b'"epochs": 7'),
+        lambda content: content.replace(b'"files"', b'"fils"'),
     ],
-    ids=["cut", "empty", "leads elsewhere"],
+    ids=["cut", "empty", "another value", "another name"],
 )
 def test_a_damaged_record_is_named_and_written_again(
     in_folder: Shared, damage: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
@@ -222,6 +224,29 @@ def test_a_damaged_record_is_named_and_written_again(
 
     assert _save(in_folder.project("b")) == made
     assert _find(in_folder.project("c")) == made
+
+
+def test_a_record_cannot_lead_out_of_the_checkpoints(in_folder: Shared) -> None:
+    made = _save(in_folder.project("a"))
+    record = json.loads((in_folder.folder / "a/checkpoints/ingredients/key.json").read_text())
+    elsewhere = SharedRecord(record, {".safetensors": made.digest, "/../../x": made.digest})
+    in_folder.change("models/ingredients/key.json", lambda _: elsewhere.to_bytes())
+
+    assert _find(in_folder.project("b")) is None
+    assert not (in_folder.folder / "b" / "checkpoints").exists()
+
+
+def test_a_copy_of_a_project_uses_the_same_relative_store(tmp_path: Path) -> None:
+    project, copy = tmp_path / "project", tmp_path / "project/.dvc/tmp/exps/copy"
+    use_store(project, "../store")
+    copy.mkdir(parents=True)
+    (copy / ".stockpot").symlink_to(project / ".stockpot")
+    made = _save(Store(project))
+
+    use_store(copy, "../store")
+
+    assert _find(Store(copy)) == made
+    assert not (tmp_path / "project/.dvc/tmp/exps/store").exists()
 
 
 def test_a_damaged_local_file_is_not_uploaded(in_folder: Shared) -> None:
