@@ -91,8 +91,9 @@ class FaultyProxy(ThreadingHTTPServer):
     Attributes:
         counts: how many requests ended in which way.
         share: of requests that fail.
-        faults: ways to fail, in turn: a reset before or after the server has done its work, an answer 503,
-            a delay, an answer that is cut; also `no conditions`, a server without If-None-Match.
+        faults: ways to fail, in turn: a reset before or after the server has done its work, an
+            answer 503, a delay, an answer that is cut; also `no conditions`, a server without
+            If-None-Match.
     """
 
     daemon_threads = True
