@@ -20,6 +20,7 @@ from typing import Annotated
 import typer
 
 from flows.compare_commands import compare
+from flows.deploying.commands import deploy, worker
 from flows.dimension_commands import dimension
 from flows.doctor_command import doctor
 from flows.extract_commands import extract_lora
@@ -179,6 +180,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Results": (compare, promote, reproduce, dimension),
     "Experiment": (sequence, send),
     "Project": (new, check, doctor, gc),
+    "Schedule": (deploy, worker),
 }
 for _panel, _commands in _PANELS.items():
     for _command in _commands:

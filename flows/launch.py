@@ -99,7 +99,7 @@ def _run(
 
     from flows.experiment import run_experiment
     from flows.stage import flow_of
-    from tasks.flow_runs import end_left_running
+    from tasks.flow_runs import end_dead_runs
     from tasks.run_settings import everything_sent, run_flow
 
     flow = run_experiment if len(stages) == len(STAGES) else flow_of(stages[0])
@@ -110,7 +110,7 @@ def _run(
     # The thread of a flow's heartbeats sleeps in steps of a second, and every flow waits for it at
     # its end: 7 s for an experiment of six stages. No setting turns them off, but no interval does.
     with temporary_settings({"flows.heartbeat_frequency": None}), everything_sent():
-        end_left_running(session.root)
+        end_dead_runs(session.root)
         run_flow(flow, params, session.overrides)
 
 

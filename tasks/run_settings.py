@@ -11,9 +11,10 @@ from prefect import Flow
 from prefect.context import TagsContext
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
+from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from tasks.flow_runs import project_tags
+from tasks.flow_runs import hold_lease, project_tags, run_name
 from tasks.session import Session, current_session, open_session
 
 
@@ -25,9 +26,8 @@ def run_flow(
     Other tasks are shown as pending: each waits for a worker and its device.
     """
     session = current_session()
-    experiment = session.plan.experiment
     runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=len(session.workers.devices))
-    name = f"{experiment.workload.name}-seed-{experiment.seed}"
+    name = run_name(session.plan)
     with prefect.tags(*project_tags(session.root)):
         flow.with_options(task_runner=runner, flow_run_name=name)(params, overrides)
 
@@ -40,6 +40,7 @@ def flow_session(params: str | None, overrides: tuple[str, ...]) -> Iterator[Ses
     before and after each task; with SQLite, some of these calls fail and are repeated 2 s later.
     """
     with open_session(params, overrides) as session, TagsContext(current_tags=set()):
+        hold_lease(session.root, flow_run.id)
         try:
             yield session
         except Exception:

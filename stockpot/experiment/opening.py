@@ -71,7 +71,7 @@ def import_from(project: Project) -> None:
 def hold_run_lock(project: Project, console: Console) -> AbstractContextManager[None]:
     """Return the lock that keeps two runs of a project apart; it prints whom it waits for."""
     return run_lock(
-        project.state / "run.lock",
+        project.run_lock,
         " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         lambda holder: console.print(
             f"Another run has this project: {holder}. Waiting for it to end.",

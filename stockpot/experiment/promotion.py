@@ -119,7 +119,7 @@ def promote(registry: ModelRegistry, challenger: Challenger, judge: Judge) -> Pr
     result = partial(Promotion, name=registry.name, model=challenger.model.name)
     champion = registry.alias(CHAMPION)
     if champion and champion.tags["stockpot.digest"] == challenger.model.digest:
-        number, sentence = champion.number, f"{_title(champion)} is champion already."
+        number, sentence = champion.number, f"{title_of(champion)} is champion already."
         return result("is champion", sentence, version=number, champion=number)
     if champion and champion.tags["stockpot.workload"] != challenger.workload.name:
         raise InputError(
@@ -129,16 +129,16 @@ def promote(registry: ModelRegistry, challenger: Challenger, judge: Judge) -> Pr
         )
     version = _version_of(registry, challenger)
     if champion is None:
-        sentence = f"{_title(version)} is champion: there was none."
+        sentence = f"{title_of(version)} is champion: there was none."
         _crown(registry, challenger, version, None, sentence)
         return result("first", sentence, version=version.number, champion=version.number)
     if _ROLLED_BACK in version.tags and not challenger.is_named:
         sentence = (
-            f"{_title(version)} does not replace {_title(champion)}: it was rolled back on "
+            f"{title_of(version)} does not replace {title_of(champion)}: it was rolled back on "
             f"{version.tags[_ROLLED_BACK]}; to promote it nevertheless, name it."
         )
         return result("kept", sentence, version=version.number, champion=champion.number)
-    verdict = judge(challenger, _weights_of(champion))
+    verdict = judge(challenger, weights_of(champion))
     _refuse_if_changed(registry, champion)
     sentence = _sentence(challenger, version, champion, verdict)
     judged = partial(result, sentence=sentence, version=version.number, verdict=verdict)
@@ -163,11 +163,11 @@ def roll_back(registry: ModelRegistry) -> str:
     previous = registry.version(number) if number else None
     if previous is None:
         raise InputError(
-            f"promote --rollback: {_title(champion)} replaced no version of "
+            f"promote --rollback: {title_of(champion)} replaced no version of "
             f"{registry.name!r} that still exists"
         )
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    sentence = f"{_title(previous)} is champion again; {_title(champion)} was rolled back."
+    sentence = f"{title_of(previous)} is champion again; {title_of(champion)} was rolled back."
     registry.set_alias(CHAMPION, previous.number)
     registry.describe(champion.number, sentence, {_ROLLED_BACK: now})
     return sentence
@@ -211,7 +211,8 @@ def _crown(
     registry.drop_alias(CHALLENGER)
 
 
-def _weights_of(version: RegisteredVersion) -> Checkpoint:
+def weights_of(version: RegisteredVersion) -> Checkpoint:
+    """Return the checkpoint that a version refers to."""
     tags = version.tags
     return Checkpoint(tags["stockpot.path"], tags["stockpot.key"], tags["stockpot.digest"])
 
@@ -226,7 +227,8 @@ def _refuse_if_changed(registry: ModelRegistry, champion: RegisteredVersion) -> 
         )
 
 
-def _title(version: RegisteredVersion) -> str:
+def title_of(version: RegisteredVersion) -> str:
+    """Return the name and the number of a version, for messages."""
     return f"{version.tags['stockpot.model']!r} (version {version.number})"
 
 
@@ -243,7 +245,7 @@ def _sentence(
     is_same_data = champion.tags["stockpot.test_set"] == challenger.workload.set_digest("test")
     note = " The champion was promoted on other test data; both were tested on the present data."
     return (
-        f"{_title(version)} {verb} {_title(champion)} as champion. {verdict.reason} "
+        f"{title_of(version)} {verb} {title_of(champion)} as champion. {verdict.reason} "
         f"On test it has {verdict.challenger:.4f} against {verdict.champion:.4f}; the interval of "
         f"the difference is {found['low']:+.4f} to {found['high']:+.4f}.{power}"
         f"{'' if is_same_data else note}"

@@ -42,6 +42,22 @@ def try_lock(lock: FileLock) -> bool:
     return True
 
 
+def is_free(path: Path, *, remove: bool = False) -> bool:
+    """Return whether no process holds the lock on `path`, a file that exists.
+
+    Args:
+        path: the lock file.
+        remove: whether to delete the file if it is free.
+    """
+    lock = file_lock(path)
+    if not try_lock(lock):
+        return False
+    if remove:
+        path.unlink(missing_ok=True)
+    lock.release()
+    return True
+
+
 @contextmanager
 def run_lock(path: Path, purpose: str, waiting: Callable[[str], None]) -> Iterator[None]:
     """Hold the lock of a whole run; re-entrant within a process.

@@ -14,6 +14,8 @@ from pathlib import Path
 from stockpot.errors import InputError
 
 PARAMS_NAME = "params.yaml"
+ROOT_VARIABLE = "STOCKPOT_ROOT"
+"""The environment variable with the project folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,11 @@ class Project:
     def state(self) -> Path:
         """Locks, caches, the MLflow database, studies: not versioned."""
         return self.root / ".stockpot"
+
+    @property
+    def run_lock(self) -> Path:
+        """The file whose lock keeps two runs of the project apart."""
+        return self.state / "run.lock"
 
     @property
     def results(self) -> Path:
@@ -65,7 +72,7 @@ def find_project(params: Path | None = None) -> Project:
 
 
 def _root(params_file: Path) -> Path:
-    anchor = os.environ.get("STOCKPOT_ROOT") or os.environ.get("DVC_ROOT")
+    anchor = os.environ.get(ROOT_VARIABLE) or os.environ.get("DVC_ROOT")
     if anchor is None or _copied_from(params_file.parent) is not None:
         return params_file.parent
     return Path(anchor).absolute()
@@ -104,9 +111,9 @@ def export_settings(project: Project) -> None:
             shared.mkdir(exist_ok=True)
             if not place.is_symlink():
                 place.symlink_to(shared)
-    os.environ.update(_OFFLINE)
+    silence_telemetry()
     homes = {
-        "STOCKPOT_ROOT": str(project.root),
+        ROOT_VARIABLE: str(project.root),
         "PREFECT_HOME": str(project.prefect_home),
         "TORCHINDUCTOR_CACHE_DIR": str(project.state / "torch"),
         "MPLCONFIGDIR": str(project.state / "matplotlib"),
@@ -114,6 +121,11 @@ def export_settings(project: Project) -> None:
     }
     for name, value in (_QUIET | homes).items():
         os.environ.setdefault(name, value)
+
+
+def silence_telemetry() -> None:
+    """Turn off the telemetry of all tools, for this process and its children."""
+    os.environ.update(_OFFLINE)
 
 
 _OFFLINE = {

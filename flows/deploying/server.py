@@ -1,0 +1,147 @@
+"""A Prefect server as `stockpot deploy` uses it: pools, deployments, and their common limit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import DeploymentFilter
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.exceptions import ObjectNotFound
+
+from flows.deploying.description import FILE, Description
+from flows.server import answers
+from stockpot.errors import InputError, StageFailed
+from stockpot.storage.project import ROOT_VARIABLE
+from tasks.flow_runs import TAG, project_tag
+
+_PAGE = 200
+_LEASES_ON_DISK = "prefect.server.concurrency.lease_storage.filesystem"
+
+
+@contextmanager
+def chosen_server(purpose: str) -> Iterator[SyncPrefectClient]:
+    """Connect to the server at PREFECT_API_URL.
+
+    Raises:
+        InputError: none is named, or it does not answer.
+    """
+    url = require_server(purpose)
+    with get_client(sync_client=True) as client:
+        assert str(client.api_url).rstrip("/") == url
+        yield client
+
+
+def require_server(purpose: str) -> str:
+    """Return the address of the server at PREFECT_API_URL, which answers.
+
+    Raises:
+        InputError: none is named, or it does not answer.
+    """
+    url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
+    if not url:
+        raise InputError(
+            f"PREFECT_API_URL: {purpose} needs a Prefect server that stays; start one with "
+            "`prefect server start`, and set the variable to http://127.0.0.1:4200/api"
+        )
+    if not answers(f"{url}/health"):
+        raise InputError(
+            f"PREFECT_API_URL: no Prefect server answers at {url!r}; start it with "
+            "`prefect server start`"
+        )
+    return url
+
+
+def create_pools(client: SyncPrefectClient, names: list[str]) -> list[str]:
+    """Create the work pools that the server lacks, for processes; return their names."""
+    missing = []
+    for name in names:
+        try:
+            client.read_work_pool(name)
+        except ObjectNotFound:
+            client.create_work_pool(WorkPoolCreate(name=name, type="process"))
+            missing.append(name)
+    return missing
+
+
+def refuse_names_of_others(client: SyncPrefectClient, description: Description) -> None:
+    """Check that no deployment replaces that of another project.
+
+    Raises:
+        InputError: the server has one of this name, for another folder.
+    """
+    own = {(each.name, each.entrypoint) for each in description.deployments}
+    for found in _deployments(client):
+        root = _root_of(found)
+        if (found.name, found.entrypoint) in own and root not in (None, str(description.root)):
+            raise InputError(
+                f"{FILE}: deployment {found.name!r} must not be that of another project, got the "
+                f"name of the one in {root}; choose another name, or delete the other one in "
+                "Prefect's UI"
+            )
+
+
+def put_deployments(description: Description) -> None:
+    """Create or replace the deployments of prefect.yaml, by Prefect's own command.
+
+    Raises:
+        StageFailed: it refused; with what it said.
+    """
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    done = subprocess.run(
+        command,
+        cwd=description.root,
+        env=os.environ | {ROOT_VARIABLE: str(description.root), "PREFECT_CLI_PROMPT": "false"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        said = (done.stdout + done.stderr).strip()
+        raise StageFailed(f"{FILE}: `prefect deploy --all` refused it:\n{said}")
+
+
+def share_one_slot(client: SyncPrefectClient, root: Path) -> list[DeploymentResponse]:
+    """Give all deployments of a project one concurrency limit; return them.
+
+    Prefect makes a limit per deployment, but runs of two deployments work on one project, too.
+    """
+    own = [each for each in _deployments(client) if _root_of(each) == str(root)]
+    name = f"{TAG} {project_tag(root)}"
+    client.upsert_global_concurrency_limit_by_name(name, 1)
+    limit = client.read_global_concurrency_limit_by_name(name)
+    for deployment in own:
+        # The client has no argument for it yet.
+        client.request(
+            "PATCH",
+            "/deployments/{id}",
+            path_params={"id": deployment.id},
+            json={"global_concurrency_limit_id": str(limit.id)},
+        ).raise_for_status()
+    return own
+
+
+def forgets_slots(client: SyncPrefectClient) -> bool:
+    """Return whether the server forgets who holds a slot when it is restarted."""
+    settings = client.request("GET", "/admin/settings").json()
+    return bool(settings["server"]["concurrency"]["lease_storage"] != _LEASES_ON_DISK)
+
+
+def _deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
+    """List the deployments of all projects."""
+    tagged = DeploymentFilter.model_validate({"tags": {"all_": [TAG]}})
+    found: list[DeploymentResponse] = []
+    while page := client.read_deployments(deployment_filter=tagged, limit=_PAGE, offset=len(found)):
+        found += page
+    return found
+
+
+def _root_of(deployment: DeploymentResponse) -> str | None:
+    root = (deployment.job_variables or {}).get("env", {}).get(ROOT_VARIABLE)
+    return None if root is None else str(root)
