@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -113,7 +114,7 @@ def share_one_slot(client: SyncPrefectClient, root: Path) -> list[DeploymentResp
     Prefect makes a limit per deployment, but runs of two deployments work on one project, too.
     """
     own = [each for each in _deployments(client) if _root_of(each) == str(root)]
-    name = f"{TAG} {project_tag(root)}"
+    name = re.sub("[/%&><]", ":", f"{TAG} {project_tag(root)}")  # not allowed in it
     client.upsert_global_concurrency_limit_by_name(name, 1)
     limit = client.read_global_concurrency_limit_by_name(name)
     for deployment in own:
