@@ -12,7 +12,6 @@ import pytest
 import yaml
 from projects import REPOSITORY, ProjectFolder
 
-from flows.experiment import run_experiment
 from flows.new_project import write_project
 from stockpot.config import load_experiment
 from stockpot.errors import InputError
@@ -28,8 +27,7 @@ def test_a_new_project_is_described_by_files_that_are_valid(tmp_path: Path) -> N
     assert (folder / "README.md").read_text().startswith("# spirals\n")
     assert load_experiment(folder / "params.yaml").track.experiment == "spirals"
     deployments = yaml.safe_load((folder / "prefect.yaml").read_text())["deployments"]
-    entries = {deployment["entrypoint"] for deployment in deployments}
-    assert entries == {f"{run_experiment.fn.__module__}.{run_experiment.fn.__name__}"}
+    assert deployments[0]["name"] == "spirals-nightly"
     assert not any("PROJECT_NAME" in path.read_text() for path in written)
 
 
