@@ -95,8 +95,6 @@ def _run(
 ) -> None:
     """Run the flow of one stage, or that of the experiment."""
     # Imported here: Prefect reads its settings from the environment when it is imported.
-    from prefect.settings import temporary_settings
-
     from flows.experiment import run_experiment
     from flows.stage import flow_of
     from tasks.flow_runs import end_dead_runs
@@ -107,9 +105,7 @@ def _run(
         if stage in _IMPORTED_BY and not is_done(session.plan, stage):
             importlib.import_module(_IMPORTED_BY[stage])
     wait_for_server()
-    # The thread of a flow's heartbeats sleeps in steps of a second, and every flow waits for it at
-    # its end: 7 s for an experiment of six stages. No setting turns them off, but no interval does.
-    with temporary_settings({"flows.heartbeat_frequency": None}), everything_sent():
+    with everything_sent():
         end_dead_runs(session.root)
         run_flow(flow, params, session.overrides)
 

@@ -12,6 +12,7 @@ from prefect.context import TagsContext
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 from prefect.runtime import flow_run
+from prefect.settings import temporary_settings
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from tasks.flow_runs import hold_lease, project_tags, run_name
@@ -24,11 +25,19 @@ def run_flow(
     """Run a flow, named and tagged after its experiment, with as many tasks at once as workers.
 
     Other tasks are shown as pending: each waits for a worker and its device.
+
+    The flow gives no signs of life: the flow around it does, or the process that called the
+    command. The thread of a flow's heartbeats sleeps in steps of a second, and every flow waits for
+    it at its end: 7 s for an experiment of six stages.
     """
     session = current_session()
     runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=len(session.workers.devices))
     name = run_name(session.plan)
-    with prefect.tags(*project_tags(session.root)):
+    # The environment can set no interval that turns heartbeats off.
+    with (
+        temporary_settings({"flows.heartbeat_frequency": None}),
+        prefect.tags(*project_tags(session.root)),
+    ):
         flow.with_options(task_runner=runner, flow_run_name=name)(params, overrides)
 
 

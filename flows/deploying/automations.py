@@ -93,12 +93,19 @@ def notify_of_failures(
 
 
 def _expected_within(seconds: int, after: Collection[str]) -> EventTrigger:
-    """Return the trigger for runs of which nothing is heard for so long after some events."""
+    """Return the trigger for deployed runs that are silent for so long after some events.
+
+    Subflows do not count: fewer events, of which SQLite would refuse some to a busy server. The
+    next run ends those of a dead run.
+    """
     return EventTrigger(
         after=set(after),
         expect={_ANY},
         match={"prefect.resource.id": _ANY},
-        match_related={"prefect.resource.id": f"prefect.tag.{TAG}"},
+        match_related=[
+            {"prefect.resource.role": "deployment"},
+            {"prefect.resource.id": f"prefect.tag.{TAG}"},
+        ],
         for_each={"prefect.resource.id"},
         posture=Posture.Proactive,
         threshold=1,

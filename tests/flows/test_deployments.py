@@ -142,6 +142,10 @@ def test_the_commands_of_the_readme_deploy_a_run_that_fires_by_itself(
     tasks = {each["name"]: each["state_name"] for each in found}
     assert {*tasks.values()} == {"Completed"}
     assert {"train-ingredient-03", "soup-greedy", "tune-tuned", "write-report-manifest"} <= {*tasks}
+    found = server.ask("artifacts/filter", flow_runs={"tags": {"all_": [tag_of(project)]}})
+    artifacts = {artifact["key"].partition("-")[0]: artifact["data"] for artifact in found}
+    assert "greedy" in artifacts["results"]
+    assert f"`results/report.html` in the project folder `{project.root}`" in artifacts["report"]
     assert server.errors() == []
 
 

@@ -16,6 +16,7 @@ PANELS = {
     "Models on disk": ["merge", "inspect", "explain", "verify", "extract-lora", "push"],
     "Results": ["compare", "promote", "reproduce", "dimension"],
     "Project": ["new", "check", "doctor", "gc"],
+    "Schedule": ["deploy", "worker"],
 }
 
 
