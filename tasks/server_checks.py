@@ -15,8 +15,11 @@ from prefect.exceptions import ObjectNotFound
 from stockpot.experiment.doctor.clock import check_clock
 from stockpot.experiment.doctor.outcome import Outcome
 from stockpot.tracking.addresses import redacted
+from tasks.flow_runs import TAG, dead_runs
 
-_TAG = "stockpot"
+LEASES_ON_DISK = "prefect.server.concurrency.lease_storage.filesystem"
+"""The setting of a server, `server.concurrency.lease_storage`, with which it may be restarted."""
+
 # The server's scheduler works once a minute: only then does a deployment without runs tell of it.
 _SCHEDULED_WITHIN = timedelta(minutes=3)
 
@@ -36,6 +39,8 @@ def check_server(url: str) -> Iterator[Outcome]:
         answer = client.request("GET", "/admin/version")
         yield _version(url, str(answer.json()))
         yield from check_clock("Prefect", answer.headers.get("Date"))
+        yield check_runs()
+        yield check_slots(client)
         yield from check_deployments(client)
 
 
@@ -47,9 +52,36 @@ def _version(url: str, version: str) -> Outcome:
     return Outcome("note", "Prefect", found, advice)
 
 
+def check_runs() -> Outcome:
+    """Check that no run of this machine is called running whose process is dead."""
+    dead = dead_runs()
+    if not dead:
+        return Outcome("ok", "runs", "none is dead that is called running")
+    names = ", ".join(f"{run.name} in {run.root}" for run in dead)
+    advice = "the next run of a project, and `stockpot worker` at its start, mark them as crashed"
+    return Outcome("problem", "runs", f"called running, but their processes died: {names}", advice)
+
+
+def check_slots(client: SyncPrefectClient) -> Outcome:
+    """Check that a restarted server still knows which runs hold their projects."""
+    if not forgets_slots(client):
+        return Outcome("ok", "restarts", "the server keeps on disk which runs hold a project")
+    advice = (
+        "start it with PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE="
+        f"{LEASES_ON_DISK}, or in a folder whose prefect.toml says so"
+    )
+    return Outcome("note", "restarts", "a restart of the server ends deployed runs", advice)
+
+
+def forgets_slots(client: SyncPrefectClient) -> bool:
+    """Return whether the server forgets who holds a concurrency slot when it is restarted."""
+    settings = client.request("GET", "/admin/settings").json()
+    return bool(settings["server"]["concurrency"]["lease_storage"] != LEASES_ON_DISK)
+
+
 def check_deployments(client: SyncPrefectClient) -> Iterator[Outcome]:
     """Check that runs of the deployments are scheduled, and that a worker will start them."""
-    tagged = DeploymentFilter.model_validate({"tags": {"all_": [_TAG]}})
+    tagged = DeploymentFilter.model_validate({"tags": {"all_": [TAG]}})
     deployments = client.read_deployments(deployment_filter=tagged)
     active = [each for each in deployments if _has_schedule(each)]
     if not active:
@@ -98,7 +130,7 @@ def _scheduled(client: SyncPrefectClient, deployment: DeploymentResponse) -> boo
 
 def _check_pool(client: SyncPrefectClient, name: str) -> Outcome:
     """Check that a worker polls a work pool."""
-    start = f"start a worker: `prefect worker start --pool {name}`"
+    start = f"start a worker: `stockpot worker --pool {name}`"
     try:
         pool = client.read_work_pool(name)
     except ObjectNotFound:

@@ -45,12 +45,12 @@ def deploy(
     from flows.deploying.server import (
         chosen_server,
         create_pools,
-        forgets_slots,
         put_deployments,
         refuse_names_of_others,
         share_one_slot,
     )
     from tasks.flow_runs import end_dead_runs, project_tag
+    from tasks.server_checks import check_slots
 
     description = read_description(root)
     with chosen_server("deploy") as client:
@@ -62,13 +62,9 @@ def deploy(
         if notify is not None:
             notify_of_failures(client, project_tag(root), [each.id for each in own], notify)
         end_dead_runs()
-        if forgets_slots(client):
-            ERR.print(
-                "A restart of this server would end deployed runs: start it with "
-                "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE="
-                "prefect.server.concurrency.lease_storage.filesystem",
-                style="yellow",
-            )
+        restarts = check_slots(client)
+        if restarts.level != "ok":
+            ERR.print(f"{restarts.found}: {restarts.advice}", style="yellow")
         _show(client, own)
     show_next(f"stockpot worker --pool {description.pools[0]}")
 

@@ -23,7 +23,6 @@ from stockpot.storage.project import ROOT_VARIABLE
 from tasks.flow_runs import TAG, project_tag
 
 _PAGE = 200
-_LEASES_ON_DISK = "prefect.server.concurrency.lease_storage.filesystem"
 
 
 @contextmanager
@@ -33,14 +32,13 @@ def chosen_server(purpose: str) -> Iterator[SyncPrefectClient]:
     Raises:
         InputError: none is named, or it does not answer.
     """
-    url = require_server(purpose)
+    require_server(purpose)
     with get_client(sync_client=True) as client:
-        assert str(client.api_url).rstrip("/") == url
         yield client
 
 
-def require_server(purpose: str) -> str:
-    """Return the address of the server at PREFECT_API_URL, which answers.
+def require_server(purpose: str) -> None:
+    """Check that a server answers at PREFECT_API_URL.
 
     Raises:
         InputError: none is named, or it does not answer.
@@ -56,7 +54,6 @@ def require_server(purpose: str) -> str:
             f"PREFECT_API_URL: no Prefect server answers at {url!r}; start it with "
             "`prefect server start`"
         )
-    return url
 
 
 def create_pools(client: SyncPrefectClient, names: list[str]) -> list[str]:
@@ -126,12 +123,6 @@ def share_one_slot(client: SyncPrefectClient, root: Path) -> list[DeploymentResp
             json={"global_concurrency_limit_id": str(limit.id)},
         ).raise_for_status()
     return own
-
-
-def forgets_slots(client: SyncPrefectClient) -> bool:
-    """Return whether the server forgets who holds a slot when it is restarted."""
-    settings = client.request("GET", "/admin/settings").json()
-    return bool(settings["server"]["concurrency"]["lease_storage"] != _LEASES_ON_DISK)
 
 
 def _deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:

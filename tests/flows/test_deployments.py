@@ -100,6 +100,21 @@ def tag_of(project: ProjectFolder) -> str:
     return f"{socket.gethostname()}:{project.root}"
 
 
+def check_what_prefect_shows(server: PrefectServer, project: ProjectFolder, run_id: str) -> None:
+    """Check the subflows, tasks and artifacts of a completed run."""
+    stages = server.runs(tags={"all_": [tag_of(project)]}, parent_flow_run_id={"any_": [run_id]})
+    assert {each["state_name"] for each in stages} == {"Completed"}
+    assert len(stages) == len(STAGES)
+    found = server.ask("task_runs/filter", flow_runs={"tags": {"all_": [tag_of(project)]}})
+    tasks = {each["name"]: each["state_name"] for each in found}
+    assert {*tasks.values()} == {"Completed"}
+    assert {"train-ingredient-03", "soup-greedy", "tune-tuned", "write-report-manifest"} <= {*tasks}
+    found = server.ask("artifacts/filter", flow_runs={"tags": {"all_": [tag_of(project)]}})
+    artifacts = {artifact["key"].partition("-")[0]: artifact["data"] for artifact in found}
+    assert "greedy" in artifacts["results"]
+    assert f"`results/report.html` in the project folder `{project.root}`" in artifacts["report"]
+
+
 @pytest.mark.usefixtures("workers")
 def test_the_commands_of_the_readme_deploy_a_run_that_fires_by_itself(
     server: PrefectServer, finished_once: ProjectFolder, tmp_path: Path
@@ -135,17 +150,7 @@ def test_the_commands_of_the_readme_deploy_a_run_that_fires_by_itself(
     assert project.digests() == finished_once.digests()
     assert project.dvc("status").output.strip() == "Data and pipelines are up to date."
     assert [run.status for run in project.parent_runs()] == ["FINISHED"]
-    stages = server.runs(tags={"all_": [tag_of(project)]}, parent_flow_run_id={"any_": [run["id"]]})
-    assert {each["state_name"] for each in stages} == {"Completed"}
-    assert len(stages) == len(STAGES)
-    found = server.ask("task_runs/filter", flow_runs={"tags": {"all_": [tag_of(project)]}})
-    tasks = {each["name"]: each["state_name"] for each in found}
-    assert {*tasks.values()} == {"Completed"}
-    assert {"train-ingredient-03", "soup-greedy", "tune-tuned", "write-report-manifest"} <= {*tasks}
-    found = server.ask("artifacts/filter", flow_runs={"tags": {"all_": [tag_of(project)]}})
-    artifacts = {artifact["key"].partition("-")[0]: artifact["data"] for artifact in found}
-    assert "greedy" in artifacts["results"]
-    assert f"`results/report.html` in the project folder `{project.root}`" in artifacts["report"]
+    check_what_prefect_shows(server, project, run["id"])
     assert server.errors() == []
 
 

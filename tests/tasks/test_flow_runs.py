@@ -13,6 +13,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Running
 
 from tasks.flow_runs import DeadRun, dead_runs, end_dead_runs, hold_lease, project_tags
+from tasks.server_checks import check_runs
 
 pytestmark = pytest.mark.full
 
@@ -47,6 +48,7 @@ def test_runs_without_a_process_on_this_machine_are_marked_as_crashed(
     (leases / "of-an-ended-run").touch()
 
     found = [run for run in dead_runs() if run.root == root]
+    told = check_runs()
     ended = end_dead_runs(root)
 
     assert found == [DeadRun(client.read_flow_run(killed).name, killed, root)]
@@ -57,4 +59,6 @@ def test_runs_without_a_process_on_this_machine_are_marked_as_crashed(
     for run_id in (alive, young, elsewhere, strange):
         assert client.read_flow_run(run_id).state_name == "Running"
     assert [path.name for path in leases.iterdir()] == [str(alive)]
-    assert dead_runs() == []
+    assert not [run for run in dead_runs() if run.root == root]
+    assert told.level == "problem"
+    assert f"in {root}" in told.found
