@@ -57,7 +57,7 @@ def deploy(
         refuse_names_of_others(client, description)
         create_pools(client, description.pools)
         put_deployments(description)
-        own = share_one_slot(client, root)
+        own = share_one_slot(client, description)
         watch_runs(client, description.seconds_to_start)
         if notify is not None:
             notify_of_failures(client, project_tag(root), [each.id for each in own], notify)

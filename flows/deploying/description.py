@@ -8,13 +8,19 @@ from typing import Any
 
 from pydantic import Field
 
+from stockpot.storage.project import ROOT_VARIABLE
 from stockpot.yaml_files import Section, read_yaml, validated
 
 FILE = "prefect.yaml"
 
 
+class _JobVariables(Section, extra="allow"):
+    env: dict[str, Any] = Field(default_factory=dict)
+
+
 class _Pool(Section, extra="allow"):
     name: str
+    job_variables: _JobVariables = _JobVariables()
 
 
 class _Limit(Section, extra="allow"):
@@ -47,6 +53,13 @@ class Description:
 
     root: Path
     deployments: tuple[Deployment, ...]
+
+    def root_of(self, deployment: Deployment) -> str | None:
+        """Return the project folder that runs of a deployment get; None: the working directory."""
+        root = deployment.work_pool.job_variables.env.get(ROOT_VARIABLE)
+        if root is None:
+            return None
+        return str(self.root) if str(root).startswith("{{") else str(root)
 
     @property
     def pools(self) -> list[str]:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -56,16 +55,13 @@ def require_server(purpose: str) -> None:
         )
 
 
-def create_pools(client: SyncPrefectClient, names: list[str]) -> list[str]:
-    """Create the work pools that the server lacks, for processes; return their names."""
-    missing = []
+def create_pools(client: SyncPrefectClient, names: list[str]) -> None:
+    """Create the work pools that the server lacks, for processes."""
     for name in names:
         try:
             client.read_work_pool(name)
         except ObjectNotFound:
             client.create_work_pool(WorkPoolCreate(name=name, type="process"))
-            missing.append(name)
-    return missing
 
 
 def refuse_names_of_others(client: SyncPrefectClient, description: Description) -> None:
@@ -74,14 +70,16 @@ def refuse_names_of_others(client: SyncPrefectClient, description: Description) 
     Raises:
         InputError: the server has one of this name, for another folder.
     """
-    own = {(each.name, each.entrypoint) for each in description.deployments}
+    roots = {
+        (each.name, each.entrypoint): description.root_of(each) for each in description.deployments
+    }
     for found in _deployments(client):
-        root = _root_of(found)
-        if (found.name, found.entrypoint) in own and root not in (None, str(description.root)):
+        name = (found.name, found.entrypoint)
+        if name in roots and _root_of(found) != roots[name]:
             raise InputError(
                 f"{FILE}: deployment {found.name!r} must not be that of another project, got the "
-                f"name of the one in {root}; choose another name, or delete the other one in "
-                "Prefect's UI"
+                f"name of the one in {_root_of(found)}; choose another name, or delete the other "
+                "one in Prefect's UI"
             )
 
 
@@ -105,16 +103,21 @@ def put_deployments(description: Description) -> None:
         raise StageFailed(f"{FILE}: `prefect deploy --all` refused it:\n{said}")
 
 
-def share_one_slot(client: SyncPrefectClient, root: Path) -> list[DeploymentResponse]:
-    """Give all deployments of a project one concurrency limit; return them.
+def share_one_slot(client: SyncPrefectClient, description: Description) -> list[DeploymentResponse]:
+    """Give all deployments of a project one concurrency limit; return them, in their order.
 
-    Prefect makes a limit per deployment, but runs of two deployments work on one project, too.
+    Prefect makes a limit per deployment, but two deployments work on one project, too.
+    Deployments without the tag `stockpot` keep their limits.
     """
-    own = [each for each in _deployments(client) if _root_of(each) == str(root)]
-    name = re.sub("[/%&><]", ":", f"{TAG} {project_tag(root)}")  # not allowed in it
+    known = {(each.name, each.entrypoint): each for each in _deployments(client)}
+    names = [(each.name, each.entrypoint) for each in description.deployments]
+    own = [known[name] for name in names if name in known]  # the others lack the tag
+    tag = project_tag(description.root)
+    name = re.sub("[/%&><]", ":", f"{TAG} {tag}")  # Prefect refuses these
     client.upsert_global_concurrency_limit_by_name(name, 1)
     limit = client.read_global_concurrency_limit_by_name(name)
     for deployment in own:
+        replaced = deployment.global_concurrency_limit
         # The client has no argument for it yet.
         client.request(
             "PATCH",
@@ -122,6 +125,8 @@ def share_one_slot(client: SyncPrefectClient, root: Path) -> list[DeploymentResp
             path_params={"id": deployment.id},
             json={"global_concurrency_limit_id": str(limit.id)},
         ).raise_for_status()
+        if replaced is not None and replaced.id != limit.id and not replaced.active_slots:
+            client.delete_global_concurrency_limit_by_name(replaced.name)
     return own
 
 

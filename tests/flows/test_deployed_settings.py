@@ -98,6 +98,7 @@ def test_a_new_project_has_the_deployments_of_the_repository(tmp_path: Path) -> 
     for one, other in zip(own.deployments, ours.deployments, strict=True):
         assert one.model_dump(exclude={"name"}) == other.model_dump(exclude={"name"})
     assert own.pools == ["local"]
+    assert {own.root_of(each) for each in own.deployments} == {str(tmp_path / "spirals")}
     assert own.seconds_to_start <= 120
     for entrypoint in {each.entrypoint for each in own.deployments}:
         load_flow_from_entrypoint(entrypoint)
