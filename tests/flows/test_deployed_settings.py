@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from flows.deploying.description import read_description
 from flows.new_project import write_project
 from stockpot.config import load_experiment
 from stockpot.errors import InputError
+from stockpot.storage.atomic_files import write_text
 
 
 @pytest.fixture
@@ -122,3 +124,30 @@ def test_a_file_of_deployments_that_lacks_something_is_refused(
 
     with pytest.raises(InputError, match=message):
         read_description(tmp_path)
+
+
+@pytest.mark.parametrize("command", ["deploy", "worker"])
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        (None, "needs a Prefect server that stays; start one with `prefect server start`"),
+        ("http://127.0.0.1:9/api", "no Prefect server answers at 'http://127.0.0.1:9/api'"),
+    ],
+)
+@pytest.mark.usefixtures("params")
+def test_without_a_server_that_stays_nothing_is_deployed_and_no_worker_started(
+    stockpot: Callable[..., tuple[int, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    address: str | None,
+    message: str,
+) -> None:
+    write_text(Path("prefect.yaml"), (REPOSITORY / "prefect.yaml").read_text())
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    if address is not None:
+        monkeypatch.setenv("PREFECT_API_URL", address)
+
+    code, output = stockpot(command)
+
+    assert code == 2
+    assert f"PREFECT_API_URL: {'' if address else command + ' '}{message}" in output
