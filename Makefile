@@ -6,10 +6,14 @@ COV := $(if $(COVERAGE),--cov --cov-report=)
 # Compiled modules are cached, whatever the environment says: tests start hundreds of processes.
 PYTEST := env -u PYTHONDONTWRITEBYTECODE PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 2 --dist worksteal --durations=10 $(COV)
 
-.PHONY: run test test-all lint docs schema figures plots-page clean
+.PHONY: run stack test test-all lint docs schema figures plots-page clean
 
 run: .venv/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" stockpot run
+
+# PostgreSQL (if it is installed), Prefect, MLflow and a worker, on this machine until Ctrl-C.
+stack: .venv/installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" python -m flows.stack
 
 # All tests except examples, servers, most whole runs and long trainings.
 test: .venv/installed

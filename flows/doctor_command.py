@@ -74,6 +74,7 @@ def _project_checks(plan: Plan) -> dict[str, Check]:
         "memory": partial(forecast.check_memory, plan),
         "MLflow": partial(records.check_mlflow, plan),
         "records": partial(records.check_records, plan),
+        "studies": records.check_studies,
     }
 
 

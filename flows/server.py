@@ -25,12 +25,14 @@ from stockpot.errors import InputError, StageFailed
 from stockpot.storage.atomic_files import write_text
 from stockpot.storage.locks import file_lock, try_lock
 from stockpot.storage.project import Project
+from stockpot.tracking.addresses import redacted
 
 if TYPE_CHECKING:
     from filelock import FileLock
 
 _RECORD = "prefect-server.url"
 _START_SECONDS = 120
+_STOP_SECONDS = 3
 _POLL_SECONDS = 0.05
 _DATABASE_SETTINGS = {
     "PREFECT_SERVER_DATABASE_CONNECTION_URL",
@@ -53,7 +55,7 @@ def prefect_server(project: Project) -> Iterator[Callable[[], None]]:
     if named := os.environ.get("PREFECT_API_URL"):
         if not answers(f"{named.rstrip('/')}/health"):
             raise InputError(
-                f"PREFECT_API_URL: no Prefect server answers at {named!r}; start it with "
+                f"PREFECT_API_URL: no Prefect server answers at {redacted(named)!r}; start it with "
                 "`prefect server start`, or unset the variable to use the project's own"
             )
         yield lambda: None
@@ -108,7 +110,8 @@ def project_server(project: Project, *, with_ui: bool) -> Iterator[Callable[[], 
         database = project.prefect_home / "stockpot.db"
         settings["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = f"sqlite+aiosqlite:///{database}"
     record = project.state / _RECORD
-    with start_server(project, "prefect", command, f"{url}/health", settings) as wait_until_up:
+    is_up = partial(answers, f"{url}/health")
+    with start_server(project, "prefect", command, is_up, settings) as wait_until_up:
 
         def wait() -> None:
             wait_until_up()
@@ -156,12 +159,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def start_server(
+def start_server(  # noqa: PLR0913, PLR0917 (what a process needs)
     project: Project,
     name: str,
     command: Sequence[str],
-    health: str,
+    is_up: Callable[[], bool],
     settings: Mapping[str, str] = MappingProxyType({}),
+    user: str | None = None,
+    stop: signal.Signals = signal.SIGTERM,
 ) -> Iterator[Callable[[], None]]:
     """Run a server as a child process that logs to a file of the project; stop it on exit.
 
@@ -169,8 +174,10 @@ def start_server(
         project: has the log.
         name: of the server, for the log and messages.
         command: that runs it.
-        health: the address at which it answers once it is up.
+        is_up: whether it answers.
         settings: environment variables.
+        user: whom it runs as, if this process is root's.
+        stop: the signal that ends it.
 
     Yields:
         A function that waits until the server is up, and raises StageFailed if it does not start.
@@ -187,20 +194,21 @@ def start_server(
             start_new_session=True,
             preexec_fn=_die_with_parent,  # noqa: PLW1509 (it only calls prctl)
             env=os.environ | settings,
+            user=user,
         )
     try:
-        yield partial(_wait_until_up, process, health, project, name)
+        yield partial(_wait_until_up, process, is_up, project, name)
     finally:
-        process.terminate()
+        process.send_signal(stop)
         try:
-            process.wait(timeout=3)
+            process.wait(timeout=_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
 
 def _wait_until_up(
-    process: subprocess.Popen[bytes], health: str, project: Project, name: str
+    process: subprocess.Popen[bytes], is_up: Callable[[], bool], project: Project, name: str
 ) -> None:
     """Wait until a server answers.
 
@@ -208,7 +216,7 @@ def _wait_until_up(
         StageFailed: it exited, or did not answer in time; the message has the last line of its log.
     """
     deadline = time.monotonic() + _START_SECONDS
-    while not answers(health):
+    while not is_up():
         if process.poll() is not None or time.monotonic() > deadline:
             log = _log_path(project, name)
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines()

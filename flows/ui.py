@@ -7,11 +7,12 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from flows.server import free_port, project_server, server_lock, start_server
+from flows.server import answers, free_port, project_server, server_lock, start_server
 from stockpot.experiment.opening import open_tracker
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.promotion import CHAMPION, registered_name
@@ -81,7 +82,8 @@ def _mlflow(plan: Plan, stack: ExitStack) -> str:
     command += ["--port", str(port), "--workers", "1", "--backend-store-uri", uri]
     command += ["--default-artifact-root", (plan.project.state / "mlartifacts").as_uri()]
     address = f"http://127.0.0.1:{port}"
-    server = start_server(plan.project, "mlflow", command, f"{address}/health")
+    is_up = partial(answers, f"{address}/health")
+    server = start_server(plan.project, "mlflow", command, is_up)
     wait_for_mlflow = stack.enter_context(server)
     wait_for_mlflow()
     return address

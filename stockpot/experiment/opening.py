@@ -17,6 +17,7 @@ from rich.console import Console
 from stockpot.config import load_experiment
 from stockpot.experiment.anchor_checks import check_anchors
 from stockpot.experiment.corruption_checks import check_corruptions
+from stockpot.experiment.jobs.shared_scores import studies_address
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.run_checks import check_runs
 from stockpot.experiment.task_checks import check_tasks
@@ -52,6 +53,7 @@ def make_plan(params: str | None, overrides: Sequence[str]) -> Plan:
     check_anchors(plan.experiment, workload)
     check_corruptions(plan.experiment, workload)
     check_runs(plan.experiment)
+    studies_address()
     if metrics := plan.experiment.evaluate.metrics:
         from stockpot.scoring.metrics.by_task import metrics_of  # imports torch
 

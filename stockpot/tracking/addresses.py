@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
@@ -53,9 +54,15 @@ def is_server(uri: str) -> bool:
     return urlsplit(uri).scheme in _SERVERS
 
 
+def is_database(uri: str) -> bool:
+    """Whether `uri` is the address of a database, as SQLAlchemy writes it."""
+    return urlsplit(uri).scheme.partition("+")[0] in _DATABASES
+
+
 def redacted(uri: str) -> str:
-    """Replace user and password in `uri` with `***`."""
-    return _with_user(uri, "***@")
+    """Replace user and password in `uri` with `***`, also a password among its parameters."""
+    shown = _with_user(uri, "***@")
+    return re.sub(r"(?i)([?&][^=&]*(?:password|token|secret)[^=&]*=)[^&#]*", r"\1***", shown)
 
 
 def experiment_url(address: str, experiment_id: str) -> str:

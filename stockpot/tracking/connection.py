@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from stockpot.errors import InputError
 from stockpot.storage.locks import file_lock
@@ -56,10 +56,22 @@ def probe(uri: str) -> None:
         if is_server(uri):
             _probe_server(uri)
         else:
-            port = parts.port or _DATABASE_PORTS[parts.scheme.partition("+")[0]]
-            socket.create_connection((parts.hostname or "localhost", port), _PROBE_SECONDS).close()
+            _probe_database(parts)
     except (OSError, MlflowException) as error:
         raise StoreAwayError(explain(error)) from error
+
+
+def _probe_database(parts: SplitResult) -> None:
+    """Connect to a database server, on the network or on a Unix socket (`?host=/folder`)."""
+    port = parts.port or _DATABASE_PORTS[parts.scheme.partition("+")[0]]
+    folder = parse_qs(parts.query).get("host", [""])[0]
+    if not folder.startswith("/"):
+        address = (parts.hostname or folder or "localhost", port)
+        socket.create_connection(address, _PROBE_SECONDS).close()
+        return
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_PROBE_SECONDS)
+        connection.connect(f"{folder}/.s.PGSQL.{port}")
 
 
 def check_answers(uri: str) -> None:

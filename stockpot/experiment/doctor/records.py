@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from stockpot.experiment.doctor.clock import check_clock
 from stockpot.experiment.doctor.environment import installed_version
 from stockpot.experiment.doctor.outcome import Level, Outcome
+from stockpot.experiment.jobs.shared_scores import STUDIES, studies_address
 from stockpot.experiment.plan import Plan
 from stockpot.experiment.waiting_records import waiting_records
 from stockpot.tracking.addresses import checked_uri, is_server, redacted
@@ -60,6 +61,20 @@ def _check_file(path: Path, shown: str) -> Outcome:
         return Outcome("ok", "MLflow", shown)
     advice = "restore it from a backup, or move it away: the next run then creates a new one"
     return Outcome("problem", "MLflow", f"{shown}: {answer}", advice)
+
+
+def check_studies() -> Iterator[Outcome]:
+    """Check that the database of shared searches answers, if there is one."""
+    address = studies_address()
+    if address is None or address.startswith("sqlite"):
+        return
+    try:
+        probe(address)
+    except StoreAwayError as away:
+        advice = f"start it, or unset {STUDIES}: searches then run on each machine alone"
+        yield Outcome("problem", "studies", f"{redacted(address)}: {away}", advice)
+    else:
+        yield Outcome("ok", "studies", f"{redacted(address)} answers")
 
 
 def check_records(plan: Plan) -> Iterator[Outcome]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stockpot.errors import InputError
 from stockpot.experiment.jobs.job import MergingJob
 from stockpot.experiment.jobs.method_merges import MethodMerges
+from stockpot.experiment.jobs.shared_scores import SharedScores, studies_address
 from stockpot.scoring.key_parts import val_scores_key_parts
 from stockpot.soups.preparation.options import method_modules
 from stockpot.soups.preparation.registry import repair_modules
@@ -209,6 +210,23 @@ class _OnVal(MethodMerges):
     def journal(self) -> Path:
         """The file of the study."""
         return self.root / ".stockpot" / "studies" / f"{self._job.study_key}.log"
+
+    def score_merges(
+        self, merges: Sequence[Merge], objectives: Sequence[str]
+    ) -> Iterator[tuple[float, ...]]:
+        """Score merges, each once on all machines that do this job with one STOCKPOT_STUDIES."""
+        address = studies_address()
+        if address is None:
+            yield from super().score_merges(merges, objectives)
+            return
+        name = content_key(study=self._job.study_key, objectives=[*objectives])
+        shared = SharedScores(address, f"{self.name} {name}", len(objectives))
+        keys = [content_key(merge=asdict(merge)) for merge in merges]
+
+        def evaluate(merge: Merge) -> tuple[float, ...]:
+            return next(iter(super(_OnVal, self).score_merges([merge], objectives)))
+
+        yield from shared.score(dict(zip(keys, merges, strict=True)), evaluate)
 
     def values(self, coefficients: Sequence[float], objectives: Sequence[str]) -> tuple[float, ...]:
         """Score a weighted average of the models, once per objective."""

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
@@ -15,6 +17,7 @@ from stockpot.tracking.addresses import (
     registered_model_url,
     run_url,
 )
+from stockpot.tracking.connection import StoreAwayError, probe
 
 SECRET = "https://anna:pass%40word@mlflow.example.org:8443/team"
 
@@ -52,6 +55,9 @@ def test_redacted_address_has_no_user_and_no_password() -> None:
     assert redacted(SECRET) == "https://***@mlflow.example.org:8443/team"
     assert redacted("postgresql://u:p@host/db") == "postgresql://***@host/db"
     assert redacted("sqlite:////a/mlflow.db") == "sqlite:////a/mlflow.db"
+    assert redacted("postgresql:///db?host=/run&password=p%40&sslmode=require") == (
+        "postgresql:///db?host=/run&password=***&sslmode=require"
+    )
 
 
 def test_experiment_page_is_the_view_for_models() -> None:
@@ -78,3 +84,15 @@ def test_pages_of_a_run_and_of_a_registered_model() -> None:
     assert registered_model_url("http://localhost:5000/", "my soups") == (
         "http://localhost:5000/#/models/my%20soups"
     )
+
+
+def test_a_database_on_a_unix_socket_is_probed_there(tmp_path: Path) -> None:
+    uri = f"postgresql+psycopg2://me@/mlflow?host={tmp_path}"
+    with pytest.raises(StoreAwayError):
+        probe(uri)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / ".s.PGSQL.5432"))
+        listener.listen()
+
+        probe(uri)

@@ -14,7 +14,7 @@ import pytest
 
 from stockpot.experiment.doctor.clock import check_clock
 from stockpot.experiment.doctor.environment import installed_version
-from stockpot.experiment.doctor.records import check_mlflow, check_records
+from stockpot.experiment.doctor.records import check_mlflow, check_records, check_studies
 from stockpot.experiment.plan import Plan
 
 MakePlan = Callable[..., Plan]
@@ -120,6 +120,18 @@ def test_records_that_wait_or_were_refused_are_counted(new_plan: Plan) -> None:
         "1 were refused by the store",
     ]
     assert {each.level for each in outcomes} == {"note"}
+
+
+def test_a_database_of_studies_that_is_away_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STOCKPOT_STUDIES", raising=False)
+    without = [*check_studies()]
+    monkeypatch.setenv("STOCKPOT_STUDIES", "postgresql://anna:s3cret@127.0.0.1:9/optuna")
+
+    (outcome,) = check_studies()
+
+    assert without == []
+    assert outcome.level == "problem"
+    assert outcome.found == "postgresql://***@127.0.0.1:9/optuna: connection refused"
 
 
 @pytest.mark.parametrize(

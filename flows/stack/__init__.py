@@ -1,0 +1,1 @@
+"""All servers of a project as plain processes of this machine; `make stack` starts them."""
