@@ -1,35 +1,47 @@
 """The cost of choosing: candidates merged and scored on val, against the procedure that all copy.
 
     python benchmarks/choosing.py digits [INGREDIENTS]    greedy soup, conv net of 37 000 parameters
-    python benchmarks/choosing.py bert [INGREDIENTS]      greedy soup, 22 M parameters
+    python benchmarks/choosing.py minilm FOLDER           greedy soup, 22 M parameters
     python benchmarks/choosing.py scaling                 time of greedy for 8 to 128 ingredients
     python benchmarks/choosing.py merge                   the merge alone: bandwidth, TIES
     python benchmarks/choosing.py memory                  private memory while candidates are scored
 
 The procedure that it is compared with is `plain_greedy`: for each candidate, load the state dict
-of every member, average by dictionary comprehension, and run the whole val set. Both choose from
-the same files in one process. All times are CPU seconds.
+of every member, average by dictionary comprehension, and run the whole val set, in batches padded
+to their longest text. Both choose from the same files in one process, and both know the scores of
+the ingredients. All times are CPU seconds of one thread.
+
+`minilm` needs examples/sentiment's packages. Its first run trains 16 ingredients in FOLDER, some of
+them with rates that are too high; an interrupted run continues.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from library_run import ThisProcess, plan_in, train_sweep
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from stockpot.experiment.jobs.job import make_model
 from stockpot.experiment.jobs.soups import SoupJob
 from stockpot.merging.engine import StateMerger
 from stockpot.merging.recipe import Recipe
 from stockpot.merging.stack import IngredientStack
 from stockpot.scoring.val_scores import ValScorer, score_on_val
-from stockpot.storage.checkpoints import load_tensors, save_checkpoint
+from stockpot.storage.checkpoints import load_tensors, save_checkpoint, verify
 from stockpot.storage.models import Model
 from stockpot.storage.ranking import rank
 from stockpot.storage.store import Store
@@ -37,25 +49,58 @@ from stockpot.workloads.passes import empty_model
 from stockpot.workloads.spec import WorkloadSpec
 
 DIGITS, BERT = WorkloadSpec("digits", 0), WorkloadSpec("random_bert:RandomBert", 0)
-_BATCH = 128  # of the plain procedure
+_SENTIMENT = Path(__file__).resolve().parents[1] / "examples" / "sentiment"
+_MINILM = """
+workload:
+  name: text_classification
+  val_shifts: []
+  test_shifts: []
+  options: {model: model, data: data}
+base: {epochs: 0, probe_epochs: 2, learning_rate: 0.01, batch_size: 16}
+sweep:
+  size: 16
+  space:
+    learning_rate: {log_uniform: [1.0e-5, 1.0e-3]}
+    epochs: 1
+    batch_size: 16
+soups: [{name: greedy, select: greedy}]
+"""
 
 
 def digits(count: str = "64") -> None:
     """Greedy on digits."""
-    _compare(DIGITS, _digit_states(int(count)), goal=5)
+    with tempfile.TemporaryDirectory() as folder:
+        _compare(_job(Path(folder), _digit_states(int(count))), batch_size=128, goal=5)
 
 
-def bert(count: str = "16") -> None:
-    """Greedy on a net of MiniLM's size with random weights, on random texts of 6 to 60 tokens."""
-    _compare(BERT, _moved(BERT, int(count), 1e-3), goal=3)
+def minilm(folder: str) -> None:
+    """Greedy on fine-tuned ingredients of MiniLM, on 400 texts."""
+    root = Path(folder).resolve()
+    root.mkdir(parents=True, exist_ok=True)
+    os.chdir(root)
+    if not (root / "data").exists():
+        shutil.copy(_SENTIMENT / "prepare.py", root)
+        subprocess.run([sys.executable, "prepare.py", "2"], check=True)
+        train = root / "data" / "train.csv"  # 20 steps take 7 s for each ingredient
+        train.write_text("".join(train.read_text().splitlines(keepends=True)[:321]))
+    (root / "params.yaml").write_text(_MINILM)
+    plan = plan_in(root, root / "params.yaml", ())
+    listed = root / "ingredients.json"  # those of other code are used again
+    if not listed.exists():
+        train_sweep(plan, ThisProcess())
+        models = [make_model(job, "cpu") for job in plan.ingredient_jobs()]
+        listed.write_text(json.dumps([model.to_json() for model in models]))
+    models = [Model.from_json(entry) for entry in json.loads(listed.read_text())]
+    _compare(_soup_job(root, plan.workload, models), batch_size=32, goal=3)
 
 
 def scaling() -> None:
     """Print the time of greedy by the number of ingredients; the limit is the same for each."""
     states = _digit_states(128)
-    _chosen(DIGITS, states[:2])  # imports
-    for count in (8, 16, 32, 64, 128):
-        seconds, *_ = _chosen(DIGITS, states[:count])
+    for count in (2, 8, 16, 32, 64, 128):  # the first with imports
+        with tempfile.TemporaryDirectory() as folder:
+            job = _job(Path(folder), states[:count])
+            seconds, _ = _cpu(partial(job.work, "cpu"))
         print(f"{count:4d} ingredients {seconds:6.2f} s, {1e3 * seconds / count:5.1f} ms for each")
 
 
@@ -97,7 +142,9 @@ def memory() -> None:
     print("besides activations; goal 3, limit 1, the candidate itself")
 
 
-def plain_greedy(paths: Sequence[Path], order: Sequence[int], spec: WorkloadSpec) -> list[int]:
+def plain_greedy(
+    paths: Sequence[Path], order: Sequence[int], spec: WorkloadSpec, batch_size: int
+) -> list[int]:
     """Choose as published code does it, with everything anew for each candidate."""
     workload = spec.build()
     model = empty_model(workload, "cpu")
@@ -110,7 +157,7 @@ def plain_greedy(paths: Sequence[Path], order: Sequence[int], spec: WorkloadSpec
         )
         correct = 0
         with torch.no_grad():
-            for batch in DataLoader(workload.dataset("val"), batch_size=_BATCH):
+            for batch in DataLoader(workload.dataset("val"), batch_size=batch_size):
                 outputs = workload.forward(model, tuple(batch))
                 correct += int((outputs.argmax(dim=1) == batch[-1]).sum())
         if correct >= best:
@@ -119,41 +166,41 @@ def plain_greedy(paths: Sequence[Path], order: Sequence[int], spec: WorkloadSpec
     return soup
 
 
-def _compare(spec: WorkloadSpec, states: Sequence[Mapping[str, Tensor]], goal: float) -> None:
-    _chosen(spec, states[:2])  # imports
-    ours, job, soup = _chosen(spec, states)
-    best = rank(job.ingredients, job.metric)
+def _compare(job: SoupJob, batch_size: int, goal: float) -> None:
+    """Choose in both ways; ours reads ingredients, scores candidates, and saves the soup."""
+    replace(job, ingredients=job.ingredients[:2]).work("cpu")  # imports
+    ours, soup = _cpu(lambda: job.work("cpu"))
+    order = rank(job.ingredients, job.metric)
+    states = [load_tensors(verify(job.root, model.checkpoint)) for model in job.ingredients]
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{number}.pt" for number in range(len(states))]
         for path, state in zip(paths, states, strict=True):
-            torch.save(dict(state), path)
-        plain, accepted = _cpu(lambda: plain_greedy(paths, best, spec))
-    scorer = ValScorer(spec.build(), "cpu")
+            torch.save(state, path)
+        plain, accepted = _cpu(lambda: plain_greedy(paths, order, job.workload, batch_size))
+    scorer = ValScorer(job.workload.build(), "cpu")
     passes = len(states) * _least(lambda: scorer.val(states[0]), rounds=2)
-    print(f"{len(states)} ingredients, {len(accepted)} accepted, the same: {soup == set(accepted)}")
+    names = [job.ingredients[place].name for place in accepted]
+    is_same = [*soup.details["coefficients"]] == names
+    print(f"{len(states)} ingredients, {len(accepted)} accepted, the same: {is_same}")
+    print(f"val {' '.join(f'{job.ingredients[one].scores[job.metric]:.4f}' for one in order)}")
     print(f"plain procedure           {plain:7.2f} s")
     print(f"greedy                    {ours:7.2f} s, {plain / ours:.2f} x as fast, goal {goal}")
     print(f"full passes over val only {passes:7.2f} s, {plain / passes:.2f} x")
 
 
-def _chosen(
-    spec: WorkloadSpec, states: Sequence[Mapping[str, Tensor]]
-) -> tuple[float, SoupJob, set[int]]:
-    """Return the time of greedy, with reading and saving; the job; and what it has chosen."""
-    with tempfile.TemporaryDirectory() as folder:
-        job = _job(Path(folder), spec, states)
-        seconds, soup = _cpu(lambda: job.work("cpu"))
-    return seconds, job, {int(name) for name in soup.details["coefficients"]}
-
-
-def _job(root: Path, spec: WorkloadSpec, states: Sequence[Mapping[str, Tensor]]) -> SoupJob:
+def _job(root: Path, states: Sequence[Mapping[str, Tensor]]) -> SoupJob:
+    """Return the greedy selection among ingredients of the digits."""
     store = Store(root)
     models: list[Model] = []
     for number, state in enumerate(states):
         made = store.save(
             "ingredient", f"{number:020x}", str(number), state, {"hyperparameters": {}}
         )
-        models.append(score_on_val(root, spec, made, "cpu"))
+        models.append(score_on_val(root, DIGITS, made, "cpu"))
+    return _soup_job(root, DIGITS, models)
+
+
+def _soup_job(root: Path, spec: WorkloadSpec, models: Sequence[Model]) -> SoupJob:
     return SoupJob(
         root=root, workload=spec, name="greedy", select="greedy", method="linear", options={},
         base=models[0], seed=0, ingredients=tuple(models), metric="val/accuracy",
@@ -219,5 +266,5 @@ def _private() -> int:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    parts = {f.__name__: f for f in (digits, bert, scaling, merge, memory)}
+    parts = {f.__name__: f for f in (digits, minilm, scaling, merge, memory)}
     parts[sys.argv[1]](*sys.argv[2:])

@@ -81,8 +81,8 @@ class Counted:
         assert self.whole.blocks is not None
         blocks = self.whole.blocks(is_random)
 
-        def values(members: Sequence[int]) -> Iterator[Tensor]:
-            for found in blocks.values(members):
+        def values(members: Sequence[int], shares: Sequence[float]) -> Iterator[Tensor]:
+            for found in blocks.values(members, shares):
                 self.evaluated += len(found)
                 yield found
 
@@ -121,7 +121,7 @@ def made_up(
     def blocks(is_random: bool) -> Blocks:
         order = torch.from_numpy(draw.permutation(size))
         indices = in_blocks(order if is_random else of_each.sum(dim=0).argsort(stable=True))
-        return Blocks(indices, 0.0, 1.0, lambda m: (score(m)[block] for block in indices))
+        return Blocks(indices, 0.0, 1.0, lambda m, _: (score(m)[block] for block in indices))
 
     best_first = sorted(range(count), key=lambda one: -scores[one])
     return Candidates(best_first, scores, score, blocks=blocks)

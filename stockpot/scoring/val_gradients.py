@@ -119,7 +119,7 @@ class LabelledVal(Split):
         """Return the mean metric and the mean loss, computed in float64."""
         values, losses = [], []
         with torch.inference_mode():
-            for part in batches_by_length(self._data, indices, _BATCH):
+            for part in batches_by_length(self._data, indices, _BATCH, self._device):
                 batch = self._batch(part)
                 outputs = beta * self._workload.forward(self._model, batch)
                 values.append(self._metric(outputs, batch[-1]).double())
@@ -137,7 +137,7 @@ class UnlabelledVal(Split):
         """Return the entropy, in nats, of the distribution of predicted classes."""
         put_weights(self._model, weights)
         with torch.inference_mode():
-            parts = batches_by_length(self._data, self._searched, _BATCH)
+            parts = batches_by_length(self._data, self._searched, _BATCH, self._device)
             batches = (self._batch(part) for part in parts)
             outputs = torch.cat([self._workload.forward(self._model, b) for b in batches])  # (N, C)
         counts = torch.bincount(outputs.argmax(dim=1), minlength=outputs.shape[1])

@@ -6,7 +6,7 @@ and in which order batches are processed.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Generator, Tensor
@@ -16,7 +16,22 @@ from stockpot.workloads.images.pixels import PixelDataset, as_numbers
 from stockpot.workloads.protocol import Batch
 
 _POOL = 50  # batches of an epoch whose examples are sorted by length together
-_MOST_TOKENS = 8192  # per batch without gradients, whose activations must fit into memory
+
+
+class _Tokens(NamedTuple):
+    """Numbers of tokens of a batch without gradients.
+
+    Attributes:
+        most: in a batch; a CPU is fastest if activations fit into its caches, and in the memory of
+            an accelerator they must fit.
+        overhead: as many take as long as a batch that is begun, with 22 M parameters.
+    """
+
+    most: int
+    overhead: int
+
+
+_ON_CPU, _ON_ACCELERATOR = _Tokens(1024, 32), _Tokens(8192, 8192)
 
 
 class TokenDataset(TensorDataset):
@@ -102,29 +117,37 @@ def shuffled_batches(
 
 
 def batches_by_length(
-    dataset: Dataset[Any], indices: Tensor, batch_size: int
+    dataset: Dataset[Any], indices: Tensor, batch_size: int, device: str = "cpu"
 ) -> tuple[Tensor, ...]:
     """Divide examples into batches for a pass without gradients.
 
     Examples of different lengths are sorted by length, so `in_order` must restore the order of the
-    results; others are not reordered.
+    results; others are not reordered. A batch ends where further examples would add more padding
+    than is worth a batch less.
 
     Args:
         dataset: the dataset.
         indices: indices of the examples; (N,).
         batch_size: most examples per batch; fewer for long texts.
+        device: where the pass runs.
 
     Returns:
         The indices of each batch.
     """
     if not isinstance(dataset, TokenDataset):
         return torch.split(indices, batch_size)
+    limits = _ON_CPU if torch.device(device).type == "cpu" else _ON_ACCELERATOR
     lengths, order = dataset.lengths[indices].sort(stable=True)
-    starts = [0]
+    starts, tokens = [0], 0  # tokens of the batch without padding
     for place, length in enumerate(lengths.tolist()):
         size = place - starts[-1]
-        if size == batch_size or (size and (size + 1) * length > _MOST_TOKENS):
+        padded = (size + 1) * length
+        padding = padded - tokens - length
+        is_full = size == batch_size or padded > limits.most
+        if size and (is_full or padding > limits.overhead):
             starts.append(place)
+            tokens = 0
+        tokens += length
     return torch.tensor_split(indices[order], starts[1:])
 
 

@@ -34,9 +34,9 @@ class Examples:
 
     def __init__(self, workload: Workload, dataset: Dataset[Any], device: str) -> None:
         """Read `dataset` into batches on `device`; one that does not fit is read in each pass."""
-        self._workload = workload
+        self._workload, self._device = workload, device
         indices = torch.arange(num_examples(dataset))
-        self._batch_indices = batches_by_length(dataset, indices, _BATCH)
+        self._batch_indices = batches_by_length(dataset, indices, _BATCH, device)
         self._batches = ResidentBatches(dataset, self._batch_indices, device)
         self.targets = self.map(lambda batch: batch[-1])
 
@@ -56,7 +56,7 @@ class Examples:
 
     def outputs_of(self, model: nn.Module, indices: Tensor) -> Tensor:
         """Return the model's outputs (n, C) for the examples at `indices` (n,), ascending."""
-        batches = batches_by_length(self._batches.dataset, indices, _BATCH)
+        batches = batches_by_length(self._batches.dataset, indices, _BATCH, self._device)
         with torch.inference_mode():
             outputs = [self._workload.forward(model, self._batches.take(part)) for part in batches]
         places = torch.cat(batches).argsort()  # texts are sorted by length

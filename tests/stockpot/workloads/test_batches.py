@@ -92,9 +92,28 @@ def test_what_is_computed_by_length_comes_back_in_order(
 def test_batches_of_long_texts_are_small() -> None:
     dataset = texts([5000, 1, 4096, 4096, 10_000])
 
-    batches = batches_by_length(dataset, torch.arange(5), 1024)
+    batches = batches_by_length(dataset, torch.arange(5), 1024, "cuda")
 
     assert [batch.tolist() for batch in batches] == [[1, 2], [3], [0], [4]]
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=99))
+def test_on_a_cpu_padding_takes_less_time_than_a_batch_more(lengths: list[int]) -> None:
+    dataset = texts(lengths)
+
+    batches = batches_by_length(dataset, torch.arange(len(lengths)), 1024, "cpu")
+
+    padding = [int((own.max() - own).sum()) for own in (dataset.lengths[b] for b in batches)]
+    assert max(padding) <= 32
+    assert max(len(batch) * int(dataset.lengths[batch].max()) for batch in batches) <= 1024
+
+
+def test_on_a_cpu_few_batches_have_texts_of_nearly_equal_lengths() -> None:
+    dataset = texts([6, 7, 8, 9] * 8)
+
+    batches = batches_by_length(dataset, torch.arange(32), 1024, "cpu")
+
+    assert [len(batch) for batch in batches] == [24, 8]  # with padding of 8 * 2 + 8 * 1 tokens
 
 
 def test_examples_of_one_length_stay_in_their_order() -> None:
