@@ -70,7 +70,12 @@ soups: [{name: greedy, select: greedy}]
 def digits(count: str = "64") -> None:
     """Greedy on digits."""
     with tempfile.TemporaryDirectory() as folder:
-        _compare(_job(Path(folder), _digit_states(int(count))), batch_size=128, goal=5)
+        _compare(digits_job(Path(folder), int(count)), batch_size=128, goal=5)
+
+
+def digits_job(root: Path, count: int) -> SoupJob:
+    """Return the greedy selection among some ingredients of the digits."""
+    return _job(root, _digit_states(count))
 
 
 def minilm(folder: str) -> None:
