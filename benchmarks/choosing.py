@@ -95,7 +95,10 @@ def minilm(folder: str) -> None:
         train_sweep(plan, ThisProcess())
         models = [make_model(job, "cpu") for job in plan.ingredient_jobs()]
         listed.write_text(json.dumps([model.to_json() for model in models]))
-    models = [Model.from_json(entry) for entry in json.loads(listed.read_text())]
+    models = [
+        score_on_val(root, plan.workload, Model.from_json(entry), "cpu")  # as the sweep has done
+        for entry in json.loads(listed.read_text())
+    ]
     _compare(_soup_job(root, plan.workload, models), batch_size=32, goal=3)
 
 

@@ -10,7 +10,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-_BLOCK = 2**16  # entries; with those of a sum and a product they fit into the cache of a core
+_SMALL = 2**16  # entries of a tensor up to which it is copied next to others
+_BLOCK = 2**18  # entries; fewer take longer, because of the overhead of an operation
 _UNDIVIDED = 2**15 - 64  # entries that torch itself does not divide among threads
 _THREADED = 2**20  # entries of a model from which several threads take less time than one
 
@@ -66,8 +67,8 @@ class FlatTensors:
         first = states[0]
         self.dtype = first[names[0]].dtype
         self.sum_dtype = torch.promote_types(self.dtype, torch.float32)
-        small = [name for name in names if first[name].numel() <= _BLOCK]
-        large = [name for name in names if first[name].numel() > _BLOCK]
+        small = [name for name in names if first[name].numel() <= _SMALL]
+        large = [name for name in names if first[name].numel() > _SMALL]
         self.names = (*small, *large)
         self._shapes = {name: first[name].shape for name in self.names}
         self.size = sum(shape.numel() for shape in self._shapes.values())

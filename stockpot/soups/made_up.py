@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from stockpot.soups.selection.candidates import Blocks
+from stockpot.soups.selection.candidates import Blocks, WeightedCandidates
 from stockpot.statistics.values import Floats
 
 T = TypeVar("T")
@@ -34,6 +34,21 @@ class MadeUpModels:
         self.models, self._examples = points[list(chosen)], points[_NUM_MODELS:] / 4
         self.scores = [self.values_of(model).mean().item() for model in self.models]
         self.order = sorted(range(len(self.scores)), key=lambda place: -self.scores[place])
+
+    @property
+    def candidates(self) -> WeightedCandidates:
+        """The models and the scores of their soups, for a selection."""
+        return WeightedCandidates(
+            self.order,
+            self.scores,
+            self.score_members,
+            self.similarities,
+            self.group_scores,
+            score_weighted=self.score_weighted,
+            inner_products=self.inner_products,
+            blocks=self.blocks,
+            names=self.names,
+        )
 
     def values_of(self, model: Tensor) -> Tensor:
         """Return the value of each example, (N,), for a point."""

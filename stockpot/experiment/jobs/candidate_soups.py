@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -70,13 +70,6 @@ class CandidateSoups(Merges):
         """
         return self.scorer.val_values(self._candidate(members, shares))
 
-    @property
-    def value_range(self) -> tuple[float, float] | None:
-        """The declared range of val values; None without one."""
-        from stockpot.workloads.metric_ranges import range_of
-
-        return range_of(next(iter(self.workload.build().metrics.values())))
-
     def blocks(
         self, is_random: bool, *, in_order: Callable[[Sequence[int]], Sequence[int]]
     ) -> Blocks:
@@ -86,21 +79,11 @@ class CandidateSoups(Merges):
             is_random: whether examples are in random order; otherwise, the hardest come first.
             in_order: sorts the ingredients of a soup for the merge.
         """
-        from stockpot.scoring import val_blocks
 
-        assert self.value_range is not None, "there is nothing to gain from blocks"
-        if is_random:
-            indices = val_blocks.in_random_order(self.scorer.num_examples, self._job.seed)
-        else:
-            indices = val_blocks.hardest_first(
-                self.root, self.workload, self.ingredients, self.device
-            )
+        def merge(members: Sequence[int], shares: Sequence[float]) -> StateDict:
+            return self._candidate(members if shares else in_order(members), shares)
 
-        def values(members: Sequence[int], shares: Sequence[float]) -> Iterator[Tensor]:
-            in_turn = members if shares else in_order(members)
-            return self.scorer.val_values_in(self._candidate(in_turn, shares), indices)
-
-        return Blocks(indices, *self.value_range, values)
+        return self.blocks_of(merge, self._job.seed if is_random else None)
 
     def _candidate(self, members: Sequence[int], shares: Sequence[float] = ()) -> StateDict:
         """Merge ingredients to the weights that the saved soup has, on the device."""

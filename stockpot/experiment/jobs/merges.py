@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stockpot.soups.selection.candidates import Blocks
 from stockpot.storage.models import Model
 from stockpot.workloads.spec import WorkloadSpec
 
@@ -42,6 +43,39 @@ class Merges:
     def score_members(self, members: Sequence[int]) -> Tensor:
         """Return the val values (N,), in float64, of the mean of some ingredients."""
         return self.scorer.val_values(self.mean_of(members))
+
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """The declared range of val values; None without one."""
+        from stockpot.workloads.metric_ranges import range_of
+
+        return range_of(next(iter(self.workload.build().metrics.values())))
+
+    def blocks_of(
+        self,
+        merge: Callable[[Sequence[int], Sequence[float]], StateDict],
+        random_seed: int | None = None,
+    ) -> Blocks:
+        """Return how merges are scored on val in blocks; the metric has a range of values.
+
+        Args:
+            merge: positions of ingredients, and their coefficients -> weights on the device.
+            random_seed: of the order of the examples; None: the hardest come first.
+        """
+        from stockpot.scoring import val_blocks
+
+        assert self.value_range is not None, "there is nothing to gain from blocks"
+        if random_seed is None:
+            indices = val_blocks.hardest_first(
+                self.root, self.workload, self.ingredients, self.device
+            )
+        else:
+            indices = val_blocks.in_random_order(self.scorer.num_examples, random_seed)
+
+        def values(members: Sequence[int], shares: Sequence[float]) -> Iterator[Tensor]:
+            return self.scorer.val_values_in(merge(members, shares), indices)
+
+        return Blocks(indices, *self.value_range, values)
 
     def mean_of(self, members: Sequence[int]) -> StateDict:
         """Return the mean of some ingredients, as their soup is saved, on the device.

@@ -14,6 +14,7 @@ from stockpot.experiment.jobs.shared_scores import SharedScores, studies_address
 from stockpot.scoring.key_parts import val_scores_key_parts
 from stockpot.soups.preparation.options import method_modules
 from stockpot.soups.preparation.registry import repair_modules
+from stockpot.soups.selection.candidates import Blocks, Candidates
 from stockpot.soups.tuning.merge import Merge
 from stockpot.soups.tuning.registry import SEARCHES
 from stockpot.soups.tuning.search import Found, Search, SearchContext
@@ -205,6 +206,25 @@ class _OnVal(MethodMerges):
     def order(self) -> list[int]:
         """Positions of the ingredients, best val score first."""
         return rank(self.ingredients, self._job.metric)
+
+    @property
+    def candidates(self) -> Candidates:
+        """The ingredients and the scores of their means."""
+
+        def mean_of(members: Sequence[int], _equal: Sequence[float]) -> StateDict:
+            return self.mean_of(members)
+
+        def blocks(is_random: bool) -> Blocks:
+            return self.blocks_of(mean_of, self.seed if is_random else None)
+
+        return Candidates(
+            self.order,
+            self.scores,
+            self.score_members,
+            seed=self.seed,
+            blocks=blocks if self.value_range else None,
+            names=self.names,
+        )
 
     @property
     def journal(self) -> Path:

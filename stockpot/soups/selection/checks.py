@@ -19,7 +19,6 @@ from stockpot.soups.selection.candidates import (
     PathSelection,
     Selection,
     Step,
-    WeightedCandidates,
 )
 from stockpot.soups.selection.rule import Rule
 
@@ -55,17 +54,7 @@ class CheckedRule:
 
         if self.rule.is_on_path:
             return Paths(made_up.order, made_up.scores, score_on_path)
-        return WeightedCandidates(
-            made_up.order,
-            made_up.scores,
-            made_up.score_members,
-            made_up.similarities,
-            made_up.group_scores,
-            score_weighted=made_up.score_weighted,
-            inner_products=made_up.inner_products,
-            blocks=made_up.blocks,
-            names=made_up.names,
-        )
+        return made_up.candidates
 
 
 def result_is_a_selection(checked: CheckedRule) -> str | None:

@@ -96,7 +96,6 @@ class Proposals:
 
 def _greedy(context: SearchContext) -> list[int]:
     """Return the members of the greedy soup of all ingredients."""
-    from stockpot.soups.selection.greedy import greedy_steps
+    from stockpot.soups.selection.greedy import greedy
 
-    steps = greedy_steps(context.order, context.score_members)
-    return [step.ingredient for step in steps if step.accepted]
+    return [*greedy(context.candidates).members]

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from stockpot.merging.states import StateDict
+    from stockpot.soups.selection.candidates import Candidates
     from stockpot.soups.tuning.merge import Merge
     from stockpot.soups.tuning.mixtures import Mixture, Rows
 
@@ -113,8 +112,9 @@ class SearchContext(Protocol):
         """
         ...
 
-    def score_members(self, members: Sequence[int]) -> Tensor:
-        """Return the val values (N,), one per example, of the mean of some models."""
+    @property
+    def candidates(self) -> Candidates:
+        """The ingredients and the scores of their means, for a selection."""
         ...
 
     def score_weights(self, weights: StateDict) -> float:
