@@ -103,7 +103,11 @@ def _measure(project: Path, checkout: Path) -> dict[str, tuple[float, float]]:
     check.write_text(CHECK, encoding="utf-8")
     commands = {"check": [sys.executable, str(check)]}
     commands |= {stage: [*stockpot, stage] for stage in STAGES}
-    times = {stage: _run(command, project, checkout) for stage, command in commands.items()}
+    times = {}
+    for stage, command in commands.items():
+        times[stage] = _run(command, project, checkout)
+        seconds = " s wall, ".join(f"{number:.0f}" for number in times[stage])
+        print(f"{checkout.name}: {stage}, {seconds} s CPU", file=sys.stderr, flush=True)
     wall, cpu = (sum(column) for column in zip(*times.values(), strict=True))
     return times | {"together": (wall, cpu)}
 

@@ -21,7 +21,7 @@ from stockpot.workloads.passes import Examples, empty_model
 from stockpot.workloads.spec import WorkloadSpec
 
 T = TypeVar("T")
-BATCH = 20
+BATCH = 60
 
 
 def open_in_small_batches(spec: WorkloadSpec, set_name: str, device: str) -> Examples:

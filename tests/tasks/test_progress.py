@@ -1,50 +1,54 @@
 from __future__ import annotations
 
 import io
-import re
 
 import pytest
 from rich.console import Console
 
-from tasks.progress import stage_progress
+from tasks import progress
+from tasks.progress import stage_progress, step_progress
 
 
-def _show(*, terminal: bool, total: int, names: list[str]) -> str:
-    output = io.StringIO()
-    console = Console(file=output, force_terminal=terminal, width=120, color_system=None)
-    with stage_progress(console, "sweep", total) as advance:
-        for name in names:
-            advance(name)
-    return output.getvalue()
+def test_without_a_terminal_a_long_job_prints_its_steps_and_the_time_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress, "_LINE_SECONDS", -1.0)
+    console = Console(file=io.StringIO(), width=100)
+
+    with step_progress(console, "check before merging") as on_step:
+        on_step(3, 7)
+
+    printed = console.file.getvalue()  # type: ignore[attr-defined]  # it is a StringIO
+    assert printed == "check before merging: 3 of 7 steps, about 0 min left\n"
 
 
-def test_without_a_terminal_there_is_one_line_at_the_end() -> None:
-    assert _show(terminal=False, total=2, names=["a", "b"]) == "sweep: 2 done\n"
+def test_without_a_terminal_a_short_job_prints_nothing() -> None:
+    console = Console(file=io.StringIO(), width=100)
+
+    with step_progress(console, "tuned") as on_step:
+        on_step(1, 2)
+        on_step(2, 2)
+
+    assert console.file.getvalue() == ""  # type: ignore[attr-defined]  # it is a StringIO
 
 
-def test_on_a_terminal_there_is_a_bar_with_count_rate_and_time_left() -> None:
-    shown = _show(terminal=True, total=3, names=["ingredient-00", "ingredient-01"])
+@pytest.mark.parametrize("is_in_stage", [True, False])
+def test_a_terminal_shows_the_steps_below_the_stage(is_in_stage: bool) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
 
-    last = shown.splitlines()[-2]
-    assert "sweep" in last
-    assert "2/3" in last
-    assert re.search(r"\d+/min", last)
-    assert "left" in last
+    def take_steps() -> None:
+        with step_progress(console, "my search") as on_step:
+            for done in range(1, 5):
+                on_step(done, 4)
 
+    if is_in_stage:
+        with stage_progress(console, "tune", 1) as advance:
+            take_steps()
+            advance("my search")
+    else:
+        take_steps()
 
-def test_a_bar_of_nothing_done_shows_no_rate() -> None:
-    shown = _show(terminal=True, total=3, names=[])
-
-    assert "0/3" in shown
-    assert "/min" not in shown
-
-
-@pytest.mark.parametrize("terminal", [True, False])
-def test_an_error_goes_through_and_nothing_is_said_to_be_done(terminal: bool) -> None:
-    output = io.StringIO()
-    console = Console(file=output, force_terminal=terminal, width=120, color_system=None)
-
-    with pytest.raises(RuntimeError, match="lost"), stage_progress(console, "sweep", 2):
-        raise RuntimeError("lost")
-
-    assert "done" not in output.getvalue()
+    printed = console.file.getvalue()  # type: ignore[attr-defined]  # it is a StringIO
+    assert "my search" in printed
+    assert ("tune" in printed) == is_in_stage
+    assert progress._shown == []

@@ -27,9 +27,9 @@ DO = pass_jobs.in_small_batches
 
 
 @contextmanager
-def _pool(num_workers: int) -> Iterator[WorkerPool]:
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as slots:
-        patch.setattr(tempfile, "tempdir", slots)
+def _pool(num_workers: int, root: Path) -> Iterator[WorkerPool]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(root))  # slots of its own
         pool = WorkerPool(["cpu"] * num_workers, threads=1)
         yield pool
         pool.close()
@@ -68,7 +68,7 @@ def test_two_workers_find_the_checks_trials_and_soups_of_one(
     results, elsewhere = [], []
 
     for num_workers, root in enumerate(roots, 1):
-        with _pool(num_workers) as pool:
+        with _pool(num_workers, root) as pool:
             made = [pool.run(DO, function, job, 0.0) for function, job in _jobs(finished, root)]
         results.append([result for result, _ in made])
         elsewhere.append([count > 0 for _, count in made])
@@ -85,11 +85,11 @@ def test_a_killed_worker_changes_nothing(
 ) -> None:
     """The first worker does the search, the second one helps."""
     alone, root = new_project("alone"), new_project("together")
-    with _pool(1) as pool:
+    with _pool(1, alone) as pool:
         _, (function, job) = _jobs(finished, alone)
         expected, _ = pool.run(DO, function, job, 0.0)
 
-    with _pool(2) as pool:
+    with _pool(2, root) as pool:
         _, (function, job) = _jobs(finished, root)
         threading.Thread(target=_kill, args=(pool, killed, root), daemon=True).start()
         try:
