@@ -3,8 +3,9 @@
 The models of a project whose sweep has run are imported into a new project for each checkout, with
 the project's data and params.yaml. So nothing is trained, and no result is found from before:
 
-    python benchmarks/after_sweep.py PROJECT --checkout before=../old --checkout after=.
+    python benchmarks/after_sweep.py PROJECT --checkout before=../old --checkout after=../new
 
+Do not edit a checkout meanwhile: its results would be out of date.
 The check before merging belongs to the stage sweep; here it runs alone, without cached passes. CPU
 seconds are those of all processes of a stage; times of the wall clock need a quiet machine. The
 last lines say whether all checkouts chose the same models with the same weights.
