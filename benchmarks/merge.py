@@ -202,9 +202,10 @@ def run(command: Sequence[str], folder: Path) -> Measured:
     """Run a command and measure it."""
     peak = 0
     before, start = os.times(), time.perf_counter()
-    own_cache = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
+    own = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
+    own.pop("PYTHONDONTWRITEBYTECODE", None)  # code that is installed is compiled already
     with subprocess.Popen(
-        command, cwd=folder, env=own_cache, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command, cwd=folder, env=own, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as process:
         drained = threading.Thread(target=process.stderr.read if process.stderr else str)
         drained.start()

@@ -42,43 +42,48 @@ class Draws:
         Returns:
             1 or 0 for each entry; shape, dtype and device of `like`.
         """
-        first, last = self.start, self.start + like.numel()
-        kept = np.empty(last - first, dtype=np.bool_)
-        each = None
-        if not isinstance(probability, float | int):
-            each = probability.reshape(-1).cpu().numpy()
-        for block in range(first // _BLOCK, -(-last // _BLOCK)):
-            low, high = max(first, block * _BLOCK), min(last, (block + 1) * _BLOCK)
-            own = probability if each is None else each[low - first : high - first]
-            self._decide(block, low, high, own, kept[low - first : high - first])
-        bytes_of_1 = torch.from_numpy(kept.view(np.uint8))
-        return bytes_of_1.to(like.device).to(like.dtype).view(like.shape)
-
-    def _decide(
-        self, block: int, first: int, last: int, probability: Any, kept: NDArray[np.bool_]
-    ) -> None:
-        """Write the mask of the entries from `first` to `last` of a block to `kept`.
-
-        The 8 leading bits of a random number nearly always decide; further bits are drawn only
-        where they do not, for one entry in 256.
-        """
-        bits = np.random.SFC64([self.seed, block]).random_raw(_BLOCK // 8).view(np.uint8)
-        leading = bits[first - block * _BLOCK : last - block * _BLOCK]
-        scaled = np.multiply(probability, 256)  # exact
+        scaled: Any = 256.0 * probability  # exact
+        if not isinstance(scaled, float):
+            scaled = scaled.reshape(-1).cpu().numpy()
+        leading = self.leading(like.numel())
         whole = np.minimum(scaled, 255).astype(np.uint8)  # of probability 1, the rest is 1
-        np.less(leading, whole, out=kept)
-        undecided = np.flatnonzero(leading == whole)
-        rest = np.broadcast_to(scaled - whole, leading.shape)[undecided]
-        kept[undecided] = self._further(undecided + first) < rest
+        kept = np.less(leading, whole)
+        rest = scaled - whole
+        if np.any(rest):
+            undecided = np.flatnonzero(leading == whole)
+            own = np.broadcast_to(rest, leading.shape)[undecided]
+            kept[undecided] = self.further(undecided) < own
+        return self.mask(kept, like)
 
-    def _further(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
+    @staticmethod
+    def mask(kept: NDArray[np.bool_], like: Tensor) -> Tensor:
+        """Return a mask as 1 and 0; shape, dtype and device of `like`."""
+        return torch.from_numpy(kept.view(np.uint8)).to(like.device, like.dtype).view(like.shape)
+
+    def leading(self, number: int) -> NDArray[np.uint8]:
+        """Return the 8 leading bits of the random numbers of this many entries.
+
+        They nearly always decide; further bits are needed only where they do not, for one entry in
+        256.
+        """
+        first, last = self.start, self.start + number
+        drawn = [np.empty(0, np.uint64)]
+        for block in range(first // _BLOCK, -(-last // _BLOCK)):
+            length = min(_BLOCK, last - block * _BLOCK)
+            drawn.append(np.random.SFC64([self.seed, block]).random_raw(-(-length // 8)))
+        bits = drawn[1] if len(drawn) == 2 else np.concatenate(drawn)
+        return bits.view(np.uint8)[first % _BLOCK :][:number]
+
+    def further(self, places: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the further bits of entries' random numbers, as numbers in [0, 1).
+
+        Places are counted from `start`.
 
         The generator is SplitMix64 (Steele et al. 2014, https://doi.org/10.1145/2660193.2660195),
         whose n-th number is computed from n alone.
         """
         with np.errstate(over="ignore"):
-            mixed = positions.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+            mixed = (places + self.start).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
             mixed += np.uint64(self.seed)
             mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
             mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

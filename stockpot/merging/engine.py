@@ -237,8 +237,8 @@ def _runs_of(
         row_of: its shape -> the entries of a row, if runs must be of whole rows.
     """
 
-    def read(first: int, last: int) -> Run:
-        parts = [reader(name).reshape(-1)[first:last] for reader in all_readers]
+    def read(first: int, last: int, step: int = 1) -> Run:
+        parts = [reader(name).reshape(-1)[first:last:step] for reader in all_readers]
         dtype = reduce(torch.promote_types, (part.dtype for part in parts), torch.float32)
         wide = [in_rows(part.to(dtype), row) for part in parts]
         return Run(first, wide[: len(readers)], wide[-1] if base_reader else None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +42,13 @@ class Run:
         return [tensor - self.base for tensor in self.tensors]
 
 
+class ReadRun(Protocol):
+    """Reads entries of same-named tensors."""
+
+    def __call__(self, first: int, last: int, step: int = 1, /) -> Run:
+        """Return the entries [first, last), or every `step`-th of them if runs have no rows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Runs:
     """All runs of same-named tensors.
@@ -49,7 +56,7 @@ class Runs:
     Attributes:
         num_models: M.
         size: the number of entries of each tensor.
-        read: (first, last) -> the run of these entries; `last` is not included.
+        read: reads a run.
         spread: like the built-in `map`; may use threads, which does not change results.
         row: the number of entries of a row, if runs are of whole rows.
         at_once: the number of runs that are read as one.
@@ -57,7 +64,7 @@ class Runs:
 
     num_models: int
     size: int
-    read: Callable[[int, int], Run]
+    read: ReadRun
     spread: Callable[..., Iterator[Any]] = map
     row: int | None = None
     at_once: int = 1
@@ -70,15 +77,20 @@ class Runs:
         flat = [tensor.reshape(-1) for tensor in tensors]
         flat_base = None if base is None else base.reshape(-1)
 
-        def read(first: int, last: int) -> Run:
-            cut_base = None if flat_base is None else in_rows(flat_base[first:last], row)
-            return Run(first, [in_rows(tensor[first:last], row) for tensor in flat], cut_base)
+        def read(first: int, last: int, step: int = 1) -> Run:
+            part = slice(first, last, step)
+            cut_base = None if flat_base is None else in_rows(flat_base[part], row)
+            return Run(first, [in_rows(tensor[part], row) for tensor in flat], cut_base)
 
         return cls(len(flat), flat[0].numel(), read, row=row)
 
     def map(self, function: Callable[[Run], T]) -> Iterator[T]:
         """Apply a function to all runs; yield the results in order."""
         return self.spread(lambda bounds: function(self.read(*bounds)), self.bounds)
+
+    def map_sample(self, function: Callable[[Run], T], step: int) -> Iterator[T]:
+        """Apply a function to every `step`-th entry of each run; yield the results in order."""
+        return self.spread(lambda run: function(self.read(run[0], run[1], step)), self.bounds)
 
     @property
     def bounds(self) -> list[tuple[int, int]]:

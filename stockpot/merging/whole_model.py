@@ -94,10 +94,10 @@ def joined(parts: list[Runs]) -> Runs:
     """Concatenate the entries of tensors, at least one, of the same models."""
     starts = list(accumulate((part.size for part in parts), initial=0))
 
-    def read(first: int, last: int) -> Run:
+    def read(first: int, last: int, step: int = 1) -> Run:
         overlapping = slice(bisect_right(starts, first) - 1, bisect_left(starts, last))
         found = [
-            part.read(max(first - start, 0), min(last - start, part.size))
+            part.read(max(first - start, 0), min(last - start, part.size), step)
             for start, part in zip(starts[overlapping], parts[overlapping], strict=True)
             if part.size
         ]

@@ -72,8 +72,8 @@ def runs_of(plan: TensorPlan, spread: Any = map, device: Device = CPU) -> Runs:
     `spread` is as in `Runs`.
     """
 
-    def read(first: int, last: int) -> Run:
-        return _run_of(plan, first, _sent_run(plan, first, last, device)())
+    def read(first: int, last: int, step: int = 1) -> Run:
+        return _run_of(plan, first, _sent_run(plan, first, last, device, step)())
 
     at_once = device.runs_at_once(len(plan.origins))
     return Runs(len(plan.inputs), plan.num_elements, read, spread, plan.row, at_once)
@@ -222,9 +222,12 @@ def _may_be_pruned(plan: TensorPlan) -> bool:
     return len(plan.type[1]) >= 2 and not rounded
 
 
-def _sent_run(plan: TensorPlan, first: int, last: int, device: Device) -> Arrival[Sequence[Tensor]]:
-    """Send the entries of the models, then those of the base if there is one."""
-    sent = device.send([o.source.read_run(o.name, first, last) for o in plan.origins])
+def _sent_run(
+    plan: TensorPlan, first: int, last: int, device: Device, step: int = 1
+) -> Arrival[Sequence[Tensor]]:
+    """Send every `step`-th entry of the models, then of the base if there is one."""
+    stored = [origin.source.read_run(origin.name, first, last) for origin in plan.origins]
+    sent = device.send(stored if step == 1 else [each[::step] for each in stored])
     if plan.reads_stored:
         return sent
     dtype = plan.working_dtype

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stockpot.merging.draws import Draws
 from stockpot.merging.method import method
 from stockpot.merging.methods.measured_masks import MeasuredMask, apply_masks, measure_mask
+from stockpot.merging.methods.rank_masks import kept_by_rank
 from stockpot.merging.methods.task_vectors import (
     Rescale,
     check_choice,
@@ -185,14 +187,13 @@ def _masks(
 def _drawn(
     runs: Runs, draws: Sequence[Draws], ranges: Sequence[tuple[float, float]]
 ) -> list[MeasuredMask]:
-    def masked(run: Run, model: int) -> tuple[Tensor, Tensor]:
+    def drawn(run: Run, model: int) -> NDArray[np.bool_]:
         vector, (density, epsilon) = run.vectors[model], ranges[model]
         if density in (0, 1):
-            return vector, torch.full_like(vector, density)
-        probabilities = keep_probabilities(vector, density, epsilon)
-        return vector, draws[model].at(run.start).kept(probabilities, vector)
+            return np.full(vector.numel(), density == 1)
+        return kept_by_rank(vector, density, epsilon, draws[model].at(run.start))
 
-    return measure_mask(runs, masked)
+    return measure_mask(runs, drawn)
 
 
 def _dropped(

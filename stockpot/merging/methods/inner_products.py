@@ -79,9 +79,13 @@ def gram_of_runs(runs: Runs, *_: object) -> Tensor:
 
 
 def _gram(rows: Sequence[Tensor]) -> Tensor:
+    size = rows[0].numel()
     products = rows[0].new_zeros((len(rows), len(rows)), dtype=torch.float64)
-    for start in range(0, rows[0].numel(), _BLOCK):
-        block = torch.stack([row[start : start + _BLOCK] for row in rows]).double()
+    spare = products.new_empty((len(rows), min(size, _BLOCK)))  # new memory takes longer
+    for start in range(0, size, _BLOCK):
+        block = spare[:, : size - start]
+        for own, row in zip(block, rows, strict=True):
+            own.copy_(row[start : start + _BLOCK])
         products += block @ block.T
     return products
 

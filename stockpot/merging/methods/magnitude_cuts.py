@@ -1,9 +1,10 @@
-"""The largest entries of a task vector, found without sorting and without a copy."""
+"""The largest entries of a task vector, found without sorting all and without a copy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import hardshrink
 
+from stockpot.merging.methods.brackets import Counts, Split, brackets_of, numpy_bits, split_all
 from stockpot.merging.runs import Run, Runs
 
-_DIGIT = 16  # bits that one pass over the entries finds
+_DIGIT = 16  # bits that one pass over the entries finds otherwise
 _BINS = 2 ** (_DIGIT - 1)  # by the leading bits of magnitudes, whose sign bit is 0
 
 
@@ -59,16 +61,13 @@ def keep_largest(task_vector: Tensor, cut: Cut, start: int = 0) -> Tensor:
     return kept
 
 
-Counts = Sequence[Sequence[int]]
-"""For each model, numbers of its largest entries."""
-
-
 def find_cuts(runs: Runs, counts: Counts | Callable[[Sequence[int]], Counts]) -> list[list[Cut]]:
-    """Find the lower bound of the largest entries of each task vector.
+    """Find the lower bound of the largest entries of each task vector, exactly.
 
-    The bits of floats >= 0, read as integers, are ordered as the floats. A histogram of their
-    leading 16 bits tells those of the bound; one of the next 16 bits, over the entries that share
-    them, the next. Memory does not depend on the size, whatever the values are.
+    The bits of floats >= 0, read as integers, are ordered as the floats. A sample of the entries
+    tells a bracket that nearly always has those of the bound; the few entries within it are sorted
+    out. Otherwise, a histogram of the leading 16 bits tells those of the bound, and one of the next
+    16 bits, over the entries that share them, the next. Memory is bounded, whatever the values are.
 
     Args:
         runs: M models, with or without a base.
@@ -79,14 +78,21 @@ def find_cuts(runs: Runs, counts: Counts | Callable[[Sequence[int]], Counts]) ->
     Returns:
         A cut per count, for each model.
     """
-    histograms, nonzero, width = _leading_histograms(runs)
+    brackets = brackets_of(runs, counts)
+    nonzero, width, splits = split_all(runs, brackets)
     counts = counts(nonzero) if callable(counts) else counts
     searches = [[_Search(model, n, width) for n in own] for model, own in enumerate(counts)]
-    begun = [one for own in searches for one in own if 0 < one.count <= nonzero[one.model]]
-    for one in begun:
-        one.narrow(histograms[one.model])
-    while begun and begun[0].known < width:
-        _narrow(runs, begun)
+    begun = []
+    for one, split in zip(chain.from_iterable(searches), splits, strict=True):
+        if 0 < one.count <= nonzero[one.model]:
+            one.settle(split)
+            begun.append(one)
+    if unsettled := [one for one in begun if one.known < width]:
+        histograms = _leading_histograms(runs)
+        for one in unsettled:
+            one.narrow(histograms[one.model])
+        while unsettled[0].known < width:
+            _narrow(runs, unsettled)
     _find_last(runs, [one for one in begun if one.count < one.num_equal])
     return [[one.cut for one in own] for own in searches]
 
@@ -112,6 +118,24 @@ class _Search:
     known: int = 0
     num_equal: int = 0
     last: int = -1
+
+    def settle(self, split: Split) -> None:
+        """Find all bits, if the entry is within the bracket and those within are known."""
+        rest = self.count - split.num_beyond
+        if not 0 < rest <= split.num_within:
+            return
+        if split.bracket.is_one_value:
+            self.prefix, self.num_equal, self.count = split.bracket.low, split.num_within, rest
+        elif split.within:
+            values = np.concatenate(split.within)
+            place = len(values) - rest
+            values.partition(place)
+            self.prefix = int(values[place])
+            self.num_equal = int(np.count_nonzero(values == self.prefix))
+            self.count = rest - int(np.count_nonzero(values > self.prefix))
+        else:
+            return
+        self.known = self.width
 
     def digits(self, bits: NDArray[Any]) -> NDArray[np.uint16]:
         """Return the next bits of the entries that share the prefix."""
@@ -139,28 +163,18 @@ class _Search:
         return Cut(_float_of(self.prefix, self.width), self.last)
 
 
-def _leading_histograms(runs: Runs) -> tuple[NDArray[np.int64], list[int], int]:
-    """Return the numbers of entries of each model by their leading bits, (M, bins).
+def _leading_histograms(runs: Runs) -> NDArray[np.int64]:
+    """Return the numbers of entries of each model by their leading bits, (M, bins)."""
 
-    Also the numbers of entries that are not 0, and the number of bits of one.
-    """
-
-    def of_run(run: Run) -> list[tuple[NDArray[Any], int, int]]:
-        found = []
-        for bits in map(_bits, run.vectors):
-            leading = (bits >> (8 * bits.itemsize - _DIGIT)).bincount(minlength=_BINS)
-            number = int(np.count_nonzero(bits.cpu().numpy()))
-            found.append((leading.cpu().numpy(), number, 8 * bits.itemsize))
-        return found
+    def of_run(run: Run) -> list[NDArray[Any]]:
+        bits = map(numpy_bits, run.vectors)
+        leading = (own >> (8 * own.itemsize - _DIGIT) for own in bits)
+        return [np.bincount(own, minlength=_BINS) for own in leading]
 
     total = np.zeros((runs.num_models, _BINS), np.int64)
-    nonzero, width = [0] * runs.num_models, 0
     for found in runs.map(of_run):
-        for model, (leading, number, own_width) in enumerate(found):
-            total[model] += leading
-            nonzero[model] += number
-            width = own_width
-    return total, nonzero, width
+        total += found
+    return total
 
 
 def _narrow(runs: Runs, searches: Sequence[_Search]) -> None:
@@ -191,17 +205,13 @@ def _find_last(runs: Runs, searches: Sequence[_Search]) -> None:
         place = int(np.searchsorted(until, one.count))
         run = runs.read(*runs.bounds[place])
         # By bits, since NaN equals nothing; such a value is refused when its run is merged.
-        equal = np.flatnonzero(_bits(run.vectors[one.model]).cpu().numpy() == one.prefix)
+        equal = np.flatnonzero(numpy_bits(run.vectors[one.model]) == one.prefix)
         one.last = run.start + int(equal[one.count - 1 - (int(until[place]) - of_runs[place])])
 
 
 def _bits_of_models(run: Run, searches: Sequence[_Search]) -> dict[int, NDArray[Any]]:
-    """Return the bits of the models that are searched; numpy selects several times as fast."""
-    return {m: _bits(run.vectors[m]).cpu().numpy() for m in {one.model for one in searches}}
-
-
-def _bits(values: Tensor) -> Tensor:
-    return values.abs().view({4: torch.int32, 8: torch.int64}[values.itemsize])
+    """Return the bits of the models that are searched."""
+    return {m: numpy_bits(run.vectors[m]) for m in {one.model for one in searches}}
 
 
 def _float_of(bits: int, width: int) -> float:

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stockpot.merging.methods.task_vectors import l1_norm, l1_ratio
+from stockpot.merging.draws import Draws
+from stockpot.merging.methods.task_vectors import l1_ratio
 from stockpot.merging.runs import Run, Runs
 
 
@@ -46,22 +47,21 @@ def apply_masks(
         yield mask.applied(tensor - base, start)
 
 
-def measure_mask(
-    runs: Runs, masked: Callable[[Run, int], tuple[Tensor, Tensor]]
-) -> list[MeasuredMask]:
+def measure_mask(runs: Runs, draw: Callable[[Run, int], NDArray[np.bool_]]) -> list[MeasuredMask]:
     """Draw the masks of all models.
 
     Args:
         runs: M models.
-        masked: (run, model) -> the entries of the task vector, and 1 or 0 for each.
+        draw: (run, model) -> whether each entry of the task vector is kept, flat.
     """
 
     def of_run(run: Run) -> list[tuple[float, float, Any]]:
         found = []
         for model in range(runs.num_models):
-            vector, mask = masked(run, model)
-            bits = np.packbits(mask.to(torch.uint8).cpu().numpy())
-            found.append((l1_norm(vector), l1_norm(mask.mul_(vector)), bits))
+            kept, magnitudes = draw(run, model), run.vectors[model].abs()
+            before = float(magnitudes.sum())
+            after = float(magnitudes.mul_(Draws.mask(kept, magnitudes)).sum())
+            found.append((before, after, np.packbits(kept)))
         return found
 
     found = list(runs.map(of_run))

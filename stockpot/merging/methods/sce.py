@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,8 +37,10 @@ def measure_selection(runs: Runs, _draws: Sequence[Draws], options: Mapping[str,
     cut = None if share == 1 else _find_cut(runs, share)
 
     def squares(run: Run) -> list[float]:
-        selected = _selected(run.vectors, cut, run.start)
-        kept = run.vectors if selected is None else [v * selected for v in run.vectors]
+        kept = [vector.reshape(-1) for vector in run.vectors]
+        if (selected := _selected(run.vectors, cut, run.start)) is not None:
+            places = torch.from_numpy(np.flatnonzero(selected.cpu().numpy())).to(selected.device)
+            kept = [vector[places] for vector in kept]
         return [float(torch.linalg.vector_norm(v, dtype=torch.float64)) ** 2 for v in kept]
 
     sums = [sum(of_model) for of_model in zip(*runs.map(squares), strict=True)]
@@ -103,8 +106,8 @@ def sce(
 def _find_cut(runs: Runs, share: float) -> Cut:
     """Return the lower bound of the fraction of varying entries with the largest variance."""
 
-    def variances(first: int, last: int) -> Run:
-        return Run(first, [_variance(runs.read(first, last).vectors)], None)
+    def variances(first: int, last: int, step: int = 1) -> Run:
+        return Run(first, [_variance(runs.read(first, last, step).vectors)], None)
 
     of_variance = replace(runs, num_models=1, read=variances)
     ((cut,),) = find_cuts(of_variance, lambda varying: [[num_kept(varying[0], share)]])

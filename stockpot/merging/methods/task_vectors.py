@@ -94,7 +94,7 @@ def keep_middle_of_rows(task_vector: Tensor, density: float, gamma: float) -> Te
     result = torch.zeros_like(rows, memory_format=torch.contiguous_format)
     for block, places in _blocks(rows, result):
         # Reversed, so that of equal entries the first ranks higher.
-        ascending = length - 1 - _order(block.flip(-1))
+        ascending = length - 1 - order_of(block.flip(-1))
         middle = ascending[:, length - outliers - kept : length - outliers]
         places.scatter_(-1, middle, block.gather(-1, middle))
     return result.view(task_vector.shape)
@@ -107,13 +107,18 @@ def keep_probabilities(task_vector: Tensor, density: float, epsilon: float) -> T
     first has the lower rank. The probability in a row of one entry is the density.
     """
     rows = _rows_of(task_vector)
-    length = rows.shape[-1]
-    evenly = torch.linspace(-epsilon, epsilon, length, dtype=rows.dtype, device=rows.device)
-    by_rank = density + (evenly if length > 1 else evenly * 0)
+    by_rank = probabilities_by_rank(rows, density, epsilon)
     probabilities = torch.empty_like(rows, memory_format=torch.contiguous_format)
     for block, places in _blocks(rows, probabilities):
-        places.scatter_(-1, _order(block), by_rank.expand(block.shape))
+        places.scatter_(-1, order_of(block), by_rank.expand(block.shape))
     return probabilities.view(task_vector.shape)
+
+
+def probabilities_by_rank(rows: Tensor, density: float, epsilon: float) -> Tensor:
+    """Return the probability of keeping an entry of each rank in its row, smallest first."""
+    length = rows.shape[-1]
+    evenly = torch.linspace(-epsilon, epsilon, length, dtype=rows.dtype, device=rows.device)
+    return density + (evenly if length > 1 else evenly * 0)
 
 
 def _rows_of(tensor: Tensor) -> Tensor:
@@ -127,7 +132,7 @@ def _blocks(rows: Tensor, places: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     yield from zip(torch.split(rows, at_once), torch.split(places, at_once), strict=True)
 
 
-def _order(rows: Tensor) -> Tensor:
+def order_of(rows: Tensor) -> Tensor:
     """Return the positions of each row's entries, smallest magnitude first, as a stable sort."""
     if rows.dtype != torch.float32:
         return rows.abs().argsort(dim=-1, stable=True)
@@ -195,10 +200,11 @@ def measure_l1(
     densities = each(options["density"], runs.num_models)
 
     def norms(run: Run) -> Tensor:
-        pairs = [
-            (l1_norm(vector), l1_norm(drop(vector, density, own.at(run.start))))
-            for vector, density, own in zip(run.vectors, densities, draws, strict=True)
-        ]
+        pairs = []
+        for vector, density, own in zip(run.vectors, densities, draws, strict=True):
+            magnitudes = vector.abs()
+            left = drop(magnitudes, density, own.at(run.start))
+            pairs.append((float(magnitudes.sum()), float(left.sum())))
         return torch.tensor(pairs, dtype=torch.float64)
 
     total = sum(runs.map(norms), torch.zeros(runs.num_models, 2, dtype=torch.float64))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tracemalloc
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -167,6 +168,38 @@ def test_memory_is_bounded_where_all_magnitudes_are_equal() -> None:
 
     assert cut == Cut(0.5, 999_999)
     assert peak < 4 * 3_000_000 / 2
+
+
+def _sampled_well(values: Tensor) -> Tensor:
+    return values
+
+
+def _sampled_badly(values: Tensor) -> Tensor:
+    values[::127] *= 100  # what the sample sees
+    return values
+
+
+def _of_few_values(values: Tensor) -> Tensor:
+    return (values * 2).round() / 2
+
+
+def _of_two_values(values: Tensor) -> Tensor:
+    return torch.where(values > values.median(), 1.0, 1 + 2.0**-23)
+
+
+@pytest.mark.parametrize("changed", [_sampled_well, _sampled_badly, _of_few_values, _of_two_values])
+@pytest.mark.parametrize("share", [1e-5, 0.2, 0.5, 0.99])
+def test_the_largest_of_very_many_are_those_of_a_stable_sort(
+    changed: Callable[[Tensor], Tensor], share: float
+) -> None:
+    values = changed(_random(400_000).abs())
+    count = int(share * 400_000)
+
+    chosen = _largest(values, count)
+
+    order = values.sort(descending=True, stable=True)
+    expected = order.indices[:count][order.values[:count] > 0].sort().values
+    assert torch.equal(chosen.nonzero().flatten(), expected)
 
 
 @pytest.mark.parametrize("values", [[math.nan] * 4, [1.0, math.nan, -math.nan, 2.0]])
