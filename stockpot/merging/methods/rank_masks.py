@@ -62,8 +62,9 @@ def kept_by_rank(rows: Tensor, density: float, epsilon: float, draws: Draws) -> 
     places = places.take(opened)
     further = np.floor(draws.further(places) * 2.0**45) / 2.0**45  # so that the sum is exact
     limits = np.searchsorted(by_rank, digits.take(opened) + further, "right")
-    kept.reshape(-1)[places] = _have_ranks(rows, bits, ascending, places, limits)
-    return kept.reshape(-1)
+    flat: NDArray[np.bool_] = kept.reshape(-1)
+    flat[places] = _have_ranks(rows, bits, ascending, places, limits)
+    return flat
 
 
 def _have_ranks(
