@@ -16,7 +16,7 @@ RUN pip install --no-cache-dir --constraint constraints.txt '.[text,s3,postgres]
 # The project is mounted at /project; its files belong to this user.
 ARG UID=1000
 RUN useradd --uid "$UID" --create-home cook \
-    && install --directory --owner cook /project /mlartifacts
+    && install --directory --owner cook /project /mlartifacts /prefect
 USER cook
 WORKDIR /project
 CMD ["stockpot", "--help"]

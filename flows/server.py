@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 _RECORD = "prefect-server.url"
 _START_SECONDS = 120
-_STOP_SECONDS = 3
 _POLL_SECONDS = 0.05
 _DATABASE_SETTINGS = {
     "PREFECT_SERVER_DATABASE_CONNECTION_URL",
@@ -167,6 +166,7 @@ def start_server(  # noqa: PLR0913, PLR0917 (what a process needs)
     settings: Mapping[str, str] = MappingProxyType({}),
     user: str | None = None,
     stop: signal.Signals = signal.SIGTERM,
+    stop_seconds: float = 3,
 ) -> Iterator[Callable[[], None]]:
     """Run a server as a child process that logs to a file of the project; stop it on exit.
 
@@ -178,6 +178,7 @@ def start_server(  # noqa: PLR0913, PLR0917 (what a process needs)
         settings: environment variables.
         user: whom it runs as, if this process is root's.
         stop: the signal that ends it.
+        stop_seconds: time for it to end, before it is killed.
 
     Yields:
         A function that waits until the server is up, and raises StageFailed if it does not start.
@@ -201,7 +202,7 @@ def start_server(  # noqa: PLR0913, PLR0917 (what a process needs)
     finally:
         process.send_signal(stop)
         try:
-            process.wait(timeout=_STOP_SECONDS)
+            process.wait(timeout=stop_seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -19,6 +19,7 @@ from flows.deploying.description import FILE, Description
 from flows.server import answers
 from stockpot.errors import InputError, StageFailed
 from stockpot.storage.project import ROOT_VARIABLE
+from stockpot.tracking.addresses import redacted
 from tasks.flow_runs import TAG, project_tag
 
 _PAGE = 200
@@ -50,7 +51,7 @@ def require_server(purpose: str) -> None:
         )
     if not answers(f"{url}/health"):
         raise InputError(
-            f"PREFECT_API_URL: no Prefect server answers at {url!r}; start it with "
+            f"PREFECT_API_URL: no Prefect server answers at {redacted(url)!r}; start it with "
             "`prefect server start`"
         )
 

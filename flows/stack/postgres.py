@@ -26,6 +26,7 @@ from stockpot.storage.project import Project
 DATABASES = ("prefect", "mlflow", "optuna")
 _USER = "stockpot"
 _DEBIAN = Path("/usr/lib/postgresql")  # Debian installs each version in a folder of its own
+_STOP_SECONDS = 30  # it writes all that is in its memory
 _SERVICE_USER = "postgres"  # whom Debian creates; PostgreSQL refuses to run as root
 
 
@@ -88,9 +89,13 @@ def postgres_server(project: Project) -> Iterator[Postgres]:
         command = [str(programs / "postgres"), "-D", str(data), "-k", folder]
         command += ["-c", "listen_addresses=", "-c", "unix_socket_permissions=0700"]
         ready = partial(_succeeds, [str(programs / "pg_isready"), "-h", folder, "-q"])
-        with start_server(
-            project, "postgres", command, ready, user=user, stop=signal.SIGINT
-        ) as wait:
+        server = start_server(
+            *(project, "postgres", command, ready),
+            user=user,
+            stop=signal.SIGINT,  # it drops its clients instead of waiting for them
+            stop_seconds=_STOP_SECONDS,
+        )
+        with server as wait:
             wait()
             _create_databases(programs, socket)
             yield Postgres(socket)

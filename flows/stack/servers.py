@@ -73,6 +73,8 @@ def _prefect_server(
     project: Project, port: int, postgres: Postgres | None
 ) -> Iterator[Callable[[], None]]:
     """Start Prefect with its UI; without PostgreSQL its database is a SQLite file of the stack."""
+    from tasks.server_checks import LEASES_ON_DISK  # imports Prefect, which makes its home
+
     file = project.state / "stack" / "prefect.db"
     own = f"sqlite+aiosqlite:///{file}"
     settings = {
@@ -80,6 +82,8 @@ def _prefect_server(
             postgres.url("prefect", "asyncpg") if postgres else own
         ),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # On disk, so that a restarted server knows which runs hold a project.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES_ON_DISK,
     }
     command = [sys.executable, "-m", "prefect", "server", "start"]
     command += ["--host", "127.0.0.1", "--port", str(port)]

@@ -47,6 +47,17 @@ def ask(address: str, content: dict[str, Any]) -> Any:
         return json.load(answer)
 
 
+def shown_until(process: subprocess.Popen[str], end: str) -> str:
+    """Return what a process prints until a line with this end."""
+    assert process.stdout is not None
+    shown = ""
+    while end not in shown:
+        line = process.stdout.readline()
+        assert line, shown
+        shown += line
+    return shown
+
+
 def rows(socket_folder: str, database: str, table: str) -> int:
     """Count the rows of a table with psql."""
     programs = find_postgres()
@@ -69,20 +80,18 @@ def test_a_run_on_the_stack_is_recorded_in_postgres_and_makes_what_a_run_makes(
         *("python", "-m", "flows.stack"),
         *("--prefect-port", str(prefect), "--mlflow-port", str(mlflow)),
     )
-    assert stack.stdout is not None
-    shown = ""
-    while "Ctrl-C stops all." not in shown:
-        line = stack.stdout.readline()
-        assert line, shown
-        shown += line
-    folder = shown.split("?host=")[1].split()[0]
+    folder = shown_until(stack, "Ctrl-C stops all.").split("?host=")[1].split()[0]
 
-    run = project.stockpot(
-        "run",
-        PREFECT_API_URL=f"http://127.0.0.1:{prefect}/api",
-        MLFLOW_TRACKING_URI=f"http://127.0.0.1:{mlflow}",
-    )
+    servers = {
+        "PREFECT_API_URL": f"http://127.0.0.1:{prefect}/api",
+        "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{mlflow}",
+    }
+    checks = project.stockpot("doctor", **servers)
 
+    run = project.stockpot("run", **servers)
+
+    assert checks.code == 0, checks.output
+    assert "note" not in checks.output
     assert run.code == 0, run.output
     assert project.digests() == finished_once.digests()
     runs = ask(f"http://127.0.0.1:{prefect}/api/flow_runs/filter", {})
@@ -96,9 +105,9 @@ def test_a_run_on_the_stack_is_recorded_in_postgres_and_makes_what_a_run_makes(
     log = (project.root / ".stockpot" / "logs" / "prefect-server.log").read_text()
     assert "ERROR" not in log
     stack.send_signal(signal.SIGINT)
-    assert stack.wait(timeout=30) == 0
+    assert stack.communicate(timeout=60) is not None
+    assert stack.returncode == 0
     assert project.no_processes_left(10)
-    stack.stdout.close()
 
 
 @needs_postgres
