@@ -62,7 +62,7 @@ def _outcomes(params: str | None, overrides: list[str]) -> Iterator[Outcome]:
 
 
 def _project_checks(plan: Plan) -> dict[str, Check]:
-    from stockpot.experiment.doctor import devices, folders, forecast, records
+    from stockpot.experiment.doctor import devices, folders, forecast, records, shared_store
 
     project = plan.project
     return {
@@ -75,6 +75,7 @@ def _project_checks(plan: Plan) -> dict[str, Check]:
         "MLflow": partial(records.check_mlflow, plan),
         "records": partial(records.check_records, plan),
         "studies": records.check_studies,
+        "store": partial(shared_store.check_store, plan),
     }
 
 

@@ -10,6 +10,7 @@ from stockpot.disk_merging.adapters.core_space import cores_of, merge_cores
 from stockpot.errors import InputError
 from stockpot.merging.recipe import Recipe, RecipeOf
 from stockpot.merging.states import State, StateDict
+from stockpot.storage.checkpoints import verify
 from stockpot.storage.models import Model
 from stockpot.storage.store import Store
 from stockpot.storage.weights.adapters import Adapter, open_adapter
@@ -52,7 +53,7 @@ def merge_in_core_space(
 
 
 def _adapter_of(root: Path, model: Model) -> Adapter:
-    files = Store.adapter_files(root / model.path)
+    files = Store.adapter_files(verify(root, model.checkpoint))
     if not files:
         raise InputError(
             f"core_space: needs ingredients with a LoRA adapter, got {model.name} without one; "

@@ -59,12 +59,19 @@ def use_store(root: Path, address: str | None) -> None:
     if address is None:
         note.unlink(missing_ok=True)
         return
-    # A queued DVC experiment runs in a copy, which shares this folder with the project.
-    project = note.parent.resolve().parent
-    is_url = _SCHEME.match(address) is not None
-    url = address if is_url else str((project / Path(address).expanduser()).resolve())
+    url = _whole_address(root, address)
     _check(_files(url))
     write_json(note, {"address": url})
+
+
+def is_set_up(root: Path, address: str) -> bool:
+    """Return whether a store has a marker, which its first use writes; nothing is written.
+
+    Raises:
+        InputError: it cannot be read, or is of another format.
+        StageFailed: it does not answer.
+    """
+    return _marker(_files(_whole_address(root, address))) is not None
 
 
 def store_of(root: Path) -> SharedModels | None:
@@ -93,18 +100,34 @@ def _files(address: str) -> SharedFiles:
     return UrlFiles(address)
 
 
-def _check(files: SharedFiles) -> None:
-    """Read and write the marker of a store."""
+def _whole_address(root: Path, address: str) -> str:
+    """Return a URL as it is, and a path as an absolute one."""
+    if _SCHEME.match(address):
+        return address
+    # A queued DVC experiment runs in a copy, which shares this folder with the project.
+    project = _note(root).parent.resolve().parent
+    return str((project / Path(address).expanduser()).resolve())
+
+
+def _marker(files: SharedFiles) -> bytes | None:
+    """Read the marker of a store; None without one."""
     place = files.place(_MARKER)
     try:
         found = retried(place, "read", lambda: files.read(_MARKER), tries=_TRIES_TO_OPEN)
     except FileNotFoundError:
-        found = _FORMAT
+        return None
     if found != _FORMAT:
         raise InputError(
             f"store: {place} must say {_FORMAT.decode().strip()}, got {found[:60]!r}; it is of "
             "another version of stockpot, or of something else: choose another place"
         )
+    return found
+
+
+def _check(files: SharedFiles) -> None:
+    """Read and write the marker of a store."""
+    _marker(files)
+    place = files.place(_MARKER)
     try:
         retried(place, "written", lambda: files.write(_MARKER, _FORMAT), tries=_TRIES_TO_OPEN)
     except FileNotFoundError as error:

@@ -21,7 +21,6 @@ PARAMS = """
 base: {epochs: 1}
 sweep: {size: 2, min_ingredients: 2, space: {epochs: 1, learning_rate: {choice: [0.001, 0.002]}}}
 soups: [{name: uniform, select: uniform}]
-tune: [{name: tuned, trials: 2}]
 store: s3://models/whole
 """
 
@@ -39,7 +38,7 @@ def _finish(root: Path) -> list[Model]:
     listed = {"ingredients": [model.to_json() for model in ingredients], "failed": []}
     write_manifest(root, "sweep", listed | {"precheck": {"excluded": []}})
     share_models(plan, ["base", "sweep"])
-    return [base, *ingredients, *map(made, plan.soup_jobs()), *map(made, plan.tuning_jobs())]
+    return [base, *ingredients, *map(made, plan.soup_jobs())]
 
 
 def test_another_machine_takes_all_models_from_the_store_and_trains_nothing(
@@ -57,8 +56,8 @@ def test_another_machine_takes_all_models_from_the_store_and_trains_nothing(
 
         assert s3.objects("models/whole") == stored
     assert second == first
-    assert len(first) == 5
+    assert len(first) == 4
     for model in second:
         assert file_digest(tmp_path / "b" / model.path) == model.digest
-    assert len([name for name in stored if "/models/" in name]) == 5
+    assert len([name for name in stored if "/models/" in name]) == 4
     assert proxy.counts.total() > proxy.counts["passed"] > 0
