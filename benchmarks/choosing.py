@@ -60,7 +60,7 @@ base: {epochs: 0, probe_epochs: 2, learning_rate: 0.01, batch_size: 16}
 sweep:
   size: 16
   space:
-    learning_rate: {log_uniform: [1.0e-5, 1.0e-3]}
+    learning_rate: {log_uniform: [5.0e-5, 5.0e-4]}
     epochs: 1
     batch_size: 16
 soups: [{name: greedy, select: greedy}]
