@@ -25,7 +25,7 @@ class _Settings(BaseModel):
 
 
 class ExperimentSettings(_Settings):
-    """What a deployed run of an experiment changes in the params file, for this run alone."""
+    """Changes of the params file, for one deployed run of an experiment."""
 
     seed: int | None = Field(
         None, ge=0, lt=2**32, description=f"another seed is another experiment; {_AS_IN_PARAMS}"
@@ -97,7 +97,7 @@ class ChampionSettings(_Settings):
 
 
 class GarbageSettings(_Settings):
-    """What the collection of garbage does."""
+    """Options of the collection of garbage."""
 
     dry_run: bool = Field(False, description="only list in the log what would be deleted")
 

@@ -1,4 +1,4 @@
-"""The clock of this machine beside a server's: schedules and run times depend on both."""
+"""The clock of this machine against a server's: schedules and run times depend on both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The disk and the memory that the rest of an experiment needs, beside what this machine has."""
+"""The disk and the memory that the rest of an experiment needs, compared with what is free."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_disk(plan: Plan) -> Iterator[Outcome]:
     """Compare the free disk with the weights that are still to be made.
 
     Running trainings also keep their state, which is at most as large as their memory. Predictions
-    and records are not counted: they are small beside weights.
+    and records are not counted: they are small compared with weights.
     """
     one = model_bytes(plan)
     missing = models_to_make(plan)

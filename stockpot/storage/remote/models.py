@@ -29,7 +29,7 @@ _SUFFIXES = (_WEIGHTS, ".adapter/adapter_model.safetensors", ".adapter/adapter_c
 
 @dataclass(frozen=True, slots=True)
 class SharedRecord:
-    """What a shared store knows of a model.
+    """All that a shared store knows of a model.
 
     Attributes:
         record: as next to local weights, or with the reason why the model cannot be made.
@@ -92,7 +92,7 @@ class SharedModels:
     def fetch(self, weights: Path) -> bool:
         """Download a model that is not here; return whether the store has it, whole.
 
-        A damaged one is named in a warning: it counts as missing, and is made again.
+        A damaged one is named in a warning: it counts as missing, and is rebuilt.
 
         Raises:
             InputError: the disk is full, or reading is not permitted.
@@ -232,5 +232,5 @@ def _suffix(weights: Path, file: Path) -> str:
 
 def _warn(weights: Path, reason: str) -> None:
     logging.getLogger(__name__).warning(
-        "store: %s; %s/%s is made again", reason, weights.parent.name, weights.stem
+        "store: %s; %s/%s is rebuilt", reason, weights.parent.name, weights.stem
     )

@@ -178,7 +178,7 @@ def test_a_damaged_object_is_named_and_replaced_by_who_makes_the_model_again(
     with caplog.at_level(logging.WARNING):
         assert _find(shared.project("b")) is None
     assert f"{shared.address}/{_object(made.digest)} is damaged" in caplog.text
-    assert "ingredients/key is made again" in caplog.text
+    assert "ingredients/key is rebuilt" in caplog.text
     assert not _files(shared.project("b"))
 
     assert _save(shared.project("b")) == made
