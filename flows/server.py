@@ -140,12 +140,12 @@ def _running(record: Path) -> str | None:
     return url if answers(f"{url}/health") else None
 
 
-def answers(address: str) -> bool:
-    """Return whether an HTTP server answers at `address`."""
+def answers(address: str, seconds: float = 2) -> bool:
+    """Return whether an HTTP server answers at `address` in time."""
     # Bypass the proxy that the environment may set: the server is on this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(address, timeout=2) as answer:
+        with opener.open(address, timeout=seconds) as answer:
             return bool(answer.status == 200)
     except (OSError, ValueError):
         return False

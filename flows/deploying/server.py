@@ -23,6 +23,7 @@ from stockpot.tracking.addresses import redacted
 from tasks.flow_runs import TAG, project_tag
 
 _PAGE = 200
+_SECONDS_TO_ANSWER = 20  # a busy server may need some
 
 
 @contextmanager
@@ -49,7 +50,7 @@ def require_server(purpose: str) -> None:
             f"PREFECT_API_URL: {purpose} needs a Prefect server that stays; start one with "
             "`prefect server start`, and set the variable to http://127.0.0.1:4200/api"
         )
-    if not answers(f"{url}/health"):
+    if not answers(f"{url}/health", _SECONDS_TO_ANSWER):
         raise InputError(
             f"PREFECT_API_URL: no Prefect server answers at {redacted(url)!r}; start it with "
             "`prefect server start`"

@@ -246,7 +246,7 @@ def test_the_champion_is_scored_on_todays_data_and_a_low_score_is_reported(
     deploy(project, server, "judged", "--notify", webhook.address)
     missing = trigger(project, "evaluate-champion/judged-champion")
     assert has_state(server, missing, "Failed")
-    assert wait_until(lambda: "'test' has none in MLflow's registry" in webhook.text, 60)
+    assert wait_until(lambda: "'test' has none in MLflow's registry" in webhook.text, WAIT)
     promoted = project.stockpot("promote", "greedy")
     assert promoted.code == 0, promoted.output
 
@@ -255,7 +255,7 @@ def test_the_champion_is_scored_on_todays_data_and_a_low_score_is_reported(
 
     assert has_state(server, found, "Completed"), server.log(found)
     assert has_state(server, low, "Failed")
-    assert wait_until(lambda: "must be at least 1.01" in webhook.text, 60)
+    assert wait_until(lambda: "must be at least 1.01" in webhook.text, WAIT)
     webhook.close()
     assert "champion-digits-seed-0 is Failed" in webhook.text
     models = {each["name"]: each for each in project.manifest("evaluate")["models"]}
