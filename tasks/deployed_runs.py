@@ -140,7 +140,8 @@ class _States:
 
     def _set(self, state: State[None]) -> None:
         with get_client(sync_client=True) as client:
-            client.set_flow_run_state(UUID(flow_run.id), state, force=True)
+            # Not by force: the server would forget the lease of the run's slot.
+            client.set_flow_run_state(UUID(flow_run.id), state)
 
 
 def _use_root_of_deployment(client: SyncPrefectClient, run_id: UUID) -> None:

@@ -225,10 +225,12 @@ def test_a_busy_project_is_waited_for_and_another_one_on_the_same_worker_is_not(
         assert has_state(server, dropped, "Cancelled")
         assert has_state(server, free, "Completed"), server.log(free)
         reason = server.run(waiting)["state"]["message"]
+        details = server.run(waiting)["state"]["state_details"]
         assert server.run(waiting)["state_name"] == "Waiting"
 
     assert "Another run has this project: process" in reason
     assert "dvc repro" in reason
+    assert details["deployment_concurrency_lease_id"] is not None  # it keeps its slot
     assert reason in server.log(waiting)
     for run_id in (waiting, queued):
         assert has_state(server, run_id, "Completed"), server.log(run_id)
