@@ -101,7 +101,6 @@ def _deployed_project(params: str | None) -> Project:
                 f"the process of this run died {MOST_STARTS} times, and is not started again; see "
                 "the worker's log for the reason (out of memory?), then trigger a new run"
             )
-    end_dead_runs(project.root)
     return project
 
 
@@ -116,6 +115,7 @@ def _waiting_for(project: Project, name: str) -> Iterator[None]:
     states = _States()
     with run_lock(project.run_lock, f"deployed run {name}", states.wait):
         states.run()
+        end_dead_runs(project.root)
         yield
 
 

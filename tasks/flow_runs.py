@@ -60,32 +60,36 @@ def hold_lease(root: Path, run_id: str) -> None:
     take_lease(_leases(root), run_id)
 
 
-def dead_runs() -> list[DeadRun]:
+def dead_runs(held: Path | None = None) -> list[DeadRun]:
     """Find the runs of all projects on this machine that were killed, but not so in Prefect.
 
-    A run that never took a lease counts as killed if it has been running for a minute.
+    A run without any lease counts as killed if it has been running for a minute, or if its project
+    is `held`: whoever may run without a lease holds the project's run lock.
+
+    Args:
+        held: folder of the project whose run lock this process holds.
     """
     with get_client(sync_client=True) as client:
         return [
             DeadRun(run.name, run.id, root)
             for run in _unfinished_runs(client)
-            if (root := _root_on_this_machine(run)) is not None and _is_dead(run, root)
+            if (root := _root_on_this_machine(run)) is not None and _is_dead(run, root, held)
         ]
 
 
-def end_dead_runs(root: Path | None = None) -> list[DeadRun]:
+def end_dead_runs(held: Path | None = None) -> list[DeadRun]:
     """Mark those runs as crashed; return them.
 
     Args:
-        root: of a project whose leases of ended runs are deleted.
+        held: as for `dead_runs`; the leases of its ended runs are deleted.
     """
-    dead = dead_runs()
+    dead = dead_runs(held)
     with get_client(sync_client=True) as client:
         for run in dead:
             state: State[None] = Crashed(message="its process was killed")
             client.set_flow_run_state(run.run_id, state, force=True)
-    for place in {run.root for run in dead} | ({root} if root else set()):
-        drop_dead_leases(_leases(place))
+    for root in {run.root for run in dead} | ({held} if held else set()):
+        drop_dead_leases(_leases(root))
     return dead
 
 
@@ -109,11 +113,11 @@ def _root_on_this_machine(run: FlowRun) -> Path | None:
     return Path(roots[0]) if roots else None
 
 
-def _is_dead(run: FlowRun, root: Path) -> bool:
+def _is_dead(run: FlowRun, root: Path, held: Path | None) -> bool:
     is_alive = has_living_process(_leases(root), str(run.id))
     if is_alive is None:
         assert run.state is not None  # it is unfinished
-        return datetime.now(UTC) - run.state.timestamp > _STARTS_WITHIN
+        return root == held or datetime.now(UTC) - run.state.timestamp > _STARTS_WITHIN
     return not is_alive
 
 

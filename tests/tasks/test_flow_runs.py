@@ -49,7 +49,7 @@ def test_runs_without_a_process_on_this_machine_are_marked_as_crashed(
 
     found = [run for run in dead_runs() if run.root == root]
     told = check_runs()
-    ended = end_dead_runs(root)
+    ended = end_dead_runs()
 
     assert found == [DeadRun(client.read_flow_run(killed).name, killed, root)]
     assert killed in {run.run_id for run in ended}
@@ -58,6 +58,8 @@ def test_runs_without_a_process_on_this_machine_are_marked_as_crashed(
     assert (state.name, state.message) == ("Crashed", "its process was killed")
     for run_id in (alive, young, elsewhere, strange):
         assert client.read_flow_run(run_id).state_name == "Running"
+    with_the_lock = end_dead_runs(held=root)
+    assert [run.run_id for run in with_the_lock if run.root == root] == [young]
     assert [path.name for path in leases.iterdir()] == [str(alive)]
     assert not [run for run in dead_runs() if run.root == root]
     assert told.level == "problem"
