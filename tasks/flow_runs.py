@@ -64,7 +64,8 @@ def dead_runs(held: Path | None = None) -> list[DeadRun]:
     """Find the runs of all projects on this machine that were killed, but not so in Prefect.
 
     A run without any lease counts as killed if it has been running for a minute, or if its project
-    is `held`: whoever may run without a lease holds the project's run lock.
+    is `held`: whoever may run without a lease holds the project's run lock. A run of a deployment
+    never counts in its first minute, nor before it has begun: the server watches those.
 
     Args:
         held: folder of the project whose run lock this process holds.
@@ -114,10 +115,13 @@ def _root_on_this_machine(run: FlowRun) -> Path | None:
 
 
 def _is_dead(run: FlowRun, root: Path, held: Path | None) -> bool:
+    assert run.state is not None  # it is unfinished
+    is_young = datetime.now(UTC) - run.state.timestamp <= _STARTS_WITHIN
+    if run.deployment_id is not None and (run.state.is_pending() or is_young):
+        return False  # started again, its new process may not have taken over the lease yet
     is_alive = has_living_process(_leases(root), str(run.id))
     if is_alive is None:
-        assert run.state is not None  # it is unfinished
-        return root == held or datetime.now(UTC) - run.state.timestamp > _STARTS_WITHIN
+        return root == held or not is_young
     return not is_alive
 
 
