@@ -39,9 +39,9 @@ def check_server(url: str) -> Iterator[Outcome]:
         answer = client.request("GET", "/admin/version")
         yield _version(url, str(answer.json()))
         yield from check_clock("Prefect", answer.headers.get("Date"))
+        yield from check_deployments(client)
         yield check_runs()
         yield check_slots(client)
-        yield from check_deployments(client)
 
 
 def _version(url: str, version: str) -> Outcome:

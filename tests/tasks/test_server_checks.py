@@ -97,7 +97,7 @@ def test_a_pool_without_worker_is_a_problem_until_one_polls_it(client: SyncPrefe
 
     assert without.level == "problem"
     assert without.found == "no worker polls p2: no run starts"
-    assert "`prefect worker start --pool p2`" in without.advice
+    assert "`stockpot worker --pool p2`" in without.advice
     assert found("work pool").level == "ok"
 
 
