@@ -266,8 +266,8 @@ def test_the_champion_is_scored_on_todays_data_and_a_low_score_is_reported(
     of_greedy = models["greedy"]["metrics"]
     tests = {name for name in result["metrics"] if name.startswith(("test/", "shift/"))}
     assert {"test/accuracy", "test/accuracy_low", "shift/mean/accuracy"} <= tests
-    shared = tests & {*of_greedy}
-    assert {n: result["metrics"][n] for n in shared} == {n: of_greedy[n] for n in shared}
+    shared = {name: of_greedy[name] for name in tests & {*of_greedy}}
+    assert {name: result["metrics"][name] for name in shared} == pytest.approx(shared, rel=1e-12)
 
 
 def test_a_name_that_another_project_has_deployed_is_refused(
