@@ -117,7 +117,11 @@ class ValScorer:
 
     def _block_values(self, indices: Tensor) -> Tensor:
         start = time.perf_counter()
-        outputs = self._val.outputs_of(self._model, indices)
+        if self._passes:
+            shared = SharedSet(self._passes.workload, "val", open_val_set)
+            outputs = shared.outputs_of(self._val, self._model, indices)
+        else:
+            outputs = self._val.outputs_of(self._model, indices)
         targets = self._val.targets[indices.to(self._val.targets.device)]
         values = self._metric(outputs, targets).double().cpu()
         if self._passes:

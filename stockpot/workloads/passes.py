@@ -24,6 +24,9 @@ BatchResult: TypeAlias = tuple[Tensor, Tensor]
 MapBatches: TypeAlias = Callable[[Callable[[int], BatchResult], range], Iterable[BatchResult]]
 """A function like `map`, over the places of batches; its results are in their order."""
 
+MapParts: TypeAlias = Callable[[Callable[[Tensor], Tensor], Sequence[Tensor]], Iterable[Tensor]]
+"""A function like `map`, over the indices of each batch; its results are in their order."""
+
 
 class Examples:
     """A dataset on a device, for repeated forward passes.
@@ -54,13 +57,25 @@ class Examples:
         with torch.inference_mode():
             return self.map(lambda batch: self._workload.forward(model, batch))
 
-    def outputs_of(self, model: nn.Module, indices: Tensor) -> Tensor:
-        """Return the model's outputs (n, C) for the examples at `indices` (n,), ascending."""
+    def outputs_of(
+        self, model: nn.Module, indices: Tensor, map_parts: MapParts | None = None
+    ) -> Tensor:
+        """Return the model's outputs (n, C) for the examples at `indices` (n,), ascending.
+
+        Args:
+            model: in eval mode, on the device of the examples.
+            indices: of the examples.
+            map_parts: applies the pass to the batches; None: one after the other.
+        """
         batches = batches_by_length(self._batches.dataset, indices, _BATCH, self._device)
-        with torch.inference_mode():
-            outputs = [self._workload.forward(model, self._batches.take(part)) for part in batches]
+        outputs = list((map_parts or map)(partial(self.outputs_of_part, model), batches))
         places = torch.cat(batches).argsort()  # texts are sorted by length
         return torch.cat(outputs)[places.to(outputs[0].device)]
+
+    def outputs_of_part(self, model: nn.Module, indices: Tensor) -> Tensor:
+        """Return the model's outputs (n, C) for the examples at `indices` (n,) as one batch."""
+        with torch.inference_mode():
+            return self._workload.forward(model, self._batches.take(indices))
 
     def outputs_and_losses(
         self, model: nn.Module, map_batches: MapBatches | None = None

@@ -72,12 +72,15 @@ def test_steps_of_a_job_are_reported(pool: WorkerPool) -> None:
     assert steps == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_a_pass_of_two_workers_has_the_bits_of_one(pool: WorkerPool) -> None:
+@pytest.mark.parametrize("work", [pass_jobs.pass_over_val, pass_jobs.pass_over_block])
+def test_a_pass_of_two_workers_has_the_bits_of_one(
+    pool: WorkerPool, work: Callable[..., tuple[bytes, ...]]
+) -> None:
     spec, do = WorkloadSpec("digits", 0), pass_jobs.in_small_batches
     one = WorkerPool(["cpu"], threads=1)
 
-    alone, none_elsewhere = one.run(do, pass_jobs.pass_over_val, spec, 0.0)
-    together, elsewhere = pool.run(do, pass_jobs.pass_over_val, spec, 0.02)
+    alone, none_elsewhere = one.run(do, work, spec, 0.0)
+    together, elsewhere = pool.run(do, work, spec, 0.02)
 
     one.close()
     assert none_elsewhere == 0 < elsewhere

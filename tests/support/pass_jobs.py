@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stockpot.experiment.jobs.tuning import TuningJob
 from stockpot.scoring import cached_passes, shared_passes, val_scores
@@ -33,7 +33,7 @@ def open_in_small_batches(spec: WorkloadSpec, set_name: str, device: str) -> Exa
 def in_small_batches(
     function: Callable[..., T], job: object, seconds: float, device: str
 ) -> tuple[T, int]:
-    """Do a job whose passes are shared; return its result, and the batches done elsewhere.
+    """Do a job whose passes are shared; return its result, and the tensors from elsewhere.
 
     Each batch that is done here takes some seconds more, so that other workers can come.
     """
@@ -43,19 +43,23 @@ def in_small_batches(
         came.append(sent)
         return unpack(sent, device)
 
-    def slow(examples: Examples, model: nn.Module, place: int) -> tuple[Tensor, Tensor]:
-        time.sleep(seconds)
-        return compute(examples, model, place)
+    def slow(compute: Callable[..., T]) -> Callable[..., T]:
+        def slowly(*arguments: object) -> T:
+            time.sleep(seconds)
+            return compute(*arguments)
 
-    unpack, compute = SentTensor.on, Examples.of_batch
+        return slowly
+
+    unpack = SentTensor.on
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SentTensor, "on", noted)
-        patch.setattr(Examples, "of_batch", slow)
+        patch.setattr(Examples, "of_batch", slow(Examples.of_batch))
+        patch.setattr(Examples, "outputs_of_part", slow(Examples.outputs_of_part))
         for module in (cached_passes, shared_passes):
             patch.setattr(module, "_WORTH_SECONDS", 0.0)
         patch.setattr(passes, "_BATCH", BATCH)
         patch.setattr(val_scores, "open_val_set", open_in_small_batches)
-        return function(job, device), len(came) // 2
+        return function(job, device), len(came)
 
 
 def pass_over_val(spec: WorkloadSpec, device: str) -> tuple[bytes, bytes]:
@@ -64,6 +68,16 @@ def pass_over_val(spec: WorkloadSpec, device: str) -> tuple[bytes, bytes]:
     shared = SharedSet(spec, "val", open_in_small_batches)
     outputs, losses = shared.outputs_and_losses(examples, empty_model(spec.build(), device))
     return outputs.numpy().tobytes(), losses.numpy().tobytes()
+
+
+def pass_over_block(spec: WorkloadSpec, device: str) -> tuple[bytes]:
+    """Return the outputs of one model for every second example of val."""
+    examples = open_in_small_batches(spec, "val", device)
+    shared = SharedSet(spec, "val", open_in_small_batches)
+    indices = torch.arange(0, len(examples.targets), 2)
+    outputs = shared.outputs_of(examples, empty_model(spec.build(), device), indices)
+    assert torch.equal(outputs, examples.outputs(empty_model(spec.build(), device))[indices])
+    return (outputs.numpy().tobytes(),)
 
 
 def search(job: TuningJob, device: str) -> Model:

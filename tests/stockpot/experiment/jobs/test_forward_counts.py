@@ -12,7 +12,7 @@ from stockpot.experiment.jobs.soups import SoupJob
 from stockpot.experiment.jobs.tuning import TuningJob, _OnVal
 from stockpot.experiment.plan import Plan
 from stockpot.soups.selection.greedy import greedy, greedy_steps
-from stockpot.workloads.passes import Examples
+from stockpot.workloads.passes import Examples, MapParts
 
 
 class Killed(Exception):
@@ -31,11 +31,13 @@ class Passes:
 def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
     counted, evaluate = Passes(), Examples.outputs_of
 
-    def outputs_of(examples: Examples, model: nn.Module, indices: Tensor) -> Tensor:
+    def outputs_of(
+        examples: Examples, model: nn.Module, indices: Tensor, map_parts: MapParts | None = None
+    ) -> Tensor:
         if counted.examples >= counted.most:
             raise Killed
         counted.examples += len(indices)
-        return evaluate(examples, model, indices)
+        return evaluate(examples, model, indices, map_parts)
 
     monkeypatch.setattr(Examples, "outputs_of", outputs_of)
     return counted
