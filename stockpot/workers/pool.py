@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -16,7 +17,12 @@ from typing import TypeVar
 from stockpot.storage.device_slots import DeviceSlots
 from stockpot.workers.inside import Request
 from stockpot.workers.lending import Lending, Share, helps_only
-from stockpot.workers.process import Worker, kill_forking_process, start_forking_process
+from stockpot.workers.process import (
+    ProcessDied,
+    Worker,
+    kill_forking_process,
+    start_forking_process,
+)
 
 T = TypeVar("T")
 
@@ -79,7 +85,7 @@ class WorkerPool:
         Args:
             function: the job.
             arguments: of the job, but the last one.
-            timeout_seconds: after which its worker is killed.
+            timeout_seconds: after which its worker is killed, and those that help it are.
             on_step: called with the number of steps that a long job has done, and has in all.
 
         Raises:
@@ -89,7 +95,8 @@ class WorkerPool:
             Exception: any error of the function.
         """
         with self._idle_position() as position, self._slots.hold(self.devices[position]):
-            idle, help_with = partial(self._lendable, position), partial(self._lend, position)
+            end = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+            idle, help_with = partial(self._lendable, position), partial(self._lend, position, end)
             with Lending(lambda: len(idle()), help_with, on_step) as lending:
                 return self._call(position, function, arguments, lending.answer, timeout_seconds)
 
@@ -104,9 +111,10 @@ class WorkerPool:
     def close(self) -> None:
         """Let idle workers exit."""
         self._stopped.set()
-        for worker in self._workers.values():
+        workers = list(self._workers.values())
+        for worker in workers:
             worker.pipe.close()
-        for worker in self._workers.values():
+        for worker in workers:
             worker.end()
 
     def _call(
@@ -121,15 +129,15 @@ class WorkerPool:
         given = (*arguments, self.devices[position])
         try:
             error, result = worker.call(function, given, answer, timeout_seconds)
-        except TimeoutError:
-            worker.process.kill()
-            del self._workers[position]
-            raise
-        except (EOFError, OSError) as lost:
+        except ProcessDied as lost:
             self._check()
             del self._workers[position]
             ended = f"worker process {worker.process.pid} died ({worker.end()})"
             raise WorkerLost(ended) from lost
+        except BaseException:  # it is late, or one of its requests is not answered
+            worker.process.kill()
+            del self._workers[position]
+            raise
         # Outside the `except` above: an OSError of the function does not mean a lost worker.
         if error is not None:
             raise error
@@ -174,23 +182,24 @@ class WorkerPool:
             return []
         return [one for one in self._idle if self.devices[one].partition(":")[0] == kind]
 
-    def _lend(self, position: int, share: Share) -> None:
-        """Have idle workers do items of a job, each in a thread of its own."""
+    def _lend(self, position: int, end: float | None, share: Share) -> None:
+        """Have idle workers do items of a job until its time is up, each in a thread of its own."""
         with self._changed:
             lent = self._lendable(position)[: len(share.items) - 1]
             for one in lent:
                 self._idle.remove(one)
         for one in lent:
-            threading.Thread(target=self._help, args=(one, share), daemon=True).start()
+            threading.Thread(target=self._help, args=(one, end, share), daemon=True).start()
 
-    def _help(self, position: int, share: Share) -> None:
+    def _help(self, position: int, end: float | None, share: Share) -> None:
         try:
             # Whatever goes wrong, the job does the item itself, and meets the error there.
             with suppress(Exception), self._slots.hold(self.devices[position], share.check_open):
-                while True:
+                while not self._waiting:  # real jobs have precedence
                     with share.lent() as place:
-                        item = share.items[place]
-                        share.keep(place, self._call(position, share.function, [item], helps_only))
+                        do, item = share.function, share.items[place]
+                        left = None if end is None else max(0.0, end - time.monotonic())
+                        share.keep(place, self._call(position, do, [item], helps_only, left))
         finally:
             self._give_back(position)
 

@@ -32,6 +32,10 @@ def start_forking_process() -> None:
         forkserver.ensure_running()
 
 
+class ProcessDied(Exception):
+    """The process of a worker died during a call."""
+
+
 class Worker:
     """One process and the pipe to it."""
 
@@ -55,20 +59,33 @@ class Worker:
 
         Raises:
             TimeoutError: the call takes longer than `seconds`.
-            EOFError, OSError: the process has died.
+            ProcessDied: the process has died.
+            Exception: any error of `answer`; then the process waits for the answer.
         """
-        self.pipe.send((function, arguments))
+        self._send((function, arguments))
         deadline = None if seconds is None else time.monotonic() + seconds
         while True:
             if not self.pipe.poll(deadline and max(0.0, deadline - time.monotonic())):
                 raise TimeoutError(f"took longer than {seconds:g} s")
-            message = self.pipe.recv()
+            message = self._receive()
             if not isinstance(message, Request):
                 outcome: tuple[Exception | None, T] = message
                 return outcome
             reply = answer(message)
             if not isinstance(message, Step):
-                self.pipe.send(reply)
+                self._send(reply)
+
+    def _send(self, message: object) -> None:
+        try:
+            self.pipe.send(message)
+        except OSError as error:
+            raise ProcessDied from error
+
+    def _receive(self) -> Any:
+        try:
+            return self.pipe.recv()
+        except (EOFError, OSError) as error:
+            raise ProcessDied from error
 
     def end(self) -> str:
         """Wait for the process and describe how it ended."""

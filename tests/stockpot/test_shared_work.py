@@ -47,6 +47,32 @@ def test_a_worker_that_helped_does_the_next_job(pool: WorkerPool, tmp_path: Path
     assert {pool.run(worker_jobs.echo, number)[0] for number in range(4)} == {0, 1, 2, 3}
 
 
+def test_a_helper_that_is_frozen_is_killed_when_the_time_of_the_job_is_up(
+    pool: WorkerPool, tmp_path: Path
+) -> None:
+    with pytest.raises(TimeoutError, match=r"^took longer than 1\.5 s$"):
+        pool.run(
+            worker_jobs.share_squares, worker_jobs.freeze_helper, tmp_path, timeout_seconds=1.5
+        )
+
+    assert {pool.run(worker_jobs.echo, number)[0] for number in range(4)} == {0, 1, 2, 3}
+
+
+def test_a_job_that_waits_gets_the_worker_of_a_helper(pool: WorkerPool, tmp_path: Path) -> None:
+    (tmp_path / "squares").mkdir()
+    started = tmp_path / "started"
+    with ThreadPoolExecutor() as threads:
+        sharing = threads.submit(
+            pool.run, worker_jobs.share_until_started, tmp_path / "squares", started
+        )
+        while not sharing.done() and not any((tmp_path / "squares").iterdir()):
+            pass
+
+        pool.run(worker_jobs.sleep, 0.0, started)
+
+        assert sharing.result() == [number * number for number in range(100)]
+
+
 def test_no_worker_is_idle_while_another_job_runs(pool: WorkerPool, tmp_path: Path) -> None:
     assert pool.run(worker_jobs.count_idle) == 1
     with ThreadPoolExecutor() as threads:
@@ -70,6 +96,16 @@ def test_steps_of_a_job_are_reported(pool: WorkerPool) -> None:
 
     assert result == "cpu"
     assert steps == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_job_whose_progress_cannot_be_shown_leaves_nothing_to_the_next(pool: WorkerPool) -> None:
+    def fail(done: int, of: int) -> None:
+        raise OSError(f"no space left to show {done} of {of}")
+
+    with pytest.raises(OSError, match=r"^no space left to show 1 of 3$"):
+        pool.run(worker_jobs.do_steps, on_step=fail)
+
+    assert [pool.run(worker_jobs.echo, number)[0] for number in range(4)] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("work", [pass_jobs.pass_over_val, pass_jobs.pass_over_block])

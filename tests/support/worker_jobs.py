@@ -87,6 +87,31 @@ def fail_elsewhere(folder: Path, item: int, device: str) -> int:
     raise OddError(str(item))
 
 
+def freeze_helper(folder: Path, item: int, device: str) -> int:
+    square(folder, item, device)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return 0
+
+
+def square_slowly(folder: Path, item: int, device: str) -> int:
+    time.sleep(0.1)
+    return square(folder, item, device)
+
+
+def share_until_started(folder: Path, started: Path, device: str) -> list[int]:  # noqa: ARG001 (the form of a job)
+    """Square many numbers; wait with the first until another job has started."""
+
+    def here(item: int) -> int:
+        deadline = time.monotonic() + 5
+        while not started.exists():
+            if time.monotonic() > deadline:
+                raise TimeoutError("the other job has not started")
+            time.sleep(0.01)
+        return item * item
+
+    return share(range(100), here, partial(square_slowly, folder))
+
+
 def share_squares(
     elsewhere: Callable[[Path, int, str], int], folder: Path, device: str
 ) -> list[int]:

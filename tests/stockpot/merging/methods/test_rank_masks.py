@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -42,6 +44,18 @@ def test_entries_are_kept_as_by_their_own_probabilities(
     expected = draws.kept(keep_probabilities(rows, density, epsilon), rows).numpy() > 0
     is_counted = rows.numpy() != 0  # the mask of an entry that is 0 has no effect
     assert np.array_equal(kept[is_counted], expected[is_counted])
+
+
+def test_memory_is_bounded_where_entries_of_a_long_row_are_equal() -> None:
+    values = torch.randn(1, 300_000, generator=Generator().manual_seed(7))
+    tracemalloc.start()  # counts allocations of numpy
+    try:
+        kept_by_rank((values * 1500).round(), 0.5, 0.2, Draws(5))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 100 * values.numel()  # bytes
 
 
 def test_no_rows_have_no_mask() -> None:
