@@ -76,13 +76,13 @@ def deployed_session(settings: Settings) -> Iterator[Session]:
         yield session
 
 
-def _deployed_project(params: str | None) -> Project:
+def _deployed_project(params: str) -> Project:
     """Find the project of this flow run, and show that the run is alive.
 
     The project is the deployment's, whatever the worker's environment says.
 
     Args:
-        params: the params file, relative to the working directory; None looks for params.yaml.
+        params: the params file, relative to the working directory.
 
     Raises:
         InputError: there is no project in the working directory.
@@ -91,7 +91,7 @@ def _deployed_project(params: str | None) -> Project:
     run_id = UUID(flow_run.id)
     with get_client(sync_client=True) as client:
         _use_root_of_deployment(client, run_id)
-        project = find_project(Path(params) if params else None)
+        project = find_project(Path(params))
         hold_lease(project.root, str(run_id))
         run = client.read_flow_run(run_id)
         client.update_flow_run(run_id, tags={*run.tags, *project_tags(project.root)})

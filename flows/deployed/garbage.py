@@ -11,7 +11,7 @@ from tasks.garbage import collect_garbage
 
 @flow(name="collect-garbage")
 def collect_deployed_garbage(settings: GarbageSettings = GarbageSettings()) -> None:  # noqa: B008
-    """Delete checkpoints that no manifest refers to, as `stockpot gc` does.
+    """Delete checkpoints that no manifest refers to, as `stockpot gc --yes` does.
 
     Args:
         settings: whether to delete anything.

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stockpot.config import load_experiment
 from stockpot.errors import InputError, unknown_name
+from stockpot.experiment.opening import import_from
 from stockpot.storage.project import find_project
 from stockpot.yaml_files import read_yaml
 
@@ -20,7 +21,9 @@ class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     params: str = Field(
-        "params.yaml", description="the params file, relative to the project's folder"
+        "params.yaml",
+        min_length=1,
+        description="the params file, relative to the project's folder",
     )
 
 
@@ -51,7 +54,9 @@ class ExperimentSettings(_Settings):
         """
         given = {"seed": self.seed, "sweep.size": self.size}
         fields = [f"{name}={value}" for name, value in given.items() if value is not None]
-        params_file = find_project(Path(self.params)).params_file
+        project = find_project(Path(self.params))
+        params_file = project.params_file
+        import_from(project)  # the file may name methods of the project's own
         if self.soups:
             fields.append(f"soups={json.dumps(_chosen_soups(params_file, self.soups))}")
         if self.trials is not None:
@@ -68,6 +73,7 @@ class ExperimentSettings(_Settings):
 
 def _chosen_soups(params_file: Path, names: list[str]) -> list[dict[str, Any]]:
     """Return the sections of soups, by their names, in the order of the file."""
+    load_experiment(params_file)  # so that all of them have names
     sections = {section["name"]: section for section in read_yaml(params_file).get("soups", [])}
     for name in names:
         if name not in sections:

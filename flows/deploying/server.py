@@ -142,5 +142,5 @@ def _deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
 
 
 def _root_of(deployment: DeploymentResponse) -> str | None:
-    root = (deployment.job_variables or {}).get("env", {}).get(ROOT_VARIABLE)
+    root = ((deployment.job_variables or {}).get("env") or {}).get(ROOT_VARIABLE)
     return None if root is None else str(root)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,10 +50,47 @@ def test_an_empty_form_overrides_nothing() -> None:
     assert ExperimentSettings().to_overrides() == ()
 
 
+OWN_METHOD = """
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from stockpot.merging.method import method
+
+
+@method("first", is_elementwise=True)
+def first(tensors: Sequence[Tensor]) -> Tensor:
+    return tensors[0]
+"""
+
+
+def test_the_params_file_may_name_methods_of_the_project(
+    params: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (params.parent / "own_method_of_a_form.py").write_text(OWN_METHOD)
+    own = {"method": "own_method_of_a_form:first", "name": "first", "select": "uniform"}
+    params.write_text(yaml.safe_dump(PARAMS | {"soups": [*PARAMS["soups"], own]}))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+    overrides = ExperimentSettings(soups=["first"], trials=5).to_overrides()
+
+    assert overrides == (f"soups={json.dumps([own])}", "tune.0.trials=5")
+
+
 @pytest.mark.usefixtures("params")
 def test_a_soup_that_is_not_in_the_params_file_is_named() -> None:
     with pytest.raises(InputError, match=r"unknown soup 'greddy'.*did you mean 'greedy'"):
         ExperimentSettings(soups=["greddy"]).to_overrides()
+
+
+@pytest.mark.parametrize("soups", [[{"method": "mean"}], ["greedy"], None])
+def test_soups_of_a_params_file_that_is_not_valid_are_errors_of_their_fields(
+    params: Path, soups: Any
+) -> None:
+    params.write_text(yaml.safe_dump(PARAMS | {"soups": soups}))
+
+    with pytest.raises(InputError, match=r"^params\.yaml: soups"):
+        ExperimentSettings(soups=["greedy"]).to_overrides()
 
 
 def test_trials_are_refused_if_no_search_has_any(params: Path) -> None:
@@ -62,7 +101,8 @@ def test_trials_are_refused_if_no_search_has_any(params: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"size": 0}, {"seed": -1}, {"seed": 2**32}, {"trials": 0}, {"sizes": 3}]
+    "wrong",
+    [{"size": 0}, {"seed": -1}, {"seed": 2**32}, {"trials": 0}, {"sizes": 3}, {"params": ""}],
 )
 def test_values_out_of_range_are_refused_by_the_form(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
