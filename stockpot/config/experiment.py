@@ -19,6 +19,7 @@ from stockpot.errors import unknown_name
 from stockpot.soups.concat.options import CONCAT
 from stockpot.storage.remote.opening import check_address
 from stockpot.workloads import shift_names
+from stockpot.workloads.samples import whole_and_size
 from stockpot.yaml_files import Fraction, Name, Section
 
 
@@ -51,6 +52,11 @@ class WorkloadSection(Section):
         for shift in (*self.val_shifts, *self.test_shifts):
             if known is not None and shift not in known:
                 raise unknown_name("shift", shift, known)
+            if whole_and_size(shift)[1] is not None:
+                raise ValueError(
+                    f"the name of a shift must not end in a number in brackets, which stands for "
+                    f"a sample of a set, got {shift!r}; rename it"
+                )
         return self
 
 

@@ -289,6 +289,11 @@ def test_a_users_workload_may_have_any_shifts(load: Load) -> None:
     assert workload.val_shifts == ["fog"]
 
 
+def test_no_shift_is_called_as_a_sample_of_a_set_is(load: Load) -> None:
+    with pytest.raises(InputError, match=r"^params\.yaml: workload: .* got 'turned\[30\]'"):
+        load("workload.name=my_module:Mine", "workload.val_shifts=['turned[30]']")
+
+
 def test_options_of_a_preparation_are_given_with_those_of_the_method(load: Load) -> None:
     recipe = load(
         "soups.0.method=fisher", "soups.0.options={n: 64, estimator: sampled, floor: 0.1}"
