@@ -28,7 +28,13 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerPool]:
 
 
 @pytest.mark.parametrize(
-    "elsewhere", [worker_jobs.square, worker_jobs.kill_helper, worker_jobs.fail_elsewhere]
+    "elsewhere",
+    [
+        worker_jobs.square,
+        worker_jobs.square_by_sharing,
+        worker_jobs.kill_helper,
+        worker_jobs.fail_elsewhere,
+    ],
 )
 def test_items_are_done_once_each_in_order_also_if_a_helper_dies_or_fails(
     pool: WorkerPool, tmp_path: Path, elsewhere: Callable[..., int]
@@ -37,7 +43,7 @@ def test_items_are_done_once_each_in_order_also_if_a_helper_dies_or_fails(
 
     done = [file.name.split() for file in tmp_path.iterdir()]
     assert len({process for _, process in done}) >= 2
-    if elsewhere is worker_jobs.square:
+    if elsewhere in {worker_jobs.square, worker_jobs.square_by_sharing}:
         assert sorted(int(item) for item, _ in done) == [3, 5, 7, 9, 11]
 
 

@@ -87,6 +87,11 @@ def fail_elsewhere(folder: Path, item: int, device: str) -> int:
     raise OddError(str(item))
 
 
+def square_by_sharing(folder: Path, item: int, device: str) -> int:
+    [result] = share([item], lambda one: square(folder, one, device), partial(square, folder))
+    return result
+
+
 def freeze_helper(folder: Path, item: int, device: str) -> int:
     square(folder, item, device)
     os.kill(os.getpid(), signal.SIGSTOP)
