@@ -14,6 +14,7 @@ from prefect.exceptions import ObjectNotFound
 
 from stockpot.experiment.doctor.clock import check_clock
 from stockpot.experiment.doctor.outcome import Outcome
+from stockpot.storage.remote.retries import reason_of
 from stockpot.tracking.addresses import redacted
 from tasks.flow_runs import TAG, dead_runs
 
@@ -32,9 +33,8 @@ def check_server(url: str) -> Iterator[Outcome]:
     """
     with get_client(sync_client=True) as client:
         if error := client.api_healthcheck():
-            reason = " ".join(str(error).split()) or type(error).__name__
             advice = "start it with `prefect server start`, or unset PREFECT_API_URL"
-            yield Outcome("problem", "Prefect", f"{redacted(url)}: {reason}", advice)
+            yield Outcome("problem", "Prefect", f"{redacted(url)}: {reason_of(error)}", advice)
             return
         answer = client.request("GET", "/admin/version")
         yield _version(url, str(answer.json()))

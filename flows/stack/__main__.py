@@ -27,9 +27,9 @@ def stack(
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: ended.set())
-    project = find_project()
-    export_settings(project)
     try:
+        project = find_project()
+        export_settings(project)
         with run_stack(project, prefect_port, mlflow_port) as running:
             OUT.print(f"Prefect     {running.prefect}", soft_wrap=True)
             OUT.print(f"MLflow      {running.mlflow}", soft_wrap=True)

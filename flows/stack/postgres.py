@@ -110,12 +110,15 @@ def _initialise(programs: Path, data: Path, user: str | None) -> None:
     """Create the files of a server, if there are none."""
     if (data / "PG_VERSION").exists():
         return
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    making = data.with_name(f"{data.name}.making")  # a killed initdb leaves what cannot be used
+    shutil.rmtree(making, ignore_errors=True)
+    making.mkdir(parents=True, mode=0o700)
     if user is not None:
-        shutil.chown(data, user)
-    command = [str(programs / "initdb"), "-D", str(data), "-U", _USER]
+        shutil.chown(making, user)
+    command = [str(programs / "initdb"), "-D", str(making), "-U", _USER]
     # Only this user can reach the socket, so its connections can be trusted.
     _run([*command, "--auth=trust", "-E", "UTF8", "--locale=C"], user)
+    making.rename(data)
 
 
 def _create_databases(programs: Path, socket: Path) -> None:

@@ -62,6 +62,8 @@ def is_database(uri: str) -> bool:
 def redacted(uri: str) -> str:
     """Replace user and password in `uri` with `***`, also a password among its parameters."""
     shown = _with_user(uri, "***@")
+    if shown == uri:  # SQLAlchemy accepts passwords with / ? or #, which end the host of a URL
+        shown = re.sub(r"://[^/@?#]*:(?!\d+(?:[/?#]|$)).*@", "://***@", uri)
     return re.sub(r"(?i)([?&][^=&]*(?:password|token|secret)[^=&]*=)[^&#]*", r"\1***", shown)
 
 

@@ -7,15 +7,17 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from projects import PARAMS, ProjectFolder
 
+from flows.stack import postgres
 from flows.stack.postgres import find_postgres, postgres_server, why_not
 from flows.stack.servers import run_stack
 from stockpot.errors import InputError
@@ -110,9 +112,22 @@ def test_a_run_on_the_stack_is_recorded_in_postgres_and_makes_what_a_run_makes(
     assert project.no_processes_left(10)
 
 
+def _killed_initdb(command: Sequence[str], _user: str | None = None) -> str:
+    """Write what initdb writes first, and die."""
+    (Path(command[command.index("-D") + 1]) / "PG_VERSION").touch()
+    raise KeyboardInterrupt
+
+
 @needs_postgres
-def test_data_of_postgres_stay_and_nobody_else_can_open_its_socket(open_folder: Path) -> None:
+def test_data_of_postgres_stay_and_nobody_else_can_open_its_socket(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     project = Project(open_folder, open_folder / "params.yaml")
+    with monkeypatch.context() as patch:
+        patch.setattr(postgres, "_run", _killed_initdb)
+        with pytest.raises(KeyboardInterrupt), postgres_server(project):
+            pytest.fail("it started")
+
     with postgres_server(project) as first:
         mode = first.socket.stat().st_mode & 0o777
         programs = find_postgres()
@@ -142,6 +157,15 @@ def test_a_port_in_use_is_refused_before_anything_starts(tmp_path: Path) -> None
             pytest.fail("it started")
 
     assert [*tmp_path.iterdir()] == []
+
+
+def test_without_a_project_it_says_so(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "flows.stack"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert "params.yaml: none in" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root needs another user for PostgreSQL")

@@ -10,7 +10,7 @@ from pathlib import Path
 from stockpot.experiment.doctor.outcome import Outcome
 from stockpot.experiment.garbage import find_garbage
 from stockpot.storage.device_slots import slots_folder
-from stockpot.storage.locks import file_lock, holder, try_lock
+from stockpot.storage.locks import file_lock, holder, is_free
 from stockpot.storage.project import Project
 
 
@@ -40,18 +40,18 @@ def _refusals(folders: list[Path]) -> Iterator[Outcome]:
 def check_locks(project: Project) -> Iterator[Outcome]:
     """Check that locks work here, and list who holds the run's lock and the device slots."""
     yield from _check_lock_support(project)
-    run = project.state / "run.lock"
+    run = project.run_lock
     text = run.read_text(encoding="utf-8") if run.exists() else ""
     if not text:
         yield Outcome("ok", "run lock", "no run is in progress")
-    elif _is_free(run):
+    elif is_free(run):
         found = f"left by a run that was killed: {text}"
         yield Outcome("note", "run lock", found, "nothing: the kernel has released the lock")
     else:
         found = f"a run is in progress: {text}"
         yield Outcome("note", "run lock", found, "other runs of this project wait for it")
     slots = [*slots_folder().glob("*.lock")]
-    held = [f"{slot.stem} ({holder(slot)})" for slot in sorted(slots) if not _is_free(slot)]
+    held = [f"{slot.stem} ({holder(slot)})" for slot in sorted(slots) if not is_free(slot)]
     if held:
         yield Outcome("note", "device slots", f"in use: {', '.join(held)}", "more runs wait")
     else:
@@ -64,7 +64,7 @@ def _check_lock_support(project: Project) -> Iterator[Outcome]:
     path = folder / f".doctor-{os.getpid()}.lock"
     try:
         with file_lock(path):
-            is_ignored = _is_free(path)
+            is_ignored = is_free(path)
     except (OSError, NotImplementedError) as error:
         is_ignored = True
         reason = str(error)
@@ -77,15 +77,6 @@ def _check_lock_support(project: Project) -> Iterator[Outcome]:
         yield Outcome("problem", "locks", f"{folder}: {reason}", advice)
     else:
         yield Outcome("ok", "locks", "the file system supports them")
-
-
-def _is_free(path: Path) -> bool:
-    """Return whether nobody holds a lock."""
-    lock = file_lock(path)
-    is_free = try_lock(lock)
-    if is_free:
-        lock.release()
-    return is_free
 
 
 def check_leftovers(project: Project) -> Iterator[Outcome]:

@@ -15,6 +15,7 @@ from stockpot.workers import choose_devices
 _MEMORY_INFO = Path("/proc/meminfo")
 _MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of this process's container
 _MEMORY_USED = Path("/sys/fs/cgroup/memory.current")
+_MEMORY_STAT = Path("/sys/fs/cgroup/memory.stat")
 _STATES = 4  # of a model in training: weights, gradients, two moments of Adam
 _WORKER_BYTES = 400 * 2**20  # of a process that has imported torch, measured
 
@@ -92,9 +93,13 @@ def free_memory() -> int | None:
     try:
         limit = _MEMORY_LIMIT.read_text(encoding="ascii").strip()
         used = int(_MEMORY_USED.read_text(encoding="ascii"))
+        parts = dict(map(str.split, _MEMORY_STAT.read_text(encoding="ascii").splitlines()))
     except OSError:
         return free
-    return free if limit == "max" else min(free, int(limit) - used)
+    if limit == "max":
+        return free
+    # Cached files count as used, but give way to a process that needs memory.
+    return min(free, int(limit) - used + int(parts["inactive_file"]))
 
 
 def _num_workers(plan: Plan) -> int:

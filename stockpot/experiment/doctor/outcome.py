@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from stockpot.storage.remote.retries import reason_of
+
 Level = Literal["ok", "note", "problem"]
 
 
@@ -34,5 +36,5 @@ def outcomes_of(name: str, check: Check) -> list[Outcome]:
     try:
         return [*check()]
     except Exception as error:  # noqa: BLE001 (a damaged project may raise anything)
-        text = " ".join(str(error).split())[:300] or type(error).__name__
-        return [Outcome("problem", name, text, "`stockpot --debug status` may show more")]
+        advice = "`stockpot --debug status` may show more"
+        return [Outcome("problem", name, reason_of(error)[:300], advice)]

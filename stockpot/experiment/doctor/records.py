@@ -53,7 +53,7 @@ def _check_file(path: Path, shown: str) -> Outcome:
     if not path.exists():
         return Outcome("ok", "MLflow", f"{shown}: the first run creates it")
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
             (answer,) = database.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.Error as error:
         answer = str(error)

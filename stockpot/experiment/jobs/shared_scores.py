@@ -113,6 +113,9 @@ class SharedScores:
         start = time.monotonic()
         values = evaluate(candidate)
         self._longest_seconds = max(self._longest_seconds, time.monotonic() - start)
+        if trial.user_attrs[_CANDIDATE] in self._values():  # whoever waited for it was faster
+            self._study.tell(trial, state=self._states.PRUNED)
+            return
         trial.set_user_attr(_VALUES, list(values))
         if all(map(math.isfinite, values)):
             self._study.tell(trial, values)

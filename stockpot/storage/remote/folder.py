@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 from stockpot.storage.atomic_files import atomic_path
 from stockpot.storage.remote.files import SharedFiles
+
+_NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP)  # EACCES: not permitted
 
 
 class FolderFiles(SharedFiles):
@@ -47,11 +51,24 @@ class FolderFiles(SharedFiles):
             temporary.write_bytes(content)
 
     def create(self, name: str, content: bytes) -> None:
-        """Write a small file that does not exist, atomically."""
+        """Write a small file that does not exist, atomically.
+
+        On file systems without hard links, of several writers at once the last one decides.
+        """
         path = self._folder / name
-        with atomic_path(path.with_name(f"{path.name}.new")) as temporary:
+        own = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.new")
+        with atomic_path(own) as temporary:
             temporary.write_bytes(content)
-            os.link(temporary, path)  # unlike a rename, it fails if the file exists
+        try:
+            os.link(own, path)  # unlike a rename, it fails if the file exists
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            if path.exists():
+                raise FileExistsError(errno.EEXIST, "exists", str(path)) from error
+            own.replace(path)
+        finally:
+            own.unlink(missing_ok=True)
 
     def upload(self, file: Path, name: str) -> None:
         """Copy a file, atomically."""

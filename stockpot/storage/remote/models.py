@@ -123,8 +123,8 @@ class SharedModels:
                 self._objects.fetch(digest, weights)
         except Damaged as error:
             raise InputError(
-                f"{weights.name}: not here, and in the store {error}; run `stockpot run` where it "
-                "was made, which uploads it again"
+                f"{weights.name}: not here, and in the store {error}; run `stockpot run`, which "
+                "makes it again"
             ) from error
 
     def share(self, weights: Path, files: Sequence[Path], *, is_new: bool = False) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -119,6 +120,7 @@ class Objects:
                     digest.update(piece)
                     file.write(piece)
                 file.flush()
+                os.fsync(file.fileno())  # before the record that calls it complete
         except OSError as error:
             if error.errno not in _FULL:
                 raise

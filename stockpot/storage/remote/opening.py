@@ -16,8 +16,10 @@ from stockpot.storage.remote.retries import reason_of, retried
 _MARKER = "stockpot-store.json"
 _FORMAT = b'{"format": 1}\n'
 _TRIES_TO_OPEN = 3
-_CREDENTIALS = re.compile(r"://[^/]*:[^/]*@|\?")  # a container may be named before an @
+# A container may be named before an @, a port after a colon; S3's secrets may hold slashes.
+_CREDENTIALS = re.compile(r"://[^/]*:(?!\d+(?:/|$)).*@|\?")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)(://|::)")
+_ALMOST_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:/")
 
 
 def check_address(address: str) -> str:
@@ -34,10 +36,17 @@ def check_address(address: str) -> str:
             f"must hold no credentials and no query, got a {scheme[1]} URL with one; set them "
             "in the environment, see docs/how-to/shared-store.md"
         )
+    if not scheme and (almost := _ALMOST_SCHEME.match(address)):
+        raise ValueError(
+            "must be a folder or a URL such as s3://bucket/prefix, in lower case with two "
+            f"slashes, got one that begins with {almost[0]!r}"
+        )
     if scheme and scheme[2] == "::":
         raise ValueError(f"must be one URL, got {address!r}, a chain of them")
     if scheme and not address.removeprefix(scheme[0]).strip("/"):
         raise ValueError(f"must name a bucket or a folder, got {address!r}")
+    if scheme and scheme[1] == "file" and not address.startswith("file:///"):
+        raise ValueError(f"must be an absolute path after file://, got {address!r}")
     return address
 
 

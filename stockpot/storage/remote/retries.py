@@ -32,13 +32,13 @@ def retried(place: str, purpose: str, request: Callable[[], T], *, tries: int = 
     Raises:
         FileNotFoundError, FileExistsError: at the first try.
         InputError: the request is not permitted, or there are no credentials.
-        StageFailed: all tries failed.
+        StageFailed: all tries failed, or those of a request inside this one.
     """
     wait = _FIRST_WAIT_SECONDS
     for attempt in range(1, tries + 1):
         try:
             return request()
-        except (FileNotFoundError, FileExistsError):
+        except (FileNotFoundError, FileExistsError, InputError, StageFailed):
             raise
         except Exception as error:
             # Each file system has exceptions of its own, so only those that are known to

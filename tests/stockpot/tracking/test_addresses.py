@@ -54,7 +54,9 @@ def test_credentials_of_a_server_go_to_the_environment(monkeypatch: pytest.Monke
 def test_redacted_address_has_no_user_and_no_password() -> None:
     assert redacted(SECRET) == "https://***@mlflow.example.org:8443/team"
     assert redacted("postgresql://u:p@host/db") == "postgresql://***@host/db"
-    assert redacted("sqlite:////a/mlflow.db") == "sqlite:////a/mlflow.db"
+    assert redacted("postgresql://u:p/#?@@host/db") == "postgresql://***@host/db"
+    for plain in ("sqlite:////a/mlflow.db", "http://host:5000/a@b", "http://host/a:b@c"):
+        assert redacted(plain) == plain
     assert redacted("postgresql:///db?host=/run&password=p%40&sslmode=require") == (
         "postgresql:///db?host=/run&password=***&sslmode=require"
     )

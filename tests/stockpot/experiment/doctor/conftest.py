@@ -18,7 +18,7 @@ from stockpot.storage.project import Project
 @pytest.fixture
 def make_new_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Plan]:
     """Return what makes a plan with overrides, in a fresh project with device slots of its own."""
-    root = tmp_path / "new project"
+    root = tmp_path / "new project #1 of 50%20"
     root.mkdir()
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))

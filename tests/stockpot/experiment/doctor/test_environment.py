@@ -47,8 +47,9 @@ def test_a_clash_with_a_package_that_is_not_installed_is_none() -> None:
 
 def test_an_error_of_a_check_is_a_problem_and_no_traceback() -> None:
     def check() -> list[Outcome]:
-        raise KeyError("damaged")
+        raise ValueError("http://anna:s3cret@host\n refuses")
 
-    (outcome,) = outcomes_of("leftovers", check)
+    (outcome,) = outcomes_of("Prefect", check)
 
-    assert (outcome.level, outcome.name, outcome.found) == ("problem", "leftovers", "'damaged'")
+    found = "http://host refuses"
+    assert (outcome.level, outcome.name, outcome.found) == ("problem", "Prefect", found)

@@ -74,8 +74,7 @@ def test_a_file_system_that_ignores_locks_is_a_problem(
     new_plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folders, "file_lock", lambda _path: nullcontext())
-    monkeypatch.setattr(folders, "try_lock", lambda _lock: True)
-    monkeypatch.setattr(folders, "_is_free", lambda _path: True)
+    monkeypatch.setattr(folders, "is_free", lambda _path: True)
 
     outcome = by_name([*check_locks(new_plan.project)])["locks"]
 

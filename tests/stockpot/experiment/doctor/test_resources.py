@@ -68,7 +68,8 @@ def test_more_workers_than_the_memory_holds_are_a_problem(
 
 
 @pytest.mark.parametrize(
-    ("limit", "expected"), [("max", 4096 * 1024), (str(3 * 2**20), 2**20), (str(2**40), 2**22)]
+    ("limit", "expected"),
+    [("max", 4096 * 1024), (str(3 * 2**20), 2**20 + 4096), (str(2**40), 2**22)],
 )
 def test_the_free_memory_is_that_of_the_container(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, expected: int
@@ -76,6 +77,8 @@ def test_the_free_memory_is_that_of_the_container(
     (tmp_path / "meminfo").write_text("MemTotal: 9999 kB\nMemAvailable: 4096 kB\n")
     (tmp_path / "max").write_text(f"{limit}\n")
     (tmp_path / "current").write_text(f"{2 * 2**20}\n")
+    (tmp_path / "stat").write_text("anon 77\ninactive_file 4096\nactive_file 99\n")
+    monkeypatch.setattr(forecast, "_MEMORY_STAT", tmp_path / "stat")
     monkeypatch.setattr(forecast, "_MEMORY_INFO", tmp_path / "meminfo")
     monkeypatch.setattr(forecast, "_MEMORY_LIMIT", tmp_path / "max")
     monkeypatch.setattr(forecast, "_MEMORY_USED", tmp_path / "current")

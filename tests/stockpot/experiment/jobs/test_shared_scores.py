@@ -7,7 +7,7 @@ import math
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -67,6 +67,23 @@ def test_a_candidate_that_a_dead_process_claimed_is_scored(
     found = scores.score({"a": 3.0, "b": 4.0}, squared)
 
     assert found == [(9.0, -3.0), (16.0, -4.0)]
+
+
+def test_of_two_results_the_first_counts_whoever_claimed_first(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_scores, "_PATIENCE_SECONDS", 0.0)
+    others: list[Sequence[tuple[float, ...]]] = []
+
+    def slow(_candidate: float) -> tuple[float, ...]:
+        another = SharedScores(address, "study", 1)
+        others.append(another.score({"a": 3.0}, lambda _one: (2.0,)))
+        return (1.0,)
+
+    slowly = SharedScores(address, "study", 1).score({"a": 3.0}, slow)
+
+    assert [slowly, *others] == [[(2.0,)]] * 2
+    assert SharedScores(address, "study", 1).score({"a": 3.0}, never) == [(2.0,)]
 
 
 def _interrupted(_candidate: float) -> tuple[float, ...]:

@@ -174,6 +174,32 @@ def test_a_store_that_does_not_answer_is_named_without_credentials(
     assert "run again" in said
 
 
+@pytest.mark.parametrize(
+    ("error", "kind", "times"),
+    [(ConnectionError("reset"), StageFailed, 6), (PermissionError("denied"), InputError, 1)],
+)
+def test_the_tries_of_a_check_are_not_multiplied_by_those_of_its_upload(
+    tmp_path: Path,
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: OSError,
+    kind: type[Exception],
+    times: int,
+) -> None:
+    monkeypatch.setattr(retries, "_FIRST_WAIT_SECONDS", 0.001)
+    reads: list[str] = []
+
+    class Unreadable(FolderFiles):
+        def read_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+            reads.extend(name for _ in ranges)  # one range for a file of this size
+            raise error
+
+    with pytest.raises(kind, match=r"objects/.* (could not|cannot) be read"):
+        Objects(Unreadable(tmp_path / "store"), tmp_path / "locks").put(file, DIGEST)
+
+    assert len(reads) == times
+
+
 def test_what_the_store_does_not_keep_is_an_error(tmp_path: Path, file: Path) -> None:
     class Forgetful(FolderFiles):
         def upload(self, file: Path, name: str) -> None:

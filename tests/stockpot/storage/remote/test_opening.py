@@ -12,7 +12,7 @@ from s3_server import S3, faulty_proxy
 from stockpot.config import load_experiment
 from stockpot.errors import InputError, StageFailed
 from stockpot.storage.remote import retries
-from stockpot.storage.remote.opening import store_of, use_store
+from stockpot.storage.remote.opening import check_address, store_of, use_store
 from stockpot.storage.remote.s3 import S3Files
 from stockpot.storage.store import Store
 
@@ -103,7 +103,11 @@ def test_a_server_without_conditions_still_does_not_overwrite(
     ("address", "reason"),
     [
         ("s3://key:secret@bucket/x", "no credentials"),
+        ("s3://key:a/secret@bucket/x", "no credentials"),
         ("s3://bucket/x?versionId=1", "no query"),
+        ("S3://key:secret@bucket/x", "one that begins with 'S3:/'"),
+        ("s3:/bucket/x", "one that begins with 's3:/'"),
+        ("file://folder/x", "must be an absolute path"),
         ("s3://", "must name a bucket"),
         ("simplecache::s3://bucket", "must be one URL"),
         ("", "must be a folder or a URL"),
@@ -118,6 +122,13 @@ def test_an_address_that_cannot_be_is_an_error_of_its_field(
     with pytest.raises(InputError, match=rf"^params.yaml: store: .*{re.escape(reason)}") as caught:
         load_experiment(params, [])
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address", ["sftp://host:22/a@b", "az://container@account.example.org/x", "c/s:/x", "../s"]
+)
+def test_a_port_a_container_and_a_path_are_no_credentials(address: str) -> None:
+    assert check_address(address) == address
 
 
 def test_any_file_system_of_fsspec_can_hold_a_store(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -93,6 +95,31 @@ def test_what_one_project_has_made_another_finds_with_the_same_bytes(shared: Sha
 
     assert found == made
     assert _files(shared.project("b")) == _files(shared.project("a"))
+
+
+def test_a_folder_holds_records_and_objects_and_nothing_else(in_folder: Shared) -> None:
+    made = _save(in_folder.project("a"))
+
+    store = Path(in_folder.address)
+    files = {path.relative_to(store).as_posix() for path in store.rglob("*") if path.is_file()}
+    assert files == {
+        "models/ingredients/key.json",
+        _object(made.digest),
+        "stockpot-store.json",
+    }
+
+
+def test_a_folder_without_hard_links_can_hold_a_store(
+    in_folder: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    first = _save(in_folder.project("a"), 1.0)
+
+    assert _save(in_folder.project("b"), 2.0) == first
+    assert _find(in_folder.project("c")) == first
 
 
 def test_an_adapter_comes_with_its_weights(shared: Shared) -> None:
