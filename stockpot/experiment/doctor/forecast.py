@@ -93,13 +93,14 @@ def free_memory() -> int | None:
     try:
         limit = _MEMORY_LIMIT.read_text(encoding="ascii").strip()
         used = int(_MEMORY_USED.read_text(encoding="ascii"))
-        parts = dict(map(str.split, _MEMORY_STAT.read_text(encoding="ascii").splitlines()))
+        lines = _MEMORY_STAT.read_text(encoding="ascii").splitlines()
     except OSError:
         return free
     if limit == "max":
         return free
     # Cached files count as used, but give way to a process that needs memory.
-    return min(free, int(limit) - used + int(parts["inactive_file"]))
+    cached = next(line.split()[1] for line in lines if line.startswith("inactive_file "))
+    return min(free, int(limit) - used + int(cached))
 
 
 def _num_workers(plan: Plan) -> int:

@@ -10,7 +10,8 @@ import math
 import os
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from stockpot.errors import InputError, StageFailed
@@ -70,12 +71,14 @@ class SharedScores:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._study: Study = optuna.create_study(
-            storage=_open(address),
-            study_name=name,
-            directions=["maximize"] * num_objectives,
-            load_if_exists=True,
-        )
+        self._address = address
+        with _answering(address):
+            self._study: Study = optuna.create_study(
+                storage=_open(address),
+                study_name=name,
+                directions=["maximize"] * num_objectives,
+                load_if_exists=True,
+            )
         self._states = optuna.trial.TrialState
         self._longest_seconds = 0.0
 
@@ -90,11 +93,15 @@ class SharedScores:
 
         Returns:
             The scores, in the order of the candidates.
+
+        Raises:
+            StageFailed: the database no longer answers.
         """
-        for key, candidate in candidates.items():
-            if key not in self._values() and not self._claims(key):
-                self._score(key, candidate, evaluate)
-        return [self._wait_for(key, one, evaluate) for key, one in candidates.items()]
+        with _answering(self._address):
+            for key, candidate in candidates.items():
+                if key not in self._values() and not self._claims(key):
+                    self._score(key, candidate, evaluate)
+            return [self._wait_for(key, one, evaluate) for key, one in candidates.items()]
 
     def _score(self, key: str, candidate: T, evaluate: Callable[[T], Values]) -> None:
         """Claim a candidate, and score it unless another process was faster."""
@@ -154,9 +161,24 @@ def _open(address: str) -> RDBStorage:
             return RDBStorage(address)
         except Exception as error:
             if attempt == _TRIES - 1:
-                raise StageFailed(
-                    f"{STUDIES} {redacted(address)}: cannot be used ({explain(error)}); "
-                    "start the database, or unset the variable"
-                ) from error
+                raise _away(address, error) from error
             time.sleep(random.uniform(0.2, 0.6))
     raise AssertionError
+
+
+@contextmanager
+def _answering(address: str) -> Iterator[None]:
+    """Turn Optuna's error of a database that does not answer into one that says what to do."""
+    from optuna.exceptions import StorageInternalError
+
+    try:
+        yield
+    except StorageInternalError as error:
+        raise _away(address, error.__cause__ or error) from error
+
+
+def _away(address: str, error: BaseException) -> StageFailed:
+    return StageFailed(
+        f"{STUDIES} {redacted(address)}: cannot be used ({explain(error)}); "
+        "start the database, or unset the variable"
+    )

@@ -108,6 +108,17 @@ def test_an_address_that_cannot_be_used_is_named_without_its_password(
         SharedScores("postgresql://anna:s3cret@127.0.0.1:9/optuna", "study", 1)
 
 
+def test_a_database_that_goes_away_during_a_search_is_named(address: str) -> None:
+    scores = SharedScores(address, "study", 1)
+
+    def end_the_database(_one: float) -> tuple[float, ...]:
+        Path(address.removeprefix("sqlite:///")).write_bytes(b"")
+        return (1.0,)
+
+    with pytest.raises(StageFailed, match=r"^STOCKPOT_STUDIES sqlite:.*no such table.*unset the"):
+        scores.score(CANDIDATES, end_the_database)
+
+
 def test_a_job_scores_its_candidates_once_on_all_machines(
     plan: Plan, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
