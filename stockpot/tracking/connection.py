@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from stockpot.errors import InputError
 from stockpot.storage.locks import file_lock
@@ -56,17 +56,20 @@ def probe(uri: str) -> None:
         if is_server(uri):
             _probe_server(uri)
         else:
-            _probe_database(parts)
+            _probe_database(uri)
     except (OSError, MlflowException) as error:
         raise StoreAwayError(explain(error)) from error
 
 
-def _probe_database(parts: SplitResult) -> None:
+def _probe_database(uri: str) -> None:
     """Connect to a database server, on the network or on a Unix socket (`?host=/folder`)."""
-    port = parts.port or _DATABASE_PORTS[parts.scheme.partition("+")[0]]
-    folder = parse_qs(parts.query).get("host", [""])[0]
+    from sqlalchemy import make_url  # unlike urlsplit, it knows passwords with / ? or #
+
+    url = make_url(uri)
+    port = url.port or _DATABASE_PORTS[url.get_backend_name()]
+    folder = str(url.query.get("host", ""))
     if not folder.startswith("/"):
-        address = (parts.hostname or folder or "localhost", port)
+        address = (url.host or folder or "localhost", port)
         socket.create_connection(address, _PROBE_SECONDS).close()
         return
     with socket.socket(socket.AF_UNIX) as connection:

@@ -149,7 +149,7 @@ class SharedModels:
                 return
         if found.files == ours.files:
             if is_new and not self._are_intact(found):
-                self._upload(weights, ours)
+                self._upload(weights, ours, replace=True)
         elif self._are_intact(found):
             self._bring(weights, found)
         else:
@@ -191,9 +191,9 @@ class SharedModels:
             self._objects.fetch(digest, _file(weights, suffix))
         write_text(local, json.dumps(found.record, indent=2, sort_keys=True) + "\n")
 
-    def _upload(self, weights: Path, ours: SharedRecord) -> None:
+    def _upload(self, weights: Path, ours: SharedRecord, *, replace: bool = False) -> None:
         for suffix, digest in ours.files.items():
-            self._objects.put(_file(weights, suffix), digest)
+            self._objects.put(_file(weights, suffix), digest, replace=replace)
 
     def _create(self, weights: Path, ours: SharedRecord) -> SharedRecord:
         """Write the record of a model; return the one that is there, if another was faster."""

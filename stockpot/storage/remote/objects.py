@@ -45,8 +45,14 @@ class Objects:
         self._files = files
         self._locks = locks
 
-    def put(self, file: Path, digest: str) -> None:
+    def put(self, file: Path, digest: str, *, replace: bool = False) -> None:
         """Upload a file with this digest unless the store has it, and verify what it has then.
+
+        Args:
+            file: to upload.
+            digest: its SHA-256, hex.
+            replace: whether to upload it even if the store reports the checksum of an object: that
+                of what it once received, which may have been damaged since.
 
         Raises:
             InputError: it is not permitted, or the file has another digest.
@@ -60,7 +66,8 @@ class Objects:
         name = object_name(digest)
 
         def upload_if_absent() -> None:
-            if self._size(name) != file.stat().st_size or not self._holds(name, file, digest):
+            is_same_size = self._size(name) == file.stat().st_size
+            if replace or not is_same_size or not self._holds(name, file, digest):
                 self._files.upload(file, name)
                 if not self._holds(name, file, digest):
                     raise ConnectionError("what was stored is not what was sent")
@@ -79,7 +86,7 @@ class Objects:
     def fetch(self, digest: str, file: Path) -> None:
         """Download an object to a local file, which appears only when its digest is verified.
 
-        A download that was killed is continued.
+        A download that was killed is continued. A file that is there with this digest stays.
 
         Raises:
             Damaged: the object is missing, or was damaged in two downloads.
@@ -90,6 +97,8 @@ class Objects:
         part = file.with_name(f".{file.name}.{digest[:12]}.part")
         file.parent.mkdir(parents=True, exist_ok=True)
         with file_lock(self._locks / f"fetch-{digest}.lock"):
+            if file.is_file() and file_digest(file) == digest:  # e.g. another process was faster
+                return
             for _ in range(2):
                 try:
                     found = self._download(name, part)

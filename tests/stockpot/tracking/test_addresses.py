@@ -88,6 +88,11 @@ def test_pages_of_a_run_and_of_a_registered_model() -> None:
     )
 
 
+def test_a_database_is_probed_whatever_its_password() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        probe(f"postgresql://me:p/#?:@127.0.0.1:{listener.getsockname()[1]}/mlflow")
+
+
 def test_a_database_on_a_unix_socket_is_probed_there(tmp_path: Path) -> None:
     uri = f"postgresql+psycopg2://me@/mlflow?host={tmp_path}"
     with pytest.raises(StoreAwayError):

@@ -7,6 +7,7 @@ import hashlib
 import random
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,22 @@ def test_a_download_that_was_killed_is_continued(tmp_path: Path, file: Path, dam
     rest = len(CONTENT) - PART
     assert files.bytes_read == (rest + len(CONTENT) if damaged else rest)
     assert not part.exists()
+
+
+def test_of_several_processes_that_miss_an_object_one_downloads_it(
+    tmp_path: Path, file: Path
+) -> None:
+    files = _Counting(tmp_path / "store")
+    Objects(files, tmp_path / "locks").put(file, DIGEST)
+    files.bytes_read = 0
+
+    def fetch(_number: int) -> None:
+        Objects(files, tmp_path / "locks").fetch(DIGEST, tmp_path / "copy")
+
+    with ThreadPoolExecutor(3) as threads:
+        [*threads.map(fetch, range(3))]
+
+    assert files.bytes_read == len(CONTENT)
 
 
 def test_a_full_disk_is_named_before_anything_is_read(

@@ -21,6 +21,7 @@ from stockpot.errors import InputError
 from stockpot.storage.checkpoints import Checkpoint, verify
 from stockpot.storage.digests import file_digest
 from stockpot.storage.models import Model
+from stockpot.storage.remote.folder import FolderFiles
 from stockpot.storage.remote.models import SharedRecord
 from stockpot.storage.remote.opening import use_store
 from stockpot.storage.store import Store
@@ -210,6 +211,17 @@ def test_a_damaged_object_is_named_and_replaced_by_who_makes_the_model_again(
 
     assert _save(shared.project("b")) == made
     assert _find(shared.project("c")) == made
+
+
+def test_an_object_that_was_damaged_behind_its_checksum_is_replaced(
+    in_folder: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FolderFiles, "holds", lambda *_: True)  # as an S3 server reports it
+    made = _save(in_folder.project("a"))
+    in_folder.flip_a_bit(_object(made.digest))
+
+    assert _save(in_folder.project("b")) == made
+    assert _find(in_folder.project("c")) == made
 
 
 def test_a_damaged_object_gives_way_to_a_model_of_other_bits(in_folder: Shared) -> None:
