@@ -7,6 +7,7 @@ StageFailed    not enough of a stage's work succeeded; exit code 1
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 
@@ -48,3 +49,9 @@ def some_of(names: Sequence[str]) -> str:
     """Return the first three names, and how many more there are."""
     shown = ", ".join(names[:3])
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what an error says, on one line and without credentials in addresses."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    return re.sub(r"://[^/@\s]*@", "://", said)

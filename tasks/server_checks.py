@@ -12,9 +12,9 @@ from prefect.client.schemas.objects import WorkPoolStatus
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 
+from stockpot.errors import reason_of
 from stockpot.experiment.doctor.clock import check_clock
 from stockpot.experiment.doctor.outcome import Outcome
-from stockpot.storage.remote.retries import reason_of
 from stockpot.tracking.addresses import redacted
 from tasks.flow_runs import TAG, dead_runs
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from stockpot.storage.remote.retries import reason_of
+from stockpot.errors import reason_of
 
 Level = Literal["ok", "note", "problem"]
 

@@ -7,11 +7,11 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
-from stockpot.errors import InputError
+from stockpot.errors import InputError, reason_of
 from stockpot.storage.atomic_files import write_json
 from stockpot.storage.remote.files import SharedFiles
 from stockpot.storage.remote.models import SharedModels
-from stockpot.storage.remote.retries import reason_of, retried
+from stockpot.storage.remote.retries import retried
 
 _MARKER = "stockpot-store.json"
 _FORMAT = b'{"format": 1}\n'

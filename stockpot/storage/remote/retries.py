@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from random import SystemRandom
 from typing import TypeVar
 
-from stockpot.errors import InputError, StageFailed
+from stockpot.errors import InputError, StageFailed, reason_of
 
 T = TypeVar("T")
 
@@ -57,9 +56,3 @@ def retried(place: str, purpose: str, request: Callable[[], T], *, tries: int = 
         time.sleep(wait * (0.5 + _random.random()))
         wait *= 2
     raise AssertionError("the loop returns or raises")
-
-
-def reason_of(error: BaseException) -> str:
-    """Return what an error says, on one line and without credentials in addresses."""
-    said = " ".join(str(error).split()) or type(error).__name__
-    return re.sub(r"://[^/@\s]*@", "://", said)
