@@ -10,7 +10,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
 from prefect.client.schemas.objects import WorkPoolStatus
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from stockpot.errors import reason_of
 from stockpot.experiment.doctor.clock import check_clock
@@ -34,6 +34,8 @@ def check_server(url: str) -> Iterator[Outcome]:
     with get_client(sync_client=True) as client:
         if error := client.api_healthcheck():
             advice = "start it with `prefect server start`, or unset PREFECT_API_URL"
+            if isinstance(error, PrefectHTTPStatusError) and error.response.status_code == 401:
+                advice = "set PREFECT_API_AUTH_STRING to the one that the server was started with"
             yield Outcome("problem", "Prefect", f"{redacted(url)}: {reason_of(error)}", advice)
             return
         answer = client.request("GET", "/admin/version")

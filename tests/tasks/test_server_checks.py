@@ -6,6 +6,8 @@ import os
 import uuid
 from collections.abc import Iterator
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import pytest
 from prefect import flow
@@ -57,6 +59,27 @@ def unschedule(client: SyncPrefectClient, deployment: uuid.UUID) -> None:
 def found(name: str) -> Outcome:
     (outcome,) = [each for each in check_server(os.environ["PREFECT_API_URL"]) if each.name == name]
     return outcome
+
+
+class Unauthorized(BaseHTTPRequestHandler):
+    """Refuses every request."""
+
+    def do_GET(self) -> None:
+        self.send_response_only(401)
+        self.end_headers()
+
+
+def test_a_server_that_refuses_the_credentials_is_a_problem_that_does_not_show_them() -> None:
+    with HTTPServer(("127.0.0.1", 0), Unauthorized) as server:
+        Thread(target=server.handle_request).start()
+        url = f"http://anna:s3cret@127.0.0.1:{server.server_port}/api"
+        with temporary_settings({PREFECT_API_URL: url}):
+            (outcome,) = check_server(url)
+
+    assert outcome.level == "problem"
+    assert "401 Unauthorized" in outcome.found
+    assert "s3cret" not in outcome.found
+    assert "PREFECT_API_AUTH_STRING" in outcome.advice
 
 
 @pytest.mark.full
