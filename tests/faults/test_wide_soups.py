@@ -27,7 +27,7 @@ def have(pattern: str, project: ProjectFolder) -> bool:
     return any((project.root / ".stockpot" / "partial").glob(pattern))
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_growth_and_boosting_killed_between_and_within_stages_end_like_those_that_were_not(
     make_project: Callable[..., ProjectFolder],
 ) -> None:

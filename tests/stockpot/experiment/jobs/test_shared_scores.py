@@ -6,12 +6,12 @@ import json
 import math
 import multiprocessing
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from optuna.storages import RDBStorage
+from shared_search import CANDIDATES, search, squared
 
 from flows.stack.postgres import find_postgres, postgres_server
 from stockpot.errors import InputError, StageFailed
@@ -23,16 +23,10 @@ from stockpot.experiment.plan import Plan
 from stockpot.soups.tuning.merge import Merge
 from stockpot.storage.project import Project
 
-CANDIDATES = {f"candidate {number}": float(number) for number in range(12)}
-
 
 @pytest.fixture
 def address(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'studies.db'}"
-
-
-def squared(candidate: float) -> tuple[float, ...]:
-    return (candidate**2, -candidate)
 
 
 def never(*_arguments: object) -> tuple[float, ...]:
@@ -149,24 +143,11 @@ def postgres_address() -> Iterator[str]:
             yield server.url("optuna", "psycopg2")
 
 
-def _search(address: str, log: Path) -> None:
-    """Score all candidates, and log which this process has scored, and what it found."""
-    scored: list[float] = []
-
-    def evaluate(candidate: float) -> tuple[float, ...]:
-        time.sleep(0.3)
-        scored.append(candidate)
-        return squared(candidate)
-
-    found = SharedScores(address, "study", 2).score(CANDIDATES, evaluate)
-    log.write_text(json.dumps({"scored": scored, "found": found}))
-
-
 @pytest.mark.full
 def test_several_processes_share_a_study_on_postgres(postgres_address: str, tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     logs = [tmp_path / f"{number}.json" for number in range(3)]
-    processes = [context.Process(target=_search, args=(postgres_address, log)) for log in logs]
+    processes = [context.Process(target=search, args=(postgres_address, log)) for log in logs]
     for process in processes:
         process.start()
     for process in processes:
