@@ -16,6 +16,7 @@ from prefect.artifacts import (
 )
 
 from stockpot.tracking.addresses import is_server, run_url
+from tasks.flow_runs import project_tag
 from tasks.session import Session
 
 
@@ -30,7 +31,7 @@ def artifact_key(name: str, root: Path, experiment: str) -> str:
         root: the project folder.
         experiment: MLflow's experiment.
     """
-    digits = hashlib.sha256(f"{socket.gethostname()}:{root}".encode()).hexdigest()[:6]
+    digits = hashlib.sha256(project_tag(root).encode()).hexdigest()[:6]
     words = re.sub(r"[^a-z0-9]+", "-", f"{name} {root.name} {experiment}".lower()).strip("-")
     return f"{words}-{digits}"
 

@@ -1,4 +1,4 @@
-"""What a job can ask for while it runs in a worker process: help of idle workers, and progress.
+"""Requests of a job to the main process: help from idle workers, and reports of progress.
 
 Outside of a worker process nobody is idle, and nobody is told of steps.
 """

@@ -1,4 +1,4 @@
-"""What `stockpot doctor` finds on a Prefect server, with injected faults."""
+"""`stockpot doctor` finds faults that are injected into a Prefect server."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ Level = Literal["ok", "note", "problem"]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a check found.
+    """The finding of a check.
 
     Attributes:
         level: ok; note: worth knowing, a run works; problem: a run or a schedule will fail.

@@ -16,7 +16,7 @@ from stockpot.workloads.passes import Examples, MapParts
 
 
 class Killed(Exception):
-    """What ends a job in the middle."""
+    """Ends a job in the middle."""
 
 
 @dataclass
